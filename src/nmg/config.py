@@ -169,7 +169,7 @@ class RuntimeSettings(Section):
     """Settings that change speed alone."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     evaluation_batch_size: Count = 64
     threads: Count | None = None
     cache_dir: str | None = None

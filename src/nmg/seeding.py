@@ -7,7 +7,8 @@ of one episode that must see the same randomness simply ask for the same name, a
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -34,3 +35,20 @@ def torch_stream(seed: int, *names: str | int) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(stream_seed(seed, *names))
         yield
+
+
+@dataclass(frozen=True)
+class StreamName:
+    """A name that is handed down: `StreamName(seed) / "episode" / 7`, then `.generator()` or `with name.torch():`."""
+
+    seed: int
+    path: tuple[str | int, ...] = ()
+
+    def __truediv__(self, name: str | int) -> "StreamName":
+        return StreamName(self.seed, (*self.path, name))
+
+    def generator(self) -> np.random.Generator:
+        return stream(self.seed, *self.path)
+
+    def torch(self) -> AbstractContextManager[None]:
+        return torch_stream(self.seed, *self.path)

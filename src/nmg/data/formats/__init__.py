@@ -1,0 +1,1 @@
+"""Readers and writers, one module a format. Readers raise UserError on bad input."""

@@ -1,0 +1,68 @@
+"""The split of a run, and what each episode sees of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nmg.config import MetaSettings
+from nmg.data.corpus import Corpus
+from nmg.data.task_data import TaskData, sample
+from nmg.errors import UserError
+from nmg.seeding import stream
+from nmg.types import Episode, Example, IntArray
+
+
+@dataclass(frozen=True)
+class MetaSplit:
+    """Fixed for a run."""
+
+    train_context_ids: IntArray
+    """contexts that episodes draw from: sorted, each with at least one training example"""
+    validation_examples: tuple[Example, ...]
+    """what every player of every episode is scored on; none is of a training context (unless the files overlap)"""
+
+
+def split_contexts(data: TaskData, meta: MetaSettings, seed: int) -> MetaSplit:
+    """Put `validation_share` of the contexts that have examples aside; their examples are the validation set.
+
+    With a validation file its examples are taken instead and all contexts train. At least one context is put aside.
+    Raises UserError if none is left to train on.
+    """
+    context_ids = np.unique(_context_of(data))
+    if data.validation is not None:
+        held_out: tuple[Example, ...] = data.validation
+    else:
+        n_validation = max(1, round(len(context_ids) * meta.validation_share))
+        if n_validation >= len(context_ids):
+            raise UserError(
+                f"meta.validation_share {meta.validation_share} of {len(context_ids)} contexts leaves none to train "
+                "on; lower it or give --data.validation FILE"
+            )
+        order = stream(seed, "split", "contexts").permutation(context_ids)
+        validation_ids = set(order[:n_validation].tolist())
+        context_ids = np.sort(order[n_validation:])
+        held_out = tuple(example for example in data.train if example.context_id in validation_ids)
+    rng = stream(seed, "split", "examples")
+    return MetaSplit(context_ids, tuple(sample(held_out, meta.max_validation_examples, rng)))
+
+
+def sample_episode(  # noqa: PLR0917
+    index: int, split: MetaSplit, data: TaskData, corpus: Corpus, meta: MetaSettings, seed: int
+) -> Episode:
+    """Draw the contexts of episode `index`, all their blocks, and at most `meta.examples` of their examples.
+
+    `corpus` must be built from `data.contexts`. The draw depends on seed and index alone, not on other episodes.
+    """
+    rng = stream(seed, "episode", index, "contexts")
+    n_contexts = min(meta.contexts, len(split.train_context_ids))
+    context_ids = np.sort(rng.choice(split.train_context_ids, n_contexts, replace=False))
+    example_ids = np.flatnonzero(np.isin(_context_of(data), context_ids))
+    if len(example_ids) > meta.examples:
+        rng = stream(seed, "episode", index, "examples")
+        example_ids = np.sort(rng.choice(example_ids, meta.examples, replace=False))
+    return Episode(index, block_ids=corpus.blocks_of(context_ids), example_ids=example_ids)
+
+
+def _context_of(data: TaskData) -> IntArray:
+    """int64 [n_examples]: the context of each training example."""
+    return np.fromiter((example.context_id for example in data.train), dtype=np.int64, count=len(data.train))

@@ -1,0 +1,104 @@
+"""Questions on passages in the JSONL of the MRQA 2019 shared task, plain or .gz."""
+
+import gzip
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from nmg.data.formats.reading import NO_CONTEXT, list_field, name_field, read_json_lines, string_field
+from nmg.errors import bad_input
+from nmg.files import write_aside
+from nmg.types import QAExample
+
+
+def read_mrqa(path: Path) -> list[QAExample]:
+    """The questions in file order; a first line with a `header` is skipped.
+
+    The answers of a question are all spans of its `detected_answers`, as the context writes them. (`answers`, which may
+    hold texts that the context lacks, is not read.) Raises UserError with line and field for broken structure, a
+    question id used twice, a question without detected answers, a span outside the context and a span whose text
+    differs from the answer by more than case, white space and Unicode form.
+    """
+    examples = []
+    lines_of_ids: dict[str, int] = {}
+    for number, (line, record) in enumerate(read_json_lines(path)):
+        if number == 0 and "header" in record and "context" not in record:
+            continue
+        context = string_field(record, "context", path, line=line)
+        for place, question in list_field(record, "qas", path, line=line):
+            example = _question(question, context, path, line, place)
+            if example.id in lines_of_ids:
+                problem = f"'{example.id}' is the id of a question in line {lines_of_ids[example.id]} too"
+                raise bad_input(path, problem, line=line, field=f"{place}.qid")
+            lines_of_ids[example.id] = line
+            examples.append(example)
+    if not examples:
+        raise bad_input(path, "holds no questions")
+    return examples
+
+
+def write_mrqa(examples: Sequence[QAExample], path: Path) -> None:
+    """Write a header and one line for each run of examples with the same context; packed if `path` ends in .gz."""
+    lines: list[dict[str, Any]] = [{"header": {"dataset": path.name.partition(".")[0]}}]
+    for context, group in groupby(examples, key=lambda example: example.context):
+        lines.append({"context": context, "qas": [_as_json(example) for example in group]})
+    content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+    with write_aside(path) as aside:
+        aside.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+
+
+def _as_json(example: QAExample) -> dict[str, Any]:
+    spans: dict[str, list[list[int]]] = {}
+    for text, start in zip(example.answers, example.answer_starts, strict=True):
+        spans.setdefault(text, []).append([start, start + len(text) - 1])
+    return {
+        "qid": example.id,
+        "question": example.question,
+        "answers": list(spans),
+        "detected_answers": [{"text": text, "char_spans": places} for text, places in spans.items()],
+    }
+
+
+def _question(question: Mapping[str, Any], context: str, path: Path, line: int, place: str) -> QAExample:
+    identity = name_field(question, "qid", path, line=line, place=f"{place}.qid")
+    answers: dict[tuple[str, int], None] = {}  # a set that keeps the order
+    for answer_place, answer in list_field(question, "detected_answers", path, line=line, place=place):
+        text = string_field(answer, "text", path, line=line, place=f"{answer_place}.text")
+        for start, end in _spans(answer, context, path, line, answer_place):
+            found = context[start:end]
+            if _normal(found) != _normal(text):
+                problem = f"question '{identity}': the context has {found!r} there, the answer is {text!r}"
+                raise bad_input(path, problem, line=line, field=f"{answer_place}.char_spans")
+            answers[found, start] = None
+    if not answers:
+        problem = f"question '{identity}' has no answer in its context"
+        raise bad_input(path, problem, line=line, field=f"{place}.detected_answers")
+    return QAExample(
+        id=identity,
+        question=string_field(question, "question", path, line=line, place=f"{place}.question"),
+        context=context,
+        answers=tuple(text for text, _ in answers),
+        answer_starts=tuple(start for _, start in answers),
+        context_id=NO_CONTEXT,
+    )
+
+
+def _spans(answer: Mapping[str, Any], context: str, path: Path, line: int, place: str) -> list[tuple[int, int]]:
+    """The half-open character spans of an answer; the file's own include their last character."""
+    field = f"{place}.char_spans"
+    spans = answer.get("char_spans")
+    if not isinstance(spans, list):
+        raise bad_input(path, "is missing or no list", line=line, field=field)
+    for span in spans:
+        is_pair = isinstance(span, list) and len(span) == 2 and all(type(offset) is int for offset in span)
+        if not is_pair or not 0 <= span[0] <= span[1] < len(context):
+            problem = f"{span!r} is no [first, last] character of a context of {len(context)} characters"
+            raise bad_input(path, problem, line=line, field=field)
+    return [(first, last + 1) for first, last in spans]
+
+
+def _normal(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", text).casefold().split())

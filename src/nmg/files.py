@@ -1,0 +1,35 @@
+"""Files that are whole or not there."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def write_aside(path: Path) -> Iterator[Path]:
+    """Yield a free path beside `path` to write to; it takes the place of `path` when the block ends without an error.
+
+    The missing folders of `path` are made. After an error `path` is as it was and nothing is left beside it. The path
+    yielded keeps the ending of `path`, which some writers insist on.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.stem}.{secrets.token_hex(6)}{path.suffix}")
+    try:
+        yield aside
+        _flush(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    if os.name == "posix":
+        _flush(path.parent)  # the new name itself
+
+
+def _flush(path: Path) -> None:
+    """Wait until the file (or folder) is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

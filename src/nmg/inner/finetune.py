@@ -1,0 +1,83 @@
+"""Fine-tuning an encoder on a task, and scoring it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from nmg.config import FinetuneSettings
+from nmg.inner.fit import FitResult, fit
+from nmg.inner.runtime import Runtime
+from nmg.reporter import Progress
+from nmg.seeding import StreamName
+from nmg.tasks.base import Evaluation, Task, TaskFeatures
+from nmg.types import Example, IntArray
+
+
+def task_model(task: Task, lm: PreTrainedModel, randomness: StreamName) -> PreTrainedModel:
+    """A task model of transformers' own class: the encoder's weights from `lm`, the head drawn from `randomness`.
+
+    Raises ValueError where the encoders do not match; only a pooler, which masked LMs do not have, may be new.
+    """
+    with randomness.torch():
+        model = task.new_model(lm.config)
+    missing, unexpected = model.base_model.load_state_dict(lm.base_model.state_dict(), strict=False)
+    strays = [name for name in missing if not name.startswith("pooler.")] + list(unexpected)
+    if strays:
+        raise ValueError(f"the task model's encoder differs from the LM's: {', '.join(strays[:5])}")
+    return model.to(lm.device)
+
+
+def finetune(
+    model: PreTrainedModel,
+    features: TaskFeatures,
+    rows: IntArray,
+    settings: FinetuneSettings,
+    runtime: Runtime,
+    randomness: StreamName,
+    progress: Progress | None = None,
+) -> FitResult:
+    """Train `model` in place on the given rows of `features`."""
+
+    def loss_of(chosen: IntArray) -> Tensor:
+        batch = {name: tensor.to(model.device) for name, tensor in features.batch(rows[chosen]).items()}
+        return model(**batch).loss  # type: ignore[no-any-return]
+
+    return fit(model, features.lengths[rows], loss_of, settings, runtime, randomness, progress=progress)
+
+
+def evaluate(
+    model: PreTrainedModel, task: Task, features: TaskFeatures, examples: Sequence[Example], runtime: Runtime
+) -> Evaluation:
+    """Score `model` on all of `features`, the encoding of `examples`."""
+    return task.evaluate(_predict(model, features, runtime), features, examples)
+
+
+_LABELS = ("labels", "start_positions", "end_positions")
+
+
+def _predict(model: PreTrainedModel, features: TaskFeatures, runtime: Runtime) -> dict[str, Tensor]:
+    """Outputs of all rows in row order, [F, ...] float32 on the CPU, -inf behind the end of a shorter row.
+
+    Rows run in batches of similar length, longest first.
+    """
+    model.eval()
+    order = np.argsort(-features.lengths, kind="stable")
+    outputs: dict[str, Tensor] = {}
+    for first in range(0, len(order), runtime.evaluation_batch_size):
+        rows = order[first : first + runtime.evaluation_batch_size]
+        batch = {k: v.to(model.device) for k, v in features.batch(rows).items() if k not in _LABELS}
+        with torch.inference_mode(), runtime.autocast():
+            predicted = model(**batch)
+        for name, values in predicted.items():
+            if not name.endswith("logits"):
+                continue
+            if name not in outputs:  # the first batch holds the longest row
+                outputs[name] = torch.full((len(order), *values.shape[1:]), float("-inf"))
+            outputs[name][torch.from_numpy(rows), : values.shape[1]] = values.float().cpu()
+    if "start_logits" in outputs:
+        behind = torch.arange(outputs["start_logits"].shape[1]) >= torch.from_numpy(features.lengths)[:, None]
+        outputs = {name: values.masked_fill(behind, float("-inf")) for name, values in outputs.items()}
+    return outputs

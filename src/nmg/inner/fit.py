@@ -1,0 +1,87 @@
+"""The one training loop: LM adaptation, head warm-up and task fine-tuning all run through `fit`."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from nmg.config import OptimiserSettings
+from nmg.inner.runtime import Runtime
+from nmg.reporter import Progress
+from nmg.seeding import StreamName
+from nmg.types import IntArray
+
+POOL_BATCHES = 32
+"""Batches that are sorted by length together: enough to save padding, few enough to keep epochs well mixed."""
+
+@dataclass(frozen=True)
+class FitResult:
+    steps: int
+    loss: float
+    """mean loss over the last epoch; NaN where there was no step"""
+    seconds: float
+
+
+def bucketed_batches(lengths: IntArray, batch_size: int, rng: np.random.Generator) -> list[IntArray]:
+    """One epoch: every row once, in batches of similar length, in random order.
+
+    Rows are shuffled, sorted by length within pools of `POOL_BATCHES` batches, cut into batches, and the batches are
+    shuffled.
+    """
+    order = rng.permutation(len(lengths))
+    pool = batch_size * POOL_BATCHES
+    batches: list[IntArray] = []
+    for start in range(0, len(order), pool):
+        rows = order[start : start + pool]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        batches.extend(rows[first : first + batch_size] for first in range(0, len(rows), batch_size))
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def fit(
+    model: nn.Module,
+    lengths: IntArray,
+    loss_of: Callable[[IntArray], Tensor],
+    settings: OptimiserSettings,
+    runtime: Runtime,
+    randomness: StreamName,
+    *,
+    parameters: Iterable[nn.Parameter] | None = None,
+    max_steps: int | None = None,
+    progress: Progress | None = None,
+) -> FitResult:
+    """Minimise `loss_of(rows)` over `settings.epochs` epochs of the rows whose token counts are `lengths` [F].
+
+    AdamW, gradient clipping, learning rate falling linearly to 0. Row order and dropout come from `randomness`, so two
+    calls that differ in nothing but the loss see the same rows and the same dropout.
+    """
+    began = time.perf_counter()
+    order = (randomness / "order").generator()
+    epochs = [bucketed_batches(lengths, settings.batch_size, order) for _ in range(settings.epochs)]
+    batches = [rows for epoch in epochs for rows in epoch][:max_steps]
+    trained = list(model.parameters() if parameters is None else parameters)
+    optimiser = torch.optim.AdamW(
+        trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=runtime.device.type != "mps"
+    )
+    schedule = LambdaLR(optimiser, lambda step: 1.0 - step / max(len(batches), 1))
+    losses: list[Tensor] = []
+    model.train()
+    with (randomness / "dropout").torch():
+        for step, rows in enumerate(batches, start=1):
+            with runtime.autocast():
+                loss = loss_of(rows)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
+            optimiser.step()
+            schedule.step()
+            optimiser.zero_grad(set_to_none=True)
+            losses.append(loss.detach())
+            if progress is not None:
+                progress(step, len(batches))
+    last_epoch = losses[-len(epochs[-1]) :] if losses else []
+    mean = float(torch.stack(last_epoch).float().mean()) if last_epoch else float("nan")
+    return FitResult(len(batches), mean, time.perf_counter() - began)

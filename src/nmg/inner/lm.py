@@ -1,0 +1,137 @@
+"""The masked language model: loading, hidden states, and a head that runs on masked positions only."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from nmg.config import ModelSettings
+from nmg.errors import UserError
+from nmg.types import IGNORED_LABEL, CorruptedBlocks, TokenBlocks
+
+ModelState: TypeAlias = Mapping[str, Tensor]
+"""A copy of a model's weights, on the model's device."""
+
+
+@dataclass(frozen=True)
+class PretrainedLM:
+    """A masked LM as it was loaded. `model` is the one working copy; `state` restores it."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    new_parameters: tuple[str, ...]
+    """parameters the checkpoint lacked (a missing LM head), drawn anew when it was loaded"""
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.model.config.hidden_size)
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Raises UserError where there is none, where it has no mask token, or where it cannot tell words apart."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        raise _cannot_load(name, "tokenizer", error) from error
+    if not tokenizer.is_fast:
+        raise UserError(f"model.name: '{name}' has no fast tokenizer; nmg needs one to know words and characters")
+    if tokenizer.mask_token_id is None:
+        raise UserError(f"model.name: the tokenizer of '{name}' has no mask token, so nothing can be masked")
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def load_pretrained(settings: ModelSettings) -> PretrainedLM:
+    """Load any `AutoModelForMaskedLM` with its tokenizer.
+
+    New parameters are drawn from torch's generators: call it under `torch_stream`. Raises UserError for a model that
+    does not load, or whose checkpoint lacks more than the LM head.
+    """
+    tokenizer = load_tokenizer(settings.name)
+    try:
+        with _quiet_transformers():
+            model, report = AutoModelForMaskedLM.from_pretrained(
+                settings.name, output_loading_info=True, dtype=torch.float32
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise _cannot_load(settings.name, "masked language model", error) from error
+    missing = tuple(sorted(report["missing_keys"]))
+    encoder = tuple(name for name in missing if name.startswith(model.base_model_prefix + "."))
+    if encoder:
+        raise UserError(f"model.name: the checkpoint '{settings.name}' lacks weights of its encoder, e.g. {encoder[0]}")
+    return PretrainedLM(settings.name, model, tokenizer, missing)
+
+
+def _cannot_load(name: str, what: str, error: Exception) -> UserError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    kind = "the folder" if Path(name).is_dir() else "the hub (and there is no such folder)"
+    return UserError(f"model.name: cannot load a {what} '{name}' from {kind}: {reason}")
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Loading reports a missing head in capitals; we say it ourselves (`head_warmup`)."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+
+
+def copy_state(model: nn.Module) -> ModelState:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def encoder_states(model: PreTrainedModel, blocks: TokenBlocks) -> Tensor:
+    """Last hidden states [B, T, H], float32, without dropout or gradient, on the model's device.
+
+    Call it inside the runtime's autocast to encode in mixed precision.
+    """
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        output = model.base_model(
+            input_ids=blocks.input_ids.to(model.device), attention_mask=blocks.is_token.to(model.device).long()
+        )
+    model.train(was_training)
+    return output[0].float()  # type: ignore[no-any-return]
+
+
+def masked_logits(model: PreTrainedModel, input_ids: Tensor, is_token: Tensor, is_masked: Tensor) -> Tensor:
+    """Vocabulary logits [M, V] at the M masked positions, in row-major order of `is_masked` [B, T].
+
+    Every masked-LM head is position-wise, so a hook on the base model hands it the gathered states [1, M, H] in the
+    place of [B, T, H]: the same logits for a fraction of the head's work (it is V x H a position), whatever the
+    architecture.
+    """
+
+    def gather(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Any:
+        states = output[0][is_masked].unsqueeze(0)
+        if isinstance(output, tuple):
+            return (states, *output[1:])
+        output["last_hidden_state"] = states
+        return output
+
+    hook = model.base_model.register_forward_hook(gather)
+    try:
+        logits = model(input_ids=input_ids, attention_mask=is_token.long()).logits
+    finally:
+        hook.remove()
+    return logits.squeeze(0)  # type: ignore[no-any-return]
+
+
+def masked_lm_loss(model: PreTrainedModel, corrupted: CorruptedBlocks) -> Tensor:
+    """Mean cross-entropy over the masked positions of a batch (scalar); 0, with a gradient of 0, where none is."""
+    device = model.device
+    labels = corrupted.labels.to(device)
+    is_masked = labels != IGNORED_LABEL
+    logits = masked_logits(model, corrupted.input_ids.to(device), corrupted.is_token.to(device), is_masked)
+    return cross_entropy(logits.float(), labels[is_masked], reduction="sum") / max(int(is_masked.sum()), 1)

@@ -1,0 +1,54 @@
+"""Where and how fast the inner loop runs: device, precision, threads. Nothing here changes what is computed."""
+
+import functools
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+
+from nmg.config import RuntimeSettings
+from nmg.errors import UserError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    accelerator: Accelerator
+    evaluation_batch_size: int
+
+    @classmethod
+    def start(cls, settings: RuntimeSettings) -> "Runtime":
+        """Raises UserError when the device asked for is not there."""
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if settings.device != "auto" and not available[settings.device]:
+            raise UserError(f"runtime.device: this machine has no '{settings.device}' (use auto or cpu)")
+        on_cpu = settings.device == "cpu" or not (available["cuda"] or available["mps"])
+        mixed = "no" if _precision(settings, on_cpu) == "fp32" else "bf16"
+        return cls(Accelerator(cpu=on_cpu, mixed_precision=mixed), settings.evaluation_batch_size)
+
+    @property
+    def device(self) -> torch.device:
+        return self.accelerator.device  # type: ignore[no-any-return]
+
+    @property
+    def precision(self) -> str:
+        return "fp32" if self.accelerator.mixed_precision == "no" else "bf16"
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return self.accelerator.autocast()  # type: ignore[no-any-return]
+
+
+def _precision(settings: RuntimeSettings, on_cpu: bool) -> str:
+    if settings.precision != "auto":
+        return settings.precision
+    return "bf16" if _multiplies_bf16(on_cpu) else "fp32"
+
+
+@functools.cache
+def _multiplies_bf16(on_cpu: bool) -> bool:
+    """True where the machine has bf16 matrix instructions; elsewhere bf16 is emulated and slower than fp32."""
+    if not on_cpu:
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported()

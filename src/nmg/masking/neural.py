@@ -1,0 +1,61 @@
+"""Masking by a learned policy.
+
+While it learns, a policy draws k positions without replacement from softmax(logits); once trained it takes the k best.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nmg.masking.base import choose, position_noise
+from nmg.rl.network import MaskPolicy, log_probabilities
+from nmg.types import MaskPlan, StateEncoder, TokenBlocks
+
+
+class NeuralMasking:
+    """A `MaskingPolicy` on hidden states. Nothing here records gradients.
+
+    Args:
+        greedy: True takes the positions with the highest logits, False draws from the policy.
+    """
+
+    name = "neural"
+
+    def __init__(self, policy: MaskPolicy, *, greedy: bool) -> None:
+        self.policy = policy
+        self.greedy = greedy
+
+    def plan(
+        self, blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder | None = None
+    ) -> MaskPlan:
+        """As `plan_from_states`, on the states that `encode` gives. Raises ValueError without `encode`."""
+        if encode is None:
+            raise ValueError("the neural masking reads hidden states: it needs `encode`")
+        return self.plan_from_states(blocks, encode(blocks), rate, rng)
+
+    @torch.no_grad()
+    def plan_from_states(self, blocks: TokenBlocks, states: Tensor, rate: float, rng: np.random.Generator) -> MaskPlan:
+        """Choose positions by states [B, T, H] of these blocks, on any device.
+
+        Returns:
+            A plan on the device of `blocks`, positions of a row in ascending order, with the single-draw log-softmax of
+            each position and the value of each block.
+        """
+        device = self.policy.device
+        is_token, is_maskable = blocks.is_token.to(device), blocks.is_maskable.to(device)
+        logits, values = self.policy(states.to(device), is_token, is_maskable)
+        home = blocks.input_ids.device
+        logits, values = logits.float().to(home), values.float().to(home)
+        chosen = choose(logits if self.greedy else _perturbed(logits, blocks, rng), blocks, rate)
+        log_prob = log_probabilities(logits, blocks.is_maskable).gather(1, chosen.positions.clamp(min=0))
+        log_prob = log_prob.masked_fill(~chosen.is_chosen, 0.0)
+        return MaskPlan(chosen.positions, chosen.budget, log_prob=log_prob, value=values)
+
+
+def _perturbed(logits: Tensor, blocks: TokenBlocks, rng: np.random.Generator) -> Tensor:
+    """float64 [B, T]: logits plus Gumbel noise.
+
+    Its k highest entries are k draws without replacement from softmax(logits) (Gumbel top-k: Kool, van Hoof, Welling,
+    arXiv 1903.06059).
+    """
+    return logits.double() - position_noise(blocks, rng).log().neg().log()

@@ -1,0 +1,173 @@
+"""Figures as SVG text that stands in a page and takes its colours from there.
+
+Text and lines are drawn in marker colours, which then become `currentColor` and CSS variables with fallbacks; the
+background is transparent. So one figure suits light and dark pages. No pyplot, hence no global figure state.
+"""
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from nmg.types import FloatArray
+
+INK = "#010203"
+SOFT = "#040506"
+COLOURS = {
+    INK: "currentColor",
+    SOFT: "var(--line, #8884)",
+    "#0a0b01": "var(--series-1, #b4541a)",
+    "#0a0b02": "var(--series-2, #2f6f9f)",
+    "#0a0b03": "var(--series-3, #7a7a7a)",
+    "#0a0b04": "var(--series-4, #4f8a3c)",
+    "#0a0b05": "var(--series-5, #8a5aa8)",
+    "#0a0b06": "var(--series-6, #a88c1f)",
+}
+"""colour drawn → colour in the SVG"""
+SERIES = tuple(colour for colour in COLOURS if colour.startswith("#0a0b"))
+
+NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+MAX_DOTS = 400
+"""episodes from which a thin line stands for the dots, which would only be ink and bytes"""
+
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",  # text stays text, in the page's font
+    "svg.hashsalt": "nmg",  # the same figure gives the same ids
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": SOFT,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": SOFT,
+    "grid.linewidth": 0.6,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+}
+
+
+def learning_curve(
+    scores: Mapping[str, Sequence[float]], metric: str, window: int | None = None, title: str = "Scores by episode"
+) -> str:
+    """Score of every player in every episode (dots) with its running mean (line)."""
+    with _figure(7.2, 3.2) as figure:
+        axes = figure.add_subplot()
+        for colour, (player, values) in zip(_cycle(SERIES), scores.items(), strict=False):
+            _dots_and_mean(axes, values, window, colour, player)
+        axes.set(xlabel="episode", ylabel=metric)
+        if scores:
+            _legend_above(axes)
+        return _svg(figure, title)
+
+
+def reward_and_entropy(
+    rewards: Sequence[float], entropies: Sequence[float], window: int | None = None, title: str = "Reward and entropy"
+) -> str:
+    """Two panels over episodes: the learner's mean reward, and the policy's entropy in nats."""
+    with _figure(7.2, 4.2) as figure:
+        upper, lower = figure.subplots(2, 1, sharex=True)
+        _dots_and_mean(upper, rewards, window, SERIES[0], None)
+        _dots_and_mean(lower, entropies, window, SERIES[1], None)
+        upper.axhline(0.0, color=INK, linewidth=0.6)
+        upper.set(ylabel="reward")
+        lower.set(ylabel="entropy (nats)", xlabel="episode")
+        return _svg(figure, title)
+
+
+def results_plot(
+    scores: Mapping[str, Sequence[float]],
+    metric: str,
+    baseline: str = "random",
+    title: str = "Scores by masking",
+) -> str:
+    """One line a masking: a dot for each seed, a bar at the mean; the baseline's mean runs through as a dashed line."""
+    with _figure(7.2, 0.9 + 0.42 * max(len(scores), 1)) as figure:
+        axes = figure.add_subplot()
+        axes.grid(visible=False, axis="y")
+        names = list(scores)
+        for height, name in enumerate(names):
+            values = np.asarray(scores[name], dtype=float)
+            shifts = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(len(values))
+            axes.plot(values, height + shifts, "o", color=SERIES[1], alpha=0.6, markersize=5, markeredgewidth=0)
+            if len(values):
+                axes.plot([values.mean()] * 2, [height - 0.28, height + 0.28], color=SERIES[0], linewidth=2.5)
+        if baseline in scores and len(scores[baseline]):
+            axes.axvline(float(np.mean(scores[baseline])), color=INK, linewidth=0.8, linestyle=(0, (3, 3)), zorder=0.5)
+        axes.set(xlabel=metric, ylim=(len(names) - 0.5, -0.5))
+        axes.set_yticks(range(len(names)), names)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        return _svg(figure, title)
+
+
+def running_mean(values: Sequence[float], window: int) -> FloatArray:
+    """Mean of each value and up to `window` − 1 before it, NaNs left out; NaN where nothing is left. [n] → [n]"""
+    numbers = np.asarray(values, dtype=float)
+    is_number = np.isfinite(numbers)
+    sums = np.concatenate([[0.0], np.cumsum(np.where(is_number, numbers, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(is_number)])
+    ends = np.arange(1, len(numbers) + 1)
+    starts = np.maximum(ends - window, 0)
+    n = counts[ends] - counts[starts]
+    return np.where(n > 0, (sums[ends] - sums[starts]) / np.maximum(n, 1), np.nan)
+
+
+def _dots_and_mean(axes: Axes, values: Sequence[float], window: int | None, colour: str, label: str | None) -> None:
+    episodes = np.arange(len(values))
+    mean = running_mean(values, window or max(len(values) // 10, 5))
+    if len(values) <= MAX_DOTS:
+        axes.plot(episodes, values, "o", color=colour, alpha=0.35, markersize=3, markeredgewidth=0)
+    else:
+        axes.plot(episodes, values, color=colour, alpha=0.35, linewidth=0.5)
+    axes.plot(episodes, mean, color=colour, linewidth=1.8, label=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _legend_above(axes: Axes) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, handlelength=1.4)
+
+
+def _cycle(colours: Sequence[str]) -> Iterator[str]:
+    while True:
+        yield from colours
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[Figure]:
+    with mpl.rc_context(STYLE):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def _svg(figure: Figure, title: str) -> str:
+    """The figure as an `<svg>` element: no declarations, no size but its shape, ids of its own, colours of the page."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*|<style.*?</style>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"font-family: [^;\"]*", "font-family: inherit", text)
+    view_box = text[text.index("viewBox=") :].split('"')[1]
+    tag = f'<svg {NAMESPACES} viewBox="{view_box}" stroke-linejoin="round" role="img" aria-label={quoteattr(title)}>'
+    text = tag + text[text.index(">") + 1 :]
+    prefix = "f" + hashlib.sha256(text.encode()).hexdigest()[:8]
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
+    for drawn, shown in COLOURS.items():
+        text = text.replace(drawn, shown)
+    return text.strip()

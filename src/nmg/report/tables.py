@@ -1,0 +1,208 @@
+"""Results of several maskings over several seeds: means, paired comparisons, and one table wherever they are shown.
+
+A cell is one (masking, seed): adapt, fine-tune, score. All cells of a seed share everything but the masking, hence
+maskings are compared by their differences within seeds.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import rich.table
+from scipy import stats
+
+from nmg.types import FloatArray
+
+CONFIDENCE = 0.95
+RAW_METRICS = frozenset({"loss"})
+"""metrics shown as they are; every other one is a fraction, shown in hundredths"""
+
+
+@dataclass(frozen=True)
+class ResultCell:
+    """What one masking scored under one seed, and what it cost."""
+
+    masking: str
+    seed: int
+    scores: Mapping[str, float]
+    """metric name → score on the test set"""
+    lm_loss: float | None
+    """mean masked-LM loss over the last epoch of the adaptation; None without adaptation"""
+    lm_steps: int
+    task_steps: int
+    masked_tokens: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """phase → seconds; `total`, where given, covers all phases"""
+
+    @property
+    def total_seconds(self) -> float:
+        return self.seconds.get("total", sum(self.seconds.values()))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of (masking − baseline) over the seeds that have both."""
+
+    mean: float
+    n: int
+    """pairs"""
+    low: float | None = None
+    """bounds of the 95 % t interval; None with fewer than two pairs, or where all differences are equal"""
+    high: float | None = None
+    p_value: float | None = None
+    """two-sided paired t test; None as above"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One masking's results over its seeds."""
+
+    masking: str
+    n_seeds: int
+    mean: Mapping[str, float]
+    deviation: Mapping[str, float | None]
+    """standard deviation over seeds (n − 1); None for one seed"""
+    difference: Mapping[str, Difference | None]
+    """None at the baseline itself, and where no seed has both"""
+    masked_tokens: float
+    """mean over seeds"""
+    seconds: float
+    """mean over seeds, all phases together"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text cells, ready to print; the first column names the row."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def summarise(cells: Sequence[ResultCell], metrics: Sequence[str], baseline: str = "random") -> list[Row]:
+    """One row a masking, in the order in which maskings first appear; every cell must hold every metric.
+
+    Raises ValueError if a (masking, seed) comes twice.
+    """
+    by_masking: dict[str, dict[int, ResultCell]] = {}
+    for cell in cells:
+        of_masking = by_masking.setdefault(cell.masking, {})
+        if cell.seed in of_masking:
+            raise ValueError(f"masking '{cell.masking}' has two results for seed {cell.seed}")
+        of_masking[cell.seed] = cell
+    rivals = by_masking.get(baseline, {})
+    rows = []
+    for masking, of_masking in by_masking.items():
+        scores = {metric: np.array([cell.scores[metric] for cell in of_masking.values()]) for metric in metrics}
+        n_seeds = len(of_masking)
+        rows.append(
+            Row(
+                masking=masking,
+                n_seeds=n_seeds,
+                mean={metric: float(values.mean()) for metric, values in scores.items()},
+                deviation={m: float(values.std(ddof=1)) if n_seeds > 1 else None for m, values in scores.items()},
+                difference={m: None if masking == baseline else _compare(of_masking, rivals, m) for m in metrics},
+                masked_tokens=float(np.mean([cell.masked_tokens for cell in of_masking.values()])),
+                seconds=float(np.mean([cell.total_seconds for cell in of_masking.values()])),
+            )
+        )
+    return rows
+
+
+def _compare(own: Mapping[int, ResultCell], rivals: Mapping[int, ResultCell], metric: str) -> Difference | None:
+    pairs = [(own[seed].scores[metric], rivals[seed].scores[metric]) for seed in own if seed in rivals]
+    return paired_difference(np.array([a - b for a, b in pairs])) if pairs else None
+
+
+def paired_difference(differences: FloatArray) -> Difference:
+    """Mean, 95 % t interval and two-sided p value of paired differences [n], n ≥ 1."""
+    n, mean = len(differences), float(differences.mean())
+    # Equal differences give no spread to measure by; a hair of rounding error must not pass for one.
+    if n < 2 or float(np.ptp(differences)) < 1e-12:
+        return Difference(mean, n)
+    error = float(differences.std(ddof=1)) / math.sqrt(n)
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
+    p_value = 2 * float(stats.t.sf(abs(mean) / error, n - 1))
+    return Difference(mean, n, mean - reach, mean + reach, p_value)
+
+
+def results_table(rows: Sequence[Row], metrics: Sequence[str], baseline: str = "random") -> Table:
+    """The rows as text: for each metric mean ± deviation, difference with its interval, and p; then the costs."""
+    header = ["masking"]
+    for metric in metrics:
+        header += [metric, f"Δ {baseline} [95 %]", "p"]
+    header += ["masked tokens", "time"]
+    return Table(tuple(header), tuple(_text_cells(row, metrics) for row in rows), _notes(rows, metrics, baseline))
+
+
+def markdown_table(rows: Sequence[Row], metrics: Sequence[str], baseline: str = "random") -> str:
+    """A table of GitHub's Markdown, its notes behind it."""
+    table = results_table(rows, metrics, baseline)
+    lines = [_markdown_row(table.header), _markdown_row(["---"] + ["---:"] * (len(table.header) - 1))]
+    lines += [_markdown_row(row) for row in table.rows]
+    return "\n".join([*lines, "", *table.notes]) + "\n"
+
+
+def rich_table(rows: Sequence[Row], metrics: Sequence[str], title: str, baseline: str = "random") -> rich.table.Table:
+    """The same table for a terminal."""
+    table = results_table(rows, metrics, baseline)
+    printed = rich.table.Table(title=title, caption=" ".join(table.notes), caption_justify="left", title_justify="left")
+    for number, name in enumerate(table.header):
+        printed.add_column(name, justify="left" if number == 0 else "right")
+    for row in table.rows:
+        printed.add_row(*row)
+    return printed
+
+
+def _text_cells(row: Row, metrics: Sequence[str]) -> tuple[str, ...]:
+    cells = [row.masking]
+    for metric in metrics:
+        difference = row.difference[metric]
+        cells.append(_mean_text(row.mean[metric], row.deviation[metric], metric))
+        cells.append(_difference_text(difference, metric))
+        cells.append(_p_text(difference.p_value if difference else None))
+    return (*cells, f"{row.masked_tokens:,.0f}", _seconds_text(row.seconds))
+
+
+def _notes(rows: Sequence[Row], metrics: Sequence[str], baseline: str) -> tuple[str, ...]:
+    counts = sorted({row.n_seeds for row in rows})
+    n_seeds = "–".join(str(n) for n in dict.fromkeys([counts[0], counts[-1]])) if counts else "0"
+    unit = "Scores × 100" + (" (loss as it is)" if set(metrics) & RAW_METRICS else "")
+    return (
+        f"{unit}: mean ± standard deviation over n = {n_seeds} seeds.",
+        f"Δ: difference to '{baseline}' within the same seeds, with its 95 % t interval; p: two-sided paired t test.",
+        "Masked tokens and time: mean of a run.",
+    )
+
+
+def _number(value: float, metric: str, sign: str = "") -> str:
+    text = f"{value:{sign}.3f}" if metric in RAW_METRICS else f"{100 * value:{sign}.1f}"
+    return text.replace("-", "−")
+
+
+def _mean_text(mean: float, deviation: float | None, metric: str) -> str:
+    return _number(mean, metric) + ("" if deviation is None else f" ± {_number(deviation, metric)}")
+
+
+def _difference_text(difference: Difference | None, metric: str) -> str:
+    if difference is None:
+        return "–"
+    text = _number(difference.mean, metric, "+")
+    if difference.low is None or difference.high is None:
+        return text
+    return f"{text} [{_number(difference.low, metric, '+')}, {_number(difference.high, metric, '+')}]"
+
+
+def _p_text(p_value: float | None) -> str:
+    if p_value is None:
+        return "–"
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def _seconds_text(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,117 @@
+"""From settings to everything a run needs: data read and checked, model loaded, head warmed up, text encoded."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from nmg.config import Config
+from nmg.data.corpus import Corpus, default_cache_dir
+from nmg.data.task_data import TaskData, load_corpus_texts, load_task_data
+from nmg.errors import UserError
+from nmg.files import write_aside
+from nmg.inner.adapt import warm_up_head
+from nmg.inner.lm import PretrainedLM, load_pretrained
+from nmg.inner.runtime import Runtime
+from nmg.reporter import Reporter
+from nmg.seeding import StreamName
+from nmg.tasks.base import Task, build_task
+
+@dataclass(frozen=True)
+class Workbench:
+    """A run's data and model. `lm.model` holds the pre-trained weights (with a warmed-up head) until someone trains."""
+
+    config: Config
+    data: TaskData
+    task: Task
+    lm: PretrainedLM
+    runtime: Runtime
+
+
+def prepare(config: Config, reporter: Reporter) -> Workbench:
+    """Read and check all inputs, cheapest first, then load the model and warm up a missing LM head.
+
+    Raises UserError for anything wrong with settings, data or model.
+    """
+    data = load_task_data(config.data, config.run.seed)
+    runtime = Runtime.start(config.runtime)
+    lm = load_ready_lm(config, runtime, load_corpus_texts(config.data), reporter)
+    check_lengths(config, lm)
+    task = build_task(config.data.task, lm.tokenizer, data.train, config.finetune)
+    return Workbench(config, data, task, lm, runtime)
+
+
+def load_ready_lm(config: Config, runtime: Runtime, texts: list[str], reporter: Reporter) -> PretrainedLM:
+    """The pre-trained LM on the runtime's device; a head that its checkpoint lacks is tied and warmed up on `texts`."""
+    randomness = StreamName(config.run.seed) / "head warm-up"
+    with (randomness / "new head").torch():
+        lm = load_pretrained(config.model)
+    lm.model.to(runtime.device)
+    if lm.new_parameters and config.model.head_warmup_steps > 0:
+        corpus = build_corpus(config, lm, texts)
+        _warm_up_or_reuse(lm, corpus, config, runtime, randomness, reporter)
+    return lm
+
+
+def build_corpus(config: Config, lm: PretrainedLM, texts: list[str]) -> Corpus:
+    return Corpus.build(texts, lm.tokenizer, config.adapt.block_size, default_cache_dir(config.runtime.cache_dir))
+
+
+def check_lengths(config: Config, lm: PretrainedLM) -> None:
+    """Raises UserError where a block or a task input is longer than the model's positions."""
+    positions = getattr(lm.model.config, "max_position_embeddings", None)
+    if positions is None:
+        return
+    # RoBERTa and its kin count positions from padding_idx + 1.
+    if getattr(lm.model.config, "model_type", "") in {"roberta", "xlm-roberta", "camembert"}:
+        positions -= lm.tokenizer.pad_token_id + 1
+    block = config.adapt.block_size + lm.tokenizer.num_special_tokens_to_add(pair=False)
+    for name, length in (("adapt.block_size", block), ("finetune.max_length", config.finetune.max_length)):
+        if length > positions:
+            raise UserError(f"{name}: {length} tokens with special tokens, but '{lm.name}' takes at most {positions}")
+
+
+def _warm_up_or_reuse(
+    lm: PretrainedLM,
+    corpus: Corpus,
+    config: Config,
+    runtime: Runtime,
+    randomness: StreamName,
+    reporter: Reporter,
+) -> None:
+    """Warm the new head up, or take the one that the same model, text and settings gave before."""
+    cached = default_cache_dir(config.runtime.cache_dir) / f"head-{_head_digest(lm, corpus, config, runtime)}.safetensors"
+    if cached.is_file():
+        lm.model.load_state_dict(load_file(cached, device=str(runtime.device)), strict=False)
+        return
+    reporter.notify(
+        f"'{lm.name}' has no LM head. A new one, tied to its embeddings, is warmed up on the corpus for "
+        f"{config.model.head_warmup_steps} steps while the encoder stays as it is."
+    )
+    result = warm_up_head(
+        lm, corpus, config.model, config.masking, config.adapt, runtime, randomness, reporter.steps("LM head warm-up")
+    )
+    reporter.notify(f"LM head ready: masked-LM loss {result.loss:.2f} after {result.steps} steps, {result.seconds:.0f} s.")
+    new = {n: p.detach().cpu().contiguous() for n, p in lm.model.named_parameters() if n in set(lm.new_parameters)}
+    with write_aside(cached) as temporary:
+        save_file(new, temporary)
+
+
+def _head_digest(lm: PretrainedLM, corpus: Corpus, config: Config, runtime: Runtime) -> str:
+    digest = hashlib.sha256()
+    for part in (config.run, config.model, config.masking, config.adapt):
+        digest.update(part.model_dump_json().encode())
+    digest.update(f"{corpus.digest} {runtime.precision} {runtime.device.type}".encode())
+    for name, tensor in lm.model.base_model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()[:20]
+
+
+def check_output(out: Path, holds: str = "another run") -> None:
+    """Raises UserError where the output folder is not empty or cannot be one."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file, not a folder")
+    if out.is_dir() and any(out.iterdir()):
+        raise UserError(f"--out {out}: the folder already holds {holds}; choose another, or remove it first")

@@ -1,0 +1,100 @@
+"""Classification of single texts: one row an example."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from nmg.config import FinetuneSettings
+from nmg.errors import UserError
+from nmg.tasks.base import Evaluation, RowBuilder, TaskFeatures, model_with_head, only
+from nmg.types import ClassificationExample, Example, IntArray
+
+
+class ClassificationTask:
+    """One of several labels for each text.
+
+    `accuracy` is what players are compared by. `micro_f1` equals it wherever every text has one label; both are
+    reported because others report one or the other, `macro_f1` because it shows what rare labels cost.
+    """
+
+    name = "classification"
+    default_metric = "accuracy"
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str], settings: FinetuneSettings) -> None:
+        if len(set(labels)) < 2:
+            raise UserError(f"a classification needs training examples of two labels or more (found: {list(labels)})")
+        self.labels = tuple(labels)
+        """index of a logit → label"""
+        self._index = {label: index for index, label in enumerate(labels)}
+        self._tokenizer = tokenizer
+        self._max_length = settings.max_length
+
+    def encode(self, examples: Sequence[Example]) -> TaskFeatures:
+        """One row an example, truncated to `max_length`. UserError for a label the training examples do not have."""
+        builder = RowBuilder(self._tokenizer)
+        if examples:
+            texts = [example.text for example in only(ClassificationExample, examples)]
+            encoded = self._tokenizer(
+                texts, truncation=True, max_length=self._max_length, padding=False, return_token_type_ids=True
+            )
+            for input_ids, token_types in zip(encoded["input_ids"], encoded["token_type_ids"], strict=True):
+                builder.add(input_ids, token_types)
+        labels = np.array([self._label_index(e) for e in only(ClassificationExample, examples)], dtype=np.int64)
+        return TaskFeatures(builder.lengths, np.arange(len(examples)), builder.tokens, {"labels": labels})
+
+    def _label_index(self, example: ClassificationExample) -> int:
+        if example.label not in self._index:
+            raise UserError(
+                f"example '{example.id}' has the label '{example.label}', which no training example has "
+                f"(known: {', '.join(self.labels)})"
+            )
+        return self._index[example.label]
+
+    def new_model(self, config: PreTrainedConfig) -> PreTrainedModel:
+        return model_with_head(
+            AutoModelForSequenceClassification,
+            config,
+            id2label=dict(enumerate(self.labels)),
+            label2id=dict(self._index),
+            problem_type="single_label_classification",
+        )
+
+    def evaluate(
+        self, outputs: Mapping[str, Tensor], features: TaskFeatures, examples: Sequence[Example]
+    ) -> Evaluation:
+        """`loss` is the mean negative log-likelihood of the gold labels; `example_scores` has `accuracy` and `loss`."""
+        log_probs = outputs["logits"].double().log_softmax(dim=1).numpy()
+        gold, predicted = features.targets["labels"], log_probs.argmax(axis=1)
+        accuracy = (predicted == gold).astype(np.float64)
+        loss = -log_probs[np.arange(len(gold)), gold]
+        micro_f1, macro_f1 = f1_scores(gold, predicted, len(self.labels))
+        return Evaluation(
+            scores={
+                "accuracy": float(accuracy.mean()),
+                "micro_f1": micro_f1,
+                "macro_f1": macro_f1,
+                "loss": float(loss.mean()),
+            },
+            example_scores={"accuracy": accuracy, "loss": loss},
+            predictions={e.id: self.labels[label] for e, label in zip(examples, predicted, strict=True)},
+        )
+
+
+def f1_scores(gold: IntArray, predicted: IntArray, n_classes: int) -> tuple[float, float]:
+    """Micro F1 and macro F1 of labels [E].
+
+    F1 of a class is 2·TP / (2·TP + FP + FN). Macro F1 is its plain mean over the classes that occur in `gold` or in
+    `predicted` (scikit-learn's default too); micro F1 sums TP, FP and FN over all classes first.
+    """
+    true_positives = np.bincount(gold[gold == predicted], minlength=n_classes)
+    occurrences = np.bincount(gold, minlength=n_classes) + np.bincount(predicted, minlength=n_classes)
+    occurs = occurrences > 0  # 2·TP + FP + FN
+    macro = np.mean(2 * true_positives[occurs] / occurrences[occurs])
+    return float(2 * true_positives.sum() / occurrences.sum()), float(macro)

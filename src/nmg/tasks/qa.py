@@ -1,0 +1,261 @@
+"""Extractive question answering as in SQuAD 1.1: every question has an answer, a span of its context.
+
+A row is a window `[CLS] question [SEP] piece of the context [SEP]` (or what the tokenizer puts there). A context too
+long for one row gives several windows; neighbours share `stride` tokens.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from transformers import AutoModelForQuestionAnswering, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from nmg.config import FinetuneSettings
+from nmg.errors import UserError
+from nmg.tasks.base import Evaluation, RowBuilder, TaskFeatures, model_with_head, only
+from nmg.tasks.squad_metrics import exact_match, f1
+from nmg.types import Example, FloatArray, IntArray, QAExample
+
+
+@dataclass(frozen=True)
+class QAFeatures(TaskFeatures):
+    """Windows, with what leads from their columns back to characters of the context."""
+
+    context_columns: IntArray
+    """[F, 2]: first column of a row that holds context, and the column behind the last"""
+    context_start: IntArray
+    """[F]: token of the context in the first such column"""
+    is_answer_inside: npt.NDArray[np.bool_]
+    """[F]: True where the window holds all tokens of the first answer; elsewhere both targets are the CLS column"""
+    offsets: Sequence[IntArray]
+    """for each example [tokens of the context, 2]: first character, and the character behind the last"""
+
+    def characters(self, row: int, first: int, last: int) -> tuple[int, int]:
+        """The characters of the context under columns `first` to `last` (inclusive) of a row, as a slice."""
+        offsets = self.offsets[self.example_index[row]]
+        shift = self.context_start[row] - self.context_columns[row, 0]
+        return int(offsets[first + shift, 0]), int(offsets[last + shift, 1])
+
+
+class Frame(NamedTuple):
+    """The special tokens around a question and its context, and the type of every token of a row."""
+
+    before: list[int]
+    between: list[int]
+    after: list[int]
+    types: tuple[int, int, int, int, int]
+    """of before, question, between, context, after"""
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> "Frame":
+        """Read off an encoded pair, so that any tokenizer's template is kept."""
+        pair = tokenizer("a", "a", return_token_type_ids=True)
+        ids, types, parts = list(pair["input_ids"]), list(pair["token_type_ids"]), pair.sequence_ids(0)
+        first, second = np.flatnonzero(np.equal(parts, 0)), np.flatnonzero(np.equal(parts, 1))
+        before, between, after = slice(0, first[0]), slice(first[-1] + 1, second[0]), slice(second[-1] + 1, None)
+        # The type of an empty part is never used.
+        special = [(types[part] or [0])[0] for part in (before, between, after)]
+        kinds = (special[0], types[first[0]], special[1], types[second[0]], special[2])
+        return cls(ids[before], ids[between], ids[after], kinds)
+
+    @property
+    def n_special(self) -> int:
+        return len(self.before) + len(self.between) + len(self.after)
+
+    def fill(self, question: list[int], context: list[int]) -> tuple[list[int], list[int]]:
+        """Token ids and token types of a row."""
+        parts = (self.before, question, self.between, context, self.after)
+        input_ids = [token for part in parts for token in part]
+        token_types = [kind for part, kind in zip(parts, self.types, strict=True) for _ in part]
+        return input_ids, token_types
+
+
+class QuestionAnsweringTask:
+    """An answer is a span of the context; scores are explained at `evaluate`."""
+
+    name = "qa"
+    default_metric = "index_accuracy"
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: FinetuneSettings) -> None:
+        self._tokenizer = tokenizer
+        self._settings = settings
+        self._frame = Frame.of(tokenizer)
+        room = settings.max_length - settings.max_question_length - self._frame.n_special
+        if settings.stride >= room:
+            raise UserError(
+                f"finetune.stride {settings.stride} is too large: with max_length {settings.max_length}, "
+                f"max_question_length {settings.max_question_length} and {self._frame.n_special} special tokens a "
+                f"window may hold as few as {max(room, 0)} tokens of the context, of which it must not share all"
+            )
+
+    def encode(self, examples: Sequence[Example]) -> QAFeatures:
+        """Windows of every example, left to right. UserError for a question without an answer."""
+        chosen = only(QAExample, examples)
+        questions = self._tokenize([example.question for example in chosen])
+        contexts = self._tokenize([example.context for example in chosen])
+        builder = RowBuilder(self._tokenizer)
+        places: list[tuple[int, int, int, int]] = []
+        for index, example in enumerate(chosen):
+            question = questions[example.question].ids[: self._settings.max_question_length]
+            context = contexts[example.context].ids
+            first_column = len(self._frame.before) + len(question) + len(self._frame.between)
+            room = self._settings.max_length - self._frame.n_special - len(question)
+            # A window is needed only where the one before it did not reach the end.
+            n_starts = max(1, len(context) - self._settings.stride)
+            for start in range(0, n_starts, room - self._settings.stride):
+                input_ids, token_types = self._frame.fill(question, context[start : start + room])
+                builder.add(input_ids, token_types)
+                places.append((index, start, first_column, self._cls_column(input_ids)))
+        example_index, context_start, first_columns, cls_columns = np.array(places, dtype=np.int64).reshape(-1, 4).T
+
+        lengths = builder.lengths
+        context_columns = np.stack([first_columns, lengths - len(self._frame.after)], axis=1)
+        offsets = [contexts[example.context].offsets for example in chosen]
+        columns = _answer_tokens(chosen, offsets)[example_index] + (first_columns - context_start)[:, None]
+        is_inside = (columns[:, 0] >= context_columns[:, 0]) & (columns[:, 1] < context_columns[:, 1])
+        columns = np.where(is_inside[:, None], columns, cls_columns[:, None])
+        return QAFeatures(
+            lengths=lengths,
+            example_index=example_index,
+            tokens=builder.tokens,
+            targets={"start_positions": columns[:, 0], "end_positions": columns[:, 1]},
+            context_columns=context_columns,
+            context_start=context_start,
+            is_answer_inside=is_inside,
+            offsets=offsets,
+        )
+
+    def _tokenize(self, texts: Sequence[str]) -> dict[str, "_Tokens"]:
+        """Each distinct text without special tokens: questions often share their context."""
+        distinct = list(dict.fromkeys(texts))
+        if not distinct:
+            return {}
+        encoded = self._tokenizer(
+            distinct,
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,  # no warning about contexts longer than the model: windows take care of them
+        )
+        offsets = [np.array(spans, dtype=np.int64).reshape(-1, 2) for spans in encoded["offset_mapping"]]
+        return dict(zip(distinct, map(_Tokens, encoded["input_ids"], offsets), strict=True))
+
+    def _cls_column(self, input_ids: list[int]) -> int:
+        """Where the CLS token stands; 0 for tokenizers without one."""
+        cls_token = self._tokenizer.cls_token_id
+        return input_ids.index(cls_token) if cls_token in input_ids else 0
+
+    def new_model(self, config: PreTrainedConfig) -> PreTrainedModel:
+        return model_with_head(AutoModelForQuestionAnswering, config, num_labels=2)
+
+    def evaluate(
+        self, outputs: Mapping[str, Tensor], features: TaskFeatures, examples: Sequence[Example]
+    ) -> Evaluation:
+        """All scores are means over examples.
+
+        `exact_match`, `f1` (0 to 1): of the predicted answer, the best span of all windows, by the SQuAD 1.1 script.
+        `index_accuracy`: on the gold window, the mean of [argmax of the start logits is the gold start] and the same
+        for the end, over all columns. `loss`: mean negative log-likelihood of gold start and gold end there, as in
+        training. The gold window is the first that holds the whole first answer; where none does it is the first
+        window, whose gold start and end are the CLS column.
+        """
+        if not isinstance(features, QAFeatures):
+            raise TypeError("the features must come from `encode` of this task")
+        chosen = only(QAExample, examples)
+        answers = self._predict(outputs["start_logits"], outputs["end_logits"], features, chosen)
+        rows = _gold_windows(features)
+        pairs = (("start_logits", "start_positions"), ("end_logits", "end_positions"))
+        heads = [_score_index(outputs[name], features.targets[gold], rows) for name, gold in pairs]
+        example_scores = {
+            "exact_match": np.array([exact_match(answers[i], e.answers) for i, e in enumerate(chosen)]),
+            "f1": np.array([f1(answers[i], e.answers) for i, e in enumerate(chosen)]),
+            "index_accuracy": np.mean([accuracy for accuracy, _ in heads], axis=0),
+            "loss": np.mean([loss for _, loss in heads], axis=0),
+        }
+        return Evaluation(
+            scores={name: float(values.mean()) for name, values in example_scores.items()},
+            example_scores=example_scores,
+            predictions={example.id: answer for example, answer in zip(chosen, answers, strict=True)},
+        )
+
+    def _predict(
+        self, start_logits: Tensor, end_logits: Tensor, features: QAFeatures, examples: Sequence[QAExample]
+    ) -> list[str]:
+        """The answer of every example: the text under the best span of its windows."""
+        columns = torch.arange(start_logits.shape[1])
+        context = torch.from_numpy(features.context_columns)
+        is_context = (columns >= context[:, :1]) & (columns < context[:, 1:])
+        spans = best_spans(start_logits, end_logits, is_context, self._settings.max_answer_length)
+        # Rows of an example best first; the earlier window where two are equal.
+        order = np.lexsort((-spans.score, features.example_index))
+        _, firsts = np.unique(features.example_index[order], return_index=True)
+        answers = []
+        for example, row in zip(examples, order[firsts], strict=True):
+            if spans.score[row] == -np.inf:  # a context without tokens
+                answers.append("")
+                continue
+            first, end = features.characters(row, spans.first[row], spans.last[row])
+            answers.append(example.context[first:end].strip())  # a token may bring the space before it
+        return answers
+
+
+class _Tokens(NamedTuple):
+    ids: list[int]
+    offsets: IntArray
+
+
+class Spans(NamedTuple):
+    """The best span of each row, [F]: its score, first column and last column (inclusive)."""
+
+    score: FloatArray
+    first: IntArray
+    last: IntArray
+
+
+def best_spans(start_logits: Tensor, end_logits: Tensor, is_allowed: Tensor, max_length: int) -> Spans:
+    """The span with the highest sum of start and end logit in each row, of at most `max_length` tokens.
+
+    Logits and `is_allowed` are [F, T]; a span starts and ends at columns where `is_allowed` is True. The search is
+    exact (a sliding maximum over the ends of each start), not over a list of n best starts and ends. The score is −inf
+    where a row has no such column.
+    """
+    starts = start_logits.double().masked_fill(~is_allowed, -torch.inf)
+    ends = end_logits.double().masked_fill(~is_allowed, -torch.inf)
+    ends = torch.nn.functional.pad(ends, (0, max_length - 1), value=-torch.inf)
+    best_end, last = torch.max_pool1d_with_indices(ends.unsqueeze(1), kernel_size=max_length, stride=1)
+    totals = (starts + best_end.squeeze(1)).numpy()
+    first = totals.argmax(axis=1)
+    rows = np.arange(len(totals))
+    return Spans(totals[rows, first], first, last.squeeze(1).numpy()[rows, first])
+
+
+def _answer_tokens(examples: Sequence[QAExample], offsets: Sequence[IntArray]) -> IntArray:
+    """[E, 2]: first and last token of the context that overlap the first answer; -1, -1 where no token does."""
+    tokens = np.full((len(examples), 2), -1, dtype=np.int64)
+    for index, (example, spans) in enumerate(zip(examples, offsets, strict=True)):
+        if not example.answers:
+            raise UserError(f"question '{example.id}' has no answer; every question needs one, as in SQuAD 1.1")
+        first = example.answer_starts[0]
+        overlapping = np.flatnonzero((spans[:, 0] < first + len(example.answers[0])) & (spans[:, 1] > first))
+        if len(overlapping):
+            tokens[index] = overlapping[0], overlapping[-1]
+    return tokens
+
+
+def _gold_windows(features: QAFeatures) -> IntArray:
+    """[E]: the first row of each example that holds its answer, or its first row."""
+    order = np.lexsort((~features.is_answer_inside, features.example_index))
+    _, firsts = np.unique(features.example_index[order], return_index=True)
+    return order[firsts]
+
+
+def _score_index(logits: Tensor, gold: IntArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
+    """For each of `rows`: 1 if the largest logit [F, T] is at the gold column, else 0; and −log softmax at it."""
+    log_probs = logits[torch.from_numpy(rows)].double().log_softmax(dim=1).numpy()
+    is_right = log_probs.argmax(axis=1) == gold[rows]
+    return is_right.astype(np.float64), -log_probs[np.arange(len(rows)), gold[rows]]

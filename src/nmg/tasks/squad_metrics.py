@@ -1,0 +1,51 @@
+"""Exact match and F1 of SQuAD 1.1, as its official evaluation script defines them (Rajpurkar et al., EMNLP 2016).
+
+Answers are compared after lower-casing, without ASCII punctuation, without English articles, with single spaces.
+"""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalize_answer(text: str) -> str:
+    """
+    >>> normalize_answer("The  U.S. Army's")
+    'us armys'
+    """
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_WITHOUT_PUNCTUATION)).split())
+
+
+def exact_match(prediction: str, answers: Sequence[str]) -> float:
+    """1 if the prediction equals one of the accepted answers, else 0."""
+    return _best(_same, prediction, answers)
+
+
+def f1(prediction: str, answers: Sequence[str]) -> float:
+    """Word-overlap F1, from 0 to 1, with the accepted answer that fits best.
+
+    0 where no word is shared, also if neither has a word (so in 1.1; version 2.0 of the script differs).
+    """
+    return _best(_overlap, prediction, answers)
+
+
+def _best(metric: Callable[[str, str], float], prediction: str, answers: Sequence[str]) -> float:
+    normalized = normalize_answer(prediction)
+    return max(metric(normalized, normalize_answer(answer)) for answer in answers)
+
+
+def _same(prediction: str, answer: str) -> float:
+    return float(prediction == answer)
+
+
+def _overlap(prediction: str, answer: str) -> float:
+    predicted_words, answer_words = prediction.split(), answer.split()
+    n_common = (Counter(predicted_words) & Counter(answer_words)).total()
+    if n_common == 0:
+        return 0.0
+    precision, recall = n_common / len(predicted_words), n_common / len(answer_words)
+    return 2 * precision * recall / (precision + recall)

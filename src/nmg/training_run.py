@@ -1,0 +1,194 @@
+"""A meta-training run on disk: its folder, log, checkpoints and trackers, from a first start or after an interruption.
+
+    RUN/config.yaml      every setting as it was resolved
+    RUN/run.json         command, versions, seed, digest of the settings
+    RUN/metrics.jsonl    one line an episode
+    RUN/policy/          the learner's policy (a Hugging Face folder)
+    RUN/checkpoints/, RUN/replay/   see nmg.checkpoint
+"""
+
+import json
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from nmg.checkpoint import (
+    drop_shards_except,
+    keep_checkpoint,
+    load_checkpoint,
+    load_shard,
+    publish,
+    save_checkpoint,
+    save_shard,
+)
+from nmg.config import Config, load_config
+from nmg.errors import UserError
+from nmg.files import write_aside
+from nmg.meta_train import EpisodeRecord, MetaTraining
+from nmg.player import Player
+from nmg.reporter import Reporter
+from nmg.rl.replay import StateShard
+from nmg.setup import check_output, prepare
+
+TIES_BEFORE_WARNING = 3
+
+OnEpisode = Callable[[EpisodeRecord, int], None]
+"""Takes the record of an episode and the number of episodes of the run."""
+
+
+def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) -> MetaTraining:
+    """Meta-train into the empty folder `out`. Raises UserError for bad settings, data, model or folder."""
+    check_output(out, "another run (continue that one with --resume)")
+    training = MetaTraining(prepare(config, reporter))
+    describe_run(out, config)
+    _go_on(training, out, reporter, on_episode)
+    return training
+
+
+def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: OnEpisode) -> MetaTraining:
+    """Continue a run where its last checkpoint left it.
+
+    The result is that of an uninterrupted run. Only `meta.episodes` and `runtime.*` may be overridden.
+    """
+    if not (out / "config.yaml").is_file():
+        raise UserError(f"--resume {out}: there is no run in this folder (no config.yaml)")
+    recorded, config = load_config(out / "config.yaml"), load_config(out / "config.yaml", overrides)
+    meta = config.meta.model_copy(update={"episodes": recorded.meta.episodes})
+    if config.model_copy(update={"meta": meta}).digest != recorded.digest:
+        raise UserError(f"--resume {out}: only meta.episodes and runtime settings may change when a run is resumed")
+    training = MetaTraining(prepare(config, reporter))
+    restore(training, out)
+    _write_text(out / "config.yaml", config.to_yaml())
+    _cut_log(out / "metrics.jsonl", training.next_episode)
+    reporter.notify(f"resuming after {training.next_episode} of {config.meta.episodes} episodes")
+    _go_on(training, out, reporter, on_episode)
+    return training
+
+
+def _go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnEpisode) -> None:
+    episodes = training.config.meta.episodes
+    trackers = _start_trackers(training.config, training.arena.runtime.accelerator, out)
+    ties = 0
+    while training.next_episode < episodes:
+        record = training.episode()
+        with (out / "metrics.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(record.to_json()) + "\n")
+        checkpoint(training, out)
+        trackers(record)
+        ties = ties + 1 if record.is_tie else 0
+        if ties == TIES_BEFORE_WARNING:
+            reporter.notify(
+                f"every player has tied for {ties} episodes: all rewards are 0 and the policy learns nothing. More "
+                "validation examples, longer adaptation, or '--reward.kind difference --reward.metric loss' tell "
+                "players apart."
+            )
+        on_episode(record, episodes)
+    publish(training.learner.policy, out / "policy")
+
+
+def checkpoint(training: MetaTraining, out: Path) -> None:
+    """Write everything an exact continuation needs, then let go of what it no longer needs."""
+    players = (training.learner, training.opponent)
+    for player in players:
+        newest = training.next_episode - 1
+        if newest in player.replay.shards:
+            save_shard(out, newest, player.replay.shards[newest].to_tensors())
+            break
+    files: dict[str, Mapping[str, Tensor]] = {}
+    for player in players:
+        files |= player.to_files()
+    if training.config.meta.continual:
+        files["lm"] = training.lm_state
+    facts = {"next_episode": training.next_episode}
+    save_checkpoint(out, training.next_episode, files, facts)
+    drop_shards_except(out, {key for player in players for key in player.replay.shards})
+    publish(training.learner.policy, out / "policy")
+    if training.next_episode % training.config.meta.checkpoint_every == 0:
+        kept = {name: files[name] for name in ("learner-policy", "lm") if name in files}
+        keep_checkpoint(out, training.next_episode, kept, facts)
+
+
+def restore(training: MetaTraining, out: Path) -> None:
+    """Bring `training` to the state of the run's last checkpoint; leave it at the start where there is none."""
+    saved = load_checkpoint(out)
+    if saved is None:
+        return
+    files, facts = saved
+    training.next_episode = int(facts["next_episode"])
+    shards: dict[int, StateShard] = {}
+
+    def shard(key: int) -> StateShard:
+        if key not in shards:
+            shards[key] = StateShard.from_tensors(load_shard(out, key))
+        return shards[key]
+
+    player: Player
+    for player in (training.learner, training.opponent):
+        player.restore(files, shard)
+    if "lm" in files:
+        device = training.arena.runtime.device
+        training.lm_state = {name: tensor.to(device) for name, tensor in files["lm"].items()}
+
+
+def describe_run(out: Path, config: Config) -> None:
+    """Write the resolved settings, and the command, versions and digest that go with them."""
+    out.mkdir(parents=True, exist_ok=True)
+    _write_text(out / "config.yaml", config.to_yaml())
+    packages = ("nmg", "torch", "transformers", "tokenizers", "accelerate", "numpy")
+    facts: dict[str, Any] = {
+        "command": sys.argv,
+        "settings_digest": config.digest,
+        "seed": config.run.seed,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+    }
+    _write_text(out / "run.json", json.dumps(facts, indent=2) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    with write_aside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _cut_log(path: Path, episodes: int) -> None:
+    """Drop the lines of episodes that ran after the last checkpoint, whole or half-written."""
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:episodes]
+        _write_text(path, "".join(lines))
+
+
+def _start_trackers(config: Config, accelerator: Any, out: Path) -> Callable[[EpisodeRecord], None]:
+    """Start accelerate's trackers; the function it gives logs an episode to all of them."""
+    if not config.runtime.trackers:
+        return lambda _record: None
+    from accelerate.tracking import filter_trackers
+
+    accelerator.project_configuration.set_directories(str(out))
+    accelerator.log_with = filter_trackers(list(config.runtime.trackers), str(out / "trackers"))
+    accelerator.init_trackers("nmg")
+
+    def log(record: EpisodeRecord) -> None:
+        accelerator.log(flat_metrics(record), step=record.episode)
+
+    return log
+
+
+def flat_metrics(record: EpisodeRecord) -> dict[str, float]:
+    """The record's numbers under slash-separated names, e.g. 'scores/learner/accuracy'."""
+    flat: dict[str, float] = {}
+
+    def walk(name: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                walk(f"{name}/{key}", inner)
+        elif isinstance(value, (int, float)):
+            flat[name] = float(value)
+
+    for key, value in record.to_json().items():
+        walk(key, value)
+    return flat

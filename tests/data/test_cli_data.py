@@ -1,0 +1,86 @@
+"""`nmg data` as a user calls it."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from nmg.cli.data import app
+from nmg.errors import UserError
+
+Write = Callable[[str, str], Path]
+TABLE = "sentence,class\nfirst [b] one,x\nsecond,y\nfirst [b] one,y\n"
+FIELDS = ("--text-field", "sentence", "--label-field", "class")
+
+
+def nmg_data(*words: str | Path) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
+    if isinstance(result.exception, UserError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_describe_labels(write: Write) -> None:
+    output = nmg_data("describe", write("a.csv", TABLE), *FIELDS)
+    for part in ("labelled texts, csv", "2 labels", "y: 2 (66.7%)", "2 distinct", "first [b] one", "longest 13"):
+        assert part in output
+
+
+def test_describe_questions(write: Write, squad_json: str) -> None:
+    output = nmg_data("describe", write("a.json", squad_json))
+    for part in ("SQuAD 1.1", "1: 2 questions", "2: 1 questions", "? Which city?", "= Rome"):
+        assert part in output
+
+
+def test_describe_text(write: Write) -> None:
+    output = nmg_data("describe", write("a.txt", "one two\nthree\none two\n"))
+    assert "3 (2 distinct)" in output
+    assert "one two" in output
+
+
+def test_convert_questions(write: Write, squad_json: str, tmp_path: Path) -> None:
+    source = write("a.json", squad_json)
+    nmg_data("convert", source, tmp_path / "b.jsonl.gz")
+    nmg_data("convert", tmp_path / "b.jsonl.gz", tmp_path / "c.json")
+    articles = json.loads((tmp_path / "c.json").read_text())["data"]
+    assert articles[0]["paragraphs"] == json.loads(squad_json)["data"][0]["paragraphs"]
+
+
+def test_convert_labels(write: Write, tmp_path: Path) -> None:
+    nmg_data("convert", write("a.csv", TABLE), tmp_path / "b.jsonl", *FIELDS)
+    first = (tmp_path / "b.jsonl").read_text().splitlines()[0]
+    assert json.loads(first) == {"id": "2", "sentence": "first [b] one", "class": "x"}
+    nmg_data("convert", tmp_path / "b.jsonl", tmp_path / "c.tsv", *FIELDS)
+    with (tmp_path / "c.tsv").open() as file:
+        assert [row["class"] for row in csv.DictReader(file, delimiter="\t")] == ["x", "y", "y"]
+
+
+def test_convert_refuses(write: Write, squad_json: str, tmp_path: Path) -> None:
+    questions, texts = write("a.json", squad_json), write("a.csv", TABLE)
+    with pytest.raises(UserError, match=r"b\.csv: questions can be written as"):
+        nmg_data("convert", questions, tmp_path / "b.csv")
+    with pytest.raises(UserError, match=r"b\.json: labelled texts can be written as"):
+        nmg_data("convert", texts, tmp_path / "b.json", *FIELDS)
+    with pytest.raises(UserError, match=r"a\.csv: is there already"):
+        nmg_data("convert", texts, texts, *FIELDS)
+    with pytest.raises(UserError, match="cannot tell the task from this ending"):
+        nmg_data("convert", write("a.xml", "x"), tmp_path / "b.json")
+    with pytest.raises(UserError, match="a qa file must end in"):
+        nmg_data("convert", texts, tmp_path / "b.json", "--task", "qa")
+
+
+def test_corpus(write: Write, squad_json: str, tmp_path: Path) -> None:
+    source = write("a.json", squad_json.replace("Oslo is", "Oslo\\nis"))
+    nmg_data("corpus", source, tmp_path / "b.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
+    assert lines == [{"id": 0, "text": "Rome is old."}, {"id": 1, "text": "Oslo\nis cold."}]
+    nmg_data("corpus", source, tmp_path / "b.txt")
+    assert (tmp_path / "b.txt").read_text() == "Rome is old.\nOslo is cold.\n"
+    with pytest.raises(UserError, match=r"b\.csv: a corpus must end in \.txt or \.jsonl"):
+        nmg_data("corpus", source, tmp_path / "b.csv")
+    with pytest.raises(UserError, match=r"a\.json, line 1: is not valid JSON"):
+        nmg_data("corpus", write("a.json", "{"), tmp_path / "c.txt")

@@ -1,0 +1,109 @@
+"""The split of a run and the draws of an episode."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from nmg.config import MetaSettings
+from nmg.data.corpus import Corpus
+from nmg.data.episodes import sample_episode, split_contexts
+from nmg.data.task_data import TaskData
+from nmg.errors import UserError
+from nmg.types import ClassificationExample, Context
+
+
+def example(context_id: int, number: int) -> ClassificationExample:
+    return ClassificationExample(f"{context_id}-{number}", f"the cat {context_id}", "x", context_id)
+
+
+@pytest.fixture
+def data() -> TaskData:
+    """40 contexts; those of even id have three examples each, the others none."""
+    contexts = tuple(Context(i, f"the cat {i}") for i in range(40))
+    return TaskData(tuple(example(i, j) for j in range(3) for i in range(0, 40, 2)), None, None, contexts)
+
+
+@pytest.fixture
+def corpus(data: TaskData, byte_level: PreTrainedTokenizerBase, tmp_path: Path) -> Corpus:
+    return Corpus.build([context.text for context in data.contexts], byte_level, 2, tmp_path)
+
+
+def meta(**settings: Any) -> MetaSettings:
+    return MetaSettings(**settings)
+
+
+def test_split(data: TaskData) -> None:
+    split = split_contexts(data, meta(), 0)
+    held_out = {example.context_id for example in split.validation_examples}
+    assert len(held_out) == 2
+    assert len(split.validation_examples) == 6
+    assert held_out.isdisjoint(split.train_context_ids.tolist())
+    assert sorted([*held_out, *split.train_context_ids]) == list(range(0, 40, 2))
+    assert split_contexts(data, meta(), 0).validation_examples == split.validation_examples
+    assert any(split_contexts(data, meta(), s).validation_examples != split.validation_examples for s in (1, 2, 3))
+
+
+def test_split_with_validation_file(data: TaskData) -> None:
+    given = tuple(replace(example(0, number), context_id=-1) for number in range(9))
+    split = split_contexts(replace(data, validation=given), meta(), 0)
+    assert split.validation_examples == given
+    assert split.train_context_ids.tolist() == list(range(0, 40, 2))
+    capped = split_contexts(replace(data, validation=given), meta(max_validation_examples=4), 0).validation_examples
+    assert len(set(capped)) == 4
+    assert set(capped) < set(given)
+
+
+def test_split_is_capped(data: TaskData) -> None:
+    assert len(split_contexts(data, meta(max_validation_examples=5), 0).validation_examples) == 5
+
+
+def test_a_small_share_still_takes_one_context(data: TaskData) -> None:
+    assert len(split_contexts(data, meta(validation_share=0.001), 0).validation_examples) == 3
+
+
+def test_split_that_leaves_nothing(data: TaskData) -> None:
+    with pytest.raises(UserError, match=r"meta\.validation_share 0\.99 of 20 contexts leaves none to train on"):
+        split_contexts(data, meta(validation_share=0.99), 0)
+    one = replace(data, train=data.train[:1])
+    with pytest.raises(UserError, match="of 1 contexts leaves none"):
+        split_contexts(one, meta(), 0)
+
+
+def test_episode(data: TaskData, corpus: Corpus) -> None:
+    split = split_contexts(data, meta(), 0)
+    episode = sample_episode(3, split, data, corpus, meta(contexts=5, examples=11), 0)
+    contexts = set(corpus.context_ids[episode.block_ids].tolist())
+    assert episode.index == 3
+    assert len(contexts) == 5
+    assert contexts <= set(split.train_context_ids.tolist())
+    assert episode.block_ids.tolist() == corpus.blocks_of(np.array(list(contexts))).tolist()
+    assert len(episode.block_ids) > 5
+    assert len(set(episode.example_ids.tolist())) == 11
+    assert {data.train[index].context_id for index in episode.example_ids} <= contexts
+
+
+def test_episodes_are_drawn_by_index_and_seed(data: TaskData, corpus: Corpus) -> None:
+    split = split_contexts(data, meta(), 0)
+    settings = meta(contexts=5, examples=11)
+
+    def draw(index: int, seed: int) -> tuple[list[int], list[int]]:
+        episode = sample_episode(index, split, data, corpus, settings, seed)
+        return episode.block_ids.tolist(), episode.example_ids.tolist()
+
+    assert draw(3, 0) == draw(3, 0)
+    for other in (draw(4, 0), draw(3, 1)):
+        assert all(mine != its for mine, its in zip(draw(3, 0), other, strict=True))
+    # How many examples are kept does not move the contexts.
+    some, more = (sample_episode(3, split, data, corpus, meta(contexts=5, examples=n), 0) for n in (2, 12))
+    assert some.block_ids.tolist() == more.block_ids.tolist()
+
+
+def test_episode_of_all_there_is(data: TaskData, corpus: Corpus) -> None:
+    split = split_contexts(data, meta(), 0)
+    episode = sample_episode(0, split, data, corpus, meta(), 0)
+    assert set(corpus.context_ids[episode.block_ids].tolist()) == set(split.train_context_ids.tolist())
+    assert len(episode.example_ids) == 54

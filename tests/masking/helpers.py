@@ -1,0 +1,94 @@
+"""Small blocks, tokenizers and a corpus for the masking tests."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from transformers import BertTokenizerFast
+
+from nmg.types import IntArray, TokenBlocks
+
+CLS, SEP, PAD, FIRST_ID = 2, 3, 0, 6
+
+
+def word_blocks(sizes: Sequence[Sequence[int]], ids: Sequence[Sequence[int]] | None = None) -> TokenBlocks:
+    """Blocks `[CLS] words [SEP]` with the given numbers of tokens in each word; `ids`: of the tokens."""
+    n_tokens = max((sum(row) + 2 for row in sizes), default=0)
+    input_ids = torch.full((len(sizes), n_tokens), PAD)
+    word_index = torch.full((len(sizes), n_tokens), -1)
+    is_token = torch.zeros(len(sizes), n_tokens, dtype=torch.bool)
+    for b, row in enumerate(sizes):
+        n = sum(row)
+        content = torch.tensor(ids[b]) if ids is not None else torch.arange(FIRST_ID, FIRST_ID + n)
+        input_ids[b, : n + 2] = torch.cat([torch.tensor([CLS]), content.long(), torch.tensor([SEP])])
+        word_index[b, 1 : n + 1] = torch.repeat_interleave(torch.arange(len(row)), torch.tensor(row, dtype=torch.long))
+        is_token[b, : n + 2] = True
+    index = torch.arange(len(sizes))
+    return TokenBlocks(index, index.clone(), input_ids, is_token, word_index >= 0, word_index)
+
+
+def copies(n: int, sizes: Sequence[int], ids: Sequence[int] | None = None) -> TokenBlocks:
+    """One block of `word_blocks`, n times."""
+    one = word_blocks([sizes], None if ids is None else [ids])
+    return TokenBlocks(*(getattr(one, field.name).repeat_interleave(n, dim=0) for field in fields(one)))
+
+
+def random_blocks(n_blocks: int, seed: int = 0, n_words: int = 60) -> TokenBlocks:
+    rng = np.random.default_rng(seed)
+    sizes = [rng.choice([1, 1, 1, 2, 3, 5], rng.integers(1, n_words)).tolist() for _ in range(n_blocks)]
+    return word_blocks(sizes, [rng.integers(FIRST_ID, 30, sum(row)).tolist() for row in sizes])
+
+
+def empty_blocks(n_blocks: int, n_tokens: int) -> TokenBlocks:
+    """Blocks of nothing but special tokens."""
+    shape = (n_blocks, n_tokens)
+    index = torch.arange(n_blocks)
+    ids, word = torch.full(shape, CLS), torch.full(shape, -1)
+    return TokenBlocks(index, index.clone(), ids, torch.ones(shape, dtype=torch.bool), word >= 0, word)
+
+
+def word_piece_tokenizer(words: Sequence[str]) -> BertTokenizerFast:
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]"]
+    return BertTokenizerFast(vocab={token: i for i, token in enumerate([*special, *words])}, do_lower_case=False)
+
+
+@dataclass
+class FakeCorpus:
+    """One block a text, as `data.corpus.Corpus` would cut it."""
+
+    texts: Sequence[str]
+    tokenizer: BertTokenizerFast
+
+    def __post_init__(self) -> None:
+        self.asked: list[int] = []
+        if self.texts:
+            self._encoded = self.tokenizer(list(self.texts), return_offsets_mapping=True)
+
+    @property
+    def context_ids(self) -> IntArray:
+        return np.arange(len(self.texts))
+
+    def blocks_of(self, context_ids: IntArray) -> IntArray:
+        return np.asarray(context_ids)
+
+    def text(self, block_id: int) -> str:
+        self.asked.append(int(block_id))
+        return self.texts[block_id]
+
+    def offsets(self, block_id: int) -> IntArray:
+        return np.array(self._encoded["offset_mapping"][block_id])
+
+    def blocks(self, block_ids: IntArray) -> TokenBlocks:
+        rows = [int(i) for i in block_ids]
+        n_tokens = max((len(self._encoded["input_ids"][i]) for i in rows), default=0)
+        ids = torch.full((len(rows), n_tokens), PAD)
+        word = torch.full((len(rows), n_tokens), -1)
+        is_token = torch.zeros(len(rows), n_tokens, dtype=torch.bool)
+        for b, i in enumerate(rows):
+            row = self._encoded["input_ids"][i]
+            ids[b, : len(row)] = torch.tensor(row)
+            is_token[b, : len(row)] = True
+            word[b, : len(row)] = torch.tensor([-1 if w is None else w for w in self._encoded.word_ids(i)])
+        index = torch.tensor(rows, dtype=torch.long)
+        return TokenBlocks(index, index.clone(), ids, is_token, word >= 0, word)
