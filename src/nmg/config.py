@@ -4,23 +4,32 @@ Defaults are the `reference` setting of the method for classification with BERT;
 each. Every section but `runtime` changes results; `runtime` changes only speed, and stays out of `Config.digest`.
 """
 
+import difflib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from nmg.errors import UserError, bad_input
 
-Rate = Annotated[float, Field(gt=0.0, lt=1.0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
-Count = Annotated[int, Field(ge=1)]
-CountOrZero = Annotated[int, Field(ge=0)]
+
+def _number(value: object) -> object:
+    """Python takes True for 1 and pydantic follows; a YAML `yes` where a number belongs is a mistake."""
+    if isinstance(value, bool):
+        raise ValueError("Input should be a number")
+    return value
+
+
+Rate = Annotated[float, BeforeValidator(_number), Field(gt=0.0, lt=1.0)]
+Share = Annotated[float, BeforeValidator(_number), Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, BeforeValidator(_number), Field(gt=0.0)]
+NonNegative = Annotated[float, BeforeValidator(_number), Field(ge=0.0)]
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
+CountOrZero = Annotated[int, BeforeValidator(_number), Field(ge=0)]
 
 
 class Section(BaseModel):
@@ -77,17 +86,18 @@ class MaskingSettings(Section):
 
 
 class OptimiserSettings(Section):
+    """AdamW; the learning rate falls linearly to 0, without warm-up."""
+
     epochs: CountOrZero
     batch_size: Count
     learning_rate: Positive
     weight_decay: NonNegative = 0.0
     max_grad_norm: Positive = 1.0
-    """linear decay to 0 without warm-up follows the original"""
 
 
 class AdaptSettings(OptimiserSettings):
     epochs: CountOrZero = 3
-    batch_size: Count = 4
+    batch_size: Count = 8
     learning_rate: Positive = 2e-5
     block_size: Count = 254
     """word pieces of a block, special tokens not counted"""
@@ -228,19 +238,42 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise bad_input(path, f"cannot read the configuration: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise bad_input(path, "cannot read the configuration: it is not UTF-8 text") from error
     try:
-        settings = yaml.safe_load(text) or {}
+        settings = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else None
         raise bad_input(path, f"is not valid YAML: {getattr(error, 'problem', error)}", line=line) from error
+    except ValueError as error:  # a value that looks like a date or a number, and is none
+        raise bad_input(path, f"is not valid YAML: {error}") from error
+    if settings is None:
+        settings = {}
     if not isinstance(settings, dict):
         raise bad_input(path, "must hold sections with fields, e.g. 'masking: {rate: 0.05}'")
+    for name, line in _repeated_keys(yaml.compose(text)):
+        raise bad_input(path, "stands here a second time; only one can count", line=line, field=name)
+    # A section whose fields are all commented out reads as null.
+    settings = {section: {} if fields is None else fields for section, fields in settings.items()}
     overridden = _apply_overrides(settings, overrides)
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
         raise _explain(error, path, text, overridden) from error
+
+
+def _repeated_keys(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """Name and line of each key that its mapping has had before; YAML itself would silently take the last."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen = set()
+    for key, value in node.value:
+        name = f"{prefix}{key.value}"
+        if name in seen:
+            yield name, key.start_mark.line + 1
+        seen.add(name)
+        yield from _repeated_keys(value, f"{name}.")
 
 
 def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> set[str]:
@@ -253,7 +286,7 @@ def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> set[
         if not name.startswith("--") or name.count(".") != 1:
             raise UserError(f"'{word}' is neither an option of this command nor a setting '--section.field value'")
         if not equals:
-            if not words:
+            if not words or words[0].startswith("--"):
                 raise UserError(f"{name} needs a value")
             value = words.pop(0)
         section, field = name.removeprefix("--").replace("-", "_").split(".")
@@ -261,7 +294,7 @@ def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> set[
             raise UserError(f"{name}: '{section}' is not a section in the configuration file")
         try:
             settings[section][field] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"{name}: cannot read the value '{value}'") from error
         names.add(f"{section}.{field}")
     return names
@@ -269,25 +302,27 @@ def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> set[
 
 def _explain(error: ValidationError, path: Path, text: str, overridden: set[str]) -> UserError:
     """One sentence a problem: where it stands, and what is wrong."""
-    problems = []
+    root, problems = yaml.compose(text), []
     for problem in error.errors():
         location = [str(part) for part in problem["loc"]]
         name = ".".join(location[:2])
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = f"there is no such setting{_nearest(location)}"
-        elif location:
+        elif problem["type"] == "model_type":
+            message = f"must hold fields (given: {problem['input']!r})"
+        elif not isinstance(problem["input"], dict):  # a whole section would say nothing
             message += f" (given: {problem['input']!r})"
-        if name in overridden:
-            problems.append(str(UserError(f"--{name}: {message}")))
+        # What a section as a whole is blamed for may come from an override of one of its fields.
+        options = sorted(option for option in overridden if f"{option}.".startswith(f"{name}."))
+        if options:
+            problems.append(f"{', '.join(f'--{option}' for option in options)}: {message}")
         else:
-            problems.append(str(bad_input(path, message, line=_line_of(text, location), field=name or None)))
+            problems.append(str(bad_input(path, message, line=_line_of(root, location), field=name)))
     return UserError("\n".join(problems))
 
 
 def _nearest(location: Sequence[str]) -> str:
-    import difflib
-
     section = Config.model_fields.get(location[0])
     if len(location) == 1 or section is None:
         known = list(Config.model_fields)
@@ -297,9 +332,9 @@ def _nearest(location: Sequence[str]) -> str:
     return f"; did you mean '{matches[0]}'?" if matches else f" (known: {', '.join(known)})"
 
 
-def _line_of(text: str, location: Sequence[str]) -> int | None:
+def _line_of(node: yaml.Node | None, location: Sequence[str]) -> int | None:
     """Line (from 1) of the key that `location` leads to, or of the last key on the way that exists."""
-    node, line = yaml.compose(text), None
+    line = None
     for name in location:
         if not isinstance(node, yaml.MappingNode):
             break

@@ -112,13 +112,13 @@ class MetaTest:
         cells: list[ResultCell] = []
         for seed in seeds:
             data = load_task_data(self.config.data, seed)
-            task = build_task(self.config.data.task, self.lm.tokenizer, data, self.config.finetune)
+            task = build_task(self.config.data.task, self.lm.tokenizer, data.train, self.config.finetune)
             for name in self.maskings:
                 cell = self.cell(name, seed, data, task)
                 if save_models and seed == seeds[0]:
                     save_lm(self.lm, out / "models" / name)
                 cells.append(cell)
-                write_results(out, self.config, cells, task.default_metrics)
+                write_results(out, self.config, cells, task.table_metrics)
                 on_cell(cell)
         return cells
 

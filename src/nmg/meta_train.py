@@ -3,10 +3,9 @@
 `MetaTraining.episode` is the algorithm on one page; docs/paper_map.md names the source of each step.
 """
 
-import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,8 @@ from nmg.masking.corrupt import Vocabulary
 from nmg.masking.neural import NeuralMasking
 from nmg.masking.rules import RandomMasking
 from nmg.player import Player
-from nmg.rl.replay import StateShard, token_counts
-from nmg.rl.reward import credit, difference_reward, sign_reward
+from nmg.rl.replay import StateShard
+from nmg.rl.reward import credit, difference_reward, sign_reward, token_counts
 from nmg.rl.update import UpdateStatistics
 from nmg.seeding import StreamName
 from nmg.setup import Workbench, build_corpus
@@ -149,8 +148,8 @@ class MetaTraining:
             is_tie=against_opponent == 0 and against_random == 0,
             transitions=len(self.learner.replay),
             states=self.learner.replay.n_states,
-            learner_update=learner_update.to_dict() if learner_update else None,
-            opponent_update=opponent_update.to_dict() if opponent_update else None,
+            learner_update=asdict(learner_update) if learner_update else None,
+            opponent_update=asdict(opponent_update) if opponent_update else None,
             seconds=seconds.laps | _inner_seconds(outcomes),
         )
 
@@ -232,8 +231,3 @@ class _Stopwatch:
     def lap(self, phase: str) -> None:
         now = time.perf_counter()
         self.laps[phase], self._last = now - self._last, now
-
-
-def mean_entropy(record: EpisodeRecord) -> float:
-    update = record.learner_update
-    return update.get("entropy", math.nan) if update else math.nan

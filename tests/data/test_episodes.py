@@ -97,6 +97,9 @@ def test_episodes_are_drawn_by_index_and_seed(data: TaskData, corpus: Corpus) ->
     assert draw(3, 0) == draw(3, 0)
     for other in (draw(4, 0), draw(3, 1)):
         assert all(mine != its for mine, its in zip(draw(3, 0), other, strict=True))
+    everything = meta(contexts=40, examples=11)
+    same_contexts = [sample_episode(index, split, data, corpus, everything, 0) for index in (3, 4)]
+    assert same_contexts[0].example_ids.tolist() != same_contexts[1].example_ids.tolist()
     # How many examples are kept does not move the contexts.
     some, more = (sample_episode(3, split, data, corpus, meta(contexts=5, examples=n), 0) for n in (2, 12))
     assert some.block_ids.tolist() == more.block_ids.tolist()

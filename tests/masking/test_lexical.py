@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nmg.config import MaskingSettings
+from nmg.data.corpus import Corpus
 from nmg.errors import UserError
 from nmg.masking import lexical
 from nmg.masking.lexical import (
@@ -20,13 +21,15 @@ from nmg.masking.lexical import (
     piece_keys,
     word_keys,
 )
-from nmg.masking.registry import build_masking
+from nmg.masking.registry import RULES, build_masking
 from nmg.types import IntArray, TokenBlocks
 
 from .helpers import FakeCorpus, copies, random_blocks, word_blocks, word_piece_tokenizer
 
 MODEL = MaskingSettings().spacy_model
 TEXTS = ["the cat sat", "the the the mats", "the cat", "a mats", "zebra"]
+SENTENCE = "Yesterday Barack Obama met Angela Merkel in Berlin and the cat sat on a mat near the old stone bridge"
+OTHERS = "the cat sat on a mat and then the dog sat near the cat"
 VOCABULARY = ["the", "cat", "sat", "mat", "##s", "a", "zebra", "unseen"]
 
 
@@ -134,6 +137,24 @@ def test_idf_takes_whole_words(corpus: FakeCorpus) -> None:
     assert masked[:, 1:-1:2].equal(masked[:, 2:-1:2])
 
 
+@pytest.mark.parametrize("name", [name for name in RULES if name != "none"])
+def test_maskings_of_a_real_corpus(name: str, tmp_path) -> None:
+    """`data.corpus.Corpus` is what the maskings read in earnest; here a context has several blocks."""
+    if name == "entity":
+        pytest.importorskip(MODEL, reason=f"the spaCy model {MODEL} is not installed")
+    tokenizer = word_piece_tokenizer(sorted(set(f"{SENTENCE} {OTHERS}".split())))
+    corpus = Corpus.build([SENTENCE, OTHERS, SENTENCE], tokenizer, 6, tmp_path)
+    blocks = corpus.blocks(np.arange(len(corpus)))
+    assert len(corpus) > 6
+    plan = build_masking(name, tokenizer, corpus, MaskingSettings()).plan(blocks, 0.4, np.random.default_rng(0))
+    assert plan.budget.equal(blocks.budgets(0.4))
+    assert plan.is_masked(blocks.input_ids.shape[1]).sum() == plan.budget.sum()
+    berlin = (blocks.input_ids == tokenizer.convert_tokens_to_ids("Berlin")).nonzero()
+    assert len(berlin) == 2
+    if name == "entity":
+        assert plan.is_masked(blocks.input_ids.shape[1])[tuple(berlin.T)].all()
+
+
 # ---- entity
 
 
@@ -142,10 +163,6 @@ def test_tokens_of_entities() -> None:
     offsets = np.array([[0, 0], [0, 3], [3, 5], [5, 8], [8, 9], [8, 12], [11, 14], [15, 25], [20, 22], [0, 0]])
     assert entity_of_tokens(entities, offsets).tolist() == [-1, 0, 0, 1, -1, -1, 2, 2, -1, -1]
     assert entity_of_tokens(np.empty((0, 2), np.int64), offsets).tolist() == [-1] * 10
-
-
-SENTENCE = "Yesterday Barack Obama met Angela Merkel in Berlin and the cat sat on a mat near the old stone bridge"
-OTHERS = "the cat sat on a mat and then the dog sat near the cat"
 
 
 def entity_corpus() -> FakeCorpus:

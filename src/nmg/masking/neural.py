@@ -11,6 +11,9 @@ from nmg.masking.base import choose, position_noise
 from nmg.rl.network import MaskPolicy, log_probabilities
 from nmg.types import MaskPlan, StateEncoder, TokenBlocks
 
+_CHUNK = 64
+"""blocks given to the policy at once"""
+
 
 class NeuralMasking:
     """A `MaskingPolicy` on hidden states. Nothing here records gradients.
@@ -41,15 +44,20 @@ class NeuralMasking:
             A plan on the device of `blocks`, positions of a row in ascending order, with the single-draw log-softmax of
             each position and the value of each block.
         """
-        device = self.policy.device
-        is_token, is_maskable = blocks.is_token.to(device), blocks.is_maskable.to(device)
-        logits, values = self.policy(states.to(device), is_token, is_maskable)
-        home = blocks.input_ids.device
-        logits, values = logits.float().to(home), values.float().to(home)
+        logits, values = self._predict(blocks, states)
         chosen = choose(logits if self.greedy else _perturbed(logits, blocks, rng), blocks, rate)
         log_prob = log_probabilities(logits, blocks.is_maskable).gather(1, chosen.positions.clamp(min=0))
         log_prob = log_prob.masked_fill(~chosen.is_chosen, 0.0)
         return MaskPlan(chosen.positions, chosen.budget, log_prob=log_prob, value=values)
+
+    def _predict(self, blocks: TokenBlocks, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, T] and values [B], float32 on the device of `blocks`, a few blocks at a time to save memory."""
+        columns = zip(
+            states.split(_CHUNK), blocks.is_token.split(_CHUNK), blocks.is_maskable.split(_CHUNK), strict=True
+        )
+        parts = [self.policy(*(column.to(self.policy.device) for column in chunk)) for chunk in columns]
+        logits, values = (torch.cat(part).float().to(blocks.input_ids.device) for part in zip(*parts, strict=True))
+        return logits, values
 
 
 def _perturbed(logits: Tensor, blocks: TokenBlocks, rng: np.random.Generator) -> Tensor:

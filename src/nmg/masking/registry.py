@@ -18,9 +18,9 @@ from nmg.masking.lexical import (
     load_recogniser,
 )
 from nmg.masking.rules import (
+    RandomMasking,
     draw_nothing,
     draw_punctuation,
-    draw_random,
     draw_spans,
     draw_whole_words,
     punctuation_table,
@@ -49,7 +49,7 @@ def build_masking(
         case "none":
             draw = draw_nothing
         case "random":
-            draw = draw_random
+            return RandomMasking()
         case "whole-word":
             draw = draw_whole_words
         case "span":

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from nmg.masking.base import choose, choose_units, number_units, pick, position_noise, unit_sizes
+from nmg.masking.base import Rule, choose, choose_units, number_units, pick, position_noise, unit_sizes
 from nmg.types import FloatArray, IntArray, MaskPlan, TokenBlocks
 
 
@@ -20,6 +20,13 @@ def draw_nothing(blocks: TokenBlocks, _rate: float, _rng: np.random.Generator) -
 def draw_random(blocks: TokenBlocks, rate: float, rng: np.random.Generator) -> MaskPlan:
     """Maskable positions, uniformly without replacement."""
     return choose(position_noise(blocks, rng), blocks, rate)
+
+
+class RandomMasking(Rule):
+    """`draw_random` as a masking: what every other one is measured against."""
+
+    def __init__(self) -> None:
+        super().__init__("random", draw_random)
 
 
 def draw_whole_words(blocks: TokenBlocks, rate: float, rng: np.random.Generator) -> MaskPlan:

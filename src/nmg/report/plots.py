@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from nmg.report.tables import shown_scale
 from nmg.types import FloatArray
 
 INK = "#010203"
@@ -70,8 +71,8 @@ def learning_curve(
     with _figure(7.2, 3.2) as figure:
         axes = figure.add_subplot()
         for colour, (player, values) in zip(_cycle(SERIES), scores.items(), strict=False):
-            _dots_and_mean(axes, values, window, colour, player)
-        axes.set(xlabel="episode", ylabel=metric)
+            _dots_and_mean(axes, _shown(values, metric), window, colour, player)
+        axes.set(xlabel="episode", ylabel=_axis_name(metric))
         if scores:
             _legend_above(axes)
         return _svg(figure, title)
@@ -103,21 +104,23 @@ def results_plot(
         axes.grid(visible=False, axis="y")
         names = list(scores)
         for height, name in enumerate(names):
-            values = np.asarray(scores[name], dtype=float)
+            values = _shown(scores[name], metric)
             shifts = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(len(values))
             axes.plot(values, height + shifts, "o", color=SERIES[1], alpha=0.6, markersize=5, markeredgewidth=0)
             if len(values):
                 axes.plot([values.mean()] * 2, [height - 0.28, height + 0.28], color=SERIES[0], linewidth=2.5)
         if baseline in scores and len(scores[baseline]):
-            axes.axvline(float(np.mean(scores[baseline])), color=INK, linewidth=0.8, linestyle=(0, (3, 3)), zorder=0.5)
-        axes.set(xlabel=metric, ylim=(len(names) - 0.5, -0.5))
+            axes.axvline(
+                _shown(scores[baseline], metric).mean(), color=INK, linewidth=0.8, linestyle=(0, (3, 3)), zorder=0.5
+            )
+        axes.set(xlabel=_axis_name(metric), ylim=(max(len(names), 1) - 0.5, -0.5))
         axes.set_yticks(range(len(names)), names)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         return _svg(figure, title)
 
 
-def running_mean(values: Sequence[float], window: int) -> FloatArray:
+def running_mean(values: Sequence[float] | FloatArray, window: int) -> FloatArray:
     """Mean of each value and up to `window` − 1 before it, NaNs left out; NaN where nothing is left. [n] → [n]"""
     numbers = np.asarray(values, dtype=float)
     is_number = np.isfinite(numbers)
@@ -129,11 +132,21 @@ def running_mean(values: Sequence[float], window: int) -> FloatArray:
     return np.where(n > 0, (sums[ends] - sums[starts]) / np.maximum(n, 1), np.nan)
 
 
-def _dots_and_mean(axes: Axes, values: Sequence[float], window: int | None, colour: str, label: str | None) -> None:
+def _shown(scores: Sequence[float], metric: str) -> FloatArray:
+    return np.asarray(scores, dtype=float) * shown_scale(metric)
+
+
+def _axis_name(metric: str) -> str:
+    return metric if shown_scale(metric) == 1 else f"{metric} × {shown_scale(metric)}"
+
+
+def _dots_and_mean(
+    axes: Axes, values: Sequence[float] | FloatArray, window: int | None, colour: str, label: str | None
+) -> None:
     episodes = np.arange(len(values))
     mean = running_mean(values, window or max(len(values) // 10, 5))
     if len(values) <= MAX_DOTS:
-        axes.plot(episodes, values, "o", color=colour, alpha=0.35, markersize=3, markeredgewidth=0)
+        axes.plot(episodes, values, "o", color=colour, alpha=0.5, markersize=3, markeredgewidth=0)
     else:
         axes.plot(episodes, values, color=colour, alpha=0.35, linewidth=0.5)
     axes.plot(episodes, mean, color=colour, linewidth=1.8, label=label)

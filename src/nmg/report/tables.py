@@ -16,7 +16,7 @@ from nmg.types import FloatArray
 
 CONFIDENCE = 0.95
 RAW_METRICS = frozenset({"loss"})
-"""metrics shown as they are; every other one is a fraction, shown in hundredths"""
+"""metrics shown as they are; every other one is a fraction, shown × 100"""
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,11 @@ def paired_difference(differences: FloatArray) -> Difference:
     return Difference(mean, n, mean - reach, mean + reach, p_value)
 
 
+def shown_scale(metric: str) -> int:
+    """What a score is multiplied by wherever people read it."""
+    return 1 if metric in RAW_METRICS else 100
+
+
 def results_table(rows: Sequence[Row], metrics: Sequence[str], baseline: str = "random") -> Table:
     """The rows as text: for each metric mean ± deviation, difference with its interval, and p; then the costs."""
     header = ["masking"]
@@ -177,8 +182,7 @@ def _notes(rows: Sequence[Row], metrics: Sequence[str], baseline: str) -> tuple[
 
 
 def _number(value: float, metric: str, sign: str = "") -> str:
-    text = f"{value:{sign}.3f}" if metric in RAW_METRICS else f"{100 * value:{sign}.1f}"
-    return text.replace("-", "−")
+    return f"{value * shown_scale(metric):{sign}.{3 if metric in RAW_METRICS else 1}f}".replace("-", "−")
 
 
 def _mean_text(mean: float, deviation: float | None, metric: str) -> str:

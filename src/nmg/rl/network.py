@@ -1,8 +1,8 @@
 """The policy that is learned: two small networks on the hidden states of a language model.
 
-`policy` scores every position of a block, `value` estimates the reward of a block; they share no weights. The sizes of the
-paper (arXiv 2010.02705, section 3.3) and of its original code: one self-attention block of BERT without feed-forward
-part, then a two-layer head with 128 units.
+`policy` scores every position of a block, `value` estimates the reward of a block; they share no weights. The
+architecture is that of the paper (arXiv 2010.02705) and its original code: one self-attention block of BERT without
+feed-forward part, then a head of two layers with 128 units between.
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ class MaskPolicyConfig(PreTrainedConfig):  # type: ignore[misc]
 
     model_type = "nmg-mask-policy"
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         hidden_size: int = 768,
         num_attention_heads: int = 12,
@@ -146,11 +146,12 @@ def load_policy(folder: Path) -> MaskPolicy:
             raise UserError(f"{folder} holds a model of type {settings.get('model_type')!r}, not a mask policy")
         # On the meta device nothing is drawn from torch's generator.
         with torch.device("meta"):
-            policy = MaskPolicy(MaskPolicyConfig.from_dict(settings))
+            policy: MaskPolicy = MaskPolicy(MaskPolicyConfig.from_dict(settings))
         policy.load_state_dict(load_file(folder / _WEIGHTS), assign=True)
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: cannot load the mask policy: {error}") from error
-    return policy.eval()
+    policy.eval()
+    return policy
 
 
 def check_fits(policy: MaskPolicy, hidden_size: int) -> None:

@@ -1,14 +1,14 @@
 """First-in-first-out memory of transitions, drawn from by priority.
 
-A transition is one chosen position: (state, position, log-probability, reward, value). States are by far the largest part,
-and all transitions of a block, of both players, share the state; so states are held once a block, in one immutable
-`StateShard` an episode, and a transition only points to its row.
+A transition is one chosen position: (state, position, log-probability, reward, value). States are by far the
+largest part, and all transitions of a block, of both players, share the state; so states are held once a block, in one
+immutable `StateShard` an episode, and a transition only points to its row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ _TRANSITION = np.dtype(
         ("value", np.float32),
     ]
 )
+_FIELDS = tuple(_TRANSITION.names or ())
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ class Replay:
 
     Args:
         capacity: transitions held at most.
-        max_states: blocks whose states are held at most; beyond it the oldest shard goes with its transitions. The newest
-            shard always stays.
+        max_states: blocks whose states are held at most; beyond it the oldest shard goes with its transitions. The
+            newest shard always stays.
     """
 
     def __init__(self, capacity: int, max_states: int) -> None:
@@ -143,13 +144,13 @@ class Replay:
         """The shards in use, oldest first, by key. A shard never changes, so it need be saved only once."""
         return MappingProxyType(self._shards)
 
-    def add(
+    def add(  # noqa: PLR0917
         self, key: int, shard: StateShard, plan: MaskPlan, reward: Tensor, is_stored: Tensor, token_count: Tensor
     ) -> None:
         """Append the stored actions of a plan, block by block.
 
         Args:
-            key: names the shard; keys never decrease from one call to the next (the index of the episode is such a key).
+            key: names the shard; keys never decrease from one call to the next (the index of the episode will do).
             shard: states of the plan's blocks; may be shared with another replay.
             plan: with log_prob and value, as from a learned policy.
             reward: float [B, K], and
@@ -178,11 +179,15 @@ class Replay:
         self._shards[key] = shard
         self._keep_limits()
 
+    def _shard_keys(self) -> list[int]:
+        """Keys of the shards that transitions point to, ascending."""
+        keys: list[int] = np.unique(self._table["shard"]).tolist()
+        return keys
+
     def _keep_limits(self) -> None:
         """Drop the oldest transitions beyond the limits, and the shards that none points to."""
         self._table = self._table[-self.capacity :]
-        in_use = np.unique(self._table["shard"]).tolist()
-        self._shards = {key: self._shards[key] for key in in_use}
+        self._shards = {key: self._shards[key] for key in self._shard_keys()}
         while len(self._shards) > 1 and self.n_states > self.max_states:
             oldest = next(iter(self._shards))
             del self._shards[oldest]
@@ -204,8 +209,8 @@ class Replay:
 
             priority · 1 / √token_count        (uniform: 1)
 
-        with priority exp|r - V| (advantage), exp r (reward), exp V (value), or the mean of two of these, each first divided
-        by its sum over the replay (reward-advantage, value-advantage).
+        with priority exp|r - V| (advantage), exp r (reward), exp V (value), or the mean of two of these, each first
+        divided by its sum over the replay (reward-advantage, value-advantage).
         """
         if weighting == "uniform":
             return np.zeros(len(self))
@@ -238,26 +243,25 @@ class Replay:
         """Replace the stored values of the transitions at these indices by values, float [N]."""
         self._table["value"][indices] = values.detach().float().cpu().numpy()
 
-    def transitions_state(self) -> dict[str, npt.NDArray[Any]]:
-        """The transitions, oldest first, as one array a field; with `shards` all there is to restore."""
-        return {name: self._table[name].copy() for name in _TRANSITION.fields or ()}
+    def transitions_state(self) -> dict[str, Tensor]:
+        """The transitions, oldest first, as one tensor [len] a field; with `shards` all there is to restore."""
+        return {name: _column(self._table, name) for name in _FIELDS}
 
-    @classmethod
-    def restore(
-        cls,
-        capacity: int,
-        max_states: int,
-        transitions: Mapping[str, npt.NDArray[Any]],
-        shards: Mapping[int, StateShard],
-    ) -> "Replay":
-        """A replay that behaves to the bit as the one that `transitions_state` and `shards` came from."""
-        replay = cls(capacity, max_states)
-        replay._table = np.empty(len(transitions["shard"]), dtype=_TRANSITION)
-        for name in _TRANSITION.fields or ():
-            replay._table[name] = transitions[name]
-        replay._shards = dict(shards)
-        replay._keep_limits()
-        return replay
+    def restore(self, transitions: Mapping[str, Tensor], shard: Callable[[int], StateShard]) -> None:
+        """Become, to the bit, the replay that `transitions_state` came from; `shard(key)` gives its shards."""
+        self._table = np.empty(len(transitions["shard"]), dtype=_TRANSITION)
+        for name in _FIELDS:
+            self._table[name] = transitions[name].numpy()
+        self._shards = {key: shard(key) for key in self._shard_keys()}
+        self._keep_limits()
+
+
+def token_counts(blocks: TokenBlocks, plan: MaskPlan) -> Tensor:
+    """int64 [B, K]: how often the id of each chosen token occurs in its block; 0 at padding."""
+    chosen_ids = blocks.input_ids.gather(1, plan.positions.clamp(min=0))
+    is_same = chosen_ids[:, :, None] == blocks.input_ids[:, None, :]
+    counts = (is_same & blocks.is_token[:, None, :]).sum(dim=2)
+    return counts.masked_fill(~plan.is_chosen, 0)
 
 
 def _normalised(log_weights: FloatArray) -> FloatArray:
@@ -267,4 +271,4 @@ def _normalised(log_weights: FloatArray) -> FloatArray:
 
 
 def _column(transitions: TransitionArray, name: str) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(transitions[name]))
+    return torch.from_numpy(transitions[name].copy())

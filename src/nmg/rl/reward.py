@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmg.types import FloatArray, MaskPlan, TokenBlocks
+from nmg.types import FloatArray, MaskPlan
 
 
 def sign_reward(learner: float, other: float) -> float:
@@ -46,7 +46,7 @@ def difference_reward(learner: FloatArray, other: FloatArray, clip: float) -> fl
     return float(np.clip(difference.mean() / standard_error, -clip, clip))
 
 
-def credit(
+def credit(  # noqa: PLR0917
     own: MaskPlan, rival: MaskPlan, random: MaskPlan, r_rival: float, r_random: float, n_tokens: int
 ) -> tuple[Tensor, Tensor]:
     """What each action of `own` earns, from which other players took it too.
@@ -75,11 +75,3 @@ def credit(
     reward = torch.full(columns.shape, min(r_rival, r_random), dtype=torch.float32, device=columns.device)
     reward = reward.masked_fill(in_random, r_rival).masked_fill(in_rival, r_random)
     return reward.masked_fill(~is_stored, 0.0), is_stored
-
-
-def token_counts(blocks: TokenBlocks, plan: MaskPlan) -> Tensor:
-    """int64 [B, K]: how often the token id at each chosen position occurs among the tokens of its block; 0 at padding."""
-    chosen_ids = blocks.input_ids.gather(1, plan.positions.clamp(min=0))
-    is_same = chosen_ids[:, :, None] == blocks.input_ids[:, None, :]
-    counts = (is_same & blocks.is_token[:, None, :]).sum(dim=2)
-    return counts.masked_fill(~plan.is_chosen, 0)

@@ -1,7 +1,7 @@
 """Updates of a policy from its replay."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -36,13 +36,16 @@ class UpdateStatistics:
     grad_norm: float
     """norm of the gradient before it is clipped"""
 
+    def to_dict(self) -> dict[str, float]:
+        return asdict(self)
+
 
 def new_optimiser(policy: MaskPolicy, settings: PolicySettings) -> AdamW:
     """AdamW over all weights of the policy."""
     return AdamW(policy.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
-def update_policy(
+def update_policy(  # noqa: PLR0917
     policy: MaskPolicy,
     optimiser: Optimizer,
     replay: Replay,
@@ -79,7 +82,7 @@ def _step(
     values = values[batch.state_index]
     loss, statistics = total_loss(log_prob, values, batch, settings)
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     statistics["grad_norm"] = clip_grad_norm_(policy.parameters(), settings.max_grad_norm)
     optimiser.step()
     return values.detach(), statistics

@@ -120,6 +120,8 @@ class Task(Protocol):
     name: str
     default_metric: str
     """the score that players are compared by"""
+    table_metrics: tuple[str, ...]
+    """the scores that tables show, the most telling first"""
 
     def encode(self, examples: Sequence[Example]) -> TaskFeatures:
         """Every example has at least one row; rows keep the examples' order. UserError for an example that cannot be

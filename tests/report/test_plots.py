@@ -1,0 +1,83 @@
+"""Figures: valid SVG, the page's colours, nothing loaded, the same figure the same text."""
+
+import re
+from math import nan
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from nmg.report.plots import learning_curve, results_plot, reward_and_entropy, running_mean
+
+SCORES = {"learner": [0.5, 0.6, 0.7, 0.65], "opponent": [0.5, nan, 0.6, 0.6], "random": [0.4, 0.5, 0.5, 0.6]}
+
+
+def figures() -> dict[str, str]:
+    return {
+        "curve": learning_curve(SCORES, "accuracy", title='Scores <of> "players"'),
+        "reward": reward_and_entropy([1.0, -1.0, 0.0], [nan, 3.0, 2.9]),
+        "results": results_plot(SCORES, "accuracy"),
+    }
+
+
+@pytest.mark.parametrize("name", ["curve", "reward", "results"])
+def test_svg_suits_a_page(name):
+    svg = figures()[name]
+    root = ElementTree.fromstring(svg)
+    assert root.get("viewBox")
+    assert root.get("width") is None
+    assert root.get("role") == "img"
+    assert "currentColor" in svg
+    assert "var(--series-1" in svg
+    assert set(re.findall(r"#0[\da-f]{5}\b", svg)) == set(), "a marker colour was left"
+    assert "<style" not in svg
+    assert set(re.findall(r"https?://[^\"]*", svg)) == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    ids = [element.get("id") for element in root.iter() if element.get("id")]
+    assert len(set(ids)) == len(ids)
+    referenced = re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', svg)
+    assert {first or second for first, second in referenced} <= set(ids)
+
+
+def test_title_and_labels_are_text():
+    svg = figures()["curve"]
+    assert ElementTree.fromstring(svg).get("aria-label") == 'Scores <of> "players"'
+    assert ">learner<" in svg
+    assert ">accuracy × 100<" in svg
+
+
+def test_figures_are_reproducible_and_their_ids_their_own():
+    once, again = figures(), figures()
+    assert once == again
+    ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in once.values()]
+    assert not ids[0] & ids[1]
+    assert not ids[1] & ids[2]
+
+
+def test_drawing_leaves_matplotlib_alone():
+    before = dict(mpl.rcParams)
+    figures()
+    assert dict(mpl.rcParams) == before
+
+
+def test_nothing_to_draw():
+    for svg in (
+        learning_curve({}, "accuracy"),
+        reward_and_entropy([], []),
+        results_plot({}, "f1"),
+        learning_curve({"learner": []}, "loss"),
+        results_plot({"random": [], "none": [0.5]}, "f1"),
+    ):
+        ElementTree.fromstring(svg)
+
+
+def test_long_runs_have_no_dots():
+    short = learning_curve({"learner": [0.5] * 300}, "accuracy")
+    long = learning_curve({"learner": list(np.linspace(0.4, 0.6, 5000))}, "accuracy")
+    assert len(long) < len(short)
+
+
+def test_running_mean():
+    assert running_mean([1.0, 2.0, 3.0, 6.0], 2).tolist() == [1.0, 1.5, 2.5, 4.5]
+    np.testing.assert_allclose(running_mean([nan, nan, 4.0, nan, 2.0], 2), [nan, nan, 4.0, 4.0, 2.0])
+    assert running_mean([], 3).tolist() == []
