@@ -10,13 +10,14 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 
 LAYERS = (
-    {"errors", "files", "types", "config", "seeding"},
+    {"errors", "files", "types", "config", "seeding", "reporter"},
     {"data", "tasks", "masking", "rl"},
     {"inner"},
-    {"checkpoint", "player", "reporter", "setup", "meta_train", "meta_test", "training_run", "report", "demo"},
+    set(),  # runs: every part that is not named here
     {"cli"},
 )
 """Parts of nmg; none imports from a layer below it in this list."""
+RUNS = 3
 
 HEAVY = {"torch", "transformers", "spacy", "matplotlib", "datasets", "accelerate", "scipy", "pyarrow"}
 
@@ -39,10 +40,10 @@ def imports_of(source: str) -> Iterator[Import]:
             case ast.ImportFrom(module, names, level):
                 assert level == 0, "imports are absolute"
                 yield from (Import(f"{module}.{alias.name}", at_start) for alias in names)
-        is_late = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        runs_later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        only_for_types = node.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) else []
         for child in ast.iter_child_nodes(node):
-            only_for_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-            yield from walk(child, at_start and not is_late and not only_for_types)
+            yield from walk(child, at_start and not runs_later and child not in only_for_types)
 
     yield from walk(ast.parse(source), at_start=True)
 
@@ -69,7 +70,7 @@ def part(name: str) -> str:
 
 
 def layer(name: str) -> int:
-    return next(index for index, parts in enumerate(LAYERS) if part(name) in parts)
+    return next((index for index, parts in enumerate(LAYERS) if part(name) in parts), RUNS)
 
 
 def at_start(module: str, seen: set[str]) -> set[str]:
@@ -86,10 +87,8 @@ def at_start(module: str, seen: set[str]) -> set[str]:
     return names
 
 
-def test_every_part_has_a_layer():
-    parts = {part(module) for module in IMPORTS if module != "nmg"}
-    assert parts <= set().union(*LAYERS)
-    assert sum(map(len, LAYERS)) == len(set().union(*LAYERS))
+def test_the_layers_name_parts_that_exist():
+    assert set().union(*LAYERS) <= {part(module) for module in IMPORTS if module != "nmg"}
 
 
 def test_imports_point_one_way():
@@ -154,7 +153,7 @@ except ImportError:
         ("torch.nn", True),
         ("typing.TYPE_CHECKING", True),
         ("transformers.AutoTokenizer", False),
-        ("spacy", False),
+        ("spacy", True),
         ("nmg.rl", True),
         ("matplotlib", False),
         ("nmg.rl.network.MaskPolicy", True),

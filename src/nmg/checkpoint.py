@@ -1,9 +1,9 @@
 """Atomic checkpoints: a folder of safetensors and one JSON file, complete from the moment its name exists.
 
-    RUN/checkpoints/episode-00007/   the last one: everything a resumed run needs but the replay's states
-    RUN/checkpoints/kept-00050/      policy and LM of every n-th episode, kept for good
-    RUN/replay/episode-00003.safetensors   the states of one episode, written once, shared by both players' replays
-    RUN/policy/                      the learner's policy as a Hugging Face folder, as of the last checkpoint
+RUN/checkpoints/episode-00007/   the last one: everything a resumed run needs but the replay's states
+RUN/checkpoints/kept-00050/      policy and LM of every n-th episode, kept for good
+RUN/replay/episode-00003.safetensors   the states of one episode, written once, shared by both players' replays
+RUN/policy/                      the learner's policy as a Hugging Face folder, as of the last checkpoint
 """
 
 import json

@@ -229,17 +229,35 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file and apply overrides written as on the command line: `--section.field value` or `=value`.
+
+    Without a file the defaults are what the overrides change.
 
     Raises UserError for a missing file, broken YAML, an unknown key or a value out of range, with file, line and field.
     """
+    text = "" if path is None else _read(path)
+    settings = {} if path is None else _parse(text, path)
+    # A section whose fields are all commented out reads as null.
+    settings = {section: {} if fields is None else fields for section, fields in settings.items()}
+    overridden = _apply_overrides(settings, overrides)
     try:
-        text = path.read_text(encoding="utf-8")
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        raise _explain(error, path or Path("defaults"), text, overridden) from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise bad_input(path, f"cannot read the configuration: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise bad_input(path, "cannot read the configuration: it is not UTF-8 text") from error
+
+
+def _parse(text: str, path: Path) -> dict[str, Any]:
+    """The sections of a file, whatever they hold."""
     try:
         settings = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -254,13 +272,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise bad_input(path, "must hold sections with fields, e.g. 'masking: {rate: 0.05}'")
     for name, line in _repeated_keys(yaml.compose(text)):
         raise bad_input(path, "stands here a second time; only one can count", line=line, field=name)
-    # A section whose fields are all commented out reads as null.
-    settings = {section: {} if fields is None else fields for section, fields in settings.items()}
-    overridden = _apply_overrides(settings, overrides)
-    try:
-        return Config.model_validate(settings)
-    except ValidationError as error:
-        raise _explain(error, path, text, overridden) from error
+    return settings
 
 
 def _repeated_keys(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:

@@ -7,7 +7,7 @@ task head, fine-tuning order, dropout. So the difference between two maskings of
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -92,6 +92,7 @@ class MetaTest:
     corpus: Corpus
     runtime: Runtime
     maskings: dict[str, MaskingPolicy]
+    table_metrics: tuple[str, ...]
     reporter: Reporter
 
     @classmethod
@@ -105,7 +106,16 @@ class MetaTest:
         bench = prepare(config, reporter)
         corpus = build_corpus(config, bench.lm, load_corpus_texts(config.data))
         built = {name: resolve_masking(name, bench.lm, corpus, config.masking, policy) for name in maskings}
-        return cls(config, bench.lm, copy_state(bench.lm.model), corpus, bench.runtime, built, reporter)
+        return cls(
+            config,
+            bench.lm,
+            copy_state(bench.lm.model),
+            corpus,
+            bench.runtime,
+            built,
+            bench.task.table_metrics,
+            reporter,
+        )
 
     def run(self, seeds: Sequence[int], out: Path, on_cell: OnCell, *, save_models: bool = False) -> list[ResultCell]:
         """Run every masking with every seed; `out` holds all finished cells at any moment."""
@@ -118,7 +128,7 @@ class MetaTest:
                 if save_models and seed == seeds[0]:
                     save_lm(self.lm, out / "models" / name)
                 cells.append(cell)
-                write_results(out, self.config, cells, task.table_metrics)
+                write_results(out, self.config, cells, self.table_metrics)
                 on_cell(cell)
         return cells
 
@@ -174,12 +184,17 @@ def write_results(out: Path, config: Config, cells: Sequence[ResultCell], metric
         temporary.write_text(markdown_table(summarise(cells, metrics), metrics), encoding="utf-8")
 
 
-def save_lm(lm: PretrainedLM, folder: Path) -> None:
-    """A folder that `transformers` loads (`pipeline("fill-mask", folder)`), complete from the moment it exists."""
+def save_lm(lm: PretrainedLM, folder: Path, texts: Mapping[str, str] | None = None) -> None:
+    """A folder that `transformers` loads (`pipeline("fill-mask", folder)`), complete from the moment it exists.
+
+    `texts`: further files, name → content.
+    """
     aside = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(aside, ignore_errors=True)
     lm.model.save_pretrained(aside)
     lm.tokenizer.save_pretrained(aside)
+    for name, text in (texts or {}).items():
+        (aside / name).write_text(text, encoding="utf-8")
     if folder.is_dir():
         folder.rmdir()  # an empty folder the user made
     aside.rename(folder)

@@ -37,6 +37,8 @@ class EpisodeRecord:
     """What one episode gives to the log: a line of metrics.jsonl."""
 
     episode: int
+    metric: str
+    """the score that rewards compare"""
     scores: Mapping[str, Mapping[str, float]]
     """player → metric → score; the opponent is missing while it is the random player"""
     lm_loss: Mapping[str, float]
@@ -108,9 +110,7 @@ class MetaTraining:
         against_opponent = self._reward(learner_outcome, opponent_outcome)
         against_random = self._reward(learner_outcome, random_outcome)
         n_tokens = blocks.input_ids.shape[1]
-        reward, is_stored = credit(
-            learner_plan, opponent_plan, random_plan, against_opponent, against_random, n_tokens
-        )
+        reward, is_stored = credit(learner_plan, opponent_plan, random_plan, against_opponent, against_random, n_tokens)
 
         # 5. Remember, with the states stored once for both replays.
         shard = StateShard.pack(states, blocks)
@@ -139,6 +139,7 @@ class MetaTraining:
             outcomes["opponent"] = opponent_outcome
         return EpisodeRecord(
             episode=index,
+            metric=self.metric,
             scores={player: dict(outcome.scores) for player, outcome in outcomes.items()},
             lm_loss={player: outcome.lm_loss for player, outcome in outcomes.items()},
             reward_opponent=against_opponent,

@@ -18,6 +18,7 @@ from nmg.reporter import Reporter
 from nmg.seeding import StreamName
 from nmg.tasks.base import Task, build_task
 
+
 @dataclass(frozen=True)
 class Workbench:
     """A run's data and model. `lm.model` holds the pre-trained weights (with a warmed-up head) until someone trains."""
@@ -81,7 +82,9 @@ def _warm_up_or_reuse(
     reporter: Reporter,
 ) -> None:
     """Warm the new head up, or take the one that the same model, text and settings gave before."""
-    cached = default_cache_dir(config.runtime.cache_dir) / f"head-{_head_digest(lm, corpus, config, runtime)}.safetensors"
+    cached = (
+        default_cache_dir(config.runtime.cache_dir) / f"head-{_head_digest(lm, corpus, config, runtime)}.safetensors"
+    )
     if cached.is_file():
         lm.model.load_state_dict(load_file(cached, device=str(runtime.device)), strict=False)
         return
@@ -92,7 +95,9 @@ def _warm_up_or_reuse(
     result = warm_up_head(
         lm, corpus, config.model, config.masking, config.adapt, runtime, randomness, reporter.steps("LM head warm-up")
     )
-    reporter.notify(f"LM head ready: masked-LM loss {result.loss:.2f} after {result.steps} steps, {result.seconds:.0f} s.")
+    reporter.notify(
+        f"LM head ready: masked-LM loss {result.loss:.2f} after {result.steps} steps, {result.seconds:.0f} s."
+    )
     new = {n: p.detach().cpu().contiguous() for n, p in lm.model.named_parameters() if n in set(lm.new_parameters)}
     with write_aside(cached) as temporary:
         save_file(new, temporary)

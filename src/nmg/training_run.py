@@ -1,10 +1,10 @@
 """A meta-training run on disk: its folder, log, checkpoints and trackers, from a first start or after an interruption.
 
-    RUN/config.yaml      every setting as it was resolved
-    RUN/run.json         command, versions, seed, digest of the settings
-    RUN/metrics.jsonl    one line an episode
-    RUN/policy/          the learner's policy (a Hugging Face folder)
-    RUN/checkpoints/, RUN/replay/   see nmg.checkpoint
+RUN/config.yaml      every setting as it was resolved
+RUN/run.json         command, versions, seed, digest of the settings
+RUN/metrics.jsonl    one line an episode
+RUN/policy/          the learner's policy (a Hugging Face folder)
+RUN/checkpoints/, RUN/replay/   see nmg.checkpoint
 """
 
 import json

@@ -160,7 +160,7 @@ def test_maskings_of_a_real_corpus(name: str, tmp_path) -> None:
 
 def test_tokens_of_entities() -> None:
     entities = np.array([[0, 5], [5, 8], [12, 20]])
-    offsets = np.array([[0, 0], [0, 3], [3, 5], [5, 8], [8, 9], [8, 12], [11, 14], [15, 25], [20, 22], [0, 0]])
+    offsets = np.array([[0, 0], [0, 3], [3, 5], [5, 8], [8, 9], [8, 12], [11, 14], [15, 25], [20, 22], [15, 15]])
     assert entity_of_tokens(entities, offsets).tolist() == [-1, 0, 0, 1, -1, -1, 2, 2, -1, -1]
     assert entity_of_tokens(np.empty((0, 2), np.int64), offsets).tolist() == [-1] * 10
 

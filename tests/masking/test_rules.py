@@ -210,10 +210,11 @@ def test_spans_are_consecutive_words_and_do_not_overlap() -> None:
 
 def test_span_starts_cover_every_place_where_the_span_fits() -> None:
     blocks = copies(4000, [1] * 12)
-    # Length 3 only in effect: starts 0 … 9, each equally often.
+    # Lengths 1, 2, 3 alike, budget 3: only a length of 3 fills it at once, from any of the starts 0 … 9.
     plan = draw_spans(blocks, 0.25, np.random.default_rng(5), p=1e-9, longest=3)
     starts = [spans_of(plan, blocks, b)[0][0] for b in range(4000) if len(spans_of(plan, blocks, b)) == 1]
     assert stats.chisquare(np.bincount(starts, minlength=10)).pvalue > 0.01
+    assert abs(len(starts) - 4000 / 3) < 100  # one in three lengths is 3, and no such span is cut short
 
 
 def test_punctuation_comes_first() -> None:

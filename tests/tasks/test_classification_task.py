@@ -43,6 +43,10 @@ def test_build_task_sorts_the_labels(tokenizer: PreTrainedTokenizerBase) -> None
     assert (task.name, task.default_metric) == ("classification", "accuracy")
     assert task.labels == ("adjective", "noun", "verb")
     assert task.encode(EXAMPLES).targets["labels"].tolist() == [1, 2, 0, 1, 2]
+    many = [ClassificationExample(str(index), "text", str(index * 7 % 50), index) for index in range(50)]
+    task = build_task("classification", tokenizer, many, SETTINGS)
+    assert isinstance(task, ClassificationTask)
+    assert task.labels == tuple(sorted(map(str, range(50))))
 
 
 def test_build_task_refuses_what_it_cannot_use(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -18,6 +18,7 @@ from nmg.types import IntArray
 POOL_BATCHES = 32
 """Batches that are sorted by length together: enough to save padding, few enough to keep epochs well mixed."""
 
+
 @dataclass(frozen=True)
 class FitResult:
     steps: int

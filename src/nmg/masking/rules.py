@@ -52,10 +52,9 @@ def punctuation_table(tokenizer: PreTrainedTokenizerBase) -> Tensor:
     """
     vocabulary = tokenizer.get_vocab()
     table = torch.zeros(max(vocabulary.values()) + 1, dtype=torch.bool)
-    special = set(tokenizer.all_special_ids)
     for token, index in vocabulary.items():
-        text = tokenizer.convert_tokens_to_string([token]).strip().strip("▁")
-        table[index] = index not in special and text != "" and all(map(_is_punctuation, text))
+        text = tokenizer.convert_tokens_to_string([token]).strip()
+        table[index] = text != "" and all(map(_is_punctuation, text))
     return table
 
 

@@ -26,7 +26,7 @@ class ClassificationTask:
 
     name = "classification"
     default_metric = "accuracy"
-    table_metrics = ("accuracy", "micro_f1", "macro_f1", "loss")
+    table_metrics: tuple[str, ...] = ("accuracy", "micro_f1", "macro_f1", "loss")
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str], settings: FinetuneSettings) -> None:
         if len(set(labels)) < 2:

@@ -79,7 +79,7 @@ class QuestionAnsweringTask:
 
     name = "qa"
     default_metric = "index_accuracy"
-    table_metrics = ("f1", "exact_match", "loss")
+    table_metrics: tuple[str, ...] = ("f1", "exact_match", "loss")
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: FinetuneSettings) -> None:
         self._tokenizer = tokenizer
@@ -106,7 +106,7 @@ class QuestionAnsweringTask:
             first_column = len(self._frame.before) + len(question) + len(self._frame.between)
             room = self._settings.max_length - self._frame.n_special - len(question)
             # A window is needed only where the one before it did not reach the end.
-            n_starts = max(1, len(context))
+            n_starts = max(1, len(context) - self._settings.stride)
             for start in range(0, n_starts, room - self._settings.stride):
                 input_ids, token_types = self._frame.fill(question, context[start : start + room])
                 builder.add(input_ids, token_types)

@@ -1,0 +1,40 @@
+"""The command line: one small module a command; heavy imports happen inside the commands."""
+
+import os
+import sys
+
+import typer
+
+from nmg.cli import adapt, data, demo, meta_test, meta_train, validate
+from nmg.errors import UserError
+
+app = typer.Typer(
+    name="nmg",
+    help="Learn which tokens to mask when adapting a language model, and measure what the masks are worth.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+WITH_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""Commands that take settings as '--section.field value' beside their own options."""
+
+app.command("demo")(demo.demo)
+app.command("validate", context_settings=WITH_SETTINGS)(validate.validate)
+app.command("meta-train", context_settings=WITH_SETTINGS)(meta_train.meta_train)
+app.command("meta-test", context_settings=WITH_SETTINGS)(meta_test.meta_test)
+app.command("adapt", context_settings=WITH_SETTINGS)(adapt.adapt)
+app.add_typer(data.app, name="data", help="Look at, convert and prepare data.")
+
+
+def main() -> None:
+    """Exit code 0: done; 2: bad input, said in one message; 130: interrupted."""
+    # The tokenizers' threads and the data loaders' processes do not go together; we fork neither.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        app()
+    except UserError as error:
+        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)

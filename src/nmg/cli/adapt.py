@@ -1,0 +1,35 @@
+"""nmg adapt: further pre-training alone."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def adapt(
+    context: typer.Context,
+    corpus: Annotated[Path, typer.Option(help="Text: .txt (a context a line), .jsonl, or a folder of .txt files.")],
+    out: Annotated[Path, typer.Option(help="Folder of the adapted model.")],
+    model: Annotated[str | None, typer.Option(help="Hub name or folder of a masked LM.")] = None,
+    masking: Annotated[str, typer.Option(help="A masking's name, or the folder of a run or policy.")] = "random",
+    config: Annotated[Path | None, typer.Option(help="Configuration file (YAML); defaults otherwise.")] = None,
+) -> None:
+    """Train a masked LM further on a corpus, with masks drawn anew at every step.
+
+    OUT loads in transformers: pipeline("fill-mask", OUT). Settings: --masking.rate 0.15 --adapt.epochs 3
+    --adapt.batch_size 16 --adapt.block_size 126 ...
+    """
+    from nmg.adapt_run import adapt_corpus
+    from nmg.cli.console import progress_console
+    from nmg.config import load_config
+    from nmg.setup import check_output
+
+    overrides = [*context.args, f"--data.corpus={corpus}", *([f"--model.name={model}"] if model else [])]
+    settings = load_config(config, overrides)
+    check_output(out)
+    with progress_console() as console:
+        result = adapt_corpus(settings, masking, out, console)
+    loss = f", masked-LM loss {result.fit.loss:.3f}" if result.fit.steps else ""
+    typer.echo(
+        f"{out}: {result.fit.steps} steps, {result.masked_tokens:,} masked tokens, {result.fit.seconds:.0f} s{loss}"
+    )

@@ -1,0 +1,59 @@
+"""nmg meta-train: learn a masking policy."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from nmg.meta_train import EpisodeRecord
+
+
+def meta_train(
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Argument(help="Configuration file (YAML).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the new run.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Folder of a run to continue where it was interrupted.")] = None,
+) -> None:
+    """Learn a masking policy from the scores of the models that its masks give.
+
+    Start with CONFIG --out RUN, continue with --resume RUN. Any setting can be overridden: --section.field value, e.g.
+    --data.train FILE --model.name NAME --masking.rate 0.15 --meta.episodes 50 --run.seed 1.
+    """
+    from nmg.cli.console import progress_console
+    from nmg.config import load_config
+    from nmg.errors import UserError
+
+    if (resume is None) == (config is None or out is None):
+        raise UserError("give either CONFIG.yaml --out RUN, or --resume RUN")
+    settings = load_config(config, context.args) if config is not None and resume is None else None
+
+    from nmg import training_run
+
+    with progress_console() as console:
+
+        def on_episode(record: "EpisodeRecord", episodes: int) -> None:
+            console.notify(episode_line(record, episodes))
+            console.overall("episodes", record.episode + 1, episodes)
+
+        if resume is not None:
+            training_run.resume(resume, context.args, console, on_episode)
+        else:
+            assert settings is not None
+            assert out is not None
+            training_run.start(settings, out, console, on_episode)
+    folder = resume or out
+    typer.echo(f"policy: {folder}/policy   log: {folder}/metrics.jsonl")
+
+
+def episode_line(record: "EpisodeRecord", episodes: int) -> str:
+    """One line an episode: the players' scores on the metric that rewards, mean reward, entropy, seconds."""
+    players = "  ".join(f"{name} {record.scores[name][record.metric]:.4f}" for name in sorted(record.scores))
+    update = record.learner_update
+    entropy = f"  entropy {update['entropy_per_row']:.3f}" if update else ""
+    tie = "  (tie: no reward)" if record.is_tie else ""
+    seconds = sum(record.seconds[phase] for phase in ("encode", "masks", "inner loops", "update"))
+    return (
+        f"episode {record.episode + 1}/{episodes}  {record.metric}: {players}  reward {record.mean_reward:+.3f}"
+        f"{entropy}  {seconds:.1f} s{tie}"
+    )

@@ -1,0 +1,28 @@
+"""nmg validate: check a configuration without building anything."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def validate(
+    context: typer.Context,
+    config: Annotated[Path, typer.Argument(help="Configuration file (YAML).")],
+    quiet: Annotated[bool, typer.Option("--quiet", help="Do not print the resolved settings.")] = False,
+) -> None:
+    """Check a configuration: keys, values, and that the files it names exist. Loads no model and no data.
+
+    Settings can be overridden as in every command: --section.field value.
+    """
+    from nmg.config import load_config
+    from nmg.errors import UserError
+
+    settings = load_config(config, context.args)
+    for field in ("train", "validation", "test", "corpus"):
+        file = getattr(settings.data, field)
+        if file is not None and not Path(file).expanduser().exists():
+            raise UserError(f"data.{field}: there is no file {file}")
+    if not quiet:
+        typer.echo(settings.to_yaml(), nl=False)
+    typer.secho(f"{config}: valid (digest {settings.digest})", fg=typer.colors.GREEN, err=True)
