@@ -5,7 +5,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,8 @@ from nmg.masking.corrupt import Vocabulary
 from nmg.masking.neural import NeuralMasking
 from nmg.masking.rules import RandomMasking
 from nmg.player import Player
-from nmg.rl.replay import StateShard
-from nmg.rl.reward import credit, difference_reward, sign_reward, token_counts
+from nmg.rl.replay import StateShard, token_counts
+from nmg.rl.reward import credit, difference_reward, sign_reward
 from nmg.rl.update import UpdateStatistics
 from nmg.seeding import StreamName
 from nmg.setup import Workbench, build_corpus
@@ -88,9 +88,9 @@ class MetaTraining:
         states = self._encode(episode)
         seconds.lap("encode")
 
-        # 2. Each player plans its masks under the same noise.
+        # 2. Each player plans its masks, exploring under noise of its own.
         opponent_plays = self._opponent_plays()
-        random_plan = RandomMasking().plan(blocks, self.config.masking.rate, self._noise(index))
+        random_plan = RandomMasking().plan(blocks, self.config.masking.rate, self._noise(index, "random"))
         learner_plan = self._plan(self.learner, blocks, states, index, greedy=False)
         opponent_plan = random_plan
         if opponent_plays:
@@ -149,8 +149,8 @@ class MetaTraining:
             is_tie=against_opponent == 0 and against_random == 0,
             transitions=len(self.learner.replay),
             states=self.learner.replay.n_states,
-            learner_update=asdict(learner_update) if learner_update else None,
-            opponent_update=asdict(opponent_update) if opponent_update else None,
+            learner_update=learner_update.to_dict() if learner_update else None,
+            opponent_update=opponent_update.to_dict() if opponent_update else None,
             seconds=seconds.laps | _inner_seconds(outcomes),
         )
 
@@ -158,13 +158,17 @@ class MetaTraining:
         """Whether the opponent is a policy; until the learner's replay has filled it is the random player."""
         return self.config.meta.self_play != "random" and len(self.learner.replay) > self.config.replay.start
 
-    def _noise(self, index: int) -> np.random.Generator:
-        """The same stream for every player: equal policies choose equal masks."""
-        return (self.randomness / "episode" / index / "actions").generator()
+    def _noise(self, index: int, player: str) -> np.random.Generator:
+        """The noise of a player's actions, the one stream that players do not share.
+
+        Under common noise a new policy, which is nearly uniform, would choose the random player's very masks, and all
+        of its actions would be dropped for telling nothing.
+        """
+        return (self.randomness / "episode" / index / "actions" / player).generator()
 
     def _plan(self, player: Player, blocks: TokenBlocks, states: Tensor, index: int, *, greedy: bool) -> MaskPlan:
         masking = NeuralMasking(player.policy, greedy=greedy)
-        return masking.plan_from_states(blocks, states, self.config.masking.rate, self._noise(index))
+        return masking.plan_from_states(blocks, states, self.config.masking.rate, self._noise(index, player.name))
 
     def _reset_lm_if_due(self, index: int) -> None:
         period = max(len(self.data.contexts) // self.config.meta.contexts, RESET_EPISODES)

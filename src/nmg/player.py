@@ -48,13 +48,11 @@ class Player:
         return {
             f"{self.name}-policy": self.policy.state_dict(),
             f"{self.name}-optimiser": optimiser_tensors(self.optimiser),
-            f"{self.name}-replay": {k: torch.from_numpy(v) for k, v in self.replay.transitions_state().items()},
+            f"{self.name}-replay": self.replay.transitions_state(),
         }
 
     def restore(self, files: Mapping[str, Mapping[str, Tensor]], shard: Callable[[int], StateShard]) -> None:
         """Become what `to_files` saved; `shard(key)` gives the states of an episode."""
         self.policy.load_state_dict(files[f"{self.name}-policy"])
         restore_optimiser(self.optimiser, files[f"{self.name}-optimiser"])
-        transitions = {name: tensor.numpy() for name, tensor in files[f"{self.name}-replay"].items()}
-        shards = {key: shard(key) for key in np.unique(transitions["shard"]).tolist()}
-        self.replay = Replay.restore(self.replay.capacity, self.replay.max_states, transitions, shards)
+        self.replay.restore(files[f"{self.name}-replay"], shard)

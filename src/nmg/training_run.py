@@ -109,7 +109,7 @@ def checkpoint(training: MetaTraining, out: Path) -> None:
     drop_shards_except(out, {key for player in players for key in player.replay.shards})
     publish(training.learner.policy, out / "policy")
     if training.next_episode % training.config.meta.checkpoint_every == 0:
-        kept = {name: files[name] for name in ("learner-policy", "lm") if name in files}
+        kept = {name: tensors for name, tensors in files.items() if name in {"learner-policy", "lm"}}
         keep_checkpoint(out, training.next_episode, kept, facts)
 
 

@@ -45,7 +45,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         raise UserError(f"model.name: '{name}' has no fast tokenizer; nmg needs one to know words and characters")
     if tokenizer.mask_token_id is None:
         raise UserError(f"model.name: the tokenizer of '{name}' has no mask token, so nothing can be masked")
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer
 
 
 def load_pretrained(settings: ModelSettings) -> PretrainedLM:
