@@ -52,9 +52,8 @@ class NeuralMasking:
 
     def _predict(self, blocks: TokenBlocks, states: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, T] and values [B], float32 on the device of `blocks`, a few blocks at a time to save memory."""
-        columns = zip(
-            states.split(_CHUNK), blocks.is_token.split(_CHUNK), blocks.is_maskable.split(_CHUNK), strict=True
-        )
+        inputs = (states, blocks.is_token, blocks.is_maskable)
+        columns = zip(*(torch.split(tensor, _CHUNK) for tensor in inputs), strict=True)
         parts = [self.policy(*(column.to(self.policy.device) for column in chunk)) for chunk in columns]
         logits, values = (torch.cat(part).float().to(blocks.input_ids.device) for part in zip(*parts, strict=True))
         return logits, values
