@@ -158,7 +158,7 @@ class ReplaySettings(Section):
 
 class RewardSettings(Section):
     kind: Literal["sign", "difference"] = "sign"
-    """`difference`: the mean paired difference of the metric over its standard error, clipped"""
+    """`difference`: the difference of the metric in units of its noise (root mean square so far), clipped"""
     metric: str | None = None
     """score that players are compared by; the task's own where not given (accuracy; mean of start and end accuracy)"""
     clip: Positive = 3.0

@@ -22,7 +22,7 @@ from nmg.masking.neural import NeuralMasking
 from nmg.masking.rules import RandomMasking
 from nmg.player import Player
 from nmg.rl.replay import StateShard, token_counts
-from nmg.rl.reward import credit, difference_reward, sign_reward
+from nmg.rl.reward import ScoreNoise, credit, difference_reward, sign_reward
 from nmg.rl.update import UpdateStatistics
 from nmg.seeding import StreamName
 from nmg.setup import Workbench, build_corpus
@@ -75,6 +75,7 @@ class MetaTraining:
         self.learner = Player.create("learner", bench.lm, config, bench.runtime)
         self.opponent = Player.create("opponent", bench.lm, config, bench.runtime)
         self.metric = config.reward.metric or bench.task.default_metric
+        self.score_noise = ScoreNoise()
         self.next_episode = 0
 
     def episode(self) -> EpisodeRecord:
@@ -107,6 +108,9 @@ class MetaTraining:
         seconds.lap("inner loops")
 
         # 4. Rewards, and credit for each action.
+        self.score_noise.observe(self._score(learner_outcome) - self._score(random_outcome))
+        if opponent_plays:
+            self.score_noise.observe(self._score(learner_outcome) - self._score(opponent_outcome))
         against_opponent = self._reward(learner_outcome, opponent_outcome)
         against_random = self._reward(learner_outcome, random_outcome)
         n_tokens = blocks.input_ids.shape[1]
@@ -190,13 +194,16 @@ class MetaTraining:
         assert states is not None, "an episode has at least one block"
         return states
 
+    def _score(self, outcome: Outcome) -> float:
+        """The score that rewards compare, more being better."""
+        score = outcome.scores[self.metric]
+        return -score if self.metric == "loss" else score
+
     def _reward(self, own: Outcome, other: Outcome) -> float:
-        settings, sign = self.config.reward, -1.0 if self.metric == "loss" else 1.0
+        settings = self.config.reward
         if settings.kind == "sign":
-            return sign_reward(sign * own.scores[self.metric], sign * other.scores[self.metric])
-        return difference_reward(
-            sign * own.example_scores[self.metric], sign * other.example_scores[self.metric], settings.clip
-        )
+            return sign_reward(self._score(own), self._score(other))
+        return difference_reward(self._score(own), self._score(other), self.score_noise, settings.clip)
 
     def _update(self, player: Player, index: int) -> UpdateStatistics | None:
         if len(player.replay) < max(self.config.replay.start, 1):

@@ -11,6 +11,7 @@ import json
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from nmg.meta_train import EpisodeRecord, MetaTraining
 from nmg.player import Player
 from nmg.reporter import Reporter
 from nmg.rl.replay import StateShard
+from nmg.rl.reward import ScoreNoise
 from nmg.setup import check_output, prepare
 
 TIES_BEFORE_WARNING = 3
@@ -104,7 +106,7 @@ def checkpoint(training: MetaTraining, out: Path) -> None:
         files |= player.to_files()
     if training.config.meta.continual:
         files["lm"] = training.lm_state
-    facts = {"next_episode": training.next_episode}
+    facts = {"next_episode": training.next_episode, "score_noise": asdict(training.score_noise)}
     save_checkpoint(out, training.next_episode, files, facts)
     drop_shards_except(out, {key for player in players for key in player.replay.shards})
     publish(training.learner.policy, out / "policy")
@@ -120,6 +122,7 @@ def restore(training: MetaTraining, out: Path) -> None:
         return
     files, facts = saved
     training.next_episode = int(facts["next_episode"])
+    training.score_noise = ScoreNoise(**facts["score_noise"])
     shards: dict[int, StateShard] = {}
 
     def shard(key: int) -> StateShard:

@@ -29,8 +29,19 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def save_tiny_bert(folder: Path, words: Sequence[str], *, hidden: int = 32, layers: int = 1, seed: int = 0) -> Path:
-    """Save model and tokenizer into `folder`; weights are random, from `seed`."""
+def save_tiny_bert(
+    folder: Path,
+    words: Sequence[str],
+    *,
+    hidden: int = 32,
+    layers: int = 1,
+    seed: int = 0,
+    kin: Sequence[str] = (),
+) -> Path:
+    """Save model and tokenizer into `folder`; weights are random, from `seed`.
+
+    The embeddings of the words `kin` are alike, as those of a class of words are in a pre-trained model.
+    """
     tokenizer = word_tokenizer(words)
     config = BertConfig(
         vocab_size=len(tokenizer),
@@ -45,6 +56,8 @@ def save_tiny_bert(folder: Path, words: Sequence[str], *, hidden: int = 32, laye
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = BertForMaskedLM(config)
+        embeddings = model.get_input_embeddings().weight.data
+        embeddings[tokenizer.convert_tokens_to_ids(list(kin))] += 2 * embeddings.std() * torch.randn(hidden)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -5,12 +5,12 @@ did not take it.
 """
 
 import math
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from nmg.types import FloatArray, MaskPlan
+from nmg.types import MaskPlan
 
 
 def sign_reward(learner: float, other: float) -> float:
@@ -23,27 +23,37 @@ def sign_reward(learner: float, other: float) -> float:
     return float(learner > other) - float(learner < other)
 
 
-def difference_reward(learner: FloatArray, other: FloatArray, clip: float) -> float:
-    """Mean paired difference over its standard error, within ±clip. Ours.
+@dataclass
+class ScoreNoise:
+    """How far apart two players' scores usually are: the root mean square of all differences observed."""
 
-        r = d̄ / (s / √n),  d = learner - other,  s the standard deviation of d (n - 1 in the denominator)
+    sum_of_squares: float = 0.0
+    count: int = 0
 
-    Args:
-        learner, other: float [n], the players' scores of the same validation examples, in the same order; more must be
-            better (a loss is to be negated).
+    def observe(self, difference: float) -> None:
+        self.sum_of_squares += difference**2
+        self.count += 1
 
-    Where all differences are the same (one example is such a case) r is 0 if they are 0, else ±clip.
-    Raises ValueError for scores that are not paired, not finite, or none.
+    @property
+    def scale(self) -> float:
+        """0 until a difference other than 0 was observed."""
+        return math.sqrt(self.sum_of_squares / self.count) if self.count else 0.0
+
+
+def difference_reward(learner: float, other: float, noise: ScoreNoise, clip: float) -> float:
+    """(learner - other) / scale of the noise, within ±clip. Ours; more must be better.
+
+    The scale holds what a difference owes to sampling and to training alike. (The standard error over validation
+    examples would leave training out; two training runs nearly always differ by many such errors.) The difference is to
+    be observed before it is rewarded, so the scale is 0 only where every difference has been.
+
+    Raises ValueError where a score is NaN.
     """
-    if learner.shape != other.shape or learner.size == 0:
-        raise ValueError(f"scores of {learner.shape} and {other.shape} examples cannot be paired")
-    difference = np.asarray(learner, dtype=np.float64) - np.asarray(other, dtype=np.float64)
-    if not np.isfinite(difference).all():
-        raise ValueError("cannot compare scores that are not finite")
-    if (difference == difference[0]).all():
-        return clip * float(np.sign(difference[0]))
-    standard_error = difference.std(ddof=1) / math.sqrt(difference.size)
-    return float(np.clip(difference.mean() / standard_error, -clip, clip))
+    if math.isnan(learner) or math.isnan(other):
+        raise ValueError(f"cannot compare the scores {learner} and {other}")
+    if learner == other:
+        return 0.0
+    return max(-clip, min(clip, (learner - other) / noise.scale))
 
 
 def credit(  # noqa: PLR0917

@@ -1,0 +1,114 @@
+"""Masking by a policy: exact budgets, draws, log-probabilities."""
+
+import numpy as np
+import pytest
+import torch
+
+from nmg.masking.neural import NeuralMasking
+from nmg.rl.network import MaskPolicy
+
+from .helpers import blocks_of, new_policy
+
+BLOCKS = blocks_of([[5, 6, 7, 8, 9, 10], [9, 10], [], [5, 6, 7, 8]])
+STATES = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def _logits(policy: MaskPolicy) -> torch.Tensor:
+    with torch.no_grad():
+        return policy.logits(STATES, BLOCKS.is_token, BLOCKS.is_maskable)
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_a_plan_fills_its_budget_with_distinct_maskable_positions(greedy: bool) -> None:
+    policy = new_policy()
+    plan = NeuralMasking(policy, greedy=greedy).plan_from_states(BLOCKS, STATES, 0.5, np.random.default_rng(0))
+    assert plan.budget.tolist() == [3, 1, 0, 2]
+    for b, k in enumerate((3, 1, 0, 2)):
+        row = plan.positions[b].tolist()
+        assert len(set(row[:k])) == k
+        assert row[k:] == [-1] * (3 - k)
+        assert BLOCKS.is_maskable[b, row[:k]].all()
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_log_probabilities_belong_to_their_positions(greedy: bool) -> None:
+    policy = new_policy()
+    plan = NeuralMasking(policy, greedy=greedy).plan_from_states(BLOCKS, STATES, 0.5, np.random.default_rng(3))
+    assert plan.log_prob is not None
+    assert plan.value is not None
+    for b, row in enumerate(_logits(policy)):
+        for position, log_prob in zip(plan.positions[b].tolist(), plan.log_prob[b].tolist(), strict=True):
+            expected = float(row[position] - row[BLOCKS.is_maskable[b]].logsumexp(0)) if position >= 0 else 0.0
+            assert log_prob == pytest.approx(expected, abs=1e-6)
+    assert plan.log_prob.dtype == plan.value.dtype == torch.float32
+    assert not plan.log_prob.requires_grad
+    with torch.no_grad():
+        torch.testing.assert_close(plan.value, policy.values(STATES, BLOCKS.is_token))
+
+
+def test_greedy_takes_the_best_and_needs_no_noise() -> None:
+    policy = new_policy()
+    plan = NeuralMasking(policy, greedy=True).plan_from_states(BLOCKS, STATES, 0.5, np.random.default_rng(0))
+    for b, row in enumerate(_logits(policy)):
+        k = int(plan.budget[b])
+        assert plan.positions[b, :k].tolist() == sorted(row.topk(k).indices.tolist())
+    again = NeuralMasking(policy, greedy=True).plan_from_states(BLOCKS, STATES, 0.5, np.random.default_rng(1))
+    assert torch.equal(plan.positions, again.positions)
+
+
+def test_draws_are_those_of_the_slow_sequential_version() -> None:
+    """How often each position is chosen, against one draw after the other from the softmax of what is left."""
+    policy, repeats = new_policy(spread=0.8), 4000
+    masking, rng = NeuralMasking(policy, greedy=False), np.random.default_rng(0)
+    frequency = torch.zeros(4, 8)
+    for _ in range(repeats):
+        plan = masking.plan_from_states(BLOCKS, STATES, 0.5, rng)
+        frequency += plan.is_masked(8) / repeats
+    expected = np.zeros((4, 8))
+    slow_rng = np.random.default_rng(1)
+    for b, row in enumerate(_logits(policy).double().numpy()):
+        for _ in range(repeats):
+            weights = np.exp(row)
+            for _ in range((3, 1, 0, 2)[b]):
+                chosen = slow_rng.choice(8, p=weights / weights.sum())
+                weights[chosen] = 0.0
+                expected[b, chosen] += 1 / repeats
+    bound = 4 * np.sqrt(2 * 0.25 / repeats)
+    np.testing.assert_allclose(frequency.numpy(), expected, atol=bound)
+    assert float(frequency[0, 1:7].max() - frequency[0, 1:7].min()) > 4 * bound, "the policy is far from uniform"
+
+
+def test_the_same_stream_gives_the_same_plan_and_another_one_another() -> None:
+    masking = NeuralMasking(new_policy(), greedy=False)
+    plans = [masking.plan_from_states(BLOCKS, STATES, 0.5, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(plans[0].positions, plans[1].positions)
+    assert not torch.equal(plans[0].positions, plans[2].positions)
+
+
+def test_plan_asks_the_encoder() -> None:
+    masking = NeuralMasking(new_policy(), greedy=True)
+    assert masking.name == "neural"
+    plan = masking.plan(BLOCKS, 0.5, np.random.default_rng(0), encode=lambda blocks: STATES)
+    direct = masking.plan_from_states(BLOCKS, STATES, 0.5, np.random.default_rng(0))
+    assert torch.equal(plan.positions, direct.positions)
+    with pytest.raises(ValueError, match="encode"):
+        masking.plan(BLOCKS, 0.5, np.random.default_rng(0))
+
+
+def test_blocks_are_planned_alike_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    masking = NeuralMasking(new_policy(), greedy=False)
+    whole = masking.plan_from_states(BLOCKS, STATES, 0.5, np.random.default_rng(0))
+    monkeypatch.setattr("nmg.masking.neural._CHUNK", 3)
+    chunked = masking.plan_from_states(BLOCKS, STATES, 0.5, np.random.default_rng(0))
+    assert torch.equal(whole.positions, chunked.positions)
+    torch.testing.assert_close(whole.log_prob, chunked.log_prob)
+
+
+def test_blocks_of_special_tokens_alone() -> None:
+    blocks = blocks_of([[], []])
+    plan = NeuralMasking(new_policy(), greedy=False).plan_from_states(
+        blocks, torch.randn(2, 2, 8), 0.5, np.random.default_rng(0)
+    )
+    assert plan.positions.shape == (2, 0)
+    assert plan.value is not None
+    assert plan.value.isfinite().all()

@@ -1,0 +1,113 @@
+"""Rewards and credit."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from nmg.rl.reward import credit, difference_reward, sign_reward
+
+from .helpers import plan_of
+
+SIGNS = (-1.0, 0.0, 1.0)
+
+
+def test_the_sign_of_the_difference_with_ties() -> None:
+    assert sign_reward(0.7, 0.6) == 1.0
+    assert sign_reward(0.6, 0.7) == -1.0
+    assert sign_reward(0.6, 0.6) == 0.0
+    with pytest.raises(ValueError, match="nan"):
+        sign_reward(math.nan, 0.5)
+
+
+def test_the_difference_reward_is_the_paired_t_statistic() -> None:
+    from scipy.stats import ttest_rel
+
+    rng = np.random.default_rng(0)
+    learner, other = rng.random(40), rng.random(40)
+    expected = ttest_rel(learner, other).statistic
+    assert difference_reward(learner, other, clip=10.0) == pytest.approx(expected)
+    assert difference_reward(other, learner, clip=10.0) == pytest.approx(-expected)
+
+
+def test_the_difference_reward_is_clipped() -> None:
+    rng = np.random.default_rng(0)
+    learner = rng.random(100) + 5.0
+    assert difference_reward(learner, rng.random(100), clip=3.0) == 3.0
+    assert difference_reward(-learner, rng.random(100), clip=3.0) == -3.0
+
+
+def test_equal_differences_have_no_standard_error() -> None:
+    ones, zeros = np.ones(5), np.zeros(5)
+    assert difference_reward(ones, ones, clip=3.0) == 0.0
+    assert difference_reward(ones, zeros, clip=3.0) == 3.0
+    assert difference_reward(zeros, ones, clip=2.0) == -2.0
+    assert difference_reward(ones[:1], zeros[:1], clip=2.0) == 2.0
+    assert difference_reward(ones[:1], ones[:1], clip=2.0) == 0.0
+
+
+def test_unpaired_missing_or_infinite_scores_are_refused() -> None:
+    for learner, other in ((np.ones(3), np.ones(2)), (np.ones(0), np.ones(0)), (np.array([np.inf]), np.ones(1))):
+        with pytest.raises(ValueError, match=r"paired|finite"):
+            difference_reward(learner, other, clip=3.0)
+
+
+@pytest.mark.parametrize(("r_rival", "r_random"), list(itertools.product(SIGNS, SIGNS)))
+def test_the_table_of_credit(r_rival: float, r_random: float) -> None:
+    # Position 1: only own; 2: in random too; 3: in the rival too; 4: in all.
+    reward, is_stored = credit(
+        plan_of([[1, 2, 3, 4]]), plan_of([[3, 4, 5]]), plan_of([[2, 4]]), r_rival, r_random, n_tokens=7
+    )
+    assert reward.tolist() == [[min(r_rival, r_random), r_rival, r_random, 0.0]]
+    assert is_stored.tolist() == [[True, True, True, False]]
+    assert reward.dtype == torch.float32
+
+
+def _slow_credit(
+    own: list[int], rival: list[int], random: list[int], r_rival: float, r_random: float
+) -> dict[int, float]:
+    """position → reward of a stored action, one by one"""
+    rewards = {}
+    for position in own:
+        if position in rival and position in random:
+            continue
+        if position in rival:
+            rewards[position] = r_random
+        elif position in random:
+            rewards[position] = r_rival
+        else:
+            rewards[position] = min(r_rival, r_random)
+    return rewards
+
+
+def test_credit_of_random_plans_is_that_of_the_slow_version() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        players = [[rng.permutation(9)[: rng.integers(0, 7)].tolist() for _ in range(4)] for _ in range(3)]
+        r_rival, r_random = rng.normal(size=2).round(2).tolist()
+        own = plan_of(players[0])
+        reward, is_stored = credit(own, plan_of(players[1]), plan_of(players[2]), r_rival, r_random, n_tokens=9)
+        assert reward.shape == is_stored.shape == own.positions.shape
+        assert not reward[~is_stored].any()
+        for b, (mine, rival, random) in enumerate(zip(*players, strict=True)):
+            stored = is_stored[b]
+            found = dict(zip(own.positions[b, stored].tolist(), reward[b, stored].tolist(), strict=True))
+            assert found == pytest.approx(_slow_credit(mine, rival, random, r_rival, r_random))
+
+
+def test_while_the_opponent_is_the_random_player_shared_actions_are_dropped() -> None:
+    random = plan_of([[1, 2]])
+    reward, is_stored = credit(plan_of([[2, 3]]), random, random, 1.0, 1.0, n_tokens=5)
+    assert is_stored.tolist() == [[False, True]]
+    assert reward.tolist() == [[0.0, 1.0]]
+
+
+def test_roles_swap_with_their_own_signs() -> None:
+    learner, opponent, random = plan_of([[1, 2]]), plan_of([[1, 3]]), plan_of([[4, 5]])
+    # Scores: learner 0.8, opponent 0.6, random 0.7.
+    mine, _ = credit(learner, opponent, random, sign_reward(0.8, 0.6), sign_reward(0.8, 0.7), n_tokens=6)
+    theirs, _ = credit(opponent, learner, random, sign_reward(0.6, 0.8), sign_reward(0.6, 0.7), n_tokens=6)
+    assert mine.tolist() == [[1.0, 1.0]]
+    assert theirs.tolist() == [[-1.0, -1.0]]

@@ -1,0 +1,196 @@
+"""The update loop: one step against a slow version, and a bandit with a known answer."""
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from nmg.config import PolicySettings
+from nmg.masking.neural import NeuralMasking
+from nmg.rl.network import MaskPolicy, MaskPolicyConfig, log_probabilities
+from nmg.rl.replay import Replay, StateShard, token_counts
+from nmg.rl.update import UpdateStatistics, new_optimiser, update_policy
+from nmg.types import TokenBlocks
+
+from .helpers import blocks_of, new_policy
+
+GOOD, BAD = 5, 6
+N_TOKENS = 10
+
+
+def _bandit_states(blocks: TokenBlocks, rng: np.random.Generator) -> Tensor:
+    """States that tell the good tokens from the bad ones, under noise."""
+    embedding = torch.from_numpy(np.random.default_rng(7).normal(size=(8, 16)).astype(np.float32))
+    noise = torch.from_numpy(rng.normal(size=(*blocks.input_ids.shape, 16)).astype(np.float32))
+    return embedding[blocks.input_ids] + 0.3 * noise
+
+
+def _bandit_blocks(rng: np.random.Generator) -> TokenBlocks:
+    return blocks_of([rng.permutation([GOOD] * 4 + [BAD] * 4).tolist() for _ in range(16)])
+
+
+def _bandit_policy() -> MaskPolicy:
+    torch.manual_seed(0)
+    return MaskPolicy(MaskPolicyConfig(hidden_size=16, num_attention_heads=2))
+
+
+def _good_probability(policy: MaskPolicy) -> float:
+    """Probability that one draw takes a good token; 0.5 for a policy that knows nothing."""
+    rng = np.random.default_rng(99)
+    blocks = _bandit_blocks(rng)
+    with torch.no_grad():
+        logits = policy.logits(_bandit_states(blocks, rng), blocks.is_token, blocks.is_maskable)
+    return float(logits.softmax(1)[blocks.input_ids == GOOD].sum() / len(blocks))
+
+
+def _train_on_bandit(sign: float, settings: PolicySettings, episodes: int = 8) -> float:
+    """Reward `sign` for a good token and -`sign` for a bad one; returns the probability of good tokens after it."""
+    policy = _bandit_policy()
+    optimiser = new_optimiser(policy, settings)
+    replay, rng = Replay(500, 100), np.random.default_rng(0)
+    for episode in range(episodes):
+        blocks = _bandit_blocks(rng)
+        states = _bandit_states(blocks, rng)
+        plan = NeuralMasking(policy, greedy=False).plan_from_states(blocks, states, 0.25, rng)
+        is_good = blocks.input_ids.gather(1, plan.positions) == GOOD
+        reward = torch.where(is_good, sign, -sign)
+        shard = StateShard.pack(states, blocks)
+        replay.add(episode, shard, plan, reward, plan.is_chosen, token_counts(blocks, plan))
+        statistics = update_policy(policy, optimiser, replay, settings, "advantage", rng)
+        assert statistics is not None
+        assert all(np.isfinite(getattr(statistics, field.name)) for field in fields(UpdateStatistics))
+    return _good_probability(policy)
+
+
+@pytest.mark.parametrize("objective", ["actor-critic", "policy-gradient"])
+@pytest.mark.parametrize("importance_ratio", [True, False])
+def test_the_bandit_is_learned_in_both_directions(objective: str, importance_ratio: bool) -> None:
+    settings = PolicySettings(objective=objective, importance_ratio=importance_ratio, learning_rate=1e-3)
+    assert _good_probability(_bandit_policy()) == pytest.approx(0.5, abs=0.05)
+    assert _train_on_bandit(1.0, settings) > 0.8
+    assert _train_on_bandit(-1.0, settings) < 0.2
+
+
+def _tiny_replay(policy: MaskPolicy, n_blocks: int = 6) -> Replay:
+    rng = np.random.default_rng(0)
+    blocks = blocks_of([rng.integers(3, 9, size=rng.integers(2, 8)).tolist() for _ in range(n_blocks)])
+    states = torch.from_numpy(rng.normal(size=(*blocks.input_ids.shape, 8)).astype(np.float32))
+    plan = NeuralMasking(policy, greedy=False).plan_from_states(blocks, states, 0.5, rng)
+    reward = torch.from_numpy(rng.integers(-1, 2, size=plan.positions.shape).astype(np.float32))
+    replay = Replay(100, 100)
+    replay.add(0, StateShard.pack(states, blocks), plan, reward, plan.is_chosen, token_counts(blocks, plan))
+    return replay
+
+
+def _copy(policy: MaskPolicy) -> MaskPolicy:
+    twin = MaskPolicy(policy.config)
+    twin.load_state_dict(policy.state_dict())
+    return twin
+
+
+def _slow_step(policy: MaskPolicy, replay: Replay, indices: np.ndarray, settings: PolicySettings) -> float:
+    """One step, transition by transition, each on its own unpadded block. Returns the norm of the gradient."""
+    optimiser = torch.optim.AdamW(policy.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    total = torch.zeros(())
+    for index in indices.tolist():
+        one = replay.batch(np.array([index]))
+        logits, value = policy(one.states, one.is_token, one.is_maskable)
+        log_prob = log_probabilities(logits, one.is_maskable)[0]
+        ratio = (log_prob[one.position] - one.log_prob).exp()
+        p = log_prob[one.is_maskable[0]]
+        loss = -((one.reward - value).detach() * ratio) + 0.25 * (one.reward - value) ** 2
+        total = total + loss.squeeze() / len(indices) + 0.01 * (p.exp() * p).mean()
+    total.backward()
+    norm = torch.sqrt(sum((weight.grad**2).sum() for weight in policy.parameters()))
+    for weight in policy.parameters():
+        weight.grad *= min(1.0, settings.max_grad_norm / float(norm))
+    optimiser.step()
+    return float(norm)
+
+
+def test_one_update_is_that_of_the_slow_version() -> None:
+    settings = PolicySettings(updates=1, batch_size=5, max_grad_norm=0.05, weight_decay=0.1, learning_rate=1e-2)
+    policy = new_policy()
+    before = _copy(policy)
+    replay = _tiny_replay(policy)
+    indices = replay.sample(5, np.random.default_rng(4), "advantage")
+    batch = replay.batch(indices)
+    slow = _copy(policy)
+    norm = _slow_step(slow, replay, indices, settings)
+    statistics = update_policy(
+        policy, new_optimiser(policy, settings), replay, settings, "advantage", np.random.default_rng(4)
+    )
+    assert statistics is not None
+    assert statistics.grad_norm == pytest.approx(norm, rel=1e-4)
+    assert norm > settings.max_grad_norm, "the gradient was clipped"
+    for ours, theirs, old in zip(policy.parameters(), slow.parameters(), before.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-3)
+        assert not torch.equal(ours, old)
+    # The values kept are those before the step.
+    with torch.no_grad():
+        expected = before.values(batch.states, batch.is_token)[batch.state_index]
+    torch.testing.assert_close(replay.batch(indices).value, expected)
+
+
+def test_before_the_first_step_the_importance_ratio_is_one() -> None:
+    """The only difference is the rounding of stored states."""
+    policy = new_policy()
+    settings = PolicySettings(updates=1, batch_size=64)
+    statistics = update_policy(
+        policy, new_optimiser(policy, settings), _tiny_replay(policy), settings, "uniform", np.random.default_rng(0)
+    )
+    assert statistics is not None
+    assert statistics.ratio_mean == pytest.approx(1.0, abs=2e-3)
+    assert statistics.ratio_max == pytest.approx(1.0, abs=1e-2)
+
+
+def test_only_drawn_transitions_are_refreshed() -> None:
+    policy = new_policy()
+    replay = _tiny_replay(policy)
+    n = len(replay)
+    replay.refresh(np.arange(n), torch.full((n,), 9.0))
+    settings = PolicySettings(updates=1, batch_size=3)
+    drawn = replay.sample(3, np.random.default_rng(2), "uniform")
+    update_policy(policy, new_optimiser(policy, settings), replay, settings, "uniform", np.random.default_rng(2))
+    is_old = replay.batch(np.arange(n)).value == 9.0
+    assert (~is_old).nonzero().squeeze(1).tolist() == sorted(drawn.tolist())
+
+
+def test_a_policy_gradient_leaves_the_value_network_alone() -> None:
+    policy = new_policy()
+    before = _copy(policy)
+    settings = PolicySettings(objective="policy-gradient", updates=2)
+    update_policy(
+        policy, new_optimiser(policy, settings), _tiny_replay(policy), settings, "reward", np.random.default_rng(0)
+    )
+    for (name, ours), theirs in zip(policy.named_parameters(), before.parameters(), strict=True):
+        assert torch.equal(ours, theirs) == name.startswith("value"), name
+
+
+def test_nothing_to_do() -> None:
+    policy = new_policy()
+    before = _copy(policy)
+    no_updates = PolicySettings(updates=0)
+    rng = np.random.default_rng(0)
+    optimiser = new_optimiser(policy, no_updates)
+    assert update_policy(policy, optimiser, _tiny_replay(policy), no_updates, "advantage", rng) is None
+    assert update_policy(policy, optimiser, Replay(10, 10), PolicySettings(), "advantage", rng) is None
+    assert all(torch.equal(one, two) for one, two in zip(policy.parameters(), before.parameters(), strict=True))
+
+
+def test_the_same_stream_gives_the_same_updates() -> None:
+    def run(prepare: Callable[[], MaskPolicy]) -> tuple[MaskPolicy, UpdateStatistics | None]:
+        policy = prepare()
+        settings = PolicySettings(updates=3, batch_size=4)
+        replay = _tiny_replay(policy)
+        optimiser = new_optimiser(policy, settings)
+        return policy, update_policy(policy, optimiser, replay, settings, "advantage", np.random.default_rng(1))
+
+    (one, first), (two, second) = run(new_policy), run(new_policy)
+    assert first == second
+    assert first is not None
+    assert set(first.to_dict()) == {field.name for field in fields(UpdateStatistics)}
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
