@@ -7,7 +7,6 @@ RUN/policy/                      the learner's policy as a Hugging Face folder, 
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,6 @@ from transformers import PreTrainedModel
 
 from nmg.errors import UserError
 from nmg.files import write_aside
-from nmg.inner.lm import ModelState
 
 Tensors = Mapping[str, Tensor]
 
@@ -60,7 +58,7 @@ def _write_folder(folder: Path, files: Mapping[str, Tensors], facts: Mapping[str
     with write_aside(aside / "facts.json") as temporary:
         temporary.write_text(json.dumps(facts, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
-    os.rename(aside, folder)
+    aside.rename(folder)
 
 
 def save_tensors(path: Path, tensors: Tensors) -> None:
@@ -96,7 +94,7 @@ def publish(model: PreTrainedModel, folder: Path) -> None:
     model.save_pretrained(aside)
     folder.mkdir(parents=True, exist_ok=True)
     for file in sorted(aside.iterdir()):
-        os.replace(file, folder / file.name)
+        file.replace(folder / file.name)
     aside.rmdir()
 
 

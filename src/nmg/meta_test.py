@@ -1,7 +1,7 @@
 """Meta-testing: adapt a fresh LM under each masking, fine-tune it on the whole training set, score it on the test set.
 
-Everything but the masks is the same for all maskings of a seed: initial weights, texts, block order, masked-token budget,
-task head, fine-tuning order, dropout. So the difference between two maskings of a seed is the masks' alone.
+Everything but the masks is the same for all maskings of a seed: initial weights, texts, block order, masked-token
+budget, task head, fine-tuning order, dropout. So the difference between two maskings of a seed is the masks' alone.
 """
 
 import json

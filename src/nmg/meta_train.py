@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from nmg.config import Config
 from nmg.data.corpus import Corpus
 from nmg.data.episodes import MetaSplit, sample_episode, split_contexts
 from nmg.inner.adapt import state_encoder
@@ -68,6 +67,7 @@ class MetaTraining:
         self.randomness = StreamName(config.run.seed)
         self.split = split_contexts(bench.data, config.meta, config.run.seed)
         self.data = bench.data
+        self.lm = bench.lm
         self.corpus: Corpus = build_corpus(config, bench.lm, [context.text for context in bench.data.contexts])
         self.arena = _arena(bench, self.corpus, self.split)
         self.pretrained: ModelState = copy_state(bench.lm.model)

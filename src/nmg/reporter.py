@@ -11,7 +11,7 @@ class Reporter(Protocol):
     def notify(self, line: str) -> None:
         """Show a line that stays."""
 
-    def steps(self, phase: str) -> Progress:
+    def steps(self, phase: str, /) -> Progress:
         """Open a bar for a phase of work; the callback moves it."""
 
 
@@ -21,5 +21,5 @@ class Silent:
     def notify(self, line: str) -> None:
         pass
 
-    def steps(self, phase: str) -> Progress:
+    def steps(self, _phase: str, /) -> Progress:
         return lambda _done, _total: None

@@ -1,8 +1,8 @@
 """Named random streams.
 
 No code in this package touches a global seed. A stream is named by the run's seed and a path of names, e.g.
-`stream(seed, "episode", 7, "actions")`; the same name always gives the same numbers, whatever ran before it. Two players
-of one episode that must see the same randomness simply ask for the same name, and a resumed run needs no stored state.
+`stream(seed, "episode", 7, "head")`; the same name always gives the same numbers, whatever ran before it. Two players
+of an episode that must see the same randomness simply ask for the same name, and a resumed run needs no stored state.
 """
 
 import hashlib

@@ -91,7 +91,7 @@ def test_other_tokens_of_the_block_do_change_a_logit() -> None:
     moved[0, 4] *= -5.0
     before = policy.logits(STATES, BLOCKS.is_token, BLOCKS.is_maskable)
     after = policy.logits(moved, BLOCKS.is_token, BLOCKS.is_maskable)
-    assert abs(float(after[0, 1] - before[0, 1])) > 1e-3
+    assert abs((after[0, 1] - before[0, 1]).item()) > 1e-3
     assert torch.equal(after[1], before[1])
 
 
@@ -168,7 +168,7 @@ def test_a_folder_that_is_no_policy_is_a_user_error(tmp_path: Path, how: str) ->
 
 
 def test_a_missing_folder_is_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="config.json"):
+    with pytest.raises(UserError, match=r"config\.json"):
         load_policy(tmp_path / "none")
 
 

@@ -6,6 +6,7 @@ import torch
 
 from nmg.masking.neural import NeuralMasking
 from nmg.rl.network import MaskPolicy
+from nmg.types import TokenBlocks
 
 from .helpers import blocks_of, new_policy
 
@@ -59,11 +60,11 @@ def test_greedy_takes_the_best_and_needs_no_noise() -> None:
 def test_draws_are_those_of_the_slow_sequential_version() -> None:
     """How often each position is chosen, against one draw after the other from the softmax of what is left."""
     policy, repeats = new_policy(spread=0.8), 4000
-    masking, rng = NeuralMasking(policy, greedy=False), np.random.default_rng(0)
-    frequency = torch.zeros(4, 8)
-    for _ in range(repeats):
-        plan = masking.plan_from_states(BLOCKS, STATES, 0.5, rng)
-        frequency += plan.is_masked(8) / repeats
+    rows = torch.arange(4).repeat(repeats)
+    many = TokenBlocks(**{name: column[rows] for name, column in vars(BLOCKS).items()})
+    masking = NeuralMasking(policy, greedy=False)
+    plan = masking.plan_from_states(many, STATES[rows], 0.5, np.random.default_rng(0))
+    frequency = plan.is_masked(8).reshape(repeats, 4, 8).float().mean(dim=0)
     expected = np.zeros((4, 8))
     slow_rng = np.random.default_rng(1)
     for b, row in enumerate(_logits(policy).double().numpy()):

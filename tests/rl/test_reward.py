@@ -2,12 +2,13 @@
 
 import itertools
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 
-from nmg.rl.reward import credit, difference_reward, sign_reward
+from nmg.rl.reward import ScoreNoise, credit, difference_reward, sign_reward
 
 from .helpers import plan_of
 
@@ -22,36 +23,42 @@ def test_the_sign_of_the_difference_with_ties() -> None:
         sign_reward(math.nan, 0.5)
 
 
-def test_the_difference_reward_is_the_paired_t_statistic() -> None:
-    from scipy.stats import ttest_rel
-
-    rng = np.random.default_rng(0)
-    learner, other = rng.random(40), rng.random(40)
-    expected = ttest_rel(learner, other).statistic
-    assert difference_reward(learner, other, clip=10.0) == pytest.approx(expected)
-    assert difference_reward(other, learner, clip=10.0) == pytest.approx(-expected)
+def _noise(*differences: float) -> ScoreNoise:
+    noise = ScoreNoise()
+    for difference in differences:
+        noise.observe(difference)
+    return noise
 
 
-def test_the_difference_reward_is_clipped() -> None:
-    rng = np.random.default_rng(0)
-    learner = rng.random(100) + 5.0
-    assert difference_reward(learner, rng.random(100), clip=3.0) == 3.0
-    assert difference_reward(-learner, rng.random(100), clip=3.0) == -3.0
+def test_the_noise_is_the_root_mean_square_of_all_differences() -> None:
+    assert ScoreNoise().scale == 0.0
+    assert _noise(0.0, 0.0).scale == 0.0
+    assert _noise(0.03, -0.04, 0.0).scale == pytest.approx(math.sqrt((0.03**2 + 0.04**2) / 3))
+    saved = asdict(_noise(0.03, -0.04))
+    assert ScoreNoise(**saved) == _noise(0.03, -0.04)
 
 
-def test_equal_differences_have_no_standard_error() -> None:
-    ones, zeros = np.ones(5), np.zeros(5)
-    assert difference_reward(ones, ones, clip=3.0) == 0.0
-    assert difference_reward(ones, zeros, clip=3.0) == 3.0
-    assert difference_reward(zeros, ones, clip=2.0) == -2.0
-    assert difference_reward(ones[:1], zeros[:1], clip=2.0) == 2.0
-    assert difference_reward(ones[:1], ones[:1], clip=2.0) == 0.0
+def test_the_difference_reward_is_in_units_of_the_noise() -> None:
+    noise = _noise(0.02, -0.02)
+    assert difference_reward(0.71, 0.70, noise, clip=3.0) == pytest.approx(0.5)
+    assert difference_reward(0.70, 0.71, noise, clip=3.0) == pytest.approx(-0.5)
+    assert difference_reward(0.9, 0.7, noise, clip=3.0) == 3.0
+    assert difference_reward(0.7, 0.9, noise, clip=2.0) == -2.0
 
 
-def test_unpaired_missing_or_infinite_scores_are_refused() -> None:
-    for learner, other in ((np.ones(3), np.ones(2)), (np.ones(0), np.ones(0)), (np.array([np.inf]), np.ones(1))):
-        with pytest.raises(ValueError, match=r"paired|finite"):
-            difference_reward(learner, other, clip=3.0)
+def test_equal_scores_earn_nothing_even_before_any_difference_was_seen() -> None:
+    assert difference_reward(0.7, 0.7, _noise(0.0), clip=3.0) == 0.0
+    assert difference_reward(0.7, 0.7, ScoreNoise(), clip=3.0) == 0.0
+
+
+def test_the_first_difference_is_its_own_unit() -> None:
+    assert difference_reward(0.8, 0.7, _noise(0.8 - 0.7), clip=3.0) == pytest.approx(1.0)
+
+
+def test_a_score_that_is_not_a_number_is_refused() -> None:
+    for learner, other in ((math.nan, 0.5), (0.5, math.nan)):
+        with pytest.raises(ValueError, match="nan"):
+            difference_reward(learner, other, _noise(0.1), clip=3.0)
 
 
 @pytest.mark.parametrize(("r_rival", "r_random"), list(itertools.product(SIGNS, SIGNS)))

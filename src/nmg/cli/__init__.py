@@ -18,7 +18,7 @@ app = typer.Typer(
 WITH_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Commands that take settings as '--section.field value' beside their own options."""
 
-app.command("demo")(demo.demo)
+app.command("demo", context_settings=WITH_SETTINGS)(demo.demo)
 app.command("validate", context_settings=WITH_SETTINGS)(validate.validate)
 app.command("meta-train", context_settings=WITH_SETTINGS)(meta_train.meta_train)
 app.command("meta-test", context_settings=WITH_SETTINGS)(meta_test.meta_test)

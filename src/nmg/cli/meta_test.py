@@ -42,7 +42,7 @@ def meta_test(
             done += 1
             score = "  ".join(f"{name} {value:.4f}" for name, value in cell.scores.items())
             console.notify(f"{cell.masking}  seed {cell.seed}  {score}  {cell.total_seconds:.0f} s")
-            console.overall("masking × seed", done, len(names) * seeds)
+            console.overall(f"run {done}/{len(names) * seeds}", done, len(names) * seeds)
 
         console.overall("masking × seed", 0, len(names) * seeds)
         first = settings.run.seed

@@ -34,7 +34,7 @@ def meta_train(
 
         def on_episode(record: "EpisodeRecord", episodes: int) -> None:
             console.notify(episode_line(record, episodes))
-            console.overall("episodes", record.episode + 1, episodes)
+            console.overall(f"episode {record.episode + 1}/{episodes}", record.episode + 1, episodes)
 
         if resume is not None:
             training_run.resume(resume, context.args, console, on_episode)

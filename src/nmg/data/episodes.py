@@ -46,7 +46,7 @@ def split_contexts(data: TaskData, meta: MetaSettings, seed: int) -> MetaSplit:
     return MetaSplit(context_ids, tuple(sample(held_out, meta.max_validation_examples, rng)))
 
 
-def sample_episode(  # noqa: PLR0917
+def sample_episode(
     index: int, split: MetaSplit, data: TaskData, corpus: Corpus, meta: MetaSettings, seed: int
 ) -> Episode:
     """Draw the contexts of episode `index`, all their blocks, and at most `meta.examples` of their examples.

@@ -32,7 +32,7 @@ class MaskPolicyConfig(PreTrainedConfig):  # type: ignore[misc]
 
     model_type = "nmg-mask-policy"
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         hidden_size: int = 768,
         num_attention_heads: int = 12,

@@ -144,7 +144,7 @@ class Replay:
         """The shards in use, oldest first, by key. A shard never changes, so it need be saved only once."""
         return MappingProxyType(self._shards)
 
-    def add(  # noqa: PLR0917
+    def add(
         self, key: int, shard: StateShard, plan: MaskPlan, reward: Tensor, is_stored: Tensor, token_count: Tensor
     ) -> None:
         """Append the stored actions of a plan, block by block.

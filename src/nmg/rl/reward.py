@@ -56,7 +56,7 @@ def difference_reward(learner: float, other: float, noise: ScoreNoise, clip: flo
     return max(-clip, min(clip, (learner - other) / noise.scale))
 
 
-def credit(  # noqa: PLR0917
+def credit(
     own: MaskPlan, rival: MaskPlan, random: MaskPlan, r_rival: float, r_random: float, n_tokens: int
 ) -> tuple[Tensor, Tensor]:
     """What each action of `own` earns, from which other players took it too.

@@ -45,7 +45,7 @@ def new_optimiser(policy: MaskPolicy, settings: PolicySettings) -> AdamW:
     return AdamW(policy.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
-def update_policy(  # noqa: PLR0917
+def update_policy(
     policy: MaskPolicy,
     optimiser: Optimizer,
     replay: Replay,

