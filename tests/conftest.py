@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from support.runs import Inputs
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -48,3 +50,8 @@ def minilm() -> Path:
     if package is None or package.origin is None:
         pytest.skip("needs the model of the `demo` extra")
     return Path(package.origin).parent / "model"
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    return Inputs(tmp_path_factory.mktemp("inputs"))

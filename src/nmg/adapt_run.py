@@ -11,7 +11,7 @@ from nmg.inner.runtime import Runtime
 from nmg.meta_test import adapt_lm, resolve_masking, save_lm
 from nmg.reporter import Reporter
 from nmg.seeding import StreamName
-from nmg.setup import build_corpus, check_lengths, load_ready_lm
+from nmg.setup import build_corpus, load_lm, warm_up_missing_head
 
 
 def adapt_corpus(config: Config, masking: str, out: Path, reporter: Reporter) -> AdaptResult:
@@ -21,10 +21,10 @@ def adapt_corpus(config: Config, masking: str, out: Path, reporter: Reporter) ->
     """
     texts = load_corpus_texts(config.data)
     runtime = Runtime.start(config.runtime)
-    lm = load_ready_lm(config, runtime, texts, reporter)
-    check_lengths(config, lm)
+    lm = load_lm(config, runtime)
     corpus = build_corpus(config, lm, texts)
     policy = resolve_masking(masking, lm, corpus, config.masking, None)
+    warm_up_missing_head(lm, config, runtime, texts, reporter)
     result = AdaptResult(FitResult(0, float("nan"), 0.0), 0)
     if masking != "none":
         result = adapt_lm(lm, corpus, policy, config, runtime, StreamName(config.run.seed) / "adapt", reporter)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -45,7 +46,7 @@ def load_checkpoint(run: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, 
     try:
         facts = json.loads((folders[-1] / "facts.json").read_text())
         return {file.stem: load_file(file) for file in folders[-1].glob("*.safetensors")}, facts
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{folders[-1]}: the checkpoint cannot be read ({error})") from error
 
 
@@ -72,7 +73,11 @@ def save_shard(run: Path, episode: int, tensors: Tensors) -> None:
 
 
 def load_shard(run: Path, episode: int) -> dict[str, Tensor]:
-    return load_file(_shard_path(run, episode))  # type: ignore[no-any-return]
+    path = _shard_path(run, episode)
+    try:
+        return load_file(path)  # type: ignore[no-any-return]
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: the states of the replay cannot be read ({error})") from error
 
 
 def drop_shards_except(run: Path, episodes: set[int]) -> None:

@@ -25,12 +25,12 @@ from nmg.inner.runtime import Runtime
 from nmg.masking.base import MaskingPolicy
 from nmg.masking.corrupt import Vocabulary
 from nmg.masking.neural import NeuralMasking
-from nmg.masking.registry import build_masking
+from nmg.masking.registry import RULES, build_masking, unknown_masking
 from nmg.report.tables import ResultCell, markdown_table, summarise
 from nmg.reporter import Reporter
 from nmg.rl.network import check_fits, load_policy
 from nmg.seeding import StreamName
-from nmg.setup import build_corpus, prepare
+from nmg.setup import build_corpus, open_bench, warm_up_missing_head
 from nmg.tasks.base import Task, build_task
 
 OnCell = Callable[[ResultCell], None]
@@ -50,11 +50,13 @@ def resolve_masking(
     A learned policy acts greedily (top k). Raises UserError for an unknown name, and for a policy that is missing or
     does not fit the model.
     """
+    if name in RULES:  # also where a folder of that name happens to be there
+        return build_masking(name, lm.tokenizer, corpus, settings)
     folder = policy_folder if name == "neural" else Path(name) if Path(name).is_dir() else None
     if name == "neural" and folder is None:
         raise UserError("--maskings neural: name the trained policy with --policy RUN")
     if folder is None:
-        return build_masking(name, lm.tokenizer, corpus, settings)
+        raise unknown_masking(name)
     policy = load_policy(find_policy(folder))
     check_fits(policy, lm.hidden_size)
     return NeuralMasking(policy.to(lm.model.device), greedy=True)
@@ -103,9 +105,10 @@ class MetaTest:
         config = config.for_meta_test()
         if config.data.test is None:
             raise UserError("data.test: meta-test needs a test set: --data.test FILE")
-        bench = prepare(config, reporter)
-        corpus = build_corpus(config, bench.lm, load_corpus_texts(config.data))
+        bench, texts = open_bench(config), load_corpus_texts(config.data)
+        corpus = build_corpus(config, bench.lm, texts)
         built = {name: resolve_masking(name, bench.lm, corpus, config.masking, policy) for name in maskings}
+        warm_up_missing_head(bench.lm, config, bench.runtime, texts, reporter)
         return cls(
             config,
             bench.lm,
@@ -126,7 +129,7 @@ class MetaTest:
             for name in self.maskings:
                 cell = self.cell(name, seed, data, task)
                 if save_models and seed == seeds[0]:
-                    save_lm(self.lm, out / "models" / name)
+                    save_lm(self.lm, out / "models" / name.strip("/").replace("/", "-"))  # it may be a folder
                 cells.append(cell)
                 write_results(out, self.config, cells, self.table_metrics)
                 on_cell(cell)

@@ -35,24 +35,41 @@ def prepare(config: Config, reporter: Reporter) -> Workbench:
 
     Raises UserError for anything wrong with settings, data or model.
     """
+    bench = open_bench(config)
+    warm_up_missing_head(bench.lm, config, bench.runtime, load_corpus_texts(config.data), reporter)
+    return bench
+
+
+def open_bench(config: Config) -> Workbench:
+    """All of `prepare` but training: a head that the checkpoint lacks is new and not yet warmed up."""
     data = load_task_data(config.data, config.run.seed)
     runtime = Runtime.start(config.runtime)
-    lm = load_ready_lm(config, runtime, load_corpus_texts(config.data), reporter)
-    check_lengths(config, lm)
+    lm = load_lm(config, runtime)
     task = build_task(config.data.task, lm.tokenizer, data.train, config.finetune)
+    check_metric(config, task)
     return Workbench(config, data, task, lm, runtime)
 
 
-def load_ready_lm(config: Config, runtime: Runtime, texts: list[str], reporter: Reporter) -> PretrainedLM:
-    """The pre-trained LM on the runtime's device; a head that its checkpoint lacks is tied and warmed up on `texts`."""
-    randomness = StreamName(config.run.seed) / "head warm-up"
-    with (randomness / "new head").torch():
+def load_lm(config: Config, runtime: Runtime) -> PretrainedLM:
+    """The LM on the runtime's device; UserError for one that does not load or takes fewer tokens than are asked for."""
+    with (_head_randomness(config) / "new head").torch():
         lm = load_pretrained(config.model)
+    check_lengths(config, lm)
     lm.model.to(runtime.device)
+    return lm
+
+
+def warm_up_missing_head(
+    lm: PretrainedLM, config: Config, runtime: Runtime, texts: list[str], reporter: Reporter
+) -> None:
+    """Train a head that the checkpoint lacks on `texts`; where it has one, do nothing."""
     if lm.new_parameters and config.model.head_warmup_steps > 0:
         corpus = build_corpus(config, lm, texts)
-        _warm_up_or_reuse(lm, corpus, config, runtime, randomness, reporter)
-    return lm
+        _warm_up_or_reuse(lm, corpus, config, runtime, _head_randomness(config), reporter)
+
+
+def _head_randomness(config: Config) -> StreamName:
+    return StreamName(config.run.seed) / "head warm-up"
 
 
 def build_corpus(config: Config, lm: PretrainedLM, texts: list[str]) -> Corpus:
@@ -71,6 +88,15 @@ def check_lengths(config: Config, lm: PretrainedLM) -> None:
     for name, length in (("adapt.block_size", block), ("finetune.max_length", config.finetune.max_length)):
         if length > positions:
             raise UserError(f"{name}: {length} tokens with special tokens, but '{lm.name}' takes at most {positions}")
+
+
+def check_metric(config: Config, task: Task) -> None:
+    """Raises UserError where the task does not have the score that players are to be compared by."""
+    known = sorted({task.default_metric, *task.table_metrics})
+    if config.reward.metric is not None and config.reward.metric not in known:
+        raise UserError(
+            f"reward.metric: the task '{task.name}' has no score '{config.reward.metric}' (known: {', '.join(known)})"
+        )
 
 
 def _warm_up_or_reuse(

@@ -46,6 +46,7 @@ OnEpisode = Callable[[EpisodeRecord, int], None]
 def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) -> MetaTraining:
     """Meta-train into the empty folder `out`. Raises UserError for bad settings, data, model or folder."""
     check_output(out, "another run (continue that one with --resume)")
+    check_trackers(config)
     training = MetaTraining(prepare(config, reporter))
     describe_run(out, config)
     _go_on(training, out, reporter, on_episode)
@@ -63,6 +64,7 @@ def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: 
     meta = config.meta.model_copy(update={"episodes": recorded.meta.episodes})
     if config.model_copy(update={"meta": meta}).digest != recorded.digest:
         raise UserError(f"--resume {out}: only meta.episodes and runtime settings may change when a run is resumed")
+    check_trackers(config)
     training = MetaTraining(prepare(config, reporter))
     restore(training, out)
     _write_text(out / "config.yaml", config.to_yaml())
@@ -132,7 +134,10 @@ def restore(training: MetaTraining, out: Path) -> None:
 
     player: Player
     for player in (training.learner, training.opponent):
-        player.restore(files, shard)
+        try:
+            player.restore(files, shard)
+        except KeyError as error:
+            raise UserError(f"{out}: the last checkpoint lacks {error}") from error
     if "lm" in files:
         device = training.arena.runtime.device
         training.lm_state = {name: tensor.to(device) for name, tensor in files["lm"].items()}
@@ -165,6 +170,18 @@ def _cut_log(path: Path, episodes: int) -> None:
         _write_text(path, "".join(lines))
 
 
+def check_trackers(config: Config) -> None:
+    """Raises UserError for a tracker that accelerate does not know, or whose package is not installed."""
+    from accelerate.tracking import get_available_trackers
+    from accelerate.utils import LoggerType
+
+    available = [str(name) for name in get_available_trackers()]
+    for name in config.runtime.trackers:
+        if name not in available:
+            problem = "its package is not installed" if name in LoggerType.list() else "there is no such tracker"
+            raise UserError(f"runtime.trackers: '{name}': {problem} (here: {', '.join(available)}, or [] for none)")
+
+
 def _start_trackers(config: Config, accelerator: Any, out: Path) -> Callable[[EpisodeRecord], None]:
     """Start accelerate's trackers; the function it gives logs an episode to all of them."""
     if not config.runtime.trackers:
@@ -195,3 +212,16 @@ def flat_metrics(record: EpisodeRecord) -> dict[str, float]:
     for key, value in record.to_json().items():
         walk(key, value)
     return flat
+
+
+def episode_line(record: EpisodeRecord, episodes: int) -> str:
+    """One line an episode: the players' scores on the metric that rewards, mean reward, entropy, seconds."""
+    players = "  ".join(f"{name} {record.scores[name][record.metric]:.4f}" for name in sorted(record.scores))
+    update = record.learner_update
+    entropy = f"  entropy {update['entropy_per_row']:.3f}" if update else ""
+    tie = "  (tie: no reward)" if record.is_tie else ""
+    seconds = sum(record.seconds[phase] for phase in ("encode", "masks", "inner loops", "update"))
+    return (
+        f"episode {record.episode + 1}/{episodes}  {record.metric}: {players}  reward {record.mean_reward:+.3f}"
+        f"{entropy}  {seconds:.1f} s{tie}"
+    )

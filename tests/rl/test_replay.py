@@ -11,7 +11,7 @@ from torch import Tensor
 from nmg.rl.replay import Replay, StateShard, Weighting, token_counts
 from nmg.types import MaskPlan
 
-from .helpers import blocks_of, plan_of
+from .helpers import PAD, blocks_of, plan_of
 
 WEIGHTINGS: tuple[Weighting, ...] = ("advantage", "reward", "value", "reward-advantage", "value-advantage", "uniform")
 
@@ -70,10 +70,10 @@ def test_states_that_float16_cannot_hold_are_refused(bad: float) -> None:
 
 
 def test_token_counts_are_counts_within_the_block() -> None:
-    blocks = blocks_of([[5, 6, 5, 5, 0], [6, 6]])
-    # Id 0 also fills the padding of the second block, which must not count.
-    counts = token_counts(blocks, plan_of([[1, 2, 5], [2]]))
-    assert counts.tolist() == [[3, 1, 1], [2, 0, 0]]
+    blocks = blocks_of([[5, 6, 5, 5, 6], [5, 6, 6], [PAD]])
+    counts = token_counts(blocks, plan_of([[1, 2, 4], [1, 3], [1]]))
+    # In the last block the id that also fills the padding is a token, once.
+    assert counts.tolist() == [[3, 2, 3], [1, 2, 0], [1, 0, 0]]
 
 
 def test_a_batch_gives_back_what_was_stored() -> None:

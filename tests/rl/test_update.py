@@ -46,7 +46,7 @@ def _good_probability(policy: MaskPolicy) -> float:
     return float(logits.softmax(1)[blocks.input_ids == GOOD].sum() / len(blocks))
 
 
-def _train_on_bandit(sign: float, settings: PolicySettings, episodes: int = 8) -> float:
+def _train_on_bandit(sign: float, settings: PolicySettings, episodes: int = 5) -> float:
     """Reward `sign` for a good token and -`sign` for a bad one; returns the probability of good tokens after it."""
     policy = _bandit_policy()
     optimiser = new_optimiser(policy, settings)
@@ -68,7 +68,9 @@ def _train_on_bandit(sign: float, settings: PolicySettings, episodes: int = 8) -
 @pytest.mark.parametrize("objective", ["actor-critic", "policy-gradient"])
 @pytest.mark.parametrize("importance_ratio", [True, False])
 def test_the_bandit_is_learned_in_both_directions(objective: str, importance_ratio: bool) -> None:
-    settings = PolicySettings(objective=objective, importance_ratio=importance_ratio, learning_rate=1e-3)
+    settings = PolicySettings(
+        objective=objective, importance_ratio=importance_ratio, learning_rate=3e-3, updates=4, batch_size=32
+    )
     assert _good_probability(_bandit_policy()) == pytest.approx(0.5, abs=0.05)
     assert _train_on_bandit(1.0, settings) > 0.8
     assert _train_on_bandit(-1.0, settings) < 0.2

@@ -1,8 +1,9 @@
 """A corpus and a task in which masking one class of words helps, and masking any other does not.
 
-Each text has a hidden topic: half of its words are of that topic, half are filler. The label is the topic. A topic has many
-more words than the few labelled texts show; only a model that has learnt which words keep company can label the rest, and
-it learns that by predicting masked topic words. Predicting filler, which is the same everywhere, teaches nothing.
+Each text has a hidden topic: half of its words are of that topic, half are filler. The label is the topic. A topic has
+many more words than the few labelled texts show; only a model that has learnt which words keep company can label the
+rest, and it learns that by predicting masked topic words. Predicting filler, which is the same everywhere, teaches
+nothing.
 """
 
 import json

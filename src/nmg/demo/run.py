@@ -20,7 +20,7 @@ from nmg.report.page import write_page
 from nmg.report.tables import ResultCell
 from nmg.reporter import Reporter
 from nmg.setup import check_output
-from nmg.training_run import start
+from nmg.training_run import episode_line, start
 
 TASKS = ("classification", "qa")
 MASKINGS = ("none", "random", "whole-word", "idf", "neural")
@@ -106,8 +106,6 @@ def _run_task(task: str, config: Config, out: Path, n_seeds: int, work: _Work) -
     work.add(0, f"{task} · preparing")
 
     def on_episode(record: EpisodeRecord, episodes: int) -> None:
-        from nmg.cli.meta_train import episode_line
-
         work.reporter.notify(episode_line(record, episodes))
         first = unit["prepare"] if record.episode == 0 else 0
         work.add(unit["episode"] + first, f"{task} · episode {record.episode + 1}/{episodes}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -60,7 +61,7 @@ def load_pretrained(settings: ModelSettings) -> PretrainedLM:
             model, report = AutoModelForMaskedLM.from_pretrained(
                 settings.name, output_loading_info=True, dtype=torch.float32
             )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _cannot_load(settings.name, "masked language model", error) from error
     missing = tuple(sorted(report["missing_keys"]))
     encoder = tuple(name for name in missing if name.startswith(model.base_model_prefix + "."))

@@ -1,0 +1,186 @@
+"""The training loop against one written by hand, its batches, and its random streams."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from nmg.config import OptimiserSettings, RuntimeSettings
+from nmg.inner.fit import POOL_BATCHES, FitResult, bucketed_batches, fit
+from nmg.inner.runtime import Runtime
+from nmg.seeding import StreamName, torch_stream
+from nmg.types import IntArray
+
+LENGTHS = np.array([3, 9, 4, 8, 5, 7, 6, 2, 1, 10, 3])
+SETTINGS = OptimiserSettings(epochs=3, batch_size=4, learning_rate=0.05, weight_decay=0.1, max_grad_norm=0.5)
+
+
+@pytest.fixture
+def runtime() -> Runtime:
+    return Runtime.start(RuntimeSettings(device="cpu", precision="fp32"))
+
+
+def new_model(dropout: float = 0.0) -> nn.Module:
+    with torch_stream(0, "model"):
+        return nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 1))
+
+
+def rows_of_data(rows: IntArray) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    inputs, targets = torch.randn(len(LENGTHS), 3, generator=generator), torch.randn(len(LENGTHS), generator=generator)
+    return inputs[torch.from_numpy(rows)], targets[torch.from_numpy(rows)]
+
+
+def loss_with(model: nn.Module, seen: list[IntArray] | None = None) -> Callable[[IntArray], Tensor]:
+    def loss_of(rows: IntArray) -> Tensor:
+        if seen is not None:
+            seen.append(rows)
+        inputs, targets = rows_of_data(rows)
+        return 5 * mse_loss(model(inputs).squeeze(1), targets)
+
+    return loss_of
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def train(
+    runtime: Runtime, seed: int = 0, dropout: float = 0.2, max_steps: int | None = None
+) -> tuple[Tensor, FitResult]:
+    model = new_model(dropout)
+    result = fit(model, LENGTHS, loss_with(model), SETTINGS, runtime, StreamName(seed), max_steps=max_steps)
+    return weights(model), result
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=300), st.integers(1, 9), st.integers(0, 2**32))
+def test_batches_hold_every_row_once(lengths: list[int], batch_size: int, seed: int):
+    batches = bucketed_batches(np.array(lengths), batch_size, np.random.default_rng(seed))
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    sizes = sorted(len(batch) for batch in batches)
+    assert sizes[-1] <= batch_size
+    # A pool holds whole batches, so only the last one can leave a smaller batch.
+    assert len(batches) == -(-len(lengths) // batch_size)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 9), st.integers(2, POOL_BATCHES), st.integers(0, 2**32))
+def test_batches_of_one_pool_do_not_overlap_in_length(batch_size: int, n_batches: int, seed: int):
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 1000, n_batches * batch_size)
+    ranges = sorted((lengths[b].min(), lengths[b].max()) for b in bucketed_batches(lengths, batch_size, rng))
+    assert all(before[1] <= after[0] for before, after in pairwise(ranges))
+
+
+def test_epochs_are_shuffled():
+    rng = np.random.default_rng(0)
+    lengths = np.full(64, 5)
+    first, second = (np.concatenate(bucketed_batches(lengths, 4, rng)) for _ in range(2))
+    assert not np.array_equal(first, second)
+    firsts = [int(batch[0]) for batch in bucketed_batches(np.arange(64), 4, rng)]
+    assert firsts not in (sorted(firsts), sorted(firsts, reverse=True)), "batches come in random order"
+
+
+def test_training_is_adamw_with_a_rate_that_falls_linearly_to_zero(runtime: Runtime):
+    """Written out: Loshchilov and Hutter 2019, algorithm 2, after clipping the gradient's norm."""
+    model, slow, seen = new_model(), new_model(), []
+    result = fit(model, LENGTHS, loss_with(model, seen), SETTINGS, runtime, StreamName(0))
+
+    parameters = list(slow.parameters())
+    first = [torch.zeros_like(p) for p in parameters]
+    second = [torch.zeros_like(p) for p in parameters]
+    losses, clipped = [], 0
+    for step, rows in enumerate(seen, start=1):
+        rate = SETTINGS.learning_rate * (1 - (step - 1) / len(seen))
+        slow.zero_grad()
+        loss = loss_with(slow)(rows)
+        loss.backward()
+        losses.append(loss.item())
+        gradients = [p.grad.clone() for p in parameters if p.grad is not None]
+        norm = torch.cat([g.flatten() for g in gradients]).norm()
+        clipped += int(norm > SETTINGS.max_grad_norm)
+        with torch.no_grad():
+            for p, g, m, v in zip(parameters, gradients, first, second, strict=True):
+                g = g * min(1.0, SETTINGS.max_grad_norm / (float(norm) + 1e-6))  # noqa: PLW2901
+                m.mul_(0.9).add_(0.1 * g)
+                v.mul_(0.999).add_(0.001 * g**2)
+                p.mul_(1 - rate * SETTINGS.weight_decay)
+                p.sub_(rate * (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-8))
+    assert len(seen) == result.steps == 9
+    assert clipped > 0
+    torch.testing.assert_close(weights(model), weights(slow), rtol=1e-5, atol=1e-6)
+    assert result.loss == pytest.approx(np.mean(losses[-3:]), rel=1e-5)
+    assert result.loss < np.mean(losses[:3])
+
+
+def test_the_same_stream_gives_the_same_weights(runtime: Runtime):
+    first, second = train(runtime)[0], train(runtime)[0]
+    assert torch.equal(first, second)
+    assert not torch.equal(first, train(runtime, seed=1)[0])
+
+
+def test_dropout_comes_from_the_stream_too(runtime: Runtime):
+    """One batch holds all rows, so streams differ in dropout and nothing else that counts."""
+    one_batch = SETTINGS.model_copy(update={"batch_size": len(LENGTHS), "epochs": 1})
+
+    def trained(seed: int, dropout: float) -> Tensor:
+        model = new_model(dropout)
+        fit(model, np.full(len(LENGTHS), 5), loss_with(model), one_batch, runtime, StreamName(seed))
+        return weights(model)
+
+    torch.testing.assert_close(trained(0, 0.0), trained(1, 0.0))
+    assert not torch.allclose(trained(0, 0.5), trained(1, 0.5))
+
+
+def test_global_generators_stay_as_they_are(runtime: Runtime):
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    train(runtime)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)
+
+
+def test_max_steps_cuts_training_and_the_rate_still_ends_at_zero(runtime: Runtime):
+    model, seen, rates = new_model(), [], []
+    step = torch.optim.AdamW.step
+
+    def spy(self: torch.optim.AdamW, *args: object) -> object:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", spy)
+        result = fit(model, LENGTHS, loss_with(model, seen), SETTINGS, runtime, StreamName(0), max_steps=5)
+    assert result.steps == len(seen) == 5
+    assert rates == pytest.approx([0.05, 0.04, 0.03, 0.02, 0.01])
+    assert train(runtime, max_steps=100)[1].steps == 9
+
+
+def test_without_epochs_nothing_happens(runtime: Runtime):
+    model = new_model()
+    before = weights(model).clone()
+    nothing = SETTINGS.model_copy(update={"epochs": 0})
+    result = fit(model, LENGTHS, loss_with(model), nothing, runtime, StreamName(0))
+    assert result.steps == 0
+    assert np.isnan(result.loss)
+    assert torch.equal(weights(model), before)
+
+
+def test_only_the_given_parameters_move(runtime: Runtime):
+    model = new_model()
+    before = [p.detach().clone() for p in model.parameters()]
+    fit(model, LENGTHS, loss_with(model), SETTINGS, runtime, StreamName(0), parameters=model[3].parameters())
+    moved = [not torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True)]
+    assert moved == [False, False, True, True]
+
+
+def test_progress_is_told_after_each_step(runtime: Runtime):
+    model, told = new_model(), []
+    fit(model, LENGTHS, loss_with(model), SETTINGS, runtime, StreamName(0), progress=lambda *step: told.append(step))
+    assert told == [(step, 9) for step in range(1, 10)]

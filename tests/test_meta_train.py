@@ -1,0 +1,243 @@
+"""The algorithm as a whole, on a model and a corpus that take a moment."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nmg import meta_train
+from nmg.data.episodes import sample_episode
+from nmg.data.formats.squad import write_squad
+from nmg.inner.lm import encoder_states
+from nmg.meta_train import RESET_EPISODES, EpisodeRecord, MetaTraining
+from nmg.reporter import Silent
+from nmg.setup import prepare
+from nmg.types import QAExample
+from support.runs import Inputs, is_same
+
+
+def new_training(inputs: Inputs, **changes: dict[str, Any]) -> MetaTraining:
+    return MetaTraining(prepare(inputs.config(**changes), Silent()))
+
+
+def play(training: MetaTraining, episodes: int) -> list[EpisodeRecord]:
+    return [training.episode() for _ in range(episodes)]
+
+
+def without_seconds(records: list[EpisodeRecord]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in record.to_json().items() if name != "seconds"} for record in records]
+
+
+@pytest.mark.parametrize("self_play", ["learning", "frozen", "random"])
+@pytest.mark.parametrize(("continual", "reset"), [(True, False), (True, True), (False, False)])
+def test_every_mode_of_play(inputs: Inputs, self_play: str, continual: bool, reset: bool):
+    training = new_training(inputs, meta={"self_play": self_play, "continual": continual, "reset": reset})
+    before = {name: tensor.clone() for name, tensor in training.learner.policy.state_dict().items()}
+    rival = {name: tensor.clone() for name, tensor in training.opponent.policy.state_dict().items()}
+    records = play(training, 3)
+    assert not is_same(training.learner.policy.state_dict(), before)
+    assert is_same(training.lm_state, training.pretrained) == (not continual)
+    assert (len(training.opponent.replay) > 0) == (self_play == "learning")
+    if self_play == "random":
+        assert is_same(training.opponent.policy.state_dict(), rival)
+    players = [set(record.scores) for record in records]
+    everyone = {"learner", "random"} | ({"opponent"} if self_play != "random" else set())
+    assert players == [{"learner", "random"}, everyone, everyone]
+    for index, record in enumerate(records):
+        assert record.episode == index
+        assert record.metric == "loss"
+        assert 0 < record.stored_share <= 1
+        assert record.transitions == len(training.learner.replay) or index < 2
+        assert all(math.isfinite(loss) for loss in record.lm_loss.values())
+        assert (record.opponent_update is not None) == (self_play == "learning" and index > 0)
+    assert records[2].learner_update is not None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"replay": {"weighting": name}} for name in ("advantage", "reward", "value", "reward-advantage")),
+        *({"replay": {"weighting": name}} for name in ("value-advantage", "uniform")),
+        {"policy": {"objective": "policy-gradient"}},
+        {"policy": {"objective": "policy-gradient", "importance_ratio": False}},
+        {"reward": {"kind": "sign"}},
+        {"reward": {"kind": "sign", "metric": None}},
+        {"reward": {"kind": "difference", "metric": "macro_f1"}},
+    ],
+    ids=str,
+)
+def test_every_option_of_learning_runs_and_is_heard(inputs: Inputs, changes: dict[str, Any]):
+    training, default = new_training(inputs, **changes), new_training(inputs)
+    assert is_same(training.learner.policy, default.learner.policy)
+    records = play(training, 3)
+    play(default, 3)
+    assert all(torch.isfinite(tensor).all() for tensor in training.learner.policy.state_dict().values())
+    assert training.metric == (training.config.reward.metric or "accuracy")
+    if training.config.reward.kind == "sign":
+        assert {record.reward_random for record in records} <= {-1.0, 0.0, 1.0}
+    is_default = changes == {"replay": {"weighting": "advantage"}}
+    assert is_same(training.learner.policy, default.learner.policy) == is_default
+
+
+def test_both_forms_of_the_policy_loss_train_alike(inputs: Inputs):
+    """Their values differ, their gradients do not (`losses.policy_loss`)."""
+    ratio, log_prob = new_training(inputs), new_training(inputs, policy={"importance_ratio": False})
+    losses = [play(training, 2)[1].learner_update for training in (ratio, log_prob)]
+    assert losses[0] is not None
+    assert losses[1] is not None
+    assert losses[0]["policy_loss"] != pytest.approx(losses[1]["policy_loss"], rel=1e-3)
+    for name, tensor in ratio.learner.policy.state_dict().items():
+        torch.testing.assert_close(log_prob.learner.policy.state_dict()[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_questions_too(inputs: Inputs, tmp_path: Path):
+    texts = [json.loads(line)["text"] for line in inputs.train.read_text().splitlines()[:20]]
+    examples = [
+        QAExample(str(i), text.split()[0], text, (text.split()[3],), (len(" ".join(text.split()[:3])) + 1,), -1)
+        for i, text in enumerate(texts)
+    ]
+    write_squad(examples, tmp_path / "train.json")
+    training = new_training(
+        inputs,
+        data={"task": "qa", "train": str(tmp_path / "train.json"), "test": None},
+        finetune={"max_question_length": 4, "stride": 2},
+        reward={"kind": "sign", "metric": None},
+    )
+    records = play(training, 2)
+    assert records[0].metric == "index_accuracy"
+    assert {"exact_match", "f1", "index_accuracy", "loss"} == set(records[1].scores["opponent"])
+
+
+def test_until_its_replay_has_filled_the_opponent_is_the_random_player(inputs: Inputs):
+    training = new_training(inputs, replay={"start": 45})
+    policy = {name: tensor.clone() for name, tensor in training.opponent.policy.state_dict().items()}
+    held = [len(training.learner.replay)]
+    for _ in range(4):
+        record = training.episode()
+        plays = "opponent" in record.scores
+        assert plays == (held[-1] > 45)
+        if not plays:
+            assert record.reward_opponent == record.reward_random
+            assert is_same(training.opponent.policy.state_dict(), policy)
+        assert (record.learner_update is not None) == (record.transitions >= 45)
+        held.append(record.transitions)
+    assert held[1] <= 45 < held[-1]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_seed_decides_everything(inputs: Inputs, seed: int):
+    first, again = new_training(inputs, run={"seed": seed}), new_training(inputs, run={"seed": seed})
+    records = play(first, 2)
+    torch.manual_seed(1234)  # the global generator is not asked
+    assert without_seconds(records) == without_seconds(play(again, 2))
+    for ours, theirs in ((first.learner, again.learner), (first.opponent, again.opponent)):
+        assert is_same(ours.policy, theirs.policy)
+    other = new_training(inputs, run={"seed": 2})
+    assert not is_same(first.learner.policy, other.learner.policy)
+    assert without_seconds(play(other, 2)) != without_seconds(records)
+
+
+def test_the_learner_and_the_opponent_begin_apart(inputs: Inputs):
+    training = new_training(inputs)
+    assert not is_same(training.learner.policy, training.opponent.policy)
+
+
+@pytest.mark.parametrize("kind", ["sign", "difference"])
+@pytest.mark.parametrize("metric", ["loss", "accuracy"])
+def test_players_with_the_same_plan_tie_exactly(inputs: Inputs, kind: str, metric: str):
+    """At a rate this high every token that may be masked is: there is one plan only."""
+    training = new_training(inputs, masking={"rate": 0.9999999999}, reward={"kind": kind, "metric": metric})
+    for record in play(training, 3):
+        assert record.scores["learner"] == record.scores["random"]
+        assert record.lm_loss["learner"] == record.lm_loss["random"]
+        assert (record.reward_random, record.reward_opponent, record.mean_reward) == (0.0, 0.0, 0.0)
+        assert record.is_tie
+        assert record.stored_share == 0.0
+        assert record.transitions == 0
+        assert record.learner_update is None
+
+
+def test_players_with_other_plans_do_not_tie(inputs: Inputs):
+    for record in play(new_training(inputs), 3):
+        assert not record.is_tie
+        assert record.reward_random != 0
+
+
+def test_a_lower_loss_is_the_better_score(inputs: Inputs):
+    for record in play(new_training(inputs), 3):
+        learner, random = record.scores["learner"]["loss"], record.scores["random"]["loss"]
+        assert (record.reward_random > 0) == (learner < random)
+        assert abs(record.reward_random) <= 3.0
+
+
+def test_a_frozen_opponent_becomes_the_learner_that_beats_it(inputs: Inputs):
+    training = new_training(inputs, meta={"self_play": "frozen"})
+    outcomes = set()
+    for _ in range(12):
+        before = {name: tensor.clone() for name, tensor in training.opponent.policy.state_dict().items()}
+        record = training.episode()
+        won = record.reward_opponent > 0
+        outcomes.add(won)
+        if won:
+            assert is_same(training.opponent.policy, training.learner.policy)
+        else:
+            assert is_same(training.opponent.policy.state_dict(), before)
+        assert training.opponent.policy is not training.learner.policy
+    assert outcomes == {True, False}
+
+
+def starts_of(training: MetaTraining, monkeypatch: pytest.MonkeyPatch, episodes: int) -> list[list[bool]]:
+    """For each episode: whether each player's inner loop started from the pre-trained LM."""
+    original, seen = meta_train.rollout, []
+
+    def spy(arena: Any, start: Any, episode: Any, plan: Any) -> Any:
+        seen[-1].append(is_same(start, training.pretrained))
+        return original(arena, start, episode, plan)
+
+    monkeypatch.setattr(meta_train, "rollout", spy)
+    for _ in range(episodes):
+        seen.append([])
+        training.episode()
+    return seen
+
+
+def test_without_continual_adaptation_every_episode_starts_from_the_pretrained_lm(
+    inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+):
+    training = new_training(inputs, meta={"continual": False})
+    assert starts_of(training, monkeypatch, 3) == [[True] * 2, [True] * 3, [True] * 3]
+
+
+def test_with_continual_adaptation_all_players_start_from_the_learners_last_lm(
+    inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+):
+    training = new_training(inputs)
+    assert starts_of(training, monkeypatch, 3) == [[True] * 2, [False] * 3, [False] * 3]
+
+
+def test_a_reset_brings_the_pretrained_lm_back(inputs: Inputs, monkeypatch: pytest.MonkeyPatch):
+    training = new_training(inputs, meta={"reset": True})
+    training.next_episode = RESET_EPISODES - 1  # 40 contexts, 8 an episode: the period is its lower bound
+    assert starts_of(training, monkeypatch, 3) == [[True] * 2, [True] * 3, [False] * 3]
+
+
+def test_states_are_those_of_the_lm_an_episode_starts_from(inputs: Inputs):
+    """The learner's replay holds them in float16."""
+    training = new_training(inputs)
+    play(training, 1)
+    start = {name: tensor.clone() for name, tensor in training.lm_state.items()}
+    play(training, 1)
+    episode = sample_episode(1, training.split, training.data, training.corpus, training.config.meta, 0)
+    training.arena.model.load_state_dict(start)
+    blocks = training.corpus.blocks(episode.block_ids)
+    states = encoder_states(training.arena.model, blocks)[blocks.is_token]
+    torch.testing.assert_close(training.learner.replay.shards[1].states, states.half())
+
+
+def test_a_record_is_plain_json(inputs: Inputs, tmp_path: Path):
+    record = play(new_training(inputs), 1)[0].to_json()
+    assert json.loads(json.dumps(record)) == record
+    assert "opponent_update" not in record
