@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.runs import Inputs
+from support.runs import Inputs, reset_accelerate
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,13 +30,11 @@ def _no_bars() -> None:
 def _fresh_process_state() -> Iterator[None]:
     """accelerate keeps one state a process, and runs may set the number of threads: both as they were, after a test."""
     import torch
-    from accelerate.state import AcceleratorState, GradientState
 
     threads = torch.get_num_threads()
     environment = dict(os.environ)
     yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+    reset_accelerate()
     torch.set_num_threads(threads)
     for name in set(os.environ) - set(environment):
         del os.environ[name]

@@ -45,16 +45,18 @@ def open_bench(config: Config) -> Workbench:
     data = load_task_data(config.data, config.run.seed)
     runtime = Runtime.start(config.runtime)
     lm = load_lm(config, runtime)
+    check_length(lm, "finetune.max_length", config.finetune.max_length)
     task = build_task(config.data.task, lm.tokenizer, data.train, config.finetune)
     check_metric(config, task)
     return Workbench(config, data, task, lm, runtime)
 
 
 def load_lm(config: Config, runtime: Runtime) -> PretrainedLM:
-    """The LM on the runtime's device; UserError for one that does not load or takes fewer tokens than are asked for."""
+    """The LM on the runtime's device. Raises UserError for one that does not load or whose positions blocks exceed."""
     with (_head_randomness(config) / "new head").torch():
         lm = load_pretrained(config.model)
-    check_lengths(config, lm)
+    special = lm.tokenizer.num_special_tokens_to_add(pair=False)
+    check_length(lm, "adapt.block_size", config.adapt.block_size + special)
     lm.model.to(runtime.device)
     return lm
 
@@ -76,18 +78,22 @@ def build_corpus(config: Config, lm: PretrainedLM, texts: list[str]) -> Corpus:
     return Corpus.build(texts, lm.tokenizer, config.adapt.block_size, default_cache_dir(config.runtime.cache_dir))
 
 
-def check_lengths(config: Config, lm: PretrainedLM) -> None:
-    """Raises UserError where a block or a task input is longer than the model's positions."""
+def check_length(lm: PretrainedLM, name: str, length: int) -> None:
+    """Raises UserError where `length` tokens, special tokens included, are more than the model's positions."""
     positions = getattr(lm.model.config, "max_position_embeddings", None)
     if positions is None:
         return
-    # RoBERTa and its kin count positions from padding_idx + 1.
-    if getattr(lm.model.config, "model_type", "") in {"roberta", "xlm-roberta", "camembert"}:
+    if lm.model.config.model_type in _POSITIONS_BEHIND_PADDING:
         positions -= lm.tokenizer.pad_token_id + 1
-    block = config.adapt.block_size + lm.tokenizer.num_special_tokens_to_add(pair=False)
-    for name, length in (("adapt.block_size", block), ("finetune.max_length", config.finetune.max_length)):
-        if length > positions:
-            raise UserError(f"{name}: {length} tokens with special tokens, but '{lm.name}' takes at most {positions}")
+    if length > positions:
+        raise UserError(f"{name}: {length} tokens with special tokens, but '{lm.name}' takes at most {positions}")
+
+
+_POSITIONS_BEHIND_PADDING = {
+    *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod", "camembert", "mpnet"),
+    *("longformer", "data2vec-text", "ibert"),
+}
+"""Types of models that count positions from the id of the padding token + 1."""
 
 
 def check_metric(config: Config, task: Task) -> None:

@@ -95,6 +95,7 @@ def test_other_tokens_of_the_block_do_change_a_logit() -> None:
     assert torch.equal(after[1], before[1])
 
 
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
 def test_rows_without_maskable_tokens_give_neither_nan_nor_a_gradient_of_nan() -> None:
     policy = new_policy()
     logits, values = policy(STATES, BLOCKS.is_token, BLOCKS.is_maskable)

@@ -73,7 +73,7 @@ def _inclusion(weights: list[float], k: int) -> list[float]:
 
 
 def test_draws_are_those_of_the_slow_sequential_version() -> None:
-    policy, repeats = new_policy(spread=1.2), 10_000
+    policy, repeats = new_policy(), 5_000
     rows = torch.arange(4).repeat(repeats)
     many = TokenBlocks(**{name: column[rows] for name, column in vars(BLOCKS).items()})
     plan = NeuralMasking(policy, greedy=False).plan_from_states(many, STATES[rows], 0.5, np.random.default_rng(0))
@@ -83,7 +83,9 @@ def test_draws_are_those_of_the_slow_sequential_version() -> None:
         is_maskable = BLOCKS.is_maskable[b]
         expected = _inclusion(logits[is_maskable].double().exp().tolist(), (3, 1, 0, 2)[b])
         np.testing.assert_allclose(frequency[b, is_maskable], expected, atol=bound)
-    assert float(frequency[0, 1:7].max() - frequency[0, 1:7].min()) > 10 * bound, "the policy is far from uniform"
+    is_uncertain = (frequency > 5 * bound) & (frequency < 1 - 5 * bound)
+    assert is_uncertain.sum() >= 6, "the policy is far from greedy"
+    assert frequency[0, 1:7].max() - frequency[0, 1:7].min() > 10 * bound, "the policy is far from uniform"
 
 
 def test_the_same_stream_gives_the_same_plan_and_another_one_another() -> None:

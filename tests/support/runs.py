@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import yaml
+from accelerate.state import AcceleratorState, GradientState
 
 from nmg.config import Config, load_config
 from support.planted import WORDS, write_planted
@@ -63,6 +64,12 @@ class Notes:
     def steps(self, phase: str) -> Any:
         self.phases.append(phase)
         return lambda _done, _total: None
+
+
+def reset_accelerate() -> None:
+    """accelerate keeps one state a process; a command of its own process starts with none."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 def read_log(run: Path, *, seconds: bool = False) -> list[dict[str, Any]]:

@@ -36,12 +36,13 @@ def save_tiny_bert(
     hidden: int = 32,
     layers: int = 1,
     seed: int = 0,
-    kin: Sequence[str] = (),
+    kin: Sequence[tuple[Sequence[str], float]] = (),
     dropout: float = 0.0,
 ) -> Path:
     """Save model and tokenizer into `folder`; weights are random, from `seed`.
 
-    The embeddings of the words `kin` are alike, as those of a class of words are in a pre-trained model.
+    The embeddings of each group of words in `kin` share a part of the given strength, in units of the embeddings'
+    standard deviation: so a pre-trained model knows words of a kind.
     """
     tokenizer = word_tokenizer(words)
     config = BertConfig(
@@ -58,7 +59,9 @@ def save_tiny_bert(
         torch.manual_seed(seed)
         model = BertForMaskedLM(config)
         embeddings = model.get_input_embeddings().weight.data
-        embeddings[tokenizer.convert_tokens_to_ids(list(kin))] += 2 * embeddings.std() * torch.randn(hidden)
+        deviation = embeddings.std()
+        for group, strength in kin:
+            embeddings[tokenizer.convert_tokens_to_ids(list(group))] += strength * deviation * torch.randn(hidden)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -23,10 +23,12 @@ def meta_test(
     --section.field value.
     """
     from nmg.cli.console import progress_console
+    from nmg.cli.words import required_config
     from nmg.config import load_config
     from nmg.setup import check_output
 
-    settings = load_config(config, context.args)
+    config, overrides = required_config(config, context.args)
+    settings = load_config(config, overrides)
     check_output(out, "results of another run")
     names = split_names(maskings)
 

@@ -21,12 +21,14 @@ def meta_train(
     --data.train FILE --model.name NAME --masking.rate 0.15 --meta.episodes 50 --run.seed 1.
     """
     from nmg.cli.console import progress_console
+    from nmg.cli.words import config_and_settings
     from nmg.config import load_config
     from nmg.errors import UserError
 
-    if (resume is None) == (config is None or out is None):
+    config, overrides = config_and_settings(config, context.args)
+    if (resume is None) != (config is not None and out is not None) or (resume is not None and (config or out)):
         raise UserError("give either CONFIG.yaml --out RUN, or --resume RUN")
-    settings = load_config(config, context.args) if config is not None and resume is None else None
+    settings = load_config(config, overrides) if resume is None else None
 
     from nmg import training_run
 
@@ -37,7 +39,7 @@ def meta_train(
             console.overall(f"episode {record.episode + 1}/{episodes}", record.episode + 1, episodes)
 
         if resume is not None:
-            training_run.resume(resume, context.args, console, on_episode)
+            training_run.resume(resume, overrides, console, on_episode)
         else:
             assert settings is not None
             assert out is not None

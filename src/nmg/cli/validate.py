@@ -15,10 +15,12 @@ def validate(
 
     Settings can be overridden as in every command: --section.field value.
     """
+    from nmg.cli.words import required_config
     from nmg.config import load_config
     from nmg.errors import UserError
 
-    settings = load_config(config, context.args)
+    config, overrides = required_config(config, context.args)
+    settings = load_config(config, overrides)
     for field in ("train", "validation", "test", "corpus"):
         file = getattr(settings.data, field)
         if file is not None and not Path(file).expanduser().exists():
