@@ -224,9 +224,10 @@ def test_a_reset_brings_the_pretrained_lm_back(inputs: Inputs, monkeypatch: pyte
     assert starts_of(training, monkeypatch, 3) == [[True] * 2, [True] * 3, [False] * 3]
 
 
-def test_states_are_those_of_the_lm_an_episode_starts_from(inputs: Inputs):
+@pytest.mark.parametrize("continual", [True, False])
+def test_states_are_those_of_the_lm_an_episode_starts_from(inputs: Inputs, continual: bool):
     """The learner's replay holds them in float16."""
-    training = new_training(inputs)
+    training = new_training(inputs, meta={"continual": continual})
     play(training, 1)
     start = {name: tensor.clone() for name, tensor in training.lm_state.items()}
     play(training, 1)

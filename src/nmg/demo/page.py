@@ -83,8 +83,8 @@ def demo_page(results: Sequence[TaskResult]) -> PageContent:
         (
             Paragraph(
                 "A policy learned which tokens to mask, from the scores of the models that its masks gave. Fresh "
-                "models were then adapted under its masks and under rules, fine-tuned on the same few labelled examples "
-                "and scored on the same test set."
+                "models were then adapted under its masks and under rules, fine-tuned on the same few labelled "
+                "examples and scored on the same test set."
             ),
             Paragraph(
                 "The sizes are a demonstration's: a few episodes and seeds on small data. Differences between maskings "
