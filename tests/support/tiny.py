@@ -52,6 +52,7 @@ def save_tiny_bert(
         num_attention_heads=2,
         intermediate_size=2 * hidden,
         max_position_embeddings=64,
+        initializer_range=hidden**-0.5,  # 0.02 is for hundreds of units; here attention would carry next to nothing
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
     )
