@@ -38,8 +38,9 @@ def save_tiny_bert(
     seed: int = 0,
     kin: Sequence[tuple[Sequence[str], float]] = (),
     dropout: float = 0.0,
+    spread: float = 0.02,
 ) -> Path:
-    """Save model and tokenizer into `folder`; weights are random, from `seed`.
+    """Save model and tokenizer into `folder`; weights are random, from `seed`, with a standard deviation of `spread`.
 
     The embeddings of each group of words in `kin` share a part of the given strength, in units of the embeddings'
     standard deviation: so a pre-trained model knows words of a kind.
@@ -52,7 +53,7 @@ def save_tiny_bert(
         num_attention_heads=2,
         intermediate_size=2 * hidden,
         max_position_embeddings=64,
-        initializer_range=hidden**-0.5,  # 0.02 is for hundreds of units; here attention would carry next to nothing
+        initializer_range=spread,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
     )
