@@ -63,7 +63,7 @@ class DataSettings(Section):
     labelled_examples: Count | None = None
     """keep only so many labelled training examples in all; the texts of all stay in the corpus"""
     test_examples: Count | None = None
-    """evaluate on a fixed random sample of the test set (all where not given)"""
+    """evaluate on a random sample of the test set, drawn for each seed (all where not given)"""
 
 
 class MaskingSettings(Section):

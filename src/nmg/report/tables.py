@@ -180,7 +180,8 @@ def _notes(rows: Sequence[Row], metrics: Sequence[str], baseline: str) -> tuple[
     unit = "Scores × 100" + (" (loss as it is)" if set(metrics) & RAW_METRICS else "")
     return (
         f"{unit}: mean ± standard deviation over n = {n_seeds} seeds.",
-        f"Δ: difference of {metrics[0] if metrics else 'scores'} to '{baseline}' within the same seeds, with its 95 % t interval; p: two-sided paired t test.",
+        f"Δ: difference of {metrics[0] if metrics else 'scores'} to '{baseline}' within the same seeds, with its "
+        "95 % t interval; p: two-sided paired t test.",
         "Masked tokens and time: mean of a run.",
     )
 
