@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from nmg.errors import UserError
-from nmg.files import write_aside
+from nmg.files import write_aside, write_text
 
 Tensors = Mapping[str, Tensor]
 
@@ -56,8 +56,7 @@ def _write_folder(folder: Path, files: Mapping[str, Tensors], facts: Mapping[str
     aside.mkdir(parents=True)
     for name, tensors in files.items():
         save_tensors(aside / f"{name}.safetensors", tensors)
-    with write_aside(aside / "facts.json") as temporary:
-        temporary.write_text(json.dumps(facts, indent=1))
+    write_text(aside / "facts.json", json.dumps(facts, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
 

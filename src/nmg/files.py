@@ -26,6 +26,12 @@ def write_aside(path: Path) -> Iterator[Path]:
         _flush(path.parent)  # the new name itself
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file that is whole or not there."""
+    with write_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
 def _flush(path: Path) -> None:
     """Wait until the file (or folder) is on the disk."""
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

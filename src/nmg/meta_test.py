@@ -17,7 +17,7 @@ from nmg.config import Config, MaskingSettings
 from nmg.data.corpus import Corpus
 from nmg.data.task_data import TaskData, load_corpus_texts, load_task_data
 from nmg.errors import UserError
-from nmg.files import write_aside
+from nmg.files import write_text
 from nmg.inner.adapt import AdaptResult, adapt, dynamic_masks, state_encoder
 from nmg.inner.finetune import evaluate, finetune, task_model
 from nmg.inner.lm import ModelState, PretrainedLM, copy_state
@@ -181,10 +181,8 @@ def write_results(out: Path, config: Config, cells: Sequence[ResultCell], metric
     """results.json (cells and settings) and results.md (the table)."""
     out.mkdir(parents=True, exist_ok=True)
     results = {"settings": config.model_dump(mode="json"), "cells": [asdict(cell) for cell in cells]}
-    with write_aside(out / "results.json") as temporary:
-        temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    with write_aside(out / "results.md") as temporary:
-        temporary.write_text(markdown_table(summarise(cells, metrics), metrics), encoding="utf-8")
+    write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
+    write_text(out / "results.md", markdown_table(summarise(cells, metrics), metrics))
 
 
 def save_lm(lm: PretrainedLM, folder: Path, texts: Mapping[str, str] | None = None) -> None:

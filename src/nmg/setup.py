@@ -4,13 +4,13 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
+from nmg.checkpoint import save_tensors
 from nmg.config import Config
 from nmg.data.corpus import Corpus, default_cache_dir
 from nmg.data.task_data import TaskData, load_corpus_texts, load_task_data
 from nmg.errors import UserError
-from nmg.files import write_aside
 from nmg.inner.adapt import warm_up_head
 from nmg.inner.lm import PretrainedLM, load_pretrained
 from nmg.inner.runtime import Runtime
@@ -130,9 +130,7 @@ def _warm_up_or_reuse(
     reporter.notify(
         f"LM head ready: masked-LM loss {result.loss:.2f} after {result.steps} steps, {result.seconds:.0f} s."
     )
-    new = {n: p.detach().cpu().contiguous() for n, p in lm.model.named_parameters() if n in set(lm.new_parameters)}
-    with write_aside(cached) as temporary:
-        save_file(new, temporary)
+    save_tensors(cached, {name: p for name, p in lm.model.named_parameters() if name in lm.new_parameters})
 
 
 def _head_digest(lm: PretrainedLM, corpus: Corpus, config: Config, runtime: Runtime) -> str:

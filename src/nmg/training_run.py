@@ -29,7 +29,7 @@ from nmg.checkpoint import (
 )
 from nmg.config import Config, load_config
 from nmg.errors import UserError
-from nmg.files import write_aside
+from nmg.files import write_text
 from nmg.meta_train import EpisodeRecord, MetaTraining
 from nmg.player import Player
 from nmg.reporter import Reporter
@@ -67,7 +67,7 @@ def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: 
     check_trackers(config)
     training = MetaTraining(prepare(config, reporter))
     restore(training, out)
-    _write_text(out / "config.yaml", config.to_yaml())
+    write_text(out / "config.yaml", config.to_yaml())
     _cut_log(out / "metrics.jsonl", training.next_episode)
     reporter.notify(f"resuming after {training.next_episode} of {config.meta.episodes} episodes")
     _go_on(training, out, reporter, on_episode)
@@ -146,7 +146,7 @@ def restore(training: MetaTraining, out: Path) -> None:
 def describe_run(out: Path, config: Config) -> None:
     """Write the resolved settings, and the command, versions and digest that go with them."""
     out.mkdir(parents=True, exist_ok=True)
-    _write_text(out / "config.yaml", config.to_yaml())
+    write_text(out / "config.yaml", config.to_yaml())
     packages = ("nmg", "torch", "transformers", "tokenizers", "accelerate", "numpy")
     facts: dict[str, Any] = {
         "command": sys.argv,
@@ -155,19 +155,14 @@ def describe_run(out: Path, config: Config) -> None:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
     }
-    _write_text(out / "run.json", json.dumps(facts, indent=2) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    with write_aside(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(out / "run.json", json.dumps(facts, indent=2) + "\n")
 
 
 def _cut_log(path: Path, episodes: int) -> None:
     """Drop the lines of episodes that ran after the last checkpoint, whole or half-written."""
     if path.is_file():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:episodes]
-        _write_text(path, "".join(lines))
+        write_text(path, "".join(lines))
 
 
 def check_trackers(config: Config) -> None:

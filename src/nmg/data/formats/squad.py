@@ -8,7 +8,7 @@ from typing import Any
 
 from nmg.data.formats.reading import NO_CONTEXT, list_field, name_field, parse_json, read_text, string_field
 from nmg.errors import bad_input
-from nmg.files import write_aside
+from nmg.files import write_text
 from nmg.types import QAExample
 
 
@@ -44,8 +44,7 @@ def write_squad(examples: Sequence[QAExample], path: Path) -> None:
         for context, group in groupby(examples, key=lambda example: example.context)
     ]
     content = {"version": "1.1", "data": [{"title": path.stem, "paragraphs": paragraphs}]}
-    with write_aside(path) as aside:
-        aside.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, ensure_ascii=False) + "\n")
 
 
 def _as_json(example: QAExample) -> dict[str, Any]:
