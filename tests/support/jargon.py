@@ -1,0 +1,106 @@
+"""A miniature of domain adaptation in which only masking the domain's own words helps.
+
+A tiny model is pre-trained on texts of two topics, known words and filler. The domain's texts also hold jargon: words
+of a topic that pre-training never showed. Labelled texts hold known words, those to be labelled in the end hold jargon.
+The classifier can label them only if adaptation has put jargon beside the known words of its topic, and that is what
+predicting masked jargon does (its embedding is the one predicted with). Predicting filler, which is the same in both
+topics, or known words, which are where they belong, teaches the task nothing.
+"""
+
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from nmg.config import Config, MaskingSettings, ModelSettings, OptimiserSettings, RuntimeSettings
+from nmg.data.corpus import Corpus
+from nmg.data.task_data import TaskData
+from nmg.inner.adapt import adapt, dynamic_masks, state_encoder
+from nmg.inner.lm import load_pretrained
+from nmg.inner.runtime import Runtime
+from nmg.masking.corrupt import Vocabulary
+from nmg.masking.rules import RandomMasking
+from nmg.seeding import StreamName, stream
+from nmg.setup import Workbench, load_lm
+from nmg.tasks.base import build_task
+from nmg.types import ClassificationExample, Context
+from support.tiny import save_tiny_bert
+
+TOPICS = (0, 1)
+KNOWN = [[f"known{topic}-{word}" for word in range(6)] for topic in TOPICS]
+JARGON = [[f"jargon{topic}-{word}" for word in range(3)] for topic in TOPICS]
+FILLER = [f"filler{word}" for word in range(6)]
+
+N_CONTEXTS, JARGON_A_CONTEXT, EXAMPLES_A_CONTEXT = 12, 2, 10
+EPISODES = 24
+RUNTIME = {"device": "cpu", "precision": "fp32", "threads": 1, "trackers": []}
+
+
+def pretrained(folder: Path) -> Path:
+    """Save a model that has seen 2048 texts of known words and filler; a few seconds."""
+    rng = stream(0, "pre-training texts")
+    texts = [_shuffled(rng, rng.choice(KNOWN[i % 2], 4, replace=False), rng.choice(FILLER, 4)) for i in range(2048)]
+    vocabulary = [*chain.from_iterable(KNOWN + JARGON), *FILLER]
+    lm = load_pretrained(ModelSettings(name=str(save_tiny_bert(folder / "new", vocabulary, spread=0.1))))
+    corpus = Corpus.build(texts, lm.tokenizer, 32, folder / "cache")
+    runtime = Runtime.start(RuntimeSettings.model_validate(RUNTIME))
+    randomness = StreamName(0) / "pre-training"
+    masks = dynamic_masks(
+        corpus,
+        RandomMasking(),
+        state_encoder(lm.model, runtime),
+        Vocabulary.from_tokenizer(lm.tokenizer),
+        MaskingSettings(rate=0.25),
+        randomness,
+    )
+    schedule = OptimiserSettings(epochs=12, batch_size=64, learning_rate=3e-3)
+    adapt(lm.model, corpus.lengths, masks, schedule, runtime, randomness)
+    lm.model.save_pretrained(folder / "pretrained")
+    lm.tokenizer.save_pretrained(folder / "pretrained")
+    return folder / "pretrained"
+
+
+def workbench(model: Path, seed: int) -> Workbench:
+    """The domain's texts, its task, and settings under which an inner loop takes a fraction of a second."""
+    config = Config.model_validate(
+        {
+            "run": {"seed": seed},
+            "model": {"name": str(model)},
+            "masking": {"rate": 0.25},
+            "adapt": {"epochs": 30, "batch_size": N_CONTEXTS, "learning_rate": 1e-2, "block_size": 32},
+            "finetune": {"epochs": 20, "batch_size": 256, "learning_rate": 3e-3, "max_length": 16},
+            "meta": {"episodes": EPISODES, "contexts": N_CONTEXTS, "continual": False, "self_play": "random"},
+            "policy": {"hidden": 32, "learning_rate": 1e-3},
+            "replay": {"start": 50, "capacity": 400},
+            "reward": {"kind": "difference", "metric": "loss"},
+            "runtime": RUNTIME,
+        }
+    )
+    data = _domain(stream(seed, "domain"))
+    runtime = Runtime.start(config.runtime)
+    lm = load_lm(config, runtime)
+    task = build_task("classification", lm.tokenizer, data.train, config.finetune)
+    return Workbench(config, data, task, lm, runtime)
+
+
+def _domain(rng: np.random.Generator) -> TaskData:
+    contexts, train = [], []
+    for index in range(N_CONTEXTS):
+        topic, first = index % 2, index // 2
+        jargon = [JARGON[topic][(first + shift) % len(JARGON[topic])] for shift in range(JARGON_A_CONTEXT)]
+        words = _shuffled(rng, jargon, rng.choice(KNOWN[topic], 2, replace=False), rng.choice(FILLER, 3))
+        contexts.append(Context(index, words))
+        for _ in range(EXAMPLES_A_CONTEXT):
+            text = _shuffled(rng, rng.choice(KNOWN[topic], 1), rng.choice(FILLER, 3))
+            train.append(ClassificationExample(str(len(train)), text, f"topic{topic}", index))
+    validation = tuple(
+        ClassificationExample(f"{word} {copy}", _shuffled(rng, [word], rng.choice(FILLER, 3)), f"topic{topic}", -1)
+        for topic in TOPICS
+        for word in JARGON[topic]
+        for copy in range(4)
+    )
+    return TaskData(tuple(train), validation, None, tuple(contexts))
+
+
+def _shuffled(rng: np.random.Generator, *groups: object) -> str:
+    return " ".join(rng.permutation(np.concatenate([np.asarray(group) for group in groups])))
