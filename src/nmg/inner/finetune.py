@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from nmg.config import FinetuneSettings
 from nmg.inner.fit import FitResult, fit
+from nmg.inner.positions import states_the_head_reads
 from nmg.inner.runtime import Runtime
 from nmg.reporter import Progress
 from nmg.seeding import StreamName
@@ -43,7 +44,8 @@ def finetune(
 
     def loss_of(chosen: IntArray) -> Tensor:
         batch = {name: tensor.to(model.device) for name, tensor in features.batch(rows[chosen]).items()}
-        return model(**batch).loss  # type: ignore[no-any-return]
+        with states_the_head_reads(model):
+            return model(**batch).loss  # type: ignore[no-any-return]
 
     return fit(model, features.lengths[rows], loss_of, settings, runtime, randomness, progress=progress)
 
@@ -69,7 +71,7 @@ def _predict(model: PreTrainedModel, features: TaskFeatures, runtime: Runtime) -
     for first in range(0, len(order), runtime.evaluation_batch_size):
         rows = order[first : first + runtime.evaluation_batch_size]
         batch = {k: v.to(model.device) for k, v in features.batch(rows).items() if k not in _LABELS}
-        with torch.inference_mode(), runtime.autocast():
+        with torch.inference_mode(), runtime.autocast(), states_the_head_reads(model):
             predicted = model(**batch)
         for name, values in predicted.items():
             if not name.endswith("logits"):

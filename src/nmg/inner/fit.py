@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from nmg.config import OptimiserSettings
+from nmg.inner.dropout import FastDropout
 from nmg.inner.runtime import Runtime
+from nmg.inner.weights import training_weights
 from nmg.reporter import Progress
 from nmg.seeding import StreamName
 from nmg.types import IntArray
@@ -65,19 +67,28 @@ def fit(
     epochs = [bucketed_batches(lengths, settings.batch_size, order) for _ in range(settings.epochs)]
     batches = [rows for epoch in epochs for rows in epoch][:max_steps]
     trained = list(model.parameters() if parameters is None else parameters)
-    optimiser = torch.optim.AdamW(
-        trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=runtime.device.type != "mps"
-    )
-    schedule = LambdaLR(optimiser, lambda step: 1.0 - step / max(len(batches), 1))
     losses: list[Tensor] = []
     model.train()
-    with (randomness / "dropout").torch():
+    with (
+        (randomness / "dropout").torch(),
+        FastDropout(),
+        training_weights(model, trained, runtime.precision) as weights,
+    ):
+        optimiser = torch.optim.AdamW(
+            weights.masters,
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=runtime.device.type != "mps",
+        )
+        schedule = LambdaLR(optimiser, lambda step: 1.0 - step / max(len(batches), 1))
         for step, rows in enumerate(batches, start=1):
             with runtime.autocast():
                 loss = loss_of(rows)
             loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
+            weights.collect_gradients()
+            nn.utils.clip_grad_norm_(weights.masters, settings.max_grad_norm)
             optimiser.step()
+            weights.publish()
             schedule.step()
             optimiser.zero_grad(set_to_none=True)
             losses.append(loss.detach())

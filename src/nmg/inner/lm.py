@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from nmg.config import ModelSettings
 from nmg.errors import UserError
+from nmg.inner.positions import only_states
 from nmg.types import IGNORED_LABEL, CorruptedBlocks, TokenBlocks
 
 ModelState: TypeAlias = Mapping[str, Tensor]
@@ -109,23 +110,11 @@ def encoder_states(model: PreTrainedModel, blocks: TokenBlocks) -> Tensor:
 def masked_logits(model: PreTrainedModel, input_ids: Tensor, is_token: Tensor, is_masked: Tensor) -> Tensor:
     """Vocabulary logits [M, V] at the M masked positions, in row-major order of `is_masked` [B, T].
 
-    Every masked-LM head is position-wise, so a hook on the base model hands it the gathered states [1, M, H] in the
-    place of [B, T, H]: the same logits for a fraction of the head's work (it is V x H a position), whatever the
-    architecture.
+    Every masked-LM head is position-wise, so the gathered states [1, M, H] in the place of [B, T, H] give the same
+    logits for a fraction of the head's work (it is V x H a position), whatever the architecture.
     """
-
-    def gather(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Any:
-        states = output[0][is_masked].unsqueeze(0)
-        if isinstance(output, tuple):
-            return (states, *output[1:])
-        output["last_hidden_state"] = states
-        return output
-
-    hook = model.base_model.register_forward_hook(gather)
-    try:
+    with only_states(model, lambda states: states[is_masked].unsqueeze(0)):
         logits = model(input_ids=input_ids, attention_mask=is_token.long()).logits
-    finally:
-        hook.remove()
     return logits.squeeze(0)  # type: ignore[no-any-return]
 
 
