@@ -1,6 +1,7 @@
 """Fine-tuning an encoder on a task, and scoring it."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from nmg.config import FinetuneSettings
+from nmg.inner.embeddings import only_rows
 from nmg.inner.fit import FitResult, fit
 from nmg.inner.positions import states_the_head_reads
 from nmg.inner.runtime import Runtime
@@ -47,7 +49,10 @@ def finetune(
         with states_the_head_reads(model):
             return model(**batch).loss  # type: ignore[no-any-return]
 
-    return fit(model, features.lengths[rows], loss_of, settings, runtime, randomness, progress=progress)
+    # With weight decay every row of the embeddings moves, whether it occurs or not.
+    is_exact = settings.weight_decay == 0
+    with only_rows(model, torch.from_numpy(features.distinct_ids(rows))) if is_exact else nullcontext():
+        return fit(model, features.lengths[rows], loss_of, settings, runtime, randomness, progress=progress)
 
 
 def evaluate(

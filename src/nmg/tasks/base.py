@@ -66,6 +66,13 @@ class TaskFeatures:
         """[F]: where each row begins in the columns."""
         return np.cumsum(self.lengths) - self.lengths
 
+    def distinct_ids(self, rows: IntArray) -> IntArray:
+        """The token ids of the given rows, each once, and that of padding."""
+        column = self.tokens["input_ids"]
+        is_chosen = np.isin(np.repeat(np.arange(len(self)), self.lengths), rows)
+        ids: IntArray = np.union1d(column.values[is_chosen], [column.padding]).astype(np.int64)
+        return ids
+
     def batch(self, rows: IntArray) -> dict[str, Tensor]:
         """Model inputs of the given rows, int64 [B, T] padded on the right to the longest of them; targets int64 [B].
 

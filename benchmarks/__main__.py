@@ -1,0 +1,51 @@
+"""Run the benchmarks, print a table, write bench.json. `python -m benchmarks --help`"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import adaptation, agreement, episode, evaluation, machine, masks, replay
+from nmg.files import write_text
+
+SECTIONS: dict[str, Callable[[bool, Path], dict[str, Any]]] = {
+    "adaptation": adaptation.run,
+    "episode": episode.run,
+    "masks": masks.run,
+    "replay": replay.run,
+    "evaluation": evaluation.run,
+    "agreement": agreement.run,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds; under five minutes on two cores")
+    parser.add_argument("--only", help=f"sections, separated by commas: {', '.join(SECTIONS)}")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out" / "bench.json")
+    arguments = parser.parse_args()
+    chosen = arguments.only.split(",") if arguments.only else list(SECTIONS)
+    results: dict[str, Any] = {"machine": machine.describe(), "quick": arguments.quick}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in chosen:
+            began = time.perf_counter()
+            print(f"\n{name}", flush=True)
+            found = SECTIONS[name](arguments.quick, Path(folder))
+            for key, value in found.items():
+                print(f"  {key:44s} {_text(value)}", flush=True)
+            print(f"  ({time.perf_counter() - began:.0f} s)", flush=True)
+            results |= found
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(arguments.out, json.dumps(results, indent=1) + "\n")
+    print(f"\n{arguments.out}")
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Adaptation of MiniLM against transformers' Trainer: same model, blocks, batch and masking rate, in turn."""
+
+import contextlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch.nn.functional import cross_entropy
+from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
+
+from benchmarks.flops import EncoderSize
+from benchmarks.machine import matmul_rate
+from benchmarks.models import minilm
+from benchmarks.pairs import alternate, median, ratio
+from benchmarks.texts import long_text
+from nmg.config import MaskingSettings, OptimiserSettings
+from nmg.data.corpus import Corpus
+from nmg.inner.adapt import adapt, dynamic_masks, state_encoder
+from nmg.inner.lm import PretrainedLM, copy_state, masked_logits
+from nmg.inner.runtime import Runtime
+from nmg.masking.corrupt import Vocabulary, corrupt
+from nmg.masking.rules import RandomMasking
+from nmg.seeding import StreamName, stream
+
+BATCH, LENGTH, RATE = 16, 128, 0.15
+LEARNING_RATE = 5e-5
+
+
+def run(quick: bool, cache: Path) -> dict[str, Any]:
+    """Tokens a second of each arm, ratios, share of the matrix-product rate, and the held-out loss both ways."""
+    steps, rounds = (5, 2) if quick else (16, 3)
+    lm = minilm()
+    corpus = Corpus.build(long_text(), lm.tokenizer, LENGTH - 2, cache)
+    full = np.flatnonzero(corpus.lengths == LENGTH)
+    train, held_out = full[: BATCH * steps], full[-128:]
+    start = copy_state(lm.model)
+    losses: dict[str, float] = {}
+
+    def arm(name: str, train_it: Callable[[], None]) -> Callable[[], None]:
+        def once() -> None:
+            lm.model.load_state_dict(start)
+            train_it()
+            losses.setdefault(name, _held_out_loss(lm, corpus, held_out))
+
+        return once
+
+    runtimes = {precision: _runtime(precision) for precision in ("fp32", "bf16")}
+    arms = {"trainer": arm("trainer", lambda: _trainer(lm, corpus, train, steps))}
+    for precision, runtime in runtimes.items():
+        arms[precision] = arm(precision, lambda r=runtime: _nmg(lm, corpus, train, r))
+    # The held-out losses are taken in the first round, which does not count.
+    seconds = alternate(arms, rounds)
+    tokens = len(train) * LENGTH
+    size = EncoderSize.of(lm.model.config)
+    result: dict[str, Any] = {
+        "adapt_ratio_fp32": ratio(seconds, "trainer", "fp32"),
+        "adapt_ratio_bf16": ratio(seconds, "trainer", "bf16"),
+    }
+    for name, values in seconds.items():
+        result[f"adapt_tokens_per_second_{name}"] = tokens / median(values)
+        result[f"adapt_held_out_loss_{name}"] = losses[name]
+    device = runtimes["fp32"].device
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        rate = matmul_rate(dtype, device)
+        used = result[f"adapt_tokens_per_second_{precision}"] * size.train_lm(LENGTH, RATE)
+        result[f"matmul_gflops_{precision}"] = rate / 1e9
+        result[f"adapt_matmul_share_{precision}"] = used / rate
+    used = result["adapt_tokens_per_second_trainer"] * size.train_lm_full(LENGTH)
+    result["adapt_matmul_share_trainer"] = used / result["matmul_gflops_fp32"] / 1e9
+    result["adapt_matmul_share"] = result["adapt_matmul_share_bf16"]
+    return result
+
+
+def _runtime(precision: str) -> Runtime:
+    """Both precisions in one process, where accelerate's state would allow one."""
+    from accelerate.state import AcceleratorState, GradientState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    mixed = "no" if precision == "fp32" else "bf16"
+    return Runtime(Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=mixed), evaluation_batch_size=64)
+
+
+def _settings() -> OptimiserSettings:
+    return OptimiserSettings(epochs=1, batch_size=BATCH, learning_rate=LEARNING_RATE)
+
+
+def _nmg(lm: PretrainedLM, corpus: Corpus, rows: np.ndarray[Any, Any], runtime: Runtime) -> None:
+    randomness = StreamName(0) / "benchmark"
+    masks = dynamic_masks(
+        corpus,
+        RandomMasking(),
+        state_encoder(lm.model, runtime),
+        Vocabulary.from_tokenizer(lm.tokenizer),
+        MaskingSettings(rate=RATE),
+        randomness,
+    )
+    lengths = corpus.lengths[rows]
+    adapt(lm.model, lengths, lambda chosen: masks(rows[chosen]), _settings(), runtime, randomness)
+
+
+def _trainer(lm: PretrainedLM, corpus: Corpus, rows: np.ndarray[Any, Any], steps: int) -> None:
+    ids = corpus.blocks(rows).input_ids
+    data = [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in ids]
+    arguments = TrainingArguments(
+        output_dir="unused",
+        per_device_train_batch_size=BATCH,
+        max_steps=steps,
+        learning_rate=LEARNING_RATE,
+        lr_scheduler_type="linear",
+        use_cpu=not torch.cuda.is_available(),
+        report_to=[],
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+        seed=0,
+    )
+    collator = DataCollatorForLanguageModeling(lm.tokenizer, mlm_probability=RATE)
+    with contextlib.redirect_stdout(io.StringIO()):
+        Trainer(lm.model, arguments, train_dataset=data, data_collator=collator).train()  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def _held_out_loss(lm: PretrainedLM, corpus: Corpus, rows: np.ndarray[Any, Any]) -> float:
+    """Masked-LM loss on blocks that nobody trained on, under the same masks for all, in fp32."""
+    lm.model.eval()
+    blocks = corpus.blocks(rows)
+    plan = RandomMasking().plan(blocks, RATE, stream(0, "benchmark", "held out"))
+    vocabulary, settings = Vocabulary.from_tokenizer(lm.tokenizer), MaskingSettings(rate=RATE)
+    corrupted = corrupt(blocks, plan, vocabulary, settings, stream(0, "benchmark", "corruption"))
+    is_masked = corrupted.labels >= 0
+    total = 0.0
+    for first in range(0, len(rows), 32):
+        part = slice(first, first + 32)
+        device = lm.model.device
+        logits = masked_logits(
+            lm.model,
+            corrupted.input_ids[part].to(device),
+            corrupted.is_token[part].to(device),
+            is_masked[part].to(device),
+        )
+        labels = corrupted.labels[part][is_masked[part]].to(device)
+        total += float(cross_entropy(logits.float(), labels, reduction="sum"))
+    return total / int(is_masked.sum())

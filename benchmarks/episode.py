@@ -1,0 +1,82 @@
+"""One episode with replay running, of the size that the original code was timed with (118 s on two cores, fp32).
+
+BERT of 2 layers × 128 with random weights, 200 contexts of a sentence or two, 3 LM epochs in batches of 16 at 5 % masks,
+their 200 examples for 5 task epochs, 417 validation examples, three players, 10 updates of 64 for two policies.
+`NMG_BENCH_TASK=train.jsonl` takes the contexts from a file (ChemProt's, say) in the place of news sentences.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.flops import EncoderSize
+from benchmarks.machine import matmul_rate
+from benchmarks.models import save_random_bert
+from benchmarks.pairs import median
+from benchmarks.texts import write_task
+from nmg.config import Config
+from nmg.meta_train import MetaTraining
+from nmg.setup import prepare
+
+ORIGINAL_SECONDS = 118.0
+"""the original code on two cores like those of docs/performance.md"""
+WARM_UP = 3
+"""episodes until the replay has started and the opponent plays"""
+
+
+class Silent:
+    def notify(self, line: str) -> None: ...
+
+    def steps(self, phase: str) -> Any:
+        return lambda _done, _total: None
+
+
+def run(quick: bool, cache: Path) -> dict[str, Any]:
+    folder = cache / "episode"
+    folder.mkdir()
+    train, validation = write_task(folder, n_train=1500, n_validation=417)
+    file = os.environ.get("NMG_BENCH_TASK")
+    data = {"train": file} if file else {"train": str(train), "validation": str(validation)}
+    config = Config.model_validate(
+        {
+            "model": {"name": str(save_random_bert(folder / "model", layers=2, hidden=128))},
+            "data": data,
+            "adapt": {"epochs": 3, "batch_size": 16, "block_size": 126},
+            "finetune": {"epochs": 5, "batch_size": 16, "max_length": 128},
+            "meta": {"contexts": 200, "examples": 200, "max_validation_examples": 417},
+            "runtime": {"cache_dir": str(cache)},
+        }
+    )
+    training = MetaTraining(prepare(config, Silent()))
+    for _ in range(WARM_UP):
+        training.episode()
+    records = [training.episode() for _ in range(2 if quick else 6)]
+    assert all(record.learner_update and record.opponent_update for record in records), "the replay has not started"
+    phases = {name: median([record.seconds[name] for record in records]) for name in records[0].seconds}
+    whole = sum(phases[name] for name in ("encode", "masks", "inner loops", "update"))
+    result: dict[str, Any] = {
+        "episode_seconds": whole,
+        "episode_seconds_of_the_original": ORIGINAL_SECONDS,
+        "episode_precision": training.arena.runtime.precision,
+        "episode_neural_mask_share_of_lm_steps": (phases["encode"] + phases["masks"]) / phases["adapt"],
+    }
+    result |= {f"episode_seconds_{name.replace(' ', '_')}": value for name, value in phases.items()}
+    return result | _shares(training, phases)
+
+
+def _shares(training: MetaTraining, phases: dict[str, float]) -> dict[str, float]:
+    """Share of the machine's matrix-product rate that LM training, fine-tuning and evaluation reach."""
+    arena, config, n_players = training.arena, training.config, 3
+    size = EncoderSize.of(arena.model.config)
+    is_bf16 = arena.runtime.precision == "bf16"
+    rate = matmul_rate(torch.bfloat16 if is_bf16 else torch.float32, arena.runtime.device)
+    block, row, held_out = (
+        float(f.mean()) for f in (arena.corpus.lengths, arena.train.features.lengths, arena.validation.features.lengths)
+    )
+    lm = config.meta.contexts * config.adapt.epochs * block * size.train_lm(block, config.masking.rate)
+    task = config.meta.examples * config.finetune.epochs * row * size.train_classifier(row)
+    scoring = len(arena.validation.features) * held_out * size.classify(held_out)
+    work = {"adapt": lm, "finetune": task, "evaluate": scoring}
+    return {f"episode_matmul_share_{name}": n_players * work[name] / phases[name] / rate for name in work}

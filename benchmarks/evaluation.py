@@ -1,0 +1,62 @@
+"""Evaluation of a fine-tuned MiniLM: sorted batches in the machine's precision against padded batches in fp32."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.flops import EncoderSize
+from benchmarks.machine import matmul_rate
+from benchmarks.models import minilm
+from benchmarks.pairs import alternate, median, ratio
+from benchmarks.texts import write_task
+from nmg.config import DataSettings, FinetuneSettings, RuntimeSettings
+from nmg.data.task_data import load_task_data
+from nmg.inner.finetune import evaluate, task_model
+from nmg.inner.runtime import Runtime
+from nmg.seeding import StreamName
+from nmg.tasks.base import build_task
+from nmg.types import ClassificationExample
+
+BATCH = 64
+
+
+def run(quick: bool, cache: Path) -> dict[str, Any]:
+    folder = cache / "evaluation"
+    folder.mkdir()
+    train, validation = write_task(folder, 100, 256 if quick else 1024)
+    data = load_task_data(DataSettings(train=str(train), validation=str(validation)), seed=0)
+    assert data.validation is not None
+    runtime, lm = Runtime.start(RuntimeSettings()), minilm()
+    task = build_task("classification", lm.tokenizer, data.train, FinetuneSettings(max_length=128))
+    model = task_model(task, lm.model, StreamName(0))
+    features = task.encode(data.validation)
+    texts = [example.text for example in data.validation if isinstance(example, ClassificationExample)]
+    losses: dict[str, float] = {}
+
+    def ours() -> None:
+        losses["nmg"] = evaluate(model, task, features, data.validation or (), runtime).scores["loss"]
+
+    @torch.no_grad()
+    def plain() -> None:
+        model.eval()
+        logits = []
+        for first in range(0, len(texts), BATCH):
+            batch = lm.tokenizer(
+                texts[first : first + BATCH], truncation=True, max_length=128, padding="max_length", return_tensors="pt"
+            )
+            logits.append(model(**batch).logits)
+        gold = torch.from_numpy(features.targets["labels"])
+        losses["plain"] = float(torch.nn.functional.cross_entropy(torch.cat(logits), gold))
+
+    seconds = alternate({"plain": plain, "nmg": ours}, 2 if quick else 5)
+    tokens, length = int(features.lengths.sum()), float(features.lengths.mean())
+    rate = matmul_rate(torch.bfloat16 if runtime.precision == "bf16" else torch.float32, runtime.device)
+    per_second = tokens / median(seconds["nmg"])
+    return {
+        "evaluation_ratio": ratio(seconds, "plain", "nmg"),
+        "evaluation_tokens_per_second": per_second,
+        "evaluation_matmul_share": per_second * EncoderSize.of(lm.model.config).classify(length) / rate,
+        "evaluation_loss_nmg": losses["nmg"],
+        "evaluation_loss_plain": losses["plain"],
+    }

@@ -1,0 +1,78 @@
+"""Drawing masks: rules against transformers' collator, and every masking against the training step that it feeds."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import DataCollatorForLanguageModeling
+
+from benchmarks.adaptation import BATCH, LENGTH, RATE
+from benchmarks.models import minilm
+from benchmarks.pairs import alternate, median, ratio
+from benchmarks.texts import long_text
+from nmg.config import MaskingSettings, OptimiserSettings, RuntimeSettings
+from nmg.data.corpus import Corpus
+from nmg.inner.adapt import adapt, state_encoder
+from nmg.inner.runtime import Runtime
+from nmg.masking.corrupt import Vocabulary, corrupt
+from nmg.masking.neural import NeuralMasking
+from nmg.masking.registry import build_masking
+from nmg.rl.network import MaskPolicy, MaskPolicyConfig
+from nmg.seeding import StreamName
+
+RULES = ("random", "whole-word", "span", "punctuation", "idf")
+
+
+def run(quick: bool, cache: Path) -> dict[str, Any]:
+    """Contexts of 128 tokens a second, in batches of 16, corruption included; share of an LM step in bf16 if there."""
+    rounds = 5 if quick else 30
+    lm = minilm()
+    corpus = Corpus.build(long_text(), lm.tokenizer, LENGTH - 2, cache)
+    rows = np.flatnonzero(corpus.lengths == LENGTH)[:BATCH]
+    vocabulary, settings = Vocabulary.from_tokenizer(lm.tokenizer), MaskingSettings(rate=RATE)
+    runtime = Runtime.start(RuntimeSettings())
+    encode = state_encoder(lm.model, runtime)
+    rng = np.random.default_rng(0)
+    policy = MaskPolicy(MaskPolicyConfig(hidden_size=lm.hidden_size, num_attention_heads=12)).eval()
+    maskings = {name: build_masking(name, lm.tokenizer, corpus, settings) for name in RULES}
+    maskings["neural"] = NeuralMasking(policy, greedy=True)
+
+    def masked(name: str) -> Callable[[], object]:
+        def draw() -> object:
+            blocks = corpus.blocks(rows)
+            return corrupt(blocks, maskings[name].plan(blocks, RATE, rng, encode), vocabulary, settings, rng)
+
+        return draw
+
+    examples = [{"input_ids": row} for row in corpus.blocks(rows).input_ids]
+    words = [_with_offsets(corpus, int(row)) for row in rows]
+    arms: dict[str, Callable[[], object]] = {name: masked(name) for name in maskings}
+    collator = DataCollatorForLanguageModeling(lm.tokenizer, mlm_probability=RATE)
+    arms["collator"] = lambda: collator(examples)
+    whole_word = DataCollatorForLanguageModeling(lm.tokenizer, mlm_probability=RATE, whole_word_mask=True)
+    arms["collator whole-word"] = lambda: whole_word([dict(example) for example in words])
+
+    fixed = masked("random")()
+    step = OptimiserSettings(epochs=4, batch_size=BATCH, learning_rate=1e-5)
+    lengths = corpus.lengths[rows]
+    arms["lm step"] = lambda: adapt(lm.model, lengths, lambda _: fixed, step, runtime, StreamName(0))  # type: ignore[arg-type, return-value]
+    seconds = alternate(arms, rounds)
+    seconds["lm step"] = [value / step.epochs for value in seconds["lm step"]]
+    lm.model.train(False)
+    result: dict[str, Any] = {}
+    for name, values in seconds.items():
+        key = name.replace("-", "_").replace(" ", "_")
+        if name != "lm step":
+            result[f"masks_per_second_{key}"] = BATCH / median(values)
+            result[f"{key}_mask_share_of_lm_step"] = 1 / ratio(seconds, "lm step", name)
+    result["masks_ratio_random"] = ratio(seconds, "collator", "random")
+    result["masks_ratio_whole_word"] = ratio(seconds, "collator whole-word", "whole-word")
+    return result
+
+
+def _with_offsets(corpus: Corpus, row: int) -> dict[str, Any]:
+    """What the whole-word collator wants."""
+    ids = corpus.blocks(np.array([row])).input_ids[0]
+    return {"input_ids": ids, "offset_mapping": torch.from_numpy(np.asarray(corpus.offsets(row)))}
