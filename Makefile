@@ -1,6 +1,7 @@
 # make demo    set up an environment and run the demo, into runs/demo
 # make test    set up an environment from nothing where it is stale, then check everything
 # make lint    the checks without the tests
+# make bench   measure speed, into benchmarks/out/bench.json (make bench-quick: in under five minutes)
 # make clean   remove what these made
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ CONSTRAINTS ?= constraints.txt
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check install --constraint $(CONSTRAINTS)
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench bench-quick clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nmg demo --out runs/demo
@@ -22,6 +23,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/.demo
+	$(BIN)/python -m benchmarks
+
+bench-quick: $(VENV)/.demo
+	$(BIN)/python -m benchmarks --quick
 
 # The stamps tell when an environment was set up, and with what.
 $(VENV)/.dev: pyproject.toml $(CONSTRAINTS)
@@ -35,5 +42,5 @@ $(VENV)/.demo: pyproject.toml $(CONSTRAINTS)
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs/demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs/demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/out
 	find src tests -name __pycache__ -prune -exec rm -rf {} +

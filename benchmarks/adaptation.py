@@ -2,22 +2,24 @@
 
 import contextlib
 import io
-from collections.abc import Callable
+import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch.nn.functional import cross_entropy
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
 from benchmarks.flops import EncoderSize
 from benchmarks.machine import matmul_rate
 from benchmarks.models import minilm
-from benchmarks.pairs import alternate, median, ratio
+from benchmarks.pairs import median, ratio
 from benchmarks.texts import long_text
-from nmg.config import MaskingSettings, OptimiserSettings
+from nmg.config import MaskingSettings, OptimiserSettings, RuntimeSettings
 from nmg.data.corpus import Corpus
 from nmg.inner.adapt import adapt, dynamic_masks, state_encoder
 from nmg.inner.lm import PretrainedLM, copy_state, masked_logits
@@ -30,32 +32,26 @@ BATCH, LENGTH, RATE = 16, 128, 0.15
 LEARNING_RATE = 5e-5
 
 
+ARMS = ("trainer", "fp32", "bf16")
+
+
 def run(quick: bool, cache: Path) -> dict[str, Any]:
-    """Tokens a second of each arm, ratios, share of the matrix-product rate, and the held-out loss both ways."""
-    steps, rounds = (5, 2) if quick else (16, 3)
-    lm = minilm()
-    corpus = Corpus.build(long_text(), lm.tokenizer, LENGTH - 2, cache)
-    full = np.flatnonzero(corpus.lengths == LENGTH)
-    train, held_out = full[: BATCH * steps], full[-128:]
-    start = copy_state(lm.model)
+    """Tokens a second of each arm, ratios, share of the matrix-product rate, and the held-out loss both ways.
+
+    Every arm is a process of its own, as nmg asks the C library to keep freed memory for the whole process.
+    """
+    steps, rounds = (8, 2) if quick else (24, 4)
+    seconds: dict[str, list[float]] = {arm: [] for arm in ARMS}
     losses: dict[str, float] = {}
-
-    def arm(name: str, train_it: Callable[[], None]) -> Callable[[], None]:
-        def once() -> None:
-            lm.model.load_state_dict(start)
-            train_it()
-            losses.setdefault(name, _held_out_loss(lm, corpus, held_out))
-
-        return once
-
-    runtimes = {precision: _runtime(precision) for precision in ("fp32", "bf16")}
-    arms = {"trainer": arm("trainer", lambda: _trainer(lm, corpus, train, steps))}
-    for precision, runtime in runtimes.items():
-        arms[precision] = arm(precision, lambda r=runtime: _nmg(lm, corpus, train, r))
-    # The held-out losses are taken in the first round, which does not count.
-    seconds = alternate(arms, rounds)
-    tokens = len(train) * LENGTH
-    size = EncoderSize.of(lm.model.config)
+    for _ in range(rounds):
+        for arm in ARMS:
+            command = [sys.executable, "-m", "benchmarks.adaptation", arm, str(steps), str(cache)]
+            line = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+            measured = json.loads(line)
+            seconds[arm].append(measured["seconds"])
+            losses[arm] = measured["loss"]
+    tokens = BATCH * steps * LENGTH
+    size = EncoderSize.of(minilm().model.config)
     result: dict[str, Any] = {
         "adapt_ratio_fp32": ratio(seconds, "trainer", "fp32"),
         "adapt_ratio_bf16": ratio(seconds, "trainer", "bf16"),
@@ -63,7 +59,7 @@ def run(quick: bool, cache: Path) -> dict[str, Any]:
     for name, values in seconds.items():
         result[f"adapt_tokens_per_second_{name}"] = tokens / median(values)
         result[f"adapt_held_out_loss_{name}"] = losses[name]
-    device = runtimes["fp32"].device
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         rate = matmul_rate(dtype, device)
         used = result[f"adapt_tokens_per_second_{precision}"] * size.train_lm(LENGTH, RATE)
@@ -75,14 +71,27 @@ def run(quick: bool, cache: Path) -> dict[str, Any]:
     return result
 
 
-def _runtime(precision: str) -> Runtime:
-    """Both precisions in one process, where accelerate's state would allow one."""
-    from accelerate.state import AcceleratorState, GradientState
+def measure(arm: str, steps: int, cache: Path) -> dict[str, float]:
+    """Seconds of one training, after two steps that do not count, and the held-out loss behind it."""
+    lm = minilm()
+    if torch.cuda.is_available():
+        lm.model.to("cuda")
+    corpus = Corpus.build(long_text(), lm.tokenizer, LENGTH - 2, cache)
+    full = np.flatnonzero(corpus.lengths == LENGTH)
+    train, held_out = full[: BATCH * steps], full[-128:]
+    start = copy_state(lm.model)
 
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    mixed = "no" if precision == "fp32" else "bf16"
-    return Runtime(Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=mixed), evaluation_batch_size=64)
+    def work(rows: np.ndarray[Any, Any]) -> None:
+        if arm == "trainer":
+            _trainer(lm, corpus, rows, len(rows) // BATCH)
+        else:
+            _nmg(lm, corpus, rows, Runtime.start(RuntimeSettings(precision=arm)))  # type: ignore[arg-type]
+
+    work(train[: 2 * BATCH])
+    lm.model.load_state_dict(start)
+    began = time.perf_counter()
+    work(train)
+    return {"seconds": time.perf_counter() - began, "loss": _held_out_loss(lm, corpus, held_out)}
 
 
 def _settings() -> OptimiserSettings:
@@ -146,3 +155,7 @@ def _held_out_loss(lm: PretrainedLM, corpus: Corpus, rows: np.ndarray[Any, Any])
         labels = corrupted.labels[part][is_masked[part]].to(device)
         total += float(cross_entropy(logits.float(), labels, reduction="sum"))
     return total / int(is_masked.sum())
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))))

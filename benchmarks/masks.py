@@ -66,10 +66,15 @@ def run(quick: bool, cache: Path) -> dict[str, Any]:
         key = name.replace("-", "_").replace(" ", "_")
         if name != "lm step":
             result[f"masks_per_second_{key}"] = BATCH / median(values)
-            result[f"{key}_mask_share_of_lm_step"] = 1 / ratio(seconds, "lm step", name)
+            result[_share_key(key)] = 1 / ratio(seconds, "lm step", name)
     result["masks_ratio_random"] = ratio(seconds, "collator", "random")
     result["masks_ratio_whole_word"] = ratio(seconds, "collator whole-word", "whole-word")
     return result
+
+
+def _share_key(key: str) -> str:
+    """A policy that looks at the LM before each step of a meta-test; in an episode it looks once (`episode`)."""
+    return "neural_mask_share_of_meta_test_step" if key == "neural" else f"{key}_mask_share_of_lm_step"
 
 
 def _with_offsets(corpus: Corpus, row: int) -> dict[str, Any]:

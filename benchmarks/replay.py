@@ -18,7 +18,7 @@ TOKENS, CHOSEN, BLOCKS = 128, 10, 200
 """tokens of the longest block, actions a block, blocks an episode"""
 
 
-def run(quick: bool, cache: Path) -> dict[str, Any]:
+def run(quick: bool, _cache: Path) -> dict[str, Any]:
     """Against one padded fp32 state for each context and player, which is what the original code keeps."""
     hidden = 128
     rng = np.random.default_rng(0)
