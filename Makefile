@@ -34,6 +34,7 @@ bench-quick: $(VENV)/.demo
 $(VENV)/.dev: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) --editable '.[dev]'
+	command -v chromium chromium-browser google-chrome || $(BIN)/playwright install chromium || true  # else pages stay untested
 	touch $(VENV)/.demo $@
 
 $(VENV)/.demo: pyproject.toml $(CONSTRAINTS)

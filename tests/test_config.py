@@ -241,6 +241,13 @@ def test_an_override_into_a_value(problem):
         ("data:\n  task: chess\n", 2, "data.task", "Input should be 'classification' or 'qa' (given: 'chess')"),
         ("runtime:\n  trackers: [3]\n", 2, "runtime.trackers", "Input should be a valid string (given: 3)"),
         (
+            "runtime:\n  trackers: [wandb, tensorbord]\n",
+            2,
+            "runtime.trackers",
+            "there is no such tracker; there are tensorboard, wandb, trackio, mlflow, aim, clearml, comet_ml, dvclive, "
+            "swanlab (given: 'tensorbord')",
+        ),
+        (
             "masking:\n  mask_share: 0.9\n  random_share: 0.2\n",
             1,
             "masking",

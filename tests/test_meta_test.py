@@ -17,7 +17,7 @@ from nmg.config import Config
 from nmg.errors import UserError
 from nmg.inner.lm import load_pretrained
 from nmg.masking.registry import RULES
-from nmg.meta_test import MetaTest, resolve_masking
+from nmg.meta_test import MetaTest, SeedData, resolve_masking
 from nmg.report.tables import ResultCell
 from nmg.reporter import Silent
 from nmg.rl.network import MaskPolicy, MaskPolicyConfig
@@ -105,6 +105,20 @@ def test_finished_cells_are_on_disk_at_any_moment(inputs: Inputs, tmp_path: Path
         test.run([0, 1], tmp_path, on_cell)
     cells = json.loads((tmp_path / "results.json").read_text())["cells"]
     assert [(cell["masking"], cell["seed"]) for cell in cells] == [("none", 0), ("random", 0)]
+
+
+def test_the_test_set_is_encoded_once_where_it_is_the_same(inputs: Inputs):
+    """An encoding that serves again is that of the same examples."""
+    tokenizer = load_pretrained(inputs.config().model).tokenizer
+    whole, sampled = inputs.config(), inputs.config(data={"test_examples": 9})
+    first = SeedData.load(whole, tokenizer, 0)
+    assert SeedData.load(whole, tokenizer, 1, first).test is first.test
+    samples = [SeedData.load(sampled, tokenizer, seed, first) for seed in (0, 1)]
+    assert samples[0].test.examples != samples[1].test.examples
+    for data in samples:
+        assert len(data.test.features) == len(data.test.examples) == 9
+        alone = data.task.encode(data.test.examples)
+        assert data.test.features.targets["labels"].tolist() == alone.targets["labels"].tolist()
 
 
 def filled(folder: Path) -> list[str]:
@@ -222,6 +236,8 @@ def test_a_missing_head_is_warmed_up_once_for_all(inputs: Inputs, tmp_path: Path
     assert first.phases == ["LM head warm-up"]
     assert second.phases == []
     assert is_same(one.pretrained, two.pretrained)
+    assert is_same(one.pretrained, one.lm.model.state_dict())
+    assert not is_same(one.pretrained, MetaTest.open(config, ["random"], {}, second).pretrained)
     other = MetaTest.prepare(
         config.model_copy(update={"run": config.run.model_copy(update={"seed": 1})}), [], None, first
     )

@@ -238,6 +238,35 @@ def test_states_are_those_of_the_lm_an_episode_starts_from(inputs: Inputs, conti
     torch.testing.assert_close(training.learner.replay.shards[1].states, states.half())
 
 
+def test_a_record_tells_credit_and_age(inputs: Inputs):
+    """Counts add up to the learner's actions, and means to the mean reward; nothing is older than the run."""
+    training = new_training(inputs)
+    for index, record in enumerate(play(training, 4)):
+        actions = {case: counted["actions"] for case, counted in record.credit.items()}
+        stored = {case: counted for case, counted in record.credit.items() if case != "with_both"}
+        n_stored = sum(counted["actions"] for counted in stored.values())
+        assert n_stored / sum(actions.values()) == pytest.approx(record.stored_share)
+        mean = sum(counted["actions"] * counted["reward"] for counted in stored.values()) / n_stored
+        assert mean == pytest.approx(record.mean_reward, abs=1e-5)
+        if stored.get("with_random"):
+            assert stored["with_random"]["reward"] == pytest.approx(record.reward_opponent)
+        if index == 0:
+            assert set(actions) <= {"alone", "with_both"}, "until it plays, the opponent is the random player"
+        keys = training.learner.replay.transitions_state()["shard"].double()
+        if index == 3:
+            assert record.replay_age == pytest.approx(3 - float(keys.mean()))
+        assert record.learner_update is not None
+        assert 0 <= record.learner_update["age"] <= index
+    assert 0 < record.replay_age < 3
+
+
+def test_a_record_of_an_empty_replay_has_no_age(inputs: Inputs):
+    record = play(new_training(inputs, masking={"rate": 0.9999999999}), 1)[0]
+    assert record.transitions == 0
+    assert "replay_age" not in record.to_json()
+    assert set(record.credit) == {"with_both"}
+
+
 def test_a_record_is_plain_json(inputs: Inputs, tmp_path: Path):
     record = play(new_training(inputs), 1)[0].to_json()
     assert json.loads(json.dumps(record)) == record

@@ -115,7 +115,7 @@ def test_a_run_killed_in_an_episode_goes_on(inputs: Inputs, tmp_path: Path):
 def test_a_run_interrupted_before_its_first_checkpoint_starts_anew(inputs: Inputs, tmp_path: Path):
     config = inputs.config(meta={"episodes": 2})
     whole = start(config, tmp_path / "whole")
-    training_run.describe_run(tmp_path / "run", config)
+    training_run.describe_run(tmp_path / "run", config, whole.arena.runtime)
     (tmp_path / "run" / "metrics.jsonl").write_text('{"episode": 0}\n')
     assert_same_run(resume(tmp_path / "run"), whole)
     assert read_log(tmp_path / "run") == read_log(tmp_path / "whole")
@@ -138,6 +138,7 @@ def test_what_a_run_leaves(inputs: Inputs, tmp_path: Path):
     facts = json.loads((out / "run.json").read_text())
     assert facts["settings_digest"] == config.digest
     assert facts["seed"] == 0
+    assert (facts["device"], facts["precision"]) == ("cpu", "fp32")
     assert facts["versions"]["torch"] == torch.__version__
     policy = load_policy(out / "policy")
     assert is_same(policy, training.learner.policy)
@@ -243,27 +244,3 @@ def test_three_ties_in_a_row_bring_a_warning(
     training_run.start(inputs.config(meta={"episodes": 6}), tmp_path / "run", notes, ignore)
     said = [line for line in notes.lines if "tied for 3 episodes" in line]
     assert len(said) == warnings
-
-
-def test_tensorboard_is_written(inputs: Inputs, tmp_path: Path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    out = tmp_path / "run"
-    start(inputs.config(meta={"episodes": 2}, runtime={"trackers": ["tensorboard"]}), out)
-    files = list(out.rglob("events.out.tfevents.*"))
-    assert len(files) == 1
-    events = EventAccumulator(str(files[0].parent)).Reload()
-    assert {"scores/learner/loss", "reward_random", "seconds/encode", "lm_loss/random"} <= set(events.Tags()["scalars"])
-    points = [(point.step, point.value) for point in events.Scalars("scores/learner/loss")]
-    assert points == [(i, pytest.approx(line["scores"]["learner"]["loss"])) for i, line in enumerate(read_log(out))]
-
-
-@pytest.mark.parametrize("name", ["nonsense", "wandb"])
-def test_a_tracker_that_cannot_log_is_refused_before_any_work(inputs: Inputs, tmp_path: Path, name: str):
-    from accelerate.tracking import get_available_trackers
-
-    if name in map(str, get_available_trackers()):
-        pytest.skip(f"{name} is installed")
-    with pytest.raises(UserError, match=rf"runtime.trackers: '{name}'"):
-        start(inputs.config(runtime={"trackers": [name]}), tmp_path / "run")
-    assert not (tmp_path / "run").exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from nmg.errors import UserError, bad_input
 
@@ -30,6 +30,18 @@ Positive = Annotated[float, BeforeValidator(_number), Field(gt=0.0)]
 NonNegative = Annotated[float, BeforeValidator(_number), Field(ge=0.0)]
 Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
 CountOrZero = Annotated[int, BeforeValidator(_number), Field(ge=0)]
+
+TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow", "aim", "clearml", "comet_ml", "dvclive", "swanlab")
+"""Names of accelerate's trackers, which are also the names of the packages that pip installs."""
+
+
+def _tracker(name: str) -> str:
+    if name not in TRACKERS:
+        raise ValueError(f"there is no such tracker; there are {', '.join(TRACKERS)}")
+    return name
+
+
+Tracker = Annotated[str, AfterValidator(_tracker)]
 
 
 class Section(BaseModel):
@@ -184,7 +196,7 @@ class RuntimeSettings(Section):
     threads: Count | None = None
     cache_dir: str | None = None
     """tokenised corpora; `$NMG_CACHE` or ~/.cache/nmg where not given"""
-    trackers: tuple[str, ...] = ("tensorboard",)
+    trackers: tuple[Tracker, ...] = ("tensorboard",)
     """trackers of accelerate to log to, beside metrics.jsonl"""
 
 

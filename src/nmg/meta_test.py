@@ -8,19 +8,21 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from nmg.config import Config, MaskingSettings
 from nmg.data.corpus import Corpus
-from nmg.data.task_data import TaskData, load_corpus_texts, load_task_data
+from nmg.data.task_data import load_corpus_texts, load_task_data
 from nmg.errors import UserError
 from nmg.files import write_text
 from nmg.inner.adapt import AdaptResult, adapt, dynamic_masks, state_encoder
 from nmg.inner.finetune import evaluate, finetune, task_model
 from nmg.inner.lm import ModelState, PretrainedLM, copy_state
+from nmg.inner.rollout import Encoded
 from nmg.inner.runtime import Runtime
 from nmg.masking.base import MaskingPolicy
 from nmg.masking.corrupt import Vocabulary
@@ -70,8 +72,16 @@ def adapt_lm(
     runtime: Runtime,
     randomness: StreamName,
     reporter: Reporter,
+    steps: int | None = None,
 ) -> AdaptResult:
-    """Train `lm.model` in place on the whole corpus, masks drawn anew at every step."""
+    """Train `lm.model` in place on the whole corpus, masks drawn anew at every step.
+
+    `steps`: train so many steps, with a learning rate that reaches 0 at the last; `config.adapt.epochs` otherwise.
+    """
+    settings = config.adapt
+    if steps is not None:
+        steps_an_epoch = -(-len(corpus) // settings.batch_size)
+        settings = settings.model_copy(update={"epochs": -(-steps // steps_an_epoch)})
     masks = dynamic_masks(
         corpus,
         policy,
@@ -81,7 +91,32 @@ def adapt_lm(
         randomness / "masks",
     )
     progress = reporter.steps(f"adapting · {policy.name}")
-    return adapt(lm.model, corpus.lengths, masks, config.adapt, runtime, randomness / "adapt", progress=progress)
+    return adapt(
+        lm.model, corpus.lengths, masks, settings, runtime, randomness / "adapt", max_steps=steps, progress=progress
+    )
+
+
+@dataclass(frozen=True)
+class SeedData:
+    """What the cells of one seed (and number of labels) share: training set and test set, encoded once."""
+
+    seed: int
+    task: Task
+    train: Encoded
+    test: Encoded
+
+    @classmethod
+    def load(
+        cls, settings: Config, tokenizer: PreTrainedTokenizerBase, seed: int, known: "SeedData | None" = None
+    ) -> "SeedData":
+        """`known`: any other of the same files; its test set serves again where it is the same."""
+        data = load_task_data(settings.data, seed)
+        assert data.test is not None, "there is a test set: `MetaTest.open` has checked it"
+        task = build_task(settings.data.task, tokenizer, data.train, settings.finetune)
+        train = Encoded(data.train, task.encode(data.train))
+        if known is not None and known.test.examples == data.test:
+            return cls(seed, task, train, known.test)
+        return cls(seed, task, train, Encoded(data.test, task.encode(data.test)))
 
 
 @dataclass(frozen=True)
@@ -100,15 +135,26 @@ class MetaTest:
     @classmethod
     def prepare(cls, config: Config, maskings: Sequence[str], policy: Path | None, reporter: Reporter) -> "MetaTest":
         """Read and check everything. Raises UserError for anything wrong, before any training."""
-        if policy is not None:
-            load_policy(find_policy(policy))
+        return cls.open(config, maskings, {} if policy is None else {"neural": policy}, reporter).with_head()
+
+    @classmethod
+    def open(
+        cls, config: Config, maskings: Sequence[str], policies: Mapping[str, Path], reporter: Reporter
+    ) -> "MetaTest":
+        """All of `prepare` but training. `policies`: name → folder of the maskings that are learned."""
+        for folder in policies.values():
+            load_policy(find_policy(folder))
         config = config.for_meta_test()
         if config.data.test is None:
             raise UserError("data.test: meta-test needs a test set: --data.test FILE")
-        bench, texts = open_bench(config), load_corpus_texts(config.data)
-        corpus = build_corpus(config, bench.lm, texts)
-        built = {name: resolve_masking(name, bench.lm, corpus, config.masking, policy) for name in maskings}
-        warm_up_missing_head(bench.lm, config, bench.runtime, texts, reporter)
+        bench = open_bench(config)
+        corpus = build_corpus(config, bench.lm, load_corpus_texts(config.data))
+        built = {
+            name: resolve_masking(
+                "neural" if name in policies else name, bench.lm, corpus, config.masking, policies.get(name)
+            )
+            for name in maskings
+        }
         return cls(
             config,
             bench.lm,
@@ -120,14 +166,22 @@ class MetaTest:
             reporter,
         )
 
+    def with_head(self) -> "MetaTest":
+        """The same with a missing LM head warmed up."""
+        if not self.lm.new_parameters:
+            return self
+        texts = load_corpus_texts(self.config.data)
+        warm_up_missing_head(self.lm, self.config, self.runtime, texts, self.reporter)
+        return replace(self, pretrained=copy_state(self.lm.model))
+
     def run(self, seeds: Sequence[int], out: Path, on_cell: OnCell, *, save_models: bool = False) -> list[ResultCell]:
         """Run every masking with every seed; `out` holds all finished cells at any moment."""
         cells: list[ResultCell] = []
+        data: SeedData | None = None
         for seed in seeds:
-            data = load_task_data(self.config.data, seed)
-            task = build_task(self.config.data.task, self.lm.tokenizer, data.train, self.config.finetune)
+            data = SeedData.load(self.config, self.lm.tokenizer, seed, data)
             for name in self.maskings:
-                cell = self.cell(name, seed, data, task)
+                cell = self.cell(name, data)
                 if save_models and seed == seeds[0]:
                     save_lm(self.lm, out / "models" / name.strip("/").replace("/", "-"))  # it may be a folder
                 cells.append(cell)
@@ -135,34 +189,39 @@ class MetaTest:
                 on_cell(cell)
         return cells
 
-    def cell(self, name: str, seed: int, data: TaskData, task: Task) -> ResultCell:
+    def cell(self, name: str, data: SeedData) -> ResultCell:
         """Adapt, fine-tune, evaluate once."""
-        assert data.test is not None, "prepare() has checked that there is a test set"
+        began = time.perf_counter()
+        adapted = self.adapt(self.maskings[name], data.seed)
+        cell = self.score(name, data, adapted)
+        return replace(cell, seconds={**cell.seconds, "total": time.perf_counter() - began})
+
+    def adapt(self, policy: MaskingPolicy, seed: int, steps: int | None = None) -> AdaptResult | None:
+        """Bring `lm.model` from the pre-trained weights to those adapted under `policy`; None for the rule `none`."""
+        self.lm.model.load_state_dict(self.pretrained)
+        if policy.name == "none":
+            return None
         randomness = StreamName(seed) / "meta-test"
-        model, began = self.lm.model, time.perf_counter()
-        model.load_state_dict(self.pretrained)
-        adapted: AdaptResult | None = None
-        if name != "none":
-            adapted = adapt_lm(
-                self.lm, self.corpus, self.maskings[name], self.config, self.runtime, randomness, self.reporter
-            )
-        tuned_model = task_model(task, model, randomness / "head")
-        features = task.encode(data.train)
+        return adapt_lm(self.lm, self.corpus, policy, self.config, self.runtime, randomness, self.reporter, steps)
+
+    def score(self, name: str, data: SeedData, adapted: AdaptResult | None) -> ResultCell:
+        """Fine-tune a copy of `lm.model`, as `adapt` left it, and evaluate it on the test set."""
+        randomness = StreamName(data.seed) / "meta-test"
+        model = task_model(data.task, self.lm.model, randomness / "head")
         tuned = finetune(
-            tuned_model,
-            features,
-            np.arange(len(features)),
+            model,
+            data.train.features,
+            np.arange(len(data.train.features)),
             self.config.finetune,
             self.runtime,
             randomness / "finetune",
             self.reporter.steps(f"fine-tuning · {name}"),
         )
         evaluating = time.perf_counter()
-        evaluation = evaluate(tuned_model, task, task.encode(data.test), data.test, self.runtime)
-        ended = time.perf_counter()
+        evaluation = evaluate(model, data.task, data.test.features, data.test.examples, self.runtime)
         return ResultCell(
             masking=name,
-            seed=seed,
+            seed=data.seed,
             scores=dict(evaluation.scores),
             lm_loss=adapted.fit.loss if adapted else None,
             lm_steps=adapted.fit.steps if adapted else 0,
@@ -171,8 +230,7 @@ class MetaTest:
             seconds={
                 "adapt": adapted.fit.seconds if adapted else 0.0,
                 "finetune": tuned.seconds,
-                "evaluate": ended - evaluating,
-                "total": ended - began,
+                "evaluate": time.perf_counter() - evaluating,
             },
         )
 

@@ -21,7 +21,7 @@ from nmg.masking.neural import NeuralMasking
 from nmg.masking.rules import RandomMasking
 from nmg.player import Player
 from nmg.rl.replay import StateShard, token_counts
-from nmg.rl.reward import ScoreNoise, credit, difference_reward, sign_reward
+from nmg.rl.reward import ScoreNoise, credit, credit_by_case, difference_reward, sign_reward
 from nmg.rl.update import UpdateStatistics
 from nmg.seeding import StreamName
 from nmg.setup import Workbench, build_corpus
@@ -47,9 +47,13 @@ class EpisodeRecord:
     """over the learner's stored actions"""
     stored_share: float
     """stored actions among the learner's actions; the rest was chosen by every player and tells nothing"""
+    credit: Mapping[str, Mapping[str, float]]
+    """case → number of the learner's actions and their mean reward (`rl.reward.credit_by_case`)"""
     is_tie: bool
     transitions: int
     states: int
+    replay_age: float | None
+    """for how many episodes the learner's replay has held its transitions, their mean; None while it is empty"""
     learner_update: Mapping[str, float] | None
     opponent_update: Mapping[str, float] | None
     seconds: Mapping[str, float]
@@ -150,9 +154,11 @@ class MetaTraining:
             reward_random=against_random,
             mean_reward=float(reward[is_stored].mean()) if bool(is_stored.any()) else 0.0,
             stored_share=float(is_stored.sum()) / max(int(learner_plan.budget.sum()), 1),
+            credit=credit_by_case(learner_plan, opponent_plan, random_plan, reward, n_tokens),
             is_tie=against_opponent == 0 and against_random == 0,
             transitions=len(self.learner.replay),
             states=self.learner.replay.n_states,
+            replay_age=self.learner.replay.mean_age(index) if len(self.learner.replay) else None,
             learner_update=learner_update.to_dict() if learner_update else None,
             opponent_update=opponent_update.to_dict() if opponent_update else None,
             seconds=seconds.laps | _inner_seconds(outcomes),
@@ -209,7 +215,7 @@ class MetaTraining:
         if len(player.replay) < max(self.config.replay.start, 1):
             return None
         randomness = self.randomness / "episode" / index / "update" / player.name
-        return player.learn(self.config, randomness.generator())
+        return player.learn(self.config, index, randomness.generator())
 
 
 def _arena(bench: Workbench, corpus: Corpus, split: MetaSplit) -> Arena:

@@ -40,8 +40,10 @@ class Player:
         replay = Replay(config.replay.capacity, config.replay.max_states)
         return cls(name, policy, new_optimiser(policy, config.policy), replay)
 
-    def learn(self, config: Config, rng: np.random.Generator) -> UpdateStatistics | None:
-        return update_policy(self.policy, self.optimiser, self.replay, config.policy, config.replay.weighting, rng)
+    def learn(self, config: Config, episode: int, rng: np.random.Generator) -> UpdateStatistics | None:
+        return update_policy(
+            self.policy, self.optimiser, self.replay, config.policy, config.replay.weighting, episode, rng
+        )
 
     def to_files(self) -> dict[str, Mapping[str, Tensor]]:
         """Everything but the states: name of a file → its tensors."""

@@ -3,6 +3,7 @@
 RUN/config.yaml      every setting as it was resolved
 RUN/run.json         command, versions, seed, digest of the settings
 RUN/metrics.jsonl    one line an episode
+RUN/samples.jsonl    mask probabilities of a few texts while the policy learns, see nmg.samples
 RUN/policy/          the learner's policy (a Hugging Face folder)
 RUN/checkpoints/, RUN/replay/   see nmg.checkpoint
 """
@@ -30,12 +31,15 @@ from nmg.checkpoint import (
 from nmg.config import Config, load_config
 from nmg.errors import UserError
 from nmg.files import write_text
+from nmg.inner.runtime import Runtime
 from nmg.meta_train import EpisodeRecord, MetaTraining
 from nmg.player import Player
 from nmg.reporter import Reporter
 from nmg.rl.replay import StateShard
 from nmg.rl.reward import ScoreNoise
+from nmg.samples import log_samples
 from nmg.setup import check_output, prepare
+from nmg.trackers import check_trackers, start_trackers
 
 TIES_BEFORE_WARNING = 3
 
@@ -48,7 +52,7 @@ def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) 
     check_output(out, "another run (continue that one with --resume)")
     check_trackers(config)
     training = MetaTraining(prepare(config, reporter))
-    describe_run(out, config)
+    describe_run(out, config, training.arena.runtime)
     _go_on(training, out, reporter, on_episode)
     return training
 
@@ -76,22 +80,24 @@ def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: 
 
 def _go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnEpisode) -> None:
     episodes = training.config.meta.episodes
-    trackers = _start_trackers(training.config, training.arena.runtime.accelerator, out)
+    log_samples(training, out / "samples.jsonl")
     ties = 0
-    while training.next_episode < episodes:
-        record = training.episode()
-        with (out / "metrics.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps(record.to_json()) + "\n")
-        checkpoint(training, out)
-        trackers(record)
-        ties = ties + 1 if record.is_tie else 0
-        if ties == TIES_BEFORE_WARNING:
-            reporter.notify(
-                f"every player has tied for {ties} episodes: all rewards are 0 and the policy learns nothing. More "
-                "validation examples, longer adaptation, or '--reward.kind difference --reward.metric loss' tell "
-                "players apart."
-            )
-        on_episode(record, episodes)
+    with start_trackers(training.config, training.arena.runtime.accelerator, out) as track:
+        while training.next_episode < episodes:
+            record = training.episode()
+            with (out / "metrics.jsonl").open("a", encoding="utf-8") as log:
+                log.write(json.dumps(record.to_json()) + "\n")
+            checkpoint(training, out)
+            log_samples(training, out / "samples.jsonl")
+            track(record)
+            ties = ties + 1 if record.is_tie else 0
+            if ties == TIES_BEFORE_WARNING:
+                reporter.notify(
+                    f"every player has tied for {ties} episodes: all rewards are 0 and the policy learns nothing. More "
+                    "validation examples, longer adaptation, or '--reward.kind difference --reward.metric loss' tell "
+                    "players apart."
+                )
+            on_episode(record, episodes)
     publish(training.learner.policy, out / "policy")
 
 
@@ -143,8 +149,8 @@ def restore(training: MetaTraining, out: Path) -> None:
         training.lm_state = {name: tensor.to(device) for name, tensor in files["lm"].items()}
 
 
-def describe_run(out: Path, config: Config) -> None:
-    """Write the resolved settings, and the command, versions and digest that go with them."""
+def describe_run(out: Path, config: Config, runtime: Runtime) -> None:
+    """Write the resolved settings, and the command, versions, digest and device that go with them."""
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "config.yaml", config.to_yaml())
     packages = ("nmg", "torch", "transformers", "tokenizers", "accelerate", "numpy")
@@ -153,6 +159,8 @@ def describe_run(out: Path, config: Config) -> None:
         "settings_digest": config.digest,
         "seed": config.run.seed,
         "python": platform.python_version(),
+        "device": runtime.device.type,
+        "precision": runtime.precision,
         "versions": {name: version(name) for name in packages},
     }
     write_text(out / "run.json", json.dumps(facts, indent=2) + "\n")
@@ -163,50 +171,6 @@ def _cut_log(path: Path, episodes: int) -> None:
     if path.is_file():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:episodes]
         write_text(path, "".join(lines))
-
-
-def check_trackers(config: Config) -> None:
-    """Raises UserError for a tracker that accelerate does not know, or whose package is not installed."""
-    from accelerate.tracking import get_available_trackers
-    from accelerate.utils import LoggerType
-
-    available = [str(name) for name in get_available_trackers()]
-    for name in config.runtime.trackers:
-        if name not in available:
-            problem = "its package is not installed" if name in LoggerType.list() else "there is no such tracker"
-            raise UserError(f"runtime.trackers: '{name}': {problem} (here: {', '.join(available)}, or [] for none)")
-
-
-def _start_trackers(config: Config, accelerator: Any, out: Path) -> Callable[[EpisodeRecord], None]:
-    """Start accelerate's trackers; the function it gives logs an episode to all of them."""
-    if not config.runtime.trackers:
-        return lambda _record: None
-    from accelerate.tracking import filter_trackers
-
-    accelerator.project_configuration.set_directories(str(out))
-    accelerator.log_with = filter_trackers(list(config.runtime.trackers), str(out / "trackers"))
-    accelerator.init_trackers("nmg")
-
-    def log(record: EpisodeRecord) -> None:
-        accelerator.log(flat_metrics(record), step=record.episode)
-
-    return log
-
-
-def flat_metrics(record: EpisodeRecord) -> dict[str, float]:
-    """The record's numbers under slash-separated names, e.g. 'scores/learner/accuracy'."""
-    flat: dict[str, float] = {}
-
-    def walk(name: str, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for key, inner in value.items():
-                walk(f"{name}/{key}", inner)
-        elif isinstance(value, (int, float)):
-            flat[name] = float(value)
-
-    for key, value in record.to_json().items():
-        walk(key, value)
-    return flat
 
 
 def episode_line(record: EpisodeRecord, episodes: int) -> str:

@@ -1,5 +1,6 @@
 """The replay: what it holds, what it drops, how it draws."""
 
+import math
 import time
 
 import numpy as np
@@ -258,6 +259,17 @@ def test_a_restored_replay_behaves_to_the_bit_as_the_original() -> None:
         assert all(_same(batches[0][name], batches[1][name]) for name in batches[0])
     one, two = original.transitions_state(), restored.transitions_state()
     assert all(_same(one[name], two[name]) for name in one)
+
+
+def test_ages_are_counted_in_episodes() -> None:
+    replay = _filled(episodes=3, n_blocks=1, n_actions=2)  # keys 0, 0, 1, 1, 2, 2
+    assert replay.mean_age(2) == 1.0
+    assert replay.mean_age(5) == 4.0
+    assert replay.mean_age(2, np.array([0, 4, 5])) == pytest.approx(2 / 3)
+    assert replay.mean_age(4, np.array([2])) == 3.0
+    small = _filled(episodes=5, n_blocks=1, n_actions=2, capacity=3)  # keys 3, 4, 4
+    assert small.mean_age(4) == pytest.approx(1 / 3)
+    assert math.isnan(Replay(5, 5).mean_age(3))
 
 
 def test_64_of_50_000_are_drawn_quickly() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nmg.rl.reward import ScoreNoise, credit, difference_reward, sign_reward
+from nmg.rl.reward import ScoreNoise, credit, credit_by_case, difference_reward, sign_reward
 
 from .helpers import plan_of
 
@@ -102,6 +102,46 @@ def test_credit_of_random_plans_is_that_of_the_slow_version() -> None:
             stored = is_stored[b]
             found = dict(zip(own.positions[b, stored].tolist(), reward[b, stored].tolist(), strict=True))
             assert found == pytest.approx(_slow_credit(mine, rival, random, r_rival, r_random))
+
+
+def test_credit_by_case_counts_the_rows_of_the_table() -> None:
+    # Positions 1 and 5: only own; 2: in random too; 3: in the rival too; 4 and 6: in all. The second block is padded.
+    own, rival, random = plan_of([[1, 2, 3, 4], [4, 5, 6]]), plan_of([[3, 4], [4, 6]]), plan_of([[2, 4], [4, 6]])
+    reward, _ = credit(own, rival, random, 0.5, -0.25, n_tokens=8)
+    assert credit_by_case(own, rival, random, reward, n_tokens=8) == {
+        "alone": {"actions": 2, "reward": -0.25},
+        "with_random": {"actions": 1, "reward": 0.5},
+        "with_opponent": {"actions": 1, "reward": -0.25},
+        "with_both": {"actions": 3, "reward": 0.0},
+    }
+
+
+def test_credit_by_case_leaves_out_what_nobody_did() -> None:
+    own, other = plan_of([[1, 2], []]), plan_of([[3], [1]])
+    reward, _ = credit(own, other, other, 1.0, 1.0, n_tokens=5)
+    assert credit_by_case(own, other, other, reward, n_tokens=5) == {"alone": {"actions": 2, "reward": 1.0}}
+    nobody = plan_of([[], []])
+    assert credit_by_case(nobody, other, other, torch.zeros(2, 0), n_tokens=5) == {}
+
+
+def test_credit_by_case_of_random_plans_is_that_of_the_slow_version() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        players = [[rng.permutation(9)[: rng.integers(0, 7)].tolist() for _ in range(4)] for _ in range(3)]
+        own, rival, random = map(plan_of, players)
+        reward, is_stored = credit(own, rival, random, 0.7, -0.2, n_tokens=9)
+        found = credit_by_case(own, rival, random, reward, n_tokens=9)
+        names = {(0, 0): "alone", (0, 1): "with_random", (1, 0): "with_opponent", (1, 1): "with_both"}
+        slow: dict[str, int] = {}
+        for mine, theirs, randoms in zip(*players, strict=True):
+            for position in mine:
+                name = names[position in theirs, position in randoms]
+                slow[name] = slow.get(name, 0) + 1
+        assert {case: counted["actions"] for case, counted in found.items()} == slow
+        stored = [counted for case, counted in found.items() if case != "with_both"]
+        assert sum(counted["actions"] for counted in stored) == int(is_stored.sum())
+        total = sum(counted["actions"] * counted["reward"] for counted in stored)
+        assert total == pytest.approx(float(reward.sum()), abs=1e-5)
 
 
 def test_while_the_opponent_is_the_random_player_shared_actions_are_dropped() -> None:

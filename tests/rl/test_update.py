@@ -59,7 +59,7 @@ def _train_on_bandit(sign: float, settings: PolicySettings, episodes: int = 5) -
         reward = torch.where(is_good, sign, -sign)
         shard = StateShard.pack(states, blocks)
         replay.add(episode, shard, plan, reward, plan.is_chosen, token_counts(blocks, plan))
-        statistics = update_policy(policy, optimiser, replay, settings, "advantage", rng)
+        statistics = update_policy(policy, optimiser, replay, settings, "advantage", 0, rng)
         assert statistics is not None
         assert all(np.isfinite(getattr(statistics, field.name)) for field in fields(UpdateStatistics))
     return _good_probability(policy)
@@ -123,7 +123,7 @@ def test_one_update_is_that_of_the_slow_version() -> None:
     norm = _slow_step(slow, replay, indices, settings)
     # AdamW would blow up the rounding of gradients that ought to be 0, such as that of the last bias of the logits.
     optimiser = torch.optim.SGD(policy.parameters(), lr=settings.learning_rate)
-    statistics = update_policy(policy, optimiser, replay, settings, "advantage", np.random.default_rng(4))
+    statistics = update_policy(policy, optimiser, replay, settings, "advantage", 0, np.random.default_rng(4))
     assert statistics is not None
     assert statistics.grad_norm == pytest.approx(norm, rel=1e-4)
     assert norm > settings.max_grad_norm, "the gradient was clipped"
@@ -151,11 +151,33 @@ def test_before_the_first_step_the_importance_ratio_is_one() -> None:
     policy = new_policy()
     settings = PolicySettings(updates=1, batch_size=64)
     statistics = update_policy(
-        policy, new_optimiser(policy, settings), _tiny_replay(policy), settings, "uniform", np.random.default_rng(0)
+        policy, new_optimiser(policy, settings), _tiny_replay(policy), settings, "uniform", 0, np.random.default_rng(0)
     )
     assert statistics is not None
     assert statistics.ratio_mean == pytest.approx(1.0, abs=2e-3)
     assert statistics.ratio_max == pytest.approx(1.0, abs=1e-2)
+
+
+def test_the_age_is_that_of_the_transitions_drawn() -> None:
+    """Mean over the updates, each draw known from its stream."""
+    policy = new_policy()
+    replay = _tiny_replay(policy)
+    blocks = blocks_of([[3, 4, 5, 6]])
+    states = torch.zeros(1, 6, 8)
+    plan = NeuralMasking(policy, greedy=False).plan_from_states(blocks, states, 0.9, np.random.default_rng(0))
+    shard = StateShard.pack(states, blocks)
+    replay.add(4, shard, plan, torch.ones(plan.positions.shape), plan.is_chosen, token_counts(blocks, plan))
+    keys = replay.transitions_state()["shard"].numpy()
+    assert set(keys) == {0, 4}
+    settings, rng = PolicySettings(updates=3, batch_size=5), np.random.default_rng(3)
+    drawn = [replay.sample(5, rng, "uniform") for _ in range(3)]
+    expected = np.mean([6 - keys[indices].mean() for indices in drawn])
+    statistics = update_policy(
+        policy, new_optimiser(policy, settings), replay, settings, "uniform", 6, np.random.default_rng(3)
+    )
+    assert statistics is not None
+    assert statistics.age == pytest.approx(expected)
+    assert 2 < statistics.age < 6
 
 
 def test_only_drawn_transitions_are_refreshed() -> None:
@@ -165,7 +187,7 @@ def test_only_drawn_transitions_are_refreshed() -> None:
     replay.refresh(np.arange(n), torch.full((n,), 9.0))
     settings = PolicySettings(updates=1, batch_size=3)
     drawn = replay.sample(3, np.random.default_rng(2), "uniform")
-    update_policy(policy, new_optimiser(policy, settings), replay, settings, "uniform", np.random.default_rng(2))
+    update_policy(policy, new_optimiser(policy, settings), replay, settings, "uniform", 0, np.random.default_rng(2))
     is_old = replay.batch(np.arange(n)).value == 9.0
     assert (~is_old).nonzero().squeeze(1).tolist() == sorted(drawn.tolist())
 
@@ -175,7 +197,7 @@ def test_a_policy_gradient_leaves_the_value_network_alone() -> None:
     before = _copy(policy)
     settings = PolicySettings(objective="policy-gradient", updates=2)
     update_policy(
-        policy, new_optimiser(policy, settings), _tiny_replay(policy), settings, "reward", np.random.default_rng(0)
+        policy, new_optimiser(policy, settings), _tiny_replay(policy), settings, "reward", 0, np.random.default_rng(0)
     )
     for (name, ours), theirs in zip(policy.named_parameters(), before.parameters(), strict=True):
         assert torch.equal(ours, theirs) == name.startswith("value"), name
@@ -187,8 +209,8 @@ def test_nothing_to_do() -> None:
     no_updates = PolicySettings(updates=0)
     rng = np.random.default_rng(0)
     optimiser = new_optimiser(policy, no_updates)
-    assert update_policy(policy, optimiser, _tiny_replay(policy), no_updates, "advantage", rng) is None
-    assert update_policy(policy, optimiser, Replay(10, 10), PolicySettings(), "advantage", rng) is None
+    assert update_policy(policy, optimiser, _tiny_replay(policy), no_updates, "advantage", 0, rng) is None
+    assert update_policy(policy, optimiser, Replay(10, 10), PolicySettings(), "advantage", 0, rng) is None
     assert all(torch.equal(one, two) for one, two in zip(policy.parameters(), before.parameters(), strict=True))
 
 
@@ -198,7 +220,7 @@ def test_the_same_stream_gives_the_same_updates() -> None:
         settings = PolicySettings(updates=3, batch_size=4)
         replay = _tiny_replay(policy)
         optimiser = new_optimiser(policy, settings)
-        return policy, update_policy(policy, optimiser, replay, settings, "advantage", np.random.default_rng(1))
+        return policy, update_policy(policy, optimiser, replay, settings, "advantage", 0, np.random.default_rng(1))
 
     (one, first), (two, second) = run(new_policy), run(new_policy)
     assert first == second

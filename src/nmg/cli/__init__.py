@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from nmg.cli import adapt, data, demo, meta_test, meta_train, validate
+from nmg.cli import adapt, compare, data, demo, inspect, meta_test, meta_train, report, validate
 from nmg.errors import UserError
 
 app = typer.Typer(
@@ -22,7 +22,10 @@ app.command("demo", context_settings=WITH_SETTINGS)(demo.demo)
 app.command("validate", context_settings=WITH_SETTINGS)(validate.validate)
 app.command("meta-train", context_settings=WITH_SETTINGS)(meta_train.meta_train)
 app.command("meta-test", context_settings=WITH_SETTINGS)(meta_test.meta_test)
+app.command("compare", context_settings=WITH_SETTINGS)(compare.compare)
 app.command("adapt", context_settings=WITH_SETTINGS)(adapt.adapt)
+app.command("inspect", context_settings=WITH_SETTINGS)(inspect.inspect)
+app.command("report")(report.report)
 app.add_typer(data.app, name="data", help="Look at, convert and prepare data.")
 
 

@@ -27,12 +27,12 @@ MASKINGS = ("none", "random", "whole-word", "idf", "neural")
 SIZES = DemoSizes(
     train_per_class=16,
     validation_per_class=8,
-    test_per_class=50,
+    test_per_class=40,
     train_passages=50,
     validation_passages=12,
-    test_passages=50,
+    test_passages=40,
     questions_per_passage=2,
-    corpus_paragraphs=200,
+    corpus_paragraphs=150,
 )
 N_SHADED = 4
 
@@ -56,8 +56,8 @@ class _Work:
 
 
 UNITS: Mapping[str, Mapping[str, float]] = {
-    "classification": {"prepare": 25, "episode": 15, "none": 14, "adapted": 22},
-    "qa": {"prepare": 3, "episode": 20, "none": 20, "adapted": 28},
+    "classification": {"prepare": 20, "episode": 15, "none": 10, "adapted": 29},
+    "qa": {"prepare": 3, "episode": 21, "none": 15, "adapted": 27},
 }
 
 

@@ -24,6 +24,13 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """A warning that stands out; text as in `Paragraph`."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Facts:
     """Short (name, value) pairs: settings, counts, versions."""
 
@@ -91,7 +98,7 @@ class ShadedTexts:
         return any(token.is_masked for text in self.texts for row in text.rows for token in row.tokens)
 
 
-Block: TypeAlias = Paragraph | Facts | Listing | Table | Plot | ShadedTexts
+Block: TypeAlias = Paragraph | Notice | Facts | Listing | Table | Plot | ShadedTexts
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,8 @@ class PageContent:
     title: str
     subtitle: str = ""
     sections: Sequence[Section] = ()
+    refresh_seconds: int | None = None
+    """the browser loads the page again after so long, for one that is still being rewritten"""
 
 
 def render_page(content: PageContent) -> str:

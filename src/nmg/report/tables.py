@@ -4,18 +4,17 @@ A cell is one (masking, seed): adapt, fine-tune, score. All cells of a seed shar
 maskings are compared by their differences within seeds.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import rich.table
-from scipy import stats
+from rich.markup import escape
 
+from nmg.statistics import estimate, t_p_value
 from nmg.types import FloatArray
 
-CONFIDENCE = 0.95
-RAW_METRICS = frozenset({"loss"})
+RAW_METRICS = frozenset({"loss", "held_out_loss"})
 """metrics shown as they are; every other one is a fraction, shown × 100"""
 
 
@@ -117,14 +116,10 @@ def _compare(own: Mapping[int, ResultCell], rivals: Mapping[int, ResultCell], me
 
 def paired_difference(differences: FloatArray) -> Difference:
     """Mean, 95 % t interval and two-sided p value of paired differences [n], n ≥ 1."""
-    n, mean = len(differences), float(differences.mean())
-    # Equal differences give no spread to measure by; a hair of rounding error must not pass for one.
-    if n < 2 or float(np.ptp(differences)) < 1e-12:
-        return Difference(mean, n)
-    error = float(differences.std(ddof=1)) / math.sqrt(n)
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
-    p_value = 2 * float(stats.t.sf(abs(mean) / error, n - 1))
-    return Difference(mean, n, mean - reach, mean + reach, p_value)
+    of_difference = estimate(differences)
+    return Difference(
+        of_difference.mean, of_difference.n, of_difference.low, of_difference.high, t_p_value(differences)
+    )
 
 
 def shown_scale(metric: str) -> int:
@@ -146,32 +141,40 @@ def results_table(rows: Sequence[Row], metrics: Sequence[str], baseline: str = "
 
 def markdown_table(rows: Sequence[Row], metrics: Sequence[str], baseline: str = "random") -> str:
     """A table of GitHub's Markdown, its notes behind it."""
-    table = results_table(rows, metrics, baseline)
+    return as_markdown(results_table(rows, metrics, baseline))
+
+
+def rich_table(rows: Sequence[Row], metrics: Sequence[str], title: str, baseline: str = "random") -> rich.table.Table:
+    """The same table for a terminal."""
+    return as_rich(results_table(rows, metrics, baseline), title)
+
+
+def as_markdown(table: Table) -> str:
+    """Any table as GitHub's Markdown, its notes behind it."""
     lines = [_markdown_row(table.header), _markdown_row(["---"] + ["---:"] * (len(table.header) - 1))]
     lines += [_markdown_row(row) for row in table.rows]
     return "\n".join([*lines, "", *table.notes]) + "\n"
 
 
-def rich_table(rows: Sequence[Row], metrics: Sequence[str], title: str, baseline: str = "random") -> rich.table.Table:
-    """The same table for a terminal."""
-    table = results_table(rows, metrics, baseline)
+def as_rich(table: Table, title: str) -> rich.table.Table:
+    """Any table for a terminal."""
     printed = rich.table.Table(title=title, caption=" ".join(table.notes), caption_justify="left", title_justify="left")
     for number, name in enumerate(table.header):
         printed.add_column(name, justify="left" if number == 0 else "right")
     for row in table.rows:
-        printed.add_row(*row)
+        printed.add_row(*map(escape, row))  # brackets in a name are no markup
     return printed
 
 
 def _text_cells(row: Row, metrics: Sequence[str]) -> tuple[str, ...]:
     cells = [row.masking]
     for number, metric in enumerate(metrics):
-        cells.append(_mean_text(row.mean[metric], row.deviation[metric], metric))
+        cells.append(mean_text(row.mean[metric], row.deviation[metric], metric))
         if number == 0:
             difference = row.difference[metric]
             cells.append(_difference_text(difference, metric))
-            cells.append(_p_text(difference.p_value if difference else None))
-    return (*cells, f"{row.masked_tokens:,.0f}", _seconds_text(row.seconds))
+            cells.append(p_text(difference.p_value if difference else None))
+    return (*cells, f"{row.masked_tokens:,.0f}", seconds_text(row.seconds))
 
 
 def _notes(rows: Sequence[Row], metrics: Sequence[str], baseline: str) -> tuple[str, ...]:
@@ -186,30 +189,36 @@ def _notes(rows: Sequence[Row], metrics: Sequence[str], baseline: str) -> tuple[
     )
 
 
-def _number(value: float, metric: str, sign: str = "") -> str:
+def score_text(value: float, metric: str, sign: str = "") -> str:
     return f"{value * shown_scale(metric):{sign}.{3 if metric in RAW_METRICS else 1}f}".replace("-", "−")
 
 
-def _mean_text(mean: float, deviation: float | None, metric: str) -> str:
-    return _number(mean, metric) + ("" if deviation is None else f" ± {_number(deviation, metric)}")
+def mean_text(mean: float, deviation: float | None, metric: str) -> str:
+    return score_text(mean, metric) + ("" if deviation is None else f" ± {score_text(deviation, metric)}")
 
 
 def _difference_text(difference: Difference | None, metric: str) -> str:
-    if difference is None:
+    return "–" if difference is None else difference_text(difference.mean, difference.low, difference.high, metric)
+
+
+def difference_text(mean: float, low: float | None, high: float | None, metric: str) -> str:
+    """A signed difference with its interval, where it has one."""
+    return score_text(mean, metric, "+") + (f" {interval_text(low, high, metric, '+')}" if low is not None else "")
+
+
+def interval_text(low: float | None, high: float | None, metric: str, sign: str = "") -> str:
+    if low is None or high is None:
         return "–"
-    text = _number(difference.mean, metric, "+")
-    if difference.low is None or difference.high is None:
-        return text
-    return f"{text} [{_number(difference.low, metric, '+')}, {_number(difference.high, metric, '+')}]"
+    return f"[{score_text(low, metric, sign)}, {score_text(high, metric, sign)}]"
 
 
-def _p_text(p_value: float | None) -> str:
+def p_text(p_value: float | None) -> str:
     if p_value is None:
         return "–"
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def _seconds_text(seconds: float) -> str:
+def seconds_text(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 

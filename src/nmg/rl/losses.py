@@ -67,7 +67,7 @@ def total_loss(
         value: float [N], V of each transition's block.
 
     Returns:
-        The loss, and every statistic of `update.UpdateStatistics` but the gradient norm.
+        The loss, and every statistic of `update.UpdateStatistics` but the gradient norm and the age.
     """
     has_critic = settings.objective == "actor-critic"
     advantage = batch.reward - value.detach() if has_critic else batch.reward

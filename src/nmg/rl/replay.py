@@ -5,6 +5,7 @@ largest part, and all transitions of a block, of both players, share the state; 
 immutable `StateShard` an episode, and a transition only points to its row.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -238,6 +239,14 @@ class Replay:
             reward=_column(drawn, "reward"),
             value=_column(drawn, "value"),
         )
+
+    def mean_age(self, now: int, indices: IntArray | None = None) -> float:
+        """Mean of `now` minus the shard's key over the transitions at these indices, or over all; NaN over none.
+
+        With episodes for keys: for how many episodes the transitions have been held, 0 for those of episode `now`.
+        """
+        keys = self._table["shard"] if indices is None else self._table["shard"][indices]
+        return float(now - keys.mean()) if len(keys) else math.nan
 
     def refresh(self, indices: IntArray, values: Tensor) -> None:
         """Replace the stored values of the transitions at these indices by values, float [N]."""

@@ -78,10 +78,33 @@ def credit(
         reward: float32 [B, K], 0 where nothing is stored.
         is_stored: bool [B, K], False at padding and at actions that all three took.
     """
-    columns = own.positions.clamp(min=0)
-    in_rival = rival.is_masked(n_tokens).gather(1, columns)
-    in_random = random.is_masked(n_tokens).gather(1, columns)
+    in_rival, in_random = _is_taken_by(rival, own, n_tokens), _is_taken_by(random, own, n_tokens)
     is_stored = own.is_chosen & ~(in_rival & in_random)
-    reward = torch.full(columns.shape, min(r_rival, r_random), dtype=torch.float32, device=columns.device)
+    reward = torch.full(in_rival.shape, min(r_rival, r_random), dtype=torch.float32, device=in_rival.device)
     reward = reward.masked_fill(in_random, r_rival).masked_fill(in_rival, r_random)
     return reward.masked_fill(~is_stored, 0.0), is_stored
+
+
+def credit_by_case(
+    own: MaskPlan, rival: MaskPlan, random: MaskPlan, reward: Tensor, n_tokens: int
+) -> dict[str, dict[str, float]]:
+    """How many actions of `own` fell under each row of the table of `credit`, and their mean reward, for the log.
+
+    Returns:
+        case → `actions` and `reward`. Cases: `alone`, `with_random`, `with_opponent` (the rival), `with_both`; one
+        without actions is left out.
+    """
+    in_rival, in_random = _is_taken_by(rival, own, n_tokens), _is_taken_by(random, own, n_tokens)
+    cases = {
+        "alone": ~in_rival & ~in_random,
+        "with_random": ~in_rival & in_random,
+        "with_opponent": in_rival & ~in_random,
+        "with_both": in_rival & in_random,
+    }
+    found = {case: reward[is_case & own.is_chosen] for case, is_case in cases.items()}
+    return {case: {"actions": len(r), "reward": float(r.mean())} for case, r in found.items() if len(r)}
+
+
+def _is_taken_by(other: MaskPlan, own: MaskPlan, n_tokens: int) -> Tensor:
+    """bool [B, K]: True where the other player took the action of `own` too; anything at padding."""
+    return other.is_masked(n_tokens).gather(1, own.positions.clamp(min=0))

@@ -35,6 +35,8 @@ class UpdateStatistics:
     """the largest importance ratio of all updates"""
     grad_norm: float
     """norm of the gradient before it is clipped"""
+    age: float
+    """for how many episodes the replay has held the transitions drawn"""
 
     def to_dict(self) -> dict[str, float]:
         return asdict(self)
@@ -51,11 +53,13 @@ def update_policy(
     replay: Replay,
     settings: PolicySettings,
     weighting: Weighting,
+    episode: int,
     rng: np.random.Generator,
 ) -> UpdateStatistics | None:
     """`settings.updates` times: draw, compute the loss, step, refresh the values of what was drawn.
 
-    A replay with fewer transitions than a batch gives all of them. Works on the policy's device.
+    A replay with fewer transitions than a batch gives all of them. Works on the policy's device. `episode` is the one
+    just played, from which ages are counted.
 
     Returns:
         Statistics, or None where there was nothing to do: an empty replay, or no updates asked for.
@@ -67,6 +71,7 @@ def update_policy(
         indices = replay.sample(settings.batch_size, rng, weighting)
         batch = replay.batch(indices).to(policy.device)
         values, statistics = _step(policy, optimiser, batch, settings)
+        statistics["age"] = torch.tensor(replay.mean_age(episode, indices))
         replay.refresh(indices, values)
         collected.append(statistics)
     return _summary(collected)

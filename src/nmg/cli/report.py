@@ -1,0 +1,40 @@
+"""nmg report: the page of a meta-training."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a run of meta-train, finished or not.")],
+    out: Annotated[Path | None, typer.Option(help="File of the page; RUN/report.html where not given.")] = None,
+    watch: Annotated[
+        int | None, typer.Option(min=1, help="Write the page again every so many seconds until the run is finished.")
+    ] = None,
+) -> None:
+    """Write the page of a meta-training: scores, rewards, credit, the policy's state, time, and sample masks.
+
+    Works during the run. With --watch an open page also loads itself again.
+    """
+    import time
+
+    from nmg.errors import UserError
+    from nmg.report.page import write_page
+    from nmg.report.run_log import read_run
+    from nmg.report.run_page import run_page
+
+    out = out or run / "report.html"
+    said = None
+    while True:
+        log = read_run(run)
+        try:
+            write_page(out, run_page(log, watch))
+        except OSError as error:
+            raise UserError(f"--out {out}: cannot write the page: {error.strerror}") from error
+        if said != len(log.episodes):
+            said = len(log.episodes)
+            typer.echo(f"{out}: {said} of {log.config.meta.episodes} episodes")
+        if watch is None or log.is_finished:
+            return
+        time.sleep(watch)

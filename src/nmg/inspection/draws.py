@@ -1,0 +1,195 @@
+"""How often each token is masked: every masking drawn many times over every block, at the budget it is used with."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from nmg.data.corpus import Corpus
+from nmg.inspection.tokens import TokenTable
+from nmg.masking.base import MaskingPolicy, choose, position_noise
+from nmg.reporter import Progress
+from nmg.rl.network import MaskPolicy, log_probabilities
+from nmg.seeding import StreamName
+from nmg.types import FloatArray, IntArray, MaskPlan, StateEncoder, TokenBlocks
+
+BLOCKS_AT_A_TIME = 64
+POSITIONS_AT_A_TIME = 1 << 18
+"""positions of one call of a masking, so that memory stays within tens of megabytes whatever the number of draws"""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What one masking does with each token of a `TokenTable` (N tokens, B blocks)."""
+
+    name: str
+    about: str
+    draws: int
+    drawn: IntArray
+    """[N] how many of the draws, two or more, masked the token"""
+    probability: FloatArray | None = None
+    """[N] of a learned policy: single-draw probability, the softmax over the tokens of the block"""
+    taken: npt.NDArray[np.bool_] | None = None
+    """[N] of a learned policy: True at the k most probable tokens, what it masks when it acts greedily"""
+    value: FloatArray | None = None
+    """[B] of a learned policy: the reward it expects for the block"""
+
+    @property
+    def inclusion(self) -> FloatArray:
+        """[N] estimated probability that the token is masked, from 0 to 1"""
+        return self.drawn / self.draws
+
+    @property
+    def order(self) -> FloatArray:
+        """[N] what ranks the tokens of a block: the exact probability where known, else how often they are drawn.
+
+        The two rank alike: of two tokens drawn without replacement the more probable one is drawn more often.
+        """
+        return self.inclusion if self.probability is None else self.probability
+
+
+@dataclass(frozen=True)
+class View:
+    """A column of the corpus tables: a masking as it is drawn, or what a policy masks when it acts greedily."""
+
+    name: str
+    masking: int
+    """index of the masking"""
+    inclusion: FloatArray
+    """[N] probability that the token is masked"""
+    own_overlap: float
+    """share of the masked tokens that two plans of this view have in common"""
+
+
+def views_of(observed: Sequence[Observed]) -> list[View]:
+    """One view a masking, and one more for the greedy choice of each policy."""
+    views = []
+    for number, one in enumerate(observed):
+        pairs = one.draws * (one.draws - 1)
+        # Over pairs of different draws: the square of the estimate would count each draw as agreeing with itself.
+        shared = float(one.drawn @ (one.drawn - 1)) / pairs
+        views.append(View(one.name, number, one.inclusion, shared / max(one.inclusion.sum(), 1)))
+        if one.taken is not None:
+            views.append(View(f"{one.name}, top k", number, one.taken.astype(float), 1.0))
+    return views
+
+
+def budgets(observed: Observed, table: TokenTable) -> IntArray:
+    """[B] masked tokens of each block: the same in every draw of every masking."""
+    masked = np.bincount(table.block, weights=observed.drawn, minlength=table.n_blocks)
+    return np.round(masked / observed.draws).astype(np.int64)
+
+
+class Drawing(Protocol):
+    """One masking at work on a batch of blocks."""
+
+    def __call__(self, blocks: TokenBlocks, rate: float, rng: np.random.Generator) -> MaskPlan: ...
+
+
+def observe(
+    corpus: Corpus,
+    table: TokenTable,
+    policies: Mapping[str, MaskPolicy],
+    rules: Mapping[str, MaskingPolicy],
+    encode: StateEncoder,
+    *,
+    rate: float,
+    draws: int,
+    randomness: StreamName,
+    about: Mapping[str, str],
+    progress: Progress,
+) -> list[Observed]:
+    """Draw every masking `draws` times over every block: policies first, each on the same states of the LM.
+
+    The LM runs once over each block, and only where there is a policy. Blocks of similar length share a batch.
+    """
+    columns = {name: _Columns(table, name in policies) for name in (*policies, *rules)}
+    streams = {name: (randomness / name).generator() for name in columns}
+    order = np.argsort(corpus.lengths, kind="stable")
+    for first in range(0, len(order), BLOCKS_AT_A_TIME):
+        ids = order[first : first + BLOCKS_AT_A_TIME]
+        blocks, rows = corpus.blocks(ids), table.rows(ids)
+        states = encode(blocks) if policies else None
+        for name, column in columns.items():
+            if name in policies and states is not None:
+                logits, values = predict(policies[name], states, blocks)
+                column.fill_policy(ids, rows, blocks, logits, values, rate)
+                counts = count_draws(Perturbed(logits), blocks, rate, draws, streams[name])
+            else:
+                counts = count_draws(rules[name].plan, blocks, rate, draws, streams[name])
+            column.drawn[rows] = counts[blocks.is_maskable.numpy()]
+        progress(min(first + BLOCKS_AT_A_TIME, len(order)), len(order))
+    return [column.observed(name, about[name], draws) for name, column in columns.items()]
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """Draws without replacement from softmax(logits), as a learning policy draws: the highest of logits [B, T] plus
+    Gumbel noise (Kool, van Hoof, Welling, arXiv 1903.06059). Also for blocks repeated one after the other.
+    """
+
+    logits: Tensor
+
+    def __call__(self, blocks: TokenBlocks, rate: float, rng: np.random.Generator) -> MaskPlan:
+        logits = self.logits.double().repeat(len(blocks) // len(self.logits), 1)
+        return choose(logits - position_noise(blocks, rng).log().neg().log(), blocks, rate)
+
+
+def count_draws(draw: Drawing, blocks: TokenBlocks, rate: float, draws: int, rng: np.random.Generator) -> IntArray:
+    """int64 [B, T]: how often each position is chosen in `draws` independent plans, many of them in one call."""
+    n_blocks, n_tokens = blocks.input_ids.shape
+    counts = torch.zeros(n_blocks, n_tokens, dtype=torch.int64)
+    for times in _portions(draws, max(POSITIONS_AT_A_TIME // max(n_blocks * n_tokens, 1), 1)):
+        plan = draw(repeated(blocks, times), rate, rng)
+        counts += plan.is_masked(n_tokens).view(times, n_blocks, n_tokens).sum(dim=0)
+    counted: IntArray = counts.numpy()
+    return counted
+
+
+def repeated(blocks: TokenBlocks, times: int) -> TokenBlocks:
+    """All blocks, then all blocks again, …"""
+    columns = (getattr(blocks, field.name) for field in fields(blocks))
+    return TokenBlocks(*(column.repeat(times, *[1] * (column.ndim - 1)) for column in columns))
+
+
+@torch.no_grad()
+def predict(policy: MaskPolicy, states: Tensor, blocks: TokenBlocks) -> tuple[Tensor, Tensor]:
+    """Logits [B, T] and values [B] on the CPU, for states [B, T, H] on the policy's device."""
+    device = policy.device
+    logits, values = policy(states.to(device), blocks.is_token.to(device), blocks.is_maskable.to(device))
+    return logits.float().cpu(), values.float().cpu()
+
+
+def _portions(total: int, most: int) -> Iterator[int]:
+    """`total` in portions of at most `most`."""
+    for done in range(0, total, most):
+        yield min(most, total - done)
+
+
+class _Columns:
+    """The columns of an `Observed` while they are filled."""
+
+    def __init__(self, table: TokenTable, is_policy: bool) -> None:
+        n_tokens, n_blocks = table.n_tokens, table.n_blocks
+        self.drawn = np.zeros(n_tokens, dtype=np.int64)
+        self.probability = np.zeros(n_tokens) if is_policy else None
+        self.taken = np.zeros(n_tokens, dtype=np.bool_) if is_policy else None
+        self.value = np.zeros(n_blocks) if is_policy else None
+
+    def fill_policy(
+        self, ids: IntArray, rows: IntArray, blocks: TokenBlocks, logits: Tensor, values: Tensor, rate: float
+    ) -> None:
+        assert self.probability is not None
+        assert self.taken is not None
+        assert self.value is not None
+        is_maskable = blocks.is_maskable
+        self.probability[rows] = log_probabilities(logits.double(), is_maskable).exp()[is_maskable].numpy()
+        self.taken[rows] = choose(logits, blocks, rate).is_masked(logits.shape[1])[is_maskable].numpy()
+        self.value[ids] = values.numpy()
+
+    def observed(self, name: str, about: str, draws: int) -> Observed:
+        return Observed(name, about, draws, self.drawn, self.probability, self.taken, self.value)

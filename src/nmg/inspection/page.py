@@ -1,0 +1,228 @@
+"""What was seen, as the records of the page."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from nmg.inspection import groups
+from nmg.inspection.agreement import (
+    chance_overlap,
+    correlation_matrix,
+    entropies,
+    mean_entropy,
+    overlap_matrix,
+)
+from nmg.inspection.draws import Observed, View, budgets, views_of
+from nmg.inspection.groups import Grouping
+from nmg.inspection.run import Inspection
+from nmg.inspection.tags import Labels, Tags
+from nmg.inspection.tokens import TokenTable
+from nmg.report.inspect_page import InspectPage, Shares, ShownMasking, ShownTexts, Words
+from nmg.report.page import Facts
+from nmg.report.tables import Table
+from nmg.types import FloatArray, IntArray
+
+MOST_WORDS = 8000
+"""distinct words on the page, the most frequent ones"""
+
+
+def inspect_page(seen: Inspection) -> InspectPage:
+    """All of the page but its looks."""
+    table, observed = seen.table, seen.observed
+    surface = list(table.words())
+    distinct = Labels.of(word.lower() for word in surface)
+    views = views_of(observed)
+    groupings = group_tokens(table, surface, distinct, seen.tags)
+    return InspectPage(
+        title="What is masked",
+        subtitle=f"{seen.text_file.name} · {_short_name(seen.config.model.name)}",
+        facts=_facts(seen, len(distinct.names)),
+        draws=seen.draws,
+        texts=_shown_texts(table, seen.tags),
+        maskings=[_shown_masking(one, table) for one in observed],
+        views=[(view.name, view.masking) for view in views],
+        shares=[_shares(grouping, views) for grouping in groupings],
+        words=word_table(distinct, views, table),
+        tables=[
+            ("Agreement: shared tokens", overlap_table(views, observed[0], table)),
+            ("Agreement: ranks", correlation_table(observed, table)),
+            ("Entropy", entropy_table(observed, table)),
+        ],
+        unit="text" if table.n_blocks == seen.n_texts else "part",
+        notices=seen.notices,
+    )
+
+
+def group_tokens(table: TokenTable, words: Sequence[str], distinct: Labels, tags: Tags | None) -> list[Grouping]:
+    """Every grouping there is, for `words` [W] as they stand in the texts and `distinct` [W] in lower case."""
+    found = []
+    if tags is not None and tags.part_of_speech is not None:
+        note = "Universal parts of speech, as spaCy tags them."
+        found.append(groups.by_label("Part of speech", note, tags.part_of_speech, table))
+    if tags is not None and tags.entity is not None:
+        note = (
+            "Types of named entities, as spaCy finds them (GPE: countries and cities; NORP: nationalities and groups; "
+            "FAC: buildings). None: outside of all entities."
+        )
+        found.append(groups.by_label("Named entity", note, tags.entity, table))
+    counts = np.bincount(distinct.of_word)[distinct.of_word]
+    return [
+        *found,
+        groups.by_frequency(counts, table),
+        groups.by_piece(table),
+        groups.by_form(words, table),
+        groups.by_position(table),
+    ]
+
+
+def word_table(distinct: Labels, views: Sequence[View], table: TokenTable) -> Words:
+    """Rates of distinct words: the mean over a word's occurrences of the share of its tokens that is masked."""
+    counts = np.bincount(distinct.of_word)
+    kept = np.argsort(-counts, kind="stable")[:MOST_WORDS]
+    rates = []
+    for view in views:
+        of_occurrence = np.bincount(table.word, weights=view.inclusion) / table.pieces
+        rates.append((np.bincount(distinct.of_word, weights=of_occurrence) / counts)[kept])
+    note = (
+        "Masked: the share of a word's occurrences that is masked, in the mean over draws; of an occurrence masked in "
+        "part, that part. To mean: divided by the share of all tokens. Choose a word to see its texts."
+    )
+    if len(counts) > MOST_WORDS:
+        note += f" The {MOST_WORDS:,} most frequent words of {len(counts):,}."
+    return Words([distinct.names[word] for word in kept], counts[kept], np.array(rates), note)
+
+
+def overlap_table(views: Sequence[View], one: Observed, table: TokenTable) -> Table:
+    """Overlap of each pair of views, as a share of the budget and relative to chance."""
+    budget = budgets(one, table)
+    chance = chance_overlap(table.sizes, budget)
+    matrix = overlap_matrix(views, budget)
+    names = [view.name for view in views]
+    rows = [
+        (name, *(f"{_percent(share)} (×{share / chance:.2f})" for share in row))
+        for name, row in zip(names, matrix, strict=True)
+    ]
+    return Table(
+        ("", *names),
+        tuple(rows),
+        (
+            "Share of the masked tokens that two independent plans have in common, and in brackets how many times that "
+            f"is of chance: two plans that know nothing of each other share {_percent(chance)}. On the diagonal: two "
+            "plans of the same masking, so 100 % where it always masks the same tokens. Top k: what a policy masks in "
+            "use.",
+        ),
+    )
+
+
+def correlation_table(observed: Sequence[Observed], table: TokenTable) -> Table:
+    """Rank correlation of each pair of maskings."""
+    names = [one.name for one in observed]
+    matrix = correlation_matrix(observed, table)
+    rows = [
+        (name, *("–" if np.isnan(rho) else f"{rho:.3f}".replace("-", "−") for rho in row))
+        for name, row in zip(names, matrix, strict=True)
+    ]
+    return Table(
+        ("", *names),
+        tuple(rows),
+        (
+            "Spearman's ρ of the tokens of a text, ranked by probability (policies) or by how often they are drawn "
+            "(rules), in the mean over texts. 1: the same order; 0: none in common. Draws are few, so a rule's ranks "
+            "hold chance, and ρ is nearer to 0 than with endless draws.",
+        ),
+    )
+
+
+def entropy_table(observed: Sequence[Observed], table: TokenTable) -> Table:
+    """How decided each masking is: entropy of one draw (policies), and of where its masks fall."""
+    rows = []
+    for one in observed:
+        cells = ["–", "–", "–"]
+        if one.probability is not None:
+            of_block = entropies(one.probability, table)
+            nats, share = mean_entropy(of_block, table.sizes)
+            cells = [f"{nats:.2f}", _percent(share), f"{np.exp(of_block).mean():.1f}"]
+        nats, share = mean_entropy(entropies(one.inclusion, table), table.sizes)
+        rows.append((one.name, *cells, f"{nats:.2f}", _percent(share)))
+    return Table(
+        ("", "one draw, nats", "of ln n", "exp: tokens", "masks, nats", "of ln n"),
+        tuple(rows),
+        (
+            "One draw: entropy of the policy's probabilities over the n tokens of a text, in the mean over texts; ln n "
+            "is the most it can be, and exp of it says between how many tokens the policy hesitates. Masks: entropy of "
+            "the share that each token has of all masks drawn, which rules have too (a little low, as draws are few).",
+        ),
+    )
+
+
+def _shown_texts(table: TokenTable, tags: Tags | None) -> ShownTexts:
+    labels: dict[str, tuple[Sequence[str], Sequence[IntArray]]] = {}
+    named = {} if tags is None else {"part of speech": tags.part_of_speech, "named entity": tags.entity}
+    for name, of_words in named.items():
+        if of_words is not None:
+            labels[name] = (of_words.names, table.by_block(of_words.of_word[table.word]))
+    return ShownTexts(
+        titles=block_titles(table.context_ids),
+        texts=table.texts,
+        spans=table.by_block(table.spans),
+        starts_word=table.by_block(table.starts_word),
+        labels=labels,
+    )
+
+
+def block_titles(context_ids: IntArray) -> list[str]:
+    """`Text 1`, or `Text 1, part 2 of 3` for one of several blocks of a text."""
+    parts, seen = Counter(context_ids.tolist()), Counter[int]()
+    titles = []
+    for context_id in context_ids.tolist():
+        seen[context_id] += 1
+        part = f", part {seen[context_id]} of {parts[context_id]}" if parts[context_id] > 1 else ""
+        titles.append(f"Text {context_id + 1}{part}")
+    return titles
+
+
+def _shown_masking(one: Observed, table: TokenTable) -> ShownMasking:
+    drawn = table.by_block(one.drawn)
+    if one.probability is None or one.taken is None or one.value is None:
+        return ShownMasking(one.name, one.about, drawn)
+    return ShownMasking(
+        one.name,
+        one.about,
+        drawn,
+        probability=table.by_block(one.probability),
+        taken=[np.flatnonzero(taken) for taken in table.by_block(one.taken)],
+        value=one.value.tolist(),
+        entropy=entropies(one.probability, table).tolist(),
+    )
+
+
+def _shares(grouping: Grouping, views: Sequence[View]) -> Shares:
+    masked: FloatArray = np.array([grouping.masked(view.inclusion) for view in views])
+    return Shares(grouping.title, grouping.note, grouping.names, grouping.counts(), masked)
+
+
+def _facts(seen: Inspection, n_distinct: int) -> Facts:
+    table = seen.table
+    budget = budgets(seen.observed[0], table)
+    texts = f"{seen.n_texts:,}" + (f" (random, of {seen.n_texts + seen.n_left_out:,})" if seen.n_left_out else "")
+    items = [
+        ("texts", texts),
+        ("tokens", f"{table.n_tokens:,}"),
+        ("words", f"{len(table.pieces):,}, {n_distinct:,} distinct"),
+        ("masking rate", f"{seen.config.masking.rate:.4g}"),
+        ("masked of a text", f"{budget.mean():.1f} of {table.sizes.mean():.1f} tokens"),
+        ("draws", f"{seen.draws:,}"),
+    ]
+    if table.n_blocks > seen.n_texts:
+        items.insert(1, ("parts", f"{table.n_blocks:,}"))
+    return Facts(tuple(items))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _short_name(model: str) -> str:
+    """The last two parts of a folder or hub name."""
+    return "/".join(model.rstrip("/").split("/")[-2:])

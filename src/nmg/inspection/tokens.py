@@ -1,0 +1,125 @@
+"""The maskable tokens of a corpus as one flat table: what every statistic and the page read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from nmg.data.corpus import Corpus
+from nmg.types import IntArray
+
+Number = TypeVar("Number", bound=np.generic)
+
+BLOCKS_AT_A_TIME = 1024
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """N maskable tokens in reading order, B blocks, W words. A word is a run of tokens of one `word_index`."""
+
+    texts: tuple[str, ...]
+    """[B] the text of each block"""
+    context_ids: IntArray
+    """[B] the text each block was cut from"""
+    bounds: IntArray
+    """[B + 1]: the tokens of block b are rows bounds[b] … bounds[b + 1] − 1"""
+    spans: IntArray
+    """[N, 2] first character in the block's text, and one behind the last, without white space before a word"""
+    word: IntArray
+    """[N] number of the word, from 0 through the whole corpus"""
+
+    @classmethod
+    def of(cls, corpus: Corpus) -> "TokenTable":
+        """One pass over the corpus, a few blocks at a time."""
+        texts = tuple(corpus.text(block_id) for block_id in range(len(corpus)))
+        sizes, starts, spans = [], [], []
+        for first in range(0, len(corpus), BLOCKS_AT_A_TIME):
+            ids = np.arange(first, min(first + BLOCKS_AT_A_TIME, len(corpus)))
+            blocks = corpus.blocks(ids)
+            is_maskable = blocks.is_maskable.numpy()
+            words = blocks.word_index.numpy()
+            sizes.append(is_maskable.sum(axis=1))
+            starts.append(_starts_word(words, is_maskable))
+            for row, block_id in enumerate(ids):
+                offsets = corpus.offsets(int(block_id))
+                spans.append(_trimmed(texts[block_id], offsets[is_maskable[row, : len(offsets)]]))
+        starts_word = np.concatenate([np.empty(0, np.bool_), *starts])
+        return cls(
+            texts=texts,
+            context_ids=corpus.context_ids,
+            bounds=np.concatenate([[0], np.cumsum(np.concatenate([np.empty(0, np.int64), *sizes]))]),
+            spans=np.concatenate([np.empty((0, 2), np.int64), *spans]),
+            word=np.cumsum(starts_word) - 1,
+        )
+
+    @property
+    def n_blocks(self) -> int:
+        return len(self.texts)
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.word)
+
+    @cached_property
+    def sizes(self) -> IntArray:
+        """[B] maskable tokens of each block"""
+        return np.diff(self.bounds)
+
+    @cached_property
+    def block(self) -> IntArray:
+        """[N] the block of each token"""
+        return np.repeat(np.arange(self.n_blocks), self.sizes)
+
+    @cached_property
+    def place(self) -> IntArray:
+        """[N] number of the token within its block, from 0"""
+        return np.arange(self.n_tokens) - self.bounds[self.block]
+
+    @cached_property
+    def starts_word(self) -> npt.NDArray[np.bool_]:
+        """[N] True at the first token of a word"""
+        return np.diff(self.word, prepend=-1) > 0
+
+    @cached_property
+    def pieces(self) -> IntArray:
+        """[W] tokens of each word"""
+        return np.bincount(self.word)
+
+    def rows(self, block_ids: IntArray) -> IntArray:
+        """The rows of these blocks, block after block in the order asked for."""
+        sizes = self.sizes[block_ids]
+        within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        rows: IntArray = np.repeat(self.bounds[block_ids], sizes) + within
+        return rows
+
+    def by_block(self, column: npt.NDArray[Number]) -> list[npt.NDArray[Number]]:
+        """A column [N, ...] cut into the parts of the B blocks (views, no copies)."""
+        return [column[first:last] for first, last in zip(self.bounds[:-1], self.bounds[1:], strict=True)]
+
+    def words(self) -> Iterator[str]:
+        """The W words as they stand in the texts."""
+        first = np.flatnonzero(self.starts_word)
+        starts = self.spans[first, 0].tolist()
+        ends = self.spans[np.append(first[1:], self.n_tokens) - 1, 1].tolist() if len(first) else []
+        for block, start, end in zip(self.block[first].tolist(), starts, ends, strict=True):
+            yield self.texts[block][start:end]
+
+
+def _starts_word(words: IntArray, is_maskable: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """bool [maskable]: True at the first token of each word, for `words` [B, T] and `is_maskable` [B, T]."""
+    block = np.nonzero(is_maskable)[0]
+    word = words[is_maskable]
+    starts: npt.NDArray[np.bool_] = (np.diff(word, prepend=-1) != 0) | (np.diff(block, prepend=-1) != 0)
+    return starts
+
+
+def _trimmed(text: str, spans: IntArray) -> IntArray:
+    """Spans [n, 2] without white space at their start, which some tokenizers count to a word; never made empty."""
+    trimmed = spans.copy()
+    for row, (start, end) in enumerate(spans.tolist()):
+        if start < end and text[start].isspace():
+            trimmed[row, 0] = end - max(len(text[start:end].lstrip()), 1)
+    return trimmed

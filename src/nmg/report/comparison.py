@@ -1,0 +1,208 @@
+"""A comparison in tables, and in one paragraph made from its numbers alone."""
+
+from collections.abc import Mapping, Sequence
+
+from nmg.compare.cells import Setting
+from nmg.compare.results import HELD_OUT, ComparisonResults, MaskingResult, MetaTrainingCost, Pair, SettingResult
+from nmg.report.tables import (
+    RAW_METRICS,
+    Table,
+    difference_text,
+    interval_text,
+    mean_text,
+    p_text,
+    seconds_text,
+)
+from nmg.statistics import Estimate
+
+NOTHING = "–"
+LISTED = 6
+"""pairs that differ are named in the text up to this many"""
+
+
+def setting_text(setting: Setting, task: str) -> str:
+    """'16 labelled examples a class, 50 adaptation steps'; empty where all is as configured."""
+    parts = []
+    if setting.labelled is not None:
+        of_each = " of each class" if task == "classification" and setting.labelled != "all" else ""
+        examples = "example" if setting.labelled == 1 else "examples"
+        parts.append(f"{setting.labelled} labelled {examples}{of_each}")
+    if setting.adapt_steps is not None:
+        parts.append(f"{setting.adapt_steps} adaptation step{'s' if setting.adapt_steps > 1 else ''}")
+    return ", ".join(parts)
+
+
+def metric_title(metric: str) -> str:
+    return "held-out LM loss" if metric == HELD_OUT else metric
+
+
+def scores_table(result: SettingResult, metrics: Sequence[str]) -> Table:
+    """Mean ± deviation of each metric, the interval of the first, masked-LM loss on held-out text, and the cost."""
+    shown = [*metrics, *([HELD_OUT] if any(HELD_OUT in one.estimates for one in result.maskings) else [])]
+    header = ["masking", "seeds", metrics[0], "95 %", *map(metric_title, shown[1:]), "masked tokens", "time"]
+    rows = [
+        (
+            one.masking,
+            str(one.estimates[metrics[0]].n),
+            _mean(one.estimates, metrics[0]),
+            interval_text(one.estimates[metrics[0]].low, one.estimates[metrics[0]].high, metrics[0]),
+            *(_mean(one.estimates, metric) for metric in shown[1:]),
+            f"{one.costs.masked_tokens:,.0f}",
+            seconds_text(one.costs.total),
+        )
+        for one in result.maskings
+    ]
+    unit = "Scores × 100" + (" (losses as they are)" if set(shown) & RAW_METRICS else "")
+    notes = [f"{unit}: mean ± standard deviation over seeds; 95 %: t interval of the mean."]
+    if HELD_OUT in shown:
+        notes.append("Held-out LM loss: of text that was not adapted on, under the same random masks for all.")
+    notes.append("Masked tokens and time: mean of a run.")
+    return Table(tuple(header), tuple(rows), tuple(notes))
+
+
+def pairs_table(result: SettingResult, metric: str, n_tested: int) -> Table:
+    """Every pair on the tested metric. `n_tested`: pairs of the whole comparison, the family of the correction."""
+    header = ("difference", "n", f"Δ {metric} [95 %]", "p", "p (Holm)", "Wilcoxon p", "p (Holm)", "d_z", "w/t/l")
+    rows = []
+    for pair in result.pairs:
+        test = pair.test
+        rows.append(
+            (
+                pair_name(pair),
+                str(test.n),
+                difference_text(test.mean, test.low, test.high, metric),
+                p_text(test.t_p),
+                p_text(pair.t_p_holm),
+                p_text(test.wilcoxon_p),
+                p_text(pair.wilcoxon_p_holm),
+                NOTHING if test.effect_size is None else f"{test.effect_size:+.2f}".replace("-", "−"),
+                f"{test.wins}/{test.ties}/{test.losses}",
+                NOTHING if test.seeds_needed is None else f"{test.seeds_needed:,} (+{test.seeds_still_needed:,})",
+            )
+        )
+    notes = (
+        "Δ: mean difference within the same n seeds with its 95 % t interval; p: two-sided paired t test, and exact "
+        f"Wilcoxon signed-rank test; Holm: corrected over all {n_tested} tested pairs of this comparison.",
+        "d_z: mean / standard deviation of the differences; w/t/l: seeds won, tied and lost by the first.",
+        "Seeds needed (+ those still missing): to find a difference of just this d_z with 80 % power in one test at "
+        "5 %; a d_z from few seeds is itself uncertain.",
+    )
+    return Table((*header, "seeds needed"), tuple(rows), notes)
+
+
+def costs_table(result: SettingResult, meta_training: Mapping[str, MetaTrainingCost]) -> Table:
+    """What a run of each masking costs; meta-training where the comparison has learned maskings."""
+    header = ["masking", "tokens", "masked tokens", "adaptation", "of it masks", "fine-tuning", "a run"]
+    notes = [
+        "Means of a run. Tokens: read in the adaptation, masked tokens: trained on; of it masks: time to draw the "
+        "masks, with the forward pass of a policy that reads the model's states."
+    ]
+    if meta_training:
+        header += ["meta-training", "share of it"]
+        notes.append("Meta-training: of the policy, once; share of it: divided by the adaptations it served here.")
+    rows = [_cost_cells(one, meta_training) for one in result.maskings]
+    return Table(tuple(header), tuple(rows), tuple(notes))
+
+
+def _cost_cells(one: MaskingResult, meta_training: Mapping[str, MetaTrainingCost]) -> tuple[str, ...]:
+    costs = one.costs
+    cells = [one.masking, f"{costs.tokens:,.0f}", f"{costs.masked_tokens:,.0f}"]
+    cells += [seconds_text(seconds) for seconds in (costs.adapt, costs.masks, costs.finetune, costs.total)]
+    if meta_training:
+        cost = meta_training.get(one.masking)
+        cells += [NOTHING] * 2 if cost is None else [seconds_text(cost.seconds), seconds_text(cost.amortised)]
+    return tuple(cells)
+
+
+def terminal_tables(results: ComparisonResults) -> list[tuple[str, Table]]:
+    """What fits on a terminal of 80 columns: scores with costs, and pairs; notes under the last of each kind alone."""
+    tables = []
+    for result in results.settings:
+        setting = setting_text(result.setting, results.config.data.task)
+        behind = f": {setting}" if setting else ""
+        pairs = pairs_table(result, results.tested, results.n_tested)
+        tables.append((f"Scores on the test set{behind}", scores_table(result, results.metrics[:1])))
+        tables.append((f"Pairs of maskings{behind}", _columns(pairs, (0, 2, 4, 7, 8, 9))))
+    is_noted = len(tables) - 2
+    return [
+        (title, table if number >= is_noted else Table(table.header, table.rows))
+        for number, (title, table) in enumerate(tables)
+    ]
+
+
+def _columns(table: Table, wanted: Sequence[int]) -> Table:
+    rows = tuple(tuple(row[column] for column in wanted) for row in table.rows)
+    return Table(tuple(table.header[column] for column in wanted), rows, table.notes)
+
+
+def pair_name(pair: Pair) -> str:
+    return f"{pair.first} − {pair.second}"
+
+
+def reading(results: ComparisonResults) -> str:
+    """What the tests say, and what they do not."""
+    tested = [(result.setting, pair) for result in results.settings for pair in result.pairs if pair.is_tested]
+    if not results.pairs:
+        text = "There is no pair of maskings to compare."
+    elif not tested:
+        text = _nothing_to_test(results)
+    else:
+        differing = [(setting, pair) for setting, pair in tested if pair.differs]
+        text = _findings(results, differing, len(tested)) if differing else _no_finding(results, tested)
+    if results.failures:
+        n = len(results.failures)
+        text += f" {n} cell{'s' if n > 1 else ''} failed; what stands here leaves {'them' if n > 1 else 'it'} out."
+    return text
+
+
+def _nothing_to_test(results: ComparisonResults) -> str:
+    if max(pair.test.n for pair in results.pairs) < 2:
+        return "One seed says nothing about chance: no difference here can be told from it. Run more seeds (--seeds)."
+    return "In every pair all differences are equal: there is no spread to test them by."
+
+
+def _no_finding(results: ComparisonResults, tested: Sequence[tuple[Setting, Pair]]) -> str:
+    setting, nearest = min(tested, key=lambda entry: (entry[1].t_p_holm or 0.0, entry[1].test.t_p or 0.0))
+    text = (
+        f"No pair differs on {results.tested} at 5 % after Holm's correction over {_count(len(tested), 'pair')} with "
+        f"n = {_seeds(tested)} seeds. That does not show that maskings are equal: the intervals say how large a "
+        f"difference may have been missed. Nearest to one is {_described(results, setting, nearest)}."
+    )
+    if nearest.test.seeds_needed is not None:
+        text += (
+            f" If that difference is as large against its spread as it seems, {nearest.test.seeds_needed:,} seeds "
+            "would find it with 80 % power in a test of its own."
+        )
+    return text
+
+
+def _findings(results: ComparisonResults, differing: Sequence[tuple[Setting, Pair]], n_tested: int) -> str:
+    named = "; ".join(_described(results, setting, pair) for setting, pair in differing[:LISTED])
+    verb = "differs" if len(differing) == 1 else "differ"
+    more = f"; and {len(differing) - LISTED} more in the table" if len(differing) > LISTED else ""
+    return (
+        f"{len(differing)} of {_count(n_tested, 'pair')} {verb} on {results.tested} at 5 % after Holm's correction, "
+        f"with n = {_seeds(differing)} seeds: {named}{more}."
+    )
+
+
+def _described(results: ComparisonResults, setting: Setting, pair: Pair) -> str:
+    difference = difference_text(pair.test.mean, pair.test.low, pair.test.high, results.tested)
+    p = p_text(pair.t_p_holm)
+    where = setting_text(setting, results.config.data.task)
+    sign = "" if p.startswith("<") else "= "
+    return f"{pair_name(pair)} ({difference}, corrected p {sign}{p}{f', with {where}' if where else ''})"
+
+
+def _seeds(tested: Sequence[tuple[Setting, Pair]]) -> str:
+    counts = sorted({pair.test.n for _, pair in tested})
+    return f"{counts[0]}–{counts[-1]}" if len(counts) > 1 else str(counts[0])
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def _mean(estimates: Mapping[str, Estimate], metric: str) -> str:
+    value = estimates.get(metric)
+    return NOTHING if value is None else mean_text(value.mean, value.deviation, metric)

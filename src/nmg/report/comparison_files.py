@@ -1,0 +1,61 @@
+"""A comparison on disk: results.json, results.md, results.csv, results.tex and index.html."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+from nmg.compare.results import ComparisonResults
+from nmg.files import write_text
+from nmg.report.comparison import costs_table, pairs_table, reading, scores_table, setting_text
+from nmg.report.comparison_page import comparison_page
+from nmg.report.latex import as_latex
+from nmg.report.page import write_page
+from nmg.report.tables import Table, as_markdown
+
+
+def write_comparison(out: Path, results: ComparisonResults) -> None:
+    """Write all files, each whole or as it was."""
+    write_text(out / "results.json", json.dumps(results.to_json(), indent=1, allow_nan=False) + "\n")
+    write_text(out / "results.md", markdown(results))
+    write_text(out / "results.csv", cells_csv(results))
+    write_text(out / "results.tex", latex(results))
+    write_page(out / "index.html", comparison_page(results))
+
+
+def titled_tables(results: ComparisonResults) -> list[tuple[str, Table]]:
+    """All tables in the order of every output, with their titles."""
+    tables = []
+    for result in results.settings:
+        setting = setting_text(result.setting, results.config.data.task)
+        behind = f": {setting}" if setting else ""
+        tables += [
+            (f"Scores on the test set{behind}", scores_table(result, results.metrics)),
+            (f"Pairs of maskings{behind}", pairs_table(result, results.tested, results.n_tested)),
+            (f"Costs{behind}", costs_table(result, results.meta_training)),
+        ]
+    return tables
+
+
+def markdown(results: ComparisonResults) -> str:
+    tables = [f"## {title}\n\n{as_markdown(table)}" for title, table in titled_tables(results)]
+    return "\n".join([f"{reading(results)}\n", *tables])
+
+
+def latex(results: ComparisonResults) -> str:
+    tables = [as_latex(table, title) for title, table in titled_tables(results)]
+    return "\n".join(["% \\usepackage{booktabs}", *tables])
+
+
+def cells_csv(results: ComparisonResults) -> str:
+    """One line a cell; empty where a value is not defined."""
+    phases = list(results.cells[0].seconds) if results.cells else []
+    header = ["masking", "seed", "labelled", "adapt_steps", "n_labelled", *results.metrics, "held_out_loss", "lm_loss"]
+    header += ["lm_steps", "task_steps", "tokens", "masked_tokens", *(f"seconds_{phase}" for phase in phases)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for cell in results.cells:
+        facts = {**vars(cell), **cell.scores} | {f"seconds_{phase}": cell.seconds[phase] for phase in phases}
+        writer.writerow([facts[name] for name in header])
+    return text.getvalue()

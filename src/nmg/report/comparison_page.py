@@ -1,0 +1,125 @@
+"""The page of a comparison."""
+
+from collections.abc import Sequence
+
+from nmg.compare.results import ComparisonResults, SettingResult
+from nmg.report.comparison import costs_table, pairs_table, reading, scores_table, setting_text
+from nmg.report.curve_plots import score_curves
+from nmg.report.page import Block, Facts, Listing, PageContent, Paragraph, Plot, Section
+from nmg.report.plots import results_plot
+
+
+def comparison_page(results: ComparisonResults) -> PageContent:
+    names = list(dict.fromkeys(cell.masking for cell in results.cells))
+    sections = [Section("What the tests say", (Paragraph(reading(results)), _facts(results)))]
+    curves = _curves(results)
+    if curves:
+        sections.append(Section("Learning curves", curves))
+    sections.append(Section("Scores", [b for r in results.settings for b in _scores(results, r)]))
+    sections.append(Section("Costs", [b for r in results.settings for b in _costs(results, r)]))
+    if results.failures:
+        failures = "\n".join(f"{name}: {problem}" for name, problem in results.failures.items())
+        listing = Listing("Which, and why", failures)
+        sections.append(Section("Cells that failed", (listing, Paragraph("The next call tries them again."))))
+    sections.append(Section("How it was done", _method(results)))
+    subtitle = f"{', '.join(names)} · {results.config.data.task}"
+    return PageContent("Comparison of maskings", subtitle, sections)
+
+
+def _facts(results: ComparisonResults) -> Facts:
+    config = results.config
+    return Facts(
+        (
+            ("maskings", str(len({cell.masking for cell in results.cells}))),
+            ("seeds", str(len({cell.seed for cell in results.cells}))),
+            ("cells", str(len(results.cells))),
+            ("tested metric", results.tested),
+            ("model", config.model.name.rstrip("/").rpartition("/")[2]),
+            ("masking rate", f"{config.masking.rate:.0%}"),
+        )
+    )
+
+
+def _heading(results: ComparisonResults, result: SettingResult) -> list[Block]:
+    """Of a setting's part of a section, where there are several."""
+    setting = setting_text(result.setting, results.config.data.task)
+    return [Paragraph(f"**{setting[:1].upper()}{setting[1:]}**")] if setting else []
+
+
+def _scores(results: ComparisonResults, result: SettingResult) -> list[Block]:
+    scores = {one.masking: one.scores[results.tested] for one in result.maskings}
+    caption = "A dot for each seed, a bar at the mean" + (
+        "; dashed: the mean of random." if "random" in scores else "."
+    )
+    return [
+        *_heading(results, result),
+        scores_table(result, results.metrics),
+        Plot(results_plot(scores, results.tested), caption),
+        pairs_table(result, results.tested, results.n_tested),
+    ]
+
+
+def _curves(results: ComparisonResults) -> list[Plot]:
+    """One figure over the labels for each number of steps, and one over the steps for each number of labels."""
+    plots = []
+    for steps in dict.fromkeys(result.setting.adapt_steps for result in results.settings):
+        along = [result for result in results.settings if result.setting.adapt_steps == steps]
+        if len(along) > 1:
+            where = f", {steps} adaptation steps" if steps is not None else ""
+            plots.append(_curve_over_labels(along, results.tested, where))
+    for labelled in dict.fromkeys(result.setting.labelled for result in results.settings):
+        along = [result for result in results.settings if result.setting.labelled == labelled]
+        if len(along) > 1:
+            where = f", {labelled} labelled examples" if labelled is not None else ""
+            plots.append(_curve_over_steps(along, results.tested, where))
+    return plots
+
+
+def _curve_over_labels(along: Sequence[SettingResult], metric: str, where: str) -> Plot:
+    curves = {
+        name: sorted(
+            ((one.n_labelled, one.estimates[metric]) for r in along for one in r.maskings if one.masking == name),
+            key=lambda point: point[0],
+        )
+        for name in _names(along)
+    }
+    title = f"Scores over the number of labelled examples{where}"
+    return Plot(score_curves(curves, metric, "labelled examples", title=title), f"{title}, with 95 % intervals.")
+
+
+def _curve_over_steps(along: Sequence[SettingResult], metric: str, where: str) -> Plot:
+    along = sorted(along, key=lambda result: result.setting.adapt_steps or 0)
+    curves = {
+        name: [
+            (float(r.setting.adapt_steps or 0), one.estimates[metric])
+            for r in along
+            for one in r.maskings
+            if one.masking == name
+        ]
+        for name in _names(along)
+    }
+    without = curves.pop("none", None)
+    levels = {"none": without[0][1].mean} if without else {}
+    title = f"Scores over the steps of the adaptation{where}"
+    return Plot(score_curves(curves, metric, "adaptation steps", levels, title), f"{title}, with 95 % intervals.")
+
+
+def _names(along: Sequence[SettingResult]) -> list[str]:
+    return list(dict.fromkeys(one.masking for result in along for one in result.maskings))
+
+
+def _costs(results: ComparisonResults, result: SettingResult) -> list[Block]:
+    return [*_heading(results, result), costs_table(result, results.meta_training)]
+
+
+def _method(results: ComparisonResults) -> list[Block]:
+    seeds = sorted({cell.seed for cell in results.cells})
+    text = (
+        "All maskings of a seed share texts, steps, masked tokens, initial weights, task head, order and dropout: they "
+        "differ in their masks alone. Only the first metric is tested. No score on the test set chose anything: each "
+        "cell that was planned stands here, or among those that failed."
+    )
+    return [
+        Paragraph(text),
+        Listing("Settings", f"# seeds: {', '.join(map(str, seeds))}\n{results.config.to_yaml()}"),
+    ]

@@ -1,0 +1,49 @@
+"""Learning curves of a comparison: mean score over the number of labels, or of adaptation steps."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.ticker import NullLocator
+
+from nmg.report.plots import SERIES, _axis_name, _cycle, _figure, _legend_above, _svg
+from nmg.report.tables import shown_scale
+from nmg.statistics import Estimate
+
+DODGE = 1.015
+"""intervals of neighbouring curves stand this factor apart, so that none hides another"""
+
+
+def score_curves(
+    curves: Mapping[str, Sequence[tuple[float, Estimate]]],
+    metric: str,
+    x_name: str,
+    levels: Mapping[str, float] | None = None,
+    title: str = "Learning curves",
+) -> str:
+    """A line a masking through the means at each x (> 0, logarithmic), with 95 % intervals where there are any.
+
+    `levels`: scores that do not depend on x, drawn across as dashed lines.
+    """
+    scale = shown_scale(metric)
+    with _figure(7.2, 3.6) as figure:
+        axes = figure.add_subplot()
+        axes.set_xscale("log")
+        colours = dict(zip([*(levels or {}), *curves], _cycle(SERIES), strict=False))
+        for number, (name, points) in enumerate(curves.items()):
+            shift = DODGE ** (number - (len(curves) - 1) / 2)
+            x = np.array([at for at, _ in points]) * shift
+            y = np.array([value.mean for _, value in points]) * scale
+            colour = colours[name]
+            axes.plot(x, y, "o-", color=colour, linewidth=1.6, markersize=4, label=name)
+            for at, (_, value) in zip(x, points, strict=True):
+                if value.low is not None and value.high is not None:
+                    axes.plot([at, at], [value.low * scale, value.high * scale], color=colour, linewidth=1, alpha=0.6)
+        for name, level in (levels or {}).items():
+            axes.axhline(level * scale, color=colours[name], linewidth=1.2, linestyle=(0, (3, 3)), label=name)
+        places = sorted({at for points in curves.values() for at, _ in points})
+        axes.set_xticks(places, [f"{at:g}" for at in places])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set(xlabel=x_name, ylabel=_axis_name(metric))
+        if curves or levels:
+            _legend_above(axes)
+        return _svg(figure, title)

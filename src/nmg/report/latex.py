@@ -1,0 +1,52 @@
+"""Tables for LaTeX."""
+
+from nmg.report.tables import Table
+
+_SYMBOLS = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "×": r"$\times$",
+    "Δ": r"$\Delta$",
+    "–": "--",
+    "·": r"$\cdot$",
+}
+
+
+def as_latex(table: Table, caption: str) -> str:
+    """A table of the package booktabs; its notes go behind the caption."""
+    columns = "l" + "r" * (len(table.header) - 1)
+    text = " ".join((f"{caption}.", *table.notes))
+    return "\n".join(
+        [
+            r"\begin{table}",
+            rf"\caption{{{escape(text)}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            _row(table.header),
+            r"\midrule",
+            *map(_row, table.rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def escape(text: str) -> str:
+    return "".join(_SYMBOLS.get(character, character) for character in text)
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return " & ".join(_cell(cell) for cell in cells) + r" \\"
+
+
+def _cell(cell: str) -> str:
+    # A bracket at the start of a row would be an option of the row before.
+    return ("{}" if cell.startswith("[") else "") + escape(cell)

@@ -1,0 +1,113 @@
+"""Figures of a meta-training over its episodes, counted from 1: panels of curves, and stacked bars.
+
+They do not grow with the run: a long one is drawn from means over a few episodes each.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from nmg.report.plots import INK, SERIES, _figure, _svg, running_mean
+from nmg.types import FloatArray, IntArray
+
+MAX_POINTS = 300
+MAX_BARS = 60
+WIDE_RANGE = 30
+"""from this ratio of the largest to the smallest value on, a panel may have a logarithmic axis"""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Curves under one heading, each with a value for every episode; NaN where an episode has none."""
+
+    heading: str
+    curves: Mapping[str, Sequence[float] | FloatArray]
+    reference: float | None = None
+    """a horizontal line"""
+    may_be_logarithmic: bool = False
+    first_colour: int = 0
+    """of `plots.SERIES`, where a player is to keep the colour of another panel"""
+
+
+def curves_plot(panels: Sequence[Panel], title: str) -> str:
+    """Panels in two columns, or one over the whole width: dots for the episodes, lines for running means."""
+    n_columns, n_rows = min(len(panels), 2), -(-len(panels) // 2)
+    with _figure(7.2, (2.9 if len(panels) == 1 else 2.6) * n_rows) as figure:
+        grid = figure.subplots(n_rows, n_columns, sharex=True, squeeze=False)
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            _draw(axes, panel)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_visible(False)
+        for axes in grid[-1]:
+            axes.set_xlabel("episode")
+        return _svg(figure, title)
+
+
+def bars_plot(parts: Mapping[str, Sequence[float] | FloatArray], quantity: str, title: str) -> str:
+    """Parts of a whole stacked, a bar for each episode or for the mean of several; NaN counts as nothing."""
+    with _figure(7.2, 2.9) as figure:
+        axes = figure.add_subplot()
+        axes.grid(visible=False, axis="x")
+        n_episodes = max(map(len, parts.values()), default=0)
+        edges = _bin_edges(n_episodes, MAX_BARS)
+        widths = np.diff(edges)
+        base = np.zeros(len(widths))
+        for colour, (name, values) in zip(SERIES, parts.items(), strict=False):
+            heights = _bin_means(np.nan_to_num(np.asarray(values, dtype=float)), edges)
+            middles = 1 + edges[:-1] + (widths - 1) / 2
+            axes.bar(middles, heights, 0.86 * widths, base, color=colour, linewidth=0, label=name)
+            base = base + heights
+        axes.set(xlabel="episode", ylabel=quantity)
+        _finish(axes, n_episodes)
+        return _svg(figure, title)
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    for colour, (name, values) in zip(SERIES[panel.first_colour :], panel.curves.items(), strict=False):
+        numbers = np.asarray(values, dtype=float)
+        edges = _bin_edges(len(numbers), MAX_POINTS)
+        last = edges[1:] - 1
+        dots = _bin_means(numbers, edges)
+        axes.plot(last + 1, dots, "o", color=colour, alpha=0.45, markersize=3.2, markeredgewidth=0)
+        mean = running_mean(numbers, max(len(numbers) // 10, 5))
+        axes.plot(last + 1, mean[last], color=colour, linewidth=1.7, label=name)
+    if panel.reference is not None:
+        axes.axhline(panel.reference, color=INK, linewidth=0.6)
+    if panel.may_be_logarithmic and _is_wide(panel.curves):
+        axes.set_yscale("log")
+    axes.set_title(panel.heading, pad=22)
+    _finish(axes, max(map(len, panel.curves.values()), default=0))
+
+
+def _finish(axes: Axes, n_episodes: int) -> None:
+    """Whole episodes below, names above."""
+    axes.set_xlim(0.5, max(n_episodes, 1) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=6, borderaxespad=0.1, handlelength=1.2, columnspacing=1.2
+        )
+
+
+def _is_wide(curves: Mapping[str, Sequence[float] | FloatArray]) -> bool:
+    values = np.concatenate([np.asarray(curve, dtype=float) for curve in curves.values()])
+    values = values[np.isfinite(values)]
+    return len(values) > 0 and bool(values.min() > 0) and bool(values.max() > WIDE_RANGE * values.min())
+
+
+def _bin_edges(n: int, most: int) -> IntArray:
+    """int64 [bins + 1]: edges of at most `most` bins over n episodes, of equal width but the last: 0, w, 2 w, …, n."""
+    width = max(-(-n // most), 1)
+    return np.append(np.arange(0, n, width), n)
+
+
+def _bin_means(values: FloatArray, edges: IntArray) -> FloatArray:
+    """[bins]: mean of each bin, NaNs left out; NaN where nothing is left."""
+    is_number = np.isfinite(values)
+    sums, counts = (
+        np.diff(np.append(0.0, np.cumsum(part))[edges]) for part in (np.where(is_number, values, 0.0), is_number)
+    )
+    return np.where(counts > 0, sums / np.maximum(counts, 1.0), np.nan)

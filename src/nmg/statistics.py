@@ -1,0 +1,166 @@
+"""Statistics of a few seeds: means with intervals, paired tests, and how many seeds a difference needs.
+
+Pure functions on arrays of scores, one score a seed, all finite. What is not defined (a spread of one number, a test of
+differences that are all equal) is None, never NaN.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from nmg.types import FloatArray
+
+CONFIDENCE = 0.95
+ALPHA = 0.05
+"""level of every test, two-sided"""
+POWER = 0.8
+"""share of comparisons that would find the difference, with as many seeds as `seeds_needed` says"""
+MAX_SEEDS = 1_000_000
+"""a difference that needs more is as good as none"""
+ROUNDING = 1e-12
+"""Scores are of the order of 1; what they differ by less is rounding error and must pass neither for a spread nor a
+difference."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds."""
+
+    n: int
+    mean: float
+    deviation: float | None
+    """standard deviation with n − 1; None for one number"""
+    low: float | None
+    """bounds of the 95 % t interval; None for one number, or where all are equal"""
+    high: float | None
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two maskings compared over the seeds that both have; differences are first − second."""
+
+    n: int
+    mean: float
+    low: float | None
+    """bounds of the 95 % t interval; None for one pair, or where all differences are equal"""
+    high: float | None
+    t_p: float | None
+    """two-sided paired t test; None as above"""
+    wilcoxon_p: float | None
+    """two-sided exact signed-rank test; None for one pair, or where all differences are zero"""
+    effect_size: float | None
+    """Cohen's d_z: mean / standard deviation of the differences; None for one pair, or where all are equal"""
+    wins: int
+    """pairs in which the first has the higher score"""
+    ties: int
+    losses: int
+    seeds_needed: int | None
+    """to find a difference of this effect size with 80 % power; None where the effect is 0, undefined, or too small"""
+
+    @property
+    def seeds_still_needed(self) -> int | None:
+        return None if self.seeds_needed is None else max(self.seeds_needed - self.n, 0)
+
+
+def estimate(values: FloatArray) -> Estimate:
+    """Mean, standard deviation and 95 % t interval of values [n], n ≥ 1."""
+    n, mean = len(values), float(values.mean())
+    if n < 2:
+        return Estimate(n, mean, None, None, None)
+    if not has_spread(values):
+        return Estimate(n, mean, 0.0, None, None)
+    deviation = float(values.std(ddof=1))
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * deviation / math.sqrt(n)
+    return Estimate(n, mean, deviation, mean - reach, mean + reach)
+
+
+def paired_comparison(first: FloatArray, second: FloatArray) -> PairedTest:
+    """Compare scores [n] and [n], n ≥ 1, of the same seeds in the same order."""
+    differences = first - second
+    wins, losses = int((differences > ROUNDING).sum()), int((differences < -ROUNDING).sum())
+    of_difference = estimate(differences)
+    effect = effect_size(differences)
+    return PairedTest(
+        n=of_difference.n,
+        mean=of_difference.mean,
+        low=of_difference.low,
+        high=of_difference.high,
+        t_p=t_p_value(differences),
+        wilcoxon_p=wilcoxon_p_value(differences),
+        effect_size=effect,
+        wins=wins,
+        ties=len(differences) - wins - losses,
+        losses=losses,
+        seeds_needed=None if effect is None else seeds_needed(effect),
+    )
+
+
+def has_spread(values: FloatArray) -> bool:
+    return len(values) > 1 and float(np.ptp(values)) >= ROUNDING
+
+
+def effect_size(differences: FloatArray) -> float | None:
+    """Cohen's d_z (Cohen 1988, section 2.3.5) of differences [n]; None without a spread."""
+    return float(differences.mean() / differences.std(ddof=1)) if has_spread(differences) else None
+
+
+def t_p_value(differences: FloatArray) -> float | None:
+    """Two-sided t test of a mean difference of 0, for differences [n]; None without a spread."""
+    effect = effect_size(differences)
+    if effect is None:
+        return None
+    n = len(differences)
+    return 2 * float(stats.t.sf(abs(effect) * math.sqrt(n), n - 1))
+
+
+def wilcoxon_p_value(differences: FloatArray) -> float | None:
+    """Two-sided Wilcoxon signed-rank test of differences [n], exact for every n.
+
+    Zeros are left out (Wilcoxon's own rule, `zero_method="wilcox"` of scipy) and equal sizes share their mean rank; the
+    null distribution is that of the ranks at hand, over all assignments of signs. None for one difference, and where
+    all are zero. Differences that are equal and not zero do have a p value: it rests on their signs alone.
+    """
+    if len(differences) < 2:
+        return None
+    differences = differences[np.abs(differences) > ROUNDING]
+    if not len(differences):
+        return None
+    # Sizes that differ by rounding error are ties. Mean ranks are halves at worst, so twice the ranks are integers.
+    sizes = np.round(np.abs(differences) / ROUNDING)
+    ranks = np.rint(2 * stats.rankdata(sizes)).astype(np.int64)
+    probability = np.ones(1)  # of each rank sum, over the ranks so far
+    for rank in ranks:
+        probability = (np.pad(probability, (0, rank)) + np.pad(probability, (rank, 0))) / 2
+    observed = int(ranks[differences > 0].sum())
+    tail = min(probability[: observed + 1].sum(), probability[observed:].sum())
+    return min(1.0, 2 * float(tail))
+
+
+def seeds_needed(effect: float) -> int | None:
+    """The fewest seeds with which a paired t test at 5 %, not corrected, finds this effect (d_z) with 80 % power.
+
+    None for an effect of 0, and for one that needs more than `MAX_SEEDS`.
+    """
+    from statsmodels.stats.power import TTestPower  # takes a second to import
+
+    # With a known deviation it would be this many; a t test always needs a few more.
+    with_known_deviation = (stats.norm.ppf(1 - ALPHA / 2) + stats.norm.ppf(POWER)) ** 2
+    if abs(effect) * math.sqrt(MAX_SEEDS) < math.sqrt(with_known_deviation):
+        return None
+    n = max(int(with_known_deviation / effect**2), 2)
+    # Very large effects give NaN, where the power is 1 for all that matters: NaN ends the search, too.
+    while TTestPower().power(abs(effect), n, ALPHA) < POWER:
+        n += 1
+    return n
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjustment of the p values of one family; None stays None and is not part of the family."""
+    from statsmodels.stats.multitest import multipletests
+
+    known = [p for p in p_values if p is not None]
+    adjusted = iter(multipletests(known, method="holm")[1].tolist() if known else ())
+    return [None if p is None else next(adjusted) for p in p_values]

@@ -1,0 +1,331 @@
+"""From texts to the records of the page, and `nmg inspect` as a whole."""
+
+import gzip
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from nmg.checkpoint import publish
+from nmg.cli import main
+from nmg.cli.inspect import named_policies
+from nmg.config import DataSettings
+from nmg.errors import UserError
+from nmg.inspection import page as inspection_page
+from nmg.inspection.draws import Observed, views_of
+from nmg.inspection.page import block_titles, group_tokens, inspect_page, overlap_table, word_table
+from nmg.inspection.run import inspect_texts, read_any_texts, sample_texts
+from nmg.inspection.tags import Labels, Tags
+from nmg.report.inspect_page import PACKED_FROM
+from nmg.reporter import Silent
+from nmg.rl.network import MaskPolicy, MaskPolicyConfig
+from nmg.seeding import torch_stream
+from support.planted import WORDS
+from support.runs import Inputs, Notes, reset_accelerate
+
+from .helpers import drawn, table_of
+
+FAST = ("--no-tags", "--adapt.block_size=16", "--runtime.precision=fp32", "--runtime.threads=1", "--draws=20")
+
+
+def save_policy(folder: Path, hidden_size: int = 16, rate: float = 0.2, seed: int = 0) -> Path:
+    with torch_stream(seed, "policy"):
+        policy = MaskPolicy(
+            MaskPolicyConfig(hidden_size=hidden_size, num_attention_heads=2, head_hidden=8, masking_rate=rate)
+        )
+    publish(policy, folder)
+    return folder
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Nmg = Callable[..., Answer]
+
+
+@pytest.fixture
+def nmg(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Nmg:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def call(*words: str | Path) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["nmg", "inspect", *map(str, words)])
+        reset_accelerate()
+        capfd.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        return Answer(code, *capfd.readouterr())
+
+    return call
+
+
+def data_of(path: Path, name: str) -> dict[str, Any]:
+    [text] = re.findall(rf'id="{name}">(.*?)</script>', path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def numbers(packed: str) -> list[int]:
+    return [ord(character) - PACKED_FROM for character in packed]
+
+
+# ---- the records
+
+
+def test_rates_of_words(tmp_path: Path):
+    """The · cat ##s · sat · the | cat ##s"""
+    table = table_of(["The cats sat the", "cats"], tmp_path)
+    distinct = Labels.of(word.lower() for word in table.words())
+    masked = drawn("r", 10, 40, 60, 0, 20, 0, 100)
+    words = word_table(distinct, views_of([masked]), table)
+    assert words.words == ["the", "cats", "sat"]
+    assert words.counts.tolist() == [2, 2, 1]
+    # "cats" is masked to one half in both of its occurrences: (0.4 + 0.6) / 2 and (0 + 1) / 2.
+    assert words.rates.tolist() == [pytest.approx([0.15, 0.5, 0])]
+
+
+def test_only_the_most_frequent_words_are_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inspection_page, "MOST_WORDS", 2)
+    table = table_of(["dog sat cat sat cat sat"], tmp_path)
+    distinct = Labels.of(table.words())
+    words = word_table(distinct, views_of([drawn("r", *[50] * 6)]), table)
+    assert words.words == ["sat", "cat"]
+    assert "2 most frequent words of 3" in words.note
+
+
+def test_groupings_need_no_tags_and_take_those_there_are(tmp_path: Path):
+    table = table_of(["The cat sat"], tmp_path)
+    words = list(table.words())
+    distinct = Labels.of(word.lower() for word in words)
+    plain = ["Frequency of the word", "Whole words and pieces", "Form of the word", "Position in the text"]
+    assert [one.title for one in group_tokens(table, words, distinct, None)] == plain
+    tags = Tags(Labels.of(["determiner", "noun", "verb"]), None)
+    assert [one.title for one in group_tokens(table, words, distinct, tags)] == ["Part of speech", *plain]
+    tags = Tags(tags.part_of_speech, tags.part_of_speech)
+    assert [one.title for one in group_tokens(table, words, distinct, tags)][:2] == ["Part of speech", "Named entity"]
+
+
+def test_titles_count_the_parts_of_a_text():
+    assert block_titles(np.array([0, 1, 1, 3])) == ["Text 1", "Text 2, part 1 of 2", "Text 2, part 2 of 2", "Text 4"]
+
+
+def test_a_greedy_choice_agrees_with_itself(tmp_path: Path):
+    table = table_of(["the cat sat on", "dog sat"], tmp_path)
+    taken = np.array([True, True, False, False, True, False])
+    policy = Observed("p", "", 2, np.array([1, 1, 1, 1, 2, 0]), np.full(6, 0.3), taken, np.zeros(2))
+    found = overlap_table(views_of([policy]), policy, table)
+    assert found.header == ("", "p", "p, top k")
+    # Chance: 2 of 4 and 1 of 2 give (4/4 + 1/2) / 3.
+    assert found.rows[1] == ("p, top k", "66.7 % (×1.33)", "100.0 % (×2.00)")
+    assert "share 50.0 %" in found.notes[0]
+
+
+def test_what_was_seen_becomes_the_page(inputs: Inputs, tmp_path: Path):
+    """Every number of the page is that of its token."""
+    text = tmp_path / "texts.txt"
+    text.write_text(f"{' '.join(WORDS[:9])}\n{' '.join(WORDS[9:40])}\n{WORDS[0]}\n")
+    config = inputs.config()
+    policies = {"mine": save_policy(tmp_path / "policy")}
+    seen = inspect_texts(config, text, policies, ["random"], Silent(), draws=10, with_tags=False)
+    page = inspect_page(seen)
+    assert page.texts.titles == ["Text 1", "Text 2, part 1 of 2", "Text 2, part 2 of 2", "Text 3"]
+    assert (page.unit, page.draws) == ("part", 10)
+    assert dict(page.facts.items)["texts"] == "3"
+    assert dict(page.facts.items)["parts"] == "4"
+    assert [name for name, _ in page.views] == ["mine", "mine, top k", "random"]
+    mine, random = page.maskings
+    budgets = [2, 4, 4, 1]  # 0.3 of 9, 16, 15 and 1
+    for masking in (mine, random):
+        assert [int(counts.sum()) for counts in masking.drawn] == [10 * budget for budget in budgets]
+    assert mine.probability is not None
+    assert [float(p.sum()) for p in mine.probability] == pytest.approx([1] * 4)
+    assert mine.taken is not None
+    for p, taken in zip(mine.probability, mine.taken, strict=True):
+        assert set(taken) == set(np.argsort(-p)[: len(taken)])
+    assert [len(taken) for taken in mine.taken] == budgets
+    assert mine.entropy is not None
+    assert mine.entropy[3] == 0
+    assert random.value is None
+    whole = next(shares for shares in page.shares if shares.title == "Whole words and pieces")
+    assert whole.counts.tolist() == [41]
+    assert whole.masked == pytest.approx(np.full((3, 1), sum(budgets)))
+    assert [heading for heading, _ in page.tables] == ["Agreement: shared tokens", "Agreement: ranks", "Entropy"]
+    entropy = page.tables[2][1].rows
+    assert entropy[1][1:4] == ("–", "–", "–"), "a rule has no probabilities"
+    assert "MB" not in page.subtitle
+    assert page.notices == ()
+
+
+def test_tags_reach_the_page(inputs: Inputs, tmp_path: Path):
+    text = tmp_path / "texts.txt"
+    text.write_text(" ".join(WORDS[:3]))
+    seen = inspect_texts(inputs.config(), text, {}, ["random"], Silent(), draws=2, with_tags=False)
+    tags = Tags(Labels.of(["noun", "verb", "noun"]), Labels.of(["–", "ORG", "–"]))
+    labels = inspect_page(replace(seen, tags=tags)).texts.labels
+    assert {name: [names[i] for i in of[0]] for name, (names, of) in labels.items()} == {
+        "part of speech": ["noun", "verb", "noun"],
+        "named entity": ["–", "ORG", "–"],
+    }
+
+
+def test_a_page_without_spacy_says_how_to_get_it(inputs: Inputs, tmp_path: Path):
+    notes = Notes()
+    config = inputs.config(masking={"spacy_model": "no_such_model"})
+    seen = inspect_texts(config, inputs.train, {}, ["random"], notes, draws=2)
+    page = inspect_page(seen)
+    assert "pip install" in page.notices[0]
+    assert notes.lines == list(page.notices)
+    assert "Part of speech" not in [shares.title for shares in page.shares]
+
+
+# ---- texts
+
+
+def test_all_readers(tmp_path: Path):
+    def write(name: str, content: str) -> Path:
+        path = tmp_path / name
+        path.write_text(content)
+        return path
+
+    settings = DataSettings()
+    squad = {"context": "c d", "qas": [{"id": "1", "question": "q", "answers": [{"text": "c", "answer_start": 0}]}]}
+    mrqa = {"context": "c d", "qas": [{"qid": "1", "question": "q", "detected_answers": [
+        {"text": "c", "char_spans": [[0, 0]]}]}]}  # fmt: skip
+    assert read_any_texts(write("a.txt", "one\ntwo\n"), settings) == ["one", "two"]
+    assert read_any_texts(write("a.jsonl", '{"text": "one"}\n{"text": "two", "label": 1}\n'), settings) == [
+        "one",
+        "two",
+    ]
+    assert read_any_texts(write("a.csv", "text,label\none,x\ntwo,y\n"), settings) == ["one", "two"]
+    assert read_any_texts(write("a.json", json.dumps({"data": [{"paragraphs": [squad]}]})), settings) == ["c d"]
+    assert read_any_texts(write("b.jsonl", '{"header": {}}\n' + json.dumps(mrqa)), settings) == ["c d"]
+    other = DataSettings(text_field="body")
+    assert read_any_texts(write("c.jsonl", '{"body": "one", "label": "x"}\n'), other) == ["one"]
+    (tmp_path / "d.txt.gz").write_bytes(gzip.compress(b"one\n"))
+    assert read_any_texts(tmp_path / "d.txt.gz", settings) == ["one"]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "x.txt").write_text("whole\ntext")
+    assert read_any_texts(folder, settings) == ["whole\ntext"]
+    with pytest.raises(UserError, match="texts must be"):
+        read_any_texts(write("a.pdf", "x"), settings)
+
+
+def test_a_sample_keeps_the_order_of_the_file():
+    texts = [str(number) for number in range(100)]
+    assert sample_texts(texts, 100, seed=0) == texts
+    some = sample_texts(texts, 10, seed=0)
+    assert some == sorted(set(some), key=int)
+    assert len(some) == 10
+    assert some == sample_texts(texts, 10, seed=0)
+    assert some != sample_texts(texts, 10, seed=1)
+    assert some != texts[:10]
+
+
+def test_names_of_policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/a/policy", "runs/b", "odd=name"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert named_policies(["runs/a", "b2=runs/b", "odd=name"]) == {
+        "a": Path("runs/a"),
+        "b2": Path("runs/b"),
+        "odd=name": Path("odd=name"),
+    }
+    assert list(named_policies(["runs/a/policy"])) == ["a"]
+    for words in (["runs/a", "runs/a/policy"], ["x=runs/a", "x=runs/b"], ["=runs/a"]):
+        with pytest.raises(UserError, match="--policy NAME="):
+            named_policies(words)
+
+
+# ---- the command
+
+
+def test_the_command(nmg: Nmg, inputs: Inputs, tmp_path: Path):
+    first, other = save_policy(tmp_path / "run" / "policy"), save_policy(tmp_path / "other", seed=1)
+    words = ("--policy", first.parent, "--policy", f"second={other}", "--model", inputs.model, "--text", inputs.train)
+    answer = nmg(*words, "--maskings", "random,idf,whole-word", "--out", "page.html", *FAST)
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith("page: page.html (40 texts, ")
+    page = tmp_path / "page.html"
+    corpus, texts = data_of(page, "corpus-data"), data_of(page, "text-data")
+    assert [one["name"] for one in corpus["maskings"]] == ["run", "second", "random", "idf", "whole-word"]
+    assert [one["value"] is None for one in texts["maskings"]] == [False, False, True, True, True]
+    assert len(texts["texts"]) == 40
+    # 10 tokens a text, and the rate the first policy was trained with: 2 of them, in 20 draws.
+    assert {sum(numbers(drawn)) for one in texts["maskings"] for drawn in one["drawn"]} == {40}
+    assert texts["maskings"][0]["probability"] != texts["maskings"][1]["probability"]
+
+    again = nmg(*words, "--maskings", "random,idf,whole-word", "--out", "again.html", *FAST)
+    assert again.code == 0
+    assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
+    other_seed = nmg(*words, "--maskings", "random", "--out", "seed.html", "--run.seed=1", *FAST)
+    assert other_seed.code == 0
+    assert data_of(tmp_path / "seed.html", "text-data")["maskings"][2] != texts["maskings"][2]
+
+
+@pytest.mark.parametrize(("words", "budget"), [(["--rate", "0.5"], 5), (["--masking.rate=0.4"], 4), ([], 2)], ids=str)
+def test_the_rate_is_that_of_the_policy_if_none_is_given(
+    nmg: Nmg, inputs: Inputs, tmp_path: Path, words: Sequence[str], budget: int
+):
+    policy = save_policy(tmp_path / "policy")
+    named = ("--policy", policy, "--model", inputs.model, "--text", inputs.train, "--maskings", "", "--limit", "3")
+    answer = nmg(*named, "--out", "page.html", *FAST, *words)
+    assert answer.code == 0, answer.err
+    [masking] = data_of(tmp_path / "page.html", "text-data")["maskings"]
+    assert [sum(numbers(drawn)) for drawn in masking["drawn"]] == [20 * budget] * 3
+    assert [len(taken) for taken in masking["taken"]] == [budget] * 3
+    assert "3 (random, of 40)" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--out", "page.txt"], "--out page.txt: must be a file that ends in .html"),
+        (["--maskings", "none"], "masks nothing"),
+        (["--maskings", "neural"], "--policy RUN"),
+        (["--maskings", "whole_wort"], "did you mean 'whole-word'"),
+        (["--maskings", ""], "name a policy"),
+        (["--policy", "nowhere"], "nowhere is not the folder of a mask policy"),
+        (["--policy", "random=nowhere"], "'random' is the name of a masking"),
+        (["--policy", "small"], "size 8"),
+        (["--text", "nowhere.txt"], "nowhere.txt: cannot be read"),
+        (["--text", "special.txt"], "special.txt: holds no token that may be masked"),
+        (["--rate", "1.5"], "--masking.rate"),
+        (["--adapt.block_size=63"], "adapt.block_size"),
+        (["--masking.rat=0.2"], "did you mean 'rate'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_refused(nmg: Nmg, inputs: Inputs, tmp_path: Path, words: list[str], message: str):
+    save_policy(tmp_path / "small", hidden_size=8)
+    (tmp_path / "special.txt").write_text("[SEP]\n")
+    given = {"--out": "page.html", "--text": str(inputs.train), "--model": str(inputs.model), "--maskings": "random"}
+    if words[0] in given:
+        given[words[0]] = words[1]
+        words = []
+    answer = nmg(*(word for option in given.items() for word in option), *FAST, *words)
+    assert answer.code == 2, answer
+    assert message in answer.err
+    assert "Traceback" not in answer.err
+    assert answer.out == ""
+    assert not list(tmp_path.glob("*.html"))
+
+
+def test_the_model_must_be_named(nmg: Nmg, inputs: Inputs):
+    answer = nmg("--text", inputs.train, "--out", "page.html", *FAST)
+    assert answer.code == 2
+    assert "--model" in answer.err
+    config = inputs.write_config(Path("config.yaml"))
+    assert nmg("--text", inputs.train, "--out", "page.html", "--config", config, *FAST).code == 0

@@ -1,0 +1,359 @@
+"""Tables, files and page of a comparison: the numbers as they are, and sentences that say no more than they do."""
+
+import csv
+import json
+import re
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from nmg.compare.cells import ComparisonCell, Labelled, Setting
+from nmg.compare.plan import Plan
+from nmg.compare.results import ComparisonResults, MetaTrainingCost, analyse
+from nmg.compare.run import Outcome
+from nmg.config import Config
+from nmg.report.comparison import costs_table, pairs_table, reading, scores_table, setting_text, terminal_tables
+from nmg.report.comparison_files import cells_csv, latex, markdown, titled_tables, write_comparison
+from nmg.report.comparison_page import comparison_page
+from nmg.report.curve_plots import score_curves
+from nmg.report.latex import as_latex, escape
+from nmg.report.page import render_page
+from nmg.report.tables import Table, as_rich
+from nmg.statistics import estimate
+
+
+def cell(
+    masking: str,
+    seed: int,
+    accuracy: float,
+    labelled: Labelled = None,
+    steps: int | None = None,
+    n_labelled: int = 40,
+    held_out: float | None = 4.25,
+) -> ComparisonCell:
+    adapts = masking != "none"
+    return ComparisonCell(
+        masking=masking,
+        seed=seed,
+        scores={"accuracy": accuracy, "loss": 2 - accuracy},
+        lm_loss=1.5 if adapts else None,
+        lm_steps=10 * adapts,
+        task_steps=5,
+        masked_tokens=1200 * adapts,
+        seconds={"adapt": 4.0, "finetune": 2.0, "evaluate": 1.0, "total": 7.0, "masks": 0.5, "held_out": 9.0},
+        labelled=labelled,
+        adapt_steps=steps,
+        n_labelled=n_labelled,
+        tokens=4800 * adapts,
+        held_out_loss=held_out,
+    )
+
+
+def results_of(cells: Sequence[ComparisonCell], failures: dict[str, str] | None = None) -> ComparisonResults:
+    settings = list(dict.fromkeys((c.labelled, c.adapt_steps) for c in cells if c.masking != "none"))
+    plan = Plan(
+        list(dict.fromkeys(c.masking for c in cells)),
+        {},
+        sorted({c.seed for c in cells}),
+        labelled=list(dict.fromkeys(labelled for labelled, _ in settings)) or (None,),
+        adapt_steps=list(dict.fromkeys(steps for _, steps in settings)) or (None,),
+    )
+    return analyse(Config(), plan, ("accuracy", "loss"), Outcome(list(cells), failures or {}))
+
+
+@pytest.fixture(autouse=True)
+def _quick_correction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """statsmodels collects garbage at every correction, which takes longer than the rest."""
+    monkeypatch.setattr("gc.collect", lambda: 0)
+
+
+SCORES = {"none": [0.50, 0.60, 0.70], "random": [0.51, 0.62, 0.73], "idf": [0.49, 0.66, 0.74]}
+PLAIN = [cell(name, seed, score) for name, scores in SCORES.items() for seed, score in enumerate(scores)]
+
+
+def curves() -> list[ComparisonCell]:
+    rng = np.random.default_rng(0)
+    sizes: dict[Labelled, int] = {4: 16, "all": 500}
+    cells = [cell("none", s, rng.uniform(), k, None, n) for s in range(3) for k, n in sizes.items()]
+    cells += [
+        cell(name, s, rng.uniform(), k, steps, n)
+        for name in ("random", "idf")
+        for s in range(3)
+        for k, n in sizes.items()
+        for steps in (50, 200)
+    ]
+    return cells
+
+
+def test_scores_by_hand():
+    table = scores_table(results_of(PLAIN).settings[0], ("accuracy", "loss"))
+    assert table.header == (
+        *("masking", "seeds", "accuracy", "95 %", "loss", "held-out LM loss", "masked tokens", "time"),
+    )
+    # t(.975, 2) · 10 / √3 = 24.84
+    none, random, _ = table.rows
+    assert none == ("none", "3", "60.0 ± 10.0", "[35.2, 84.8]", "1.400 ± 0.100", "4.250 ± 0.000", "0", "7.0 s")
+    assert random[6] == "1,200"
+    assert "losses as they are" in table.notes[0]
+
+
+def test_scores_without_held_out_text():
+    cells = [cell(one.masking, one.seed, one.scores["accuracy"], held_out=None) for one in PLAIN]
+    table = scores_table(results_of(cells).settings[0], ("accuracy",))
+    assert table.header == ("masking", "seeds", "accuracy", "95 %", "masked tokens", "time")
+    assert not any("Held-out" in note for note in table.notes)
+
+
+def test_pairs_by_hand():
+    results = results_of(PLAIN)
+    table = pairs_table(results.settings[0], "accuracy", results.n_tested)
+    assert [row[0] for row in table.rows] == ["random − none", "idf − none", "idf − random"]
+    # Differences 1, 2, 3: mean 2, deviation 1, t = 2 √3: p .0742, three pairs. All positive: 2 / 8.
+    assert table.rows[0] == (
+        *("random − none", "3", "+2.0 [−0.5, +4.5]", "0.074", "0.223", "0.250", "0.750", "+2.00", "3/0/0", "5 (+2)"),
+    )
+    assert table.rows[1][8] == "2/0/1"
+    assert len(table.header) == len(table.rows[0])
+    assert "over all 3 tested pairs" in " ".join(table.notes)
+    one_seed = results_of([one for one in PLAIN if one.seed == 0])
+    assert pairs_table(one_seed.settings[0], "accuracy", 0).rows[0] == (
+        *("random − none", "1", "+1.0", "–", "–", "–", "–", "–", "1/0/0", "–"),
+    )
+
+
+def test_costs_by_hand():
+    setting = results_of(PLAIN).settings[0]
+    assert costs_table(setting, {}).rows[1] == ("random", "4,800", "1,200", "4.0 s", "0.5 s", "2.0 s", "7.0 s")
+    with_policies = costs_table(setting, {"idf": MetaTrainingCost(7200.0, 40)})
+    assert with_policies.rows[1][-2:] == ("–", "–")
+    assert with_policies.rows[2][-2:] == ("120.0 min", "3.0 min")
+    assert len(with_policies.header) == len(with_policies.rows[2])
+
+
+@pytest.mark.parametrize(
+    ("setting", "task", "text"),
+    [
+        (Setting(), "qa", ""),
+        (Setting(16), "classification", "16 labelled examples of each class"),
+        (Setting(1, 1), "classification", "1 labelled example of each class, 1 adaptation step"),
+        (Setting(16, 50), "qa", "16 labelled examples, 50 adaptation steps"),
+        (Setting("all"), "classification", "all labelled examples"),
+    ],
+)
+def test_settings_in_words(setting: Setting, task: str, text: str):
+    assert setting_text(setting, task) == text
+
+
+def test_reading_without_a_finding():
+    text = reading(results_of(PLAIN))
+    assert text.startswith("No pair differs on accuracy at 5 % after Holm's correction over 3 pairs with n = 3 seeds.")
+    assert "does not show that maskings are equal" in text
+    assert "Nearest to one is random − none (+2.0 [−0.5, +4.5], corrected p = 0.223)." in text
+    assert "5 seeds would find it" in text
+
+
+def shifted(names: Sequence[str], shift: float, n_seeds: int = 8) -> list[ComparisonCell]:
+    """Each masking better than the one before by `shift` and a little noise."""
+    rng = np.random.default_rng(0)
+    level = rng.normal(0.5, 0.05, n_seeds)
+    return [
+        cell(name, seed, level[seed] + number * shift + rng.normal(0, 0.001))
+        for number, name in enumerate(names)
+        for seed in range(n_seeds)
+    ]
+
+
+def test_reading_with_findings():
+    text = reading(results_of(shifted(["none", "random"], 0.02)))
+    assert re.match(r"1 of 1 pair differs on accuracy at 5 % .*with n = 8 seeds: random − none \(\+\d", text)
+    assert "corrected p < 0.001" in text
+    assert "equal" not in text
+    many = reading(results_of(shifted(["none", "random", "idf", "span", "entity"], -0.02)))
+    assert many.startswith("10 of 10 pairs differ on accuracy")
+    assert many.count("corrected p") == 6
+    assert many.endswith("; and 4 more in the table.")
+
+
+def test_reading_of_too_little():
+    single = [one for one in PLAIN if one.seed == 0]
+    assert "One seed says nothing about chance" in reading(results_of(single))
+    assert "no pair of maskings" in reading(results_of([one for one in PLAIN if one.masking == "none"]))
+    same = [cell(name, seed, 0.5) for name in ("none", "random") for seed in range(3)]
+    assert "all differences are equal" in reading(results_of(same))
+    fewer = [one for one in PLAIN if (one.masking, one.seed) != ("idf", 0)]
+    text = reading(results_of(fewer, {"idf.seed-0": "RuntimeError: x"}))
+    assert "n = 2–3 seeds" in text
+    assert text.endswith("1 cell failed; what stands here leaves it out.")
+    assert "2 cells failed" in reading(results_of(single, {"a": "x", "b": "y"}))
+
+
+def test_reading_names_the_setting():
+    text = reading(results_of(curves()))
+    assert "over 12 pairs" in text
+    assert re.search(r"corrected p = \S+, with .* labelled examples.*, \d+ adaptation steps\)", text)
+
+
+def test_every_cell_is_a_line_of_csv():
+    results = results_of(curves())
+    lines = list(csv.DictReader(cells_csv(results).splitlines()))
+    assert len(lines) == len(results.cells) == 30
+    first, last = lines[0], lines[-1]
+    assert (first["masking"], first["labelled"], first["adapt_steps"], first["lm_loss"]) == ("none", "4", "", "")
+    assert (last["masking"], last["labelled"], last["adapt_steps"], last["n_labelled"]) == ("idf", "all", "200", "500")
+    assert float(last["accuracy"]) == results.cells[-1].scores["accuracy"]
+    assert (last["seconds_masks"], last["held_out_loss"]) == ("0.5", "4.25")
+    assert cells_csv(results_of([])).count("\n") == 1
+
+
+def test_latex_is_whole_and_escaped():
+    table = Table(("a_b", "[x]"), (("50 % & more", "[1, 2]"), ("x\\y", "−1 ± 2")), ("Δ: {#}.",))
+    lines = as_latex(table, "Pairs_1").splitlines()
+    assert lines == [
+        r"\begin{table}",
+        r"\caption{Pairs\_1. $\Delta$: \{\#\}.}",
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"a\_b & {}[x] \\",
+        r"\midrule",
+        r"50 \% \& more & {}[1, 2] \\",
+        r"x\textbackslash{}y & $-$1 $\pm$ 2 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    assert escape("~^<>") == r"\textasciitilde{}\textasciicircum{}$<$$>$"
+    text = latex(results_of(curves()))
+    assert text.isascii(), "any engine sets it"
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 3 * 4
+    for line in text.splitlines():
+        if line.endswith(r"\\"):
+            assert line.count(" & ") in {6, 7, 9}
+
+
+def test_markdown_has_all_tables():
+    results = results_of(curves())
+    text = markdown(results)
+    assert text.startswith(reading(results))
+    assert text.count("## ") == 3 * 4
+    assert "## Scores on the test set: 4 labelled examples of each class, 50 adaptation steps" in text
+    assert all(" | ".join(row) in text for _, table in titled_tables(results) for row in table.rows)
+
+
+def test_terminal_tables_are_narrow_and_say_notes_once():
+    tables = [table for _, table in terminal_tables(results_of(curves()))]
+    assert len(tables) == 8
+    assert [bool(table.notes) for table in tables] == [False] * 6 + [True] * 2
+    assert max(len(table.header) for table in tables) == 7
+    assert tables[1].header == ("difference", "Δ accuracy [95 %]", "p (Holm)", "d_z", "w/t/l", "seeds needed")
+    results = results_of(PLAIN)
+    full = pairs_table(results.settings[0], "accuracy", 3).rows[0]
+    short = terminal_tables(results)[1][1].rows[0]
+    assert short == (full[0], full[2], full[4], full[7], full[8], full[9])
+
+
+def test_brackets_in_a_name_reach_the_terminal():
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(as_rich(Table(("masking", "n"), (("runs/[b]/policy", "[1, 2]"),)), "T"))
+    assert "runs/[b]/policy" in capture.get()
+    assert "[1, 2]" in capture.get()
+
+
+class Tags(HTMLParser):
+    """Opened tags; checks that each is closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.seen.append(tag)
+        if tag not in {"meta", "link"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: object) -> None:
+        self.seen.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def headings(results: ComparisonResults) -> list[str]:
+    return [section.heading for section in comparison_page(results).sections]
+
+
+def test_the_page_of_a_plain_comparison():
+    results = results_of(PLAIN)
+    assert headings(results) == ["What the tests say", "Scores", "Costs", "How it was done"]
+    page = Tags(render_page(comparison_page(results)))
+    assert page.seen.count("table") == 3
+    assert page.seen.count("figure") == 1
+    assert reading(results) in page.text
+    assert "learning_rate" in page.text
+
+
+def test_the_page_with_curves_and_failures():
+    results = results_of(curves(), {"idf.seed-9": "RuntimeError: <out> of memory"})
+    assert headings(results) == [
+        *("What the tests say", "Learning curves", "Scores", "Costs", "Cells that failed", "How it was done"),
+    ]
+    html = render_page(comparison_page(results))
+    page = Tags(html)
+    assert page.seen.count("table") == 3 * 4
+    assert page.seen.count("figure") == 4 + 2 + 2, "scores by setting, curves by steps, curves by labels"
+    assert "idf.seed-9: RuntimeError: <out> of memory" in page.text
+    assert "<out>" not in html
+
+
+def test_the_page_of_nothing():
+    assert "no pair" in render_page(comparison_page(results_of([], {"none.seed-0": "ValueError"})))
+
+
+def lines_of(svg: str, colour: str) -> list[list[tuple[float, float]]]:
+    """The points of each line that is drawn in a series' colour; y grows downwards."""
+    paths = re.findall(rf'<path d="([^"]*)"[^>]*style="fill: none;[^"]*stroke: var\(--{colour},', svg)
+    return [[(float(x), float(y)) for x, y in re.findall(r"[ML] (\S+) (\S+)", path)] for path in paths]
+
+
+def test_curves_with_intervals_and_levels():
+    low, high = estimate(np.array([0.4, 0.5, 0.6])), estimate(np.array([0.7, 0.8, 0.9]))
+    single = estimate(np.array([0.6]))
+    curves = {"random": [(10.0, low), (1000.0, high)], "idf": [(10.0, low), (100.0, single)]}
+    svg = score_curves(curves, "accuracy", "labelled examples", {"none": 0.3}, title="T")
+    assert ElementTree.fromstring(svg).get("aria-label") == "T"
+    texts = set(re.findall(r">([^<>]+)</text>", svg))
+    assert {"random", "idf", "none", "labelled examples", "accuracy × 100", "10", "100", "1000"} <= texts
+
+    (level, _), (random, *of_random, _), (idf, *of_idf, _) = (lines_of(svg, f"series-{n}") for n in (1, 2, 3))
+    assert level[0][1] == level[1][1], "a score without x runs across"
+    assert random[0][0] < random[1][0]
+    assert level[0][1] > random[0][1] > random[1][1], "the higher a score, the higher it stands"
+    assert idf[1][0] == pytest.approx((random[0][0] + random[1][0]) / 2, abs=3), "x is logarithmic"
+    assert idf[0][0] != random[0][0], "intervals stand beside each other"
+    assert len(of_idf) == 1, "one seed has no interval"
+    for (x, y), ((x_low, y_low), (x_high, y_high)) in zip(random, of_random, strict=True):
+        assert x_low == x_high == x
+        assert (y_low + y_high) / 2 == pytest.approx(y, abs=1e-4)
+    ElementTree.fromstring(score_curves({}, "loss", "steps"))
+
+
+def test_all_files_are_written(tmp_path: Path):
+    results = results_of(PLAIN)
+    write_comparison(tmp_path, results)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("results.json", "results.md", "results.csv", "results.tex", "index.html"),
+    }
+    assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(results.to_json()))
+    assert (tmp_path / "results.md").read_text(encoding="utf-8") == markdown(results)

@@ -1,0 +1,417 @@
+"""Running a comparison: every cell once, kept, fair, and what goes wrong with one stays with that one."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from nmg.checkpoint import publish
+from nmg.compare.cells import CellKey, ComparisonCell, Setting
+from nmg.compare.plan import Plan, parse_labelled, parse_steps, with_labels
+from nmg.compare.run import CellEvent, Comparison, Outcome
+from nmg.config import Config
+from nmg.errors import UserError
+from nmg.meta_test import MetaTest
+from nmg.reporter import Silent
+from nmg.rl.network import MaskPolicy, MaskPolicyConfig
+from nmg.seeding import torch_stream
+from support.planted import WORDS, write_planted
+from support.runs import Inputs, Notes
+from support.tiny import save_tiny_bert
+
+RULES = ("none", "random", "idf")
+
+
+def save_policy(folder: Path, seed: int = 0) -> Path:
+    with torch_stream(seed, "policy"):
+        publish(MaskPolicy(MaskPolicyConfig(hidden_size=16, num_attention_heads=2, head_hidden=8)), folder)
+    return folder
+
+
+def quick(inputs: Inputs, **changes: dict[str, Any]) -> Config:
+    """Two steps an epoch, of the adaptation and of the fine-tuning, with some settings changed."""
+    for section in ("adapt", "finetune"):
+        changes[section] = {"batch_size": 20, **changes.get(section, {})}
+    return inputs.config(**changes)
+
+
+def plan(
+    maskings: Sequence[str] = RULES, seeds: int = 2, policies: dict[str, Path] | None = None, **curves: Any
+) -> Plan:
+    return Plan(maskings, policies or {}, range(seeds), **curves)
+
+
+def compare(
+    config: Config,
+    plan: Plan,
+    out: Path,
+    notes: Notes | None = None,
+    on_cell: Callable[[CellEvent], None] = lambda _event: None,
+) -> Outcome:
+    return Comparison.prepare(config, plan, out, notes or Silent()).run(on_cell)
+
+
+def facts(cells: Sequence[ComparisonCell]) -> list[dict[str, Any]]:
+    """All but the seconds."""
+    return [{name: value for name, value in asdict(cell).items() if name != "seconds"} for cell in cells]
+
+
+def written(out: Path) -> dict[str, float]:
+    """Name of each file of a cell, and when it was written."""
+    return {path.name: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+
+
+def test_cells_are_those_of_meta_test(inputs: Inputs, tmp_path: Path):
+    config, policy = quick(inputs), save_policy(tmp_path / "policy")
+    outcome = compare(config, plan(policies={"mine": policy}), tmp_path / "out")
+    assert outcome.failures == {}
+    assert [(cell.masking, cell.seed) for cell in outcome.cells] == [
+        (name, seed) for seed in (0, 1) for name in (*RULES, "mine")
+    ]
+    test = MetaTest.prepare(config, [*RULES, "neural"], policy, Silent())
+    reference = test.run([0, 1], tmp_path / "meta-test", lambda _cell: None)
+    for cell, expected in zip(outcome.cells, reference, strict=True):
+        assert cell.scores == expected.scores
+        assert (cell.lm_loss, cell.lm_steps, cell.task_steps, cell.masked_tokens) == (
+            expected.lm_loss,
+            expected.lm_steps,
+            expected.task_steps,
+            expected.masked_tokens,
+        )
+        assert cell.n_labelled == 40
+        # 40 texts of ten words, each framed by two special tokens
+        assert cell.tokens == (0 if cell.masking == "none" else 40 * 12)
+    assert len({json.dumps(dict(cell.scores)) for cell in outcome.cells}) == 8
+
+
+def test_what_is_there_is_not_run_again(inputs: Inputs, tmp_path: Path):
+    config, notes = quick(inputs), Notes()
+    first = compare(config, plan(), tmp_path)
+    files = written(tmp_path)
+    assert set(files) == {f"{name}.seed-{seed}.json" for name in RULES for seed in (0, 1)}
+    events: list[CellEvent] = []
+    again = compare(config, plan(), tmp_path, notes, events.append)
+    assert again == first
+    assert notes.phases == []
+    assert written(tmp_path) == files
+    assert all(event.was_there for event in events)
+
+    more = compare(config, plan((*RULES, "whole-word"), seeds=3), tmp_path, notes, events.append)
+    ran = [(event.key.masking, event.key.seed) for event in events if not event.was_there]
+    assert ran == [("whole-word", 0), ("whole-word", 1), *((name, 2) for name in (*RULES, "whole-word"))]
+    assert {name: written(tmp_path)[name] for name in files} == files
+    alone = compare(config, plan((*RULES, "whole-word"), seeds=3), tmp_path / "alone")
+    assert facts(more.cells) == facts(alone.cells)
+
+
+def test_a_killed_comparison_goes_on_where_it_was(inputs: Inputs, tmp_path: Path):
+    def kill(event: CellEvent) -> None:
+        if (event.key.masking, event.key.seed) == ("random", 1):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(quick(inputs), plan(), tmp_path / "out", on_cell=kill)
+    files = written(tmp_path / "out")
+    whole_seed = {f"{name}.seed-0.json" for name in RULES}
+    assert set(files) == whole_seed | {"none.seed-1.json", "random.seed-1.json"}
+    # Killed for good in the midst of writing: `write_text` writes beside the file.
+    half, whole = tmp_path / "out" / "cells" / ".idf.seed-1.0123456789ab.json", "none.seed-0.json"
+    half.write_text((half.parent / whole).read_text()[:100])
+    outcome = compare(quick(inputs), plan(), tmp_path / "out")
+    assert {name: written(tmp_path / "out")[name] for name in files} == files
+    assert facts(outcome.cells) == facts(compare(quick(inputs), plan(), tmp_path / "uninterrupted").cells)
+
+
+def break_cell(patch: pytest.MonkeyPatch, masking: str, seed: int, error: BaseException | None) -> None:
+    """Scoring that cell raises `error`, or gives a loss of NaN."""
+    true = MetaTest.score
+
+    def score(test: MetaTest, name: str, data: Any, adapted: Any) -> Any:
+        cell = true(test, name, data, adapted)
+        if (name, data.seed) == (masking, seed):
+            if error is not None:
+                raise error
+            return replace(cell, scores={**cell.scores, "loss": math.nan})
+        return cell
+
+    patch.setattr(MetaTest, "score", score)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory\nhere"), None], ids=["error", "not finite"])
+def test_a_cell_that_fails_stops_no_other_and_is_tried_again(inputs: Inputs, tmp_path: Path, error: Exception | None):
+    config = quick(inputs)
+    with pytest.MonkeyPatch.context() as patch:
+        break_cell(patch, "random", 0, error)
+        outcome = compare(config, plan(), tmp_path)
+    assert [(cell.masking, cell.seed) for cell in outcome.cells] == [
+        (name, seed) for seed in (0, 1) for name in RULES if (name, seed) != ("random", 0)
+    ]
+    problem = "RuntimeError: out of memory" if error else "ArithmeticError: loss is nan: the training diverged"
+    assert outcome.failures == {"random.seed-0": problem}
+    report = (tmp_path / "cells" / "random.seed-0.error.txt").read_text()
+    assert "Traceback" in report
+    assert problem in report
+    assert "random.seed-0.json" not in written(tmp_path)
+
+    events: list[CellEvent] = []
+    healed = compare(config, plan(), tmp_path, on_cell=events.append)
+    assert [event.key.name for event in events if not event.was_there] == ["random.seed-0"]
+    assert healed.failures == {}
+    assert not list((tmp_path / "cells").glob("*.error.txt"))
+
+
+def test_every_number_of_a_cell_is_finite(inputs: Inputs, tmp_path: Path):
+    cell = compare(quick(inputs), plan(["random"], 1), tmp_path).cells[0]
+    cell.check_finite()
+    changes: dict[str, dict[str, Any]] = {
+        "lm_loss": {"lm_loss": math.nan},
+        "held_out_loss": {"held_out_loss": math.inf},
+        "accuracy": {"scores": {"loss": 0.5, "accuracy": -math.inf}},
+    }
+    for name, change in changes.items():
+        with pytest.raises(ArithmeticError, match=f"^{name} is"):
+            replace(cell, **change).check_finite()
+    replace(cell, lm_loss=None, held_out_loss=None).check_finite()
+
+
+def test_an_adaptation_that_fails_fails_its_cells(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    true = MetaTest.adapt
+
+    def adapt(test: MetaTest, policy: Any, seed: int, steps: int | None = None) -> Any:
+        if policy.name == "idf":
+            raise ValueError
+        return true(test, policy, seed, steps)
+
+    monkeypatch.setattr(MetaTest, "adapt", adapt)
+    outcome = compare(quick(inputs), plan(seeds=1, labelled=(1, "all")), tmp_path)
+    assert outcome.failures == {f"idf.seed-0.labelled-{labelled}": "ValueError: " for labelled in (1, "all")}
+    assert len(outcome.cells) == 4
+
+
+def test_an_interruption_is_no_failure(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patch:
+        break_cell(patch, "random", 0, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            compare(quick(inputs), plan(), tmp_path)
+    assert set(written(tmp_path)) == {"none.seed-0.json"}
+
+    def adapt(*_arguments: object) -> None:
+        raise SystemExit(3)
+
+    monkeypatch.setattr(MetaTest, "adapt", adapt)
+    with pytest.raises(SystemExit):
+        compare(quick(inputs), plan(), tmp_path)
+    assert set(written(tmp_path)) == {"none.seed-0.json"}
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Inputs:
+    """Inputs that a test may change."""
+    (tmp_path / "inputs").mkdir()
+    return Inputs(tmp_path / "inputs")
+
+
+def change_weights(file: Path) -> None:
+    weights = load_file(file)
+    name = next(iter(weights))
+    save_file(weights | {name: weights[name] + torch.ones_like(weights[name])}, file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("setting", "other settings"),
+        ("train", "other data"),
+        ("test", "other data"),
+        ("corpus", "other data"),
+        ("model", "other model"),
+        ("policy", "another policy 'mine'"),
+    ],
+)
+def test_what_other_inputs_gave_is_not_mixed_in(own: Inputs, tmp_path: Path, change: str, message: str):
+    corpus = write_planted(tmp_path / "corpus.jsonl", 10, seed=5)
+    policy = save_policy(tmp_path / "policy")
+    sections = {"data": {"corpus": str(corpus)}}
+    config, policies, out = quick(own, **sections), {"mine": policy}, tmp_path / "out"
+    compare(config, plan(["none"], 1, policies), out)
+    match change:
+        case "setting":
+            config = quick(own, **sections, finetune={"epochs": 2})
+        case "train" | "test":
+            path = getattr(own, change)
+            path.write_text(path.read_text().replace("filler1", "filler2"))
+        case "corpus":
+            write_planted(corpus, 10, seed=6)
+        case "model":
+            change_weights(own.model / "model.safetensors")
+        case "policy":
+            save_policy(policy, seed=1)
+    notes, files = Notes(), written(out)
+    with pytest.raises(UserError, match=f"--out {out}: .*seed-0.json comes from {message}; choose another folder"):
+        compare(config, plan(["none"], 1, policies), out, notes)
+    # Also where the cells asked for are others: one folder, one comparison.
+    if change != "policy":
+        with pytest.raises(UserError, match=message):
+            compare(config, plan(["random"], 3), out, notes)
+    assert notes.phases == []
+    assert written(out) == files
+
+
+def test_speed_may_change(inputs: Inputs, tmp_path: Path):
+    compare(quick(inputs), plan(["none"], 1), tmp_path)
+    notes = Notes()
+    compare(quick(inputs, runtime={"evaluation_batch_size": 7}), plan(["none"], 1), tmp_path, notes)
+    assert notes.phases == []
+
+
+def test_a_folder_that_holds_something_else(inputs: Inputs, tmp_path: Path):
+    (tmp_path / "precious.txt").write_text("precious")
+    with pytest.raises(UserError, match="something else than a comparison"):
+        compare(quick(inputs), plan(), tmp_path)
+
+
+def test_a_file_that_is_no_cell(inputs: Inputs, tmp_path: Path):
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / "none.seed-0.json").write_text('{"masking": "none"}')
+    with pytest.raises(UserError, match=r"none.seed-0.json.*remove it"):
+        compare(quick(inputs), plan(), tmp_path)
+
+
+def test_a_head_is_not_warmed_up_for_nothing(inputs: Inputs, tmp_path: Path):
+    """What another folder must be chosen for is said before the first training."""
+    folder = save_tiny_bert(tmp_path / "headless", WORDS, hidden=16)
+    weights = {n: t for n, t in load_file(folder / "model.safetensors").items() if not n.startswith("cls.")}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    changes: dict[str, Any] = {
+        "model": {"name": str(folder), "head_warmup_steps": 2},
+        "runtime": {"cache_dir": str(tmp_path / "cache")},
+    }
+    compare(quick(inputs, **changes), plan(["none"], 1), tmp_path / "out")
+    notes = Notes()
+    changed = quick(inputs, **changes, finetune={"epochs": 2}, run={"seed": 3})
+    with pytest.raises(UserError, match="other settings"):
+        compare(changed, plan(["none"], 1), tmp_path / "out", notes)
+    assert notes.phases == []
+    compare(changed, plan(["none"], 1), tmp_path / "other", notes)
+    assert notes.phases[0] == "LM head warm-up"
+
+
+def test_few_labels_share_an_adaptation(inputs: Inputs, tmp_path: Path):
+    notes = Notes()
+    outcome = compare(quick(inputs), plan(["random", "idf"], 2, labelled=(2, "all")), tmp_path, notes)
+    assert [phase for phase in notes.phases if "adapting" in phase] == ["adapting · random", "adapting · idf"] * 2
+    assert [(cell.labelled, cell.n_labelled) for cell in outcome.cells] == [(2, 8), ("all", 40)] * 4
+    for few, all_of_them in zip(outcome.cells[::2], outcome.cells[1::2], strict=True):
+        assert few.lm_loss == all_of_them.lm_loss
+        assert few.seconds["adapt"] == all_of_them.seconds["adapt"]
+        assert few.scores != all_of_them.scores
+    config = quick(inputs, data={"labelled_per_class": 2})
+    reference = MetaTest.prepare(config, ["random"], None, Silent()).run([1], tmp_path / "few", lambda _cell: None)
+    assert reference[0].scores == outcome.cells[4].scores
+    without = compare(quick(inputs), plan(["random"], 1), tmp_path / "without")
+    assert without.cells[0].scores == outcome.cells[1].scores, "as configured: all of them"
+
+
+def test_steps_of_the_adaptation(inputs: Inputs, tmp_path: Path):
+    """An epoch has two steps; a step has twenty texts with three masks each."""
+    outcome = compare(quick(inputs), plan(["none", "random"], 1, adapt_steps=(1, 2, 3)), tmp_path)
+    cells = [(cell.masking, cell.adapt_steps, cell.lm_steps, cell.masked_tokens) for cell in outcome.cells]
+    assert cells == [
+        ("none", None, 0, 0),
+        *(("random", steps, steps, steps * 60) for steps in (1, 2, 3)),
+    ]
+    epoch = compare(quick(inputs), plan(["random"], 1), tmp_path / "epoch").cells[0]
+    assert epoch.scores == outcome.cells[2].scores
+    longer = compare(quick(inputs, adapt={"epochs": 2}), plan(["random"], 1), tmp_path / "longer").cells[0]
+    assert longer.lm_steps == 4
+    assert longer.scores != outcome.cells[3].scores
+
+
+def test_the_test_set_is_encoded_once(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from nmg.tasks.classification import ClassificationTask
+
+    encoded: list[int] = []
+    true = ClassificationTask.encode
+
+    def encode(task: ClassificationTask, examples: Any) -> Any:
+        encoded.append(len(examples))
+        return true(task, examples)
+
+    monkeypatch.setattr(ClassificationTask, "encode", encode)
+    compare(quick(inputs), plan(seeds=2, labelled=(1, "all")), tmp_path / "out")
+    assert encoded.count(20) == 1
+    assert (encoded.count(4), encoded.count(40)) == (2, 2), "the training set once a seed"
+    compare(quick(inputs, data={"test_examples": 11}), plan(seeds=2), tmp_path / "sampled")
+    assert encoded.count(11) == 2, "each seed has its own sample"
+
+
+def test_without_a_step_there_is_no_loss_to_report(inputs: Inputs, tmp_path: Path):
+    outcome = compare(quick(inputs, adapt={"epochs": 0}), plan(["none", "random"], 1), tmp_path)
+    assert outcome.failures == {}
+    assert [(cell.lm_loss, cell.lm_steps) for cell in outcome.cells] == [(None, 0)] * 2
+    assert outcome.cells[0].scores == outcome.cells[1].scores, "masks that nothing was learned from"
+
+
+def test_costs_of_masks_and_parts_of_the_time(inputs: Inputs, tmp_path: Path):
+    outcome = compare(quick(inputs), plan(["none", "random"], 1), tmp_path)
+    nothing, random = outcome.cells
+    assert nothing.seconds["adapt"] == nothing.seconds["masks"] == 0
+    assert 0 < random.seconds["masks"] <= random.seconds["adapt"]
+    for cell in outcome.cells:
+        parts = [cell.seconds[phase] for phase in ("adapt", "finetune", "evaluate")]
+        assert cell.total_seconds == pytest.approx(sum(parts))
+
+
+def test_names_of_cells():
+    assert CellKey("random", 0, Setting()).name == "random.seed-0"
+    assert CellKey("whole-word", 3, Setting(16, 50)).name == "whole-word.seed-3.labelled-16.steps-50"
+    assert CellKey("../runs/a b", 3, Setting("all")).name == "runs-a-b.seed-3.labelled-all"
+
+
+def test_seeds_are_outermost():
+    keys = plan(["none", "random"], 2, {"mine": Path("p")}, labelled=(4, "all"), adapt_steps=(5, 9)).keys()
+    assert [key.seed for key in keys] == [0] * 10 + [1] * 10
+    assert len(set(keys)) == 20
+    assert [key.setting.adapt_steps for key in keys if key.masking == "none"] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("names", "policies", "message"),
+    [
+        (["random", "neural"], {}, "--policies"),
+        (["runs/a", "runs-a"], {}, "cannot be told apart"),
+        (["random"], {"Mine": Path("a"), "mine": Path("b")}, "cannot be told apart"),
+        (["runs/a"], {"runs/a": Path("b")}, "cannot be told apart"),
+    ],
+)
+def test_names_that_cannot_stand_beside_each_other(names: list[str], policies: dict[str, Path], message: str):
+    with pytest.raises(UserError, match=message):
+        plan(names, 1, policies).check()
+
+
+def test_points_on_the_curves():
+    assert parse_labelled("4, 16,all,4") == [4, 16, "all"]
+    assert parse_steps("50,100") == [50, 100]
+    for words in ("", "4,x", "0", "-1", "1.5", "all,none"):
+        with pytest.raises(UserError, match="--labelled"):
+            parse_labelled(words)
+    for words in ("all", ",", "0"):
+        with pytest.raises(UserError, match="--adapt-steps"):
+            parse_steps(words)
+
+
+def test_labels_of_each_task():
+    config = Config.model_validate({"data": {"labelled_per_class": 7, "labelled_examples": 9}})
+    assert with_labels(config, None) == config
+    everything = with_labels(config, "all").data
+    assert (everything.labelled_per_class, everything.labelled_examples) == (None, None)
+    few = with_labels(config, 4).data
+    assert (few.labelled_per_class, few.labelled_examples) == (4, None)
+    questions = with_labels(Config.model_validate({"data": {"task": "qa"}}), 4).data
+    assert (questions.labelled_per_class, questions.labelled_examples) == (None, 4)

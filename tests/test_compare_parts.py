@@ -1,0 +1,174 @@
+"""The parts of a comparison: held-out text, the meter of a masking, names and costs of learned maskings."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from nmg.compare import held_out
+from nmg.compare.held_out import HeldOutText
+from nmg.compare.learned import WITHIN_INNER_LOOPS, meta_training_seconds, parse_policies, policy_digest
+from nmg.compare.metered import MeteredMasking
+from nmg.compare.plan import Plan
+from nmg.compare.run import Comparison
+from nmg.data.corpus import Corpus
+from nmg.errors import UserError
+from nmg.inner.lm import PretrainedLM, load_pretrained
+from nmg.inner.runtime import Runtime
+from nmg.masking.rules import RandomMasking
+from nmg.meta_train import MetaTraining
+from nmg.reporter import Silent
+from nmg.seeding import stream
+from nmg.setup import prepare
+from nmg.types import IGNORED_LABEL
+from support.planted import FILLER, WORDS
+from support.runs import Inputs, Notes
+
+TEXTS = [" ".join(WORDS[first : first + length]) for first, length in ((0, 10), (20, 7), (40, 4), (60, 9), (80, 1))]
+
+
+@pytest.fixture(scope="module")
+def lm(inputs: Inputs) -> PretrainedLM:
+    return load_pretrained(inputs.config().model)
+
+
+def build(inputs: Inputs, lm: PretrainedLM, texts: list[str] = TEXTS, seen: tuple[str, ...] = ()) -> HeldOutText:
+    held = HeldOutText.build(inputs.config(), lm, texts, seen)
+    assert held is not None
+    return held
+
+
+def test_held_out_loss_by_the_whole_logits(inputs: Inputs, lm: PretrainedLM):
+    """Block by block, logits of every position, summed at the masked ones: the mean is over tokens, not over blocks."""
+    held = build(inputs, lm)
+    runtime = Runtime.start(inputs.config(runtime={"evaluation_batch_size": 2}).runtime)
+    total, counts = 0.0, []
+    for row, length in enumerate(held.lengths):
+        corrupted = held.masks(np.array([row]))
+        assert corrupted.input_ids.shape == (1, length)
+        with torch.no_grad():
+            logits = lm.model(input_ids=corrupted.input_ids, attention_mask=corrupted.is_token.long()).logits[0]
+        is_masked = corrupted.labels[0] != IGNORED_LABEL
+        assert (corrupted.input_ids[0] == lm.tokenizer.mask_token_id).tolist() == is_masked.tolist()
+        counts.append(int(is_masked.sum()))
+        total += float(cross_entropy(logits[is_masked], corrupted.labels[0, is_masked], reduction="sum"))
+    assert counts == [3, 2, 1, 2, 1], "30 % of 10, 7, 4, 9 and 1 words"
+    lm.model.train()  # the state that an adaptation leaves; dropout must not count
+    assert held.loss(lm.model, runtime) == pytest.approx(total / sum(counts), rel=1e-5)
+
+
+def test_held_out_masks_are_the_same_for_all(inputs: Inputs, lm: PretrainedLM):
+    rows = np.arange(len(TEXTS))
+    first = build(inputs, lm).masks(rows)
+    again = HeldOutText.build(inputs.config(run={"seed": 5}), lm, TEXTS, ())
+    assert again is not None
+    assert torch.equal(again.masks(rows).input_ids, first.input_ids)
+    assert torch.equal(again.masks(rows).labels, first.labels)
+
+
+def test_held_out_text_was_not_adapted_on(inputs: Inputs, lm: PretrainedLM):
+    assert build(inputs, lm, seen=(TEXTS[0], TEXTS[3])).lengths.tolist() == [9, 6, 3]
+    assert HeldOutText.build(inputs.config(), lm, TEXTS, TEXTS) is None
+    assert HeldOutText.build(inputs.config(), lm, [" "], ()) is None
+
+
+def test_held_out_text_is_a_sample_where_there_is_much(
+    inputs: Inputs, lm: PretrainedLM, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(held_out, "MAX_BLOCKS", 20)
+    texts = [" ".join(WORDS[: 1 + first % 14]) + f" {FILLER[first % 10]}" for first in range(60)]
+    lengths = build(inputs, lm, texts).lengths
+    assert len(lengths) == 20
+    assert lengths.tolist() != [4 + first % 14 for first in range(20)], "not just the first"
+    assert build(inputs, lm, texts).lengths.tolist() == lengths.tolist()
+
+
+def test_without_held_out_text_there_is_no_loss(inputs: Inputs, tmp_path: Path):
+    notes = Notes()
+    config = inputs.config(data={"test": str(inputs.train)}, finetune={"batch_size": 40})
+    comparison = Comparison.prepare(config, Plan(["none"], {}, [0]), tmp_path, notes)
+    assert "no masked-LM loss on held-out text" in notes.lines[0]
+    assert comparison.run(lambda _event: None).cells[0].held_out_loss is None
+
+
+def test_held_out_loss_of_a_comparison(inputs: Inputs, tmp_path: Path):
+    """Of the whole test set, where cells are scored on a sample; without adaptation the same for every seed."""
+    config = inputs.config(data={"test_examples": 5}, adapt={"batch_size": 40}, finetune={"batch_size": 40})
+    comparison = Comparison.prepare(config, Plan(["none", "random"], {}, [0, 1]), tmp_path, Silent())
+    assert comparison.held_out is not None
+    assert len(comparison.held_out.lengths) == 20
+    cells = comparison.run(lambda _event: None).cells
+    losses = {(cell.masking, cell.seed): cell.held_out_loss for cell in cells}
+    assert losses["none", 0] == losses["none", 1]
+    assert len(set(losses.values())) == 3
+    comparison.test.adapt(comparison.test.maskings["random"], 1)
+    assert comparison.held_out.loss(comparison.test.lm.model, comparison.test.runtime) == losses["random", 1]
+
+
+def test_a_meter_changes_no_mask_and_counts(
+    inputs: Inputs, lm: PretrainedLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    clock = iter([10.0, 10.5, 20.0, 22.0])
+    monkeypatch.setattr("nmg.compare.metered.time.perf_counter", lambda: next(clock))
+    blocks = Corpus.build(TEXTS, lm.tokenizer, 16, tmp_path).blocks(np.arange(5))
+    masking = MeteredMasking("mine", RandomMasking())
+    plan = masking.plan(blocks, 0.3, stream(0, "masks"))
+    masking.plan(blocks, 0.3, stream(1, "masks"))
+    monkeypatch.undo()
+    assert torch.equal(plan.positions, RandomMasking().plan(blocks, 0.3, stream(0, "masks")).positions)
+    assert masking.name == "mine"
+    assert masking.seconds == 2.5
+    assert masking.tokens == 2 * (12 + 9 + 6 + 11 + 3)
+
+
+def test_names_of_policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert parse_policies("runs/a, best=runs/b ,") == {"a": Path("runs/a"), "best": Path("runs/b")}
+    assert parse_policies("") == {}
+    monkeypatch.chdir(tmp_path)
+    assert parse_policies(".") == {tmp_path.name: Path()}
+    for words, message in (
+        ("runs/a,other/a", "also the name of runs/a"),
+        ("random=runs/a", "the name of a rule"),
+        ("runs/none", "the name of a rule"),
+        ("=runs/a", "NAME=FOLDER"),
+        ("a=", "NAME=FOLDER"),
+    ):
+        with pytest.raises(UserError, match=message):
+            parse_policies(words)
+
+
+def test_the_digest_is_of_the_policy_wherever_it_stands(tmp_path: Path):
+    for folder in (tmp_path / "run" / "policy", tmp_path / "copy"):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(b"weights")
+    digest = policy_digest(tmp_path / "run")
+    assert policy_digest(tmp_path / "run" / "policy") == policy_digest(tmp_path / "copy") == digest
+    (tmp_path / "copy" / "model.safetensors").write_bytes(b"others")
+    assert policy_digest(tmp_path / "copy") != digest
+    (tmp_path / "run" / "policy" / "config.json").write_text("{ }")
+    assert policy_digest(tmp_path / "run") != digest
+
+
+def test_seconds_of_meta_training_count_once(tmp_path: Path):
+    """An inner loop of 6 s holds phases of 3, 2 and 1 s."""
+    run = tmp_path / "run"
+    (run / "policy").mkdir(parents=True)
+    (run / "policy" / "config.json").write_text("{}")
+    assert meta_training_seconds(run) is None
+    (run / "run.json").write_text("{}")
+    phases = {"encode": 1, "masks": 0.5, "inner loops": 6, "update": 2, "adapt": 3, "finetune": 2, "evaluate": 1}
+    line = json.dumps({"episode": 0, "seconds": phases}) + "\n"
+    (run / "metrics.jsonl").write_text(line * 3 + line[:20])  # one is being written
+    assert meta_training_seconds(run) == meta_training_seconds(run / "policy") == 3 * 9.5
+    (tmp_path / "policy").mkdir()
+    assert meta_training_seconds(tmp_path / "policy") is None, "a policy without its run"
+
+
+def test_the_phases_within_inner_loops_are_those_of_an_episode(inputs: Inputs):
+    record = MetaTraining(prepare(inputs.config(), Silent())).episode()
+    assert set(record.seconds) > WITHIN_INNER_LOOPS
+    assert sum(record.seconds[phase] for phase in WITHIN_INNER_LOOPS) <= record.seconds["inner loops"]
