@@ -18,19 +18,13 @@ from benchmarks.pairs import median
 from benchmarks.texts import write_task
 from nmg.config import Config
 from nmg.meta_train import MetaTraining
+from nmg.reporter import Silent
 from nmg.setup import prepare
 
 ORIGINAL_SECONDS = 118.0
 """the original code on two cores like those of docs/performance.md"""
 WARM_UP = 3
 """episodes until the replay has started and the opponent plays"""
-
-
-class Silent:
-    def notify(self, line: str) -> None: ...
-
-    def steps(self, _phase: str) -> Any:
-        return lambda _done, _total: None
 
 
 def open_training(folder: Path, cache: Path, n_validation: int) -> MetaTraining:

@@ -108,7 +108,7 @@ def test_held_out_loss_of_a_comparison(inputs: Inputs, tmp_path: Path):
     assert comparison.held_out.loss(comparison.test.lm.model, comparison.test.runtime) == losses["random", 1]
 
 
-def test_a_meter_changes_no_mask_and_counts(
+def test_a_meter_changes_no_mask_and_takes_the_time(
     inputs: Inputs, lm: PretrainedLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     clock = iter([10.0, 10.5, 20.0, 22.0])
@@ -121,7 +121,6 @@ def test_a_meter_changes_no_mask_and_counts(
     assert torch.equal(plan.positions, RandomMasking().plan(blocks, 0.3, stream(0, "masks")).positions)
     assert masking.name == "mine"
     assert masking.seconds == 2.5
-    assert masking.tokens == 2 * (12 + 9 + 6 + 11 + 3)
 
 
 def test_names_of_policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

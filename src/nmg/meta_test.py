@@ -26,7 +26,7 @@ from nmg.inner.rollout import Encoded
 from nmg.inner.runtime import Runtime
 from nmg.masking.base import MaskingPolicy
 from nmg.masking.corrupt import Vocabulary
-from nmg.masking.neural import NeuralMasking
+from nmg.masking.neural import NeuralMasking, plan_ahead
 from nmg.masking.registry import RULES, build_masking, unknown_masking
 from nmg.report.tables import ResultCell, markdown_table, summarise
 from nmg.reporter import Reporter
@@ -76,16 +76,22 @@ def adapt_lm(
 ) -> AdaptResult:
     """Train `lm.model` in place on the whole corpus, masks drawn anew at every step.
 
+    With `test.policy_sees` = `start` a learned policy chooses once, before the first step, for all epochs.
+
     `steps`: train so many steps, with a learning rate that reaches 0 at the last; `config.adapt.epochs` otherwise.
     """
     settings = config.adapt
     if steps is not None:
         steps_an_epoch = -(-len(corpus) // settings.batch_size)
         settings = settings.model_copy(update={"epochs": -(-steps // steps_an_epoch)})
+    encode = state_encoder(lm.model, runtime)
+    if config.test.policy_sees == "start" and getattr(policy, "reads_states", False):
+        rng = (randomness / "plan").generator()
+        policy = plan_ahead(policy, corpus, config.masking.rate, rng, encode, runtime.evaluation_batch_size)
     masks = dynamic_masks(
         corpus,
         policy,
-        state_encoder(lm.model, runtime),
+        encode,
         Vocabulary.from_tokenizer(lm.tokenizer),
         config.masking,
         randomness / "masks",

@@ -69,6 +69,7 @@ def trained_on(
     result = adapt(lm.model, corpus.lengths, spy, SETTINGS, runtime, randomness)
     budget = int(corpus.blocks(every).budgets(MASKING.rate).sum())
     assert result.masked_tokens == budget * SETTINGS.epochs
+    assert result.tokens == int(corpus.lengths.sum()) * SETTINGS.epochs
     assert result.fit.steps == 2 * -(-len(corpus) // 4)
     n = len(corpus)
     epochs = [{row: (ids, labels) for row, ids, labels in seen[first : first + n]} for first in (0, n)]

@@ -22,7 +22,7 @@ from nmg.report.comparison_files import cells_csv, latex, markdown, titled_table
 from nmg.report.comparison_page import comparison_page
 from nmg.report.curve_plots import score_curves
 from nmg.report.latex import as_latex, escape
-from nmg.report.page import render_page
+from nmg.report.page import Plot, render_page
 from nmg.report.tables import Table, as_rich
 from nmg.statistics import estimate
 
@@ -339,7 +339,9 @@ def test_curves_with_intervals_and_levels():
     (level, _), (random, *of_random, _), (idf, *of_idf, _) = (lines_of(svg, f"series-{n}") for n in (1, 2, 3))
     assert level[0][1] == level[1][1], "a score without x runs across"
     assert random[0][0] < random[1][0]
-    assert level[0][1] > random[0][1] > random[1][1], "the higher a score, the higher it stands"
+    assert random[0][1] > random[1][1], "the higher a score, the higher it stands"
+    a_point = (random[1][1] - random[0][1]) / (80 - 50)
+    assert level[0][1] == pytest.approx(random[0][1] + a_point * (30 - 50), abs=1e-3)
     assert idf[1][0] == pytest.approx((random[0][0] + random[1][0]) / 2, abs=3), "x is logarithmic"
     assert idf[0][0] != random[0][0], "intervals stand beside each other"
     assert len(of_idf) == 1, "one seed has no interval"
@@ -347,6 +349,18 @@ def test_curves_with_intervals_and_levels():
         assert x_low == x_high == x
         assert (y_low + y_high) / 2 == pytest.approx(y, abs=1e-4)
     ElementTree.fromstring(score_curves({}, "loss", "steps"))
+
+
+def test_without_masks_there_are_no_steps_to_draw_over():
+    page = comparison_page(results_of(curves()))
+    plots = [block for section in page.sections if section.heading == "Learning curves" for block in section.blocks]
+    over_steps = [plot.svg for plot in plots if isinstance(plot, Plot) and "over the steps" in plot.caption]
+    assert len(over_steps) == 2
+    for svg in over_steps:
+        none, legend = lines_of(svg, "series-1")
+        assert none[0][1] == none[1][1]
+        assert len(legend) == 3
+        assert len(lines_of(svg, "series-2")) == 4, "a curve, two intervals, and its line in the legend"
 
 
 def test_all_files_are_written(tmp_path: Path):

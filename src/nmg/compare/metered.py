@@ -1,4 +1,4 @@
-"""A masking with a meter: how long it took to draw its masks, and for how many tokens."""
+"""A masking with a meter: how long it took to draw its masks."""
 
 import time
 
@@ -16,17 +16,14 @@ class MeteredMasking:
     def __init__(self, name: str, policy: MaskingPolicy) -> None:
         self.name = name
         self._policy = policy
-        self._reads_states = isinstance(policy, NeuralMasking)
+        self.reads_states = isinstance(policy, NeuralMasking)
         self.seconds = 0.0
         """wall time of all plans; the LM's states that a learned policy reads are part of its plan"""
-        self.tokens = 0
-        """tokens of all blocks planned, special tokens included"""
 
     def plan(
         self, blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder | None = None
     ) -> MaskPlan:
-        self.tokens += int(blocks.is_token.sum())
-        if self._reads_states and torch.cuda.is_available():
+        if self.reads_states and torch.cuda.is_available():
             torch.cuda.synchronize()  # what the device still does for the step before is none of its cost
         began = time.perf_counter()
         plan = self._policy.plan(blocks, rate, rng, encode)

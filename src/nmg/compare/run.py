@@ -138,7 +138,7 @@ class Comparison:
             labelled=key.setting.labelled,
             adapt_steps=key.setting.adapt_steps,
             n_labelled=len(data.train.examples),
-            tokens=adapted.policy.tokens,
+            tokens=adapted.result.tokens if adapted.result else 0,
             held_out_loss=adapted.held_out_loss,
             origin=self.origins[key.masking],
         )

@@ -29,6 +29,8 @@ class AdaptResult:
     fit: FitResult
     masked_tokens: int
     """masked positions trained on, over all epochs"""
+    tokens: int
+    """tokens read, special tokens included, over all epochs"""
 
 
 def static_masks(
@@ -90,16 +92,17 @@ def adapt(
     progress: Progress | None = None,
 ) -> AdaptResult:
     """Train `model` in place on the masked-LM loss of `masks(rows)`, rows of token counts `lengths` [F]."""
-    masked_tokens = 0
+    masked_tokens = tokens = 0
 
     def loss_of(rows: IntArray) -> Tensor:
-        nonlocal masked_tokens
+        nonlocal masked_tokens, tokens
         corrupted = masks(rows)
         masked_tokens += int((corrupted.labels != IGNORED_LABEL).sum())
+        tokens += int(corrupted.is_token.sum())
         return masked_lm_loss(model, corrupted)
 
     result = fit(model, lengths, loss_of, settings, runtime, randomness, max_steps=max_steps, progress=progress)
-    return AdaptResult(result, masked_tokens)
+    return AdaptResult(result, masked_tokens, tokens)
 
 
 def warm_up_head(
