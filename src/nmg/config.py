@@ -186,7 +186,7 @@ class MetaTestSettings(Section):
     finetune_epochs: Count | None = None
     finetune_batch_size: Count | None = None
     policy_sees: Literal["step", "start"] = "step"
-    """a learned policy chooses masks by the LM as it is at each `step`, or once for all epochs by the LM at the start"""
+    """a learned policy chooses by the LM as it is at each `step`, or once for all epochs by the LM at the start"""
 
 
 class RuntimeSettings(Section):

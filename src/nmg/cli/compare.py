@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from nmg.compare.results import ComparisonResults
     from nmg.compare.run import CellEvent
 
 
@@ -69,7 +70,13 @@ def compare(
         outcome = comparison.run(on_cell)
     results = analyse(comparison.test.config, plan, comparison.test.table_metrics, outcome)
     write_comparison(out, results)
+    _show(results, out)
+    if outcome.failures:
+        raise typer.Exit(1)
 
+
+def _show(results: "ComparisonResults", out: Path) -> None:
+    """Tables and reading on standard output, failures on standard error."""
     from rich import print as show
 
     from nmg.report.comparison import reading, terminal_tables
@@ -78,10 +85,8 @@ def compare(
     for title, table in terminal_tables(results):
         show(as_rich(table, title))
     typer.echo(f"{reading(results)}\nresults: {out}/index.html, results.md, results.json, results.csv, results.tex")
-    if outcome.failures:
-        for name, problem in outcome.failures.items():
-            typer.secho(f"failed: {name}: {problem} ({out}/cells/{name}.error.txt)", fg=typer.colors.RED, err=True)
-        raise typer.Exit(1)
+    for name, problem in results.failures.items():
+        typer.secho(f"failed: {name}: {problem} ({out}/cells/{name}.error.txt)", fg=typer.colors.RED, err=True)
 
 
 def _line(event: "CellEvent") -> str:
