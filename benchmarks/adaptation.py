@@ -40,7 +40,7 @@ def run(quick: bool, cache: Path) -> dict[str, Any]:
 
     Every arm is a process of its own, as nmg asks the C library to keep freed memory for the whole process.
     """
-    steps, rounds = (8, 2) if quick else (24, 4)
+    steps, rounds = (6, 2) if quick else (24, 4)
     seconds: dict[str, list[float]] = {arm: [] for arm in ARMS}
     losses: dict[str, float] = {}
     for _ in range(rounds):
@@ -78,7 +78,7 @@ def measure(arm: str, steps: int, cache: Path) -> dict[str, float]:
         lm.model.to("cuda")
     corpus = Corpus.build(long_text(), lm.tokenizer, LENGTH - 2, cache)
     full = np.flatnonzero(corpus.lengths == LENGTH)
-    train, held_out = full[: BATCH * steps], full[-128:]
+    train, held_out = full[: BATCH * steps], full[-64:]
     start = copy_state(lm.model)
 
     def work(rows: np.ndarray[Any, Any]) -> None:

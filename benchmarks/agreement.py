@@ -19,7 +19,7 @@ VALIDATION = 1000
 def run(quick: bool, cache: Path) -> dict[str, Any]:
     """Players are the rules random, whole-word and idf, in episodes of the size of `episode`; the score is the loss."""
     training = open_training(cache / "agreement", cache, n_validation=VALIDATION)
-    differences = [pair for index in range(2 if quick else 8) for pair in _differences(training, index)]
+    differences = [pair for index in range(1 if quick else 8) for pair in _differences(training, index)]
     rng, result = np.random.default_rng(0), dict[str, Any]()
     for n in SAMPLES:
         observed = [_observed(values, n, rng) for values in differences]

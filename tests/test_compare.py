@@ -17,6 +17,7 @@ from nmg.compare.plan import Plan
 from nmg.compare.run import CellEvent, Comparison, Outcome
 from nmg.config import Config
 from nmg.errors import UserError
+from nmg.masking.neural import NeuralMasking
 from nmg.meta_test import MetaTest
 from nmg.reporter import Silent
 from nmg.rl.network import MaskPolicy, MaskPolicyConfig
@@ -356,6 +357,24 @@ def test_without_a_step_there_is_no_loss_to_report(inputs: Inputs, tmp_path: Pat
     assert outcome.failures == {}
     assert [(cell.lm_loss, cell.lm_steps) for cell in outcome.cells] == [(None, 0)] * 2
     assert outcome.cells[0].scores == outcome.cells[1].scores, "masks that nothing was learned from"
+
+
+def test_masks_chosen_before_the_first_step_cost_too(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A clock that moves only while masks are chosen, all of them before the training begins."""
+    now, true = [0.0], NeuralMasking.plan
+
+    def choose(masking: NeuralMasking, *arguments: Any) -> Any:
+        now[0] += 100
+        return true(masking, *arguments)
+
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(NeuralMasking, "plan", choose)
+    policies = {"mine": save_policy(tmp_path / "policy")}
+    config = quick(inputs, test={"policy_sees": "start"}, adapt={"epochs": 3})
+    cell = compare(config, plan(["random"], 1, policies), tmp_path / "out").cells[1]
+    monkeypatch.undo()
+    assert cell.lm_steps == 6
+    assert cell.seconds["masks"] == cell.seconds["adapt"] == cell.total_seconds == 100, "40 blocks in one batch, once"
 
 
 def test_costs_of_masks_and_parts_of_the_time(inputs: Inputs, tmp_path: Path):

@@ -19,7 +19,7 @@ LAYERS = (
 """Parts of nmg; none imports from a layer below it in this list."""
 RUNS = 3
 
-HEAVY = {"torch", "transformers", "spacy", "matplotlib", "datasets", "accelerate", "scipy", "pyarrow"}
+HEAVY = {"statsmodels", "torch", "transformers", "spacy", "matplotlib", "datasets", "accelerate", "scipy", "pyarrow"}
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from nmg.cli.console import ProgressConsole
     from nmg.compare.results import ComparisonResults
-    from nmg.compare.run import CellEvent
+    from nmg.compare.run import CellEvent, Comparison, Outcome
 
 
 def compare(
@@ -55,24 +56,28 @@ def compare(
     )
     with progress_console() as console:
         comparison = Comparison.prepare(settings, plan, out, console)
-        done, missing = 0, len(plan.keys()) - len(comparison.found)
-
-        def on_cell(event: "CellEvent") -> None:
-            nonlocal done
-            if not event.was_there:
-                done += 1
-                console.notify(_line(event))
-                console.overall(f"cell {done}/{missing}", done, missing)
-
-        if comparison.found:
-            console.notify(f"{len(comparison.found)} cells are there already, {missing} are missing")
-        console.overall("masking × seed", 0, missing)
-        outcome = comparison.run(on_cell)
+        outcome = _run(comparison, console)
     results = analyse(comparison.test.config, plan, comparison.test.table_metrics, outcome)
     write_comparison(out, results)
     _show(results, out)
     if outcome.failures:
         raise typer.Exit(1)
+
+
+def _run(comparison: "Comparison", console: "ProgressConsole") -> "Outcome":
+    done, missing = 0, len(comparison.plan.keys()) - len(comparison.found)
+
+    def on_cell(event: "CellEvent") -> None:
+        nonlocal done
+        if not event.was_there:
+            done += 1
+            console.notify(_line(event))
+            console.overall(f"cell {done}/{missing}", done, missing)
+
+    if comparison.found:
+        console.notify(f"{len(comparison.found)} cells are there already, {missing} are missing")
+    console.overall("masking × seed", 0, missing)
+    return comparison.run(on_cell)
 
 
 def _show(results: "ComparisonResults", out: Path) -> None:

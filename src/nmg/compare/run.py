@@ -116,15 +116,18 @@ class Comparison:
 
     def _adapt(self, key: CellKey) -> "_Adapted":
         policy = MeteredMasking(key.masking, self.test.maskings[key.masking])
-        result = self.test.adapt(policy, key.seed, key.setting.adapt_steps)
         began = time.perf_counter()
+        result = self.test.adapt(policy, key.seed, key.setting.adapt_steps)
+        adapted = time.perf_counter()
         loss = self.held_out.loss(self.test.lm.model, self.test.runtime) if self.held_out else None
-        return _Adapted(result, policy, loss, time.perf_counter() - began)
+        # All of it: masks may be chosen before the first step.
+        seconds = adapted - began if result else 0.0
+        return _Adapted(result, policy, loss, seconds, time.perf_counter() - adapted)
 
     def _score(self, key: CellKey, adapted: "_Adapted", shelf: "_Shelf") -> ComparisonCell:
         data = shelf.take(key.seed, key.setting.labelled)
         scored = self.test.score(key.masking, data, adapted.result)
-        total = sum(scored.seconds.values())
+        seconds = {**scored.seconds, "adapt": adapted.seconds}
         apart = {"masks": adapted.policy.seconds, "held_out": adapted.held_out_seconds}
         return ComparisonCell(
             masking=key.masking,
@@ -134,7 +137,7 @@ class Comparison:
             lm_steps=scored.lm_steps,
             task_steps=scored.task_steps,
             masked_tokens=scored.masked_tokens,
-            seconds={**scored.seconds, "total": total, **apart},
+            seconds={**seconds, "total": sum(seconds.values()), **apart},
             labelled=key.setting.labelled,
             adapt_steps=key.setting.adapt_steps,
             n_labelled=len(data.train.examples),
@@ -155,6 +158,7 @@ class _Adapted:
     result: AdaptResult | None
     policy: MeteredMasking
     held_out_loss: float | None
+    seconds: float
     held_out_seconds: float
 
 
