@@ -1,46 +1,13 @@
 """`nmg compare` as a user calls it."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from nmg.cli import main
 from nmg.meta_test import MetaTest
-from support.runs import Inputs, reset_accelerate
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Nmg = Callable[..., Answer]
-
-
-@pytest.fixture
-def nmg(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Nmg:
-    """Call the command line in this process, from within `tmp_path`."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("NO_COLOR", "1")
-
-    def call(*words: str | Path) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["nmg", *map(str, words)])
-        reset_accelerate()
-        capfd.readouterr()
-        code: int | str | None = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        return Answer(code if isinstance(code, int) else 0, *capfd.readouterr())
-
-    return call
+from support.command import Nmg
+from support.runs import Inputs
 
 
 @pytest.fixture

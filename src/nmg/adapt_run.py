@@ -24,7 +24,7 @@ def adapt_corpus(config: Config, masking: str, out: Path, reporter: Reporter) ->
     lm = load_lm(config, runtime)
     corpus = build_corpus(config, lm, texts)
     policy = resolve_masking(masking, lm, corpus, config.masking, None)
-    warm_up_missing_head(lm, config, runtime, texts, reporter)
+    warm_up_missing_head(lm, config, runtime, corpus, reporter)
     result = AdaptResult(FitResult(0, float("nan"), 0.0), 0, 0)
     if masking != "none":
         result = adapt_lm(lm, corpus, policy, config, runtime, StreamName(config.run.seed) / "adapt", reporter)

@@ -176,8 +176,7 @@ class MetaTest:
         """The same with a missing LM head warmed up."""
         if not self.lm.new_parameters:
             return self
-        texts = load_corpus_texts(self.config.data)
-        warm_up_missing_head(self.lm, self.config, self.runtime, texts, self.reporter)
+        warm_up_missing_head(self.lm, self.config, self.runtime, self.corpus, self.reporter)
         return replace(self, pretrained=copy_state(self.lm.model))
 
     def run(self, seeds: Sequence[int], out: Path, on_cell: OnCell, *, save_models: bool = False) -> list[ResultCell]:

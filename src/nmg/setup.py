@@ -36,7 +36,9 @@ def prepare(config: Config, reporter: Reporter) -> Workbench:
     Raises UserError for anything wrong with settings, data or model.
     """
     bench = open_bench(config)
-    warm_up_missing_head(bench.lm, config, bench.runtime, load_corpus_texts(config.data), reporter)
+    texts = load_corpus_texts(config.data)
+    if bench.lm.new_parameters:
+        warm_up_missing_head(bench.lm, config, bench.runtime, build_corpus(config, bench.lm, texts), reporter)
     return bench
 
 
@@ -62,11 +64,10 @@ def load_lm(config: Config, runtime: Runtime) -> PretrainedLM:
 
 
 def warm_up_missing_head(
-    lm: PretrainedLM, config: Config, runtime: Runtime, texts: list[str], reporter: Reporter
+    lm: PretrainedLM, config: Config, runtime: Runtime, corpus: Corpus, reporter: Reporter
 ) -> None:
-    """Train a head that the checkpoint lacks on `texts`; where it has one, do nothing."""
+    """Train a head that the checkpoint lacks on `corpus`; where it has one, do nothing."""
     if lm.new_parameters and config.model.head_warmup_steps > 0:
-        corpus = build_corpus(config, lm, texts)
         _warm_up_or_reuse(lm, corpus, config, runtime, _head_randomness(config), reporter)
 
 

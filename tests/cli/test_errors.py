@@ -2,52 +2,21 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
 
 from nmg.checkpoint import publish
-from nmg.cli import main
 from nmg.rl.network import MaskPolicy, MaskPolicyConfig
+from support.command import Nmg
 from support.planted import WORDS
-from support.runs import Inputs, reset_accelerate
+from support.runs import Inputs
 from support.tiny import save_tiny_bert
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Nmg = Callable[..., Answer]
-
-
-@pytest.fixture
-def nmg(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Nmg:
-    """Call the command line in this process, from within `tmp_path`."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.setenv("NO_COLOR", "1")
-
-    def call(*words: str | Path) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["nmg", *map(str, words)])
-        reset_accelerate()
-        capfd.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-        return Answer(code, *capfd.readouterr())
-
-    return call
 
 
 @pytest.fixture

@@ -3,17 +3,16 @@
 import gzip
 import json
 import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 
 from nmg.checkpoint import publish
-from nmg.cli import main
 from nmg.cli.inspect import named_policies
 from nmg.config import DataSettings
 from nmg.errors import UserError
@@ -26,8 +25,9 @@ from nmg.report.inspect_page import PACKED_FROM
 from nmg.reporter import Silent
 from nmg.rl.network import MaskPolicy, MaskPolicyConfig
 from nmg.seeding import torch_stream
+from support.command import Nmg
 from support.planted import WORDS
-from support.runs import Inputs, Notes, reset_accelerate
+from support.runs import Inputs, Notes
 
 from .helpers import drawn, table_of
 
@@ -43,32 +43,9 @@ def save_policy(folder: Path, hidden_size: int = 16, rate: float = 0.2, seed: in
     return folder
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Nmg = Callable[..., Answer]
-
-
 @pytest.fixture
-def nmg(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Nmg:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "300")
-
-    def call(*words: str | Path) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["nmg", "inspect", *map(str, words)])
-        reset_accelerate()
-        capfd.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-        return Answer(code, *capfd.readouterr())
-
-    return call
+def nmg(nmg: Nmg) -> Nmg:
+    return partial(nmg, "inspect")
 
 
 def data_of(path: Path, name: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from nmg.masking.base import MaskingPolicy
-from nmg.masking.neural import NeuralMasking
 from nmg.types import MaskPlan, StateEncoder, TokenBlocks
 
 
@@ -16,7 +15,7 @@ class MeteredMasking:
     def __init__(self, name: str, policy: MaskingPolicy) -> None:
         self.name = name
         self._policy = policy
-        self.reads_states = isinstance(policy, NeuralMasking)
+        self.reads_states = getattr(policy, "reads_states", False)
         self.seconds = 0.0
         """wall time of all plans; the LM's states that a learned policy reads are part of its plan"""
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from nmg.data.corpus import Corpus
 from nmg.inspection.tokens import TokenTable
-from nmg.masking.base import MaskingPolicy, choose, position_noise
+from nmg.masking.base import MaskingPolicy, choose
+from nmg.masking.neural import perturbed, predict
 from nmg.reporter import Progress
 from nmg.rl.network import MaskPolicy, log_probabilities
 from nmg.seeding import StreamName
@@ -135,8 +136,8 @@ class Perturbed:
     logits: Tensor
 
     def __call__(self, blocks: TokenBlocks, rate: float, rng: np.random.Generator) -> MaskPlan:
-        logits = self.logits.double().repeat(len(blocks) // len(self.logits), 1)
-        return choose(logits - position_noise(blocks, rng).log().neg().log(), blocks, rate)
+        logits = self.logits.repeat(len(blocks) // len(self.logits), 1)
+        return choose(perturbed(logits, blocks, rng), blocks, rate)
 
 
 def count_draws(draw: Drawing, blocks: TokenBlocks, rate: float, draws: int, rng: np.random.Generator) -> IntArray:
@@ -154,14 +155,6 @@ def repeated(blocks: TokenBlocks, times: int) -> TokenBlocks:
     """All blocks, then all blocks again, …"""
     columns = (getattr(blocks, field.name) for field in fields(blocks))
     return TokenBlocks(*(column.repeat(times, *[1] * (column.ndim - 1)) for column in columns))
-
-
-@torch.no_grad()
-def predict(policy: MaskPolicy, states: Tensor, blocks: TokenBlocks) -> tuple[Tensor, Tensor]:
-    """Logits [B, T] and values [B] on the CPU, for states [B, T, H] on the policy's device."""
-    device = policy.device
-    logits, values = policy(states.to(device), blocks.is_token.to(device), blocks.is_maskable.to(device))
-    return logits.float().cpu(), values.float().cpu()
 
 
 def _portions(total: int, most: int) -> Iterator[int]:

@@ -46,19 +46,21 @@ class NeuralMasking:
             A plan on the device of `blocks`, positions of a row in ascending order, with the single-draw log-softmax of
             each position and the value of each block.
         """
-        logits, values = self._predict(blocks, states)
-        chosen = choose(logits if self.greedy else _perturbed(logits, blocks, rng), blocks, rate)
+        logits, values = predict(self.policy, states, blocks)
+        chosen = choose(logits if self.greedy else perturbed(logits, blocks, rng), blocks, rate)
         log_prob = log_probabilities(logits, blocks.is_maskable).gather(1, chosen.positions.clamp(min=0))
         log_prob = log_prob.masked_fill(~chosen.is_chosen, 0.0)
         return MaskPlan(chosen.positions, chosen.budget, log_prob=log_prob, value=values)
 
-    def _predict(self, blocks: TokenBlocks, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [B, T] and values [B], float32 on the device of `blocks`, a few blocks at a time to save memory."""
-        inputs = (states, blocks.is_token, blocks.is_maskable)
-        columns = zip(*(torch.split(tensor, _CHUNK) for tensor in inputs), strict=True)
-        parts = [self.policy(*(column.to(self.policy.device) for column in chunk)) for chunk in columns]
-        logits, values = (torch.cat(part).float().to(blocks.input_ids.device) for part in zip(*parts, strict=True))
-        return logits, values
+
+@torch.no_grad()
+def predict(policy: MaskPolicy, states: Tensor, blocks: TokenBlocks) -> tuple[Tensor, Tensor]:
+    """Logits [B, T] and values [B], float32 on the device of `blocks`, a few blocks at a time to save memory."""
+    inputs = (states, blocks.is_token, blocks.is_maskable)
+    columns = zip(*(torch.split(tensor, _CHUNK) for tensor in inputs), strict=True)
+    parts = [policy(*(column.to(policy.device) for column in chunk)) for chunk in columns]
+    logits, values = (torch.cat(part).float().to(blocks.input_ids.device) for part in zip(*parts, strict=True))
+    return logits, values
 
 
 class PlannedMasking:
@@ -115,7 +117,7 @@ def plan_ahead(
     return PlannedMasking(policy.name, positions, budget, rate)
 
 
-def _perturbed(logits: Tensor, blocks: TokenBlocks, rng: np.random.Generator) -> Tensor:
+def perturbed(logits: Tensor, blocks: TokenBlocks, rng: np.random.Generator) -> Tensor:
     """float64 [B, T]: logits plus Gumbel noise.
 
     Its k highest entries are k draws without replacement from softmax(logits) (Gumbel top-k: Kool, van Hoof, Welling,
