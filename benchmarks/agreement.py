@@ -42,7 +42,7 @@ def _differences(training: Any, index: int) -> list[FloatArray]:
     for name in ("random", "whole-word", "idf"):
         masking = build_masking(name, training.lm.tokenizer, training.corpus, config.masking)
         plan = masking.plan(blocks, config.masking.rate, np.random.default_rng(index))
-        outcome, _ = rollout(training.arena, training.pretrained, episode, plan)
+        outcome, _ = rollout(training.arena, training.pretrained, episode, blocks, plan)
         losses.append(outcome.example_scores["loss"])
     return [second - first for first, second in combinations(losses, 2)]
 

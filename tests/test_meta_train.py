@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from nmg import meta_train
 from nmg.data.episodes import sample_episode
 from nmg.data.formats.squad import write_squad
+from nmg.inner import players
 from nmg.inner.lm import encoder_states
 from nmg.meta_train import RESET_EPISODES, EpisodeRecord, MetaTraining
 from nmg.reporter import Silent
@@ -191,13 +191,13 @@ def test_a_frozen_opponent_becomes_the_learner_that_beats_it(inputs: Inputs):
 
 def starts_of(training: MetaTraining, monkeypatch: pytest.MonkeyPatch, episodes: int) -> list[list[bool]]:
     """For each episode: whether each player's inner loop started from the pre-trained LM."""
-    original, seen = meta_train.rollout, []
+    original, seen = players.rollout, []
 
-    def spy(arena: Any, start: Any, episode: Any, plan: Any) -> Any:
+    def spy(arena: Any, start: Any, *rest: Any) -> Any:
         seen[-1].append(is_same(start, training.pretrained))
-        return original(arena, start, episode, plan)
+        return original(arena, start, *rest)
 
-    monkeypatch.setattr(meta_train, "rollout", spy)
+    monkeypatch.setattr(players, "rollout", spy)
     for _ in range(episodes):
         seen.append([])
         training.episode()

@@ -196,6 +196,9 @@ class RuntimeSettings(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     evaluation_batch_size: Count = 64
     threads: Count | None = None
+    player_processes: Literal["auto"] | Count = "auto"
+    """processes that play an episode's players at once, each with its share of the threads; `auto`: three for a small
+    model on several CPU cores, else one"""
     cache_dir: str | None = None
     """tokenised corpora; `$NMG_CACHE` or ~/.cache/nmg where not given"""
     trackers: tuple[Tracker, ...] = ("tensorboard",)

@@ -15,7 +15,8 @@ from nmg.data.corpus import Corpus
 from nmg.data.episodes import MetaSplit, sample_episode, split_contexts
 from nmg.inner.adapt import state_encoder
 from nmg.inner.lm import ModelState, copy_state
-from nmg.inner.rollout import Arena, Encoded, rollout
+from nmg.inner.players import InnerLoops
+from nmg.inner.rollout import Arena, Encoded
 from nmg.masking.corrupt import Vocabulary
 from nmg.masking.neural import NeuralMasking
 from nmg.masking.rules import RandomMasking
@@ -73,7 +74,8 @@ class MetaTraining:
         self.data = bench.data
         self.lm = bench.lm
         self.corpus: Corpus = build_corpus(config, bench.lm, [context.text for context in bench.data.contexts])
-        self.arena = _arena(bench, self.corpus, self.split)
+        self.arena = _arena(bench, self.split)
+        self.inner_loops = InnerLoops(self.arena)
         self.pretrained: ModelState = copy_state(bench.lm.model)
         self.lm_state = self.pretrained
         self.learner = Player.create("learner", bench.lm, config, bench.runtime)
@@ -97,16 +99,17 @@ class MetaTraining:
         opponent_plays = self._opponent_plays()
         random_plan = RandomMasking().plan(blocks, self.config.masking.rate, self._noise(index, "random"))
         learner_plan = self._plan(self.learner, blocks, states, index, greedy=False)
+        plans = {"learner": learner_plan, "random": random_plan}
         opponent_plan = random_plan
         if opponent_plays:
             opponent_plan = self._plan(self.opponent, blocks, states, index, greedy=meta.self_play == "frozen")
+            plans["opponent"] = opponent_plan
         seconds.lap("masks")
 
         # 3. Inner loops: adapt, fine-tune, score. With continual adaptation the learner's LM starts the next episode.
-        start = self.lm_state
-        random_outcome, _ = rollout(self.arena, start, episode, random_plan)
-        opponent_outcome = rollout(self.arena, start, episode, opponent_plan)[0] if opponent_plays else random_outcome
-        learner_outcome, learner_lm = rollout(self.arena, start, episode, learner_plan)
+        outcomes, learner_lm = self.inner_loops.play(self.lm_state, episode, blocks, plans, keep="learner")
+        learner_outcome, random_outcome = outcomes["learner"], outcomes["random"]
+        opponent_outcome = outcomes.get("opponent", random_outcome)
         if meta.continual:
             self.lm_state = learner_lm
         seconds.lap("inner loops")
@@ -142,9 +145,6 @@ class MetaTraining:
         seconds.lap("update")
 
         self.next_episode += 1
-        outcomes = {"learner": learner_outcome, "random": random_outcome}
-        if opponent_plays:
-            outcomes["opponent"] = opponent_outcome
         return EpisodeRecord(
             episode=index,
             metric=self.metric,
@@ -161,7 +161,7 @@ class MetaTraining:
             replay_age=self.learner.replay.mean_age(index) if len(self.learner.replay) else None,
             learner_update=learner_update.to_dict() if learner_update else None,
             opponent_update=opponent_update.to_dict() if opponent_update else None,
-            seconds=seconds.laps | _inner_seconds(outcomes),
+            seconds=seconds.laps | _inner_seconds(outcomes, seconds.laps["inner loops"]),
         )
 
     def _opponent_plays(self) -> bool:
@@ -218,11 +218,10 @@ class MetaTraining:
         return player.learn(self.config, index, randomness.generator())
 
 
-def _arena(bench: Workbench, corpus: Corpus, split: MetaSplit) -> Arena:
+def _arena(bench: Workbench, split: MetaSplit) -> Arena:
     validation = split.validation_examples
     return Arena(
         model=bench.lm.model,
-        corpus=corpus,
         task=bench.task,
         train=Encoded(bench.data.train, bench.task.encode(bench.data.train)),
         validation=Encoded(validation, bench.task.encode(validation)),
@@ -232,13 +231,14 @@ def _arena(bench: Workbench, corpus: Corpus, split: MetaSplit) -> Arena:
     )
 
 
-def _inner_seconds(outcomes: Mapping[str, Outcome]) -> dict[str, float]:
-    """Seconds of each inner phase, over all players."""
+def _inner_seconds(outcomes: Mapping[str, Outcome], whole: float) -> dict[str, float]:
+    """Seconds of each inner phase over all players; where these play at once, its share of the seconds of the whole."""
     phases: dict[str, float] = {}
     for outcome in outcomes.values():
         for phase, value in outcome.seconds.items():
             phases[phase] = phases.get(phase, 0.0) + value
-    return phases
+    share = min(1.0, whole / sum(phases.values()))
+    return {phase: value * share for phase, value in phases.items()}
 
 
 class _Stopwatch:

@@ -82,7 +82,7 @@ def _go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: On
     episodes = training.config.meta.episodes
     log_samples(training, out / "samples.jsonl")
     ties = 0
-    with start_trackers(training.config, training.arena.runtime.accelerator, out) as track:
+    with start_trackers(training.config, training.arena.runtime.accelerator, out) as track, training.inner_loops:
         while training.next_episode < episodes:
             record = training.episode()
             with (out / "metrics.jsonl").open("a", encoding="utf-8") as log:

@@ -8,7 +8,6 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from nmg.config import Config
-from nmg.data.corpus import Corpus
 from nmg.inner.adapt import adapt, static_masks
 from nmg.inner.finetune import evaluate, finetune, task_model
 from nmg.inner.lm import ModelState, copy_state
@@ -16,7 +15,7 @@ from nmg.inner.runtime import Runtime
 from nmg.masking.corrupt import Vocabulary
 from nmg.seeding import StreamName
 from nmg.tasks.base import Task, TaskFeatures
-from nmg.types import Episode, Example, MaskPlan, Outcome
+from nmg.types import Episode, Example, MaskPlan, Outcome, TokenBlocks
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,6 @@ class Arena:
     """What the inner loops of a run share. `model` is a working copy: its weights are overwritten by every player."""
 
     model: PreTrainedModel
-    corpus: Corpus
     task: Task
     train: Encoded
     validation: Encoded
@@ -41,20 +39,22 @@ class Arena:
     runtime: Runtime
 
 
-def rollout(arena: Arena, start: ModelState, episode: Episode, plan: MaskPlan) -> tuple[Outcome, ModelState]:
+def rollout(
+    arena: Arena, start: ModelState, episode: Episode, blocks: TokenBlocks, plan: MaskPlan
+) -> tuple[Outcome, ModelState]:
     """Adapt the LM from `start` under `plan`, fine-tune it on the episode's examples, score it on the validation set.
 
-    `plan` has one row for each of `episode.block_ids`. Every random draw (corruption, batch order, dropout, task head)
-    is named by the episode alone, so players differ in nothing but their plans, and equal plans give equal outcomes.
+    `blocks` are those of `episode.block_ids`; `plan` has one row for each. Every random draw (corruption, batch order,
+    dropout, task head) is named by the episode alone, so players differ in nothing but their plans, and equal plans
+    give equal outcomes.
     """
     config, runtime = arena.config, arena.runtime
     randomness = StreamName(config.run.seed) / "episode" / episode.index
     model = arena.model
     model.load_state_dict(start)
 
-    blocks = arena.corpus.blocks(episode.block_ids)
     masks = static_masks(blocks, plan, arena.vocabulary, config.masking, randomness / "corruption")
-    lengths = arena.corpus.lengths[episode.block_ids]
+    lengths = blocks.is_token.sum(dim=1).numpy()
     adapted = adapt(model, lengths, masks, config.adapt, runtime, randomness / "adapt")
 
     task = task_model(arena.task, model, randomness / "head")
