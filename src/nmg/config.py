@@ -98,11 +98,12 @@ class MaskingSettings(Section):
 
 
 class OptimiserSettings(Section):
-    """AdamW; the learning rate falls linearly to 0, without warm-up."""
+    """AdamW; the learning rate rises linearly over the first `warmup_share` of the steps, then falls linearly to 0."""
 
     epochs: CountOrZero
     batch_size: Count
     learning_rate: Positive
+    warmup_share: Share = 0.0
     weight_decay: NonNegative = 0.0
     max_grad_norm: Positive = 1.0
 

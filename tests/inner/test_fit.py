@@ -146,8 +146,20 @@ def test_global_generators_stay_as_they_are(runtime: Runtime):
     assert np.array_equal(np.random.get_state()[1], numpy_state)
 
 
-def test_max_steps_cuts_training_and_the_rate_still_ends_at_zero(runtime: Runtime):
+@pytest.mark.parametrize(
+    ("warmup_share", "expected"),
+    [
+        (0.0, [0.05, 0.04, 0.03, 0.02, 0.01]),
+        (0.2, [0.0, 0.05, 0.0375, 0.025, 0.0125]),
+        (0.3, [0.0, 0.025, 0.05, 0.05 * 2 / 3, 0.05 / 3]),  # 1.5 steps are two
+    ],
+)
+def test_max_steps_cuts_training_and_the_rate_still_ends_at_zero(
+    runtime: Runtime, warmup_share: float, expected: list[float]
+):
+    """After a warm-up as transformers' Trainer does it."""
     model, seen, rates = new_model(), [], []
+    settings = SETTINGS.model_copy(update={"warmup_share": warmup_share})
     step = torch.optim.AdamW.step
 
     def spy(self: torch.optim.AdamW, *args: object) -> object:
@@ -156,9 +168,9 @@ def test_max_steps_cuts_training_and_the_rate_still_ends_at_zero(runtime: Runtim
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", spy)
-        result = fit(model, LENGTHS, loss_with(model, seen), SETTINGS, runtime, StreamName(0), max_steps=5)
+        result = fit(model, LENGTHS, loss_with(model, seen), settings, runtime, StreamName(0), max_steps=5)
     assert result.steps == len(seen) == 5
-    assert rates == pytest.approx([0.05, 0.04, 0.03, 0.02, 0.01])
+    assert rates == pytest.approx(expected)
     assert train(runtime, max_steps=100)[1].steps == 9
 
 

@@ -1,5 +1,6 @@
 """The one training loop: LM adaptation, head warm-up and task fine-tuning all run through `fit`."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
+from transformers import get_linear_schedule_with_warmup
 
 from nmg.config import OptimiserSettings
 from nmg.inner.dropout import FastDropout
@@ -59,8 +60,8 @@ def fit(
 ) -> FitResult:
     """Minimise `loss_of(rows)` over `settings.epochs` epochs of the rows whose token counts are `lengths` [F].
 
-    AdamW, gradient clipping, learning rate falling linearly to 0. Row order and dropout come from `randomness`, so two
-    calls that differ in nothing but the loss see the same rows and the same dropout.
+    AdamW, gradient clipping, learning rate falling linearly to 0 after a warm-up. Row order and dropout come from
+    `randomness`, so two calls that differ in nothing but the loss see the same rows and the same dropout.
     """
     began = time.perf_counter()
     order = (randomness / "order").generator()
@@ -80,7 +81,8 @@ def fit(
             weight_decay=settings.weight_decay,
             fused=runtime.device.type != "mps",
         )
-        schedule = LambdaLR(optimiser, lambda step: 1.0 - step / max(len(batches), 1))
+        warm_up = math.ceil(settings.warmup_share * len(batches))
+        schedule = get_linear_schedule_with_warmup(optimiser, warm_up, len(batches))
         for step, rows in enumerate(batches, start=1):
             with runtime.autocast():
                 loss = loss_of(rows)
