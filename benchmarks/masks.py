@@ -17,11 +17,13 @@ from nmg.data.corpus import Corpus
 from nmg.inner.adapt import adapt, state_encoder
 from nmg.inner.runtime import Runtime
 from nmg.masking.corrupt import Vocabulary, corrupt
-from nmg.masking.neural import NeuralMasking
+from nmg.masking.neural import NeuralMasking, plan_ahead
 from nmg.masking.registry import build_masking
 from nmg.rl.network import MaskPolicy, MaskPolicyConfig
 from nmg.seeding import StreamName
 
+EPOCHS = 4
+"""of an adaptation whose learned masks are chosen before its first step"""
 RULES = ("random", "whole-word", "span", "punctuation", "idf")
 
 
@@ -55,11 +57,16 @@ def run(quick: bool, cache: Path) -> dict[str, Any]:
     arms["collator whole-word"] = lambda: whole_word([dict(example) for example in words])
 
     fixed = masked("random")()
-    step = OptimiserSettings(epochs=4, batch_size=BATCH, learning_rate=1e-5)
+    few = Corpus.build(long_text()[:12], lm.tokenizer, LENGTH - 2, cache)
+    arms["planning"] = lambda: plan_ahead(maskings["neural"], few, RATE, rng, encode, runtime.evaluation_batch_size)
+    step = OptimiserSettings(epochs=EPOCHS, batch_size=BATCH, learning_rate=1e-5)
     lengths = corpus.lengths[rows]
     arms["lm step"] = lambda: adapt(lm.model, lengths, lambda _: fixed, step, runtime, StreamName(0))  # type: ignore[arg-type, return-value]
     seconds = alternate(arms, rounds)
-    seconds["lm step"] = [value / step.epochs for value in seconds["lm step"]]
+    seconds["lm step"] = [value / EPOCHS for value in seconds["lm step"]]
+    steps_planned = EPOCHS * len(few) / BATCH
+    planning = seconds.pop("planning")
+    once = [drawn + plan / steps_planned for drawn, plan in zip(seconds["random"], planning, strict=True)]
     lm.model.train(False)
     result: dict[str, Any] = {}
     for name, values in seconds.items():
@@ -67,6 +74,8 @@ def run(quick: bool, cache: Path) -> dict[str, Any]:
         if name != "lm step":
             result[f"masks_per_second_{key}"] = BATCH / median(values)
             result[_share_key(key)] = 1 / ratio(seconds, "lm step", name)
+    share = median([value / of for value, of in zip(once, seconds["lm step"], strict=True)])
+    result[f"neural_mask_share_of_meta_test_step_planned_for_{EPOCHS}_epochs"] = share
     result["masks_ratio_random"] = ratio(seconds, "collator", "random")
     result["masks_ratio_whole_word"] = ratio(seconds, "collator whole-word", "whole-word")
     return result
