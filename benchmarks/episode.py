@@ -20,6 +20,7 @@ from nmg.config import Config
 from nmg.meta_train import MetaTraining
 from nmg.reporter import Silent
 from nmg.setup import prepare
+from nmg.types import PHASES
 
 ORIGINAL_SECONDS = 118.0
 """the original code on two cores like those of docs/performance.md"""
@@ -58,7 +59,7 @@ def run(quick: bool, cache: Path) -> dict[str, Any]:
     records = [training.episode() for _ in range(2 if quick else 6)]
     assert all(record.learner_update and record.opponent_update for record in records), "the replay has not started"
     phases = {name: median([record.seconds[name] for record in records]) for name in records[0].seconds}
-    whole = sum(phases[name] for name in ("encode", "masks", "inner loops", "update"))
+    whole = sum(phases[name] for name in PHASES)
     result: dict[str, Any] = {
         "episode_seconds": whole,
         "episode_seconds_of_the_original": ORIGINAL_SECONDS,

@@ -20,6 +20,7 @@ from nmg.files import write_text
 from nmg.meta_train import MetaTraining
 from nmg.reporter import Silent
 from nmg.setup import prepare
+from nmg.types import PHASES
 
 CONTEXTS, LENGTHS, MODELS = (25, 50, 100, 200), (32, 64, 128, 256), ((2, 128), (4, 256), (6, 384))
 BASE_CONTEXTS, BASE_LENGTH, BASE_MODEL = 50, 64, (2, 128)
@@ -64,8 +65,7 @@ def seconds(folder: Path, n_contexts: int, length: int, model: tuple[int, int]) 
         }
     )
     training = MetaTraining(prepare(config, Silent()))
-    phases = ("encode", "masks", "inner loops", "update")
-    return min(sum(training.episode().seconds[phase] for phase in phases) for _ in range(2))
+    return min(sum(training.episode().seconds[phase] for phase in PHASES) for _ in range(2))
 
 
 def _name(model: tuple[int, int]) -> str:

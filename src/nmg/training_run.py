@@ -40,6 +40,7 @@ from nmg.rl.reward import ScoreNoise
 from nmg.samples import log_samples
 from nmg.setup import check_output, prepare
 from nmg.trackers import check_trackers, start_trackers
+from nmg.types import PHASES
 
 TIES_BEFORE_WARNING = 3
 
@@ -179,7 +180,7 @@ def episode_line(record: EpisodeRecord, episodes: int) -> str:
     update = record.learner_update
     entropy = f"  entropy {update['entropy_per_row']:.3f}" if update else ""
     tie = "  (tie: no reward)" if record.is_tie else ""
-    seconds = sum(record.seconds[phase] for phase in ("encode", "masks", "inner loops", "update"))
+    seconds = sum(record.seconds[phase] for phase in PHASES)
     return (
         f"episode {record.episode + 1}/{episodes}  {record.metric}: {players}  reward {record.mean_reward:+.3f}"
         f"{entropy}  {seconds:.1f} s{tie}"

@@ -146,6 +146,12 @@ class Episode:
     """indices into the training examples: examples of the sampled contexts"""
 
 
+PHASES = ("encode", "masks", "inner loops", "update")
+"""Phases of an episode, one after another: states of the contexts, mask plans, the players' inner loops, learning."""
+INNER_PHASES = ("adapt", "finetune", "evaluate")
+"""Phases of an inner loop."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a player's inner loop (adapt, fine-tune, score) returns."""
@@ -160,4 +166,4 @@ class Outcome:
     task_steps: int = 0
     masked_tokens: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """phase → seconds"""
+    """seconds of each of `INNER_PHASES`"""

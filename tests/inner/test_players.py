@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,7 @@ def test_processes_give_the_outcome_of_one_process_to_the_bit(inputs: Inputs):
 
 def workers(loops: InnerLoops) -> list[int]:
     assert loops._executor is not None
-    return list(loops._executor._processes)
+    return list(loops._executor._processes or {})
 
 
 def is_running(process: int) -> bool:
@@ -82,6 +84,28 @@ def test_a_run_ends_its_processes(inputs: Inputs, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(InnerLoops, "close", close)
     training = training_run.start(inputs.config(), tmp_path / "run", Silent(), lambda _record, _episodes: None)
     assert closed == [training.inner_loops]
+
+
+SCRIPT = """
+from pathlib import Path
+from nmg.config import load_config
+from nmg.meta_train import MetaTraining
+from nmg.reporter import Silent
+from nmg.setup import prepare
+
+print("once")
+training = MetaTraining(prepare(load_config(Path("config.yaml")), Silent()))
+print(training.inner_loops.processes, sorted(training.episode().scores))
+"""
+
+
+def test_a_script_needs_no_guard_and_ends(inputs: Inputs, tmp_path: Path):
+    """multiprocessing's own processes would run it again, and it would start processes without end."""
+    inputs.write_config(tmp_path / "config.yaml", runtime={"player_processes": 2})
+    (tmp_path / "script.py").write_text(SCRIPT)
+    run = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "once\n2 ['learner', 'random']\n"
 
 
 def test_auto_is_one_process_a_player_for_a_small_model_on_several_cores(

@@ -1,16 +1,13 @@
 """The learned maskings of a comparison: what they are named, which weights they have, and what learning them cost."""
 
 import hashlib
-import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from nmg.errors import UserError
 from nmg.masking.registry import RULES
 from nmg.meta_test import find_policy
-
-WITHIN_INNER_LOOPS = frozenset({"adapt", "finetune", "evaluate"})
-"""phases of an episode that are parts of its phase `inner loops`; the other phases follow one another"""
+from nmg.report.run_log import log_lines
+from nmg.types import PHASES
 
 
 def parse_policies(words: str) -> dict[str, Path]:
@@ -45,11 +42,4 @@ def meta_training_seconds(folder: Path) -> float | None:
     run = find_policy(folder).resolve().parent
     if not (run / "metrics.jsonl").is_file() or not (run / "run.json").is_file():
         return None
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be half-written
-    return sum(_episode_seconds(line["seconds"]) for line in whole)
-
-
-def _episode_seconds(seconds: Mapping[str, float]) -> float:
-    """Each second once."""
-    return sum(value for phase, value in seconds.items() if phase not in WITHIN_INNER_LOOPS)
+    return sum(float(line["seconds"][phase]) for line in log_lines(run / "metrics.jsonl") for phase in PHASES)

@@ -3,14 +3,13 @@
 import pickle
 import signal
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from types import TracebackType
 from typing import Any, Self
 
 import torch
+from loky import ProcessPoolExecutor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from nmg.config import Config
@@ -24,6 +23,8 @@ from nmg.types import Episode, MaskPlan, Outcome, TokenBlocks
 
 PLAYERS = 3
 """learner, opponent, random"""
+IDLE_SECONDS = 300
+"""until a process without work ends (a new one starts when there is), so that none outlives a run that was killed"""
 SMALL_MODEL = 50_000_000
 """parameters; a larger model keeps all cores busy by itself, and three copies of it in training may not fit"""
 
@@ -61,8 +62,7 @@ class InnerLoops:
             self.close()
             raise UserError(
                 "a process that plays one of an episode's players ended before its work was done. Short of memory? "
-                "'--runtime.player_processes 1' plays them one after another. (A script of your own must start its run "
-                "under `if __name__ == '__main__':`.)"
+                "'--runtime.player_processes 1' plays them one after another."
             ) from error
         device = self._arena.runtime.device
         adapted = {name: tensor.to(device) for name, tensor in answers[keep][1].items()}
@@ -71,7 +71,7 @@ class InnerLoops:
     def close(self) -> None:
         """End the processes; the next `play` starts new ones."""
         if self._executor is not None:
-            self._executor.shutdown(cancel_futures=True)
+            self._executor.shutdown(kill_workers=True)
             self._executor = None
 
     def __enter__(self) -> Self:
@@ -86,8 +86,7 @@ class InnerLoops:
         if self._executor is None:
             self._executor = ProcessPoolExecutor(
                 max_workers=self.processes,
-                # A forked child would inherit locks of torch's threads, which hang there.
-                mp_context=get_context("spawn"),
+                timeout=IDLE_SECONDS,
                 initializer=_open_arena,
                 initargs=(_pack(_Recipe.of(self._arena, self.processes)),),
             )

@@ -47,19 +47,19 @@ def read_run(run: Path) -> RunLog:
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run}: there is no run of meta-train in this folder (no config.yaml)")
     metrics, samples = run / "metrics.jsonl", run / "samples.jsonl"
-    lines = _json_lines(samples)
+    lines = log_lines(samples)
     return RunLog(
         name=run.resolve().name,
         config=load_config(run / "config.yaml"),
         facts=json.loads((run / "run.json").read_text(encoding="utf-8")) if (run / "run.json").is_file() else {},
-        episodes=_json_lines(metrics),
+        episodes=log_lines(metrics),
         texts=lines[0]["texts"] if lines else (),
         snapshots=lines[1:],
         last_episode_at=datetime.fromtimestamp(metrics.stat().st_mtime).astimezone() if metrics.is_file() else None,
     )
 
 
-def _json_lines(path: Path) -> list[dict[str, Any]]:
+def log_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a file, none where it is missing. A last line that is just being written does not count."""
     lines = path.read_bytes().split(b"\n") if path.is_file() else []
     records = []

@@ -24,10 +24,9 @@ from nmg.report.page import (
 from nmg.report.run_log import RunLog
 from nmg.report.run_plots import Panel, bars_plot, curves_plot
 from nmg.report.tables import Table, p_text, score_text, shown_scale
-from nmg.types import FloatArray
+from nmg.types import INNER_PHASES, PHASES, FloatArray
 
 PLAYERS = ("learner", "opponent", "random")
-LAPS = ("encode", "masks", "inner loops", "update")
 """phases that an episode goes through one after the other"""
 CASES = {
     "alone": "learner alone",
@@ -261,8 +260,8 @@ def _summary(values: FloatArray) -> tuple[str, ...]:
 
 
 def _time(log: RunLog) -> list[Block]:
-    seconds = {lap: np.array(log.series("seconds", lap)) for lap in LAPS}
-    inner = {phase: np.array(log.series("seconds", phase)) for phase in ("adapt", "finetune", "evaluate")}
+    seconds = {lap: np.array(log.series("seconds", lap)) for lap in PHASES}
+    inner = {phase: np.array(log.series("seconds", phase)) for phase in INNER_PHASES}
     parts = {
         "states, masks": seconds["encode"] + seconds["masks"],
         "adapt": inner["adapt"],
@@ -341,7 +340,7 @@ def _players(log: RunLog) -> list[str]:
 
 
 def _episode_seconds(log: RunLog) -> list[float]:
-    return [sum(episode["seconds"][lap] for lap in LAPS) for episode in log.episodes]
+    return [sum(episode["seconds"][lap] for lap in PHASES) for episode in log.episodes]
 
 
 def _numbers(values: Sequence[float]) -> FloatArray:
