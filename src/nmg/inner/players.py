@@ -49,9 +49,18 @@ class InnerLoops:
 
         Raises UserError when a process is killed (by the system, for memory).
         """
-        if self.processes == 1:
-            played = {name: rollout(self._arena, start, episode, blocks, plan) for name, plan in plans.items()}
-            return {name: outcome for name, (outcome, _) in played.items()}, played[keep][1]
+        if self.processes > 1:
+            return self._play_at_once(start, episode, blocks, plans, keep)
+        outcomes, kept = {}, start
+        for name, plan in plans.items():
+            outcomes[name], adapted = rollout(self._arena, start, episode, blocks, plan)
+            if name == keep:
+                kept = adapted
+        return outcomes, kept
+
+    def _play_at_once(
+        self, start: ModelState, episode: Episode, blocks: TokenBlocks, plans: Mapping[str, MaskPlan], keep: str
+    ) -> tuple[dict[str, Outcome], ModelState]:
         shared = _pack((start, episode, blocks))
         try:
             futures = {
