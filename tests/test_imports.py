@@ -14,7 +14,7 @@ LAYERS = (
     {"data", "tasks", "masking", "rl"},
     {"inner"},
     set(),  # runs: every part that is not named here
-    {"cli"},
+    {"cli", "__main__"},
 )
 """Parts of nmg; none imports from a layer below it in this list."""
 RUNS = 3
