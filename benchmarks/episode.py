@@ -54,15 +54,17 @@ def open_training(folder: Path, cache: Path, n_validation: int) -> MetaTraining:
 
 def run(quick: bool, cache: Path) -> dict[str, Any]:
     training = open_training(cache / "episode", cache, n_validation=417)
-    for _ in range(WARM_UP):
-        training.episode()
-    records = [training.episode() for _ in range(2 if quick else 6)]
+    with training.inner_loops:
+        for _ in range(WARM_UP):
+            training.episode()
+        records = [training.episode() for _ in range(2 if quick else 6)]
     assert all(record.learner_update and record.opponent_update for record in records), "the replay has not started"
     phases = {name: median([record.seconds[name] for record in records]) for name in records[0].seconds}
     whole = sum(phases[name] for name in PHASES)
     result: dict[str, Any] = {
         "episode_seconds": whole,
         "episode_seconds_of_the_original": ORIGINAL_SECONDS,
+        "episode_player_processes": training.inner_loops.processes,
         "episode_precision": training.arena.runtime.precision,
         "neural_mask_share_of_lm_step": (phases["encode"] + phases["masks"]) / phases["adapt"],
     }
@@ -77,7 +79,8 @@ def _shares(training: MetaTraining, phases: dict[str, float]) -> dict[str, float
     is_bf16 = arena.runtime.precision == "bf16"
     rate = matmul_rate(torch.bfloat16 if is_bf16 else torch.float32, arena.runtime.device)
     block, row, held_out = (
-        float(f.mean()) for f in (arena.corpus.lengths, arena.train.features.lengths, arena.validation.features.lengths)
+        float(f.mean())
+        for f in (training.corpus.lengths, arena.train.features.lengths, arena.validation.features.lengths)
     )
     lm = config.meta.contexts * config.adapt.epochs * block * size.train_lm(block, config.masking.rate)
     task = config.meta.examples * config.finetune.epochs * row * size.train_classifier(row)
