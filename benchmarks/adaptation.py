@@ -130,7 +130,7 @@ def _trainer(lm: PretrainedLM, corpus: Corpus, rows: np.ndarray[Any, Any], steps
     )
     collator = DataCollatorForLanguageModeling(lm.tokenizer, mlm_probability=RATE)
     with contextlib.redirect_stdout(io.StringIO()):
-        Trainer(lm.model, arguments, train_dataset=data, data_collator=collator).train()  # type: ignore[arg-type]
+        Trainer(lm.model, arguments, train_dataset=data, data_collator=collator).train()
 
 
 @torch.no_grad()

@@ -45,7 +45,8 @@ def matmul_rate(dtype: torch.dtype, device: torch.device, seconds: float = 0.5) 
     """Floating-point operations a second (a multiplication and an addition count as two), median over repetitions."""
     first = torch.randn(ROWS, INNER, device=device).to(dtype)
     second = torch.randn(INNER, COLUMNS, device=device).to(dtype)
-    repetitions, times, began = (50 if device.type == "cuda" else 4), [], time.perf_counter()
+    times: list[float] = []
+    repetitions, began = (50 if device.type == "cuda" else 4), time.perf_counter()
     while time.perf_counter() - began < seconds or len(times) < 5:
         _wait(device)
         start = time.perf_counter()
