@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import loky.process_executor
 import pytest
 import torch
 
@@ -56,6 +57,17 @@ def workers(loops: InnerLoops) -> list[int]:
 def is_running(process: int) -> bool:
     status = Path(f"/proc/{process}/status")
     return status.exists() and "\nState:\tZ" not in status.read_text()
+
+
+def memory_leak_limit() -> int:
+    return int(loky.process_executor._MAX_MEMORY_LEAK_SIZE)
+
+
+def test_a_process_that_keeps_memory_is_no_leak(inputs: Inputs):
+    """loky would end it after 300 MB, in the midst of an episode."""
+    training = new_training(inputs, player_processes=2)
+    with training.inner_loops:
+        assert training.inner_loops._processes().submit(memory_leak_limit).result() == 10**15
 
 
 def play_until_it_fails(training: MetaTraining) -> None:

@@ -25,6 +25,8 @@ PLAYERS = 3
 """learner, opponent, random"""
 IDLE_SECONDS = 300
 """until a process without work ends (a new one starts when there is), so that none outlives a run that was killed"""
+KEEPS_MEMORY = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e15"}
+"""bytes; loky takes memory that a process keeps for a leak, and starts another in its place, in the midst of a run"""
 SMALL_MODEL = 50_000_000
 """parameters; a larger model keeps all cores busy by itself, and three copies of it in training may not fit"""
 
@@ -98,6 +100,7 @@ class InnerLoops:
                 timeout=IDLE_SECONDS,
                 initializer=_open_arena,
                 initargs=(_pack(_Recipe.of(self._arena, self.processes)),),
+                env=KEEPS_MEMORY,
             )
         return self._executor
 
