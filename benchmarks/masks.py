@@ -74,7 +74,7 @@ def run(quick: bool, cache: Path) -> dict[str, Any]:
         if name != "lm step":
             result[f"masks_per_second_{key}"] = BATCH / median(values)
             result[_share_key(key)] = 1 / ratio(seconds, "lm step", name)
-    share = median([value / of for value, of in zip(once, seconds["lm step"], strict=True)])
+    share = ratio({**seconds, "once": once}, "once", "lm step")
     result[f"neural_mask_share_of_meta_test_step_planned_for_{EPOCHS}_epochs"] = share
     result["masks_ratio_random"] = ratio(seconds, "collator", "random")
     result["masks_ratio_whole_word"] = ratio(seconds, "collator whole-word", "whole-word")

@@ -4,6 +4,7 @@ Two players (`meta.self_play=random`), one after another, else as in `episode`; 
 """
 
 import functools
+import io
 import json
 import sys
 import tempfile
@@ -85,9 +86,9 @@ def _draw(out: Path, by_contexts: dict[int, float], by_length: dict[int, float],
             panel.set(xlabel=label, ylabel="seconds an episode", xlim=(0, None), ylim=(0, None))
         axes[2].bar(list(by_model), list(by_model.values()))
         axes[2].set(xlabel="layers × hidden size", ylabel="seconds an episode")
-        figure.savefig(aside := out.with_suffix(".tmp"), format="svg", metadata={"Date": None})
-    write_text(out, aside.read_text(encoding="utf-8"))
-    aside.unlink()
+        drawn = io.StringIO()
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
+    write_text(out, drawn.getvalue())
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from nmg.files import write_text
 from nmg.inner.adapt import state_encoder
 from nmg.masking.base import choose
+from nmg.masking.neural import predict
 from nmg.rl.network import log_probabilities
 from nmg.types import IntArray
 
@@ -74,7 +74,6 @@ def describe_block(training: "MetaTraining", block: int) -> dict[str, Any]:
     return {"block": block, "tokens": tokens, "starts_word": starts_word, "is_maskable": is_maskable}
 
 
-@torch.no_grad()
 def snapshot(training: "MetaTraining", block_ids: IntArray) -> dict[str, Any]:
     """What the policy does with these blocks now.
 
@@ -83,8 +82,7 @@ def snapshot(training: "MetaTraining", block_ids: IntArray) -> dict[str, Any]:
     blocks, model = training.corpus.blocks(block_ids), training.arena.model
     model.load_state_dict(training.lm_state)
     states = state_encoder(model, training.arena.runtime)(blocks)
-    on_device = (blocks.is_token.to(states.device), blocks.is_maskable.to(states.device))
-    logits = training.learner.policy.logits(states, *on_device).float().cpu()
+    logits, _ = predict(training.learner.policy, states, blocks)
     rows = log_probabilities(logits, blocks.is_maskable).exp().tolist()
     plan = choose(logits, blocks, training.config.masking.rate)
     lengths = blocks.is_token.sum(dim=1).tolist()

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from nmg.config import Config
 from nmg.inner.adapt import state_encoder
 from nmg.masking.base import choose
+from nmg.masking.neural import predict
 from nmg.meta_train import MetaTraining
 from nmg.report.page import (
     Facts,
@@ -54,8 +54,7 @@ def shade_texts(training: MetaTraining, count: int) -> ShadedTexts:
     training.arena.model.load_state_dict(training.pretrained)
     blocks = corpus.blocks(np.arange(min(count, len(corpus))))
     states = state_encoder(training.arena.model, training.arena.runtime)(blocks)
-    with torch.no_grad():
-        logits = policy.logits(states, blocks.is_token.to(states.device), blocks.is_maskable.to(states.device)).cpu()
+    logits, _ = predict(policy, states, blocks)
     probability = log_probabilities(logits, blocks.is_maskable).exp()
     is_masked = choose(logits, blocks, training.config.masking.rate).is_masked(blocks.input_ids.shape[1])
     texts = []
