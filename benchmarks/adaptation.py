@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,17 @@ from benchmarks.machine import matmul_rate
 from benchmarks.models import minilm
 from benchmarks.pairs import median, ratio
 from benchmarks.texts import long_text
-from nmg.config import MaskingSettings, OptimiserSettings, RuntimeSettings
 from nmg.data.corpus import Corpus
-from nmg.inner.adapt import adapt, dynamic_masks, state_encoder
+from nmg.inner.adapt import adapt
+from nmg.inner.arena import Arena
 from nmg.inner.lm import PretrainedLM, copy_state, masked_logits
+from nmg.inner.masks import Batches, DrawnMasks
 from nmg.inner.runtime import Runtime
 from nmg.masking.corrupt import Vocabulary, corrupt
 from nmg.masking.rules import RandomMasking
 from nmg.seeding import StreamName, stream
+from nmg.settings import AdaptSettings, FinetuneSettings, MaskingSettings, RuntimeSettings
+from nmg.types import IntArray
 
 BATCH, LENGTH, RATE = 16, 128, 0.15
 LEARNING_RATE = 5e-5
@@ -81,7 +85,7 @@ def measure(arm: str, steps: int, cache: Path) -> dict[str, float]:
     train, held_out = full[: BATCH * steps], full[-64:]
     start = copy_state(lm.model)
 
-    def work(rows: np.ndarray[Any, Any]) -> None:
+    def work(rows: IntArray) -> None:
         if arm == "trainer":
             _trainer(lm, corpus, rows, len(rows) // BATCH)
         else:
@@ -94,25 +98,36 @@ def measure(arm: str, steps: int, cache: Path) -> dict[str, float]:
     return {"seconds": time.perf_counter() - began, "loss": _held_out_loss(lm, corpus, held_out)}
 
 
-def _settings() -> OptimiserSettings:
-    return OptimiserSettings(epochs=1, batch_size=BATCH, learning_rate=LEARNING_RATE)
+@dataclass(frozen=True)
+class _Part:
+    """Some blocks of a corpus, under masks drawn anew at every step."""
+
+    drawn: DrawnMasks
+    rows: IntArray
+    name = "random"
+
+    @property
+    def lengths(self) -> IntArray:
+        return self.drawn.lengths[self.rows]
+
+    def start(self, arena: Arena, randomness: StreamName) -> Batches:
+        batches = self.drawn.start(arena, randomness)
+        return lambda chosen: batches(self.rows[chosen])
 
 
-def _nmg(lm: PretrainedLM, corpus: Corpus, rows: np.ndarray[Any, Any], runtime: Runtime) -> None:
-    randomness = StreamName(0) / "benchmark"
-    masks = dynamic_masks(
-        corpus,
-        RandomMasking(),
-        state_encoder(lm.model, runtime),
+def _nmg(lm: PretrainedLM, corpus: Corpus, rows: IntArray, runtime: Runtime) -> None:
+    arena = Arena(
+        lm.model,
         Vocabulary.from_tokenizer(lm.tokenizer),
         MaskingSettings(rate=RATE),
-        randomness,
+        AdaptSettings(epochs=1, batch_size=BATCH, learning_rate=LEARNING_RATE),
+        FinetuneSettings(),
+        runtime,
     )
-    lengths = corpus.lengths[rows]
-    adapt(lm.model, lengths, lambda chosen: masks(rows[chosen]), _settings(), runtime, randomness)
+    adapt(arena, _Part(DrawnMasks(corpus, RandomMasking()), rows), StreamName(0) / "benchmark")
 
 
-def _trainer(lm: PretrainedLM, corpus: Corpus, rows: np.ndarray[Any, Any], steps: int) -> None:
+def _trainer(lm: PretrainedLM, corpus: Corpus, rows: IntArray, steps: int) -> None:
     ids = corpus.blocks(rows).input_ids
     data = [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in ids]
     arguments = TrainingArguments(
@@ -134,7 +149,7 @@ def _trainer(lm: PretrainedLM, corpus: Corpus, rows: np.ndarray[Any, Any], steps
 
 
 @torch.no_grad()
-def _held_out_loss(lm: PretrainedLM, corpus: Corpus, rows: np.ndarray[Any, Any]) -> float:
+def _held_out_loss(lm: PretrainedLM, corpus: Corpus, rows: IntArray) -> float:
     """Masked-LM loss on blocks that nobody trained on, under the same masks for all, in fp32."""
     lm.model.eval()
     blocks = corpus.blocks(rows)

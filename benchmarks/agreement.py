@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.episode import open_training
-from nmg.agreement import agreement, examples_needed
-from nmg.inner.rollout import rollout
+from benchmarks.ranking import agreement, examples_needed
+from nmg.data.episodes import sample_episode
+from nmg.inner.episode import EpisodeStart, Turn
 from nmg.masking.registry import build_masking
+from nmg.meta_train import MetaTraining
 from nmg.types import FloatArray
 
 SAMPLES = (50, 100, 200, 400)
@@ -19,7 +21,8 @@ VALIDATION = 1000
 def run(quick: bool, cache: Path) -> dict[str, Any]:
     """Players are the rules random, whole-word and idf, in episodes of the size of `episode`; the score is the loss."""
     training = open_training(cache / "agreement", cache, n_validation=VALIDATION)
-    differences = [pair for index in range(1 if quick else 8) for pair in _differences(training, index)]
+    with training.engine:
+        differences = [pair for index in range(1 if quick else 8) for pair in _differences(training, index)]
     rng, result = np.random.default_rng(0), dict[str, Any]()
     for n in SAMPLES:
         observed = [_observed(values, n, rng) for values in differences]
@@ -31,19 +34,18 @@ def run(quick: bool, cache: Path) -> dict[str, Any]:
     return result
 
 
-def _differences(training: Any, index: int) -> list[FloatArray]:
+def _differences(training: MetaTraining, index: int) -> list[FloatArray]:
     """Of each pair of players of one episode: loss of each validation example, one minus the other."""
-    from nmg.data.episodes import sample_episode
-
     config = training.config
     episode = sample_episode(index, training.split, training.data, training.corpus, config.meta, config.run.seed)
     blocks = training.corpus.blocks(episode.block_ids)
-    losses = []
+    turns = []
     for name in ("random", "whole-word", "idf"):
         masking = build_masking(name, training.lm.tokenizer, training.corpus, config.masking)
         plan = masking.plan(blocks, config.masking.rate, np.random.default_rng(index))
-        outcome, _ = rollout(training.arena, training.pretrained, episode, blocks, plan)
-        losses.append(outcome.example_scores["loss"])
+        turns.append(Turn(plan, keep=False))
+    results = dict(training.engine.play(EpisodeStart(training.pretrained, episode, blocks), turns))
+    losses = [results[turn][0].example_scores["loss"] for turn in range(len(turns))]
     return [second - first for first, second in combinations(losses, 2)]
 
 

@@ -19,8 +19,9 @@ from benchmarks.texts import write_task
 from nmg.config import Config
 from nmg.meta_train import MetaTraining
 from nmg.reporter import Silent
-from nmg.setup import prepare
+from nmg.tasks.registry import task_kind
 from nmg.types import PHASES
+from nmg.workbench import Workbench
 
 ORIGINAL_SECONDS = 118.0
 """the original code on two cores like those of docs/performance.md"""
@@ -49,24 +50,25 @@ def open_training(folder: Path, cache: Path, n_validation: int) -> MetaTraining:
             "runtime": {"cache_dir": str(cache)},
         }
     )
-    return MetaTraining(prepare(config, Silent()))
+    return MetaTraining(Workbench.prepare(config, Silent()))
 
 
 def run(quick: bool, cache: Path) -> dict[str, Any]:
     training = open_training(cache / "episode", cache, n_validation=417)
-    with training.inner_loops:
+    with training.engine:
         for _ in range(WARM_UP):
             training.episode()
         records = [training.episode() for _ in range(2 if quick else 6)]
-    assert all(record.learner_update and record.opponent_update for record in records), "the replay has not started"
+    updates = {"learner_update", "opponent_update"}
+    assert all(updates <= set(record.learning) for record in records), "the replay has not started"
     phases = {name: median([record.seconds[name] for record in records]) for name in records[0].seconds}
     whole = sum(phases[name] for name in PHASES)
     result: dict[str, Any] = {
         "episode_seconds": whole,
         "episode_seconds_of_the_original": ORIGINAL_SECONDS,
-        "episode_player_processes": training.inner_loops.processes,
+        "episode_player_processes": training.engine.processes,
         "episode_precision": training.arena.runtime.precision,
-        "neural_mask_share_of_lm_step": (phases["encode"] + phases["masks"]) / phases["adapt"],
+        "neural_mask_share_of_lm_step": phases["masks"] / phases["adapt"],
     }
     result |= {f"episode_seconds_{name.replace(' ', '_')}": value for name, value in phases.items()}
     return result | _shares(training, phases)
@@ -78,12 +80,11 @@ def _shares(training: MetaTraining, phases: dict[str, float]) -> dict[str, float
     size = EncoderSize.of(arena.model.config)
     is_bf16 = arena.runtime.precision == "bf16"
     rate = matmul_rate(torch.bfloat16 if is_bf16 else torch.float32, arena.runtime.device)
-    block, row, held_out = (
-        float(f.mean())
-        for f in (training.corpus.lengths, arena.train.features.lengths, arena.validation.features.lengths)
-    )
+    task = task_kind(config.data.task).build(training.lm.tokenizer, training.data.train, config.finetune)
+    train, validation = (task.encode(e) for e in (training.data.train, training.split.validation_examples))
+    block, row, held_out = (float(f.mean()) for f in (training.corpus.lengths, train.lengths, validation.lengths))
     lm = config.meta.contexts * config.adapt.epochs * block * size.train_lm(block, config.masking.rate)
-    task = config.meta.examples * config.finetune.epochs * row * size.train_classifier(row)
-    scoring = len(arena.validation.features) * held_out * size.classify(held_out)
-    work = {"adapt": lm, "finetune": task, "evaluate": scoring}
+    tuning = config.meta.examples * config.finetune.epochs * row * size.train_classifier(row)
+    scoring = len(validation) * held_out * size.classify(held_out)
+    work = {"adapt": lm, "finetune": tuning, "evaluate": scoring}
     return {f"episode_matmul_share_{name}": n_players * work[name] / phases[name] / rate for name in work}

@@ -10,13 +10,13 @@ from benchmarks.machine import matmul_rate
 from benchmarks.models import minilm
 from benchmarks.pairs import alternate, median, ratio
 from benchmarks.texts import write_task
-from nmg.config import DataSettings, FinetuneSettings, RuntimeSettings
-from nmg.data.task_data import load_task_data
+from nmg.data.formats.classification import ClassificationExample
 from nmg.inner.finetune import evaluate, task_model
 from nmg.inner.runtime import Runtime
 from nmg.seeding import StreamName
-from nmg.tasks.base import build_task
-from nmg.types import ClassificationExample
+from nmg.settings import DataSettings, FinetuneSettings, RuntimeSettings
+from nmg.tasks.load import load_task_data
+from nmg.tasks.registry import task_kind
 
 BATCH = 64
 
@@ -28,7 +28,7 @@ def run(quick: bool, cache: Path) -> dict[str, Any]:
     data = load_task_data(DataSettings(train=str(train), validation=str(validation)), seed=0)
     assert data.validation is not None
     runtime, lm = Runtime.start(RuntimeSettings()), minilm()
-    task = build_task("classification", lm.tokenizer, data.train, FinetuneSettings(max_length=128))
+    task = task_kind("classification").build(lm.tokenizer, data.train, FinetuneSettings(max_length=128))
     model = task_model(task, lm.model, StreamName(0))
     features = task.encode(data.validation)
     texts = [example.text for example in data.validation if isinstance(example, ClassificationExample)]

@@ -12,15 +12,20 @@ from benchmarks.adaptation import BATCH, LENGTH, RATE
 from benchmarks.models import minilm
 from benchmarks.pairs import alternate, median, ratio
 from benchmarks.texts import long_text
-from nmg.config import MaskingSettings, OptimiserSettings, RuntimeSettings
 from nmg.data.corpus import Corpus
-from nmg.inner.adapt import adapt, state_encoder
+from nmg.inner.adapt import adapt
+from nmg.inner.arena import Arena
+from nmg.inner.masks import FixedMasks
 from nmg.inner.runtime import Runtime
+from nmg.masking.base import Masking
 from nmg.masking.corrupt import Vocabulary, corrupt
-from nmg.masking.neural import NeuralMasking, plan_ahead
+from nmg.masking.planned import plan_ahead
 from nmg.masking.registry import build_masking
-from nmg.rl.network import MaskPolicy, MaskPolicyConfig
+from nmg.masking.rules import RandomMasking
+from nmg.policies.attention import AttentionConfig, AttentionPolicy
+from nmg.policies.masking import PolicyMasking
 from nmg.seeding import StreamName
+from nmg.settings import AdaptSettings, FinetuneSettings, MaskingSettings, RuntimeSettings
 
 EPOCHS = 4
 """of an adaptation whose learned masks are chosen before its first step"""
@@ -34,12 +39,13 @@ def run(quick: bool, cache: Path) -> dict[str, Any]:
     corpus = Corpus.build(long_text(), lm.tokenizer, LENGTH - 2, cache)
     rows = np.flatnonzero(corpus.lengths == LENGTH)[:BATCH]
     vocabulary, settings = Vocabulary.from_tokenizer(lm.tokenizer), MaskingSettings(rate=RATE)
-    runtime = Runtime.start(RuntimeSettings())
-    encode = state_encoder(lm.model, runtime)
+    step = AdaptSettings(epochs=EPOCHS, batch_size=BATCH, learning_rate=1e-5)
+    arena = Arena(lm.model, vocabulary, settings, step, FinetuneSettings(), Runtime.start(RuntimeSettings()))
+    encode = arena.reader
     rng = np.random.default_rng(0)
-    policy = MaskPolicy(MaskPolicyConfig(hidden_size=lm.hidden_size, num_attention_heads=12)).eval()
-    maskings = {name: build_masking(name, lm.tokenizer, corpus, settings) for name in RULES}
-    maskings["neural"] = NeuralMasking(policy, greedy=True)
+    policy = AttentionPolicy(AttentionConfig(hidden_size=lm.hidden_size, num_attention_heads=12)).eval()
+    maskings: dict[str, Masking] = {name: build_masking(name, lm.tokenizer, corpus, settings) for name in RULES}
+    maskings["neural"] = PolicyMasking(policy, greedy=True)
 
     def masked(name: str) -> Callable[[], object]:
         def draw() -> object:
@@ -56,12 +62,12 @@ def run(quick: bool, cache: Path) -> dict[str, Any]:
     whole_word = DataCollatorForLanguageModeling(lm.tokenizer, mlm_probability=RATE, whole_word_mask=True)
     arms["collator whole-word"] = lambda: whole_word([dict(example) for example in words])
 
-    fixed = masked("random")()
+    blocks = corpus.blocks(rows)
+    fixed = FixedMasks(blocks, RandomMasking().plan(blocks, RATE, rng))
     few = Corpus.build(long_text()[:12], lm.tokenizer, LENGTH - 2, cache)
-    arms["planning"] = lambda: plan_ahead(maskings["neural"], few, RATE, rng, encode, runtime.evaluation_batch_size)
-    step = OptimiserSettings(epochs=EPOCHS, batch_size=BATCH, learning_rate=1e-5)
-    lengths = corpus.lengths[rows]
-    arms["lm step"] = lambda: adapt(lm.model, lengths, lambda _: fixed, step, runtime, StreamName(0))  # type: ignore[arg-type, return-value]
+    planned_at_once = arena.runtime.evaluation_batch_size
+    arms["planning"] = lambda: plan_ahead(maskings["neural"], few, RATE, rng, encode, planned_at_once)
+    arms["lm step"] = lambda: adapt(arena, fixed, StreamName(0))
     seconds = alternate(arms, rounds)
     seconds["lm step"] = [value / EPOCHS for value in seconds["lm step"]]
     steps_planned = EPOCHS * len(few) / BATCH

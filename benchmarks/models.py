@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
-from nmg.config import ModelSettings
 from nmg.demo.data import demo_model_folder
 from nmg.inner.lm import PretrainedLM, load_pretrained
+from nmg.settings import ModelSettings
 
 
 def minilm() -> PretrainedLM:

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 
 from benchmarks.pairs import alternate, median
-from nmg.config import PolicySettings
-from nmg.rl.network import MaskPolicy, MaskPolicyConfig
-from nmg.rl.replay import Replay, StateShard, token_counts
-from nmg.rl.update import new_optimiser, update_policy
+from nmg.learners.actor_critic.replay import Replay, StateShard, token_counts
+from nmg.learners.actor_critic.settings import ActorCriticSettings
+from nmg.learners.actor_critic.update import new_optimiser, update_policy
+from nmg.learners.actor_critic.value import ValueNetwork
+from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from nmg.types import MaskPlan, TokenBlocks
 
 TRANSITIONS, BATCH = 50_000, 64
@@ -31,18 +32,18 @@ def run(quick: bool, _cache: Path) -> dict[str, Any]:
             torch.stack([torch.randperm(20)[:CHOSEN] for _ in range(BLOCKS)]) + 1,
             torch.full((BLOCKS,), CHOSEN),
             log_prob=torch.full((BLOCKS, CHOSEN), -3.0),
-            value=torch.zeros(BLOCKS),
         )
         shard = StateShard.pack(torch.randn(BLOCKS, TOKENS, hidden), blocks)
         reward = torch.from_numpy(rng.choice([-1.0, 0.0, 1.0], (BLOCKS, CHOSEN))).float()
-        memory.add(index, shard, plan, reward, plan.is_chosen, token_counts(blocks, plan))
-    policy = MaskPolicy(MaskPolicyConfig(hidden_size=hidden, num_attention_heads=2))
-    settings = PolicySettings(updates=1)
-    optimiser = new_optimiser(policy, settings)
+        memory.add(index, shard, plan, torch.zeros(BLOCKS), reward, plan.is_chosen, token_counts(blocks, plan))
+    policy = AttentionPolicy(AttentionConfig(hidden_size=hidden, num_attention_heads=2))
+    value = ValueNetwork(policy.observation_size, policy.config.head_hidden)
+    settings = ActorCriticSettings(updates=1)
+    optimiser = new_optimiser(policy, value, settings)
     seconds = alternate(
         {
             "draw": lambda: memory.batch(memory.sample(BATCH, rng, "advantage")),
-            "update": lambda: update_policy(policy, optimiser, memory, settings, "advantage", 25, rng),
+            "update": lambda: update_policy(policy, value, optimiser, memory, settings, 25, rng),
         },
         10 if quick else 50,
     )

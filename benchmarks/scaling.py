@@ -1,6 +1,6 @@
 """Seconds of an episode against contexts, tokens, and model: `python -m benchmarks.scaling docs/scaling.svg`.
 
-Two players (`meta.self_play=random`), one after another, else as in `episode`; a point is the faster of two episodes.
+Two players (`learner.self_play=random`), one after another, else as in `episode`; the faster of two episodes counts.
 """
 
 import functools
@@ -20,8 +20,8 @@ from nmg.demo.data import load_articles
 from nmg.files import write_text
 from nmg.meta_train import MetaTraining
 from nmg.reporter import Silent
-from nmg.setup import prepare
 from nmg.types import PHASES
+from nmg.workbench import Workbench
 
 CONTEXTS, LENGTHS, MODELS = (25, 50, 100, 200), (32, 64, 128, 256), ((2, 128), (4, 256), (6, 384))
 BASE_CONTEXTS, BASE_LENGTH, BASE_MODEL = 50, 64, (2, 128)
@@ -58,14 +58,13 @@ def seconds(folder: Path, n_contexts: int, length: int, model: tuple[int, int]) 
             "meta": {
                 "contexts": n_contexts,
                 "examples": n_contexts,
-                "self_play": "random",
                 "max_validation_examples": 80,
             },
-            "replay": {"start": 0},
-            "runtime": {"cache_dir": str(folder), "player_processes": 1},
+            "learner": {"self_play": "random", "replay_start": 0},
+            "runtime": {"cache_dir": str(folder), "processes": 1},
         }
     )
-    training = MetaTraining(prepare(config, Silent()))
+    training = MetaTraining(Workbench.prepare(config, Silent()))
     return min(sum(training.episode().seconds[phase] for phase in PHASES) for _ in range(2))
 
 

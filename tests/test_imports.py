@@ -1,25 +1,39 @@
 """Imports point one way (docs/design.md, "Contracts"), and the command line starts without the heavy libraries."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+import nmg
+
 SOURCE = Path(__file__).parents[1] / "src"
 
-LAYERS = (
-    {"errors", "files", "types", "config", "seeding", "reporter"},
-    {"data", "tasks", "masking", "rl"},
-    {"inner"},
-    set(),  # runs: every part that is not named here
-    {"cli", "__main__"},
+FLOORS = (
+    {"errors", "files", "types", "seeding", "reporter", "settings"},
+    {"data"},
+    {"tasks", "masking", "fast"},
+    {"inner", "engines"},
+    {"policies"},
+    {"learners"},
+    {"config"},
+    {"workbench"},
+    {"meta_train"},
+    {"runs"},
+    {"comparison"},
+    {"report"},
+    {"inspection", "demo"},
+    {"cli"},
+    {"__main__"},
 )
-"""Parts of nmg; none imports from a layer below it in this list."""
-RUNS = 3
+"""Every part of nmg, the lowest first; a part imports from floors below its own, and from itself."""
 
 HEAVY = {"statsmodels", "torch", "transformers", "spacy", "matplotlib", "datasets", "accelerate", "scipy", "pyarrow"}
+NOT_FOR_SETTINGS = HEAVY - {"torch"}
 
 
 @dataclass(frozen=True)
@@ -28,24 +42,27 @@ class Import:
     """dotted: the module, and what is taken from it, e.g. `transformers.AutoTokenizer`"""
     at_start: bool
     """runs when the importing module is imported"""
+    for_types: bool = False
+    """only a type checker reads it"""
 
 
 def imports_of(source: str) -> Iterator[Import]:
     """Every import of a source text, wherever it stands."""
 
-    def walk(node: ast.AST, at_start: bool) -> Iterator[Import]:
+    def walk(node: ast.AST, at_start: bool, for_types: bool) -> Iterator[Import]:
         match node:
             case ast.Import(names):
-                yield from (Import(alias.name, at_start) for alias in names)
+                yield from (Import(alias.name, at_start, for_types) for alias in names)
             case ast.ImportFrom(module, names, level):
                 assert level == 0, "imports are absolute"
-                yield from (Import(f"{module}.{alias.name}", at_start) for alias in names)
+                yield from (Import(f"{module}.{alias.name}", at_start, for_types) for alias in names)
         runs_later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         only_for_types = node.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) else []
         for child in ast.iter_child_nodes(node):
-            yield from walk(child, at_start and not runs_later and child not in only_for_types)
+            typing = for_types or child in only_for_types
+            yield from walk(child, at_start and not runs_later and not typing, typing)
 
-    yield from walk(ast.parse(source), at_start=True)
+    yield from walk(ast.parse(source), at_start=True, for_types=False)
 
 
 def module_name(path: Path) -> str:
@@ -60,17 +77,18 @@ def is_in(name: str, package: str) -> bool:
 
 
 def edges() -> Iterator[tuple[str, str]]:
-    """(module of nmg, what it imports of nmg)"""
+    """(module of nmg, what it imports of nmg); the package itself only names what others have"""
     for module, imports in IMPORTS.items():
-        yield from ((module, found.name) for found in imports if is_in(found.name, "nmg"))
+        if module != "nmg":
+            yield from ((module, found.name) for found in imports if is_in(found.name, "nmg"))
 
 
 def part(name: str) -> str:
     return name.split(".")[1]
 
 
-def layer(name: str) -> int:
-    return next((index for index, parts in enumerate(LAYERS) if part(name) in parts), RUNS)
+def floor(name: str) -> int:
+    return next(index for index, parts in enumerate(FLOORS) if part(name) in parts)
 
 
 def at_start(module: str, seen: set[str]) -> set[str]:
@@ -87,40 +105,50 @@ def at_start(module: str, seen: set[str]) -> set[str]:
     return names
 
 
-def test_the_layers_name_parts_that_exist():
-    assert set().union(*LAYERS) <= {part(module) for module in IMPORTS if module != "nmg"}
+def test_every_part_has_its_floor():
+    parts = [name for parts in FLOORS for name in parts]
+    assert sorted(parts) == sorted({part(module) for module in IMPORTS if module != "nmg"})
 
 
 def test_imports_point_one_way():
-    assert len(list(edges())) > 20
-    wrong = [(module, name) for module, name in edges() if layer(name) > layer(module)]
-    assert not wrong
+    assert len(list(edges())) > 100
+    between = [(module, name) for module, name in edges() if part(name) != part(module)]
+    assert not [(module, name) for module, name in between if floor(name) >= floor(module)]
 
 
 @pytest.mark.parametrize(
     ("package", "hidden"),
     [
-        ("nmg.rl", "nmg.tasks"),
-        ("nmg.rl", "nmg.data"),
-        ("nmg.inner", "nmg.rl"),
-        ("nmg.data", "nmg.masking"),
-        ("nmg.tasks", "nmg.masking"),
-        ("nmg.report", "nmg.rl"),
+        ("nmg.learners", "nmg.tasks"),
+        ("nmg.learners", "nmg.data"),
+        ("nmg.learners", "nmg.inner"),
+        ("nmg.masking", "nmg.policies"),
+        ("nmg.policies", "nmg.learners"),
+        ("nmg.inner", "nmg.learners"),
+        ("nmg.engines", "nmg.inner"),
+        ("nmg.meta_train", "nmg.learners.actor_critic"),
+        ("nmg.runs", "nmg.learners.actor_critic"),
     ],
 )
 def test_what_a_package_does_not_see(package: str, hidden: str):
     assert not [edge for edge in edges() if is_in(edge[0], package) and is_in(edge[1], hidden)]
 
 
-def test_masking_sees_of_rl_only_the_network():
-    seen = {name for module, name in edges() if is_in(module, "nmg.masking") and is_in(name, "nmg.rl")}
-    assert all(is_in(name, "nmg.rl.network") for name in seen), seen
-
-
-def test_rl_sees_no_tokenizer():
-    names = [found.name for module, imports in IMPORTS.items() if is_in(module, "nmg.rl") for found in imports]
+def test_learners_see_no_tokenizer():
+    names = [found.name for module, imports in IMPORTS.items() if is_in(module, "nmg.learners") for found in imports]
     assert names
     assert not [name for name in names if "tokenizer" in name.lower()]
+
+
+@pytest.mark.parametrize("word", ["classification", "qa"])
+def test_no_task_is_named_outside_of_tasks(word: str):
+    """Generic code knows no task's name; the demo has data of its own for each."""
+    named = [
+        str(path.relative_to(SOURCE))
+        for path in SOURCE.rglob("*.py")
+        if f'"{word}"' in path.read_text("utf-8") and not {"tasks", "demo"} & set(path.parts)
+    ]
+    assert named == (["nmg/settings.py"] if word == "classification" else []), "but for the default of data.task"
 
 
 def test_the_command_line_imports_nothing_heavy_before_it_must():
@@ -128,6 +156,20 @@ def test_the_command_line_imports_nothing_heavy_before_it_must():
     for module in IMPORTS:
         if is_in(module, "nmg.cli"):
             assert not {name.partition(".")[0] for name in at_start(module, {module})} & HEAVY, module
+
+
+def test_settings_need_nothing_heavier_than_torch():
+    """A mistake in a configuration is said within two seconds."""
+    assert not {name.partition(".")[0] for name in at_start("nmg.config", {"nmg.config"})} & NOT_FOR_SETTINGS
+
+
+def test_the_public_names_are_there_and_lazy():
+    for name in nmg.__all__:
+        assert getattr(nmg, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = nmg.nothing
+    script = "import sys, nmg; assert not {'torch', 'pydantic', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_the_reader_of_imports_sees_them_all():
@@ -139,12 +181,12 @@ if TYPE_CHECKING:
 else:
     import spacy
 class C:
-    from nmg import rl
+    from nmg import policies
     def f(self):
         import matplotlib
         return lambda: __import__("os")
 try:
-    from nmg.rl.network import MaskPolicy, check_fits
+    from nmg.policies.base import Policy, predict
 except ImportError:
     pass
 """
@@ -154,8 +196,9 @@ except ImportError:
         ("typing.TYPE_CHECKING", True),
         ("transformers.AutoTokenizer", False),
         ("spacy", True),
-        ("nmg.rl", True),
+        ("nmg.policies", True),
         ("matplotlib", False),
-        ("nmg.rl.network.MaskPolicy", True),
-        ("nmg.rl.network.check_fits", True),
+        ("nmg.policies.base.Policy", True),
+        ("nmg.policies.base.predict", True),
     }
+    assert [one.name for one in imports_of(source) if one.for_types] == ["transformers.AutoTokenizer"]

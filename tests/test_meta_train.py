@@ -9,22 +9,33 @@ import pytest
 import torch
 
 from nmg.data.episodes import sample_episode
+from nmg.data.formats.questions import QAExample
 from nmg.data.formats.squad import write_squad
-from nmg.inner import players
+from nmg.inner import episode as inner_episode
 from nmg.inner.lm import encoder_states
+from nmg.learners.actor_critic.player import Player
 from nmg.meta_train import RESET_EPISODES, EpisodeRecord, MetaTraining
 from nmg.reporter import Silent
-from nmg.setup import prepare
-from nmg.types import QAExample
+from nmg.workbench import Workbench
 from support.runs import Inputs, is_same
 
 
 def new_training(inputs: Inputs, **changes: dict[str, Any]) -> MetaTraining:
-    return MetaTraining(prepare(inputs.config(**changes), Silent()))
+    return MetaTraining(Workbench.prepare(inputs.config(**changes), Silent()))
 
 
 def play(training: MetaTraining, episodes: int) -> list[EpisodeRecord]:
     return [training.episode() for _ in range(episodes)]
+
+
+def players_of(training: MetaTraining) -> tuple[Player, Player]:
+    return training.learner.learner, training.learner.opponent
+
+
+def weights_of(player: Player) -> dict[str, torch.Tensor]:
+    """A copy of the weights of both networks."""
+    networks = {"policy": player.policy, "value": player.value}
+    return {f"{of}.{name}": t.clone() for of, network in networks.items() for name, t in network.state_dict().items()}
 
 
 def without_seconds(records: list[EpisodeRecord]) -> list[dict[str, Any]]:
@@ -34,63 +45,62 @@ def without_seconds(records: list[EpisodeRecord]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("self_play", ["learning", "frozen", "random"])
 @pytest.mark.parametrize(("continual", "reset"), [(True, False), (True, True), (False, False)])
 def test_every_mode_of_play(inputs: Inputs, self_play: str, continual: bool, reset: bool):
-    training = new_training(inputs, meta={"self_play": self_play, "continual": continual, "reset": reset})
-    before = {name: tensor.clone() for name, tensor in training.learner.policy.state_dict().items()}
-    rival = {name: tensor.clone() for name, tensor in training.opponent.policy.state_dict().items()}
+    training = new_training(inputs, meta={"continual": continual, "reset": reset}, learner={"self_play": self_play})
+    learner, opponent = players_of(training)
+    before, rival = weights_of(learner), weights_of(opponent)
     records = play(training, 3)
-    assert not is_same(training.learner.policy.state_dict(), before)
+    assert not is_same(weights_of(learner), before)
     assert is_same(training.lm_state, training.pretrained) == (not continual)
-    assert (len(training.opponent.replay) > 0) == (self_play == "learning")
+    assert (len(opponent.replay) > 0) == (self_play == "learning")
     if self_play == "random":
-        assert is_same(training.opponent.policy.state_dict(), rival)
+        assert is_same(weights_of(opponent), rival)
     players = [set(record.scores) for record in records]
     everyone = {"learner", "random"} | ({"opponent"} if self_play != "random" else set())
     assert players == [{"learner", "random"}, everyone, everyone]
     for index, record in enumerate(records):
         assert record.episode == index
         assert record.metric == "loss"
-        assert 0 < record.stored_share <= 1
-        assert record.transitions == len(training.learner.replay) or index < 2
+        assert 0 < record.learning["stored_share"] <= 1
+        assert record.learning["transitions"] == len(learner.replay) or index < 2
         assert all(math.isfinite(loss) for loss in record.lm_loss.values())
-        assert (record.opponent_update is not None) == (self_play == "learning" and index > 0)
-    assert records[2].learner_update is not None
+        assert ("opponent_update" in record.learning) == (self_play == "learning" and index > 0)
+    assert "learner_update" in records[2].learning
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        *({"replay": {"weighting": name}} for name in ("advantage", "reward", "value", "reward-advantage")),
-        *({"replay": {"weighting": name}} for name in ("value-advantage", "uniform")),
-        {"policy": {"objective": "policy-gradient"}},
-        {"policy": {"objective": "policy-gradient", "importance_ratio": False}},
-        {"reward": {"kind": "sign"}},
-        {"reward": {"kind": "sign", "metric": None}},
-        {"reward": {"kind": "difference", "metric": "macro_f1"}},
+        *({"learner": {"replay_weighting": name}} for name in ("advantage", "reward", "value", "reward-advantage")),
+        *({"learner": {"replay_weighting": name}} for name in ("value-advantage", "uniform")),
+        {"learner": {"objective": "policy-gradient"}},
+        {"learner": {"objective": "policy-gradient", "importance_ratio": False}},
+        {"learner": {"reward": "sign"}},
+        {"learner": {"reward": "sign"}, "reward": {"metric": None}},
+        {"learner": {"reward": "difference"}, "reward": {"metric": "macro_f1"}},
     ],
     ids=str,
 )
 def test_every_option_of_learning_runs_and_is_heard(inputs: Inputs, changes: dict[str, Any]):
     training, default = new_training(inputs, **changes), new_training(inputs)
-    assert is_same(training.learner.policy, default.learner.policy)
+    assert is_same(weights_of(training.learner.learner), weights_of(default.learner.learner))
     records = play(training, 3)
     play(default, 3)
-    assert all(torch.isfinite(tensor).all() for tensor in training.learner.policy.state_dict().values())
+    assert all(torch.isfinite(tensor).all() for tensor in weights_of(training.learner.learner).values())
     assert training.metric == (training.config.reward.metric or "accuracy")
-    if training.config.reward.kind == "sign":
-        assert {record.reward_random for record in records} <= {-1.0, 0.0, 1.0}
-    is_default = changes == {"replay": {"weighting": "advantage"}}
-    assert is_same(training.learner.policy, default.learner.policy) == is_default
+    if training.config.learner.reward == "sign":
+        assert {record.learning["reward_random"] for record in records} <= {-1.0, 0.0, 1.0}
+    is_default = changes == {"learner": {"replay_weighting": "advantage"}}
+    assert is_same(weights_of(training.learner.learner), weights_of(default.learner.learner)) == is_default
 
 
 def test_both_forms_of_the_policy_loss_train_alike(inputs: Inputs):
     """Their values differ, their gradients do not (`losses.policy_loss`)."""
-    ratio, log_prob = new_training(inputs), new_training(inputs, policy={"importance_ratio": False})
-    losses = [play(training, 2)[1].learner_update for training in (ratio, log_prob)]
-    assert losses[0] is not None
-    assert losses[1] is not None
+    ratio, log_prob = new_training(inputs), new_training(inputs, learner={"importance_ratio": False})
+    losses = [play(training, 2)[1].learning["learner_update"] for training in (ratio, log_prob)]
     assert losses[0]["policy_loss"] != pytest.approx(losses[1]["policy_loss"], rel=1e-3)
-    for name, tensor in ratio.learner.policy.state_dict().items():
-        torch.testing.assert_close(log_prob.learner.policy.state_dict()[name], tensor, rtol=1e-3, atol=1e-5)
+    others = weights_of(log_prob.learner.learner)
+    for name, tensor in weights_of(ratio.learner.learner).items():
+        torch.testing.assert_close(others[name], tensor, rtol=1e-3, atol=1e-5)
 
 
 def test_questions_too(inputs: Inputs, tmp_path: Path):
@@ -104,7 +114,8 @@ def test_questions_too(inputs: Inputs, tmp_path: Path):
         inputs,
         data={"task": "qa", "train": str(tmp_path / "train.json"), "test": None},
         finetune={"max_question_length": 4, "stride": 2},
-        reward={"kind": "sign", "metric": None},
+        learner={"reward": "sign"},
+        reward={"metric": None},
     )
     records = play(training, 2)
     assert records[0].metric == "index_accuracy"
@@ -112,18 +123,18 @@ def test_questions_too(inputs: Inputs, tmp_path: Path):
 
 
 def test_until_its_replay_has_filled_the_opponent_is_the_random_player(inputs: Inputs):
-    training = new_training(inputs, replay={"start": 45})
-    policy = {name: tensor.clone() for name, tensor in training.opponent.policy.state_dict().items()}
-    held = [len(training.learner.replay)]
+    training = new_training(inputs, learner={"replay_start": 45})
+    learner, opponent = players_of(training)
+    before, held = weights_of(opponent), [len(learner.replay)]
     for _ in range(4):
         record = training.episode()
         plays = "opponent" in record.scores
         assert plays == (held[-1] > 45)
         if not plays:
-            assert record.reward_opponent == record.reward_random
-            assert is_same(training.opponent.policy.state_dict(), policy)
-        assert (record.learner_update is not None) == (record.transitions >= 45)
-        held.append(record.transitions)
+            assert record.learning["reward_opponent"] == record.learning["reward_random"]
+            assert is_same(weights_of(opponent), before)
+        assert ("learner_update" in record.learning) == (record.learning["transitions"] >= 45)
+        held.append(record.learning["transitions"])
     assert held[1] <= 45 < held[-1]
 
 
@@ -133,8 +144,8 @@ def test_the_seed_decides_everything(inputs: Inputs, seed: int):
     records = play(first, 2)
     torch.manual_seed(1234)  # the global generator is not asked
     assert without_seconds(records) == without_seconds(play(again, 2))
-    for ours, theirs in ((first.learner, again.learner), (first.opponent, again.opponent)):
-        assert is_same(ours.policy, theirs.policy)
+    for ours, theirs in zip(players_of(first), players_of(again), strict=True):
+        assert is_same(weights_of(ours), weights_of(theirs))
     other = new_training(inputs, run={"seed": 2})
     assert not is_same(first.learner.policy, other.learner.policy)
     assert without_seconds(play(other, 2)) != without_seconds(records)
@@ -142,62 +153,66 @@ def test_the_seed_decides_everything(inputs: Inputs, seed: int):
 
 def test_the_learner_and_the_opponent_begin_apart(inputs: Inputs):
     training = new_training(inputs)
-    assert not is_same(training.learner.policy, training.opponent.policy)
+    learner, opponent = players_of(training)
+    assert not is_same(learner.policy, opponent.policy)
+    assert not is_same(learner.value, opponent.value)
 
 
 @pytest.mark.parametrize("kind", ["sign", "difference"])
 @pytest.mark.parametrize("metric", ["loss", "accuracy"])
 def test_players_with_the_same_plan_tie_exactly(inputs: Inputs, kind: str, metric: str):
     """At a rate this high every token that may be masked is: there is one plan only."""
-    training = new_training(inputs, masking={"rate": 0.9999999999}, reward={"kind": kind, "metric": metric})
+    training = new_training(inputs, masking={"rate": 0.9999999999}, learner={"reward": kind}, reward={"metric": metric})
     for record in play(training, 3):
         assert record.scores["learner"] == record.scores["random"]
         assert record.lm_loss["learner"] == record.lm_loss["random"]
-        assert (record.reward_random, record.reward_opponent, record.mean_reward) == (0.0, 0.0, 0.0)
+        assert {record.learning[name] for name in ("reward_random", "reward_opponent", "mean_reward")} == {0.0}
         assert record.is_tie
-        assert record.stored_share == 0.0
-        assert record.transitions == 0
-        assert record.learner_update is None
+        assert record.learning["stored_share"] == 0.0
+        assert record.learning["transitions"] == 0
+        assert "learner_update" not in record.learning
 
 
 def test_players_with_other_plans_do_not_tie(inputs: Inputs):
     for record in play(new_training(inputs), 3):
         assert not record.is_tie
-        assert record.reward_random != 0
+        assert record.learning["reward_random"] != 0
 
 
 def test_a_lower_loss_is_the_better_score(inputs: Inputs):
     for record in play(new_training(inputs), 3):
         learner, random = record.scores["learner"]["loss"], record.scores["random"]["loss"]
-        assert (record.reward_random > 0) == (learner < random)
-        assert abs(record.reward_random) <= 3.0
+        assert (record.learning["reward_random"] > 0) == (learner < random)
+        assert abs(record.learning["reward_random"]) <= 3.0
 
 
 def test_a_frozen_opponent_becomes_the_learner_that_beats_it(inputs: Inputs):
-    training = new_training(inputs, meta={"self_play": "frozen"})
+    training = new_training(inputs, learner={"self_play": "frozen"})
+    learner, opponent = players_of(training)
     outcomes = set()
     for _ in range(12):
-        before = {name: tensor.clone() for name, tensor in training.opponent.policy.state_dict().items()}
+        before = weights_of(opponent)
         record = training.episode()
-        won = record.reward_opponent > 0
+        won = record.learning["reward_opponent"] > 0
         outcomes.add(won)
         if won:
-            assert is_same(training.opponent.policy, training.learner.policy)
+            assert is_same(weights_of(opponent), weights_of(learner))
         else:
-            assert is_same(training.opponent.policy.state_dict(), before)
-        assert training.opponent.policy is not training.learner.policy
+            assert is_same(weights_of(opponent), before)
+        assert opponent.policy is not learner.policy
+        assert opponent.value is not learner.value
     assert outcomes == {True, False}
 
 
 def starts_of(training: MetaTraining, monkeypatch: pytest.MonkeyPatch, episodes: int) -> list[list[bool]]:
     """For each episode: whether each player's inner loop started from the pre-trained LM."""
-    original, seen = players.rollout, []
+    original, seen = inner_episode.inner_loop, []
 
     def spy(arena: Any, start: Any, *rest: Any) -> Any:
         seen[-1].append(is_same(start, training.pretrained))
         return original(arena, start, *rest)
 
-    monkeypatch.setattr(players, "rollout", spy)
+    monkeypatch.setattr(inner_episode, "inner_loop", spy)
     for _ in range(episodes):
         seen.append([])
         training.episode()
@@ -235,36 +250,36 @@ def test_states_are_those_of_the_lm_an_episode_starts_from(inputs: Inputs, conti
     training.arena.model.load_state_dict(start)
     blocks = training.corpus.blocks(episode.block_ids)
     states = encoder_states(training.arena.model, blocks)[blocks.is_token]
-    torch.testing.assert_close(training.learner.replay.shards[1].states, states.half())
+    torch.testing.assert_close(training.learner.learner.replay.shards[1].states, states.half())
 
 
 def test_a_record_tells_credit_and_age(inputs: Inputs):
     """Counts add up to the learner's actions, and means to the mean reward; nothing is older than the run."""
     training = new_training(inputs)
     for index, record in enumerate(play(training, 4)):
-        actions = {case: counted["actions"] for case, counted in record.credit.items()}
-        stored = {case: counted for case, counted in record.credit.items() if case != "with_both"}
+        actions = {case: counted["actions"] for case, counted in record.learning["credit"].items()}
+        stored = {case: counted for case, counted in record.learning["credit"].items() if case != "with_both"}
         n_stored = sum(counted["actions"] for counted in stored.values())
-        assert n_stored / sum(actions.values()) == pytest.approx(record.stored_share)
+        assert n_stored / sum(actions.values()) == pytest.approx(record.learning["stored_share"])
         mean = sum(counted["actions"] * counted["reward"] for counted in stored.values()) / n_stored
-        assert mean == pytest.approx(record.mean_reward, abs=1e-5)
+        assert mean == pytest.approx(record.learning["mean_reward"], abs=1e-5)
         if stored.get("with_random"):
-            assert stored["with_random"]["reward"] == pytest.approx(record.reward_opponent)
+            assert stored["with_random"]["reward"] == pytest.approx(record.learning["reward_opponent"])
         if index == 0:
             assert set(actions) <= {"alone", "with_both"}, "until it plays, the opponent is the random player"
-        keys = training.learner.replay.transitions_state()["shard"].double()
+        keys = training.learner.learner.replay.transitions_state()["shard"].double()
         if index == 3:
-            assert record.replay_age == pytest.approx(3 - float(keys.mean()))
-        assert record.learner_update is not None
-        assert 0 <= record.learner_update["age"] <= index
-    assert 0 < record.replay_age < 3
+            assert record.learning["replay_age"] == pytest.approx(3 - float(keys.mean()))
+        assert "learner_update" in record.learning
+        assert 0 <= record.learning["learner_update"]["age"] <= index
+    assert 0 < record.learning["replay_age"] < 3
 
 
 def test_a_record_of_an_empty_replay_has_no_age(inputs: Inputs):
     record = play(new_training(inputs, masking={"rate": 0.9999999999}), 1)[0]
-    assert record.transitions == 0
+    assert record.learning["transitions"] == 0
     assert "replay_age" not in record.to_json()
-    assert set(record.credit) == {"with_both"}
+    assert set(record.learning["credit"]) == {"with_both"}
 
 
 def test_a_record_is_plain_json(inputs: Inputs, tmp_path: Path):

@@ -1,5 +1,6 @@
 """The whole method, on a miniature in which one class of words is worth masking: does the policy find it?"""
 
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -8,16 +9,20 @@ import pytest
 import torch
 
 from nmg.inner.lm import encoder_states
+from nmg.learners.actor_critic.learner import ActorCritic
 from nmg.meta_train import MetaTraining
-from nmg.types import Outcome
+from nmg.policies.base import predict
 from support.jargon import EPISODES, JARGON, pretrained, workbench
 
 
 class Flipped(MetaTraining):
     """Pays for the worse score."""
 
-    def _score(self, outcome: Outcome) -> float:
-        return -super()._score(outcome)
+    def _new_learner(self) -> ActorCritic:
+        learner = super()._new_learner()
+        score = learner.ground.score
+        learner.ground = replace(learner.ground, score=lambda outcome: -score(outcome))
+        return learner
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +37,7 @@ def jargon_share(training: MetaTraining) -> tuple[float, float]:
     is_jargon = torch.isin(blocks.input_ids, ids)
     training.lm.model.load_state_dict(training.pretrained)
     states = encoder_states(training.lm.model, blocks)
-    with torch.no_grad():
-        probability = training.learner.policy.logits(states, blocks.is_token, blocks.is_maskable).softmax(dim=1)
+    probability = predict(training.learner.policy, states, blocks).softmax(dim=1)
     uniform = is_jargon.sum() / blocks.is_maskable.sum()
     return float((probability * is_jargon).sum(dim=1).mean()), float(uniform)
 

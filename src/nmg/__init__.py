@@ -1,0 +1,47 @@
+"""Learn which tokens to mask when a language model is adapted to a domain, and measure what the masks are worth.
+
+The names below are what a notebook needs; each is imported when it is first asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nmg.config import Config, load_config
+    from nmg.meta_train import MetaTraining
+    from nmg.policies.named import load_masking
+    from nmg.policies.registry import load_policy
+    from nmg.report.comparison_files import compare
+    from nmg.runs.adaptation import adapt_corpus as adapt
+    from nmg.workbench import ModelBench, Workbench
+
+__all__ = [
+    "Config",
+    "MetaTraining",
+    "ModelBench",
+    "Workbench",
+    "adapt",
+    "compare",
+    "load_config",
+    "load_masking",
+    "load_policy",
+]
+
+_PLACES = {
+    "Config": "nmg.config:Config",
+    "MetaTraining": "nmg.meta_train:MetaTraining",
+    "ModelBench": "nmg.workbench:ModelBench",
+    "Workbench": "nmg.workbench:Workbench",
+    "adapt": "nmg.runs.adaptation:adapt_corpus",
+    "compare": "nmg.report.comparison_files:compare",
+    "load_config": "nmg.config:load_config",
+    "load_masking": "nmg.policies.named:load_masking",
+    "load_policy": "nmg.policies.registry:load_policy",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'nmg' has no attribute '{name}'")
+    module, _, attribute = _PLACES[name].partition(":")
+    return getattr(import_module(module), attribute)

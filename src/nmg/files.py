@@ -2,9 +2,13 @@
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextmanager
@@ -39,3 +43,11 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def save_tensors(path: Path, tensors: "Mapping[str, Tensor]") -> None:
+    """safetensors, whole or not there. Tensors that share storage are stored each for itself."""
+    from safetensors.torch import save_file  # takes a moment to import
+
+    with write_aside(path) as aside:
+        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, aside)

@@ -4,9 +4,9 @@ Shape letters, used everywhere: B blocks of a batch, T tokens of a block (padded
 (padded), N transitions, H hidden size, V vocabulary size. A boolean's name says what True means.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -31,27 +31,23 @@ class Context:
     text: str
 
 
-@dataclass(frozen=True)
-class ClassificationExample:
-    id: str
-    text: str
-    label: str
-    context_id: int
+class Example(Protocol):
+    """What generic code knows of a labelled example; each task has a record of its own."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
-@dataclass(frozen=True)
-class QAExample:
-    """A question on a context; `answers` are the accepted answer texts, `answer_starts` their character offsets."""
+    @property
+    def id(self) -> str: ...
 
-    id: str
-    question: str
-    context: str
-    answers: tuple[str, ...]
-    answer_starts: tuple[int, ...]
-    context_id: int
+    @property
+    def context_id(self) -> int:
+        """The text of the corpus that it belongs to; -1 where it belongs to none."""
+        ...
 
-
-Example: TypeAlias = ClassificationExample | QAExample
+    @property
+    def passage(self) -> str:
+        """That text."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -101,8 +97,6 @@ class MaskPlan:
     None: every position draws for itself."""
     log_prob: Tensor | None = None
     """float32 [B, K]: single-draw log-softmax of each chosen position under the policy that chose it; 0 behind."""
-    value: Tensor | None = None
-    """float32 [B]: the value network's estimate for the block."""
 
     @property
     def is_chosen(self) -> Tensor:
@@ -130,8 +124,19 @@ class CorruptedBlocks:
     """int64 [B, T]: the original token at every chosen position, -100 elsewhere."""
 
 
-StateEncoder: TypeAlias = Callable[[TokenBlocks], Tensor]
-"""Last hidden states [B, T, H] of the current LM on unmasked blocks, without gradient."""
+class StateEncoder(Protocol):
+    """The language model as it is at the time of a call, read without dropout or gradient."""
+
+    def __call__(self, blocks: TokenBlocks) -> Tensor:
+        """Last hidden states on the unmasked blocks, float32 [B, T, H], on the model's device."""
+        ...
+
+    def surprise(self, blocks: TokenBlocks) -> Tensor:
+        """How hard each maskable token is to predict while it is hidden: float32 [B, T, 2], 0 elsewhere.
+
+        The masked-LM loss at the token, and the entropy of the LM's prediction, in nats.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -146,24 +151,31 @@ class Episode:
     """indices into the training examples: examples of the sampled contexts"""
 
 
-PHASES = ("encode", "masks", "inner loops", "update")
-"""Phases of an episode, one after another: states of the contexts, mask plans, the players' inner loops, learning."""
+PHASES = ("masks", "inner loops", "update")
+"""Phases of an episode, one after another: states of the contexts and mask plans, inner loops, learning."""
 INNER_PHASES = ("adapt", "finetune", "evaluate")
 """Phases of an inner loop."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a player's inner loop (adapt, fine-tune, score) returns."""
+    """What an inner loop (adapt, fine-tune, score) returns."""
 
     scores: Mapping[str, float]
-    """metric name → score on the validation set; for every metric more is better, except `loss`"""
+    """metric name → score on the examples held out; for every metric more is better, except `loss`"""
     example_scores: Mapping[str, FloatArray]
-    """metric name → one score per validation example, where the metric is a mean over examples"""
+    """metric name → one score per example, where the metric is a mean over examples"""
     lm_loss: float
     """mean masked-LM loss over the last epoch of the adaptation; NaN without adaptation"""
     lm_steps: int = 0
     task_steps: int = 0
     masked_tokens: int = 0
+    """masked positions trained on, over all epochs"""
+    tokens: int = 0
+    """tokens read in the adaptation, special tokens included, padding not"""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """seconds of each of `INNER_PHASES`"""
+
+    def score(self, metric: str) -> float:
+        """The score of a metric, more being better."""
+        return -self.scores[metric] if metric == "loss" else self.scores[metric]

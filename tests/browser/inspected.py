@@ -35,8 +35,7 @@ def policy_of(name: str, sizes: Sequence[int], k: int, seed: int) -> ShownMaskin
         about=f"the learned policy {name}",
         probability=probabilities,
         taken=[np.sort(np.argsort(-p)[:k]) for p in probabilities],
-        value=np.round(rng.normal(size=len(sizes)), 3).tolist(),
-        entropy=[float(-(p * np.log(p)).sum()) for p in probabilities],
+        entropy=[round(float(-(p * np.log(p)).sum()), 3) for p in probabilities],
     )
 
 

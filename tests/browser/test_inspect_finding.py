@@ -81,13 +81,13 @@ def test_pages_are_turned_by_buttons_keys_and_number(open_page: OpenPage, path: 
     assert names(page) == ["first", "second"]
 
 
-def test_texts_are_ordered_by_value(open_page: OpenPage, path: Path, made: InspectPage):
+def test_texts_are_ordered_by_entropy(open_page: OpenPage, path: Path, made: InspectPage):
     page = open_page(path)
-    value = np.array(made.maskings[1].value)
-    page.select_option("#order", label="value of second, highest first")
-    assert titles(page) == (np.argsort(-value)[:20] + 1).tolist()
-    page.select_option("#order", label="value of second, lowest first")
-    assert titles(page) == (np.argsort(value)[:20] + 1).tolist()
+    entropy = np.array(made.maskings[1].entropy)
+    page.select_option("#order", label="entropy of second, highest first")
+    assert titles(page) == (np.argsort(-entropy, kind="stable")[:20] + 1).tolist()
+    page.select_option("#order", label="entropy of second, lowest first")
+    assert titles(page) == (np.argsort(entropy, kind="stable")[:20] + 1).tolist()
     page.select_option("#order", label="as in the file")
     assert titles(page) == list(range(1, 21))
 

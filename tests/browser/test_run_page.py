@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nmg.report.page import write_page
-from nmg.report.run_log import RunLog
 from nmg.report.run_page import run_page
+from nmg.runs.log import RunLog
 from support.browser import DESKTOP, PHONE, Screen
-from support.run_logs import PROBABILITIES, TEXTS, UPDATE, episode, log_of, snapshot
+from support.run_logs import PROBABILITIES, TEXTS, UPDATE, config_of, episode, log_of, search_episode, snapshot
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -51,6 +51,23 @@ def test_nothing_is_wider_than_the_screen(open_page: "OpenPage", path: Path, scr
     assert page.locator("figure svg").count() == 5
     widths = page.evaluate("[...document.querySelectorAll('figure svg')].map(svg => svg.getBoundingClientRect().width)")
     assert min(widths) > 500, "figures stay legible"
+
+
+def test_no_text_of_a_figure_is_cut_off(open_page: "OpenPage", path: Path, tmp_path: Path):
+    other = tmp_path / "other.html"
+    episodes = [search_episode(i, *(0.4 + n / 100 for n in range(8))) for i in range(12)]
+    write_page(other, run_page(log_of(*episodes, config=config_of(12, "random-search"))))
+    for shown, n_figures in ((path, 5), (other, 2)):
+        page = open_page(shown)
+        assert page.locator("figure svg").count() == n_figures
+        cut = page.evaluate(
+            """() => [...document.querySelectorAll("figure svg text")].filter((text) => {
+                const inner = text.getBoundingClientRect(), outer = text.closest("svg").getBoundingClientRect();
+                return inner.left < outer.left - 1 || inner.right > outer.right + 1
+                    || inner.top < outer.top - 1 || inner.bottom > outer.bottom + 1;
+            }).map((text) => text.textContent)"""
+        )
+        assert cut == []
 
 
 def test_figures_take_the_colours_of_the_page(open_page: "OpenPage", path: Path):

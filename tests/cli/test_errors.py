@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from nmg.checkpoint import publish
-from nmg.rl.network import MaskPolicy, MaskPolicyConfig
+from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from support.command import Nmg
 from support.planted import WORDS
 from support.runs import Inputs
@@ -157,7 +156,7 @@ def test_a_value_of_the_wrong_kind(refused: Callable[..., str], config: Path, va
 
 def test_a_policy_for_another_size_of_model(refused: Callable[..., str], inputs: Inputs, config: Path, tmp_path: Path):
     policy = tmp_path / "policy"
-    publish(MaskPolicy(MaskPolicyConfig(hidden_size=8, num_attention_heads=2)), policy)
+    AttentionPolicy(AttentionConfig(hidden_size=8, num_attention_heads=2)).save_pretrained(policy)
     sizes = r"size 8\b.*size 16\b"
     assert re.search(sizes, refused("meta-test", config, "--out", "out", "--policy", policy))
     words = ("adapt", "--corpus", inputs.train, "--model", inputs.model, "--masking", policy, "--out", "out")
@@ -206,9 +205,11 @@ def test_a_masking_that_does_not_exist(refused: Callable[..., str], inputs: Inpu
     assert "at least one" in refused("meta-test", config, "--out", "out", "--maskings", " , ")
 
 
-@pytest.mark.parametrize("command", ["meta-train", "meta-test"])
-def test_a_metric_the_task_does_not_have(refused: Callable[..., str], config: Path, command: str):
-    message = refused(command, config, "--out", "out", "--reward.metric", "index_accuracy")
+@pytest.mark.parametrize(
+    "command", [("meta-train",), ("meta-test", "--maskings", "random")], ids=lambda words: words[0]
+)
+def test_a_metric_the_task_does_not_have(refused: Callable[..., str], config: Path, command: Sequence[str]):
+    message = refused(*command, config, "--out", "out", "--reward.metric", "index_accuracy")
     assert "'classification' has no score 'index_accuracy'" in message
     assert "accuracy, loss, macro_f1, micro_f1" in message
 
@@ -290,7 +291,9 @@ def test_a_whole_job(nmg: Nmg, inputs: Inputs, config: Path, tmp_path: Path):
     answer = nmg("meta-test", config, "--policy", "run", "--maskings", "none,neural", "--seeds", "1", "--out", "test")
     assert answer.code == 0, answer.err
     assert "neural" in answer.out
-    assert {path.name for path in (tmp_path / "test").iterdir()} == {"results.json", "results.md"}
+    assert {path.name for path in (tmp_path / "test").iterdir()} == {
+        *("cells", "results.json", "results.md", "results.csv", "results.tex", "index.html"),
+    }
     words = ("--model", inputs.model, "--masking", "run", "--out", "model", "--adapt.epochs=1", "--adapt.block_size=16")
     answer = nmg("adapt", "--corpus", inputs.train, *words, "--runtime.precision=fp32")
     assert answer.code == 0, answer.err
@@ -301,7 +304,7 @@ def test_an_interruption_is_no_error(nmg: Nmg, config: Path, monkeypatch: pytest
     def interrupt(*_args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nmg.training_run.start", interrupt)
+    monkeypatch.setattr("nmg.runs.meta_training.start", interrupt)
     answer = nmg("meta-train", config, "--out", "out")
     assert answer.code == 130
     assert "Traceback" not in answer.err

@@ -1,23 +1,12 @@
-"""Tokenizers and small files for the data tests."""
+"""Tokenizers for the data tests."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-SHARED = Path(__file__).parents[2] / "../shared/data"
-
-Write = Callable[[str, str], Path]
-
-
-@pytest.fixture(scope="session")
-def shared() -> Path:
-    if not SHARED.is_dir():
-        pytest.skip(f"the data sets of {SHARED} are not here")
-    return SHARED
+from support.files import shared, squad_json, write  # noqa: F401
 
 
 @pytest.fixture(scope="session")
@@ -57,45 +46,3 @@ def byte_level() -> PreTrainedTokenizerBase:
 def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerBase:
     """Each test with it runs with both tokenizers."""
     return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Write a text to a file of that name, return its path."""
-
-    def write_file(name: str, content: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode())
-        return path
-
-    return write_file
-
-
-@pytest.fixture
-def squad_json() -> str:
-    """Two passages with two questions and one."""
-    return json.dumps(
-        {
-            "data": [
-                {
-                    "title": "t",
-                    "paragraphs": [
-                        {
-                            "context": "Rome is old.",
-                            "qas": [
-                                _squad_question("q1", "Which city?", ("Rome", 0)),
-                                _squad_question("q2", "How is it?", ("old", 8), ("is old", 5)),
-                            ],
-                        },
-                        {"context": "Oslo is cold.", "qas": [_squad_question("q3", "Which?", ("Oslo", 0))]},
-                    ],
-                }
-            ]
-        }
-    )
-
-
-def _squad_question(identity: str, question: str, *answers: tuple[str, int]) -> dict[str, object]:
-    found = [{"text": text, "answer_start": start} for text, start in answers]
-    return {"id": identity, "question": question, "answers": found}

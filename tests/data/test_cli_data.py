@@ -26,13 +26,13 @@ def nmg_data(*words: str | Path) -> str:
 
 def test_describe_labels(write: Write) -> None:
     output = nmg_data("describe", write("a.csv", TABLE), *FIELDS)
-    for part in ("labelled texts, csv", "2 labels", "y: 2 (66.7%)", "2 distinct", "first [b] one", "longest 13"):
+    for part in ("labelled texts (.csv)", "2 labels", "y: 2 (66.7%)", "2 distinct", "first [b] one", "longest 13"):
         assert part in output
 
 
 def test_describe_questions(write: Write, squad_json: str) -> None:
     output = nmg_data("describe", write("a.json", squad_json))
-    for part in ("SQuAD 1.1", "1: 2 questions", "2: 1 questions", "? Which city?", "= Rome"):
+    for part in ("questions, SQuAD 1.1 (.json)", "1: 2 questions", "2: 1 questions", "? Which city?", "= Rome"):
         assert part in output
 
 
@@ -61,9 +61,9 @@ def test_convert_labels(write: Write, tmp_path: Path) -> None:
 
 def test_convert_refuses(write: Write, squad_json: str, tmp_path: Path) -> None:
     questions, texts = write("a.json", squad_json), write("a.csv", TABLE)
-    with pytest.raises(UserError, match=r"b\.csv: questions can be written as"):
+    with pytest.raises(UserError, match=r"b\.csv: examples of the task 'qa' can be written as \.json \(SQuAD"):
         nmg_data("convert", questions, tmp_path / "b.csv")
-    with pytest.raises(UserError, match=r"b\.json: labelled texts can be written as"):
+    with pytest.raises(UserError, match=r"b\.json: examples of the task 'classification' can be written as \.jsonl,"):
         nmg_data("convert", texts, tmp_path / "b.json", *FIELDS)
     with pytest.raises(UserError, match=r"a\.csv: is there already"):
         nmg_data("convert", texts, texts, *FIELDS)

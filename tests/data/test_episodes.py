@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from nmg.config import MetaSettings
 from nmg.data.corpus import Corpus
 from nmg.data.episodes import sample_episode, split_contexts
+from nmg.data.formats.classification import ClassificationExample
 from nmg.data.task_data import TaskData
 from nmg.errors import UserError
-from nmg.types import ClassificationExample, Context
+from nmg.settings import MetaSettings
+from nmg.types import Context
 
 
 def example(context_id: int, number: int) -> ClassificationExample:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from nmg.data.formats.classification import read_classification, write_classification
+from nmg.data.formats.classification import ClassificationExample, read_classification, write_classification
 from nmg.data.formats.mrqa import read_mrqa, write_mrqa
+from nmg.data.formats.questions import QAExample
 from nmg.data.formats.squad import read_squad, write_squad
 from nmg.data.formats.text import read_texts, write_texts
 from nmg.errors import UserError
-from nmg.types import ClassificationExample, QAExample
 
 Write = Callable[[str, str], Path]
 READERS = {"a.txt": read_texts, "a.jsonl": read_classification, "a.csv": read_classification, "a.json": read_squad}

@@ -22,7 +22,7 @@ SMALL = [
     "--finetune.max_question_length=20",
     "--finetune.stride=8",
     "--test.finetune_epochs=1",
-    "--replay.start=1",
+    "--learner.replay_start=1",
     "--runtime.threads=1",
     "--runtime.trackers=[]",
 ]
@@ -71,9 +71,11 @@ def test_every_promised_file_is_there(result: tuple[Path, DemoNotes], task: str)
 def test_the_page_shows_both_tasks(result: tuple[Path, DemoNotes]):
     page = (result[0] / "index.html").read_text(encoding="utf-8")
     assert page.count("<svg") >= 6
-    assert "Cloze questions" in page
-    assert "Topic of a paragraph" in page
-    assert "learned policy" in page
+    for task in ("Classification", "Question answering"):
+        for part in ("meta-training", "what the policy masks", "results on the test set"):
+            assert f"{task}: {part}</h2>" in page
+    assert page.count("after 2</") == page.count("at the start</") >= 2, "shaded texts"
+    assert page.count("p (Holm)") == 4
 
 
 def test_the_bar_only_moves_forward_and_ends_full(result: tuple[Path, DemoNotes]):

@@ -5,12 +5,17 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from nmg.config import FinetuneSettings, RuntimeSettings
-from nmg.inner.finetune import _predict, evaluate, finetune, task_model
+from nmg.data.formats.classification import ClassificationExample
+from nmg.data.formats.questions import QAExample
+from nmg.inner.finetune import evaluate, finetune, predict, task_model
+from nmg.inner.lm import load_pretrained
 from nmg.inner.runtime import Runtime
 from nmg.seeding import StreamName
-from nmg.tasks.base import Task, TaskFeatures, build_task
-from nmg.types import ClassificationExample, Example, QAExample
+from nmg.settings import FinetuneSettings, ModelSettings, RuntimeSettings
+from nmg.tasks.base import Task
+from nmg.tasks.registry import task_kind
+from nmg.tasks.rows import TaskFeatures
+from nmg.types import Example
 from support.models import tiny_model
 from support.runs import Inputs, is_same
 from support.tiny import word_tokenizer
@@ -56,7 +61,7 @@ EXAMPLES = {"classification": labelled(), "qa": questions()}
 
 
 def encoded(name: str, tokenizer: PreTrainedTokenizerBase) -> tuple[Task, TaskFeatures]:
-    task = build_task(name, tokenizer, EXAMPLES[name], SETTINGS)
+    task = task_kind(name).build(tokenizer, EXAMPLES[name], SETTINGS)
     features = task.encode(EXAMPLES[name])
     assert len(set(features.lengths.tolist())) > 3
     return task, features
@@ -96,9 +101,9 @@ def test_an_encoder_that_does_not_match_is_refused(tokenizer: PreTrainedTokenize
 def test_scores_do_not_depend_on_batches_or_padding(kind: str, name: str, tokenizer: PreTrainedTokenizerBase):
     task, features = encoded(name, tokenizer)
     model = task_model(task, tiny_model(kind), StreamName(0))
-    one_by_one = _predict(model, features, runtime(1))
+    one_by_one = predict(model, task, features, runtime(1))
     for size in (2, 5, 64):
-        outputs = _predict(model, features, runtime(size))
+        outputs = predict(model, task, features, runtime(size))
         assert set(outputs) == set(one_by_one)
         for key, values in outputs.items():
             assert values.dtype == torch.float32
@@ -118,7 +123,7 @@ def test_scores_do_not_depend_on_batches_or_padding(kind: str, name: str, tokeni
 
 def test_logits_behind_the_end_of_a_row_are_minus_infinity(tokenizer: PreTrainedTokenizerBase):
     task, features = encoded("qa", tokenizer)
-    outputs = _predict(task_model(task, tiny_model("bert"), StreamName(0)), features, runtime(3))
+    outputs = predict(task_model(task, tiny_model("bert"), StreamName(0)), task, features, runtime(3))
     for values in outputs.values():
         behind = torch.arange(values.shape[1]) >= torch.from_numpy(features.lengths)[:, None]
         assert torch.equal(values.isinf(), behind)
@@ -154,12 +159,9 @@ def test_finetuning_learns(inputs: Inputs):
         ClassificationExample(str(i), " ".join(rng.choice([f"t{i % 2}w{j}" for j in range(8)], 6)), f"l{i % 2}", i)
         for i in range(40)
     ]
-    from nmg.config import ModelSettings
-    from nmg.inner.lm import load_pretrained
-
     lm = load_pretrained(ModelSettings(name=str(inputs.model)))
     settings = SETTINGS.model_copy(update={"epochs": 6, "learning_rate": 1e-2})
-    task = build_task("classification", lm.tokenizer, examples, settings)
+    task = task_kind("classification").build(lm.tokenizer, examples, settings)
     features = task.encode(examples)
     model = task_model(task, lm.model, StreamName(0))
     before = evaluate(model, task, features, examples, runtime())

@@ -11,19 +11,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from nmg.config import OptimiserSettings, RuntimeSettings
 from nmg.inner.fit import POOL_BATCHES, FitResult, bucketed_batches, fit
 from nmg.inner.runtime import Runtime
 from nmg.seeding import StreamName, torch_stream
+from nmg.settings import OptimiserSettings
 from nmg.types import IntArray
 
 LENGTHS = np.array([3, 9, 4, 8, 5, 7, 6, 2, 1, 10, 3])
 SETTINGS = OptimiserSettings(epochs=3, batch_size=4, learning_rate=0.05, weight_decay=0.1, max_grad_norm=0.5)
-
-
-@pytest.fixture
-def runtime() -> Runtime:
-    return Runtime.start(RuntimeSettings(device="cpu", precision="fp32"))
 
 
 def new_model(dropout: float = 0.0) -> nn.Module:

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 
-from nmg.config import ModelSettings
 from nmg.errors import UserError
-from nmg.inner.lm import copy_state, encoder_states, load_pretrained, masked_lm_loss, masked_logits
+from nmg.inner.lm import LMReader, copy_state, encoder_states, load_pretrained, masked_lm_loss, masked_logits
+from nmg.inner.runtime import Runtime
+from nmg.settings import ModelSettings, RuntimeSettings
 from nmg.types import IGNORED_LABEL, CorruptedBlocks, TokenBlocks
 from support.models import CONFIGS, VOCABULARY, tiny_model
 from support.runs import Inputs, is_same
@@ -112,6 +113,79 @@ def test_states_are_those_of_the_encoder_in_evaluation_mode(kind: str, training:
     assert torch.equal(states, wanted)
     assert not states.requires_grad
     assert states.dtype == torch.float32
+    assert {module.training for module in model.modules()} == {training}
+
+
+MASK_ID = 4
+
+
+def reader_of(model: PreTrainedModel, batch_size: int) -> LMReader:
+    settings = RuntimeSettings(device="cpu", precision="fp32", evaluation_batch_size=batch_size)
+    return LMReader(model, MASK_ID, Runtime.start(settings))
+
+
+def long_blocks() -> TokenBlocks:
+    """Six blocks of 2 to 24 tokens, each between special tokens, one of these also in the midst of the longest."""
+    lengths = torch.tensor([12, 24, 3, 8, 17, 2])
+    place = torch.arange(24)
+    is_token = place < lengths[:, None]
+    is_maskable = is_token & (place > 0) & (place < lengths[:, None] - 1)
+    is_maskable[1, 11] = False
+    ids = torch.randint(5, VOCABULARY, is_token.shape, generator=torch.Generator().manual_seed(1))
+    index = torch.arange(len(lengths))
+    return TokenBlocks(
+        index, index, ids.masked_fill(~is_token, 0), is_token, is_maskable, torch.where(is_maskable, place, -1)
+    )
+
+
+def alone(blocks: TokenBlocks, row: int) -> TokenBlocks:
+    """One block, without padding."""
+    n, columns = int(blocks.is_token[row].sum()), {name: tensor[row : row + 1] for name, tensor in vars(blocks).items()}
+    return TokenBlocks(**{name: column[:, :n] if column.ndim > 1 else column for name, column in columns.items()})
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("batch_size", [1, 4, 6])
+def test_a_reader_reads_many_blocks_in_parts(kind: str, batch_size: int):
+    reader, blocks = reader_of(tiny_model(kind), batch_size), long_blocks()
+    for read, size in ((reader, 16), (reader.surprise, 2)):
+        found = read(blocks)
+        assert found.shape == (6, 24, size)
+        assert found.dtype == torch.float32
+        for row in range(len(blocks)):
+            wanted = read(alone(blocks, row))[0]
+            torch.testing.assert_close(found[row, : len(wanted)], wanted, rtol=1e-4, atol=1e-4)
+
+
+def slow_surprise(model: PreTrainedModel, blocks: TokenBlocks) -> Tensor:
+    """Position by position from the logits of the full model; float [B, T, 2]."""
+    found = torch.zeros(*blocks.input_ids.shape, 2)
+    for shift in range(7):
+        hidden, places = blocks.input_ids.clone(), []
+        for row, place in blocks.is_maskable.nonzero().tolist():
+            if place % 7 == shift:
+                hidden[row, place] = MASK_ID
+                places.append((row, place))
+        logits = model(input_ids=hidden, attention_mask=blocks.is_token.long()).logits
+        for row, place in places:
+            probabilities = logits[row, place].double().softmax(dim=0)
+            found[row, place, 0] = -probabilities[blocks.input_ids[row, place]].log()
+            found[row, place, 1] = -torch.xlogy(probabilities, probabilities).sum()
+    return found
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("training", [True, False])
+def test_surprise_is_loss_and_entropy_where_every_seventh_token_is_hidden(kind: str, training: bool):
+    model, blocks = tiny_model(kind), long_blocks()
+    with torch.no_grad():
+        wanted = slow_surprise(model, blocks)
+    model.train(training)
+    found = reader_of(model, 64).surprise(blocks)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    assert (found[~blocks.is_maskable] == 0).all()
+    assert (found[blocks.is_maskable] > 0).all()
+    assert not found.requires_grad
     assert {module.training for module in model.modules()} == {training}
 
 

@@ -12,9 +12,11 @@ from nmg.inspection import draws
 from nmg.inspection.draws import Observed, Perturbed, budgets, count_draws, observe, repeated, views_of
 from nmg.inspection.tokens import TokenTable
 from nmg.masking.base import Rule
-from nmg.masking.neural import NeuralMasking
 from nmg.masking.rules import RandomMasking, draw_random, draw_whole_words
-from nmg.rl.network import MaskPolicy, MaskPolicyConfig
+from nmg.policies.attention import AttentionConfig, AttentionPolicy
+from nmg.policies.base import Policy
+from nmg.policies.linear import LinearConfig, LinearPolicy
+from nmg.policies.masking import PolicyMasking
 from nmg.seeding import StreamName, stream, torch_stream
 from nmg.types import FloatArray, MaskPlan, TokenBlocks
 
@@ -81,9 +83,31 @@ def test_repeated_logits_belong_to_their_blocks():
     assert counts.tolist() == [[0, 10, 0, 0], [0, 0, 10, 0]]
 
 
-def policy_of(name: str) -> MaskPolicy:
+class Reader:
+    """In the place of the LM: states and surprise of tokens drawn at random; notes the blocks that it reads."""
+
+    def __init__(self) -> None:
+        self.states = torch.from_numpy(stream(0, "states").normal(size=(30, 8))).float()
+        self.encoded: list[int] = []
+        self.surprised: list[int] = []
+
+    def __call__(self, blocks: TokenBlocks) -> torch.Tensor:
+        self.encoded.extend(blocks.block_ids.tolist())
+        return self.states[blocks.input_ids]
+
+    def surprise(self, blocks: TokenBlocks) -> torch.Tensor:
+        self.surprised.extend(blocks.block_ids.tolist())
+        places = torch.arange(blocks.input_ids.shape[1])[:, None]
+        return (self.states[blocks.input_ids, :2] + 0.1 * places) * blocks.is_maskable[:, :, None]
+
+
+def policy_of(name: str) -> Policy:
     with torch_stream(0, name):
-        policy = MaskPolicy(MaskPolicyConfig(hidden_size=8, num_attention_heads=2, head_hidden=4))
+        policy: Policy
+        if name.startswith("linear"):
+            policy = LinearPolicy(LinearConfig(vocabulary_size=30))
+        else:
+            policy = AttentionPolicy(AttentionConfig(hidden_size=8, num_attention_heads=2, head_hidden=4))
         for parameter in policy.parameters():
             torch.nn.init.normal_(parameter)
     return policy.eval()
@@ -93,14 +117,8 @@ def test_policies_are_observed_as_one_block_at_a_time_would(tmp_path: Path):
     texts = ["the cats sat on the mat .", "dog", "cat dog sat", "the dog sat on the cat"] * 40
     corpus = corpus_of(texts, tmp_path)
     table = TokenTable.of(corpus)
-    embeddings = torch.from_numpy(stream(0, "states").normal(size=(30, 8))).float()
-    encoded = []
-
-    def encode(blocks: TokenBlocks) -> torch.Tensor:
-        encoded.extend(blocks.block_ids.tolist())
-        return embeddings[blocks.input_ids]
-
-    policies = {name: policy_of(name) for name in ("one", "other")}
+    reader = Reader()
+    policies = {name: policy_of(name) for name in ("one", "other", "linear one", "linear other")}
     steps: list[tuple[int, int]] = []
     rules = {"random": RandomMasking(), "words": Rule("words", draw_whole_words)}
     observed = observe(
@@ -108,35 +126,34 @@ def test_policies_are_observed_as_one_block_at_a_time_would(tmp_path: Path):
         table,
         policies,
         rules,
-        encode,
+        reader,
         rate=0.4,
         draws=3,
         randomness=StreamName(0),
         about={name: f"about {name}" for name in (*policies, *rules)},
         progress=lambda done, total: steps.append((done, total)),
     )
-    assert sorted(encoded) == list(range(160)), "each block goes through the LM once"
+    assert sorted(reader.encoded) == list(range(160)), "each block goes through the LM once"
+    assert sorted(reader.surprised) == list(range(160))
     assert steps[-1] == (160, 160)
     assert [(one.name, one.about) for one in observed] == [
-        (name, f"about {name}") for name in ("one", "other", "random", "words")
+        (name, f"about {name}") for name in (*policies, "random", "words")
     ]
-    for one in observed[:2]:
-        slow = NeuralMasking(policies[one.name], greedy=True)
+    for one in observed[:4]:
+        policy = policies[one.name]
+        slow = PolicyMasking(policy, greedy=True)
         assert one.probability is not None
         assert one.taken is not None
-        assert one.value is not None
         for block_id in (0, 1, 2, 159):
             blocks = corpus.blocks(np.array([block_id]))
-            plan = slow.plan(blocks, 0.4, stream(0, "unused"), lambda blocks: embeddings[blocks.input_ids])
-            logits = policies[one.name].logits(embeddings[blocks.input_ids], blocks.is_token, blocks.is_maskable)
+            plan = slow.plan(blocks, 0.4, stream(0, "unused"), reader)
+            logits = policy.logits(policy.observe(blocks, reader), blocks.is_token, blocks.is_maskable)
             rows = slice(table.bounds[block_id], table.bounds[block_id + 1])
             # Position 0 is [CLS].
             assert (np.flatnonzero(one.taken[rows]) + 1).tolist() == plan.positions[0].tolist()
             expected = torch.softmax(logits[0], dim=0)[1:-1].detach().numpy()
             assert one.probability[rows] == pytest.approx(expected, rel=1e-4)
-            assert plan.value is not None
-            assert one.value[block_id] == pytest.approx(float(plan.value), rel=1e-4)
-    assert [one.probability is None for one in observed] == [False, False, True, True]
+    assert [one.probability is None for one in observed] == [False] * 4 + [True] * 2
     blocks = corpus.blocks(np.arange(len(corpus)))
     for one in observed:
         assert budgets(one, table).tolist() == blocks.budgets(0.4).tolist()
@@ -176,7 +193,7 @@ def test_views_are_maskings_and_greedy_choices():
     budget = int(plans[0].sum())
     taken = np.zeros(len(counts), dtype=bool)
     taken[:budget] = True
-    policy = Observed("p", "", 6, counts, np.ones(len(counts)), taken, np.zeros(3))
+    policy = Observed("p", "", 6, counts, np.ones(len(counts)), taken)
     first, second, third = views_of([policy, Observed("r", "", 6, counts)])
     assert first.own_overlap == third.own_overlap == pytest.approx(np.mean(shared) / budget)
     assert (first.name, first.masking) == ("p", 0)

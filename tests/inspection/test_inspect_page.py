@@ -55,7 +55,7 @@ def small_page(word: str = "cat") -> InspectPage:
         draws=10,
         texts=texts,
         maskings=[
-            ShownMasking(word, word, [np.array([7])], [np.array([1.0])], [np.array([0])], [0.25], [0.0]),
+            ShownMasking(word, word, [np.array([7])], [np.array([1.0])], [np.array([0])], [0.25]),
             ShownMasking("rule", "about", [np.array([10])]),
         ],
         views=[(word, 0)],
@@ -147,9 +147,9 @@ def test_the_data_of_the_page():
     assert unpacked(policy["drawn"][0]) == [7]
     assert unpacked(policy["probability"][0]) == [0]
     assert unpacked(policy["taken"][0]) == [0]
-    assert (policy["value"], policy["entropy"]) == ([0.25], [0.0])
+    assert policy["entropy"] == [0.25]
     assert unpacked(rule["drawn"][0]) == [10]
-    assert [rule[name] for name in ("probability", "taken", "value", "entropy")] == [None] * 4
+    assert [rule[name] for name in ("probability", "taken", "entropy")] == [None] * 3
     corpus = page.data("corpus-data")
     assert corpus["draws"] == 10
     assert corpus["shares"][0]["masked"] == [[0.7]]

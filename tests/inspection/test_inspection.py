@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmg.checkpoint import publish
-from nmg.cli.inspect import named_policies
-from nmg.config import DataSettings
 from nmg.errors import UserError
 from nmg.inspection import page as inspection_page
 from nmg.inspection.draws import Observed, views_of
 from nmg.inspection.page import block_titles, group_tokens, inspect_page, overlap_table, word_table
-from nmg.inspection.run import inspect_texts, read_any_texts, sample_texts
+from nmg.inspection.run import inspect_texts, sample_texts
 from nmg.inspection.tags import Labels, Tags
+from nmg.policies.attention import AttentionConfig, AttentionPolicy
+from nmg.policies.named import parse_policies
 from nmg.report.inspect_page import PACKED_FROM
 from nmg.reporter import Silent
-from nmg.rl.network import MaskPolicy, MaskPolicyConfig
 from nmg.seeding import torch_stream
+from nmg.settings import DataSettings
+from nmg.tasks.load import read_any_texts
 from support.command import Nmg
 from support.planted import WORDS
 from support.runs import Inputs, Notes
@@ -36,10 +36,11 @@ FAST = ("--no-tags", "--adapt.block_size=16", "--runtime.precision=fp32", "--run
 
 def save_policy(folder: Path, hidden_size: int = 16, rate: float = 0.2, seed: int = 0) -> Path:
     with torch_stream(seed, "policy"):
-        policy = MaskPolicy(
-            MaskPolicyConfig(hidden_size=hidden_size, num_attention_heads=2, head_hidden=8, masking_rate=rate)
+        policy = AttentionPolicy(
+            AttentionConfig(hidden_size=hidden_size, num_attention_heads=2, head_hidden=8, masking_rate=rate)
         )
-    publish(policy, folder)
+        policy.reset_parameters()
+    policy.save_pretrained(folder)
     return folder
 
 
@@ -101,7 +102,7 @@ def test_titles_count_the_parts_of_a_text():
 def test_a_greedy_choice_agrees_with_itself(tmp_path: Path):
     table = table_of(["the cat sat on", "dog sat"], tmp_path)
     taken = np.array([True, True, False, False, True, False])
-    policy = Observed("p", "", 2, np.array([1, 1, 1, 1, 2, 0]), np.full(6, 0.3), taken, np.zeros(2))
+    policy = Observed("p", "", 2, np.array([1, 1, 1, 1, 2, 0]), np.full(6, 0.3), taken)
     found = overlap_table(views_of([policy]), policy, table)
     assert found.header == ("", "p", "p, top k")
     # Chance: 2 of 4 and 1 of 2 give (4/4 + 1/2) / 3.
@@ -134,7 +135,7 @@ def test_what_was_seen_becomes_the_page(inputs: Inputs, tmp_path: Path):
     assert [len(taken) for taken in mine.taken] == budgets
     assert mine.entropy is not None
     assert mine.entropy[3] == 0
-    assert random.value is None
+    assert random.entropy is None
     whole = next(shares for shares in page.shares if shares.title == "Whole words and pieces")
     assert whole.counts.tolist() == [41]
     assert whole.masked == pytest.approx(np.full((3, 1), sum(budgets)))
@@ -215,15 +216,15 @@ def test_names_of_policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     for folder in ("runs/a/policy", "runs/b", "odd=name"):
         (tmp_path / folder).mkdir(parents=True)
-    assert named_policies(["runs/a", "b2=runs/b", "odd=name"]) == {
+    assert parse_policies(["runs/a", "b2=runs/b", "odd=name"], "--policy") == {
         "a": Path("runs/a"),
         "b2": Path("runs/b"),
         "odd=name": Path("odd=name"),
     }
-    assert list(named_policies(["runs/a/policy"])) == ["a"]
+    assert list(parse_policies(["runs/a/policy"], "--policy")) == ["a"]
     for words in (["runs/a", "runs/a/policy"], ["x=runs/a", "x=runs/b"], ["=runs/a"]):
-        with pytest.raises(UserError, match="--policy NAME="):
-            named_policies(words)
+        with pytest.raises(UserError, match=r"--policy .*NAME=FOLDER"):
+            parse_policies(words, "--policy")
 
 
 # ---- the command
@@ -238,7 +239,7 @@ def test_the_command(nmg: Nmg, inputs: Inputs, tmp_path: Path):
     page = tmp_path / "page.html"
     corpus, texts = data_of(page, "corpus-data"), data_of(page, "text-data")
     assert [one["name"] for one in corpus["maskings"]] == ["run", "second", "random", "idf", "whole-word"]
-    assert [one["value"] is None for one in texts["maskings"]] == [False, False, True, True, True]
+    assert [one["entropy"] is None for one in texts["maskings"]] == [False, False, True, True, True]
     assert len(texts["texts"]) == 40
     # 10 tokens a text, and the rate the first policy was trained with: 2 of them, in 20 draws.
     assert {sum(numbers(drawn)) for one in texts["maskings"] for drawn in one["drawn"]} == {40}

@@ -10,6 +10,8 @@ from transformers import BertTokenizerFast
 from nmg.types import IntArray, TokenBlocks
 
 CLS, SEP, PAD, FIRST_ID = 2, 3, 0, 6
+SENTENCE = "Yesterday Barack Obama met Angela Merkel in Berlin and the cat sat on a mat near the old stone bridge"
+OTHERS = "the cat sat on a mat and then the dog sat near the cat"
 
 
 def word_blocks(sizes: Sequence[Sequence[int]], ids: Sequence[Sequence[int]] | None = None) -> TokenBlocks:

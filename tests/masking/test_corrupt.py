@@ -8,10 +8,10 @@ import torch
 from scipy import stats
 from transformers import AddedToken
 
-from nmg.config import MaskingSettings
 from nmg.errors import UserError
 from nmg.masking.corrupt import Vocabulary, corrupt
 from nmg.masking.rules import draw_random, draw_spans, draw_whole_words
+from nmg.settings import MaskingSettings
 from nmg.types import IGNORED_LABEL, MaskPlan
 
 from .helpers import copies, empty_blocks, random_blocks, word_blocks, word_piece_tokenizer

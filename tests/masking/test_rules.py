@@ -1,5 +1,7 @@
 """What all rules promise, and what each of them draws."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,9 @@ from scipy import stats
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from nmg.config import MaskingSettings
+from nmg.data.corpus import Corpus
 from nmg.errors import UserError
-from nmg.masking.base import MaskingPolicy
+from nmg.masking.base import Masking
 from nmg.masking.registry import MASKINGS, RULES, build_masking
 from nmg.masking.rules import (
     draw_punctuation,
@@ -19,9 +21,19 @@ from nmg.masking.rules import (
     punctuation_table,
     span_lengths,
 )
+from nmg.settings import MaskingSettings
 from nmg.types import MaskPlan, TokenBlocks
 
-from .helpers import FakeCorpus, copies, empty_blocks, random_blocks, word_blocks, word_piece_tokenizer
+from .helpers import (
+    OTHERS,
+    SENTENCE,
+    FakeCorpus,
+    copies,
+    empty_blocks,
+    random_blocks,
+    word_blocks,
+    word_piece_tokenizer,
+)
 
 WORDS = ["the", "cat", "sat", "##s", ",", ".", "!", "mat", *[f"word{i}" for i in range(20)]]
 
@@ -36,9 +48,9 @@ class NothingFound:
 
 
 @pytest.fixture(params=[("idf", "word"), *((name, "piece") for name in RULES if name != "none")], ids="-".join)
-def masking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> MaskingPolicy:
+def masking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Masking:
     name, unit = request.param
-    monkeypatch.setattr("nmg.masking.registry.load_recogniser", lambda model: NothingFound())
+    monkeypatch.setattr("nmg.masking.entity.load_recogniser", lambda model: NothingFound())
     monkeypatch.setattr(FakeCorpus, "offsets", lambda self, block_id: np.zeros((0, 2), np.int64))
     tokenizer = word_piece_tokenizer(WORDS)
     corpus = FakeCorpus([" ".join(WORDS[i : i + 9]) for i in range(20)], tokenizer)
@@ -61,7 +73,7 @@ def check_plan(plan: MaskPlan, blocks: TokenBlocks, rate: float) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.15, 0.5, 0.99])
-def test_every_masking_fills_the_budget_exactly(masking: MaskingPolicy, rate: float) -> None:
+def test_every_masking_fills_the_budget_exactly(masking: Masking, rate: float) -> None:
     blocks = random_blocks(12, seed=3)
     check_plan(masking.plan(blocks, rate, np.random.default_rng(0)), blocks, rate)
 
@@ -78,22 +90,41 @@ def test_every_masking_fills_the_budget_exactly(masking: MaskingPolicy, rate: fl
     ],
     ids=["one token", "with an empty block", "all special", "no blocks", "no blocks but width", "no width"],
 )
-def test_every_masking_takes_degenerate_blocks(masking: MaskingPolicy, blocks: TokenBlocks) -> None:
+def test_every_masking_takes_degenerate_blocks(masking: Masking, blocks: TokenBlocks) -> None:
     check_plan(masking.plan(blocks, 0.05, np.random.default_rng(0)), blocks, 0.05)
 
 
-def test_the_same_stream_gives_the_same_plan_and_another_stream_another(masking: MaskingPolicy) -> None:
+def test_the_same_stream_gives_the_same_plan_and_another_stream_another(masking: Masking) -> None:
     blocks = random_blocks(12)
     plans = [masking.plan(blocks, 0.15, np.random.default_rng(seed)) for seed in (5, 5, 6)]
     assert plans[0].positions.equal(plans[1].positions)
     assert not plans[0].positions.equal(plans[2].positions)
 
 
-def test_every_masking_leaves_the_blocks_alone(masking: MaskingPolicy) -> None:
+def test_every_masking_leaves_the_blocks_alone(masking: Masking) -> None:
     blocks, same = random_blocks(6), random_blocks(6)
     masking.plan(blocks, 0.15, np.random.default_rng(0))
     for name in ("input_ids", "is_maskable", "word_index", "is_token"):
         assert getattr(blocks, name).equal(getattr(same, name))
+
+
+@pytest.mark.parametrize("name", [name for name in RULES if name != "none"])
+def test_maskings_of_a_real_corpus(name: str, tmp_path: Path) -> None:
+    """`data.corpus.Corpus` is what the maskings read in earnest; here a context has several blocks."""
+    if name == "entity":
+        model = MaskingSettings().spacy_model
+        pytest.importorskip(model, reason=f"the spaCy model {model} is not installed")
+    tokenizer = word_piece_tokenizer(sorted(set(f"{SENTENCE} {OTHERS}".split())))
+    corpus = Corpus.build([SENTENCE, OTHERS, SENTENCE], tokenizer, 6, tmp_path)
+    blocks = corpus.blocks(np.arange(len(corpus)))
+    assert len(corpus) > 6
+    plan = build_masking(name, tokenizer, corpus, MaskingSettings()).plan(blocks, 0.4, np.random.default_rng(0))
+    assert plan.budget.equal(blocks.budgets(0.4))
+    assert plan.is_masked(blocks.input_ids.shape[1]).sum() == plan.budget.sum()
+    berlin = (blocks.input_ids == tokenizer.convert_tokens_to_ids("Berlin")).nonzero()
+    assert len(berlin) == 2
+    if name == "entity":
+        assert plan.is_masked(blocks.input_ids.shape[1])[tuple(berlin.T)].all()
 
 
 def test_none_chooses_nothing() -> None:

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from nmg.compare.cells import ComparisonCell, Labelled, Setting
-from nmg.compare.plan import Plan
-from nmg.compare.results import ComparisonResults, MetaTrainingCost, analyse
-from nmg.compare.run import Outcome
+from nmg.comparison.cells import Cell, Labelled, Setting
+from nmg.comparison.plan import Plan
+from nmg.comparison.results import ComparisonResults, MetaTrainingCost, analyse
+from nmg.comparison.run import Finished
+from nmg.comparison.statistics import estimate
 from nmg.config import Config
 from nmg.report.comparison import costs_table, pairs_table, reading, scores_table, setting_text, terminal_tables
 from nmg.report.comparison_files import cells_csv, latex, markdown, titled_tables, write_comparison
@@ -24,7 +25,6 @@ from nmg.report.curve_plots import score_curves
 from nmg.report.latex import as_latex, escape
 from nmg.report.page import Plot, render_page
 from nmg.report.tables import Table, as_rich
-from nmg.statistics import estimate
 
 
 def cell(
@@ -35,9 +35,9 @@ def cell(
     steps: int | None = None,
     n_labelled: int = 40,
     held_out: float | None = 4.25,
-) -> ComparisonCell:
+) -> Cell:
     adapts = masking != "none"
-    return ComparisonCell(
+    return Cell(
         masking=masking,
         seed=seed,
         scores={"accuracy": accuracy, "loss": 2 - accuracy},
@@ -54,16 +54,16 @@ def cell(
     )
 
 
-def results_of(cells: Sequence[ComparisonCell], failures: dict[str, str] | None = None) -> ComparisonResults:
+def results_of(cells: Sequence[Cell], failures: dict[str, str] | None = None) -> ComparisonResults:
     settings = list(dict.fromkeys((c.labelled, c.adapt_steps) for c in cells if c.masking != "none"))
-    plan = Plan(
+    plan = Plan.of(
         list(dict.fromkeys(c.masking for c in cells)),
         {},
         sorted({c.seed for c in cells}),
         labelled=list(dict.fromkeys(labelled for labelled, _ in settings)) or (None,),
         adapt_steps=list(dict.fromkeys(steps for _, steps in settings)) or (None,),
     )
-    return analyse(Config(), plan, ("accuracy", "loss"), Outcome(list(cells), failures or {}))
+    return analyse(Config(), plan, ("accuracy", "loss"), Finished(list(cells), failures or {}))
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,7 @@ SCORES = {"none": [0.50, 0.60, 0.70], "random": [0.51, 0.62, 0.73], "idf": [0.49
 PLAIN = [cell(name, seed, score) for name, scores in SCORES.items() for seed, score in enumerate(scores)]
 
 
-def curves() -> list[ComparisonCell]:
+def curves() -> list[Cell]:
     rng = np.random.default_rng(0)
     sizes: dict[Labelled, int] = {4: 16, "all": 500}
     cells = [cell("none", s, rng.uniform(), k, None, n) for s in range(3) for k, n in sizes.items()]
@@ -157,7 +157,7 @@ def test_reading_without_a_finding():
     assert "5 seeds would find it" in text
 
 
-def shifted(names: Sequence[str], shift: float, n_seeds: int = 8) -> list[ComparisonCell]:
+def shifted(names: Sequence[str], shift: float, n_seeds: int = 8) -> list[Cell]:
     """Each masking better than the one before by `shift` and a little noise."""
     rng = np.random.default_rng(0)
     level = rng.normal(0.5, 0.05, n_seeds)

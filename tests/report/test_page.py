@@ -19,7 +19,7 @@ from nmg.report.page import (
     render_page,
     write_page,
 )
-from nmg.report.plots import learning_curve
+from nmg.report.plots import results_plot
 from nmg.report.tables import Table
 
 EVIL = "<script>alert('x')</script>\"&"
@@ -65,7 +65,7 @@ def full_page(word: str = "word") -> str:
         Facts(((word, word),)),
         Listing(word, word),
         Table((word, word), ((word, word),), (word,)),
-        Plot(learning_curve({"learner": [0.1, 0.2]}, "accuracy"), word),
+        Plot(results_plot({"learner": [0.1, 0.2]}, "accuracy"), word),
         ShadedTexts((ShadedText(word, (ShadedRow(word, (ShadedToken(word, 0.5),)),)),)),
     ]
     sections = [Section(word, blocks), Section("second"), Section("third")]

@@ -1,6 +1,7 @@
 """Figures: valid SVG, the page's colours, nothing loaded, the same figure the same text."""
 
 import re
+from itertools import combinations
 from math import nan
 from xml.etree import ElementTree
 
@@ -8,20 +9,25 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from nmg.report.plots import learning_curve, results_plot, reward_and_entropy, running_mean
+from nmg.comparison.statistics import Estimate
+from nmg.report.curve_plots import score_curves
+from nmg.report.plots import results_plot, running_mean
+from nmg.report.run_plots import Panel, bars_plot, curves_plot
 
 SCORES = {"learner": [0.5, 0.6, 0.7, 0.65], "opponent": [0.5, nan, 0.6, 0.6], "random": [0.4, 0.5, 0.5, 0.6]}
+POINTS = [(1, Estimate(3, 0.5, 0.1, 0.3, 0.7)), (10, Estimate(1, 0.6, None, None, None))]
 
 
 def figures() -> dict[str, str]:
     return {
-        "curve": learning_curve(SCORES, "accuracy", title='Scores <of> "players"'),
-        "reward": reward_and_entropy([1.0, -1.0, 0.0], [nan, 3.0, 2.9]),
-        "results": results_plot(SCORES, "accuracy"),
+        "results": results_plot(SCORES, "accuracy", title='Scores <of> "players"'),
+        "curves": curves_plot([Panel("scores", SCORES), Panel("entropy", {"learner": [nan, 3.0, 2.9]})], "Curves"),
+        "bars": bars_plot(SCORES, "seconds", "Bars"),
+        "levels": score_curves({"random": POINTS}, "accuracy", "labels", {"none": 0.4}),
     }
 
 
-@pytest.mark.parametrize("name", ["curve", "reward", "results"])
+@pytest.mark.parametrize("name", ["results", "curves", "bars", "levels"])
 def test_svg_suits_a_page(name):
     svg = figures()[name]
     root = ElementTree.fromstring(svg)
@@ -40,7 +46,7 @@ def test_svg_suits_a_page(name):
 
 
 def test_title_and_labels_are_text():
-    svg = figures()["curve"]
+    svg = figures()["results"]
     assert ElementTree.fromstring(svg).get("aria-label") == 'Scores <of> "players"'
     assert ">learner<" in svg
     assert ">accuracy × 100<" in svg
@@ -50,8 +56,7 @@ def test_figures_are_reproducible_and_their_ids_their_own():
     once, again = figures(), figures()
     assert once == again
     ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in once.values()]
-    assert not ids[0] & ids[1]
-    assert not ids[1] & ids[2]
+    assert all(not one & other for one, other in combinations(ids, 2))
 
 
 def test_drawing_leaves_matplotlib_alone():
@@ -62,19 +67,10 @@ def test_drawing_leaves_matplotlib_alone():
 
 def test_nothing_to_draw():
     for svg in (
-        learning_curve({}, "accuracy"),
-        reward_and_entropy([], []),
         results_plot({}, "f1"),
-        learning_curve({"learner": []}, "loss"),
         results_plot({"random": [], "none": [0.5]}, "f1"),
     ):
         ElementTree.fromstring(svg)
-
-
-def test_long_runs_have_no_dots():
-    short = learning_curve({"learner": [0.5] * 300}, "accuracy")
-    long = learning_curve({"learner": list(np.linspace(0.4, 0.6, 5000))}, "accuracy")
-    assert len(long) < len(short)
 
 
 def test_running_mean():

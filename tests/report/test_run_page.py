@@ -1,67 +1,35 @@
 """The page of a meta-training: numbers by hand, runs that have not begun, are under way, are long, or were logged by
 an older version."""
 
-import re
-from collections.abc import Sequence
 from math import nan
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from nmg import training_run
 from nmg.config import Config
-from nmg.report.page import Facts, Notice, PageContent, Paragraph, Plot, Section, ShadedTexts, render_page
-from nmg.report.run_log import RunLog, read_run
+from nmg.report.page import Notice, PageContent, Paragraph, Section, ShadedTexts, render_page
 from nmg.report.run_page import run_page, warnings
-from nmg.report.run_plots import Panel
-from nmg.report.tables import Table
 from nmg.reporter import Silent
-from support.run_logs import LAPS, PROBABILITIES, TEXTS, UPDATE, episode, log_of, snapshot
+from nmg.runs import meta_training
+from nmg.runs.log import RunLog, read_run
+from support.run_logs import (
+    LAPS,
+    PROBABILITIES,
+    TEXTS,
+    UPDATE,
+    config_of,
+    episode,
+    log_of,
+    search_episode,
+    snapshot,
+)
 from support.runs import Inputs
 
+from .helpers import Drawn, assert_fine, blocks_of, facts_of, tables_of
+
 EVIL = "<script>alert('x')</script>&"
-
-
-def facts_of(page: PageContent) -> dict[str, str]:
-    return dict(next(block for block in page.sections[0].blocks if isinstance(block, Facts)).items)
-
-
-def blocks_of(page: PageContent, heading: str) -> Sequence[Any]:
-    return next(section.blocks for section in page.sections if section.heading == heading)
-
-
-def tables_of(page: PageContent, heading: str) -> list[dict[str, tuple[str, ...]]]:
-    """The tables of a section: first cell of a row → the others."""
-    return [{row[0]: row[1:] for row in b.rows} for b in blocks_of(page, heading) if isinstance(b, Table)]
-
-
-class Drawn:
-    """What figures were asked to show: heading of a panel → its curves, and names of stacked bars → their heights."""
-
-    def __init__(self) -> None:
-        self.curves: dict[str, dict[str, Any]] = {}
-        self.bars: list[dict[str, Any]] = []
-
-    def curves_plot(self, panels: Sequence[Panel], _title: str) -> str:
-        self.curves |= {panel.heading: dict(panel.curves) for panel in panels}
-        return "<svg xmlns='http://www.w3.org/2000/svg'/>"
-
-    def bars_plot(self, parts: dict[str, Any], _quantity: str, _title: str) -> str:
-        self.bars.append(parts)
-        return "<svg xmlns='http://www.w3.org/2000/svg'/>"
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
-    """Pages without their figures, which take most of their time."""
-    drawn = Drawn()
-    for name in ("curves_plot", "bars_plot"):
-        monkeypatch.setattr(f"nmg.report.run_page.{name}", getattr(drawn, name))
-    return drawn
 
 
 # --- numbers
@@ -79,7 +47,7 @@ def test_the_best_episode_is_that_of_the_highest_score_or_the_lowest_loss(metric
 
 @pytest.mark.usefixtures("undrawn")
 def test_facts_of_time():
-    """Inner phases lie within the inner loops: an episode takes 1 + 2 + 60 + 7 s."""
+    """Inner phases lie within the inner loops: an episode takes 3 + 60 + 7 s."""
     facts = facts_of(run_page(log_of(*map(episode, range(4)), planned=10)))
     assert facts["episodes"] == "4 of 10"
     assert (facts["time"], facts["an episode"], facts["left, about"]) == ("4.7 min", "70.0 s", "7.0 min")
@@ -136,41 +104,6 @@ def test_recent_scores_are_over_the_same_episodes_for_all_players():
     assert tables_of(run_page(log_of(*many)), "Scores")[1]["learner"] == ("30.0", "0.700")
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_credit_is_counted_over_episodes_and_rewards_weighed_by_actions():
-    first = {"alone": {"actions": 30, "reward": 1.0}, "with_both": {"actions": 10, "reward": 0.0}}
-    second = {"alone": {"actions": 10, "reward": -1.0}, "with_random": {"actions": 50, "reward": 0.25}}
-    (rows,) = tables_of(run_page(log_of(episode(0, credit=first), episode(1, credit=second))), "Rewards and credit")
-    assert rows == {
-        "learner alone": ("40", "40.0%", "+0.500"),
-        "random too": ("50", "50.0%", "+0.250"),
-        "opponent too": ("0", "0.0%", "–"),
-        "all (dropped)": ("10", "10.0%", "–"),
-    }
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_the_policy_in_numbers():
-    """First, mean of the last ten, lowest, highest; episodes without an update do not count."""
-    entropies = [0.1, 0.3, *[0.2] * 9, 0.05]
-    updates = [UPDATE | {"entropy_per_row": value} for value in entropies]
-    silent = episode(0)
-    del silent["learner_update"]
-    episodes = [silent, *(episode(i + 1, learner_update=update) for i, update in enumerate(updates))]
-    (rows,) = tables_of(run_page(log_of(*episodes)), "Policy")
-    assert rows["entropy (nats a token)"] == ("0.1", "0.185", "0.05", "0.3")
-    assert rows["age of what is held (episodes)"] == ("0", "3.75", "0", "6")
-    assert rows["transitions held"][-1] == "520"
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_without_an_update_the_page_says_when_they_begin():
-    line = episode(0)
-    del line["learner_update"]
-    (paragraph,) = blocks_of(run_page(log_of(line)), "Policy")
-    assert paragraph.text == "No update yet: updates begin once the replay holds 500 transitions; it holds 40."
-
-
 # --- figures
 
 
@@ -181,66 +114,6 @@ def test_the_lead_is_positive_where_the_learner_is_better(undrawn: Drawn, metric
     leads = undrawn.curves["lead of the learner"]
     np.testing.assert_allclose(leads["over random"], [lead, lead])
     np.testing.assert_allclose(leads["over opponent"], [nan, -2 * lead])
-
-
-def test_every_series_of_a_run_is_drawn(undrawn: Drawn):
-    """Against the opponent only where it plays; episodes without an update have a gap."""
-    update, rival = UPDATE | {"ratio_mean": 1.1}, UPDATE | {"value_loss": 0.3}
-    late = episode(1, 0.5, 0.4, 0.6, learner_update=update, opponent_update=rival, replay_age=0.25)
-    run_page(log_of(episode(0, 0.5, 0.4, learner_update=None), late))
-    expected = {
-        "accuracy × 100": {"learner": [50, 50], "opponent": [nan, 60], "random": [40, 40]},
-        "reward": {"mean of actions": [1, -1], "against opponent": [nan, -1], "against random": [1, 1]},
-        "entropy": {"learner": [nan, 0.06], "opponent": [nan, 0.06]},
-        "value error": {"learner": [nan, 0.9], "opponent": [nan, 0.3]},
-        "importance ratio": {"mean": [nan, 1.1], "max": [nan, 2.5]},
-        "replay age (episodes)": {"drawn": [nan, 0.7], "held": [0, 0.25]},
-    }
-    assert set(undrawn.curves) == {*expected, "lead of the learner"}
-    for heading, curves in expected.items():
-        assert list(undrawn.curves[heading]) == list(curves)
-        for name, values in curves.items():
-            np.testing.assert_allclose(undrawn.curves[heading][name], values, err_msg=f"{heading}, {name}")
-    credit, seconds = undrawn.bars
-    assert {name: values.tolist() for name, values in credit.items() if values.any()} == {
-        "learner alone": [90, 90],
-        "all (dropped)": [10, 10],
-    }
-    assert sum(values.sum() for values in seconds.values()) == 140
-
-
-# --- warnings
-
-
-def test_a_run_that_goes_well_brings_no_warning():
-    assert warnings(log_of(*map(episode, range(30)))) == []
-    assert warnings(log_of()) == []
-
-
-def test_ties_bring_a_warning_while_there_was_nothing_else():
-    tie = episode(0, 0.5, 0.5)
-    (said,) = warnings(log_of(tie, tie))
-    assert "All rewards are 0 so far** (2 episodes)" in said
-    assert "--reward.kind difference --reward.metric loss" in said
-    assert warnings(log_of(tie, tie, episode(2))) == []
-
-
-def test_high_importance_ratios_bring_a_warning():
-    ratios = [999.0, 1000.0, 1500.0, 2e4, 2.0]
-    lines = [episode(i, learner_update=UPDATE | {"ratio_max": ratio}) for i, ratio in enumerate(ratios)]
-    (said,) = warnings(log_of(*lines))
-    assert "20,000 was seen (episode 4; above 1000 in 2 episodes)" in said
-    assert warnings(log_of(*lines[:2])) == []
-
-
-def test_a_collapsed_entropy_brings_a_warning():
-    lines = [
-        episode(i, learner_update=UPDATE | {"entropy_per_row": value}) for i, value in enumerate((0.06, 0.05, 0.005))
-    ]
-    (said,) = warnings(log_of(episode(0, learner_update=None), *lines))
-    assert "Its entropy is 0.005; it began at 0.06" in said
-    assert warnings(log_of(*lines[:2])) == []
-    assert warnings(log_of(*lines, episode(3))) == [], "it has come back"
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -273,17 +146,6 @@ def test_sample_masks_from_the_first_snapshot_to_the_last():
 # --- any run
 
 
-def assert_fine(page: PageContent) -> str:
-    html = render_page(page)
-    assert len(html) < 4_000_000
-    for block in (block for section in page.sections for block in section.blocks):
-        if isinstance(block, Plot):
-            assert len(block.svg) < 1_000_000
-            ElementTree.fromstring(block.svg)
-    assert not re.search(r">\s*(nan|inf|None)\b", html, flags=re.IGNORECASE)
-    return html
-
-
 def test_a_run_without_an_episode():
     page = run_page(log_of(texts=TEXTS, snapshots=[snapshot(0, PROBABILITIES)]), refresh_seconds=5)
     html = assert_fine(page)
@@ -310,20 +172,51 @@ def test_runs_of_any_length(n: int):
 
 
 def test_a_run_that_an_older_version_logged():
-    """Neither credit nor ages nor samples, no device."""
+    """Neither credit nor ages nor samples, no device; the LM's states were a phase of their own."""
     lines = [episode(i, learner_update={k: v for k, v in UPDATE.items() if k != "age"}) for i in range(3)]
     for line in lines:
         del line["credit"], line["replay_age"]
+        line["seconds"] = LAPS | {"encode": 1.0, "masks": 2.0}
     page = run_page(log_of(*lines))
     html = assert_fine(page)
     assert "Credit was not logged" in html
     assert "no sample masks" in html
     assert "device" not in facts_of(page)
     assert "age of what" not in html.split("Settings")[0]
+    assert facts_of(page)["an episode"] == "70.0 s"
+    (rows,) = tables_of(page, "Time")
+    assert (rows["states, masks"][2], rows["all"][2]) == ("3.0 s", "70.0 s")
 
 
 def test_without_self_play():
     assert_fine(run_page(log_of(*map(episode, range(5)))))
+
+
+def test_a_run_of_another_learner(undrawn: Drawn):
+    """All that every learner has: scores of each of its players, time, sample masks. No rewards, no leader."""
+    lines = [search_episode(0, 0.5, 0.7, 0.6), search_episode(1, 0.4, 0.4, 0.4), search_episode(2, 0.3, 0.4, 0.8)]
+    config = config_of(100, "random-search")
+    page = run_page(log_of(*lines, config=config, texts=TEXTS, snapshots=[snapshot(0, PROBABILITIES)]))
+    assert [section.heading for section in page.sections] == ["The run", "Scores", "Time", "Sample masks", "Settings"]
+    assert undrawn.curves.keys() == {"accuracy × 100"}, "there is no lead"
+    curves = undrawn.curves["accuracy × 100"]
+    expected = {"candidate-0": [50, 40, 30], "candidate-1": [70, 40, 40], "candidate-2": [60, 40, 80]}
+    assert list(curves) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(curves[name], values)
+    (scores,) = tables_of(page, "Scores")
+    assert scores == {
+        "candidate-0": ("40.0", "0.600"),
+        "candidate-1": ("50.0", "0.500"),
+        "candidate-2": ("60.0", "0.400"),
+    }
+    facts = facts_of(page)
+    assert facts["learner"] == "random-search"
+    assert facts["best episode"] == "3 (accuracy 80.0)"
+    assert warnings(log_of(lines[1], config=config)) == []
+    html = render_page(page)
+    for word in ("better (above 0)", "reward", "replay", "opponent"):
+        assert word not in html.split("<details")[0], word
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -351,15 +244,31 @@ def test_the_page_loads_itself_again_only_while_the_run_goes_on():
 
 def test_the_page_of_a_real_run(inputs: Inputs, tmp_path: Path):
     config = inputs.config(meta={"episodes": 2})
-    training = training_run.start(config, tmp_path / "run", Silent(), lambda _record, _episodes: None)
+    training = meta_training.start(config, tmp_path / "run", Silent(), lambda _record, _episodes: None)
     page = run_page(read_run(tmp_path / "run"))
     html = assert_fine(page)
     assert page.subtitle == "2 of 2 episodes · finished"
     facts = facts_of(page)
     assert facts["device"] == "cpu, fp32"
     assert facts["best episode"].startswith(("1 (loss", "2 (loss"))
-    assert int(tables_of(page, "Policy")[0]["transitions held"][-1]) == len(training.learner.replay)
+    assert int(tables_of(page, "Policy")[0]["transitions held"][-1]) == len(training.learner.learner.replay)
     counted = [int(row[0]) for row in tables_of(page, "Rewards and credit")[0].values()]
     assert sum(counted) == 2 * 8 * 3, "8 contexts of 10 tokens at a rate of 0.3"
     assert "after 2" in html
     assert not [block for section in page.sections for block in section.blocks if isinstance(block, Paragraph)][1:]
+
+
+def test_the_page_of_a_real_run_of_another_learner(inputs: Inputs, tmp_path: Path):
+    """Of more candidates than there are colours."""
+    sections = inputs.sections(meta={"episodes": 2, "continual": False})
+    config = Config.model_validate(sections | {"learner": {"kind": "random-search", "candidates": 8}})
+    meta_training.start(config, tmp_path / "run", Silent(), lambda _record, _episodes: None)
+    page = run_page(read_run(tmp_path / "run"))
+    html = assert_fine(page)
+    assert page.subtitle == "2 of 2 episodes · finished"
+    assert html.count("<svg") == 2
+    (scores,) = tables_of(page, "Scores")
+    assert list(scores) == [f"candidate-{number}" for number in range(8)]
+    for name in scores:
+        assert f">{name}</text>" in html, "each has its curve"
+    assert "after 2" in html

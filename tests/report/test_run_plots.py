@@ -60,6 +60,25 @@ def test_bars_stand_on_each_other():
     np.testing.assert_allclose(np.divide(heights, floor - top), [1 / 6, 3 / 6, 2 / 6], rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("names", "width", "expected"),
+    [
+        (["learner", "opponent", "random"], 3.6, 3),
+        ([f"candidate-{n}" for n in range(8)], 7.2, 5),
+        (["a" * 200, "b"], 7.2, 1),
+        ([], 7.2, 1),
+    ],
+)
+def test_a_legend_takes_as_many_rows_as_its_names_need(names: list[str], width: float, expected: int):
+    assert run_plots._names_a_row(names, width) == expected
+
+
+def test_more_curves_than_colours():
+    svg = curves_plot([Panel("p", {f"curve {n}": [float(n)] for n in range(20)})], "t")
+    texts = {text.text for text in ElementTree.fromstring(svg).iter(f"{SVG}text")}
+    assert {f"curve {n}" for n in range(20)} <= texts
+
+
 def test_figures_do_not_grow_with_the_run():
     rng = np.random.default_rng(0)
     sizes = {}

@@ -12,18 +12,23 @@ from pathlib import Path
 
 import numpy as np
 
-from nmg.config import Config, MaskingSettings, ModelSettings, OptimiserSettings, RuntimeSettings
+from nmg.config import Config
 from nmg.data.corpus import Corpus
+from nmg.data.formats.classification import ClassificationExample
 from nmg.data.task_data import TaskData
-from nmg.inner.adapt import adapt, dynamic_masks, state_encoder
+from nmg.inner.adapt import adapt
+from nmg.inner.arena import Arena
 from nmg.inner.lm import load_pretrained
+from nmg.inner.masks import DrawnMasks
 from nmg.inner.runtime import Runtime
 from nmg.masking.corrupt import Vocabulary
 from nmg.masking.rules import RandomMasking
+from nmg.reporter import Silent
 from nmg.seeding import StreamName, stream
-from nmg.setup import Workbench, load_lm
-from nmg.tasks.base import build_task
-from nmg.types import ClassificationExample, Context
+from nmg.settings import AdaptSettings, FinetuneSettings, MaskingSettings, ModelSettings, RuntimeSettings
+from nmg.tasks.registry import task_kind
+from nmg.types import Context
+from nmg.workbench import ModelBench, Workbench
 from support.tiny import save_tiny_bert
 
 TOPICS = (0, 1)
@@ -43,18 +48,15 @@ def pretrained(folder: Path) -> Path:
     vocabulary = [*chain.from_iterable(KNOWN + JARGON), *FILLER]
     lm = load_pretrained(ModelSettings(name=str(save_tiny_bert(folder / "new", vocabulary, spread=0.1))))
     corpus = Corpus.build(texts, lm.tokenizer, 32, folder / "cache")
-    runtime = Runtime.start(RuntimeSettings.model_validate(RUNTIME))
-    randomness = StreamName(0) / "pre-training"
-    masks = dynamic_masks(
-        corpus,
-        RandomMasking(),
-        state_encoder(lm.model, runtime),
-        Vocabulary.from_tokenizer(lm.tokenizer),
-        MaskingSettings(rate=0.25),
-        randomness,
+    arena = Arena(
+        model=lm.model,
+        vocabulary=Vocabulary.from_tokenizer(lm.tokenizer),
+        masking=MaskingSettings(rate=0.25),
+        adapt=AdaptSettings(epochs=12, batch_size=64, learning_rate=3e-3),
+        finetune=FinetuneSettings(),
+        runtime=Runtime.start(RuntimeSettings.model_validate(RUNTIME)),
     )
-    schedule = OptimiserSettings(epochs=12, batch_size=64, learning_rate=3e-3)
-    adapt(lm.model, corpus.lengths, masks, schedule, runtime, randomness)
+    adapt(arena, DrawnMasks(corpus, RandomMasking()), StreamName(0) / "pre-training")
     lm.model.save_pretrained(folder / "pretrained")
     lm.tokenizer.save_pretrained(folder / "pretrained")
     return folder / "pretrained"
@@ -69,18 +71,23 @@ def workbench(model: Path, seed: int) -> Workbench:
             "masking": {"rate": 0.25},
             "adapt": {"epochs": 30, "batch_size": N_CONTEXTS, "learning_rate": 1e-2, "block_size": 32},
             "finetune": {"epochs": 20, "batch_size": 256, "learning_rate": 3e-3, "max_length": 16},
-            "meta": {"episodes": EPISODES, "contexts": N_CONTEXTS, "continual": False, "self_play": "random"},
-            "policy": {"hidden": 32, "learning_rate": 1e-3},
-            "replay": {"start": 50, "capacity": 400},
-            "reward": {"kind": "difference", "metric": "loss"},
+            "meta": {"episodes": EPISODES, "contexts": N_CONTEXTS, "continual": False},
+            "policy": {"hidden": 32},
+            "learner": {
+                "self_play": "random",
+                "reward": "difference",
+                "learning_rate": 1e-3,
+                "replay_start": 50,
+                "replay_capacity": 400,
+            },
+            "reward": {"metric": "loss"},
             "runtime": RUNTIME,
         }
     )
     data = _domain(stream(seed, "domain"))
-    runtime = Runtime.start(config.runtime)
-    lm = load_lm(config, runtime)
-    task = build_task("classification", lm.tokenizer, data.train, config.finetune)
-    return Workbench(config, data, task, lm, runtime)
+    bench = ModelBench.open(config, Silent())
+    task = task_kind("classification").build(bench.lm.tokenizer, data.train, config.finetune)
+    return Workbench(config, bench.lm, bench.runtime, bench.reporter, data, task)
 
 
 def _domain(rng: np.random.Generator) -> TaskData:

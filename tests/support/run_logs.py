@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from nmg.config import Config
-from nmg.report.run_log import RunLog
+from nmg.runs.log import RunLog
 
 LAPS = {
-    "encode": 1.0,
-    "masks": 2.0,
+    "masks": 3.0,
     "inner loops": 60.0,
     "update": 7.0,
     "adapt": 20.0,
@@ -49,6 +48,21 @@ def episode(index: int, learner: float = 0.5, random: float = 0.4, rival: float 
     } | changes
 
 
+def search_episode(index: int, *scores: float, **changes: Any) -> Any:
+    """A line of metrics.jsonl of a random search: a score for each candidate, neither rewards nor updates."""
+    players = {f"candidate-{number}": score for number, score in enumerate(scores)}
+    return {
+        "episode": index,
+        "metric": "accuracy",
+        "scores": {name: {"accuracy": score, "loss": 1 - score} for name, score in players.items()},
+        "lm_loss": dict.fromkeys(players, 2.0),
+        "is_tie": len(set(scores)) == 1,
+        "best": max(players, key=lambda name: players[name]),
+        "step": 0.5,
+        "seconds": LAPS,
+    } | changes
+
+
 def snapshot(episodes: int, *rows: Sequence[float], taken: Sequence[Sequence[int]] = ((1,),)) -> dict[str, Any]:
     return {"episodes": episodes, "probabilities": rows, "taken": taken}
 
@@ -65,8 +79,13 @@ PROBABILITIES = (0.0, 0.4, 0.3, 0.2, 0.06, 0.04, 0.0)
 
 
 def log_of(*episodes: Any, planned: int = 100, **others: Any) -> RunLog:
-    config = Config.model_validate({"meta": {"episodes": planned}, "data": {"train": "data/train.jsonl"}})
+    config = config_of(planned)
     return RunLog("my-run", others.pop("config", config), episodes=episodes, **others)
+
+
+def config_of(planned: int, learner: str = "actor-critic") -> Config:
+    meta = {"episodes": planned, "continual": learner == "actor-critic"}
+    return Config.model_validate({"meta": meta, "data": {"train": "data/train.jsonl"}, "learner": {"kind": learner}})
 
 
 def write_run(run: Path, *episodes: Any, planned: int = 100, snapshots: Sequence[Any] = ()) -> Path:

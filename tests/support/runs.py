@@ -17,9 +17,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "adapt": {"epochs": 1, "batch_size": 4, "learning_rate": 5e-3, "block_size": 16},
     "finetune": {"epochs": 1, "batch_size": 4, "learning_rate": 5e-3, "max_length": 16},
     "meta": {"episodes": 3, "contexts": 8, "examples": 8, "validation_share": 0.3},
-    "policy": {"hidden": 8, "updates": 2, "batch_size": 16, "learning_rate": 0.01},
-    "replay": {"start": 1},
-    "reward": {"kind": "difference", "metric": "loss"},
+    "policy": {"hidden": 8},
+    "learner": {"updates": 2, "batch_size": 16, "learning_rate": 0.01, "replay_start": 1, "reward": "difference"},
+    "reward": {"metric": "loss"},
     "runtime": {"device": "cpu", "precision": "fp32", "threads": 1, "trackers": []},
 }
 """Learning rates are high, so that what a player learns shows after a step or two."""

@@ -4,6 +4,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from support.files import shared, squad_json, write  # noqa: F401
+
 TEXTS = (
     "The quick brown fox jumps over the lazy dog near the river bank.",
     "Naïve café owners in Zürich paid 1,234.50 € for a re-used coffee-maker in 1999.",

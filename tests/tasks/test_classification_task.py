@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertConfig, DistilBertConfig, PreTrainedTokenizerBase, RobertaConfig, ViTConfig
 
-from nmg.config import FinetuneSettings
+from nmg.data.formats.classification import ClassificationExample
+from nmg.data.formats.questions import QAExample
 from nmg.errors import UserError
 from nmg.seeding import torch_stream
-from nmg.tasks.base import Task, build_task
+from nmg.settings import FinetuneSettings
+from nmg.tasks.base import Task
 from nmg.tasks.classification import ClassificationTask, f1_scores
-from nmg.types import ClassificationExample, QAExample
+from nmg.tasks.registry import task_kind
 
 SETTINGS = FinetuneSettings(max_length=12)
 EXAMPLES = [
@@ -37,29 +39,29 @@ CONFIGS = [
 ]
 
 
-def test_build_task_sorts_the_labels(tokenizer: PreTrainedTokenizerBase) -> None:
-    task: Task = build_task("classification", tokenizer, EXAMPLES, SETTINGS)
+def test_building_the_task_sorts_the_labels(tokenizer: PreTrainedTokenizerBase) -> None:
+    task: Task = task_kind("classification").build(tokenizer, EXAMPLES, SETTINGS)
     assert isinstance(task, ClassificationTask)
-    assert (task.name, task.default_metric) == ("classification", "accuracy")
+    assert (task_kind("classification").name, task.default_metric) == ("classification", "accuracy")
     assert task.labels == ("adjective", "noun", "verb")
     assert task.encode(EXAMPLES).targets["labels"].tolist() == [1, 2, 0, 1, 2]
     many = [ClassificationExample(str(index), "text", str(index * 7 % 50), index) for index in range(50)]
-    task = build_task("classification", tokenizer, many, SETTINGS)
+    task = task_kind("classification").build(tokenizer, many, SETTINGS)
     assert isinstance(task, ClassificationTask)
     assert task.labels == tuple(sorted(map(str, range(50))))
 
 
-def test_build_task_refuses_what_it_cannot_use(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_what_no_task_can_be_built_from(tokenizer: PreTrainedTokenizerBase) -> None:
     with pytest.raises(UserError, match=r"no task 'tagging' \(known: classification, qa\)"):
-        build_task("tagging", tokenizer, EXAMPLES, SETTINGS)
+        task_kind("tagging")
     with pytest.raises(UserError, match=r"two labels or more \(found: \['noun'\]\)"):
-        build_task("classification", tokenizer, EXAMPLES[:1], SETTINGS)
+        task_kind("classification").build(tokenizer, EXAMPLES[:1], SETTINGS)
     with pytest.raises(TypeError, match="only ClassificationExample"):
-        build_task("classification", tokenizer, [QAExample("0", "q", "c", ("c",), (0,), 0)], SETTINGS)
+        task_kind("classification").build(tokenizer, [QAExample("0", "q", "c", ("c",), (0,), 0)], SETTINGS)
 
 
 def test_unknown_label(tokenizer: PreTrainedTokenizerBase) -> None:
-    task = build_task("classification", tokenizer, EXAMPLES, SETTINGS)
+    task = task_kind("classification").build(tokenizer, EXAMPLES, SETTINGS)
     with pytest.raises(UserError, match="example 'x' has the label 'adverb', which no training example has"):
         task.encode([ClassificationExample("x", "text", "adverb", 0)])
 
@@ -68,7 +70,7 @@ def test_unknown_label(tokenizer: PreTrainedTokenizerBase) -> None:
 def test_batches_are_padded_on_the_right(tokenizer: PreTrainedTokenizerBase, side: str) -> None:
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.padding_side = side
-    features = build_task("classification", tokenizer, EXAMPLES, SETTINGS).encode(EXAMPLES)
+    features = task_kind("classification").build(tokenizer, EXAMPLES, SETTINGS).encode(EXAMPLES)
     expected = [tokenizer(e.text, truncation=True, max_length=12)["input_ids"] for e in EXAMPLES]
     assert len(features) == 5
     assert features.lengths.tolist() == [len(ids) for ids in expected]
@@ -86,12 +88,12 @@ def test_batches_are_padded_on_the_right(tokenizer: PreTrainedTokenizerBase, sid
 
 
 def test_no_examples(tokenizer: PreTrainedTokenizerBase) -> None:
-    assert len(build_task("classification", tokenizer, EXAMPLES, SETTINGS).encode([])) == 0
+    assert len(task_kind("classification").build(tokenizer, EXAMPLES, SETTINGS).encode([])) == 0
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.model_type)
 def test_model_and_evaluation_agree_on_the_loss(tokenizer: PreTrainedTokenizerBase, config: BertConfig) -> None:
-    task = build_task("classification", tokenizer, EXAMPLES, SETTINGS)
+    task = task_kind("classification").build(tokenizer, EXAMPLES, SETTINGS)
     config = copy.deepcopy(config)
     config.dtype = torch.bfloat16
     before = config.to_dict()
@@ -110,7 +112,7 @@ def test_model_and_evaluation_agree_on_the_loss(tokenizer: PreTrainedTokenizerBa
 
 
 def test_head_is_drawn_from_the_generator(wordpiece: PreTrainedTokenizerBase) -> None:
-    task = build_task("classification", wordpiece, EXAMPLES, SETTINGS)
+    task = task_kind("classification").build(wordpiece, EXAMPLES, SETTINGS)
     heads = []
     for name in ("a", "a", "b"):
         with torch_stream(0, name):
@@ -120,14 +122,14 @@ def test_head_is_drawn_from_the_generator(wordpiece: PreTrainedTokenizerBase) ->
 
 
 def test_model_without_such_a_head(wordpiece: PreTrainedTokenizerBase) -> None:
-    task = build_task("classification", wordpiece, EXAMPLES, SETTINGS)
+    task = task_kind("classification").build(wordpiece, EXAMPLES, SETTINGS)
     with pytest.raises(UserError, match="type 'vit' cannot do this task"):
         task.new_model(ViTConfig())
 
 
 def test_scores_by_hand(wordpiece: PreTrainedTokenizerBase) -> None:
     """Gold n v a n v; predicted n v n n a. F1: adjective 0 (no TP), noun 2·2/(2+3) = 0.8, verb 2·1/(2+1) = 2/3."""
-    task = build_task("classification", wordpiece, EXAMPLES, SETTINGS)
+    task = task_kind("classification").build(wordpiece, EXAMPLES, SETTINGS)
     logits = torch.tensor([[0.0, 2.0, 0.0], [0, 0, 2], [0, 2, 0], [0, 2, 0], [2, 0, 0]])
     evaluation = task.evaluate({"logits": logits}, task.encode(EXAMPLES), EXAMPLES)
     right, wrong = -math.log(math.e**2 / (math.e**2 + 2)), -math.log(1 / (math.e**2 + 2))

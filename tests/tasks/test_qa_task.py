@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import BertConfig, DistilBertConfig, PreTrainedTokenizerBase, RobertaConfig
 
-from nmg.config import FinetuneSettings
+from nmg.data.formats.questions import QAExample
 from nmg.errors import UserError
 from nmg.seeding import torch_stream
-from nmg.tasks.base import TaskFeatures, build_task
+from nmg.settings import FinetuneSettings
 from nmg.tasks.qa import QAFeatures, QuestionAnsweringTask, best_spans
-from nmg.types import QAExample
+from nmg.tasks.registry import task_kind
+from nmg.tasks.rows import TaskFeatures
 
 SETTINGS = FinetuneSettings(max_length=48, stride=12, max_question_length=16, max_answer_length=30)
 FILLER = "Naïve café owners in Zürich paid 1,234.50 € for a re-used coffee-maker (日本) in 1999. "
@@ -39,7 +40,7 @@ EXAMPLES = [
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, settings: FinetuneSettings = SETTINGS) -> QAFeatures:
-    features = build_task("qa", tokenizer, EXAMPLES, settings).encode(EXAMPLES)
+    features = task_kind("qa").build(tokenizer, EXAMPLES, settings).encode(EXAMPLES)
     assert isinstance(features, QAFeatures)
     return features
 
@@ -140,7 +141,7 @@ def test_targets_decode_to_the_answer(tokenizer: PreTrainedTokenizerBase) -> Non
 @pytest.mark.parametrize("max_length", [48, 500])
 def test_perfect_logits_give_the_gold_answers(tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
     settings = SETTINGS.model_copy(update={"max_length": max_length})
-    task, features = build_task("qa", tokenizer, EXAMPLES, settings), encode(tokenizer, settings)
+    task, features = task_kind("qa").build(tokenizer, EXAMPLES, settings), encode(tokenizer, settings)
     assert (len(features) > len(EXAMPLES)) == (max_length == 48)
     evaluation = task.evaluate(perfect_outputs(features), features, EXAMPLES)
     assert evaluation.predictions == {e.id: widened(tokenizer, e) for e in EXAMPLES}
@@ -160,7 +161,7 @@ def test_perfect_logits_give_the_gold_answers(tokenizer: PreTrainedTokenizerBase
 def test_scores_by_hand(wordpiece: PreTrainedTokenizerBase) -> None:
     """Row: [CLS] who ? [SEP] the quick red fox [SEP]; gold tokens 5 to 7, start is predicted right, the end is 6."""
     examples = [example("0", "the quick red fox", "quick red fox", "fox", question="who?")]
-    task = build_task("qa", wordpiece, examples, SETTINGS)
+    task = task_kind("qa").build(wordpiece, examples, SETTINGS)
     features = task.encode(examples)
     assert features.targets["start_positions"].tolist() == [5]
     assert features.targets["end_positions"].tolist() == [7]
@@ -173,7 +174,7 @@ def test_scores_by_hand(wordpiece: PreTrainedTokenizerBase) -> None:
 
 
 def test_padding_counts_for_nothing(wordpiece: PreTrainedTokenizerBase) -> None:
-    task, features = build_task("qa", wordpiece, EXAMPLES, SETTINGS), encode(wordpiece)
+    task, features = task_kind("qa").build(wordpiece, EXAMPLES, SETTINGS), encode(wordpiece)
     outputs = perfect_outputs(features)
     wider = {name: torch.nn.functional.pad(logits, (0, 5), value=-torch.inf) for name, logits in outputs.items()}
     first, second = (task.evaluate(each, features, EXAMPLES) for each in (outputs, wider))
@@ -203,7 +204,7 @@ def test_tokenizer_without_special_tokens(bytelevel: PreTrainedTokenizerBase) ->
     bare.cls_token = None
     features = encode(bare)
     assert set(features.targets["start_positions"][~features.is_answer_inside]) == {0}
-    evaluation = build_task("qa", bare, EXAMPLES, SETTINGS).evaluate(perfect_outputs(features), features, EXAMPLES)
+    evaluation = task_kind("qa").build(bare, EXAMPLES, SETTINGS).evaluate(perfect_outputs(features), features, EXAMPLES)
     assert evaluation.scores["index_accuracy"] == 1.0
     # Its tokens begin with the space before a word; answers do not.
     assert evaluation.predictions["long context"] == "brown fox"
@@ -211,7 +212,7 @@ def test_tokenizer_without_special_tokens(bytelevel: PreTrainedTokenizerBase) ->
 
 def test_context_and_answer_without_tokens(wordpiece: PreTrainedTokenizerBase) -> None:
     examples = [example("blank", " \u200b ", "\u200b"), example("lost answer", "a fox \u200b", "\u200b")]
-    task = build_task("qa", wordpiece, examples, SETTINGS)
+    task = task_kind("qa").build(wordpiece, examples, SETTINGS)
     features = task.encode(examples)
     assert features.is_answer_inside.tolist() == [False, False]
     width = int(features.lengths.max())
@@ -223,7 +224,7 @@ def test_context_and_answer_without_tokens(wordpiece: PreTrainedTokenizerBase) -
 
 def test_answer_longer_than_every_window(wordpiece: PreTrainedTokenizerBase) -> None:
     examples = [example("0", LONG, LONG[:400])]
-    task = build_task("qa", wordpiece, examples, SETTINGS)
+    task = task_kind("qa").build(wordpiece, examples, SETTINGS)
     features = task.encode(examples)
     assert not features.is_answer_inside.any()
     evaluation = task.evaluate(perfect_outputs(features), features, examples)
@@ -233,16 +234,16 @@ def test_answer_longer_than_every_window(wordpiece: PreTrainedTokenizerBase) -> 
 def test_what_a_user_can_get_wrong(wordpiece: PreTrainedTokenizerBase) -> None:
     too_wide = SETTINGS.model_copy(update={"stride": 29})  # 48 - 16 - 3 special tokens
     with pytest.raises(UserError, match=r"stride 29 is too large: .* as few as 29 tokens"):
-        build_task("qa", wordpiece, EXAMPLES, too_wide)
-    build_task("qa", wordpiece, EXAMPLES, SETTINGS.model_copy(update={"stride": 28})).encode(EXAMPLES)
+        task_kind("qa").build(wordpiece, EXAMPLES, too_wide)
+    task_kind("qa").build(wordpiece, EXAMPLES, SETTINGS.model_copy(update={"stride": 28})).encode(EXAMPLES)
     with pytest.raises(UserError, match="as few as 0 tokens"):
-        build_task("qa", wordpiece, EXAMPLES, SETTINGS.model_copy(update={"max_question_length": 64}))
+        task_kind("qa").build(wordpiece, EXAMPLES, SETTINGS.model_copy(update={"max_question_length": 64}))
     with pytest.raises(UserError, match="question 'x' has no answer"):
-        build_task("qa", wordpiece, EXAMPLES, SETTINGS).encode([QAExample("x", "q", "c", (), (), 0)])
+        task_kind("qa").build(wordpiece, EXAMPLES, SETTINGS).encode([QAExample("x", "q", "c", (), (), 0)])
 
 
 def test_no_examples(tokenizer: PreTrainedTokenizerBase) -> None:
-    assert len(build_task("qa", tokenizer, [], SETTINGS).encode([])) == 0
+    assert len(task_kind("qa").build(tokenizer, [], SETTINGS).encode([])) == 0
 
 
 TINY: Mapping[str, int] = {
@@ -260,7 +261,7 @@ CONFIGS = [
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.model_type)
 def test_model_and_evaluation_agree_on_the_loss(tokenizer: PreTrainedTokenizerBase, config: BertConfig) -> None:
-    task = build_task("qa", tokenizer, EXAMPLES, SETTINGS)
+    task = task_kind("qa").build(tokenizer, EXAMPLES, SETTINGS)
     before = config.to_dict()
     with torch_stream(0, "head"):
         model = task.new_model(config).eval()
@@ -307,9 +308,9 @@ def test_best_spans_equal_the_slow_search(n_columns: int, max_length: int, seed:
 
 
 def test_features_of_another_task_are_refused(wordpiece: PreTrainedTokenizerBase) -> None:
-    task = build_task("qa", wordpiece, EXAMPLES, SETTINGS)
+    task = task_kind("qa").build(wordpiece, EXAMPLES, SETTINGS)
     assert isinstance(task, QuestionAnsweringTask)
-    assert (task.name, task.default_metric) == ("qa", "index_accuracy")
+    assert (task_kind("qa").name, task.default_metric) == ("qa", "index_accuracy")
     features = encode(wordpiece)
     plain = TaskFeatures(features.lengths, features.example_index, features.tokens, features.targets)
     with pytest.raises(TypeError, match="must come from `encode`"):

@@ -19,14 +19,14 @@ def adapt(
     OUT loads in transformers: pipeline("fill-mask", OUT). Settings: --masking.rate 0.15 --adapt.epochs 3
     --adapt.batch_size 16 --adapt.block_size 126 ...
     """
-    from nmg.adapt_run import adapt_corpus
     from nmg.cli.console import progress_console
     from nmg.config import load_config
-    from nmg.setup import check_output
 
     overrides = [*context.args, f"--data.corpus={corpus}", *([f"--model.name={model}"] if model else [])]
     settings = load_config(config, overrides)
-    check_output(out)
+
+    from nmg.runs.adaptation import adapt_corpus
+
     with progress_console() as console:
         result = adapt_corpus(settings, masking, out, console)
     loss = f", masked-LM loss {result.fit.loss:.3f}" if result.fit.steps else ""

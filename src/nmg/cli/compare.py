@@ -1,5 +1,6 @@
 """nmg compare: maskings and policies over seeds, with the statistics."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,8 +8,8 @@ import typer
 
 if TYPE_CHECKING:
     from nmg.cli.console import ProgressConsole
-    from nmg.compare.results import ComparisonResults
-    from nmg.compare.run import CellEvent, Comparison, Outcome
+    from nmg.comparison.cells import CellEvent
+    from nmg.comparison.results import ComparisonResults
 
 
 def compare(
@@ -33,54 +34,51 @@ def compare(
     --section.field value.
     """
     from nmg.cli.console import progress_console
-    from nmg.cli.meta_test import split_names
-    from nmg.cli.words import required_config
+    from nmg.cli.words import required_config, split_names
     from nmg.config import load_config
 
     config, overrides = required_config(config, context.args)
     settings = load_config(config, overrides)
 
-    from nmg.compare.learned import parse_policies
-    from nmg.compare.plan import Plan, parse_labelled, parse_steps
-    from nmg.compare.results import analyse
-    from nmg.compare.run import Comparison
-    from nmg.report.comparison_files import write_comparison
+    from nmg.comparison.plan import parse_labelled, parse_steps
+    from nmg.policies.named import parse_policies
+    from nmg.report.comparison_files import compare as run_comparison
 
-    first = settings.run.seed
-    plan = Plan(
-        maskings=split_names(maskings),
-        policies=parse_policies(policies),
-        seeds=range(first, first + seeds),
-        labelled=(None,) if labelled is None else parse_labelled(labelled),
-        adapt_steps=(None,) if adapt_steps is None else parse_steps(adapt_steps),
-    )
+    named = parse_policies(policies.split(","), "--policies")
+    counts = (None,) if labelled is None else parse_labelled(labelled)
+    steps = (None,) if adapt_steps is None else parse_steps(adapt_steps)
     with progress_console() as console:
-        comparison = Comparison.prepare(settings, plan, out, console)
-        outcome = _run(comparison, console)
-    results = analyse(comparison.test.config, plan, comparison.test.table_metrics, outcome)
-    write_comparison(out, results)
-    _show(results, out)
-    if outcome.failures:
+        results = run_comparison(
+            settings,
+            split_names(maskings),
+            out,
+            policies=named,
+            seeds=seeds,
+            labelled=counts,
+            adapt_steps=steps,
+            reporter=console,
+            on_cell=show_cells(console),
+        )
+    show_results(results, out)
+    if results.failures:
         raise typer.Exit(1)
 
 
-def _run(comparison: "Comparison", console: "ProgressConsole") -> "Outcome":
-    done, missing = 0, len(comparison.plan.keys()) - len(comparison.found)
+def show_cells(console: "ProgressConsole") -> "Callable[[CellEvent, int], None]":
+    """Says each new cell, and moves the bar of the whole."""
+    done = 0
 
-    def on_cell(event: "CellEvent") -> None:
+    def on_cell(event: "CellEvent", missing: int) -> None:
         nonlocal done
         if not event.was_there:
             done += 1
-            console.notify(_line(event))
-            console.overall(f"cell {done}/{missing}", done, missing)
+            console.notify(event.line())
+        console.overall(f"cell {done}/{missing}", done, missing)
 
-    if comparison.found:
-        console.notify(f"{len(comparison.found)} cells are there already, {missing} are missing")
-    console.overall("masking × seed", 0, missing)
-    return comparison.run(on_cell)
+    return on_cell
 
 
-def _show(results: "ComparisonResults", out: Path) -> None:
+def show_results(results: "ComparisonResults", out: Path) -> None:
     """Tables and reading on standard output, failures on standard error."""
     from rich import print as show
 
@@ -92,10 +90,3 @@ def _show(results: "ComparisonResults", out: Path) -> None:
     typer.echo(f"{reading(results)}\nresults: {out}/index.html, results.md, results.json, results.csv, results.tex")
     for name, problem in results.failures.items():
         typer.secho(f"failed: {name}: {problem} ({out}/cells/{name}.error.txt)", fg=typer.colors.RED, err=True)
-
-
-def _line(event: "CellEvent") -> str:
-    if event.cell is None:
-        return f"{event.key.name}  failed: {event.problem}"
-    score = "  ".join(f"{name} {value:.4f}" for name, value in event.cell.scores.items())
-    return f"{event.key.name}  {score}  {event.cell.total_seconds:.0f} s"

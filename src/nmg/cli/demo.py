@@ -24,10 +24,8 @@ def demo(
         from nmg.demo.run import run_demo
 
         results = run_demo(out, seed, seeds, context.args, console)
-    from rich import print as show
-
-    from nmg.report.tables import rich_table, summarise
+    from nmg.cli.compare import show_results
 
     for result in results:
-        show(rich_table(summarise(result.cells, result.metrics), result.metrics, f"{result.task}: test set"))
+        show_results(result.comparison, out / result.task / "results")
     typer.echo(f"page: {out}/index.html\npolicies, adapted models, metrics: {out}/classification, {out}/qa")

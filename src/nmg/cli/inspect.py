@@ -30,7 +30,7 @@ def inspect(
     OUT is one page that needs no network. Settings: --adapt.block_size 126 --masking.idf_unit word ...
     """
     from nmg.cli.console import progress_console
-    from nmg.cli.meta_test import split_names
+    from nmg.cli.words import split_names
     from nmg.config import load_config
     from nmg.errors import UserError
 
@@ -41,35 +41,16 @@ def inspect(
         raise UserError(f"--out {out}: must be a file that ends in .html")
     if "name" not in settings.model.model_fields_set:
         raise UserError("--model: name the masked LM whose states the policy reads (a hub name or a folder)")
-    folders = named_policies(policy or [])
     rules = split_names(maskings) if maskings.strip() else []
 
     from nmg.inspection.page import inspect_page
     from nmg.inspection.run import inspect_texts
+    from nmg.policies.named import parse_policies
     from nmg.report.inspect_page import write_inspect_page
 
+    folders = parse_policies(policy or [], "--policy")
     with progress_console() as console:
         seen = inspect_texts(settings, text, folders, rules, console, draws=draws, limit=limit, with_tags=tags)
     write_inspect_page(out, inspect_page(seen))
     size = out.stat().st_size / 1e6
     typer.echo(f"page: {out} ({seen.n_texts:,} texts, {size:.1f} MB)")
-
-
-def named_policies(words: list[str]) -> dict[str, Path]:
-    """Name → folder, of words FOLDER or NAME=FOLDER. The name of a folder is that of the run.
-
-    Raises UserError where two have the same name.
-    """
-    from nmg.errors import UserError
-
-    folders: dict[str, Path] = {}
-    for word in words:
-        name, equals, folder = word.partition("=")
-        path = Path(folder) if equals and not Path(word).exists() else Path(word)
-        if path == Path(word):
-            resolved = path.resolve()
-            name = resolved.parent.name if resolved.name == "policy" else resolved.name
-        if not name or name in folders:
-            raise UserError(f"--policy {word}: give each policy a name of its own: --policy NAME={path}")
-        folders[name] = path
-    return folders

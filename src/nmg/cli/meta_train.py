@@ -30,19 +30,19 @@ def meta_train(
         raise UserError("give either CONFIG.yaml --out RUN, or --resume RUN")
     settings = load_config(config, overrides) if resume is None else None
 
-    from nmg import training_run
+    from nmg.runs import meta_training
 
     with progress_console() as console:
 
         def on_episode(record: "EpisodeRecord", episodes: int) -> None:
-            console.notify(training_run.episode_line(record, episodes))
+            console.notify(meta_training.episode_line(record, episodes))
             console.overall(f"episode {record.episode + 1}/{episodes}", record.episode + 1, episodes)
 
         if resume is not None:
-            training_run.resume(resume, overrides, console, on_episode)
+            meta_training.resume(resume, overrides, console, on_episode)
         else:
             assert settings is not None
             assert out is not None
-            training_run.start(settings, out, console, on_episode)
+            meta_training.start(settings, out, console, on_episode)
     folder = resume or out
     typer.echo(f"policy: {folder}/policy   log: {folder}/metrics.jsonl")

@@ -21,8 +21,8 @@ def report(
 
     from nmg.errors import UserError
     from nmg.report.page import write_page
-    from nmg.report.run_log import read_run
     from nmg.report.run_page import run_page
+    from nmg.runs.log import read_run
 
     out = out or run / "report.html"
     said = None

@@ -34,3 +34,11 @@ def required_config(config: Path, rest: Sequence[str]) -> tuple[Path, list[str]]
     if found is None:
         raise UserError("name a configuration file: CONFIG.yaml")
     return found, settings
+
+
+def split_names(maskings: str) -> list[str]:
+    """The names, each once. Raises UserError for none."""
+    names = list(dict.fromkeys(name.strip() for name in maskings.split(",") if name.strip()))
+    if not names:
+        raise UserError("--maskings: name at least one masking")
+    return names

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nmg.config import MetaSettings
 from nmg.data.corpus import Corpus
 from nmg.data.task_data import TaskData, sample
 from nmg.errors import UserError
 from nmg.seeding import stream
+from nmg.settings import MetaSettings
 from nmg.types import Episode, Example, IntArray
 
 

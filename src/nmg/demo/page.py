@@ -1,79 +1,26 @@
-"""The demo's page: learning curves, the table, and texts shaded by mask probability."""
+"""The demo's page: what was learned and what its masks were worth, in blocks of the run's and comparison's pages."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
+from nmg.comparison.results import ComparisonResults
+from nmg.report.comparison import reading
+from nmg.report.comparison_page import score_blocks as comparison_blocks
+from nmg.report.page import Facts, Listing, PageContent, Paragraph, Section
+from nmg.report.run_page import learner_sections, sample_blocks
+from nmg.report.run_scores import score_blocks
+from nmg.runs.log import RunLog
 
-from nmg.config import Config
-from nmg.inner.adapt import state_encoder
-from nmg.masking.base import choose
-from nmg.masking.neural import predict
-from nmg.meta_train import MetaTraining
-from nmg.report.page import (
-    Facts,
-    Listing,
-    PageContent,
-    Paragraph,
-    Plot,
-    Section,
-    ShadedRow,
-    ShadedText,
-    ShadedTexts,
-    ShadedToken,
-)
-from nmg.report.plots import learning_curve, results_plot, reward_and_entropy
-from nmg.report.tables import ResultCell, results_table, summarise
-from nmg.rl.network import log_probabilities
-
-TITLES = {"classification": "Topic of a paragraph (classification)", "qa": "Cloze questions (extractive answers)"}
+TITLES = {"classification": "Classification", "qa": "Question answering"}
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What the demo has of one task when it is done with it."""
+    """What the demo did for one task."""
 
     task: str
-    config: Config
-    episodes: Sequence[dict[str, Any]]
-    """the lines of metrics.jsonl"""
-    cells: Sequence[ResultCell]
-    metrics: tuple[str, ...]
-    texts: ShadedTexts
-
-
-def shade_texts(training: MetaTraining, count: int) -> ShadedTexts:
-    """The learned policy's probability of each token of the first `count` blocks, and what it would mask (top k).
-
-    States are those of the pre-trained LM, with which meta-testing begins.
-    """
-    corpus, policy = training.corpus, training.learner.policy
-    tokenizer = training.lm.tokenizer
-    training.arena.model.load_state_dict(training.pretrained)
-    blocks = corpus.blocks(np.arange(min(count, len(corpus))))
-    states = state_encoder(training.arena.model, training.arena.runtime)(blocks)
-    logits, _ = predict(policy, states, blocks)
-    probability = log_probabilities(logits, blocks.is_maskable).exp()
-    is_masked = choose(logits, blocks, training.config.masking.rate).is_masked(blocks.input_ids.shape[1])
-    texts = []
-    for row in range(len(blocks)):
-        length = int(blocks.is_token[row].sum())
-        pieces = tokenizer.convert_ids_to_tokens(blocks.input_ids[row, :length].tolist())
-        words = blocks.word_index[row, :length].tolist()
-        tokens = tuple(
-            ShadedToken(
-                text=piece.removeprefix("##"),
-                probability=float(probability[row, column]),
-                starts_word=column == 0 or words[column] != words[column - 1],
-                is_special=not bool(blocks.is_maskable[row, column]),
-                is_masked=bool(is_masked[row, column]),
-            )
-            for column, piece in enumerate(pieces)
-        )
-        texts.append(ShadedText(f"Text {row + 1}", (ShadedRow("learned policy", tokens),)))
-    return ShadedTexts(tuple(texts))
+    log: RunLog
+    comparison: ComparisonResults
 
 
 def demo_page(results: Sequence[TaskResult]) -> PageContent:
@@ -96,44 +43,21 @@ def demo_page(results: Sequence[TaskResult]) -> PageContent:
 
 
 def _task_sections(result: TaskResult) -> list[Section]:
-    metric = result.episodes[0]["metric"]
-    players = [name for name in ("learner", "opponent", "random") if any(name in e["scores"] for e in result.episodes)]
-    scores = {name: [e["scores"].get(name, {}).get(metric, math.nan) for e in result.episodes] for name in players}
-    entropies = [(e.get("learner_update") or {}).get("entropy_per_row", math.nan) for e in result.episodes]
-    rows = summarise(result.cells, result.metrics)
-    primary = result.metrics[0]
-    by_masking: dict[str, list[float]] = {}
-    for cell in result.cells:
-        by_masking.setdefault(cell.masking, []).append(cell.scores[primary])
-    config = result.config
+    log, comparison = result.log, result.comparison
+    config, title = log.config, TITLES[result.task]
     facts = Facts(
         (
             ("episodes", str(config.meta.episodes)),
-            ("contexts an episode", str(config.meta.contexts)),
+            ("contexts per episode", str(config.meta.contexts)),
             ("masking rate", f"{config.masking.rate:.0%}"),
-            ("reward", f"{config.reward.kind} of {metric}"),
-            ("seeds of the comparison", str(len({cell.seed for cell in result.cells}))),
+            ("players compared by", log.metric),
+            ("seeds of the comparison", str(len({cell.seed for cell in comparison.cells}))),
         )
     )
-    title = TITLES[result.task]
+    tested = [block for setting in comparison.settings for block in comparison_blocks(comparison, setting)]
     return [
-        Section(
-            f"{title}: meta-training",
-            (
-                facts,
-                Plot(learning_curve(scores, metric), "Scores of the players on the validation set."),
-                Plot(
-                    reward_and_entropy([e["mean_reward"] for e in result.episodes], entropies),
-                    "Mean reward of the learner's actions, and the entropy of its policy.",
-                ),
-            ),
-        ),
-        Section(
-            f"{title}: results on the test set",
-            (
-                results_table(rows, result.metrics),
-                Plot(results_plot(by_masking, primary), "A dot for each seed, a bar at the mean."),
-            ),
-        ),
-        Section(f"{title}: what the policy masks", (result.texts, Listing("Settings", config.to_yaml()))),
+        Section(f"{title}: meta-training", (facts, *score_blocks(log))),
+        *(Section(f"{title}: {part.heading}", part.blocks) for part in learner_sections(log)),
+        Section(f"{title}: what the policy masks", (*sample_blocks(log), Listing("Settings", config.to_yaml()))),
+        Section(f"{title}: results on the test set", (Paragraph(reading(comparison)), *tested)),
     ]

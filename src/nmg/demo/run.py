@@ -4,23 +4,23 @@ Meta-train a policy, then adapt fresh models under its masks and under rules, an
 page. Sizes are chosen for minutes on two CPU cores: the demo shows how a run goes, not what masks are worth.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from nmg.comparison.cells import CellEvent
 from nmg.config import Config, load_config
 from nmg.demo.data import DemoSizes, demo_model_folder, write_demo_data
-from nmg.demo.page import TaskResult, demo_page, shade_texts
+from nmg.demo.page import TaskResult, demo_page
 from nmg.errors import UserError
-from nmg.meta_test import MetaTest
 from nmg.meta_train import EpisodeRecord
+from nmg.report.comparison_files import compare
 from nmg.report.page import write_page
-from nmg.report.tables import ResultCell
 from nmg.reporter import Reporter
-from nmg.setup import check_output
-from nmg.training_run import episode_line, start
+from nmg.runs.log import read_run
+from nmg.runs.meta_training import episode_line, start
+from nmg.workbench import check_output
 
 TASKS = ("classification", "qa")
 MASKINGS = ("none", "random", "whole-word", "idf", "neural")
@@ -34,7 +34,6 @@ SIZES = DemoSizes(
     questions_per_passage=2,
     corpus_paragraphs=150,
 )
-N_SHADED = 4
 
 
 class DemoReporter(Reporter, Protocol):
@@ -110,18 +109,21 @@ def _run_task(task: str, config: Config, out: Path, n_seeds: int, work: _Work) -
         first = unit["prepare"] if record.episode == 0 else 0
         work.add(unit["episode"] + first, f"{task} · episode {record.episode + 1}/{episodes}")
 
-    training = start(config, out / "run", work.reporter, on_episode)
-    texts = shade_texts(training, N_SHADED)
+    start(config, out / "run", work.reporter, on_episode)
+
+    def on_cell(event: CellEvent, _missing: int) -> None:
+        work.reporter.notify(event.line())
+        work.add(unit["none" if event.key.masking == "none" else "adapted"], f"{task} · {event.key.masking}")
 
     work.reporter.notify(f"{task}: adapting fresh models with {', '.join(MASKINGS)}")
-    test = MetaTest.prepare(config, MASKINGS, out / "run", work.reporter)
-
-    def on_cell(cell: ResultCell) -> None:
-        scores = "  ".join(f"{name} {cell.scores[name]:.3f}" for name in test.table_metrics)
-        work.reporter.notify(f"{cell.masking:>10}  seed {cell.seed}  {scores}  {cell.total_seconds:.0f} s")
-        work.add(unit["none" if cell.masking == "none" else "adapted"], f"{task} · {cell.masking}")
-
-    seeds = range(config.run.seed, config.run.seed + n_seeds)
-    cells = test.run(seeds, out / "results", on_cell, save_models=True)
-    log = (out / "run" / "metrics.jsonl").read_text(encoding="utf-8")
-    return TaskResult(task, config, [json.loads(line) for line in log.splitlines()], cells, test.table_metrics, texts)
+    comparison = compare(
+        config,
+        MASKINGS,
+        out / "results",
+        policies={"neural": out / "run"},
+        seeds=n_seeds,
+        save_models=True,
+        reporter=work.reporter,
+        on_cell=on_cell,
+    )
+    return TaskResult(task, read_run(out / "run"), comparison)

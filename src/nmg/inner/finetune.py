@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from nmg.config import FinetuneSettings
-from nmg.inner.embeddings import only_rows
+from nmg.fast.embeddings import only_rows
+from nmg.fast.positions import states_the_head_reads
 from nmg.inner.fit import FitResult, fit
-from nmg.inner.positions import states_the_head_reads
 from nmg.inner.runtime import Runtime
 from nmg.reporter import Progress
 from nmg.seeding import StreamName
-from nmg.tasks.base import Evaluation, Task, TaskFeatures
+from nmg.settings import FinetuneSettings
+from nmg.tasks.base import Evaluation, Task
+from nmg.tasks.rows import TaskFeatures
 from nmg.types import Example, IntArray
 
 
@@ -59,14 +60,13 @@ def evaluate(
     model: PreTrainedModel, task: Task, features: TaskFeatures, examples: Sequence[Example], runtime: Runtime
 ) -> Evaluation:
     """Score `model` on all of `features`, the encoding of `examples`."""
-    return task.evaluate(_predict(model, features, runtime), features, examples)
+    return task.evaluate(predict(model, task, features, runtime), features, examples)
 
 
-_LABELS = ("labels", "start_positions", "end_positions")
+def predict(model: PreTrainedModel, task: Task, features: TaskFeatures, runtime: Runtime) -> dict[str, Tensor]:
+    """The outputs that the task reads, of all rows in row order: [F, ...] float32 on the CPU.
 
-
-def _predict(model: PreTrainedModel, features: TaskFeatures, runtime: Runtime) -> dict[str, Tensor]:
-    """Outputs of all rows in row order, [F, ...] float32 on the CPU, -inf behind the end of a shorter row.
+    Those with a number a token have -inf after the end of a shorter row.
 
     Rows run in batches of similar length, longest first.
     """
@@ -75,16 +75,18 @@ def _predict(model: PreTrainedModel, features: TaskFeatures, runtime: Runtime) -
     outputs: dict[str, Tensor] = {}
     for first in range(0, len(order), runtime.evaluation_batch_size):
         rows = order[first : first + runtime.evaluation_batch_size]
-        batch = {k: v.to(model.device) for k, v in features.batch(rows).items() if k not in _LABELS}
+        batch = {k: v.to(model.device) for k, v in features.batch(rows).items() if k not in features.targets}
         with torch.inference_mode(), runtime.autocast(), states_the_head_reads(model):
             predicted = model(**batch)
-        for name, values in predicted.items():
-            if not name.endswith("logits"):
-                continue
+        for name in task.outputs:
+            values = predicted[name]
             if name not in outputs:  # the first batch holds the longest row
                 outputs[name] = torch.full((len(order), *values.shape[1:]), float("-inf"))
             outputs[name][torch.from_numpy(rows), : values.shape[1]] = values.float().cpu()
-    if "start_logits" in outputs:
-        behind = torch.arange(outputs["start_logits"].shape[1]) >= torch.from_numpy(features.lengths)[:, None]
-        outputs = {name: values.masked_fill(behind, float("-inf")) for name, values in outputs.items()}
-    return outputs
+    return {name: _cut(values, features) for name, values in outputs.items()} if task.outputs_are_per_token else outputs
+
+
+def _cut(values: Tensor, features: TaskFeatures) -> Tensor:
+    """Values [F, T, ...] with -inf after the end of each row."""
+    is_after = torch.arange(values.shape[1]) >= torch.from_numpy(features.lengths)[:, None]
+    return values.masked_fill(is_after.view(*is_after.shape, *[1] * (values.ndim - 2)), float("-inf"))

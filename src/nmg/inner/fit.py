@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from transformers import get_linear_schedule_with_warmup
 
-from nmg.config import OptimiserSettings
-from nmg.inner.dropout import FastDropout
+from nmg.fast.dropout import FastDropout
+from nmg.fast.weights import training_weights
 from nmg.inner.runtime import Runtime
-from nmg.inner.weights import training_weights
 from nmg.reporter import Progress
 from nmg.seeding import StreamName
+from nmg.settings import OptimiserSettings
 from nmg.types import IntArray
 
 POOL_BATCHES = 32

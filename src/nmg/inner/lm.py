@@ -1,6 +1,6 @@
 """The masked language model: loading, hidden states, and a head that runs on masked positions only."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,10 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from nmg.config import ModelSettings
 from nmg.errors import UserError
-from nmg.inner.positions import only_states
+from nmg.fast.positions import only_states
+from nmg.inner.runtime import Runtime
+from nmg.settings import ModelSettings
 from nmg.types import IGNORED_LABEL, CorruptedBlocks, TokenBlocks
 
 ModelState: TypeAlias = Mapping[str, Tensor]
@@ -35,6 +36,11 @@ class PretrainedLM:
     @property
     def hidden_size(self) -> int:
         return int(self.model.config.hidden_size)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Ids that the tokenizer gives, from 0; the embeddings may have more rows."""
+        return int(max(self.tokenizer.get_vocab().values())) + 1
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -92,21 +98,6 @@ def copy_state(model: nn.Module) -> ModelState:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def encoder_states(model: PreTrainedModel, blocks: TokenBlocks) -> Tensor:
-    """Last hidden states [B, T, H], float32, without dropout or gradient, on the model's device.
-
-    Call it inside the runtime's autocast to encode in mixed precision.
-    """
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        output = model.base_model(
-            input_ids=blocks.input_ids.to(model.device), attention_mask=blocks.is_token.to(model.device).long()
-        )
-    model.train(was_training)
-    return output[0].float()  # type: ignore[no-any-return]
-
-
 def masked_logits(model: PreTrainedModel, input_ids: Tensor, is_token: Tensor, is_masked: Tensor) -> Tensor:
     """Vocabulary logits [M, V] at the M masked positions, in row-major order of `is_masked` [B, T].
 
@@ -125,3 +116,77 @@ def masked_lm_loss(model: PreTrainedModel, corrupted: CorruptedBlocks) -> Tensor
     is_masked = labels != IGNORED_LABEL
     logits = masked_logits(model, corrupted.input_ids.to(device), corrupted.is_token.to(device), is_masked)
     return cross_entropy(logits.float(), labels[is_masked], reduction="sum") / max(int(is_masked.sum()), 1)
+
+
+def encoder_states(model: PreTrainedModel, blocks: TokenBlocks) -> Tensor:
+    """Last hidden states [B, T, H], float32, without dropout or gradient, on the model's device.
+
+    Call it inside the runtime's autocast to encode in mixed precision.
+    """
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        output = model.base_model(
+            input_ids=blocks.input_ids.to(model.device), attention_mask=blocks.is_token.to(model.device).long()
+        )
+    model.train(was_training)
+    return output[0].float()  # type: ignore[no-any-return]
+
+
+HIDDEN_AT_ONCE = 7
+"""To see how hard tokens are to predict, every seventh position is hidden at once, as in training at a rate of 1/7."""
+
+
+@dataclass(frozen=True)
+class LMReader:
+    """A `types.StateEncoder`: reads `model` as it is at the time of each call."""
+
+    model: PreTrainedModel
+    mask_id: int
+    runtime: Runtime
+
+    def __call__(self, blocks: TokenBlocks) -> Tensor:
+        def read(part: TokenBlocks) -> Tensor:
+            with self.runtime.autocast():
+                return encoder_states(self.model, part)
+
+        return self._in_parts(blocks, read)
+
+    def surprise(self, blocks: TokenBlocks) -> Tensor:
+        return self._in_parts(blocks, self._surprise)
+
+    @torch.no_grad()
+    def _surprise(self, blocks: TokenBlocks) -> Tensor:
+        device = self.model.device
+        blocks = TokenBlocks(**{name: tensor.to(device) for name, tensor in vars(blocks).items()})
+        found = torch.zeros(*blocks.input_ids.shape, 2, device=device)
+        place = torch.arange(blocks.input_ids.shape[1], device=device)
+        was_training = self.model.training
+        self.model.eval()
+        for shift in range(HIDDEN_AT_ONCE):
+            is_hidden = blocks.is_maskable & (place % HIDDEN_AT_ONCE == shift)
+            if not bool(is_hidden.any()):
+                continue
+            hidden = blocks.input_ids.masked_fill(is_hidden, self.mask_id)
+            with self.runtime.autocast():
+                log_probs = masked_logits(self.model, hidden, blocks.is_token, is_hidden).float().log_softmax(dim=1)
+            loss = -log_probs.gather(1, blocks.input_ids[is_hidden][:, None]).squeeze(1)
+            found[is_hidden] = torch.stack([loss, -(log_probs.exp() * log_probs).sum(dim=1)], dim=1)
+        self.model.train(was_training)
+        return found
+
+    def _in_parts(self, blocks: TokenBlocks, read: Callable[[TokenBlocks], Tensor]) -> Tensor:
+        """`read` of as many blocks at once as an evaluation takes; each part without padding that only others need."""
+        size, lengths = self.runtime.evaluation_batch_size, blocks.is_token.sum(dim=1)
+        if len(blocks) <= size:
+            return read(blocks)
+        whole: Tensor | None = None
+        for first in range(0, len(blocks), size):
+            longest = int(lengths[first : first + size].max())
+            columns = {name: tensor[first : first + size] for name, tensor in vars(blocks).items()}
+            part = read(TokenBlocks(**{n: c[:, :longest] if c.ndim > 1 else c for n, c in columns.items()}))
+            if whole is None:
+                whole = part.new_zeros(*blocks.input_ids.shape, part.shape[2])
+            whole[first : first + size, :longest] = part
+        assert whole is not None, "there are more blocks than one part holds"
+        return whole

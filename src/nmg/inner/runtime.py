@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from accelerate import Accelerator
 
-from nmg.config import RuntimeSettings
 from nmg.errors import UserError
+from nmg.settings import RuntimeSettings
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,10 @@ class Runtime:
     @property
     def precision(self) -> str:
         return "fp32" if self.accelerator.mixed_precision == "no" else "bf16"
+
+    @property
+    def threads(self) -> int:
+        return torch.get_num_threads()
 
     def autocast(self) -> AbstractContextManager[None]:
         return self.accelerator.autocast()  # type: ignore[no-any-return]

@@ -1,8 +1,7 @@
 """How often each token is masked: every masking drawn many times over every block, at the budget it is used with."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +10,10 @@ from torch import Tensor
 
 from nmg.data.corpus import Corpus
 from nmg.inspection.tokens import TokenTable
-from nmg.masking.base import MaskingPolicy, choose
-from nmg.masking.neural import perturbed, predict
+from nmg.masking.base import Draw, Masking, choose
+from nmg.policies.base import Policy
+from nmg.policies.masking import ReadOut, perturbed, read_out
 from nmg.reporter import Progress
-from nmg.rl.network import MaskPolicy, log_probabilities
 from nmg.seeding import StreamName
 from nmg.types import FloatArray, IntArray, MaskPlan, StateEncoder, TokenBlocks
 
@@ -36,8 +35,6 @@ class Observed:
     """[N] of a learned policy: single-draw probability, the softmax over the tokens of the block"""
     taken: npt.NDArray[np.bool_] | None = None
     """[N] of a learned policy: True at the k most probable tokens, what it masks when it acts greedily"""
-    value: FloatArray | None = None
-    """[B] of a learned policy: the reward it expects for the block"""
 
     @property
     def inclusion(self) -> FloatArray:
@@ -85,17 +82,11 @@ def budgets(observed: Observed, table: TokenTable) -> IntArray:
     return np.round(masked / observed.draws).astype(np.int64)
 
 
-class Drawing(Protocol):
-    """One masking at work on a batch of blocks."""
-
-    def __call__(self, blocks: TokenBlocks, rate: float, rng: np.random.Generator) -> MaskPlan: ...
-
-
 def observe(
     corpus: Corpus,
     table: TokenTable,
-    policies: Mapping[str, MaskPolicy],
-    rules: Mapping[str, MaskingPolicy],
+    policies: Mapping[str, Policy],
+    rules: Mapping[str, Masking],
     encode: StateEncoder,
     *,
     rate: float,
@@ -104,27 +95,46 @@ def observe(
     about: Mapping[str, str],
     progress: Progress,
 ) -> list[Observed]:
-    """Draw every masking `draws` times over every block: policies first, each on the same states of the LM.
+    """Draw every masking `draws` times over every block: policies first, all on what the LM was read for once.
 
-    The LM runs once over each block, and only where there is a policy. Blocks of similar length share a batch.
+    The LM runs only where there is a policy. Blocks of similar length share a batch.
     """
+    encode = _ReadOnce(encode)
     columns = {name: _Columns(table, name in policies) for name in (*policies, *rules)}
     streams = {name: (randomness / name).generator() for name in columns}
     order = np.argsort(corpus.lengths, kind="stable")
     for first in range(0, len(order), BLOCKS_AT_A_TIME):
         ids = order[first : first + BLOCKS_AT_A_TIME]
         blocks, rows = corpus.blocks(ids), table.rows(ids)
-        states = encode(blocks) if policies else None
         for name, column in columns.items():
-            if name in policies and states is not None:
-                logits, values = predict(policies[name], states, blocks)
-                column.fill_policy(ids, rows, blocks, logits, values, rate)
-                counts = count_draws(Perturbed(logits), blocks, rate, draws, streams[name])
+            if name in policies:
+                seen = read_out(policies[name], blocks, encode, rate)
+                column.fill_policy(rows, blocks, seen)
+                counts = count_draws(Perturbed(seen.logits), blocks, rate, draws, streams[name])
             else:
                 counts = count_draws(rules[name].plan, blocks, rate, draws, streams[name])
             column.drawn[rows] = counts[blocks.is_maskable.numpy()]
         progress(min(first + BLOCKS_AT_A_TIME, len(order)), len(order))
     return [column.observed(name, about[name], draws) for name, column in columns.items()]
+
+
+class _ReadOnce:
+    """Reads the LM once for a batch, however many policies look at it."""
+
+    def __init__(self, encode: StateEncoder) -> None:
+        self._encode = encode
+        self._read: dict[str, tuple[TokenBlocks, Tensor]] = {}
+
+    def __call__(self, blocks: TokenBlocks) -> Tensor:
+        return self._once("states", blocks, self._encode)
+
+    def surprise(self, blocks: TokenBlocks) -> Tensor:
+        return self._once("surprise", blocks, self._encode.surprise)
+
+    def _once(self, what: str, blocks: TokenBlocks, read: Callable[[TokenBlocks], Tensor]) -> Tensor:
+        if what not in self._read or self._read[what][0] is not blocks:
+            self._read[what] = blocks, read(blocks)
+        return self._read[what][1]
 
 
 @dataclass(frozen=True)
@@ -140,7 +150,7 @@ class Perturbed:
         return choose(perturbed(logits, blocks, rng), blocks, rate)
 
 
-def count_draws(draw: Drawing, blocks: TokenBlocks, rate: float, draws: int, rng: np.random.Generator) -> IntArray:
+def count_draws(draw: Draw, blocks: TokenBlocks, rate: float, draws: int, rng: np.random.Generator) -> IntArray:
     """int64 [B, T]: how often each position is chosen in `draws` independent plans, many of them in one call."""
     n_blocks, n_tokens = blocks.input_ids.shape
     counts = torch.zeros(n_blocks, n_tokens, dtype=torch.int64)
@@ -167,22 +177,17 @@ class _Columns:
     """The columns of an `Observed` while they are filled."""
 
     def __init__(self, table: TokenTable, is_policy: bool) -> None:
-        n_tokens, n_blocks = table.n_tokens, table.n_blocks
+        n_tokens = table.n_tokens
         self.drawn = np.zeros(n_tokens, dtype=np.int64)
         self.probability = np.zeros(n_tokens) if is_policy else None
         self.taken = np.zeros(n_tokens, dtype=np.bool_) if is_policy else None
-        self.value = np.zeros(n_blocks) if is_policy else None
 
-    def fill_policy(
-        self, ids: IntArray, rows: IntArray, blocks: TokenBlocks, logits: Tensor, values: Tensor, rate: float
-    ) -> None:
+    def fill_policy(self, rows: IntArray, blocks: TokenBlocks, seen: ReadOut) -> None:
         assert self.probability is not None
         assert self.taken is not None
-        assert self.value is not None
         is_maskable = blocks.is_maskable
-        self.probability[rows] = log_probabilities(logits.double(), is_maskable).exp()[is_maskable].numpy()
-        self.taken[rows] = choose(logits, blocks, rate).is_masked(logits.shape[1])[is_maskable].numpy()
-        self.value[ids] = values.numpy()
+        self.probability[rows] = seen.probability[is_maskable].numpy()
+        self.taken[rows] = seen.taken.is_masked(blocks.input_ids.shape[1])[is_maskable].numpy()
 
     def observed(self, name: str, about: str, draws: int) -> Observed:
-        return Observed(name, about, draws, self.drawn, self.probability, self.taken, self.value)
+        return Observed(name, about, draws, self.drawn, self.probability, self.taken)

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from nmg.inspection import groups
-from nmg.inspection.agreement import (
+from nmg.inspection.draws import Observed, View, budgets, views_of
+from nmg.inspection.groups import Grouping
+from nmg.inspection.overlap import (
     chance_overlap,
     correlation_matrix,
     entropies,
     mean_entropy,
     overlap_matrix,
 )
-from nmg.inspection.draws import Observed, View, budgets, views_of
-from nmg.inspection.groups import Grouping
 from nmg.inspection.run import Inspection
 from nmg.inspection.tags import Labels, Tags
 from nmg.inspection.tokens import TokenTable
@@ -85,7 +85,7 @@ def word_table(distinct: Labels, views: Sequence[View], table: TokenTable) -> Wo
         of_occurrence = np.bincount(table.word, weights=view.inclusion) / table.pieces
         rates.append((np.bincount(distinct.of_word, weights=of_occurrence) / counts)[kept])
     note = (
-        "Masked: the share of a word's occurrences that is masked, in the mean over draws; of an occurrence masked in "
+        "Masked: the share of a word's occurrences that is masked, on average over draws; of an occurrence masked in "
         "part, that part. To mean: divided by the share of all tokens. Choose a word to see its texts."
     )
     if len(counts) > MOST_WORDS:
@@ -128,7 +128,7 @@ def correlation_table(observed: Sequence[Observed], table: TokenTable) -> Table:
         tuple(rows),
         (
             "Spearman's ρ of the tokens of a text, ranked by probability (policies) or by how often they are drawn "
-            "(rules), in the mean over texts. 1: the same order; 0: none in common. Draws are few, so a rule's ranks "
+            "(rules), on average over texts. 1: the same order; 0: none in common. Draws are few, so a rule's ranks "
             "hold chance, and ρ is nearer to 0 than with endless draws.",
         ),
     )
@@ -149,7 +149,7 @@ def entropy_table(observed: Sequence[Observed], table: TokenTable) -> Table:
         ("", "one draw, nats", "of ln n", "exp: tokens", "masks, nats", "of ln n"),
         tuple(rows),
         (
-            "One draw: entropy of the policy's probabilities over the n tokens of a text, in the mean over texts; ln n "
+            "One draw: entropy of the policy's probabilities over the n tokens of a text, on average over texts; ln n "
             "is the most it can be, and exp of it says between how many tokens the policy hesitates. Masks: entropy of "
             "the share that each token has of all masks drawn, which rules have too (a little low, as draws are few).",
         ),
@@ -184,7 +184,7 @@ def block_titles(context_ids: IntArray) -> list[str]:
 
 def _shown_masking(one: Observed, table: TokenTable) -> ShownMasking:
     drawn = table.by_block(one.drawn)
-    if one.probability is None or one.taken is None or one.value is None:
+    if one.probability is None or one.taken is None:
         return ShownMasking(one.name, one.about, drawn)
     return ShownMasking(
         one.name,
@@ -192,7 +192,6 @@ def _shown_masking(one: Observed, table: TokenTable) -> ShownMasking:
         drawn,
         probability=table.by_block(one.probability),
         taken=[np.flatnonzero(taken) for taken in table.by_block(one.taken)],
-        value=one.value.tolist(),
         entropy=entropies(one.probability, table).tolist(),
     )
 

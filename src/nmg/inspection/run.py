@@ -6,22 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from nmg.config import Config, DataSettings
-from nmg.data.formats.reading import read_json_lines
-from nmg.data.formats.text import read_texts
-from nmg.data.task_data import TaskName, distinct_texts, read_examples
+from nmg.config import Config
 from nmg.errors import UserError, bad_input
-from nmg.inner.adapt import state_encoder
-from nmg.inner.runtime import Runtime
 from nmg.inspection.draws import Observed, observe
 from nmg.inspection.tags import Tags, load_tagger, tag_words
 from nmg.inspection.tokens import TokenTable
 from nmg.masking.registry import MASKINGS, RULES, build_masking, unknown_masking
-from nmg.meta_test import find_policy
+from nmg.policies.base import Policy
+from nmg.policies.registry import load_policy
 from nmg.reporter import Reporter
-from nmg.rl.network import MaskPolicy, check_fits, load_policy
 from nmg.seeding import StreamName, stream
-from nmg.setup import build_corpus, load_lm
+from nmg.tasks.load import read_any_texts
+from nmg.workbench import ModelBench
 
 
 @dataclass(frozen=True)
@@ -63,16 +59,16 @@ def inspect_texts(
     a bad file, model, policy or masking, before any long work.
     """
     _check_names(policies, maskings)
-    loaded = {name: load_policy(find_policy(folder)) for name, folder in policies.items()}
+    loaded = {name: load_policy(folder) for name, folder in policies.items()}
     config = _with_rate_of(loaded.values(), config)
     texts = read_any_texts(text_file, config.data)
     kept = sample_texts(texts, limit, config.run.seed)
-    runtime = Runtime.start(config.runtime)
-    lm = load_lm(config, runtime)
+    bench = ModelBench.open(config, reporter)
+    lm = bench.lm
     for policy in loaded.values():
-        check_fits(policy, lm.hidden_size)
+        policy.check_fits(lm.hidden_size, lm.vocabulary_size)
         policy.to(lm.model.device)
-    corpus = build_corpus(config, lm, kept)
+    corpus = bench.corpus(kept)
     rules = {name: build_masking(name, lm.tokenizer, corpus, config.masking) for name in maskings}
     table = TokenTable.of(corpus)
     if table.n_tokens == 0:
@@ -83,11 +79,11 @@ def inspect_texts(
         table,
         loaded,
         rules,
-        state_encoder(lm.model, runtime),
+        bench.arena.reader,
         rate=config.masking.rate,
         draws=draws,
         randomness=StreamName(config.run.seed) / "inspect",
-        about=about | {name: RULES[name] for name in maskings},
+        about=about | {name: MASKINGS[name] for name in maskings},
         progress=reporter.steps("drawing masks"),
     )
     tags, notices = _tag(table, config.masking.spacy_model, reporter) if with_tags else (None, ())
@@ -118,26 +114,6 @@ def _tag(table: TokenTable, model: str, reporter: Reporter) -> tuple[Tags | None
     return tag_words(table, tagger, reporter.steps("parts of speech and entities")), ()
 
 
-def read_any_texts(path: Path, settings: DataSettings) -> list[str]:
-    """The texts of a corpus file or folder, or the distinct contexts of a task file, by the file's ending.
-
-    Raises UserError as the readers do.
-    """
-    ending = Path(path.name.removesuffix(".gz")).suffix
-    if path.is_dir() or ending == ".txt":
-        return read_texts(path)
-    is_qa = ending == ".json"
-    if ending == ".jsonl":
-        _, first = next(read_json_lines(path))
-        is_qa = "header" in first or "qas" in first
-        if not is_qa and settings.text_field == "text":
-            return read_texts(path)  # a label may be there, and is not needed
-    elif not is_qa and ending not in {".csv", ".tsv"}:
-        raise bad_input(path, "texts must be .txt, .jsonl, .json (SQuAD), .csv, .tsv or a folder of .txt files")
-    task: TaskName = "qa" if is_qa else "classification"
-    return distinct_texts(read_examples(path, task, settings.text_field, settings.label_field))
-
-
 def sample_texts(texts: Sequence[str], limit: int, seed: int) -> list[str]:
     """All texts, or a random `limit` of them, in their old order."""
     if len(texts) <= limit:
@@ -146,7 +122,7 @@ def sample_texts(texts: Sequence[str], limit: int, seed: int) -> list[str]:
     return [texts[index] for index in np.sort(chosen)]
 
 
-def _with_rate_of(policies: Iterable[MaskPolicy], config: Config) -> Config:
+def _with_rate_of(policies: Iterable[Policy], config: Config) -> Config:
     """The settings, with the rate the first policy was trained with where they give none."""
     first = next(iter(policies), None)
     if first is None or "rate" in config.masking.model_fields_set:

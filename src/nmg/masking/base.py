@@ -6,29 +6,41 @@ Every rule ends in one of two choices: `choose` takes the best positions one by 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nmg.settings import MaskingSettings
 from nmg.types import NO_POSITION, FloatArray, IntArray, MaskPlan, StateEncoder, TokenBlocks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from nmg.data.corpus import Corpus
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Draw: TypeAlias = Callable[[TokenBlocks, float, np.random.Generator], MaskPlan]
+"""blocks, rate, randomness → the positions to mask"""
 
 
-class MaskingPolicy(Protocol):
+class Masking(Protocol):
     """Chooses the positions to mask: `budgets(rate)` maskable positions of each block."""
 
     @property
     def name(self) -> str: ...
 
+    @property
+    def reads_states(self) -> bool:
+        """Whether it looks at the language model: `plan` then needs `encode`."""
+        ...
+
     def plan(
         self, blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder | None = None
     ) -> MaskPlan:
-        """Same blocks, rate and generator state, same plan. `encode` is for policies that look at the LM's states."""
+        """Same blocks, rate and generator state, same plan. `encode` is for maskings that look at the LM."""
         ...
 
 
@@ -38,6 +50,7 @@ class Rule:
 
     name: str
     draw: Draw
+    reads_states = False
 
     def plan(
         self,
@@ -47,6 +60,15 @@ class Rule:
         encode: StateEncoder | None = None,  # noqa: ARG002
     ) -> MaskPlan:
         return self.draw(blocks, rate, rng)
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What a rule may be made from."""
+
+    tokenizer: "PreTrainedTokenizerBase"
+    corpus: "Corpus"
+    settings: MaskingSettings
 
 
 def position_noise(blocks: TokenBlocks, rng: np.random.Generator) -> Tensor:

@@ -2,16 +2,18 @@
 
 import re
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
-from nmg.config import MaskingSettings
 from nmg.errors import UserError
+from nmg.settings import MaskingSettings
 from nmg.types import IGNORED_LABEL, CorruptedBlocks, MaskPlan, TokenBlocks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _PLACEHOLDER = re.compile(r"\W*unused\W?\d+\W*|madeupword\d+")
 """Entries that fill up a vocabulary and stand for no text, e.g. [unused17] (BERT), madeupword0001 (RoBERTa)."""
@@ -26,7 +28,7 @@ class Vocabulary:
     """int64 [R], ascending: ordinary tokens, neither special nor placeholders"""
 
     @classmethod
-    def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase) -> Self:
+    def from_tokenizer(cls, tokenizer: "PreTrainedTokenizerBase") -> Self:
         """Raises UserError where the tokenizer has no mask token."""
         if tokenizer.mask_token_id is None:
             raise UserError(

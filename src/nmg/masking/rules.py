@@ -1,14 +1,28 @@
 """Maskings that look at nothing but the blocks: none, random, whole-word, span, punctuation."""
 
 import unicodedata
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
-from nmg.masking.base import Rule, choose, choose_units, number_units, pick, position_noise, unit_sizes
+from nmg.masking.base import (
+    Draw,
+    Ingredients,
+    Rule,
+    choose,
+    choose_units,
+    number_units,
+    pick,
+    position_noise,
+    unit_sizes,
+)
 from nmg.types import FloatArray, IntArray, MaskPlan, TokenBlocks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def draw_nothing(blocks: TokenBlocks, _rate: float, _rng: np.random.Generator) -> MaskPlan:
@@ -44,7 +58,11 @@ def draw_punctuation(blocks: TokenBlocks, rate: float, rng: np.random.Generator,
     return choose(position_noise(blocks, rng) + is_first_choice, blocks, rate)
 
 
-def punctuation_table(tokenizer: PreTrainedTokenizerBase) -> Tensor:
+def punctuation_masking(ingredients: Ingredients) -> Draw:
+    return partial(draw_punctuation, is_punctuation=punctuation_table(ingredients.tokenizer))
+
+
+def punctuation_table(tokenizer: "PreTrainedTokenizerBase") -> Tensor:
     """bool [V]: True for tokens whose text is all punctuation or symbols (Unicode categories P* and S*).
 
     Decoding turns word boundary marks (Ġ, ▁) into spaces, which are stripped, and byte-level tokens into characters.
@@ -93,6 +111,10 @@ def draw_spans(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, p:
     spans = torch.from_numpy(np.take_along_axis(span_of, columns, axis=1)).to(word.device)
     group = spans.gather(1, plan.positions.clamp(min=0)).masked_fill(~plan.is_chosen, -1)
     return MaskPlan(plan.positions, plan.budget, group=group)
+
+
+def span_masking(ingredients: Ingredients) -> Draw:
+    return partial(draw_spans, p=ingredients.settings.span_p, longest=ingredients.settings.span_max)
 
 
 def _place_spans(sizes: IntArray, budget: IntArray, lengths: IntArray, places: FloatArray) -> tuple[IntArray, IntArray]:

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from nmg.compare.cells import Setting
-from nmg.compare.results import HELD_OUT, ComparisonResults, MaskingResult, MetaTrainingCost, Pair, SettingResult
+from nmg.comparison.cells import Setting
+from nmg.comparison.results import HELD_OUT, ComparisonResults, MaskingResult, MetaTrainingCost, Pair, SettingResult
+from nmg.comparison.statistics import Estimate
 from nmg.report.tables import (
     RAW_METRICS,
     Table,
@@ -13,7 +14,7 @@ from nmg.report.tables import (
     p_text,
     seconds_text,
 )
-from nmg.statistics import Estimate
+from nmg.tasks.registry import task_kind
 
 NOTHING = "–"
 LISTED = 6
@@ -24,7 +25,7 @@ def setting_text(setting: Setting, task: str) -> str:
     """'16 labelled examples a class, 50 adaptation steps'; empty where all is as configured."""
     parts = []
     if setting.labelled is not None:
-        of_each = " of each class" if task == "classification" and setting.labelled != "all" else ""
+        of_each = "" if setting.labelled == "all" else task_kind(task).few_labels_text
         examples = "example" if setting.labelled == 1 else "examples"
         parts.append(f"{setting.labelled} labelled {examples}{of_each}")
     if setting.adapt_steps is not None:

@@ -1,17 +1,52 @@
-"""A comparison on disk: results.json, results.md, results.csv, results.tex and index.html."""
+"""A comparison from start to end, and its files: results.json, results.md, results.csv, results.tex and index.html."""
 
 import csv
 import io
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from nmg.compare.results import ComparisonResults
+from nmg.comparison.cells import CellEvent, Labelled
+from nmg.comparison.plan import Plan
+from nmg.comparison.results import ComparisonResults, analyse
+from nmg.comparison.run import Comparison
+from nmg.config import Config
 from nmg.files import write_text
 from nmg.report.comparison import costs_table, pairs_table, reading, scores_table, setting_text
 from nmg.report.comparison_page import comparison_page
 from nmg.report.latex import as_latex
 from nmg.report.page import write_page
 from nmg.report.tables import Table, as_markdown
+from nmg.reporter import Reporter, Silent
+
+
+def compare(
+    config: Config,
+    maskings: Sequence[str],
+    out: Path,
+    *,
+    policies: Mapping[str, Path] | None = None,
+    seeds: int = 5,
+    labelled: Sequence[Labelled] = (None,),
+    adapt_steps: Sequence[int | None] = (None,),
+    save_models: bool = False,
+    reporter: Reporter | None = None,
+    on_cell: Callable[[CellEvent, int], None] = lambda _event, _missing: None,
+) -> ComparisonResults:
+    """Run every masking with every seed, counted up from `run.seed`, analyse the cells, and write all files into `out`.
+
+    Cells that an earlier call left in `out` are taken from there. `policies`: further maskings, name → folder of a run
+    or policy. `on_cell` hears of each cell, and how many were missing. Raises UserError for anything wrong, before any
+    training.
+    """
+    first = config.run.seed
+    plan = Plan.of(maskings, policies or {}, range(first, first + seeds), labelled=labelled, adapt_steps=adapt_steps)
+    comparison = Comparison.prepare(config, plan, out, reporter or Silent(), save_models=save_models)
+    missing = len(plan.keys()) - len(comparison.found)
+    finished = comparison.run(lambda event: on_cell(event, missing))
+    results = analyse(comparison.config, plan, comparison.bench.table_metrics, finished)
+    write_comparison(out, results)
+    return results
 
 
 def write_comparison(out: Path, results: ComparisonResults) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from nmg.compare.results import ComparisonResults, SettingResult
+from nmg.comparison.results import ComparisonResults, SettingResult
 from nmg.report.comparison import costs_table, pairs_table, reading, scores_table, setting_text
 from nmg.report.curve_plots import score_curves
 from nmg.report.page import Block, Facts, Listing, PageContent, Paragraph, Plot, Section
@@ -15,7 +15,7 @@ def comparison_page(results: ComparisonResults) -> PageContent:
     curves = _curves(results)
     if curves:
         sections.append(Section("Learning curves", curves))
-    sections.append(Section("Scores", [b for r in results.settings for b in _scores(results, r)]))
+    sections.append(Section("Scores", [b for r in results.settings for b in score_blocks(results, r)]))
     sections.append(Section("Costs", [b for r in results.settings for b in _costs(results, r)]))
     if results.failures:
         failures = "\n".join(f"{name}: {problem}" for name, problem in results.failures.items())
@@ -46,7 +46,7 @@ def _heading(results: ComparisonResults, result: SettingResult) -> list[Block]:
     return [Paragraph(f"**{setting[:1].upper()}{setting[1:]}**")] if setting else []
 
 
-def _scores(results: ComparisonResults, result: SettingResult) -> list[Block]:
+def score_blocks(results: ComparisonResults, result: SettingResult) -> list[Block]:
     scores = {one.masking: one.scores[results.tested] for one in result.maskings}
     caption = "A dot for each seed, a bar at the mean" + (
         "; dashed: the mean of random." if "random" in scores else "."

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.ticker import NullLocator
 
-from nmg.report.plots import SERIES, _axis_name, _cycle, _figure, _legend_above, _svg
+from nmg.comparison.statistics import Estimate
+from nmg.report.plots import SERIES, axis_name, cycled, legend_above, new_figure, to_svg
 from nmg.report.tables import shown_scale
-from nmg.statistics import Estimate
 
 DODGE = 1.015
 """intervals of neighbouring curves stand this factor apart, so that none hides another"""
@@ -25,10 +25,10 @@ def score_curves(
     `levels`: scores that do not depend on x, drawn across as dashed lines.
     """
     scale = shown_scale(metric)
-    with _figure(7.2, 3.6) as figure:
+    with new_figure(7.2, 3.6) as figure:
         axes = figure.add_subplot()
         axes.set_xscale("log")
-        colours = dict(zip([*(levels or {}), *curves], _cycle(SERIES), strict=False))
+        colours = dict(zip([*(levels or {}), *curves], cycled(SERIES), strict=False))
         for number, (name, points) in enumerate(curves.items()):
             shift = DODGE ** (number - (len(curves) - 1) / 2)
             x = np.array([at for at, _ in points]) * shift
@@ -43,7 +43,7 @@ def score_curves(
         places = sorted({at for points in curves.values() for at, _ in points})
         axes.set_xticks(places, [f"{at:g}" for at in places])
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set(xlabel=x_name, ylabel=_axis_name(metric))
+        axes.set(xlabel=x_name, ylabel=axis_name(metric))
         if curves or levels:
-            _legend_above(axes)
-        return _svg(figure, title)
+            legend_above(axes)
+        return to_svg(figure, title)

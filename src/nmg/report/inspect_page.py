@@ -58,7 +58,6 @@ class ShownMasking:
     """[n] single-draw probability"""
     taken: Sequence[IntArray] | None = None
     """[k] the tokens (ascending) of the greedy choice"""
-    value: Sequence[float] | None = None
     entropy: Sequence[float] | None = None
     """nats"""
 
@@ -190,7 +189,6 @@ def _text_data(page: InspectPage) -> dict[str, Any]:
                 "drawn": list(map(packed, one.drawn)),
                 "probability": None if one.probability is None else list(map(pack_probabilities, one.probability)),
                 "taken": None if one.taken is None else list(map(packed, one.taken)),
-                "value": _rounded(one.value),
                 "entropy": _rounded(one.entropy),
             }
             for one in page.maskings

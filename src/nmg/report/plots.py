@@ -16,7 +16,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from nmg.report.tables import shown_scale
 from nmg.types import FloatArray
@@ -37,8 +36,6 @@ COLOURS = {
 SERIES = tuple(colour for colour in COLOURS if colour.startswith("#0a0b"))
 
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-MAX_DOTS = 400
-"""episodes from which a thin line stands for the dots, which would only be ink and bytes"""
 
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",  # text stays text, in the page's font
@@ -64,34 +61,6 @@ STYLE: dict[str, Any] = {
 }
 
 
-def learning_curve(
-    scores: Mapping[str, Sequence[float]], metric: str, window: int | None = None, title: str = "Scores by episode"
-) -> str:
-    """Score of every player in every episode (dots) with its running mean (line)."""
-    with _figure(7.2, 3.2) as figure:
-        axes = figure.add_subplot()
-        for colour, (player, values) in zip(_cycle(SERIES), scores.items(), strict=False):
-            _dots_and_mean(axes, _shown(values, metric), window, colour, player)
-        axes.set(xlabel="episode", ylabel=_axis_name(metric))
-        if scores:
-            _legend_above(axes)
-        return _svg(figure, title)
-
-
-def reward_and_entropy(
-    rewards: Sequence[float], entropies: Sequence[float], window: int | None = None, title: str = "Reward and entropy"
-) -> str:
-    """Two panels over episodes: the learner's mean reward, and the policy's entropy in nats."""
-    with _figure(7.2, 4.2) as figure:
-        upper, lower = figure.subplots(2, 1, sharex=True)
-        _dots_and_mean(upper, rewards, window, SERIES[0], None)
-        _dots_and_mean(lower, entropies, window, SERIES[1], None)
-        upper.axhline(0.0, color=INK, linewidth=0.6)
-        upper.set(ylabel="reward")
-        lower.set(ylabel="entropy (nats)", xlabel="episode")
-        return _svg(figure, title)
-
-
 def results_plot(
     scores: Mapping[str, Sequence[float]],
     metric: str,
@@ -99,7 +68,7 @@ def results_plot(
     title: str = "Scores by masking",
 ) -> str:
     """One line a masking: a dot for each seed, a bar at the mean; the baseline's mean runs through as a dashed line."""
-    with _figure(7.2, 0.9 + 0.42 * max(len(scores), 1)) as figure:
+    with new_figure(7.2, 0.9 + 0.42 * max(len(scores), 1)) as figure:
         axes = figure.add_subplot()
         axes.grid(visible=False, axis="y")
         names = list(scores)
@@ -113,11 +82,11 @@ def results_plot(
             axes.axvline(
                 _shown(scores[baseline], metric).mean(), color=INK, linewidth=0.8, linestyle=(0, (3, 3)), zorder=0.5
             )
-        axes.set(xlabel=_axis_name(metric), ylim=(max(len(names), 1) - 0.5, -0.5))
+        axes.set(xlabel=axis_name(metric), ylim=(max(len(names), 1) - 0.5, -0.5))
         axes.set_yticks(range(len(names)), names)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-        return _svg(figure, title)
+        return to_svg(figure, title)
 
 
 def running_mean(values: Sequence[float] | FloatArray, window: int) -> FloatArray:
@@ -136,39 +105,26 @@ def _shown(scores: Sequence[float], metric: str) -> FloatArray:
     return np.asarray(scores, dtype=float) * shown_scale(metric)
 
 
-def _axis_name(metric: str) -> str:
+def axis_name(metric: str) -> str:
     return metric if shown_scale(metric) == 1 else f"{metric} × {shown_scale(metric)}"
 
 
-def _dots_and_mean(
-    axes: Axes, values: Sequence[float] | FloatArray, window: int | None, colour: str, label: str | None
-) -> None:
-    episodes = np.arange(len(values))
-    mean = running_mean(values, window or max(len(values) // 10, 5))
-    if len(values) <= MAX_DOTS:
-        axes.plot(episodes, values, "o", color=colour, alpha=0.5, markersize=3, markeredgewidth=0)
-    else:
-        axes.plot(episodes, values, color=colour, alpha=0.35, linewidth=0.5)
-    axes.plot(episodes, mean, color=colour, linewidth=1.8, label=label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _legend_above(axes: Axes) -> None:
+def legend_above(axes: Axes) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, handlelength=1.4)
 
 
-def _cycle(colours: Sequence[str]) -> Iterator[str]:
+def cycled(colours: Sequence[str]) -> Iterator[str]:
     while True:
         yield from colours
 
 
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[Figure]:
+def new_figure(width: float, height: float) -> Iterator[Figure]:
     with mpl.rc_context(STYLE):
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def _svg(figure: Figure, title: str) -> str:
+def to_svg(figure: Figure, title: str) -> str:
     """The figure as an `<svg>` element: no declarations, no size but its shape, ids of its own, colours of the page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})

@@ -10,11 +10,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from nmg.report.plots import INK, SERIES, _figure, _svg, running_mean
+from nmg.report.plots import INK, SERIES, cycled, new_figure, running_mean, to_svg
 from nmg.types import FloatArray, IntArray
 
 MAX_POINTS = 300
 MAX_BARS = 60
+WIDTH = 7.2
+"""of a figure, in inches"""
+LETTERS_AN_INCH = 13
 WIDE_RANGE = 30
 """from this ratio of the largest to the smallest value on, a panel may have a logarithmic axis"""
 
@@ -35,20 +38,20 @@ class Panel:
 def curves_plot(panels: Sequence[Panel], title: str) -> str:
     """Panels in two columns, or one over the whole width: dots for the episodes, lines for running means."""
     n_columns, n_rows = min(len(panels), 2), -(-len(panels) // 2)
-    with _figure(7.2, (2.9 if len(panels) == 1 else 2.6) * n_rows) as figure:
+    with new_figure(WIDTH, (2.9 if len(panels) == 1 else 2.6) * n_rows) as figure:
         grid = figure.subplots(n_rows, n_columns, sharex=True, squeeze=False)
         for axes, panel in zip(grid.flat, panels, strict=False):
-            _draw(axes, panel)
+            _draw(axes, panel, WIDTH / n_columns)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
         for axes in grid[-1]:
             axes.set_xlabel("episode")
-        return _svg(figure, title)
+        return to_svg(figure, title)
 
 
 def bars_plot(parts: Mapping[str, Sequence[float] | FloatArray], quantity: str, title: str) -> str:
     """Parts of a whole stacked, a bar for each episode or for the mean of several; NaN counts as nothing."""
-    with _figure(7.2, 2.9) as figure:
+    with new_figure(WIDTH, 2.9) as figure:
         axes = figure.add_subplot()
         axes.grid(visible=False, axis="x")
         n_episodes = max(map(len, parts.values()), default=0)
@@ -61,12 +64,12 @@ def bars_plot(parts: Mapping[str, Sequence[float] | FloatArray], quantity: str, 
             axes.bar(middles, heights, 0.86 * widths, base, color=colour, linewidth=0, label=name)
             base = base + heights
         axes.set(xlabel="episode", ylabel=quantity)
-        _finish(axes, n_episodes)
-        return _svg(figure, title)
+        _finish(axes, n_episodes, len(parts))
+        return to_svg(figure, title)
 
 
-def _draw(axes: Axes, panel: Panel) -> None:
-    for colour, (name, values) in zip(SERIES[panel.first_colour :], panel.curves.items(), strict=False):
+def _draw(axes: Axes, panel: Panel, width: float) -> None:
+    for colour, (name, values) in zip(cycled(SERIES[panel.first_colour :]), panel.curves.items(), strict=False):
         numbers = np.asarray(values, dtype=float)
         edges = _bin_edges(len(numbers), MAX_POINTS)
         last = edges[1:] - 1
@@ -78,17 +81,31 @@ def _draw(axes: Axes, panel: Panel) -> None:
         axes.axhline(panel.reference, color=INK, linewidth=0.6)
     if panel.may_be_logarithmic and _is_wide(panel.curves):
         axes.set_yscale("log")
-    axes.set_title(panel.heading, pad=22)
-    _finish(axes, max(map(len, panel.curves.values()), default=0))
+    names_a_row = _names_a_row(list(panel.curves), width)
+    n_rows = max(-(-len(panel.curves) // names_a_row), 1)
+    axes.set_title(panel.heading, pad=8 + 14 * n_rows)
+    _finish(axes, max(map(len, panel.curves.values()), default=0), names_a_row)
 
 
-def _finish(axes: Axes, n_episodes: int) -> None:
+def _names_a_row(names: Sequence[str], width: float) -> int:
+    """How many names of a legend stand beside each other in so many inches: all of them where they can."""
+    letters = [len(name) + 5 for name in names]  # each with its line and some space
+    room = width * LETTERS_AN_INCH
+    return max(len(names) if sum(letters) <= room else int(room // max(letters)), 1)
+
+
+def _finish(axes: Axes, n_episodes: int, names_a_row: int) -> None:
     """Whole episodes below, names above."""
     axes.set_xlim(0.5, max(n_episodes, 1) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     if axes.get_legend_handles_labels()[0]:
         axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1), ncols=6, borderaxespad=0.1, handlelength=1.2, columnspacing=1.2
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=names_a_row,
+            borderaxespad=0.1,
+            handlelength=1.2,
+            columnspacing=1.2,
         )
 
 

@@ -1,20 +1,22 @@
 """Classification of single texts: one row an example."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
-from transformers import (
-    AutoModelForSequenceClassification,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
 
-from nmg.config import FinetuneSettings
-from nmg.errors import UserError
-from nmg.tasks.base import Evaluation, RowBuilder, TaskFeatures, model_with_head, only
-from nmg.types import ClassificationExample, Example, IntArray
+from nmg.data.formats.classification import ClassificationExample, read_classification, write_classification
+from nmg.errors import UserError, bad_input
+from nmg.settings import DataSettings, FinetuneSettings
+from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only
+from nmg.tasks.rows import RowBuilder, TaskFeatures
+from nmg.types import Example, IntArray
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 class ClassificationTask:
@@ -24,11 +26,12 @@ class ClassificationTask:
     reported because others report one or the other, `macro_f1` because it shows what rare labels cost.
     """
 
-    name = "classification"
     default_metric = "accuracy"
     table_metrics: tuple[str, ...] = ("accuracy", "micro_f1", "macro_f1", "loss")
+    outputs: tuple[str, ...] = ("logits",)
+    outputs_are_per_token = False
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str], settings: FinetuneSettings) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", labels: Sequence[str], settings: FinetuneSettings) -> None:
         if len(set(labels)) < 2:
             raise UserError(f"a classification needs training examples of two labels or more (found: {list(labels)})")
         self.labels = tuple(labels)
@@ -58,7 +61,9 @@ class ClassificationTask:
             )
         return self._index[example.label]
 
-    def new_model(self, config: PreTrainedConfig) -> PreTrainedModel:
+    def new_model(self, config: "PreTrainedConfig") -> "PreTrainedModel":
+        from transformers import AutoModelForSequenceClassification
+
         return model_with_head(
             AutoModelForSequenceClassification,
             config,
@@ -99,3 +104,45 @@ def f1_scores(gold: IntArray, predicted: IntArray, n_classes: int) -> tuple[floa
     occurs = occurrences > 0  # 2·TP + FP + FN
     macro = np.mean(2 * true_positives[occurs] / occurrences[occurs])
     return float(2 * true_positives.sum() / occurrences.sum()), float(macro)
+
+
+def _read(path: Path, settings: DataSettings, train: Sequence[Example] | None) -> Sequence[Example]:
+    known = None if train is None else labels(train)
+    return read_classification(path, settings.text_field, settings.label_field, known)
+
+
+def _write(examples: Sequence[ClassificationExample], path: Path, settings: DataSettings) -> None:
+    write_classification(examples, path, settings.text_field, settings.label_field)
+
+
+def labels(examples: Sequence[Example]) -> list[str]:
+    """The distinct labels, sorted."""
+    return sorted({example.label for example in only(ClassificationExample, examples)})
+
+
+def _check_train(examples: Sequence[Example], settings: DataSettings) -> None:
+    found = labels(examples)
+    if len(found) < 2:
+        problem = f"classification needs two labels or more, all examples have '{found[0]}'"
+        raise bad_input(str(settings.train), problem, field=settings.label_field)
+
+
+def _describe(examples: Sequence[ClassificationExample]) -> list[tuple[str, str]]:
+    counts = Counter(example.label for example in examples)
+    shares = (f"{label}: {count} ({count / len(examples):.1%})" for label, count in counts.most_common())
+    return [(f"{len(counts)} labels", "\n".join(shares)), ("sample", f"{examples[0].text}\n= {examples[0].label}")]
+
+
+_TABLE = Format("labelled texts", _read, _write)
+CLASSIFICATION = TaskKind(
+    name="classification",
+    formats={".jsonl": _TABLE, ".csv": _TABLE, ".tsv": _TABLE},
+    formats_text=".jsonl, .csv or .tsv",
+    owns=lambda record: "header" not in record and "qas" not in record,
+    check_train=_check_train,
+    label_of=lambda example: only(ClassificationExample, [example])[0].label,
+    few_labels="labelled_per_class",
+    few_labels_text=" of each class",
+    build=lambda tokenizer, examples, settings: ClassificationTask(tokenizer, labels(examples), settings),
+    describe=_describe,
+)

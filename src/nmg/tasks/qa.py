@@ -4,21 +4,28 @@ A row is a window `[CLS] question [SEP] piece of the context [SEP]` (or what the
 long for one row gives several windows; neighbours share `stride` tokens.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from transformers import AutoModelForQuestionAnswering, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from nmg.config import FinetuneSettings
+from nmg.data.formats.mrqa import read_mrqa, write_mrqa
+from nmg.data.formats.questions import QAExample
+from nmg.data.formats.squad import read_squad, write_squad
 from nmg.errors import UserError
-from nmg.tasks.base import Evaluation, RowBuilder, TaskFeatures, model_with_head, only
+from nmg.settings import FinetuneSettings
+from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only
+from nmg.tasks.rows import RowBuilder, TaskFeatures
 from nmg.tasks.squad_metrics import exact_match, f1
-from nmg.types import Example, FloatArray, IntArray, QAExample
+from nmg.types import Example, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Frame(NamedTuple):
     """of before, question, between, context, after"""
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase) -> "Frame":
+    def of(cls, tokenizer: "PreTrainedTokenizerBase") -> "Frame":
         """Read off an encoded pair, so that any tokenizer's template is kept."""
         pair = tokenizer("a", "a", return_token_type_ids=True)
         ids, types, parts = list(pair["input_ids"]), list(pair["token_type_ids"]), pair.sequence_ids(0)
@@ -77,11 +84,12 @@ class Frame(NamedTuple):
 class QuestionAnsweringTask:
     """An answer is a span of the context; scores are explained at `evaluate`."""
 
-    name = "qa"
     default_metric = "index_accuracy"
     table_metrics: tuple[str, ...] = ("f1", "exact_match", "loss")
+    outputs: tuple[str, ...] = ("start_logits", "end_logits")
+    outputs_are_per_token = True
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: FinetuneSettings) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", settings: FinetuneSettings) -> None:
         self._tokenizer = tokenizer
         self._settings = settings
         self._frame = Frame.of(tokenizer)
@@ -151,7 +159,9 @@ class QuestionAnsweringTask:
         cls_token = self._tokenizer.cls_token_id
         return input_ids.index(cls_token) if cls_token in input_ids else 0
 
-    def new_model(self, config: PreTrainedConfig) -> PreTrainedModel:
+    def new_model(self, config: "PreTrainedConfig") -> "PreTrainedModel":
+        from transformers import AutoModelForQuestionAnswering
+
         return model_with_head(AutoModelForQuestionAnswering, config, num_labels=2)
 
     def evaluate(
@@ -260,3 +270,30 @@ def _score_index(logits: Tensor, gold: IntArray, rows: IntArray) -> tuple[FloatA
     log_probs = logits[torch.from_numpy(rows)].double().log_softmax(dim=1).numpy()
     is_right = log_probs.argmax(axis=1) == gold[rows]
     return is_right.astype(np.float64), -log_probs[np.arange(len(rows)), gold[rows]]
+
+
+def _describe(examples: Sequence[QAExample]) -> list[tuple[str, str]]:
+    counts = Counter(len(example.answers) for example in examples)
+    first = examples[0]
+    return [
+        ("answers a question", "\n".join(f"{n}: {counts[n]} questions" for n in sorted(counts))),
+        ("sample", f"{first.context}\n? {first.question}\n= {' | '.join(first.answers)}"),
+    ]
+
+
+_SQUAD = Format(
+    "questions, SQuAD 1.1", lambda path, *_: read_squad(path), lambda rows, path, _: write_squad(rows, path)
+)
+_MRQA = Format("questions, MRQA", lambda path, *_: read_mrqa(path), lambda rows, path, _: write_mrqa(rows, path))
+QUESTION_ANSWERING = TaskKind(
+    name="qa",
+    formats={".json": _SQUAD, ".jsonl": _MRQA},
+    formats_text=".json (SQuAD 1.1) or .jsonl (MRQA)",
+    owns=lambda record: "header" in record or "qas" in record,
+    check_train=lambda _examples, _settings: None,
+    label_of=lambda _example: None,
+    few_labels="labelled_examples",
+    few_labels_text="",
+    build=lambda tokenizer, _examples, settings: QuestionAnsweringTask(tokenizer, settings),
+    describe=_describe,
+)

@@ -4,15 +4,27 @@ import csv
 import io
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nmg.data.formats.reading import NO_CONTEXT, name_field, read_json_lines, read_text, string_field
 from nmg.errors import bad_input
 from nmg.files import write_aside
-from nmg.types import ClassificationExample
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclass(frozen=True)
+class ClassificationExample:
+    id: str
+    text: str
+    label: str
+    context_id: int
+
+    @property
+    def passage(self) -> str:
+        return self.text
 
 
 def read_classification(

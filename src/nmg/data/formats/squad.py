@@ -6,10 +6,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from nmg.data.formats.questions import QAExample
 from nmg.data.formats.reading import NO_CONTEXT, list_field, name_field, parse_json, read_text, string_field
 from nmg.errors import bad_input
 from nmg.files import write_text
-from nmg.types import QAExample
 
 
 def read_squad(path: Path) -> list[QAExample]:

@@ -102,10 +102,8 @@ function fillToolbar() {
   }));
   showToggles();
   const orders = [{ label: "as in the file", numbers: null, sign: 1 }];
-  data.maskings.forEach(({ value, entropy }, m) => {
+  data.maskings.forEach(({ entropy }, m) => {
     const { name } = corpus.maskings[m];
-    if (value) orders.push({ label: `value of ${name}, highest first`, numbers: value, sign: -1 });
-    if (value) orders.push({ label: `value of ${name}, lowest first`, numbers: value, sign: 1 });
     if (entropy) orders.push({ label: `entropy of ${name}, lowest first`, numbers: entropy, sign: 1 });
     if (entropy) orders.push({ label: `entropy of ${name}, highest first`, numbers: entropy, sign: -1 });
   });

@@ -70,9 +70,8 @@ function shadeOf(masking, text, token) {
 }
 
 function view(text, masking, tokens, hits) {
-  const { value, entropy } = data.maskings[masking];
+  const { entropy } = data.maskings[masking];
   const facts = [];
-  if (value) facts.push(`value ${short(value[text])}`);
   if (entropy) facts.push(`entropy ${entropy[text].toFixed(2)} of ${Math.log(tokens.length).toFixed(2)} nats`);
   const { name } = corpus.maskings[masking];
   const line = make("p", { class: "tokens", role: "group", "aria-label": `${data.titles[text]}, ${name}` });

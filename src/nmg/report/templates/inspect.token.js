@@ -70,14 +70,13 @@ function detail(masking, text, token, nTokens) {
   const { name } = corpus.maskings[masking];
   const masked = share(masking, text, token);
   const odds = probability(masking, text, token);
-  const { taken, value } = data.maskings[masking];
+  const { taken } = data.maskings[masking];
   const times = numberAt(data.maskings[masking].drawn[text], token);
   const rows = [["drawn", `${times} of ${corpus.draws} draws (${percent(masked)})`]];
   if (odds !== null) rows.push(["probability of one draw", `${short(100 * odds)} %`]);
   rows.push(["relative to chance", ratioText(toChance(masking, text, token))]);
   rows.push([odds === null ? "rank by draws" : "rank", `${rank(masking, text, token)} of ${nTokens}`]);
   if (taken) rows.push(["masked in use (top k)", `${takenOf(masking, text).has(token) ? "yes" : "no"}, k = ${budget(text)}`]);
-  if (value) rows.push(["value of the text", short(value[text])]);
   return make("section", { "data-series": masking % 6 },
     make("h4", {}, name),
     make("div", { class: "meter", "--share": masked, "aria-hidden": "true" }, make("span")),

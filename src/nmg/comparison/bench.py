@@ -1,0 +1,175 @@
+"""Where the cells of a comparison are played: everything that they share, in one process."""
+
+import traceback
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nmg.comparison.cells import Cell, CellEvent, CellFolder, CellKey, Labelled
+from nmg.comparison.held_out import HeldOutText
+from nmg.comparison.metered import MeteredMasking
+from nmg.comparison.plan import Plan, with_labels
+from nmg.config import Config
+from nmg.data.corpus import Corpus
+from nmg.data.task_data import distinct_texts
+from nmg.inner.lm import ModelState, copy_state
+from nmg.inner.loop import Encoded, Trial, inner_loop
+from nmg.inner.masks import DrawnMasks
+from nmg.masking.base import Masking
+from nmg.policies.named import load_masking
+from nmg.reporter import Reporter, Silent
+from nmg.runs.adaptation import save_lm
+from nmg.seeding import StreamName
+from nmg.tasks.load import load_corpus_texts, load_task_data
+from nmg.tasks.registry import task_kind
+from nmg.types import Outcome
+from nmg.workbench import ModelBench, Workbench
+
+
+@dataclass(frozen=True)
+class CellBench:
+    """A workplace: plays the cells that share an adaptation, and keeps each as soon as it is done."""
+
+    config: Config
+    plan: Plan
+    folder: CellFolder
+    model: ModelBench
+    pretrained: ModelState
+    corpus: Corpus
+    maskings: dict[str, Masking]
+    table_metrics: tuple[str, ...]
+    save_models: bool
+    held_out: HeldOutText | None = None
+    origins: dict[str, dict[str, str]] = field(default_factory=dict)
+    """masking → digests of all that gives its cells"""
+    _trials: dict[tuple[int, Labelled], Trial] = field(default_factory=dict)
+    """of the seed at work"""
+
+    @classmethod
+    def open(
+        cls, config: Config, plan: Plan, folder: CellFolder, reporter: Reporter, *, save_models: bool
+    ) -> "CellBench":
+        """Read and check everything; a head that the checkpoint lacks is not yet warmed up."""
+        model = Workbench.open_all(config, reporter)
+        corpus = model.corpus(load_corpus_texts(config.data))
+        maskings = {
+            name: load_masking(name, model.lm, corpus, config.masking, path) for name, path in plan.maskings.items()
+        }
+        pretrained = copy_state(model.lm.model)
+        return cls(config, plan, folder, model, pretrained, corpus, maskings, model.task.table_metrics, save_models)
+
+    def with_head(self) -> "CellBench":
+        """The same with a missing LM head warmed up, and with text to measure adapted models on."""
+        self.model.warm_up_head(self.corpus)
+        # From the whole test set, also where cells are scored on a sample of it.
+        data = load_task_data(self.config.data.model_copy(update={"test_examples": None}), self.config.run.seed)
+        adapted_on = load_corpus_texts(self.config.data)
+        held_out = HeldOutText.build(self.model, distinct_texts(data.test or ()), adapted_on)
+        return replace(self, pretrained=copy_state(self.model.lm.model), held_out=held_out)
+
+    def is_complete(self, key: CellKey) -> bool:
+        """Whether the cell's model is there, where one is to be kept."""
+        model = self._model_folder(key)
+        return model is None or model.is_dir()
+
+    def play(self, _shared: None, job: list[CellKey]) -> list[CellEvent]:
+        """Adapt once, then fine-tune and score for each cell. One that fails does not stop the others."""
+        events, remaining = [], list(job)
+        while remaining:
+            try:
+                for event in self._play(remaining):
+                    events.append(event)
+                    remaining.pop(0)
+            except Exception as error:
+                key = remaining.pop(0)
+                self.folder.save_error(key, "".join(traceback.format_exception(error)))
+                lines = str(error).strip().splitlines()
+                events.append(CellEvent(key, problem=f"{type(error).__name__}: {lines[0] if lines else ''}"))
+        return events
+
+    def _play(self, keys: list[CellKey]) -> Any:
+        key, arena = keys[0], self.model.arena
+        masking = MeteredMasking(key.masking, self.maskings[key.masking])
+        masks = DrawnMasks(self.corpus, masking, self.config.test.policy_sees) if key.masking != "none" else None
+        trials = [self._trial(one.seed, one.setting.labelled) for one in keys]
+        randomness = StreamName(key.seed) / "meta-test"
+        loop = inner_loop(arena, self.pretrained, masks, trials, randomness, key.setting.adapt_steps)
+        held_out: tuple[float | None, float] | None = None
+        for own_key, trial, outcome in zip(list(keys), trials, loop, strict=True):
+            held_out = held_out or (self.held_out.loss(arena) if self.held_out else (None, 0.0))
+            cell = self._cell(own_key, trial, outcome, masking.seconds, *held_out)
+            cell.check_finite()
+            model = self._model_folder(own_key)
+            if model is not None and not model.is_dir():
+                save_lm(self.model.lm, model)
+            self.folder.save(cell)
+            yield CellEvent(own_key, cell)
+
+    def _trial(self, seed: int, labelled: Labelled) -> Trial:
+        """Training and test set of a seed, read when first asked for, and kept until another seed is."""
+        if (seed, labelled) not in self._trials:
+            data = load_task_data(with_labels(self.config.data, labelled), seed)
+            assert data.test is not None, "there is a test set: `Comparison.prepare` has checked it"
+            kind = task_kind(self.config.data.task)
+            task = kind.build(self.model.lm.tokenizer, data.train, self.config.finetune)
+            train = Encoded.of(task, data.train)
+            same_test = (t.held_out for t in self._trials.values() if t.held_out.examples == data.test)
+            test = next(same_test, None) or Encoded.of(task, data.test)
+            if any(kept != seed for kept, _ in self._trials):
+                self._trials.clear()
+            self._trials[seed, labelled] = Trial(task, train, np.arange(len(train.features)), test)
+        return self._trials[seed, labelled]
+
+    def _cell(
+        self, key: CellKey, trial: Trial, outcome: Outcome, masks: float, loss: float | None, measuring: float
+    ) -> Cell:
+        return Cell(
+            masking=key.masking,
+            seed=key.seed,
+            scores=dict(outcome.scores),
+            lm_loss=outcome.lm_loss if outcome.lm_steps else None,  # NaN without a step
+            lm_steps=outcome.lm_steps,
+            task_steps=outcome.task_steps,
+            masked_tokens=outcome.masked_tokens,
+            seconds={
+                **outcome.seconds,
+                "total": sum(outcome.seconds.values()),
+                "masks": masks,
+                "held_out": measuring,
+            },
+            labelled=key.setting.labelled,
+            adapt_steps=key.setting.adapt_steps,
+            n_labelled=len(trial.train.examples),
+            tokens=outcome.tokens,
+            held_out_loss=loss,
+            origin=self.origins[key.masking],
+        )
+
+    def _model_folder(self, key: CellKey) -> Path | None:
+        """Where the cell's adapted LM is kept; None where it is not."""
+        if not self.save_models or key.seed != self.plan.seeds[0] or key.setting != self.plan.settings[0]:
+            return None
+        return self.folder.out / "models" / key.masking.strip("/").replace("/", "-")  # it may be a folder
+
+
+@dataclass(frozen=True)
+class CellBenchOpener:
+    """Makes the same workplace in another process, from files and caches."""
+
+    config: Config
+    plan: Plan
+    folder: CellFolder
+    save_models: bool
+    origins: dict[str, dict[str, str]]
+
+    @classmethod
+    def of(cls, bench: CellBench) -> "CellBenchOpener":
+        return cls(bench.config, bench.plan, bench.folder, bench.save_models, bench.origins)
+
+    def open(self, threads: int) -> CellBench:
+        runtime = self.config.runtime.model_copy(update={"threads": threads})
+        config = self.config.model_copy(update={"runtime": runtime})
+        bench = CellBench.open(config, self.plan, self.folder, Silent(), save_models=self.save_models)
+        return replace(bench.with_head(), origins=self.origins)

@@ -1,0 +1,70 @@
+"""Masked-LM loss on text that no model was adapted on, under the same random masks for every model.
+
+The loss of the adaptation itself cannot compare maskings: each has masks of its own, and some words are easier than
+others. Here all that differs is the model.
+"""
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from nmg.inner.arena import Arena
+from nmg.inner.lm import masked_lm_loss
+from nmg.inner.masks import Batches, FixedMasks
+from nmg.masking.rules import RandomMasking
+from nmg.seeding import StreamName
+from nmg.settings import MaskingSettings
+from nmg.types import IGNORED_LABEL, IntArray
+from nmg.workbench import ModelBench
+
+MAX_BLOCKS = 512
+RANDOMNESS = StreamName(0) / "held-out"
+"""knows neither the seed of a cell nor the run's, nor the masking"""
+
+
+@dataclass(frozen=True)
+class HeldOutText:
+    """Blocks of text with their masks, the same for all cells."""
+
+    lengths: IntArray
+    """[F] tokens of each block"""
+    batches: Batches
+
+    @classmethod
+    def build(cls, bench: ModelBench, texts: Sequence[str], adapted_on: Collection[str]) -> "HeldOutText | None":
+        """Mask the `texts` but those `adapted_on`, at the rate of the configuration; None where none is left.
+
+        At most `MAX_BLOCKS` blocks, drawn at random. Every chosen token becomes the mask token: what stays visible, as
+        a tenth does in training, would be a word to copy and not one to predict.
+        """
+        seen = set(adapted_on)
+        held_out = [text for text in texts if text not in seen]
+        if not any(text.strip() for text in held_out):
+            return None
+        corpus, rate = bench.corpus(held_out), bench.config.masking.rate
+        size = min(MAX_BLOCKS, len(corpus))
+        chosen = np.sort((RANDOMNESS / "blocks").generator().choice(len(corpus), size, replace=False))
+        blocks = corpus.blocks(chosen)
+        plan = RandomMasking().plan(blocks, rate, (RANDOMNESS / "choices").generator())
+        if not int(plan.budget.sum()):
+            return None
+        all_masked = MaskingSettings(rate=rate, mask_share=1.0, random_share=0.0)
+        masks = FixedMasks(blocks, plan)
+        return cls(masks.lengths, masks.start(replace(bench.arena, masking=all_masked), RANDOMNESS))
+
+    def loss(self, arena: Arena) -> tuple[float, float]:
+        """Mean cross-entropy (nats) of the arena's model over all masked tokens, in evaluation mode; and seconds."""
+        began, model, size = time.perf_counter(), arena.model, arena.runtime.evaluation_batch_size
+        model.eval()
+        order = np.argsort(-self.lengths, kind="stable")
+        total, n_masked = 0.0, 0
+        for first in range(0, len(order), size):
+            corrupted = self.batches(order[first : first + size])
+            n = int((corrupted.labels != IGNORED_LABEL).sum())
+            with torch.inference_mode(), arena.runtime.autocast():
+                total += float(masked_lm_loss(model, corrupted)) * n
+            n_masked += n
+        return total / n_masked, time.perf_counter() - began

@@ -1,0 +1,30 @@
+"""A masking with a meter: how long it took to draw its masks."""
+
+import time
+
+import numpy as np
+import torch
+
+from nmg.masking.base import Masking
+from nmg.types import MaskPlan, StateEncoder, TokenBlocks
+
+
+class MeteredMasking:
+    """The same masks as `masking` draws, under a name of its own."""
+
+    def __init__(self, name: str, masking: Masking) -> None:
+        self.name = name
+        self._masking = masking
+        self.reads_states = masking.reads_states
+        self.seconds = 0.0
+        """wall time of all plans; the LM's states that a learned policy reads are part of its plan"""
+
+    def plan(
+        self, blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder | None = None
+    ) -> MaskPlan:
+        if self.reads_states and torch.cuda.is_available():
+            torch.cuda.synchronize()  # what the device still does for the step before is none of its cost
+        began = time.perf_counter()
+        plan = self._masking.plan(blocks, rate, rng, encode)
+        self.seconds += time.perf_counter() - began
+        return plan

@@ -1,0 +1,183 @@
+"""Settings from a YAML file and from words of the command line, with errors that say where they come from."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from nmg.config.renamed import RENAMED, rename
+from nmg.config.schema import Config
+from nmg.errors import UserError, bad_input
+from nmg.settings import Section
+
+
+def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file and apply overrides written as on the command line: `--section.field value` or `=value`.
+
+    Without a file the defaults are what the overrides change.
+
+    Raises UserError for a missing file, broken YAML, an unknown key or a value out of range, with file, line and field.
+    """
+    text = "" if path is None else _read(path)
+    settings = {} if path is None else _parse(text, path)
+    # A section whose fields are all commented out reads as null.
+    settings = {section: {} if fields is None else fields for section, fields in settings.items()}
+    moved = rename(settings)
+    overridden = _apply_overrides(settings, overrides)
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        raise _explain(error, path or Path("defaults"), text, overridden, moved) from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise bad_input(path, f"cannot read the configuration: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise bad_input(path, "cannot read the configuration: it is not UTF-8 text") from error
+
+
+def _parse(text: str, path: Path) -> dict[str, Any]:
+    """The sections of a file, whatever they hold."""
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark is not None else None
+        raise bad_input(path, f"is not valid YAML: {getattr(error, 'problem', error)}", line=line) from error
+    except ValueError as error:  # a value that looks like a date or a number, and is none
+        raise bad_input(path, f"is not valid YAML: {error}") from error
+    if settings is None:
+        settings = {}
+    if not isinstance(settings, dict):
+        raise bad_input(path, "must hold sections with fields, e.g. 'masking: {rate: 0.05}'")
+    for name, line in _repeated_keys(yaml.compose(text)):
+        raise bad_input(path, "stands here a second time; only one can count", line=line, field=name)
+    return settings
+
+
+def _repeated_keys(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """Name and line of each key that its mapping has had before; YAML itself would silently take the last."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen = set()
+    for key, value in node.value:
+        name = f"{prefix}{key.value}"
+        if name in seen:
+            yield name, key.start_mark.line + 1
+        seen.add(name)
+        yield from _repeated_keys(value, f"{name}.")
+
+
+def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, str]:
+    """Write overrides into `settings`; returns the settings they set, dotted name → as the user wrote it."""
+    given: dict[str, tuple[str, Any]] = {}
+    words = list(overrides)
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.partition("=")
+        if not name.startswith("--") or name.count(".") != 1:
+            raise UserError(f"'{word}' is neither an option of this command nor a setting '--section.field value'")
+        if not equals:
+            if not words or words[0].startswith("--"):
+                raise UserError(f"{name} needs a value")
+            value = words.pop(0)
+        written = name.removeprefix("--").replace("-", "_")
+        setting = RENAMED.get(written, written)
+        if setting in given and given[setting][0] != written:
+            old = next(word for word in (written, given[setting][0]) if word != setting)
+            raise UserError(f"--{old} is called --{setting} now, and both are given; give --{setting} alone")
+        try:
+            given[setting] = written, yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError) as error:
+            raise UserError(f"{name}: cannot read the value '{value}'") from error
+    for setting, (written, value) in given.items():
+        section, field = setting.split(".")
+        fields = settings.setdefault(section, {})
+        if not isinstance(fields, dict):
+            raise UserError(f"--{written}: '{section}' is not a section in the configuration file")
+        if field == "kind" and value != fields.get("kind", _default_kind(section)):
+            # The fields in the file belong to the kind that the file names.
+            others = [name for name in fields if f"{section}.{name}" not in given]
+            for name in others:
+                del fields[name]
+        fields[field] = value
+    return {setting: written for setting, (written, _) in given.items()}
+
+
+def _default_kind(section: str) -> str | None:
+    field = Config.model_fields.get(section)
+    return None if field is None else getattr(field.default, "kind", None)
+
+
+def _explain(
+    error: ValidationError, path: Path, text: str, overridden: Mapping[str, str], moved: Mapping[str, str]
+) -> UserError:
+    """One sentence per problem: where it stands, and what is wrong.
+
+    `moved`: new name → old name, of what the file still calls by its old one.
+    """
+    root, problems = yaml.compose(text), []
+    for problem in error.errors():
+        location = [str(part) for part in problem["loc"]]
+        kind = None
+        if _default_kind(location[0]) is not None and len(location) > 1:
+            kind = location.pop(1)  # a section that is of one kind or another is blamed under its kind
+        message = problem["msg"].removeprefix("Value error, ")
+        blamed, _, rest = message.partition(": ")
+        section = Config.model_fields.get(location[0])
+        if len(location) == 1 and section is not None and blamed in _fields_of(section, kind):
+            location, message = [*location, blamed], rest  # a check that needs more than the section to know
+        name = ".".join(location[:2])
+        if problem["type"] == "extra_forbidden":
+            message = f"there is no such setting{_nearest(location, kind)}"
+        elif problem["type"] == "union_tag_invalid":
+            tags = problem["ctx"]["expected_tags"].replace("'", "")
+            message = f"kind: there is no '{problem['ctx']['tag']}' (known: {tags})"
+        elif problem["type"] in {"model_type", "model_attributes_type"}:
+            message = f"must hold fields (given: {problem['input']!r})"
+        elif not isinstance(problem["input"], dict | Section):  # a whole section would say nothing
+            message += f" (given: {problem['input']!r})"
+        # What a section as a whole is blamed for may come from an override of one of its fields.
+        options = sorted(written for setting, written in overridden.items() if f"{setting}.".startswith(f"{name}."))
+        if options:
+            problems.append(f"{', '.join(f'--{option}' for option in options)}: {message}")
+        else:
+            name = moved.get(name, name)
+            problems.append(str(bad_input(path, message, line=_line_of(root, name.split(".")), field=name)))
+    return UserError("\n".join(problems))
+
+
+def _nearest(location: Sequence[str], kind: str | None) -> str:
+    section = Config.model_fields.get(location[0])
+    known = list(Config.model_fields) if len(location) == 1 or section is None else _fields_of(section, kind)
+    matches = difflib.get_close_matches(location[-1], known, n=1)
+    return f"; did you mean '{matches[0]}'?" if matches else f" (known: {', '.join(known)})"
+
+
+def _fields_of(section: FieldInfo, kind: str | None) -> list[str]:
+    """Names of the fields of a section, or of one of its kinds."""
+    classes = get_args(section.annotation) or (section.annotation,)
+    fields = [getattr(one, "model_fields", {}) for one in classes]
+    return list(next(f for f in fields if kind is None or f["kind"].default == kind))
+
+
+def _line_of(node: yaml.Node | None, location: Sequence[str]) -> int | None:
+    """Line (from 1) of the key that `location` leads to, or of the last key on the way that exists."""
+    line = None
+    for name in location:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        for key, value in node.value:
+            if key.value == name:
+                line, node = key.start_mark.line + 1, value
+                break
+        else:
+            break
+    return line

@@ -1,0 +1,89 @@
+"""Every section in one frozen record.
+
+Every section but `runtime` changes results; `runtime` changes only speed, and stays out of `Config.digest`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, ValidationInfo, field_validator
+
+from nmg.learners.actor_critic.settings import ActorCriticSettings
+from nmg.learners.registry import LearnerSettings
+from nmg.policies.attention import AttentionSettings
+from nmg.policies.registry import PolicySettings
+from nmg.settings import (
+    AdaptSettings,
+    DataSettings,
+    FinetuneSettings,
+    MaskingSettings,
+    MetaSettings,
+    MetaTestSettings,
+    ModelSettings,
+    RewardSettings,
+    RunSettings,
+    RuntimeSettings,
+    Section,
+)
+from nmg.tasks.registry import TASKS
+
+
+def _known_task(data: DataSettings) -> DataSettings:
+    if data.task not in TASKS:
+        raise ValueError(f"task: there is no task '{data.task}' (known: {', '.join(TASKS)})")
+    return data
+
+
+class Config(Section):
+    run: RunSettings = RunSettings()
+    model: ModelSettings = ModelSettings()
+    data: Annotated[DataSettings, AfterValidator(_known_task)] = DataSettings()
+    masking: MaskingSettings = MaskingSettings()
+    adapt: AdaptSettings = AdaptSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
+    meta: MetaSettings = MetaSettings()
+    policy: PolicySettings = AttentionSettings()
+    learner: LearnerSettings = ActorCriticSettings()
+    reward: RewardSettings = RewardSettings()
+    test: MetaTestSettings = MetaTestSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+
+    @field_validator("learner")
+    @classmethod
+    def _someone_leads(cls, learner: LearnerSettings, info: ValidationInfo) -> LearnerSettings:
+        meta = info.data.get("meta")
+        if meta is not None and meta.continual and not learner.has_leader:
+            raise ValueError(
+                f"the learner '{learner.kind}' has no player whose LM could start the next episode: "
+                "meta.continual must be false"
+            )
+        return learner
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that change with every setting that changes results."""
+        settings = self.model_dump(mode="json", exclude={"runtime"})
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+    def for_meta_test(self) -> "Config":
+        """The same settings with those of `test` in the place of the episode's."""
+        test = self.test
+        adapt = {"epochs": test.adapt_epochs, "batch_size": test.adapt_batch_size}
+        finetune = {"epochs": test.finetune_epochs, "batch_size": test.finetune_batch_size}
+        return self.model_copy(
+            update={
+                "masking": self.masking.model_copy(update=_given({"rate": test.rate})),
+                "adapt": self.adapt.model_copy(update=_given(adapt)),
+                "finetune": self.finetune.model_copy(update=_given(finetune)),
+            }
+        )
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,90 @@
+"""Jobs at once, in processes of this machine.
+
+A training step of a small model is too short to share among cores, while inner loops do not touch each other.
+"""
+
+import pickle
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any
+
+import torch
+from loky import ProcessPoolExecutor
+
+from nmg.engines.base import Opener, Workplace
+from nmg.errors import UserError
+
+IDLE_SECONDS = 300
+"""until a process without work ends (a new one starts when there is), so that none outlives a run that was killed"""
+KEEPS_MEMORY = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e15"}
+"""bytes; loky takes memory that a process keeps for a leak, and starts another in its place, in the midst of a run"""
+
+
+class ProcessEngine(AbstractContextManager["ProcessEngine"]):
+    """The processes share this one's threads, and end with the engine."""
+
+    def __init__(self, opener: Opener, processes: int) -> None:
+        self.processes = processes
+        self._opener = opener
+        self._executor: ProcessPoolExecutor | None = None
+
+    def play(self, shared: Any, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        packed = _pack(shared)
+        try:
+            futures = {self._start().submit(_play, packed, _pack(job)): index for index, job in enumerate(jobs)}
+            for future in as_completed(futures):
+                yield futures[future], pickle.loads(future.result())
+        except BrokenProcessPool as error:
+            self.close()
+            raise UserError(
+                "a process that plays an inner loop ended before its work was done. Short of memory? "
+                "'--runtime.processes 1' plays them one after another."
+            ) from error
+
+    def close(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(kill_workers=True)
+            self._executor = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self) -> ProcessPoolExecutor:
+        if self._executor is None:
+            threads = max(torch.get_num_threads() // self.processes, 1)
+            self._executor = ProcessPoolExecutor(
+                max_workers=self.processes,
+                timeout=IDLE_SECONDS,
+                initializer=_open,
+                initargs=(_pack(self._opener), threads),
+                env=KEEPS_MEMORY,
+            )
+        return self._executor
+
+
+_workplace: Workplace
+"""of a process that an engine started"""
+
+
+def _open(opener: bytes, threads: int) -> None:
+    global _workplace  # noqa: PLW0603 the process has this one purpose
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends the others
+    _workplace = pickle.loads(opener).open(threads)
+
+
+def _play(shared: bytes, job: bytes) -> bytes:
+    return _pack(_workplace.play(pickle.loads(shared), pickle.loads(job)))
+
+
+def _pack(value: Any) -> bytes:
+    """Bytes for another of our own processes.
+
+    Left to itself, multiprocessing would hand tensors over in shared memory, of which containers have little.
+    """
+    return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)

@@ -1,0 +1,27 @@
+"""Jobs one after another in this process."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any
+
+from nmg.engines.base import Workplace
+
+
+class SerialEngine(AbstractContextManager["SerialEngine"]):
+    processes = 1
+
+    def __init__(self, workplace: Workplace) -> None:
+        self._workplace = workplace
+
+    def play(self, shared: Any, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        for index, job in enumerate(jobs):
+            yield index, self._workplace.play(shared, job)
+
+    def close(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,89 @@
+"""The inner loops of an episode's players: where they are played, in this process or in others."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from nmg.inner.arena import Arena
+from nmg.inner.lm import ModelState, copy_state
+from nmg.inner.loop import Encoded, Trial, inner_loop
+from nmg.inner.masks import FixedMasks
+from nmg.inner.runtime import Runtime
+from nmg.masking.corrupt import Vocabulary
+from nmg.seeding import StreamName
+from nmg.settings import AdaptSettings, FinetuneSettings, MaskingSettings, RuntimeSettings
+from nmg.tasks.base import Task
+from nmg.types import Episode, MaskPlan, Outcome, TokenBlocks
+
+
+class EpisodeStart(NamedTuple):
+    """What the players of an episode share."""
+
+    state: ModelState
+    """the LM that all start from"""
+    episode: Episode
+    blocks: TokenBlocks
+
+
+class Turn(NamedTuple):
+    """One player's."""
+
+    plan: MaskPlan
+    keep: bool
+    """whether the adapted LM is wanted"""
+
+
+@dataclass(frozen=True)
+class Playground:
+    """Everything else: the same for all episodes of a run."""
+
+    arena: Arena
+    task: Task
+    train: Encoded
+    validation: Encoded
+    seed: int
+
+    def play(self, shared: EpisodeStart, job: Turn) -> tuple[Outcome, ModelState | None]:
+        """Adapt under the plan, fine-tune on the episode's examples, score on the validation set."""
+        episode = shared.episode
+        rows = np.flatnonzero(np.isin(self.train.features.example_index, episode.example_ids))
+        trial = Trial(self.task, self.train, rows, self.validation)
+        masks = FixedMasks(shared.blocks, job.plan)
+        randomness = StreamName(self.seed) / "episode" / episode.index
+        (outcome,) = inner_loop(self.arena, shared.state, masks, [trial], randomness)
+        return outcome, copy_state(self.arena.model) if job.keep else None
+
+    def opener(self, runtime: RuntimeSettings) -> "PlaygroundOpener":
+        arena = self.arena
+        return PlaygroundOpener(
+            type(arena.model),
+            arena.model.config,
+            arena.vocabulary,
+            arena.masking,
+            arena.adapt,
+            arena.finetune,
+            runtime,
+            replace(self, arena=None),  # type: ignore[arg-type]
+        )
+
+
+@dataclass(frozen=True)
+class PlaygroundOpener:
+    """Makes a playground in another process: with all but the weights, which come with every episode."""
+
+    model_class: type[PreTrainedModel]
+    model_config: PreTrainedConfig
+    vocabulary: Vocabulary
+    masking: MaskingSettings
+    adapt: AdaptSettings
+    finetune: FinetuneSettings
+    runtime: RuntimeSettings
+    playground: Playground
+
+    def open(self, threads: int) -> Playground:
+        runtime = Runtime.start(self.runtime.model_copy(update={"threads": threads}))
+        model = self.model_class(self.model_config).to(runtime.device)
+        arena = Arena(model, self.vocabulary, self.masking, self.adapt, self.finetune, runtime)
+        return replace(self.playground, arena=arena)

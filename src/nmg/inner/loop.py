@@ -1,0 +1,85 @@
+"""The inner loop: adapt the LM under masks, fine-tune it on a task, score it.
+
+Episodes, comparisons, meta-test and the demo all run this one.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from nmg.inner.adapt import adapt
+from nmg.inner.arena import Arena
+from nmg.inner.finetune import evaluate, finetune, task_model
+from nmg.inner.lm import ModelState
+from nmg.inner.masks import Masks
+from nmg.seeding import StreamName
+from nmg.tasks.base import Task
+from nmg.tasks.rows import TaskFeatures
+from nmg.types import Example, IntArray, Outcome
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Task examples with their model inputs."""
+
+    examples: Sequence[Example]
+    features: TaskFeatures
+
+    @classmethod
+    def of(cls, task: Task, examples: Sequence[Example]) -> "Encoded":
+        return cls(examples, task.encode(examples))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What an adapted LM is tried on."""
+
+    task: Task
+    train: Encoded
+    rows: IntArray
+    """rows of `train` to fine-tune on"""
+    held_out: Encoded
+    """what is scored"""
+
+
+def inner_loop(
+    arena: Arena,
+    start: ModelState,
+    masks: Masks | None,
+    trials: Sequence[Trial],
+    randomness: StreamName,
+    steps: int | None = None,
+) -> Iterator[Outcome]:
+    """Adapt `arena.model` from `start`, then fine-tune a copy of it for each trial; the outcomes in order.
+
+    Afterwards `arena.model` holds the adapted LM. Without masks it is the one it starts from. Every random draw
+    (corruption, batch order, dropout, task head) is named by `randomness` alone, so inner loops of one name differ in
+    nothing but their masks, and equal masks give equal outcomes.
+    """
+    arena.model.load_state_dict(start)
+    began = time.perf_counter()
+    adapted = adapt(arena, masks, randomness, steps) if masks is not None else None
+    adapting = time.perf_counter() - began if adapted else 0.0
+    name = masks.name if masks is not None else "none"
+    for trial in trials:
+        model = task_model(trial.task, arena.model, randomness / "head")
+        progress = arena.reporter.steps(f"fine-tuning · {name}")
+        tuned = finetune(
+            model, trial.train.features, trial.rows, arena.finetune, arena.runtime, randomness / "finetune", progress
+        )
+        began = time.perf_counter()
+        evaluation = evaluate(model, trial.task, trial.held_out.features, trial.held_out.examples, arena.runtime)
+        yield Outcome(
+            scores=evaluation.scores,
+            example_scores=evaluation.example_scores,
+            lm_loss=adapted.fit.loss if adapted else float("nan"),
+            lm_steps=adapted.fit.steps if adapted else 0,
+            task_steps=tuned.steps,
+            masked_tokens=adapted.masked_tokens if adapted else 0,
+            tokens=adapted.tokens if adapted else 0,
+            seconds={
+                "adapt": adapting,  # all of it: masks may be chosen before the first step
+                "finetune": tuned.seconds,
+                "evaluate": time.perf_counter() - began,
+            },
+        )

@@ -1,0 +1,94 @@
+"""Where the masks of an adaptation come from: chosen before it begins, or drawn anew at every step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+import torch
+
+from nmg.inner.arena import Arena
+from nmg.masking.base import Masking
+from nmg.masking.corrupt import corrupt
+from nmg.masking.planned import plan_ahead
+from nmg.seeding import StreamName
+from nmg.types import CorruptedBlocks, IntArray, MaskPlan, TokenBlocks
+
+if TYPE_CHECKING:
+    from nmg.data.corpus import Corpus
+
+Batches: TypeAlias = Callable[[IntArray], CorruptedBlocks]
+"""rows [B] of the text → the batch with its masks"""
+
+
+class Masks(Protocol):
+    """Text to adapt on, and how it is masked."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def lengths(self) -> IntArray:
+        """[F] tokens of each row, special tokens included"""
+        ...
+
+    def start(self, arena: Arena, randomness: StreamName) -> Batches: ...
+
+
+@dataclass(frozen=True)
+class FixedMasks:
+    """Blocks that are corrupted once: every epoch sees the same masks (an episode's inner loop)."""
+
+    blocks: TokenBlocks
+    plan: MaskPlan
+    """one row for each block"""
+    name: str = "plan"
+
+    @property
+    def lengths(self) -> IntArray:
+        lengths: IntArray = self.blocks.is_token.sum(dim=1).numpy()
+        return lengths
+
+    def start(self, arena: Arena, randomness: StreamName) -> Batches:
+        rng = (randomness / "corruption").generator()
+        corrupted = corrupt(self.blocks, self.plan, arena.vocabulary, arena.masking, rng)
+        lengths = self.lengths
+
+        def batch(rows: IntArray) -> CorruptedBlocks:
+            index, longest = torch.from_numpy(rows), int(lengths[rows].max())
+            columns = (corrupted.input_ids, corrupted.is_token, corrupted.labels)
+            return CorruptedBlocks(*(column[index, :longest] for column in columns))
+
+        return batch
+
+
+@dataclass(frozen=True)
+class DrawnMasks:
+    """A corpus whose masks are drawn anew at every step (meta-test, adaptation)."""
+
+    corpus: "Corpus"
+    masking: Masking
+    sees: Literal["step", "start"] = "step"
+    """a learned policy chooses by the LM as it is at each `step`, or once for all epochs by the LM at the `start`"""
+
+    @property
+    def name(self) -> str:
+        return self.masking.name
+
+    @property
+    def lengths(self) -> IntArray:
+        return self.corpus.lengths
+
+    def start(self, arena: Arena, randomness: StreamName) -> Batches:
+        encode, masking, rate = arena.reader, self.masking, arena.masking.rate
+        if self.sees == "start" and masking.reads_states:
+            rng = (randomness / "plan").generator()
+            masking = plan_ahead(masking, self.corpus, rate, rng, encode, arena.runtime.evaluation_batch_size)
+        choices = (randomness / "masks" / "choices").generator()
+        corruption = (randomness / "masks" / "corruption").generator()
+
+        def batch(rows: IntArray) -> CorruptedBlocks:
+            blocks = self.corpus.blocks(rows)
+            plan = masking.plan(blocks, rate, choices, encode)
+            return corrupt(blocks, plan, arena.vocabulary, arena.masking, corruption)
+
+        return batch

@@ -1,0 +1,160 @@
+"""The learner of the paper: off-policy actor-critic by self-play (arXiv 2010.02705, section 3).
+
+Three players mask the same contexts: the learner, whose policy is kept; the random player; and the opponent, which is
+the random player until the learner's replay has filled. Each action of the learner earns what its score says against
+those players that did not take it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from nmg.learners.actor_critic.player import Player
+from nmg.learners.actor_critic.replay import StateShard, token_counts
+from nmg.learners.actor_critic.reward import ScoreNoise, credit, credit_by_case, difference_reward, sign_reward
+from nmg.learners.actor_critic.settings import ActorCriticSettings
+from nmg.learners.base import Ground, Saved
+from nmg.masking.rules import RandomMasking
+from nmg.policies.base import Policy, predict
+from nmg.policies.masking import draw_plan, plan_greedily
+from nmg.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
+
+
+@dataclass(frozen=True)
+class _Proposal:
+    """What `learn` needs to know of the episode that was proposed."""
+
+    blocks: TokenBlocks
+    states: Tensor
+    plans: Mapping[str, MaskPlan]
+    """the opponent is missing while it is the random player"""
+
+
+class ActorCritic:
+    leader = "learner"
+    players = 3
+
+    def __init__(self, settings: ActorCriticSettings, ground: Ground) -> None:
+        self.settings, self.ground = settings, ground
+        self.learner = Player.create("learner", settings, ground)
+        self.opponent = Player.create("opponent", settings, ground)
+        self.score_noise = ScoreNoise()
+        self._proposed: dict[int, _Proposal] = {}
+
+    @property
+    def policy(self) -> Policy:
+        return self.learner.policy
+
+    def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
+        """Each player plans its masks, exploring under noise of its own, on states that all share."""
+        states = self.policy.observe(blocks, encode)
+        random = RandomMasking().plan(blocks, self.ground.rate, self._noise(episode, "random"))
+        plans = {"learner": self._plan(self.learner, blocks, states, episode), "random": random}
+        if self._opponent_plays():
+            plans["opponent"] = self._plan(self.opponent, blocks, states, episode)
+        self._proposed[episode.index] = _Proposal(blocks, states, plans)
+        return plans
+
+    def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+        """Rewards, credit for each action, and updates from the replay."""
+        proposal, index = self._proposed.pop(episode.index), episode.index
+        blocks, plans, n_tokens = proposal.blocks, proposal.plans, proposal.blocks.input_ids.shape[1]
+        opponent_plays = "opponent" in plans
+        learner, random, opponent = plans["learner"], plans["random"], plans.get("opponent", plans["random"])
+        scores = {player: self.ground.score(outcome) for player, outcome in outcomes.items()}
+        scores.setdefault("opponent", scores["random"])
+
+        # 1. Rewards: how the learner compares with each other player.
+        self.score_noise.observe(scores["learner"] - scores["random"])
+        if opponent_plays:
+            self.score_noise.observe(scores["learner"] - scores["opponent"])
+        against_opponent = self._reward(scores["learner"], scores["opponent"])
+        against_random = self._reward(scores["learner"], scores["random"])
+
+        # 2. Credit for each action, remembered with the states, which both replays share.
+        reward, is_stored = credit(learner, opponent, random, against_opponent, against_random, n_tokens)
+        shard = StateShard.pack(proposal.states, blocks)
+        self._remember(self.learner, index, shard, proposal, reward, is_stored)
+        if opponent_plays and self.settings.self_play == "learning":
+            swapped = (
+                self._reward(scores["opponent"], scores["learner"]),
+                self._reward(scores["opponent"], scores["random"]),
+            )
+            of_opponent = credit(opponent, learner, random, *swapped, n_tokens)
+            self._remember(self.opponent, index, shard, proposal, *of_opponent)
+
+        # 3. Learn from the replay. A frozen opponent becomes the learner that beat it.
+        learner_update = self.learner.learn(index)
+        opponent_update = self.opponent.learn(index) if self.settings.self_play == "learning" else None
+        if self.settings.self_play == "frozen" and against_opponent > 0:
+            self.opponent.policy.load_state_dict(self.learner.policy.state_dict())
+            self.opponent.value.load_state_dict(self.learner.value.state_dict())
+
+        replay = self.learner.replay
+        record = {
+            "reward_opponent": against_opponent,
+            "reward_random": against_random,
+            # over the learner's stored actions
+            "mean_reward": float(reward[is_stored].mean()) if bool(is_stored.any()) else 0.0,
+            # among the learner's actions; the rest was chosen by every player and tells nothing
+            "stored_share": float(is_stored.sum()) / max(int(learner.budget.sum()), 1),
+            "credit": credit_by_case(learner, opponent, random, reward, n_tokens),
+            "transitions": len(replay),
+            "states": replay.n_states,
+            # for how many episodes the learner's replay has held its transitions, on average
+            "replay_age": replay.mean_age(index) if len(replay) else None,
+            "learner_update": learner_update.to_dict() if learner_update else None,
+            "opponent_update": opponent_update.to_dict() if opponent_update else None,
+        }
+        return {name: value for name, value in record.items() if value is not None}
+
+    def save(self) -> Saved:
+        shards = {**self.opponent.replay.shards, **self.learner.replay.shards}
+        return Saved(
+            files=self.learner.to_files() | self.opponent.to_files(),
+            facts={"score_noise": asdict(self.score_noise)},
+            lasting={_shard_name(key): shard.to_tensors for key, shard in shards.items()},
+        )
+
+    def restore(self, saved: Saved) -> None:
+        shards = {name: StateShard.from_tensors(read()) for name, read in saved.lasting.items()}
+        for player in (self.learner, self.opponent):
+            player.restore(saved.files, lambda key: shards[_shard_name(key)])
+        self.score_noise = ScoreNoise(**saved.facts["score_noise"])
+
+    def _opponent_plays(self) -> bool:
+        """Whether the opponent is a policy; until the learner's replay has filled it is the random player."""
+        return self.settings.self_play != "random" and len(self.learner.replay) > self.settings.replay_start
+
+    def _noise(self, episode: Episode, player: str) -> np.random.Generator:
+        """The noise of a player's actions, the one stream that players do not share.
+
+        Under common noise a new policy, which is nearly uniform, would choose the random player's very masks, and all
+        of its actions would be dropped for telling nothing.
+        """
+        return (self.ground.randomness / "episode" / episode.index / "actions" / player).generator()
+
+    def _plan(self, player: Player, blocks: TokenBlocks, states: Tensor, episode: Episode) -> MaskPlan:
+        logits = predict(player.policy, states, blocks)
+        if player is self.opponent and self.settings.self_play == "frozen":
+            return plan_greedily(logits, blocks, self.ground.rate)
+        return draw_plan(logits, blocks, self.ground.rate, self._noise(episode, player.name))
+
+    def _remember(
+        self, player: Player, index: int, shard: StateShard, proposal: _Proposal, reward: Tensor, is_stored: Tensor
+    ) -> None:
+        plan, blocks = proposal.plans[player.name], proposal.blocks
+        values = player.value.predict(proposal.states, blocks)
+        player.replay.add(index, shard, plan, values, reward, is_stored, token_counts(blocks, plan))
+
+    def _reward(self, own: float, other: float) -> float:
+        if self.settings.reward == "sign":
+            return sign_reward(own, other)
+        return difference_reward(own, other, self.score_noise, self.settings.reward_clip)
+
+
+def _shard_name(key: int) -> str:
+    return f"episode-{key:05d}"

@@ -1,0 +1,89 @@
+"""The loss of the policy: pure functions of tensors that return the loss and named statistics.
+
+L = -mean(A · ρ) + value_weight · mean (r - V)² - entropy_weight · H          (arXiv 2010.02705, section 3.4)
+"""
+
+from typing import TypeAlias
+
+from torch import Tensor
+
+from nmg.learners.actor_critic.replay import TransitionBatch
+from nmg.learners.actor_critic.settings import ActorCriticSettings
+
+Statistics: TypeAlias = dict[str, Tensor]
+"""name → scalar without gradient"""
+
+
+def policy_loss(
+    new_log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, importance_ratio: bool
+) -> tuple[Tensor, Statistics]:
+    """Off-policy gradient loss, with ρ = exp(log π_new(a) - log π_old(a)), not clipped.
+
+        importance_ratio:  -mean(A · ρ)
+        otherwise:         -mean(A · ρ · log π_new(a)), no gradient through ρ
+
+    Both have the same gradient; the second is the objective the original code offers as its alternative.
+
+    Args:
+        new_log_prob, old_log_prob, advantage: float [N]; no gradient goes through the last two.
+
+    Returns:
+        The loss, and `ratio_mean`, `ratio_max`.
+    """
+    advantage = advantage.detach()
+    ratio = (new_log_prob - old_log_prob.detach()).exp()
+    gain = ratio if importance_ratio else ratio.detach() * new_log_prob
+    statistics = {"ratio_mean": ratio.detach().mean(), "ratio_max": ratio.detach().max()}
+    return -(advantage * gain).mean(), statistics
+
+
+def value_loss(reward: Tensor, value: Tensor) -> Tensor:
+    """mean (r - V)² of reward and value, float [N]."""
+    return (reward - value).square().mean()
+
+
+def entropy(log_prob: Tensor, is_maskable: Tensor) -> Tensor:
+    """H = Σ over rows of the mean over maskable positions of -p log p. Rows without a maskable position add 0.
+
+    Args:
+        log_prob: float [N, T], -inf where not maskable (`policies.base.log_probabilities`).
+        is_maskable: bool [N, T]
+    """
+    # Filled before anything is multiplied: the gradient of 0 · -inf is NaN.
+    finite = log_prob.masked_fill(~is_maskable, 0.0)
+    terms = (-finite.exp() * finite).masked_fill(~is_maskable, 0.0)
+    return (terms.sum(dim=1) / is_maskable.sum(dim=1).clamp(min=1)).sum()
+
+
+def total_loss(
+    log_prob: Tensor, value: Tensor, batch: TransitionBatch, settings: ActorCriticSettings
+) -> tuple[Tensor, Statistics]:
+    """L = policy loss + value_weight · value loss - entropy_weight · H.
+
+    The objective `actor-critic` has A = r - V, without gradient; `policy-gradient` has A = r and no value loss.
+
+    Args:
+        log_prob: float [N, T], log-probability of every position of each transition's block, -inf where not maskable.
+        value: float [N], V of each transition's block.
+
+    Returns:
+        The loss, and every statistic of `update.UpdateStatistics` but the gradient norm and the age.
+    """
+    has_critic = settings.objective == "actor-critic"
+    advantage = batch.reward - value.detach() if has_critic else batch.reward
+    taken = log_prob.gather(1, batch.position[:, None]).squeeze(1)
+    of_policy, statistics = policy_loss(taken, batch.log_prob, advantage, settings.importance_ratio)
+    of_value = value_loss(batch.reward, value)
+    spread = entropy(log_prob, batch.is_maskable[batch.state_index])
+    loss = of_policy - settings.entropy_weight * spread
+    if has_critic:
+        loss = loss + settings.value_weight * of_value
+    statistics |= {
+        "policy_loss": of_policy.detach(),
+        "value_loss": of_value.detach(),
+        "entropy": spread.detach(),
+        "entropy_per_row": spread.detach() / len(batch.reward),
+        "advantage": advantage.abs().mean(),
+        "reward": batch.reward.mean(),
+    }
+    return loss, statistics

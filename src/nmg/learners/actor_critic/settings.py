@@ -1,0 +1,47 @@
+"""Settings of the actor-critic of the paper; the defaults are the published ones of classification."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from nmg.learners.base import Ground
+from nmg.settings import Count, CountOrZero, NonNegative, Positive, Section
+
+if TYPE_CHECKING:
+    from nmg.learners.actor_critic.learner import ActorCritic
+
+
+class ActorCriticSettings(Section):
+    kind: Literal["actor-critic"] = "actor-critic"
+    self_play: Literal["learning", "frozen", "random"] = "learning"
+    """what the opponent is, once the replay has filled"""
+    reward: Literal["sign", "difference"] = "sign"
+    """`difference`: the difference of the scores in units of its noise (root mean square so far), clipped"""
+    reward_clip: Positive = 3.0
+    """bound of a `difference` reward"""
+    learning_rate: Positive = 1e-4
+    weight_decay: NonNegative = 0.0
+    max_grad_norm: Positive = 1.0
+    updates: CountOrZero = 10
+    """updates after an episode"""
+    batch_size: Count = 64
+    entropy_weight: NonNegative = 0.01
+    value_weight: NonNegative = 0.25
+    value_hidden: Count | None = None
+    """units of the hidden layer of the value network; as many as the policy's head has where not given"""
+    objective: Literal["actor-critic", "policy-gradient"] = "actor-critic"
+    importance_ratio: bool = True
+    replay_capacity: Count = 50_000
+    """transitions"""
+    replay_max_states: Count = 5_000
+    """contexts whose hidden states are held"""
+    replay_start: CountOrZero = 500
+    """updates begin, and the opponent becomes a policy, once the replay holds more transitions than this"""
+    replay_weighting: Literal["advantage", "reward", "value", "reward-advantage", "value-advantage", "uniform"] = (
+        "advantage"
+    )
+
+    has_leader: ClassVar = True
+
+    def build(self, ground: Ground) -> "ActorCritic":
+        from nmg.learners.actor_critic.learner import ActorCritic
+
+        return ActorCritic(self, ground)

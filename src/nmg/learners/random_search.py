@@ -1,0 +1,76 @@
+"""Random search: propose n policies around the best known, move to the mean of the better half.
+
+The simplest learner that can work: a truncation-selection evolution strategy without adaptation of its step (Beyer and
+Schwefel 2002). Ours. All candidates of an episode draw under the same noise, so they differ in their weights alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from nmg.learners.base import Ground, Saved
+from nmg.policies.base import predict
+from nmg.policies.masking import draw_plan
+from nmg.settings import Count, Positive, Section
+from nmg.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
+
+
+class RandomSearchSettings(Section):
+    kind: Literal["random-search"] = "random-search"
+    candidates: Count = 6
+    """policies an episode"""
+    spread: Positive = 1.0
+    """standard deviation of their weights around the mean"""
+
+    has_leader: ClassVar = False
+
+    def build(self, ground: Ground) -> "RandomSearch":
+        return RandomSearch(self, ground)
+
+
+class RandomSearch:
+    leader = None
+
+    def __init__(self, settings: RandomSearchSettings, ground: Ground) -> None:
+        self.settings, self.ground, self.players = settings, ground, settings.candidates
+        with (ground.randomness / "policy").torch():
+            self.policy = ground.new_policy()
+            self.policy.reset_parameters()
+        self.policy.to(ground.device)
+
+    @torch.no_grad()
+    def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
+        mean, observation, plans = self._mean(), self.policy.observe(blocks, encode), {}
+        for name, weights in self._candidates(episode).items():
+            vector_to_parameters(weights, self.policy.parameters())
+            noise = (self.ground.randomness / "episode" / episode.index / "actions").generator()
+            plans[name] = draw_plan(predict(self.policy, observation, blocks), blocks, self.ground.rate, noise)
+        vector_to_parameters(mean, self.policy.parameters())
+        return plans
+
+    @torch.no_grad()
+    def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+        best = sorted(outcomes, key=lambda name: -self.ground.score(outcomes[name]))[: (len(outcomes) + 1) // 2]
+        before, candidates = self._mean(), self._candidates(episode)
+        mean = torch.stack([candidates[name] for name in best]).mean(dim=0)
+        vector_to_parameters(mean, self.policy.parameters())
+        return {"best": best[0], "step": float((mean - before).norm())}
+
+    def save(self) -> Saved:
+        return Saved({"policy": self.policy.state_dict()})
+
+    def restore(self, saved: Saved) -> None:
+        self.policy.load_state_dict(saved.files["policy"])
+
+    def _mean(self) -> Tensor:
+        return parameters_to_vector(self.policy.parameters()).detach().clone()
+
+    def _candidates(self, episode: Episode) -> dict[str, Tensor]:
+        """name → weights; follow from the mean and the episode's number alone."""
+        mean = self._mean()
+        rng = (self.ground.randomness / "episode" / episode.index / "candidates").generator()
+        noise = torch.from_numpy(rng.standard_normal((self.players, len(mean)))).to(mean)
+        return {f"candidate-{n}": mean + self.settings.spread * one for n, one in enumerate(noise)}

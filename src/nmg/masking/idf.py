@@ -1,0 +1,114 @@
+"""Rare tokens or words more often than frequent ones: weights from inverse document frequency."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nmg.masking.base import Draw, Ingredients, choose, choose_units, number_units, position_noise
+from nmg.types import FloatArray, IntArray, MaskPlan, TokenBlocks
+
+if TYPE_CHECKING:
+    from nmg.data.corpus import Corpus
+
+Keys: TypeAlias = npt.NDArray[np.uint64]
+UnitKeys: TypeAlias = Callable[[TokenBlocks], tuple[Keys, IntArray, IntArray]]
+"""blocks → (key, row, column of the first position) of every unit of the batch, each [units], in reading order."""
+
+CONTEXTS_AT_A_TIME = 1024
+
+
+def piece_keys(blocks: TokenBlocks) -> tuple[Keys, IntArray, IntArray]:
+    """Maskable tokens; the key is the token id."""
+    rows, columns = np.nonzero(blocks.is_maskable.cpu().numpy())
+    return blocks.input_ids.cpu().numpy()[rows, columns].astype(np.uint64), rows, columns
+
+
+def word_keys(blocks: TokenBlocks) -> tuple[Keys, IntArray, IntArray]:
+    """Words; the key is a 64-bit polynomial hash of the word's token ids (two words share one by chance only)."""
+    unit, is_first = (x.cpu().numpy() for x in number_units(blocks.word_index, blocks))
+    in_word = unit >= 0
+    starts = np.flatnonzero(is_first[in_word])
+    rows, columns = np.nonzero(is_first)
+    if not len(starts):
+        return np.empty(0, np.uint64), rows, columns
+    ids = blocks.input_ids.cpu().numpy()[in_word].astype(np.uint64)
+    lengths = np.diff(starts, append=len(ids))
+    place = np.arange(len(ids)) - np.repeat(starts, lengths)
+    powers = np.multiply.accumulate(np.full(lengths.max(), 0x9E3779B97F4A7C15, dtype=np.uint64))
+    scattered = (ids + np.uint64(1)) * np.uint64(0xBF58476D1CE4E5B9)
+    scattered ^= scattered >> np.uint64(31)
+    return np.add.reduceat(scattered * powers[place], starts), rows, columns
+
+
+UNIT_KEYS: dict[str, UnitKeys] = {"piece": piece_keys, "word": word_keys}
+
+
+class InverseDocumentFrequency:
+    """idf = ln((1 + n) / (1 + df)) + 1, for n documents of which df hold the unit; a document is a context.
+
+    The smoothed form (that of scikit-learn): never below 1, and highest for a unit the corpus does not hold.
+    """
+
+    def __init__(self, keys: Keys, document_counts: IntArray, n_documents: int) -> None:
+        """`keys` [D] ascending and distinct, `document_counts` [D] the documents that hold each."""
+        self.keys, self.document_counts, self.n_documents = keys, document_counts, n_documents
+
+    @classmethod
+    def count(cls, corpus: "Corpus", unit_keys: UnitKeys) -> Self:
+        """One pass over the corpus, a document at most once in memory."""
+        contexts = np.unique(corpus.context_ids)
+        keys, counts = np.empty(0, np.uint64), np.empty(0, np.int64)
+        for start in range(0, len(contexts), CONTEXTS_AT_A_TIME):
+            blocks = corpus.blocks(corpus.blocks_of(contexts[start : start + CONTEXTS_AT_A_TIME]))
+            found, rows, _ = unit_keys(blocks)
+            distinct, which = np.unique(found, return_inverse=True)
+            # A pair (document, unit) counts once, however often the unit occurs.
+            pairs = np.unique(blocks.context_ids.cpu().numpy()[rows] * len(distinct) + which)
+            new_counts = np.bincount(pairs % max(len(distinct), 1), minlength=len(distinct))
+            keys, where = np.unique(np.concatenate([keys, distinct]), return_inverse=True)
+            total = np.zeros(len(keys), np.int64)
+            np.add.at(total, where, np.concatenate([counts, new_counts]))
+            counts = total
+        return cls(keys, counts, len(contexts))
+
+    def __call__(self, keys: Keys) -> FloatArray:
+        """float64 [units], for keys [units]."""
+        counts = np.zeros(len(keys))
+        if len(self.keys):
+            at = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
+            counts = np.where(self.keys[at] == keys, self.document_counts[at], 0)
+        idf: FloatArray = np.log((1.0 + self.n_documents) / (1.0 + counts)) + 1.0
+        return idf
+
+
+def draw_rare(
+    blocks: TokenBlocks,
+    rate: float,
+    rng: np.random.Generator,
+    *,
+    idf: InverseDocumentFrequency,
+    unit: str,
+    sharpness: float,
+) -> MaskPlan:
+    """Tokens (`unit` "piece") or words ("word") without replacement, the next one with probability ∝ idf ** sharpness.
+
+    Successive draws are one sort: ln(weight) plus Gumbel noise, highest first (Efraimidis and Spirakis 2006; Kool et
+    al. 2019, section 2.3).
+    """
+    keys, rows, columns = UNIT_KEYS[unit](blocks)
+    # Noise of exactly 0 becomes a score of -inf: the last in line.
+    scores = -torch.log(-torch.log(position_noise(blocks, rng)))
+    device = scores.device
+    log_weight = torch.from_numpy(sharpness * np.log(idf(keys))).to(device)
+    scores[torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)] += log_weight
+    return choose(scores, blocks, rate) if unit == "piece" else choose_units(blocks.word_index, scores, blocks, rate)
+
+
+def idf_masking(ingredients: Ingredients) -> Draw:
+    settings = ingredients.settings
+    idf = InverseDocumentFrequency.count(ingredients.corpus, UNIT_KEYS[settings.idf_unit])
+    return partial(draw_rare, idf=idf, unit=settings.idf_unit, sharpness=settings.idf_sharpness)

@@ -1,0 +1,131 @@
+"""The policy of the paper: a small network on the hidden states of the language model.
+
+The architecture is that of the paper (arXiv 2010.02705) and its original code: one self-attention block of BERT without
+feed-forward part, then a head of two layers with 128 units between.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nmg.errors import UserError
+from nmg.policies.base import Ground, Policy, PolicyConfig
+from nmg.settings import Count, Section
+from nmg.types import StateEncoder, TokenBlocks
+
+INITIAL_SPREAD = 0.02
+"""standard deviation of new weights, as in BERT"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionConfig(PolicyConfig):
+    """Sizes of an `AttentionPolicy`. Raises ValueError where the heads do not share H evenly."""
+
+    hidden_size: int = 768
+    """H of the language model whose states the policy reads"""
+    num_attention_heads: int = 12
+    head_hidden: int = 128
+    """units of the hidden layer of the head"""
+    layer_norm_eps: float = 1e-12
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden size {self.hidden_size} is no multiple of {self.num_attention_heads} attention heads"
+            )
+
+
+class SelfAttention(nn.Module):
+    """LayerNorm(x + output(attention(x))): the attention part of a BERT layer (arXiv 1706.03762, 1810.04805)."""
+
+    def __init__(self, config: AttentionConfig) -> None:
+        super().__init__()
+        self.n_heads = config.num_attention_heads
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size)
+        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, states: Tensor, is_token: Tensor) -> Tensor:
+        """[B, T, H] from states [B, T, H]; every position attends to the positions where is_token, bool [B, T]."""
+        # H → heads × (H / heads), heads before T
+        query, key, value = (
+            layer(states).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=is_token[:, None, None, :])
+        normed: Tensor = self.norm(states + self.output(mixed.transpose(1, 2).flatten(2)))
+        return normed
+
+
+def new_head(n_inputs: int, n_hidden: int) -> nn.Sequential:
+    """Two layers to one number; the value network of the paper has the same."""
+    return nn.Sequential(nn.Linear(n_inputs, n_hidden), nn.GELU(), nn.Linear(n_hidden, 1))
+
+
+def draw_as_bert(module: nn.Module) -> None:
+    """Weights of linear layers normal with standard deviation `INITIAL_SPREAD`, biases zero."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.normal_(part.weight, std=INITIAL_SPREAD)
+            nn.init.zeros_(part.bias)
+
+
+class AttentionPolicy(Policy):
+    """A distribution over the maskable positions of a block, from the last hidden states on the unmasked block."""
+
+    kind = "attention"
+    config_class = AttentionConfig
+    config: AttentionConfig
+
+    def __init__(self, config: AttentionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.policy = nn.ModuleDict(
+            {"attention": SelfAttention(config), "head": new_head(config.hidden_size, config.head_hidden)}
+        )
+
+    @property
+    def observation_size(self) -> int:
+        return self.config.hidden_size
+
+    def observe(self, blocks: TokenBlocks, encode: StateEncoder) -> Tensor:
+        """Last hidden states, float [B, T, H]."""
+        return encode(blocks)
+
+    def logits(self, observation: Tensor, is_token: Tensor, is_maskable: Tensor) -> Tensor:
+        attended = self.policy["attention"](observation, is_token)
+        scores: Tensor = self.policy["head"](attended).squeeze(-1)
+        return scores.masked_fill(~is_maskable, -torch.inf)
+
+    def reset_parameters(self) -> None:
+        draw_as_bert(self)
+
+    def check_fits(self, hidden_size: int, vocabulary_size: int) -> None:  # noqa: ARG002
+        if self.config.hidden_size != hidden_size:
+            raise UserError(
+                f"the mask policy was made for hidden states of size {self.config.hidden_size}, "
+                f"but those of the language model have size {hidden_size}"
+            )
+
+
+class AttentionSettings(Section):
+    kind: Literal["attention"] = "attention"
+    hidden: Count = 128
+
+    policy_class: ClassVar = AttentionPolicy
+
+    def build(self, ground: Ground) -> AttentionPolicy:
+        return AttentionPolicy(
+            AttentionConfig(
+                base_model=ground.base_model,
+                masking_rate=ground.rate,
+                hidden_size=ground.hidden_size,
+                num_attention_heads=ground.n_heads,
+                head_hidden=self.hidden,
+            )
+        )

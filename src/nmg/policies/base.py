@@ -1,0 +1,131 @@
+"""What a policy is: a module that looks at blocks and scores their tokens. One file a kind; `registry` names them.
+
+A policy is saved as a folder of config.json and model.safetensors (`save_pretrained`); `registry.load_policy` reads it.
+"""
+
+import json
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from nmg.files import save_tensors, write_text
+from nmg.types import StateEncoder, TokenBlocks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from nmg.data.corpus import Corpus
+
+MODEL_TYPE = "nmg-mask-policy"
+"""`model_type` in config.json"""
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CHUNK = 64
+"""blocks given to a policy at once"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """What makes a policy but its weights."""
+
+    base_model: str = ""
+    """name of the language model it was trained with; for the reader"""
+    masking_rate: float = 0.05
+    """share of the maskable tokens it was trained to choose; for the reader"""
+
+
+class Policy(nn.Module):
+    """Scores of the maskable tokens of blocks."""
+
+    kind: ClassVar[str]
+    config_class: ClassVar[type[PolicyConfig]]
+    config: PolicyConfig
+
+    @property
+    @abstractmethod
+    def observation_size(self) -> int:
+        """F, the numbers that `observe` gives for a token."""
+
+    @abstractmethod
+    def observe(self, blocks: TokenBlocks, encode: StateEncoder) -> Tensor:
+        """float [B, T, F]: what the policy looks at, states of the LM or features of tokens, without gradient."""
+
+    @abstractmethod
+    def logits(self, observation: Tensor, is_token: Tensor, is_maskable: Tensor) -> Tensor:
+        """float [B, T]: one logit for each maskable position, -inf elsewhere.
+
+        Args:
+            observation: float [B, T, F], as from `observe`.
+            is_token: bool [B, T]
+            is_maskable: bool [B, T]; the positions that may be chosen.
+        """
+
+    @abstractmethod
+    def reset_parameters(self) -> None:
+        """Draw the weights of a new policy from torch's generator."""
+
+    @abstractmethod
+    def check_fits(self, hidden_size: int, vocabulary_size: int) -> None:
+        """Raises UserError where the policy was made for another language model."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the policy's folder, each file whole or not there."""
+        facts = {"model_type": MODEL_TYPE, "kind": self.kind, **asdict(self.config)}
+        write_text(folder / CONFIG, json.dumps(facts, indent=2) + "\n")
+        save_tensors(folder / WEIGHTS, self.state_dict())
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a new policy may be made from."""
+
+    base_model: str
+    hidden_size: int
+    n_heads: int
+    rate: float
+    tokenizer: "PreTrainedTokenizerBase"
+    corpus: "Corpus"
+    encode: StateEncoder
+    """reads the LM as it is when the policy is made"""
+
+
+class PolicyKind(Protocol):
+    """The settings of a kind of policy, which make one."""
+
+    policy_class: ClassVar[type[Policy]]
+
+    def build(self, ground: Ground) -> Policy:
+        """A policy on the CPU whose weights are as its modules were made (see `Policy.reset_parameters`)."""
+        ...
+
+
+def log_probabilities(logits: Tensor, is_maskable: Tensor) -> Tensor:
+    """float [B, T]: log-softmax over the maskable positions of each row, -inf elsewhere.
+
+    Rows without a maskable position are -inf throughout: neither NaN there nor in any gradient.
+    """
+    # The lowest finite number instead of -inf: a row of nothing but -inf has no softmax.
+    finite = logits.masked_fill(~is_maskable, torch.finfo(logits.dtype).min)
+    return finite.log_softmax(dim=-1).masked_fill(~is_maskable, -torch.inf)
+
+
+@torch.no_grad()
+def predict(policy: Policy, observation: Tensor, blocks: TokenBlocks) -> Tensor:
+    """Logits float32 [B, T] on the device of `blocks`, a few blocks at a time to save memory."""
+    return in_chunks(policy.logits, policy.device, observation, blocks.is_token, blocks.is_maskable).to(
+        blocks.input_ids.device
+    )
+
+
+def in_chunks(function: Any, device: torch.device, *columns: Tensor) -> Tensor:
+    """`function` of tensors [B, ...], float32: `CHUNK` rows at a time, on `device`."""
+    chunks: Sequence[tuple[Tensor, ...]] = list(zip(*(torch.split(column, CHUNK) for column in columns), strict=True))
+    return torch.cat([function(*(column.to(device) for column in chunk)) for chunk in chunks]).float()

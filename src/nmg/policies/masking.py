@@ -1,0 +1,81 @@
+"""How a policy masks: it draws while it learns, and takes its best tokens once trained."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nmg.masking.base import choose, position_noise
+from nmg.policies.base import Policy, log_probabilities, predict
+from nmg.types import MaskPlan, StateEncoder, TokenBlocks
+
+
+class PolicyMasking:
+    """A `Masking` by a policy. Nothing here records gradients.
+
+    Args:
+        greedy: True takes the positions with the highest logits, False draws from the policy.
+    """
+
+    reads_states = True
+
+    def __init__(self, policy: Policy, *, greedy: bool, name: str = "neural") -> None:
+        self.name = name
+        self.policy = policy
+        self.greedy = greedy
+
+    @torch.no_grad()
+    def plan(
+        self, blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder | None = None
+    ) -> MaskPlan:
+        """Choose by what the policy observes. Raises ValueError without `encode`."""
+        if encode is None:
+            raise ValueError("a policy observes blocks through the language model: it needs `encode`")
+        logits = predict(self.policy, self.policy.observe(blocks, encode), blocks)
+        return plan_greedily(logits, blocks, rate) if self.greedy else draw_plan(logits, blocks, rate, rng)
+
+
+def plan_greedily(logits: Tensor, blocks: TokenBlocks, rate: float) -> MaskPlan:
+    """The k positions with the highest logits [B, T]."""
+    return _with_log_prob(choose(logits, blocks, rate), logits, blocks)
+
+
+def draw_plan(logits: Tensor, blocks: TokenBlocks, rate: float, rng: np.random.Generator) -> MaskPlan:
+    """k positions without replacement from softmax(logits), logits [B, T]."""
+    return _with_log_prob(choose(perturbed(logits, blocks, rng), blocks, rate), logits, blocks)
+
+
+def _with_log_prob(chosen: MaskPlan, logits: Tensor, blocks: TokenBlocks) -> MaskPlan:
+    """The plan, positions of a row in ascending order, with the single-draw log-softmax of each position."""
+    log_prob = log_probabilities(logits, blocks.is_maskable).gather(1, chosen.positions.clamp(min=0))
+    return MaskPlan(chosen.positions, chosen.budget, log_prob=log_prob.masked_fill(~chosen.is_chosen, 0.0))
+
+
+def perturbed(logits: Tensor, blocks: TokenBlocks, rng: np.random.Generator) -> Tensor:
+    """float64 [B, T]: logits plus Gumbel noise.
+
+    Its k highest entries are k draws without replacement from softmax(logits) (Gumbel top-k: Kool, van Hoof, Welling,
+    arXiv 1903.06059).
+    """
+    return logits.double() - position_noise(blocks, rng).log().neg().log()
+
+
+@dataclass(frozen=True)
+class ReadOut:
+    """What a policy makes of blocks."""
+
+    logits: Tensor
+    """float32 [B, T]"""
+    probability: Tensor
+    """float64 [B, T]: that a single draw takes the position; 0 where it may not be masked"""
+    taken: MaskPlan
+    """the k most probable positions, which it masks once trained"""
+
+
+@torch.no_grad()
+def read_out(policy: Policy, blocks: TokenBlocks, encode: StateEncoder, rate: float) -> ReadOut:
+    """Look at `blocks` as the policy does, on the device of `blocks`."""
+    logits = predict(policy, policy.observe(blocks, encode), blocks)
+    probability = log_probabilities(logits.double(), blocks.is_maskable).exp()
+    return ReadOut(logits, probability, plan_greedily(logits, blocks, rate))

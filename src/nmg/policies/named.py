@@ -1,0 +1,60 @@
+"""Maskings as a user names them: a rule by its name, a policy by its folder, both as words of a command line."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nmg.errors import UserError
+from nmg.masking.registry import RULES, build_masking, unknown_masking
+from nmg.policies.masking import PolicyMasking
+from nmg.policies.registry import load_policy
+from nmg.settings import MaskingSettings
+
+if TYPE_CHECKING:
+    from nmg.data.corpus import Corpus
+    from nmg.inner.lm import PretrainedLM
+    from nmg.masking.base import Masking
+
+
+def parse_policies(words: Iterable[str], option: str) -> dict[str, Path]:
+    """['runs/a', 'best=runs/b'] → {'a': runs/a, 'best': runs/b}.
+
+    A folder without a name is called as its run is, also where it is the folder `policy` in it. Raises UserError for
+    a name that is empty or taken.
+    """
+    policies: dict[str, Path] = {}
+    for word in filter(None, (word.strip() for word in words)):
+        name, equals, folder = word.partition("=")
+        if equals and not Path(word).expanduser().exists():
+            path, name = Path(folder.strip()).expanduser(), name.strip()
+            if not name or not folder.strip():
+                raise UserError(f"{option} {word}: write FOLDER or NAME=FOLDER")
+        else:
+            path = Path(word).expanduser()
+            resolved = path.resolve()
+            name = resolved.parent.name if resolved.name == "policy" else resolved.name
+        if name in RULES or name in policies:
+            taken = "the name of a masking" if name in RULES else f"also the name of {policies[name]}"
+            raise UserError(f"{option} {word}: '{name}' is {taken}; name it otherwise with NAME=FOLDER")
+        policies[name] = path
+    return policies
+
+
+def load_masking(
+    name: str, lm: "PretrainedLM", corpus: "Corpus", settings: MaskingSettings, policy_folder: Path | None = None
+) -> "Masking":
+    """A rule by its name, or a learned policy, which acts greedily (top k).
+
+    The policy is that of `policy_folder`, or, where none is given, of the folder that is called `name`. Raises
+    UserError for an unknown name, and for a policy that is missing or does not fit the model.
+    """
+    if policy_folder is None and name in RULES:  # also where a folder of that name happens to be there
+        return build_masking(name, lm.tokenizer, corpus, settings)
+    if policy_folder is None and name == "neural":
+        raise unknown_masking(name)
+    folder = policy_folder or (Path(name) if Path(name).is_dir() else None)
+    if folder is None:
+        raise unknown_masking(name)
+    policy = load_policy(folder)
+    policy.check_fits(lm.hidden_size, lm.vocabulary_size)
+    return PolicyMasking(policy.to(lm.model.device), greedy=True, name=name)

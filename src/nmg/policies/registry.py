@@ -1,0 +1,66 @@
+"""Policies by kind, and policies from folders."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, get_args
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from nmg.errors import UserError
+from nmg.policies.attention import AttentionSettings
+from nmg.policies.base import CONFIG, MODEL_TYPE, WEIGHTS, Policy
+from nmg.policies.linear import LinearSettings
+from nmg.settings import default_kind
+
+PolicySettings: TypeAlias = Annotated[
+    AttentionSettings | LinearSettings,
+    Field(discriminator="kind"),
+    default_kind("attention"),
+]
+"""The registry: a line a kind."""
+
+CLASSES: dict[str, type[Policy]] = {
+    settings.policy_class.kind: settings.policy_class for settings in get_args(get_args(PolicySettings)[0])
+}
+
+
+def find_policy(folder: Path) -> Path:
+    """The policy folder itself, or the one inside a run's folder."""
+    return folder / "policy" if (folder / "policy" / CONFIG).is_file() else folder
+
+
+def load_policy(folder: Path) -> Policy:
+    """The policy of a run's folder or a policy's, on the CPU and in evaluation mode.
+
+    Raises UserError where the folder is missing or does not hold exactly the weights of a policy.
+    """
+    folder = find_policy(folder)
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} is not the folder of a mask policy: it has no file {name}")
+    try:
+        policy = _empty(json.loads((folder / CONFIG).read_text(encoding="utf-8")), folder)
+        weights = load_file(folder / WEIGHTS)
+        # Folders written before policies had kinds hold a value network too.
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("value.")}
+        policy.load_state_dict(weights, assign=True)
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder}: cannot load the mask policy: {error}") from error
+    return policy.eval()
+
+
+def _empty(facts: dict[str, Any], folder: Path) -> Policy:
+    """A policy of these facts whose weights are not there yet: nothing is drawn from torch's generator."""
+    if facts.get("model_type") != MODEL_TYPE:
+        raise UserError(f"{folder} holds a model of type {facts.get('model_type')!r}, not a mask policy")
+    kind = facts.get("kind", "attention")
+    if kind not in CLASSES:
+        raise UserError(f"{folder} holds a mask policy of the kind {kind!r} (known: {', '.join(CLASSES)})")
+    policy_class = CLASSES[kind]
+    known = policy_class.config_class.__dataclass_fields__
+    config = policy_class.config_class(**{name: value for name, value in facts.items() if name in known})
+    with torch.device("meta"):
+        return policy_class(config)

@@ -1,0 +1,148 @@
+"""What the page of a meta-training shows of the actor-critic alone: rewards, credit, and the state of its policy."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nmg.report.page import Block, Paragraph, Plot, Section
+from nmg.report.run_plots import Panel, bars_plot, curves_plot
+from nmg.report.run_scores import RECENT, players_of
+from nmg.report.tables import Table, count_text, number_text, signed_text
+from nmg.runs.log import RunLog
+from nmg.types import FloatArray
+
+CASES = {
+    "alone": "learner alone",
+    "with_random": "random too",
+    "with_opponent": "opponent too",
+    "with_both": "all (dropped)",
+}
+"""as in `credit_by_case` of the actor-critic's rewards: who took an action"""
+HIGH_RATIO = 1e3
+COLLAPSED = 0.1
+"""of the first entropy"""
+
+
+def sections(log: RunLog) -> list[Section]:
+    """Of a run of one episode or more."""
+    return [Section("Rewards and credit", _rewards(log)), Section("Policy", _policy(log))]
+
+
+def warnings(log: RunLog) -> list[str]:
+    """What seems to go wrong with a run, and what to do about it."""
+    found = []
+    if log.episodes and all(episode["is_tie"] for episode in log.episodes):
+        found.append(
+            f"**All rewards are 0 so far** ({count_text(len(log.episodes), 'episode')}): the players score alike, and "
+            "the policy learns nothing. More validation examples (`data.validation`, `meta.validation_share`), a "
+            "longer adaptation (`adapt.epochs`, `adapt.learning_rate`), or `--learner.reward difference "
+            "--reward.metric loss` tell them apart."
+        )
+    ratios = np.array(log.series("learner_update", "ratio_max"))
+    if (is_high := ratios > HIGH_RATIO).any():
+        worst, n_high = int(np.nanargmax(ratios)), count_text(int(is_high.sum()), "episode")
+        found.append(
+            "**The policy is far from what its replay holds.** An importance ratio of "
+            f"{number_text(ratios[worst])} was seen (episode {worst + 1}; above {HIGH_RATIO:.0f} in {n_high}), so a "
+            "few old actions rule the updates. Take smaller steps (`learner.learning_rate`, `learner.updates`), or "
+            "forget old actions sooner (`learner.replay_capacity`, `learner.replay_max_states`)."
+        )
+    entropies = finite(log.series("learner_update", "entropy_per_row"))
+    if len(entropies) and entropies[-1] < COLLAPSED * entropies[0]:
+        found.append(
+            f"**The policy has settled on a few tokens.** Its entropy is {entropies[-1]:.2g}; it began at "
+            f"{entropies[0]:.2g}. It hardly explores any more, so it will not get better than it is. Raise "
+            "`learner.entropy_weight` or lower `learner.learning_rate`."
+        )
+    return found
+
+
+def _rewards(log: RunLog) -> list[Block]:
+    curves = {"mean of actions": log.series("mean_reward")}
+    if "opponent" in players_of(log):
+        against = [e["reward_opponent"] if "opponent" in e["scores"] else np.nan for e in log.episodes]
+        curves["against opponent"] = against
+    curves["against random"] = log.series("reward_random")
+    kind = getattr(log.config.learner, "reward", "sign")
+    blocks: list[Block] = [
+        Plot(
+            curves_plot([Panel("reward", curves, reference=0.0)], "Rewards by episode"),
+            f"Rewards of the learner ({kind} of {log.metric}): against each other player, and the mean "
+            "over its stored actions.",
+        )
+    ]
+    if not any("credit" in episode for episode in log.episodes):
+        return [*blocks, Paragraph("Credit was not logged when this run was made.")]
+    actions = {case: np.nan_to_num(log.series("credit", case, "actions")) for case in CASES}
+    rewards = {case: np.nan_to_num(log.series("credit", case, "reward")) for case in CASES}
+    of_episode = np.maximum(sum(actions.values()), 1)
+    shares = {CASES[case]: 100 * counts / of_episode for case, counts in actions.items()}
+    n_actions = sum(counts.sum() for counts in actions.values())
+    rows = []
+    for case, counts in actions.items():
+        n = counts.sum()
+        mean = signed_text((counts * rewards[case]).sum() / n) if n and case != "with_both" else "–"
+        rows.append((CASES[case], f"{n:,.0f}", f"{n / max(n_actions, 1):.1%}", mean))
+    return [
+        *blocks,
+        Table(
+            ("action taken by", "actions", "share", "mean reward"),
+            tuple(rows),
+            (
+                "An action earns the comparison with those players that did not take it; the lower one if neither did. "
+                "What all took tells nothing and is dropped. Before the opponent plays, it is the random player.",
+            ),
+        ),
+        Plot(bars_plot(shares, "% of actions", "Credit by episode"), "The learner's actions, by who else took them."),
+    ]
+
+
+def _policy(log: RunLog) -> list[Block]:
+    if not any("learner_update" in episode for episode in log.episodes):
+        wanted = max(getattr(log.config.learner, "replay_start", 0), 1)
+        held = log.episodes[-1]["transitions"]
+        text = f"No update yet: updates begin once the replay holds {wanted:,} transitions; it holds {held:,}."
+        return [Paragraph(text)]
+    learners = {p: f"{p}_update" for p in ("learner", "opponent") if any(f"{p}_update" in e for e in log.episodes)}
+    ratios = {name: log.series("learner_update", f"ratio_{name}") for name in ("mean", "max")}
+    ages = {"drawn": log.series("learner_update", "age"), "held": log.series("replay_age")}
+    panels = [
+        Panel("entropy", {p: log.series(update, "entropy_per_row") for p, update in learners.items()}),
+        Panel("value error", {p: log.series(update, "value_loss") for p, update in learners.items()}),
+        Panel("importance ratio", ratios, reference=1.0, may_be_logarithmic=True),
+    ]
+    if len(finite(ages["held"])):
+        panels.append(Panel("replay age (episodes)", ages))
+    rows = (
+        ("entropy (nats a token)", "learner_update", "entropy_per_row"),
+        ("value error", "learner_update", "value_loss"),
+        ("mean importance ratio", "learner_update", "ratio_mean"),
+        ("largest importance ratio", "learner_update", "ratio_max"),
+        ("absolute advantage", "learner_update", "advantage"),
+        ("norm of the gradient", "learner_update", "grad_norm"),
+        ("age of what is drawn (episodes)", "learner_update", "age"),
+        ("age of what is held (episodes)", "replay_age"),
+        ("transitions held", "transitions"),
+    )
+    return [
+        Plot(
+            curves_plot(panels, "Policy by episode"),
+            "Entropy: mean over tokens of −p log p. Value error: mean squared error of the predicted reward. "
+            "Importance ratio: probability of an action now over that when it was taken, for the learner. Replay age: "
+            "for how many episodes the learner's replay has held the transitions that updates drew, and all it holds.",
+        ),
+        Table(
+            ("learner", "first", f"mean of the last {RECENT}", "lowest", "highest"),
+            tuple((name, *_summary(values)) for name, *path in rows if len(values := finite(log.series(*path)))),
+        ),
+    ]
+
+
+def _summary(values: FloatArray) -> tuple[str, ...]:
+    return tuple(number_text(float(v)) for v in (values[0], values[-RECENT:].mean(), values.min(), values.max()))
+
+
+def finite(values: Sequence[float]) -> FloatArray:
+    """Those that are numbers."""
+    array: FloatArray = np.asarray(values, dtype=float)
+    return array[np.isfinite(array)]

@@ -1,0 +1,78 @@
+"""What the players of a meta-training scored, episode by episode."""
+
+import numpy as np
+from scipy import stats
+
+from nmg.report.page import Block, Plot
+from nmg.report.plots import axis_name
+from nmg.report.run_plots import Panel, curves_plot
+from nmg.report.tables import Table, count_text, p_text, score_text, shown_scale, signed_text
+from nmg.runs.log import RunLog
+
+LEADER = "learner"
+"""the player whose policy is kept, where a learner has one"""
+KNOWN = (LEADER, "opponent", "random")
+RECENT = 10
+"""episodes over which a mean says how things are now"""
+
+
+def score_blocks(log: RunLog) -> list[Block]:
+    metric, players = log.metric, players_of(log)
+    curves = {p: shown_scale(metric) * np.array(log.series("scores", p, metric)) for p in players}
+    better = -1 if metric == "loss" else 1
+    panels = [Panel(axis_name(metric), curves)]
+    if LEADER in curves:
+        leads = {f"over {p}": better * (curves[LEADER] - curve) for p, curve in curves.items() if p != LEADER}
+        panels.append(Panel("lead of the learner", leads, reference=0.0, first_colour=1))
+    return [
+        Plot(
+            curves_plot(panels, "Scores by episode"),
+            f"{axis_name(metric)} of each player on the validation set, a dot for each episode and a line for the "
+            "running mean. It moves with the texts and examples of an episode, which are the same for its players."
+            + (" Right: by how much the learner is better (above 0) or worse." if LEADER in curves else ""),
+        ),
+        *([_wins(log)] if "reward_random" in log.episodes[0] else []),
+        _recent_scores(log),
+    ]
+
+
+def _wins(log: RunLog) -> Table:
+    rows = []
+    for rival in [player for player in players_of(log) if player != LEADER]:
+        rewards = np.array([e[f"reward_{rival}"] for e in log.episodes if rival in e["scores"]])
+        wins, losses = int((rewards > 0).sum()), int((rewards < 0).sum())
+        p_value = float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else None
+        counts = map(str, (len(rewards), wins, len(rewards) - wins - losses, losses))
+        rows.append((f"against {rival}", *counts, signed_text(rewards.mean()), p_text(p_value)))
+    return Table(
+        ("learner", "episodes", "wins", "ties", "losses", "mean reward", "p"),
+        tuple(rows),
+        (
+            "A policy no better than chance wins half of the episodes that are not ties; p: two-sided sign test of "
+            "that. What a policy is worth in the end, only a comparison on a test set says.",
+        ),
+    )
+
+
+def _recent_scores(log: RunLog) -> Table:
+    """Of the players of the last episode, over the same episodes for all of them."""
+    players = log.episodes[-1]["scores"]
+    shared = [e["scores"] for e in log.episodes[-RECENT:] if set(players) <= set(e["scores"])]
+    rows = []
+    for player in [p for p in players_of(log) if p in players]:
+        means = {metric: float(np.mean([scores[player][metric] for scores in shared])) for metric in players[player]}
+        rows.append((player, *(score_text(mean, metric) for metric, mean in means.items())))
+    note = f"Mean over the last {count_text(len(shared), 'episode')}; scores × 100, losses as they are."
+    return Table(("player", *next(iter(players.values()))), tuple(rows), (note,))
+
+
+def players_of(log: RunLog) -> list[str]:
+    """Every player of the run: known ones in the order of legends, then the others as they appear."""
+    found = dict.fromkeys(player for episode in log.episodes for player in episode["scores"])
+    return [*(player for player in KNOWN if player in found), *(player for player in found if player not in KNOWN)]
+
+
+def leaders_of(log: RunLog) -> list[str]:
+    """The players whose scores say how good the run's policies are."""
+    players = players_of(log)
+    return [LEADER] if LEADER in players else players

@@ -1,0 +1,76 @@
+"""What the folder of a meta-training says about it, also while it runs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nmg.config import Config, load_config
+from nmg.errors import UserError, bad_input
+
+
+@dataclass(frozen=True)
+class RunLog:
+    name: str
+    config: Config
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """run.json: command, versions, device"""
+    episodes: Sequence[Mapping[str, Any]] = ()
+    """lines of metrics.jsonl"""
+    texts: Sequence[Mapping[str, Any]] = ()
+    """sample texts, and"""
+    snapshots: Sequence[Mapping[str, Any]] = ()
+    """their mask probabilities over episodes: the lines of samples.jsonl (`nmg.runs.samples`)"""
+    last_episode_at: datetime | None = None
+    """when the last line was written, in local time"""
+
+    @property
+    def is_finished(self) -> bool:
+        return len(self.episodes) >= self.config.meta.episodes
+
+    @property
+    def metric(self) -> str:
+        """What players are compared by. There is an episode."""
+        return str(self.episodes[0]["metric"])
+
+    def series(self, *names: str) -> list[float]:
+        """One number an episode, found under these nested names; NaN where an episode lacks it."""
+        return [_inner(episode, names) for episode in self.episodes]
+
+
+def _inner(record: Mapping[str, Any], names: Sequence[str]) -> float:
+    value: Any = record
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return float("nan") if value is None else float(value)
+
+
+def read_run(run: Path) -> RunLog:
+    """Read the folder of a run. Raises UserError where there is none, or where a file of it is damaged."""
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"{run}: there is no run of meta-train in this folder (no config.yaml)")
+    metrics, samples = run / "metrics.jsonl", run / "samples.jsonl"
+    lines = log_lines(samples)
+    return RunLog(
+        name=run.resolve().name,
+        config=load_config(run / "config.yaml"),
+        facts=json.loads((run / "run.json").read_text(encoding="utf-8")) if (run / "run.json").is_file() else {},
+        episodes=log_lines(metrics),
+        texts=lines[0]["texts"] if lines else (),
+        snapshots=lines[1:],
+        last_episode_at=datetime.fromtimestamp(metrics.stat().st_mtime).astimezone() if metrics.is_file() else None,
+    )
+
+
+def log_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file, none where it is missing. A last line that is just being written does not count."""
+    lines = path.read_bytes().split(b"\n") if path.is_file() else []
+    records = []
+    for number, line in enumerate(lines[:-1], start=1):  # behind the last line break is nothing, or half a line
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise bad_input(path, "is not valid JSON", line=number) from error
+    return records

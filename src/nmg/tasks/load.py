@@ -1,0 +1,154 @@
+"""Settings → training, validation and test examples, and the contexts of the corpus."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from nmg.data.formats.reading import read_json_lines
+from nmg.data.formats.text import read_texts
+from nmg.data.task_data import TaskData, distinct_texts, sample
+from nmg.errors import UserError, bad_input
+from nmg.seeding import stream
+from nmg.settings import DataSettings
+from nmg.tasks.base import Format, TaskKind
+from nmg.tasks.registry import TASKS, task_kind
+from nmg.types import Context, Example
+
+
+def load_task_data(settings: DataSettings, seed: int) -> TaskData:
+    """Read the files, number the contexts and draw the samples that `settings` asks for.
+
+    Samples come from streams named by their purpose, and keep the file's order. Raises UserError for whatever is wrong
+    with a file, and for a label of validation or test that no training example has.
+    """
+    kind, examples = task_kind(settings.task), _read_train(settings)
+    kind.check_train(examples, settings)
+
+    def held_out(file: str | None) -> tuple[Example, ...] | None:
+        return None if file is None else tuple(read_examples(Path(file).expanduser(), kind, settings, examples))
+
+    texts = distinct_texts(examples)
+    ids = {text: index for index, text in enumerate(texts)}
+    numbered = [replace(example, context_id=ids[example.passage]) for example in examples]
+    test = held_out(settings.test)
+    if test is not None and settings.test_examples is not None:
+        test = tuple(sample(test, settings.test_examples, stream(seed, "data", "test")))
+    return TaskData(
+        train=tuple(_few_shot(numbered, settings, kind, seed)),
+        validation=held_out(settings.validation),
+        test=test,
+        contexts=tuple(Context(index, text) for index, text in enumerate(texts)),
+    )
+
+
+def load_corpus_texts(settings: DataSettings) -> list[str]:
+    """The texts to adapt on: those of `data.corpus`, else the distinct contexts of the training file."""
+    if settings.corpus is not None:
+        return read_texts(Path(settings.corpus).expanduser())
+    return distinct_texts(_read_train(settings))
+
+
+def with_labels(settings: DataSettings, labelled: int | None) -> DataSettings:
+    """The settings with so many labelled examples, counted as the task counts them; None: with all."""
+    counts: dict[str, int | None] = {"labelled_per_class": None, "labelled_examples": None}
+    if labelled is not None:
+        counts[task_kind(settings.task).few_labels] = labelled
+    return settings.model_copy(update=counts)
+
+
+def read_examples(
+    path: Path, kind: TaskKind, settings: DataSettings, train: Sequence[Example] | None = None
+) -> Sequence[Example]:
+    """The examples of a file whose format follows from the task and the file's ending; every `context_id` is -1."""
+    return format_of(path, kind).read(path, settings, train)
+
+
+def format_of(path: Path, kind: TaskKind) -> Format:
+    """Raises UserError where the task knows no such ending."""
+    found = kind.formats.get(ending_of(path))
+    if found is None:
+        raise bad_input(path, f"a {kind.name} file must end in {kind.formats_text}")
+    return found
+
+
+def ending_of(path: Path) -> str:
+    """The ending of the file's name, .gz not counted: '.jsonl'."""
+    return Path(path.name.removesuffix(".gz")).suffix
+
+
+def guess_task(path: Path) -> TaskKind:
+    """The task whose file this is, by its ending; a .jsonl file by its first line.
+
+    Raises UserError where no task knows the ending.
+    """
+    ending = ending_of(path)
+    kinds = [kind for kind in TASKS.values() if ending in kind.formats]
+    if not kinds:
+        raise bad_input(path, f"cannot tell the task from this ending ({', '.join(_known_endings())}); give --task")
+    if len(kinds) > 1:
+        _, first = next(read_json_lines(path))
+        kinds = [kind for kind in kinds if kind.owns(first)] or kinds
+    return kinds[0]
+
+
+def _known_endings() -> list[str]:
+    return sorted({ending for kind in TASKS.values() for ending in kind.formats})
+
+
+def read_any_texts(path: Path, settings: DataSettings) -> list[str]:
+    """The texts of a corpus file or folder, or the distinct contexts of a task file, by the file's ending.
+
+    Raises UserError as the readers do.
+    """
+    if path.is_dir() or ending_of(path) == ".txt":
+        return read_texts(path)
+    if ending_of(path) == ".jsonl" and settings.text_field == "text":
+        _, first = next(read_json_lines(path))
+        if "text" in first:  # a label may be there, and is not needed
+            return read_texts(path)
+    if ending_of(path) not in _known_endings():
+        raise bad_input(path, f"texts must be .txt, {', '.join(_known_endings())} or a folder of .txt files")
+    return distinct_texts(read_examples(path, guess_task(path), settings))
+
+
+def _read_train(settings: DataSettings) -> Sequence[Example]:
+    if settings.train is None:
+        raise UserError(
+            "there is no training data; give --data.train FILE, or 'train' under 'data' in the configuration"
+        )
+    return read_examples(Path(settings.train).expanduser(), task_kind(settings.task), settings)
+
+
+def _few_shot(examples: Sequence[Example], settings: DataSettings, kind: TaskKind, seed: int) -> list[Example]:
+    """The labelled examples that are kept; at least one of every label."""
+    labels = [kind.label_of(example) for example in examples]
+    kept = list(range(len(examples)))
+    if settings.labelled_per_class is not None:
+        if kind.few_labels != "labelled_per_class":
+            raise UserError(f"data.labelled_per_class is not for the task '{kind.name}'; use data.labelled_examples")
+        kept = _per_label(labels, settings.labelled_per_class, seed, "labelled_per_class")
+    count = settings.labelled_examples
+    if count is not None and count < len(kept):
+        needed = _per_label([labels[index] for index in kept], 1, seed, "labelled_examples")
+        needed = [kept[place] for place in needed]
+        if count < len(needed):
+            raise UserError(f"data.labelled_examples {count} is less than the number of labels, {len(needed)}")
+        others = np.setdiff1d(kept, needed)
+        rng = stream(seed, "data", "labelled_examples")
+        kept = sorted([*needed, *rng.choice(others, count - len(needed), replace=False).tolist()])
+    return [examples[index] for index in kept]
+
+
+def _per_label(labels: Sequence[str | None], count: int, seed: int, purpose: str) -> list[int]:
+    """At most `count` indices of each label; none of examples without a label."""
+    of_label: dict[str, list[int]] = {}
+    for index, label in enumerate(labels):
+        if label is not None:
+            of_label.setdefault(label, []).append(index)
+    kept: list[int] = []
+    for label, members in of_label.items():
+        rng = stream(seed, "data", purpose, label)  # one for each label: a new label leaves the others' draws alone
+        kept += members if count >= len(members) else rng.choice(members, count, replace=False).tolist()
+    return sorted(kept)

@@ -1,0 +1,121 @@
+"""From settings to everything a run needs: data read and checked, model loaded, head warmed up, text encoded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from nmg.config import Config
+from nmg.data.corpus import Corpus, default_cache_dir
+from nmg.data.task_data import TaskData
+from nmg.errors import UserError
+from nmg.inner.arena import Arena
+from nmg.inner.head import head_randomness, warm_up_missing_head
+from nmg.inner.lm import PretrainedLM, load_pretrained
+from nmg.inner.runtime import Runtime
+from nmg.masking.corrupt import Vocabulary
+from nmg.reporter import Reporter
+from nmg.tasks.base import Task
+from nmg.tasks.load import load_corpus_texts, load_task_data
+from nmg.tasks.registry import task_kind
+
+
+@dataclass(frozen=True)
+class ModelBench:
+    """A model and where it runs. `lm.model` holds the pre-trained weights until someone trains."""
+
+    config: Config
+    lm: PretrainedLM
+    runtime: Runtime
+    reporter: Reporter
+
+    @classmethod
+    def open(cls, config: Config, reporter: Reporter) -> "ModelBench":
+        """Raises UserError for a model that does not load or whose positions blocks exceed."""
+        runtime = Runtime.start(config.runtime)
+        with (head_randomness(config.run.seed) / "new head").torch():
+            lm = load_pretrained(config.model)
+        special = lm.tokenizer.num_special_tokens_to_add(pair=False)
+        check_length(lm, "adapt.block_size", config.adapt.block_size + special)
+        lm.model.to(runtime.device)
+        return cls(config, lm, runtime, reporter)
+
+    @property
+    def arena(self) -> Arena:
+        config, vocabulary = self.config, Vocabulary.from_tokenizer(self.lm.tokenizer)
+        parts = (config.masking, config.adapt, config.finetune, self.runtime, self.reporter)
+        return Arena(self.lm.model, vocabulary, *parts)
+
+    def corpus(self, texts: Sequence[str]) -> Corpus:
+        cache = default_cache_dir(self.config.runtime.cache_dir)
+        return Corpus.build(texts, self.lm.tokenizer, self.config.adapt.block_size, cache)
+
+    def warm_up_head(self, corpus: Corpus) -> None:
+        """Train a head that the checkpoint lacks on `corpus`; where it has one, do nothing."""
+        cache = default_cache_dir(self.config.runtime.cache_dir)
+        warm_up_missing_head(self.lm, self.arena, self.config.model, corpus, self.config.run.seed, cache)
+
+
+@dataclass(frozen=True)
+class Workbench(ModelBench):
+    """A run's model and data."""
+
+    data: TaskData
+    task: Task
+
+    @classmethod
+    def prepare(cls, config: Config, reporter: Reporter) -> Self:
+        """Read and check all inputs, cheapest first, then load the model and warm up a missing LM head.
+
+        Raises UserError for anything wrong with settings, data or model.
+        """
+        bench = cls.open_all(config, reporter)
+        if bench.lm.new_parameters:
+            bench.warm_up_head(bench.corpus(load_corpus_texts(config.data)))
+        return bench
+
+    @classmethod
+    def open_all(cls, config: Config, reporter: Reporter) -> Self:
+        """All of `prepare` but training: a head that the checkpoint lacks is new and not yet warmed up."""
+        data = load_task_data(config.data, config.run.seed)
+        model = ModelBench.open(config, reporter)
+        check_length(model.lm, "finetune.max_length", config.finetune.max_length)
+        task = task_kind(config.data.task).build(model.lm.tokenizer, data.train, config.finetune)
+        check_metric(config, task)
+        return cls(config, model.lm, model.runtime, reporter, data, task)
+
+
+def check_length(lm: PretrainedLM, name: str, length: int) -> None:
+    """Raises UserError where `length` tokens, special tokens included, are more than the model's positions."""
+    positions = getattr(lm.model.config, "max_position_embeddings", None)
+    if positions is None:
+        return
+    if lm.model.config.model_type in _POSITIONS_AFTER_PADDING:
+        positions -= lm.tokenizer.pad_token_id + 1
+    if length > positions:
+        raise UserError(f"{name}: {length} tokens with special tokens, but '{lm.name}' takes at most {positions}")
+
+
+_POSITIONS_AFTER_PADDING = {
+    *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod", "camembert", "mpnet"),
+    *("longformer", "data2vec-text", "ibert"),
+}
+"""Types of models that count positions from the id of the padding token + 1."""
+
+
+def check_metric(config: Config, task: Task) -> None:
+    """Raises UserError where the task does not have the score that players are to be compared by."""
+    known = sorted({task.default_metric, *task.table_metrics})
+    if config.reward.metric is not None and config.reward.metric not in known:
+        raise UserError(
+            f"reward.metric: the task '{config.data.task}' has no score '{config.reward.metric}' "
+            f"(known: {', '.join(known)})"
+        )
+
+
+def check_output(out: Path, holds: str = "another run") -> None:
+    """Raises UserError where the output folder is not empty or cannot be one."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file, not a folder")
+    if out.is_dir() and any(out.iterdir()):
+        raise UserError(f"--out {out}: the folder already holds {holds}; choose another, or remove it first")

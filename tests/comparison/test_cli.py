@@ -1,0 +1,113 @@
+"""`nmg compare` as a user calls it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nmg.comparison.bench import CellBench
+from nmg.comparison.cells import Cell, CellKey
+from support.command import Nmg
+from support.runs import Inputs
+
+
+@pytest.fixture
+def config(inputs: Inputs, tmp_path: Path) -> Path:
+    sections = {name: {"batch_size": 20} for name in ("adapt", "finetune")}
+    return inputs.write_config(tmp_path / "config.yaml", **sections)
+
+
+FILES = {"cells", "results.json", "results.md", "results.csv", "results.tex", "index.html"}
+
+
+def test_a_comparison_with_a_policy_and_more_seeds_later(nmg: Nmg, config: Path, tmp_path: Path):
+    assert nmg("meta-train", config, "--out", "run", "--meta.episodes", "1").code == 0
+    words = ("compare", config, "--maskings", "none,random", "--policies", "learned=run", "--out", "out")
+    answer = nmg(*words, "--seeds", "1")
+    assert answer.code == 0, answer.err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert "One seed says nothing about chance" in answer.out
+    assert "learned.seed-0" in answer.err
+    assert "cell 3/3" in answer.err
+
+    answer = nmg(*words, "--seeds", "2")
+    assert answer.code == 0, answer.err
+    assert "3 cells are there already, 3 are missing" in answer.err
+    assert "random.seed-0" not in answer.err
+    assert "learned − random" in answer.out
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(results["cells"]) == 6
+    cost = results["meta_training"]["learned"]
+    assert cost["adaptations"] == 2
+    assert cost["seconds_an_adaptation"] == pytest.approx(cost["seconds"] / 2)
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "learned − random" in page
+    assert "meta-training" in page
+
+
+def test_learning_curves(nmg: Nmg, config: Path, tmp_path: Path):
+    words = ("--maskings", "none,random", "--seeds", "2", "--labelled", "1,all", "--adapt-steps", "1,2")
+    answer = nmg("compare", config, "--out", "out", *words)
+    assert answer.code == 0, answer.err
+    assert len(list((tmp_path / "out" / "cells").iterdir())) == 2 * (2 + 4)
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "Learning curves" in page
+    assert "over the steps of the adaptation" in page
+
+
+def test_a_failed_cell_shows_and_the_exit_code_says_so(
+    nmg: Nmg, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    true = CellBench._cell
+
+    def cell_of(bench: CellBench, key: CellKey, *arguments: Any) -> Cell:
+        if key.masking == "random":
+            raise RuntimeError("out of memory")
+        return true(bench, key, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CellBench, "_cell", cell_of)
+        answer = nmg("compare", config, "--out", "out", "--maskings", "none,random", "--seeds", "1")
+    assert answer.code == 1
+    assert "failed: random.seed-0: RuntimeError: out of memory (out/cells/random.seed-0.error.txt)" in answer.err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert "Cells that failed" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert nmg("compare", config, "--out", "out", "--maskings", "none,random", "--seeds", "1").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--maskings", "random,randon"), "did you mean 'random'"),
+        (("--maskings", "neural"), "--policies"),
+        (("--maskings", ","), "at least one"),
+        (("--policies", "nowhere"), "nowhere is not the folder of a mask policy"),
+        (("--policies", "random=run"), "the name of a masking"),
+        (("--labelled", "few"), "--labelled: 'few'"),
+        (("--adapt-steps", "0"), "--adapt-steps: '0'"),
+        (("--data.test", "null"), "test set"),
+        (("--masking.rat", "0.1"), "did you mean 'rate'"),
+        (("--out", "full"), "something else than a comparison"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_what_is_refused(nmg: Nmg, config: Path, tmp_path: Path, words: tuple[str, ...], message: str):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious.txt").write_text("precious")
+    before = sorted(tmp_path.rglob("*"))
+    answer = nmg("compare", config, "--out", "out", "--seeds", "1", *words)
+    assert answer.code == 2
+    assert answer.out == ""
+    (line,) = [line for line in answer.err.splitlines() if line.strip()]
+    assert line.startswith("error: ")
+    assert message in line
+    assert sorted(tmp_path.rglob("*")) == before, "nothing is left behind"
+
+
+def test_another_setting_needs_another_folder(nmg: Nmg, config: Path):
+    words = ("compare", config, "--out", "out", "--maskings", "none", "--seeds", "1")
+    assert nmg(*words).code == 0
+    answer = nmg(*words, "--finetune.epochs", "2")
+    assert answer.code == 2
+    assert "none.seed-0.json comes from other settings, or from an older nmg; choose another folder" in answer.err

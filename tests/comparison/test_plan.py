@@ -1,0 +1,74 @@
+"""What a comparison is asked for: names of cells, their order, points on the curves."""
+
+from pathlib import Path
+
+import pytest
+
+from nmg.comparison.cells import CellKey, Setting
+from nmg.comparison.plan import Plan, parse_labelled, parse_steps, with_labels
+from nmg.errors import UserError
+from nmg.settings import DataSettings
+
+
+def test_names_of_cells():
+    assert CellKey("random", 0, Setting()).name == "random.seed-0"
+    assert CellKey("whole-word", 3, Setting(16, 50)).name == "whole-word.seed-3.labelled-16.steps-50"
+    assert CellKey("../runs/a b", 3, Setting("all")).name == "runs-a-b.seed-3.labelled-all"
+
+
+def test_seeds_are_outermost():
+    keys = Plan.of(["none", "random"], {"mine": Path("p")}, range(2), labelled=(4, "all"), adapt_steps=(5, 9)).keys()
+    assert [key.seed for key in keys] == [0] * 10 + [1] * 10
+    assert len(set(keys)) == 20
+    assert [key.setting.adapt_steps for key in keys if key.masking == "none"] == [None] * 4
+
+
+def test_maskings_are_rules_folders_and_named_policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("run", "random", "mine"):
+        Path(folder).mkdir()
+    policies = {"neural": Path("best"), "mine": Path("other")}
+    made = Plan.of(["run", "neural", "random", "randon"], policies, [0])
+    assert list(made.maskings.items()) == [
+        ("run", Path("run")),
+        ("neural", Path("best")),
+        ("random", None),
+        ("randon", None),
+        ("mine", Path("other")),
+    ], "a rule is a rule whatever folders are there; policies that are not named come last"
+    assert made.learned == {"run": Path("run"), "neural": Path("best"), "mine": Path("other")}
+
+
+@pytest.mark.parametrize(
+    ("names", "policies", "message"),
+    [
+        (["random", "neural"], {}, "--policies"),
+        (["runs/a", "runs-a"], {}, "cannot be told apart"),
+        (["random"], {"Mine": Path("a"), "mine": Path("b")}, "cannot be told apart"),
+    ],
+)
+def test_names_that_cannot_stand_beside_each_other(names: list[str], policies: dict[str, Path], message: str):
+    with pytest.raises(UserError, match=message):
+        Plan.of(names, policies, [0])
+
+
+def test_points_on_the_curves():
+    assert parse_labelled("4, 16,all,4") == [4, 16, "all"]
+    assert parse_steps("50,100") == [50, 100]
+    for words in ("", "4,x", "0", "-1", "1.5", "all,none"):
+        with pytest.raises(UserError, match="--labelled"):
+            parse_labelled(words)
+    for words in ("all", ",", "0"):
+        with pytest.raises(UserError, match="--adapt-steps"):
+            parse_steps(words)
+
+
+def test_labels_of_each_task():
+    data = DataSettings(labelled_per_class=7, labelled_examples=9)
+    assert with_labels(data, None) == data
+    everything = with_labels(data, "all")
+    assert (everything.labelled_per_class, everything.labelled_examples) == (None, None)
+    few = with_labels(data, 4)
+    assert (few.labelled_per_class, few.labelled_examples) == (4, None)
+    questions = with_labels(DataSettings(task="qa"), 4)
+    assert (questions.labelled_per_class, questions.labelled_examples) == (None, 4)

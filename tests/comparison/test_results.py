@@ -1,0 +1,198 @@
+"""What a comparison concludes from cells made by hand."""
+
+import json
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from nmg.comparison.cells import Cell, Labelled, Setting
+from nmg.comparison.plan import Plan
+from nmg.comparison.results import ComparisonResults, Pair, analyse
+from nmg.comparison.run import Finished
+from nmg.comparison.statistics import holm, paired_comparison
+from nmg.config import Config
+
+METRICS = ("accuracy", "loss")
+
+
+def cell(
+    masking: str,
+    seed: int,
+    accuracy: float,
+    *,
+    labelled: Labelled = None,
+    steps: int | None = None,
+    held_out: float | None = 4.0,
+    factor: float = 1.0,
+) -> Cell:
+    seconds = {"adapt": 4.0, "finetune": 2.0, "evaluate": 1.0, "total": 7.0, "masks": 0.5, "held_out": 9.0}
+    return Cell(
+        masking=masking,
+        seed=seed,
+        scores={"accuracy": accuracy, "loss": 2 - accuracy},
+        lm_loss=1.5,
+        lm_steps=10,
+        task_steps=5,
+        masked_tokens=120,
+        seconds={phase: value * factor for phase, value in seconds.items()},
+        labelled=labelled,
+        adapt_steps=steps,
+        n_labelled=40,
+        tokens=480,
+        held_out_loss=held_out,
+    )
+
+
+def analysed(cells: list[Cell], plan: Plan, failures: dict[str, str] | None = None) -> ComparisonResults:
+    return analyse(Config(), plan, METRICS, Finished(cells, failures or {}))
+
+
+@pytest.fixture(autouse=True)
+def _quick_correction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """statsmodels collects garbage at every correction, which takes longer than the rest."""
+    monkeypatch.setattr("gc.collect", lambda: 0)
+
+
+SCORES = {"none": [0.50, 0.60, 0.70], "random": [0.52, 0.65, 0.71], "idf": [0.40, 0.66, 0.72]}
+CELLS = [cell(name, seed, SCORES[name][seed]) for seed, name in product(range(3), SCORES)]
+PLAN = Plan.of(list(SCORES), {}, range(3))
+
+
+def by_name(results: ComparisonResults) -> dict[tuple[str, str], Pair]:
+    return {(pair.first, pair.second): pair for pair in results.pairs}
+
+
+def test_means_and_costs():
+    (setting,) = analysed(CELLS, PLAN).settings
+    assert setting.setting == Setting()
+    assert [one.masking for one in setting.maskings] == list(SCORES)
+    none = setting.maskings[0]
+    assert none.estimates["accuracy"].mean == pytest.approx(0.6)
+    assert none.estimates["accuracy"].deviation == pytest.approx(0.1)
+    # t(.975, 2) = 4.302653
+    assert none.estimates["loss"].high == pytest.approx(1.4 + 4.302653 * 0.1 / 3**0.5, abs=1e-6)
+    assert none.estimates["held_out_loss"].mean == 4.0
+    assert none.scores["accuracy"] == (0.5, 0.6, 0.7)
+    assert vars(none.costs) == {
+        "tokens": 480,
+        "masked_tokens": 120,
+        "adapt": 4.0,
+        "masks": 0.5,
+        "finetune": 2.0,
+        "total": 7.0,
+    }
+
+
+def test_costs_are_means_over_seeds():
+    results = analysed([cell("random", 0, 0.5), cell("random", 1, 0.5, factor=3)], Plan.of(["random"], {}, range(2)))
+    assert results.settings[0].maskings[0].costs.total == 14.0
+
+
+def test_pairs_are_tested_within_seeds_whatever_their_order():
+    results = analysed(list(reversed(CELLS)), PLAN)
+    pairs = by_name(results)
+    assert list(pairs) == [("random", "none"), ("idf", "none"), ("idf", "random")], "later − earlier"
+    for (first, second), pair in pairs.items():
+        reference = stats.ttest_rel(SCORES[first], SCORES[second])
+        assert pair.test.mean == pytest.approx(np.mean(SCORES[first]) - np.mean(SCORES[second]))
+        assert pair.test.t_p == pytest.approx(reference.pvalue)
+    test = pairs["idf", "none"].test
+    assert (test.wins, test.ties, test.losses) == (2, 0, 1)
+
+
+def test_the_correction_is_over_the_pairs_of_all_settings():
+    rng = np.random.default_rng(0)
+    settings = list(product((4, "all"), (50, 100)))
+    cells = [cell("none", seed, rng.normal(), labelled=labelled) for seed in range(5) for labelled in (4, "all")]
+    cells += [
+        cell(name, seed, effect + rng.normal(), labelled=labelled, steps=steps)
+        for seed in range(5)
+        for name, effect in (("random", 3.0), ("idf", 6.0))
+        for labelled, steps in settings
+    ]
+    plan = Plan.of(["none", "random", "idf"], {}, range(5), labelled=(4, "all"), adapt_steps=(50, 100))
+    results = analysed(cells, plan)
+    assert [(r.setting.labelled, r.setting.adapt_steps) for r in results.settings] == settings
+    assert [len(r.maskings) for r in results.settings] == [3] * 4, "'none' stands beside all steps"
+    pairs = results.pairs
+    assert len(pairs) == results.n_tested == 12
+    assert len({pair.t_p_holm for pair in pairs}) > 6
+    assert [pair.t_p_holm for pair in pairs] == holm([pair.test.t_p for pair in pairs])
+    assert [pair.wilcoxon_p_holm for pair in pairs] == holm([pair.test.wilcoxon_p for pair in pairs])
+    of_four = [c for c in cells if c.labelled == 4]
+    first = paired_comparison(
+        np.array([c.scores["accuracy"] for c in of_four if c.masking == "random" and c.adapt_steps == 100]),
+        np.array([c.scores["accuracy"] for c in of_four if c.masking == "none"]),
+    )
+    assert results.settings[1].pairs[0].test == first
+
+
+def test_cells_that_are_missing_leave_the_others():
+    cells = [one for one in CELLS if (one.masking, one.seed) not in {("random", 1), ("idf", 0), ("idf", 1), ("idf", 2)}]
+    results = analysed(cells, PLAN, {"random.seed-1": "RuntimeError: out of memory"})
+    assert [one.masking for one in results.settings[0].maskings] == ["none", "random"]
+    (pair,) = results.pairs
+    assert pair.test.n == 2
+    assert pair.test.mean == pytest.approx((0.02 + 0.01) / 2)
+    assert results.settings[0].maskings[0].estimates["accuracy"].n == 3
+    apart = [cell("none", 0, 0.5), cell("random", 1, 0.5)]
+    assert analysed(apart, PLAN).pairs == [], "no seed has both"
+
+
+def test_nothing_at_all():
+    results = analysed([], PLAN, {"none.seed-0": "RuntimeError"})
+    assert results.settings[0].maskings == []
+    json.dumps(results.to_json(), allow_nan=False)
+
+
+def test_what_differs():
+    rng = np.random.default_rng(1)
+    base = rng.normal(0.6, 0.05, 8)
+    shift = rng.normal(0.05, 0.005, 8)
+    cells = [cell("random", seed, base[seed]) for seed in range(8)]
+    cells += [cell("idf", seed, base[seed] + shift[seed]) for seed in range(8)]
+    cells += [cell("span", seed, base[seed] + rng.normal(0, 0.03)) for seed in range(8)]
+    pairs = by_name(analysed(cells, Plan.of(["random", "idf", "span"], {}, range(8))))
+    assert pairs["idf", "random"].differs
+    assert not pairs["span", "random"].differs
+    before = by_name(analysed(CELLS, PLAN))["random", "none"]
+    assert replace(before, t_p_holm=0.04).differs
+    assert not replace(before, test=pairs["idf", "random"].test, t_p_holm=0.06).differs, "it is the corrected p"
+
+
+def test_meta_training_is_spread_over_the_adaptations_it_served(tmp_path: Path):
+    run = tmp_path / "run"
+    (run / "policy").mkdir(parents=True)
+    (run / "policy" / "config.json").write_text("{}")
+    (run / "run.json").write_text("{}")
+    (run / "metrics.jsonl").write_text(
+        json.dumps({"seconds": {"encode": 0.0, "masks": 0.0, "inner loops": 60.0, "update": 60.0}}) + "\n"
+    )
+    plan = Plan.of(["random"], {"mine": run}, range(2), labelled=(4, "all"), adapt_steps=(50, 100))
+    cells = [
+        cell("mine", seed, 0.5, labelled=labelled, steps=steps)
+        for seed, labelled, steps in product(range(2), (4, "all"), (50, 100))
+    ]
+    cost = analysed(cells, plan).meta_training["mine"]
+    assert (cost.seconds, cost.adaptations, cost.amortised) == (120.0, 4, 30.0), "labels share an adaptation"
+    assert "mine" not in analysed(cells, Plan.of(["random"], {"mine": tmp_path}, [0])).meta_training
+
+
+def test_json_has_everything_and_no_nan():
+    single = [one for one in CELLS if one.seed == 0]
+    for cells in (CELLS, single):
+        results = json.loads(json.dumps(analysed(cells, PLAN).to_json(), allow_nan=False))
+        assert results["tested_metric"] == "accuracy"
+        assert [Cell(**one) for one in results["cells"]] == cells
+        assert results["settings"]["adapt"]["epochs"] == 3
+        (setting,) = results["results"]
+        assert setting["maskings"][0]["metrics"]["accuracy"]["n"] == len(cells) / 3
+        assert len(setting["pairs"]) == 3
+        expected = {"first", "second", "mean", "low", "high", "t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm"}
+        expected |= {"n", "effect_size", "wins", "ties", "losses", "seeds_needed", "seeds_still_needed"}
+        assert set(setting["pairs"][0]) == expected
+    assert setting["pairs"][0]["t_p"] is None

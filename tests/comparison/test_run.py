@@ -1,0 +1,370 @@
+"""Running a comparison: every cell once, kept, fair, and what goes wrong with one stays with that one."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from nmg.comparison.bench import CellBench
+from nmg.comparison.cells import Cell, CellEvent, CellKey
+from nmg.comparison.plan import Plan
+from nmg.engines import registry
+from nmg.engines.processes import ProcessEngine
+from nmg.engines.serial import SerialEngine
+from nmg.errors import UserError
+from nmg.inner import loop
+from nmg.inner.adapt import adapt
+from nmg.inner.masks import DrawnMasks
+from nmg.policies.masking import PolicyMasking
+from support.planted import WORDS, write_planted
+from support.runs import Inputs, Notes
+from support.tiny import save_tiny_bert
+
+from .helpers import RULES, by_hand, compare, facts, plan, quick, save_policy, written
+
+
+def test_cells_are_those_of_the_parts(inputs: Inputs, tmp_path: Path):
+    config, policy = quick(inputs), save_policy(tmp_path / "policy")
+    finished = compare(config, plan(policies={"mine": policy}), tmp_path / "out")
+    assert finished.failures == {}
+    assert [(cell.masking, cell.seed) for cell in finished.cells] == [
+        (name, seed) for seed in (0, 1) for name in (*RULES, "mine")
+    ]
+    for cell in finished.cells:
+        expected = by_hand(config, cell.masking, cell.seed, policy if cell.masking == "mine" else None)
+        assert {name: getattr(cell, name) for name in expected} == expected
+        assert cell.n_labelled == 40
+        # 40 texts of ten words, each framed by two special tokens
+        assert cell.tokens == (0 if cell.masking == "none" else 40 * 12)
+    assert len({json.dumps(dict(cell.scores)) for cell in finished.cells}) == 8
+
+
+def test_processes_give_the_cells_of_one_process_to_the_bit(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Two processes with a thread each; what they keep, this process finds again."""
+    engines: list[type] = []
+    true = registry.open_engine
+
+    def open_engine(*arguments: Any) -> Any:
+        engine = true(*arguments)
+        engines.append(type(engine))
+        assert engine.processes == (2 if isinstance(engine, ProcessEngine) else 1)
+        return engine
+
+    monkeypatch.setattr("nmg.comparison.run.open_engine", open_engine)
+    asked = plan(["none", "random"], 2, {"mine": save_policy(tmp_path / "policy")}, labelled=(1, "all"))
+    alone = compare(quick(inputs, runtime={"engine": "serial"}), asked, tmp_path / "alone", save_models=True)
+    at_once = quick(inputs, runtime={"engine": "processes", "processes": 2, "threads": 2})
+    events: list[CellEvent] = []
+    finished = compare(at_once, asked, tmp_path / "at once", on_cell=events.append, save_models=True)
+    assert engines == [SerialEngine, ProcessEngine]
+    assert finished.failures == alone.failures == {}
+    assert facts(finished.cells) == facts(alone.cells)
+    assert {event.key for event in events} == set(asked.keys())
+    assert written(tmp_path / "at once").keys() == written(tmp_path / "alone").keys()
+    for name in asked.names:
+        first, second = (tmp_path / out / "models" / name / "model.safetensors" for out in ("alone", "at once"))
+        assert first.read_bytes() == second.read_bytes()
+    found = compare(quick(inputs), asked, tmp_path / "at once", on_cell=events.append)
+    assert found == finished
+    assert all(event.was_there for event in events[len(asked.keys()) :])
+
+
+def test_what_is_there_is_not_run_again(inputs: Inputs, tmp_path: Path):
+    config, notes = quick(inputs), Notes()
+    first = compare(config, plan(), tmp_path)
+    files = written(tmp_path)
+    assert set(files) == {f"{name}.seed-{seed}.json" for name in RULES for seed in (0, 1)}
+    events: list[CellEvent] = []
+    again = compare(config, plan(), tmp_path, notes, events.append)
+    assert again == first
+    assert notes.phases == []
+    assert written(tmp_path) == files
+    assert all(event.was_there for event in events)
+
+    more = compare(config, plan((*RULES, "whole-word"), seeds=3), tmp_path, notes, events.append)
+    ran = [(event.key.masking, event.key.seed) for event in events if not event.was_there]
+    assert ran == [("whole-word", 0), ("whole-word", 1), *((name, 2) for name in (*RULES, "whole-word"))]
+    assert {name: written(tmp_path)[name] for name in files} == files
+    alone = compare(config, plan((*RULES, "whole-word"), seeds=3), tmp_path / "alone")
+    assert facts(more.cells) == facts(alone.cells)
+
+
+def test_a_killed_comparison_goes_on_where_it_was(inputs: Inputs, tmp_path: Path):
+    def kill(event: CellEvent) -> None:
+        if (event.key.masking, event.key.seed) == ("random", 1):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(quick(inputs), plan(), tmp_path / "out", on_cell=kill)
+    files = written(tmp_path / "out")
+    whole_seed = {f"{name}.seed-0.json" for name in RULES}
+    assert set(files) == whole_seed | {"none.seed-1.json", "random.seed-1.json"}
+    # Killed for good in the midst of writing: `write_text` writes beside the file.
+    half, whole = tmp_path / "out" / "cells" / ".idf.seed-1.0123456789ab.json", "none.seed-0.json"
+    half.write_text((half.parent / whole).read_text()[:100])
+    finished = compare(quick(inputs), plan(), tmp_path / "out")
+    assert {name: written(tmp_path / "out")[name] for name in files} == files
+    assert facts(finished.cells) == facts(compare(quick(inputs), plan(), tmp_path / "uninterrupted").cells)
+
+
+def break_cell(patch: pytest.MonkeyPatch, masking: str, seed: int, error: BaseException | None) -> None:
+    """Scoring that cell raises `error`, or gives a loss of NaN."""
+    true = CellBench._cell
+
+    def cell_of(bench: CellBench, key: CellKey, *arguments: Any) -> Cell:
+        cell = true(bench, key, *arguments)
+        if (key.masking, key.seed) == (masking, seed):
+            if error is not None:
+                raise error
+            return replace(cell, scores={**cell.scores, "loss": math.nan})
+        return cell
+
+    patch.setattr(CellBench, "_cell", cell_of)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory\nhere"), None], ids=["error", "not finite"])
+def test_a_cell_that_fails_stops_no_other_and_is_tried_again(inputs: Inputs, tmp_path: Path, error: Exception | None):
+    config = quick(inputs)
+    with pytest.MonkeyPatch.context() as patch:
+        break_cell(patch, "random", 0, error)
+        finished = compare(config, plan(), tmp_path)
+    assert [(cell.masking, cell.seed) for cell in finished.cells] == [
+        (name, seed) for seed in (0, 1) for name in RULES if (name, seed) != ("random", 0)
+    ]
+    problem = "RuntimeError: out of memory" if error else "ArithmeticError: loss is nan: the training diverged"
+    assert finished.failures == {"random.seed-0": problem}
+    report = (tmp_path / "cells" / "random.seed-0.error.txt").read_text()
+    assert "Traceback" in report
+    assert problem in report
+    assert "random.seed-0.json" not in written(tmp_path)
+
+    events: list[CellEvent] = []
+    healed = compare(config, plan(), tmp_path, on_cell=events.append)
+    assert [event.key.name for event in events if not event.was_there] == ["random.seed-0"]
+    assert healed.failures == {}
+    assert not list((tmp_path / "cells").glob("*.error.txt"))
+
+
+def test_every_number_of_a_cell_is_finite(inputs: Inputs, tmp_path: Path):
+    cell = compare(quick(inputs), plan(["random"], 1), tmp_path).cells[0]
+    cell.check_finite()
+    changes: dict[str, dict[str, Any]] = {
+        "lm_loss": {"lm_loss": math.nan},
+        "held_out_loss": {"held_out_loss": math.inf},
+        "accuracy": {"scores": {"loss": 0.5, "accuracy": -math.inf}},
+    }
+    for name, change in changes.items():
+        with pytest.raises(ArithmeticError, match=f"^{name} is"):
+            replace(cell, **change).check_finite()
+    replace(cell, lm_loss=None, held_out_loss=None).check_finite()
+
+
+def test_an_adaptation_that_fails_fails_its_cells(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def adapt_unless_idf(arena: Any, masks: DrawnMasks, *arguments: Any) -> Any:
+        if masks.name == "idf":
+            raise ValueError
+        return adapt(arena, masks, *arguments)
+
+    monkeypatch.setattr(loop, "adapt", adapt_unless_idf)
+    finished = compare(quick(inputs), plan(seeds=1, labelled=(1, "all")), tmp_path)
+    assert finished.failures == {f"idf.seed-0.labelled-{labelled}": "ValueError: " for labelled in (1, "all")}
+    assert len(finished.cells) == 4
+
+
+def test_an_interruption_is_no_failure(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patch:
+        break_cell(patch, "random", 0, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            compare(quick(inputs), plan(), tmp_path)
+    assert set(written(tmp_path)) == {"none.seed-0.json"}
+
+    def leave(*_arguments: object) -> None:
+        raise SystemExit(3)
+
+    monkeypatch.setattr(loop, "adapt", leave)
+    with pytest.raises(SystemExit):
+        compare(quick(inputs), plan(), tmp_path)
+    assert set(written(tmp_path)) == {"none.seed-0.json"}
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Inputs:
+    """Inputs that a test may change."""
+    (tmp_path / "inputs").mkdir()
+    return Inputs(tmp_path / "inputs")
+
+
+def change_weights(file: Path) -> None:
+    weights = load_file(file)
+    name = next(iter(weights))
+    save_file(weights | {name: weights[name] + torch.ones_like(weights[name])}, file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("setting", "other settings, or from an older nmg"),
+        ("train", "other data"),
+        ("test", "other data"),
+        ("corpus", "other data"),
+        ("model", "other model"),
+        ("policy", "another policy 'mine'"),
+    ],
+)
+def test_what_other_inputs_gave_is_not_mixed_in(own: Inputs, tmp_path: Path, change: str, message: str):
+    corpus = write_planted(tmp_path / "corpus.jsonl", 10, seed=5)
+    policy = save_policy(tmp_path / "policy")
+    sections = {"data": {"corpus": str(corpus)}}
+    config, policies, out = quick(own, **sections), {"mine": policy}, tmp_path / "out"
+    compare(config, plan(["none"], 1, policies), out)
+    match change:
+        case "setting":
+            config = quick(own, **sections, finetune={"epochs": 2})
+        case "train" | "test":
+            path = getattr(own, change)
+            path.write_text(path.read_text().replace("filler1", "filler2"))
+        case "corpus":
+            write_planted(corpus, 10, seed=6)
+        case "model":
+            change_weights(own.model / "model.safetensors")
+        case "policy":
+            save_policy(policy, seed=1)
+    notes, files = Notes(), written(out)
+    with pytest.raises(UserError, match=f"--out {out}: .*seed-0.json comes from {message}; choose another folder"):
+        compare(config, plan(["none"], 1, policies), out, notes)
+    # Also where the cells asked for are others: one folder, one comparison.
+    if change != "policy":
+        with pytest.raises(UserError, match=message):
+            compare(config, plan(["random"], 3), out, notes)
+    assert notes.phases == []
+    assert written(out) == files
+
+
+def test_speed_may_change(inputs: Inputs, tmp_path: Path):
+    compare(quick(inputs), plan(["none"], 1), tmp_path)
+    notes = Notes()
+    compare(quick(inputs, runtime={"evaluation_batch_size": 7}), plan(["none"], 1), tmp_path, notes)
+    assert notes.phases == []
+
+
+def test_a_folder_that_holds_something_else(inputs: Inputs, tmp_path: Path):
+    (tmp_path / "precious.txt").write_text("precious")
+    with pytest.raises(UserError, match="something else than a comparison"):
+        compare(quick(inputs), plan(), tmp_path)
+
+
+def test_a_file_that_is_no_cell(inputs: Inputs, tmp_path: Path):
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / "none.seed-0.json").write_text('{"masking": "none"}')
+    with pytest.raises(UserError, match=r"none.seed-0.json.*remove it"):
+        compare(quick(inputs), plan(), tmp_path)
+
+
+def test_a_head_is_not_warmed_up_for_nothing(inputs: Inputs, tmp_path: Path):
+    """What another folder must be chosen for is said before the first training."""
+    folder = save_tiny_bert(tmp_path / "headless", WORDS, hidden=16)
+    weights = {n: t for n, t in load_file(folder / "model.safetensors").items() if not n.startswith("cls.")}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    changes: dict[str, Any] = {
+        "model": {"name": str(folder), "head_warmup_steps": 2},
+        "runtime": {"cache_dir": str(tmp_path / "cache")},
+    }
+    compare(quick(inputs, **changes), plan(["none"], 1), tmp_path / "out")
+    notes = Notes()
+    changed = quick(inputs, **changes, finetune={"epochs": 2}, run={"seed": 3})
+    with pytest.raises(UserError, match="other settings"):
+        compare(changed, plan(["none"], 1), tmp_path / "out", notes)
+    assert notes.phases == []
+    compare(changed, plan(["none"], 1), tmp_path / "other", notes)
+    assert notes.phases[0] == "LM head warm-up"
+
+
+def test_few_labels_share_an_adaptation(inputs: Inputs, tmp_path: Path):
+    notes = Notes()
+    finished = compare(quick(inputs), plan(["random", "idf"], 2, labelled=(2, "all")), tmp_path, notes)
+    assert [phase for phase in notes.phases if "adapting" in phase] == ["adapting · random", "adapting · idf"] * 2
+    assert [(cell.labelled, cell.n_labelled) for cell in finished.cells] == [(2, 8), ("all", 40)] * 4
+    for few, all_of_them in zip(finished.cells[::2], finished.cells[1::2], strict=True):
+        assert few.lm_loss == all_of_them.lm_loss
+        assert few.seconds["adapt"] == all_of_them.seconds["adapt"]
+        assert few.scores != all_of_them.scores
+    config = quick(inputs, data={"labelled_per_class": 2})
+    reference = compare(config, Plan.of(["random"], {}, [1]), tmp_path / "few")
+    assert reference.cells[0].scores == finished.cells[4].scores
+    without = compare(quick(inputs), plan(["random"], 1), tmp_path / "without")
+    assert without.cells[0].scores == finished.cells[1].scores, "as configured: all of them"
+
+
+def test_steps_of_the_adaptation(inputs: Inputs, tmp_path: Path):
+    """An epoch has two steps; a step has twenty texts with three masks each."""
+    finished = compare(quick(inputs), plan(["none", "random"], 1, adapt_steps=(1, 2, 3)), tmp_path)
+    cells = [(cell.masking, cell.adapt_steps, cell.lm_steps, cell.masked_tokens) for cell in finished.cells]
+    assert cells == [
+        ("none", None, 0, 0),
+        *(("random", steps, steps, steps * 60) for steps in (1, 2, 3)),
+    ]
+    epoch = compare(quick(inputs), plan(["random"], 1), tmp_path / "epoch").cells[0]
+    assert epoch.scores == finished.cells[2].scores
+    longer = compare(quick(inputs, adapt={"epochs": 2}), plan(["random"], 1), tmp_path / "longer").cells[0]
+    assert longer.lm_steps == 4
+    assert longer.scores != finished.cells[3].scores
+
+
+def test_the_test_set_is_encoded_once(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from nmg.tasks.classification import ClassificationTask
+
+    encoded: list[int] = []
+    true = ClassificationTask.encode
+
+    def encode(task: ClassificationTask, examples: Any) -> Any:
+        encoded.append(len(examples))
+        return true(task, examples)
+
+    monkeypatch.setattr(ClassificationTask, "encode", encode)
+    compare(quick(inputs), plan(seeds=2, labelled=(1, "all")), tmp_path / "out")
+    assert encoded.count(20) == 1
+    assert (encoded.count(4), encoded.count(40)) == (2, 2), "the training set once a seed"
+    compare(quick(inputs, data={"test_examples": 11}), plan(seeds=2), tmp_path / "sampled")
+    assert encoded.count(11) == 2, "each seed has its own sample"
+
+
+def test_without_a_step_there_is_no_loss_to_report(inputs: Inputs, tmp_path: Path):
+    finished = compare(quick(inputs, adapt={"epochs": 0}), plan(["none", "random"], 1), tmp_path)
+    assert finished.failures == {}
+    assert [(cell.lm_loss, cell.lm_steps) for cell in finished.cells] == [(None, 0)] * 2
+    assert finished.cells[0].scores == finished.cells[1].scores, "masks that nothing was learned from"
+
+
+def test_masks_chosen_before_the_first_step_cost_too(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A clock that moves only while masks are chosen, all of them before the training begins."""
+    now, true = [0.0], PolicyMasking.plan
+
+    def choose(masking: PolicyMasking, *arguments: Any) -> Any:
+        now[0] += 100
+        return true(masking, *arguments)
+
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(PolicyMasking, "plan", choose)
+    policies = {"mine": save_policy(tmp_path / "policy")}
+    config = quick(inputs, test={"policy_sees": "start"}, adapt={"epochs": 3})
+    cell = compare(config, plan(["random"], 1, policies), tmp_path / "out").cells[1]
+    monkeypatch.undo()
+    assert cell.lm_steps == 6
+    assert cell.seconds["masks"] == cell.seconds["adapt"] == cell.total_seconds == 100, "40 blocks in one batch, once"
+
+
+def test_costs_of_masks_and_parts_of_the_time(inputs: Inputs, tmp_path: Path):
+    finished = compare(quick(inputs), plan(["none", "random"], 1), tmp_path)
+    nothing, random = finished.cells
+    assert nothing.seconds["adapt"] == nothing.seconds["masks"] == 0
+    assert 0 < random.seconds["masks"] <= random.seconds["adapt"]
+    for cell in finished.cells:
+        parts = [cell.seconds[phase] for phase in ("adapt", "finetune", "evaluate")]
+        assert cell.total_seconds == pytest.approx(sum(parts))

@@ -1,0 +1,346 @@
+"""Settings: the published values, and an error for each way to get them wrong."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nmg.config import Config, load_config
+from nmg.errors import UserError, bad_input
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+PUBLISHED = [
+    f"{data}-{model}" for data in ("squad", "newsqa", "emrqa", "chemprot", "imdb") for model in ("bert", "distilbert")
+]
+QA = ("squad", "newsqa", "emrqa")
+
+
+# ---- the files of configs/
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_file_loads_and_says_what_it_is(path: Path):
+    config = load_config(path)
+    first, *_, command = [line for line in path.read_text().split("\n\n")[0].splitlines() if line.startswith("#")]
+    assert len(first) > 30
+    assert "nmg " in path.read_text().split("\n\n")[0], command
+    assert config.data.train is None, "data belongs to the user"
+
+
+def test_the_published_files_are_all_there():
+    ours = {"chemprot-minilm", "qamr-minilm", "demo-classification", "demo-qa"}
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {*PUBLISHED, *ours}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_settings(name: str):
+    """By hand, from the run scripts of the original."""
+    config, (data, model) = load_config(CONFIGS / f"{name}.yaml"), name.split("-")
+    is_qa, is_bert = data in QA, model == "bert"
+
+    assert config.model.name == ("bert-base-uncased" if is_bert else "distilbert-base-uncased")
+    assert config.data.task == ("qa" if is_qa else "classification")
+    assert config.masking.rate == 0.05
+    assert (config.adapt.learning_rate, config.adapt.epochs, config.adapt.weight_decay) == (2e-5, 3, 0.0)
+    assert config.adapt.max_grad_norm == 1.0
+    assert config.adapt.block_size == (510 if is_qa else 254)
+    batch = {(True, True): 4, (True, False): 8, (False, True): 8, (False, False): 16}[is_qa, is_bert]
+    assert config.adapt.batch_size == config.finetune.batch_size == batch
+    assert config.runtime.evaluation_batch_size == 4 * batch
+    assert (config.finetune.learning_rate, config.finetune.epochs) == ((3e-5, 1) if is_qa else (2e-5, 5))
+    if is_qa:
+        windows = (config.finetune.stride, config.finetune.max_question_length, config.finetune.max_answer_length)
+        assert (config.finetune.max_length, *windows) == (384, 128, 64, 30)
+    else:
+        assert config.finetune.max_length == {"chemprot": 128, "imdb": 256}[data]
+    assert (config.meta.episodes, config.meta.contexts, config.meta.examples) == (1000, 200, 1000)
+    learner = config.learner
+    assert (learner.self_play, config.meta.continual, config.meta.reset) == ("learning", True, False)
+    assert learner.replay_start == (2000 if is_qa else 500)
+    assert (learner.replay_capacity, learner.updates, learner.batch_size) == (50_000, 10, 64)
+    assert (learner.learning_rate, learner.entropy_weight) == (1e-4, 0.01)
+    assert (config.policy.kind, learner.kind) == ("attention", "actor-critic")
+
+    tested = config.for_meta_test()
+    assert (tested.adapt.epochs, tested.masking.rate) == (3, 0.05)
+    assert tested.finetune.epochs == (2 if is_qa else 3)
+    assert tested.finetune.batch_size == (6 if is_bert else 8)
+
+
+def test_the_defaults_are_the_published_setting_of_chemprot_with_bert():
+    published = load_config(CONFIGS / "chemprot-bert.yaml")
+    of_the_file = {"data": Config().data, "test": Config().test, "runtime": Config().runtime}
+    assert published.model_copy(update=of_the_file) == Config()
+
+
+def test_defaults_that_no_published_file_states():
+    config, learner = Config(), Config().learner
+    assert (config.masking.mask_share, config.masking.random_share) == (0.8, 0.1)
+    assert (config.masking.span_p, config.masking.span_max) == (0.2, 10)
+    assert (config.meta.validation_share, config.meta.max_validation_examples) == (0.1, 10_000)
+    assert (learner.replay_max_states, learner.replay_weighting) == (5000, "advantage")
+    assert (config.policy.hidden, learner.weight_decay, learner.max_grad_norm) == (128, 0.0, 1.0)
+    assert (learner.value_weight, learner.importance_ratio) == (0.25, True)
+    assert (learner.objective, learner.reward) == ("actor-critic", "sign")
+    assert config.meta.checkpoint_every == 50
+
+
+# ---- reading
+
+
+def test_an_empty_file_gives_the_defaults(load):
+    assert load("") == load("# nothing\n") == Config()
+
+
+def test_a_section_whose_fields_are_all_commented_out(load):
+    text = "data:\n  # train: a.jsonl\nmasking:\n  rate: 0.1\n"
+    assert load(text).data == Config().data
+    assert load(text, "--data.train", "b.jsonl").data.train == "b.jsonl"
+
+
+def test_yaml_round_trip(load):
+    config = load("adapt: {learning_rate: 3e-5}\nruntime: {trackers: []}\ndata: {train: 'häuser: #1.jsonl'}\n")
+    assert load(config.to_yaml()) == config
+    assert load(Config().to_yaml()) == Config()
+
+
+@given(
+    learning_rate=st.floats(1e-12, 1e12),
+    seed=st.integers(0, 2**63),
+    train=st.none() | st.text(st.characters(codec="utf-8", exclude_categories=["Cs"])),
+)
+def test_yaml_round_trip_of_any_value(learning_rate: float, seed: int, train: str | None):
+    values = {"run": {"seed": seed}, "adapt": {"learning_rate": learning_rate}, "data": {"train": train}}
+    config = Config.model_validate(values)
+    assert Config.model_validate(yaml.safe_load(config.to_yaml())) == config
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        Config().run.seed = 3
+
+
+# ---- overrides
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        (("--masking.rate", "0.2"), "masking.rate", 0.2),
+        (("--masking.rate=0.2",), "masking.rate", 0.2),
+        (("--adapt.learning_rate", "2e-4"), "adapt.learning_rate", 2e-4),
+        (("--adapt.batch-size", "3"), "adapt.batch_size", 3),
+        (("--adapt.batch_size", "3", "--adapt.batch_size=4"), "adapt.batch_size", 4),
+        (("--data.train", "a=b.jsonl"), "data.train", "a=b.jsonl"),
+        (("--data.train=a=b.jsonl",), "data.train", "a=b.jsonl"),
+        (("--data.train", "null"), "data.train", None),
+        (("--data.train=",), "data.train", None),
+        (("--meta.continual", "false"), "meta.continual", False),
+        (("--meta.reset=true",), "meta.reset", True),
+        (("--runtime.trackers", "[tensorboard, wandb]"), "runtime.trackers", ("tensorboard", "wandb")),
+        (("--runtime.trackers=[]",), "runtime.trackers", ()),
+    ],
+)
+def test_overrides(load, words: tuple[str, ...], field: str, value: object):
+    config = load("data: {train: old.jsonl}\nmasking:\n  rate: 0.1\n", *words)
+    section, name = field.split(".")
+    assert getattr(getattr(config, section), name) == value
+
+
+def test_an_override_leaves_the_rest_of_its_section(load):
+    config = load("adapt: {epochs: 7, batch_size: 2}\n", "--adapt.epochs", "1")
+    assert (config.adapt.epochs, config.adapt.batch_size) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--masking.rate",), "--masking.rate needs a value"),
+        (("--masking.rate", "--adapt.epochs", "2"), "--masking.rate needs a value"),
+        (("--masking.rate", "1.5"), "--masking.rate: Input should be less than 1 (given: 1.5)"),
+        (("--masking.rat", "0.1"), "--masking.rat: there is no such setting; did you mean 'rate'?"),
+        (("--maskng.rate", "0.1"), "--maskng.rate: there is no such setting; did you mean 'masking'?"),
+        (("--data.train", "[a"), "--data.train: cannot read the value '[a'"),
+        (("--data.train", "2020-13-45"), "--data.train: cannot read the value '2020-13-45'"),
+        (("--masking.mask_share", "0.95"), "--masking.mask_share: mask_share 0.95 + random_share 0.1 is over 1"),
+        (("--learner.self_play", "chess"), "--learner.self_play: Input should be 'learning', 'frozen' or 'random'"),
+        (("--learner.self-pley", "chess"), "--learner.self_pley: there is no such setting; did you mean 'self_play'?"),
+    ],
+)
+def test_a_wrong_override_is_named_as_it_was_typed(problem, words: tuple[str, ...], said: str):
+    message = problem("adapt: {epochs: 2}\n", *words)
+    assert message.startswith(said)
+    assert "run.yaml" not in message
+
+
+@pytest.mark.parametrize("word", ["train.jsonl", "--out", "--a.b.c", "-x"])
+def test_a_word_that_is_no_setting(problem, word: str):
+    assert problem("", word, "1") == (
+        f"'{word}' is neither an option of this command nor a setting '--section.field value'"
+    )
+
+
+def test_an_override_into_a_value(problem):
+    assert problem("masking: 5\n", "--masking.rate", "0.1") == (
+        "--masking.rate: 'masking' is not a section in the configuration file"
+    )
+
+
+# ---- errors in a file
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "field", "said"),
+    [
+        ("run:\n  seed: 1\nmaskng: {}\n", 3, "maskng", "there is no such setting; did you mean 'masking'?"),
+        ("masking:\n  rate: 0.1\n  raet: 0.2\n", 3, "masking.raet", "there is no such setting; did you mean 'rate'?"),
+        ("run:\n  xyzzy: 1\n", 2, "run.xyzzy", "there is no such setting (known: seed)"),
+        ("masking: 5\n", 1, "masking", "must hold fields (given: 5)"),
+        ("\n# rates\nmasking:\n  rate: 1.5\n", 4, "masking.rate", "Input should be less than 1 (given: 1.5)"),
+        ("masking: {rate: 0}\n", 1, "masking.rate", "Input should be greater than 0 (given: 0)"),
+        ("adapt:\n  learning_rate: .inf\n", 2, "adapt.learning_rate", "Input should be a finite number (given: inf)"),
+        ("adapt:\n  learning_rate: .nan\n", 2, "adapt.learning_rate", "Input should be"),
+        ("adapt:\n  epochs: -1\n", 2, "adapt.epochs", "Input should be greater than or equal to 0 (given: -1)"),
+        ("adapt:\n  epochs: 1.5\n", 2, "adapt.epochs", "Input should be a valid integer"),
+        ("adapt:\n  epochs: many\n", 2, "adapt.epochs", "Input should be a valid integer"),
+        ("adapt:\n  epochs: yes\n", 2, "adapt.epochs", "Input should be a number (given: True)"),
+        (
+            "data:\n  labelled_per_class: 0\n",
+            2,
+            "data.labelled_per_class",
+            "Input should be greater than or equal to 1",
+        ),
+        ("finetune:\n  max_length: 4\n", 2, "finetune.max_length", "Input should be greater than or equal to 8"),
+        ("data:\n  train: 5\n", 2, "data.train", "Input should be a valid string (given: 5)"),
+        ("meta:\n  continual: maybe\n", 2, "meta.continual", "Input should be a valid boolean"),
+        ("data:\n  task: chess\n", 2, "data.task", "there is no task 'chess' (known: classification, qa)"),
+        ("runtime:\n  trackers: [3]\n", 2, "runtime.trackers", "Input should be a valid string (given: 3)"),
+        (
+            "runtime:\n  trackers: [wandb, tensorbord]\n",
+            2,
+            "runtime.trackers",
+            "there is no such tracker; there are tensorboard, wandb, trackio, mlflow, aim, clearml, comet_ml, dvclive, "
+            "swanlab (given: 'tensorbord')",
+        ),
+        (
+            "masking:\n  mask_share: 0.9\n  random_share: 0.2\n",
+            1,
+            "masking",
+            "mask_share 0.9 + random_share 0.2 is over 1",
+        ),
+        ("run: {}\nrun:\n  seed: 1\n", 2, "run", "stands here a second time; only one can count"),
+        ("run:\n  seed: 1\n  seed: 2\n", 3, "run.seed", "stands here a second time; only one can count"),
+        ("run:\n\tseed: 1\n", 2, None, "is not valid YAML: found character '\\t' that cannot start any token"),
+        ("run: {seed: 1\n", 2, None, "is not valid YAML: expected ',' or '}', but got '<stream end>'"),
+        ("a: 1\n---\nb: 2\n", 2, None, "is not valid YAML: but found another document"),
+        ("data: !!python/object:os.system {}\n", 1, None, "is not valid YAML: could not determine a constructor"),
+        ("run: {seed: 2020-13-45}\n", None, None, "is not valid YAML: month must be in 1..12"),
+        ("- a\n- b\n", None, None, "must hold sections with fields, e.g. 'masking: {rate: 0.05}'"),
+        ("[]\n", None, None, "must hold sections with fields"),
+        ("0\n", None, None, "must hold sections with fields"),
+    ],
+)
+def test_an_error_names_file_line_and_field(
+    problem, tmp_path: Path, text: str, line: int | None, field: str | None, said: str
+):
+    message = problem(text)
+    assert message.startswith(str(bad_input(tmp_path / "run.yaml", said, line=line, field=field)))
+    assert "\n" not in message
+
+
+def test_all_problems_are_told_at_once(problem, tmp_path: Path):
+    message = problem("adapt:\n  epochs: x\nrun:\n  seed: -1\n", "--masking.rate", "2")
+    file = tmp_path / "run.yaml"
+    lines = sorted(message.splitlines())
+    assert len(lines) == 3
+    assert lines[0].startswith("--masking.rate: ")
+    assert lines[1].startswith(f"{file}, line 2, field 'adapt.epochs': ")
+    assert lines[2].startswith(f"{file}, line 4, field 'run.seed': ")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path):
+    with pytest.raises(UserError, match=r"nowhere\.yaml: cannot read the configuration: No such file"):
+        load_config(tmp_path / "nowhere.yaml")
+    with pytest.raises(UserError, match="cannot read the configuration: Is a directory"):
+        load_config(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes("data: {train: häuser}".encode("latin-1"))
+    with pytest.raises(UserError, match=r"latin\.yaml: cannot read the configuration: it is not UTF-8 text"):
+        load_config(tmp_path / "latin.yaml")
+
+
+@given(st.text())
+def test_any_text_loads_or_is_a_user_error(tmp_path_factory: pytest.TempPathFactory, text: str):
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(text, encoding="utf-8", newline="")
+    with suppress(UserError):
+        load_config(path)
+
+
+# ---- kinds of policy and learner
+
+SELF_PLAY = "learner:\n  self_play: frozen\n  updates: 3\n"
+
+
+def test_a_section_without_a_kind_is_of_the_default_one(load):
+    config = load("policy: {hidden: 3}\n" + SELF_PLAY)
+    assert (config.policy.kind, config.policy.hidden) == ("attention", 3)
+    assert (config.learner.kind, config.learner.self_play, config.learner.updates) == ("actor-critic", "frozen", 3)
+
+
+@pytest.mark.parametrize(
+    ("section", "known"), [("learner", "actor-critic, random-search"), ("policy", "attention, linear")]
+)
+def test_an_unknown_kind_is_told_with_the_known_ones(problem, tmp_path: Path, section: str, known: str):
+    said = f"kind: there is no 'magic' (known: {known})"
+    message = problem(f"run: {{}}\n{section}:\n  kind: magic\n  x: 1\n")
+    assert message == str(bad_input(tmp_path / "run.yaml", said, line=2, field=section))
+    assert problem("", f"--{section}.kind", "magic") == f"--{section}.kind: {said}"
+
+
+@pytest.mark.parametrize(
+    ("section", "kind", "field", "said"),
+    [
+        ("learner", "actor-critic", "replay_strat", "did you mean 'replay_start'?"),
+        ("learner", "random-search", "spraed", "did you mean 'spread'?"),
+        ("learner", "random-search", "xyzzy", "known: kind, candidates, spread)"),
+        ("policy", "linear", "hidden", "known: kind, temperature)"),
+        ("policy", "attention", "hiden", "did you mean 'hidden'?"),
+    ],
+)
+def test_a_wrong_field_of_a_kind(problem, tmp_path: Path, section: str, kind: str, field: str, said: str):
+    message = problem(f"meta: {{continual: false}}\n{section}:\n  kind: {kind}\n  {field}: 1\n")
+    start = bad_input(tmp_path / "run.yaml", "there is no such setting", line=4, field=f"{section}.{field}")
+    assert message.startswith(str(start))
+    assert message.endswith(said)
+    assert "\n" not in message
+
+
+def test_a_wrong_value_of_a_kind_is_named_without_it(problem, tmp_path: Path):
+    wrong = problem("meta: {continual: false}\nlearner:\n  kind: random-search\n  candidates: 0\n")
+    said = "Input should be greater than or equal to 1 (given: 0)"
+    assert wrong == str(bad_input(tmp_path / "run.yaml", said, line=4, field="learner.candidates"))
+
+
+def test_another_kind_on_the_command_line_drops_the_fields_of_the_files(load):
+    words = ("--learner.kind", "random-search", "--meta.continual", "false")
+    assert load(SELF_PLAY, *words).learner == load("", *words).learner
+    assert load(SELF_PLAY, "--learner.candidates=2", *words).learner.candidates == 2
+    assert load("policy: {hidden: 3}\n", "--policy.kind", "linear").policy.temperature == 1.0
+
+
+def test_the_same_kind_on_the_command_line_keeps_them(load):
+    assert load(SELF_PLAY, "--learner.kind", "actor-critic").learner.updates == 3
+    search = "meta: {continual: false}\nlearner: {kind: random-search, candidates: 3}\n"
+    assert load(search, "--learner.kind", "random-search").learner.candidates == 3
+
+
+def test_a_learner_without_leader_cannot_be_continual(problem, tmp_path: Path):
+    said = (
+        "the learner 'random-search' has no player whose LM could start the next episode: meta.continual must be false"
+    )
+    assert problem(SELF_PLAY, "--learner.kind", "random-search") == f"--learner.kind: {said}"
+    message = problem("meta: {continual: true}\nlearner: {kind: random-search}\n")
+    assert message == str(bad_input(tmp_path / "run.yaml", said, line=2, field="learner"))

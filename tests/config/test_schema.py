@@ -1,0 +1,83 @@
+"""The digest of all settings, and those of a meta-test."""
+
+from collections.abc import Iterator
+from typing import Literal, get_args, get_origin
+
+import pytest
+
+from nmg.config import Config
+from nmg.settings import Section
+from nmg.tasks.registry import TASKS
+
+
+def test_the_digest_is_stable_and_short():
+    assert Config().digest == Config().digest
+    assert len(Config().digest) == 16
+    assert int(Config().digest, 16) >= 0
+
+
+LINEAR = {"policy": {"kind": "linear"}}
+RANDOM_SEARCH = {"learner": {"kind": "random-search"}, "meta": {"continual": False}}
+
+
+def _result_settings() -> Iterator[tuple[dict[str, dict[str, object]], str, str]]:
+    """Each setting that changes results but the kinds, behind what makes it a setting."""
+    for needed, sections in (({}, Config.model_fields), (LINEAR, ["policy"]), (RANDOM_SEARCH, ["learner"])):
+        for section in set(sections) - {"runtime"}:
+            fields = type(getattr(Config.model_validate(needed), section)).model_fields
+            yield from ((needed, section, field) for field in sorted(set(fields) - {"kind"}))
+
+
+def _other_value(settings: Section, field: str) -> object:
+    """A value that the field may take, apart from its default."""
+    default, annotation = getattr(settings, field), type(settings).model_fields[field].annotation
+    if field == "task":
+        return next(name for name in TASKS if name != default)
+    if isinstance(default, bool):
+        return not default
+    if get_origin(annotation) is Literal:
+        return next(choice for choice in get_args(annotation) if choice != default)
+    if isinstance(default, float):
+        return default / 2 or 0.5
+    if isinstance(default, int):
+        return default + 1
+    return "another" if annotation is str or str in get_args(annotation) else 0.5 if field == "rate" else 7
+
+
+@pytest.mark.parametrize(("needed", "section", "field"), sorted(_result_settings(), key=str))
+def test_the_digest_changes_with_every_result_setting(needed: dict[str, dict[str, object]], section: str, field: str):
+    before = Config.model_validate(needed)
+    other = _other_value(getattr(before, section), field)
+    changed = Config.model_validate(needed | {section: needed.get(section, {}) | {field: other}})
+    assert changed.digest != before.digest
+
+
+def test_the_digest_changes_with_the_kind_of_policy_and_learner():
+    alone = Config.model_validate({"meta": {"continual": False}})
+    assert Config.model_validate(LINEAR).digest != Config().digest
+    assert Config.model_validate(RANDOM_SEARCH).digest != alone.digest
+
+
+def test_the_digest_does_not_change_with_the_runtime(load):
+    slow = load("runtime: {device: cpu, precision: fp32, evaluation_batch_size: 1, threads: 1, trackers: []}\n")
+    assert slow != Config()
+    assert slow.digest == Config().digest
+
+
+def test_the_digest_is_that_of_the_value_not_of_its_spelling(load):
+    assert load("learner: {reward_clip: 3}\nadapt: {learning_rate: '2e-5'}\n").digest == Config().digest
+
+
+def test_for_meta_test_takes_the_place_of_the_episode_settings(load):
+    config = load(
+        "test: {rate: 0.3, adapt_epochs: 0, adapt_batch_size: 2, finetune_epochs: 9, finetune_batch_size: 6}\n"
+    ).for_meta_test()
+    assert config.masking.rate == 0.3
+    assert (config.adapt.epochs, config.adapt.batch_size) == (0, 2)
+    assert (config.finetune.epochs, config.finetune.batch_size) == (9, 6)
+    assert config.adapt.learning_rate == Config().adapt.learning_rate
+    assert config.for_meta_test() == config
+
+
+def test_for_meta_test_without_settings_changes_nothing():
+    assert Config().for_meta_test() == Config()

@@ -1,0 +1,47 @@
+"""What a process opens is the workplace of the process that sent it: the same jobs, the same results."""
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nmg.comparison.bench import CellBenchOpener
+from nmg.comparison.plan import Plan
+from nmg.comparison.run import Comparison
+from nmg.data.episodes import sample_episode
+from nmg.inner.episode import EpisodeStart, Turn
+from nmg.masking.rules import RandomMasking
+from nmg.meta_train import MetaTraining
+from nmg.reporter import Silent
+from nmg.seeding import stream
+from nmg.workbench import Workbench
+from support.runs import Inputs, is_same
+
+
+def sent(opener: Any) -> Any:
+    return pickle.loads(pickle.dumps(opener)).open(threads=1)
+
+
+def test_an_episode_elsewhere(inputs: Inputs):
+    training = MetaTraining(Workbench.prepare(inputs.config(), Silent()))
+    here: Any = training.engine._workplace  # type: ignore[attr-defined]
+    there = sent(here.opener(training.config.runtime))
+    episode = sample_episode(0, training.split, training.data, training.corpus, training.config.meta, 0)
+    blocks = training.corpus.blocks(episode.block_ids)
+    plan = RandomMasking().plan(blocks, 0.3, stream(0, "plan"))
+    start = EpisodeStart(training.pretrained, episode, blocks)
+    (ours, our_state), (theirs, their_state) = (place.play(start, Turn(plan, keep=True)) for place in (here, there))
+    assert replace(ours, seconds={}, example_scores={}) == replace(theirs, seconds={}, example_scores={})
+    assert is_same(our_state, their_state)
+    assert here.play(start, Turn(plan, keep=False))[1] is None
+
+
+def test_a_cell_elsewhere(inputs: Inputs, tmp_path: Path):
+    plan = Plan.of(["random"], {}, [0])
+    comparison = Comparison.prepare(inputs.config(), plan, tmp_path / "out", Silent())
+    there = sent(CellBenchOpener.of(comparison.bench))
+    assert torch.get_num_threads() == 1
+    ours, theirs = (bench.play(None, plan.keys())[0].cell for bench in (comparison.bench, there))
+    assert replace(ours, seconds={}) == replace(theirs, seconds={})

@@ -1,0 +1,121 @@
+"""Players at once, each in a process of its own: the very outcomes of one process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import loky.process_executor
+import pytest
+
+from nmg.engines.processes import ProcessEngine
+from nmg.engines.serial import SerialEngine
+from nmg.errors import UserError
+from nmg.meta_train import EpisodeRecord, MetaTraining
+from nmg.reporter import Silent
+from nmg.runs import meta_training
+from nmg.workbench import Workbench
+from support.runs import Inputs, is_same
+
+
+def new_training(inputs: Inputs, **runtime: Any) -> MetaTraining:
+    return MetaTraining(Workbench.prepare(inputs.config(runtime=runtime), Silent()))
+
+
+def facts(record: EpisodeRecord) -> dict[str, Any]:
+    return {name: value for name, value in record.to_json().items() if name != "seconds"}
+
+
+def test_processes_give_the_outcome_of_one_process_to_the_bit(inputs: Inputs):
+    """Three episodes, in the last two of which the opponent plays and each starts from the learner's last LM."""
+    alone, at_once = new_training(inputs, processes=1), new_training(inputs, processes=3)
+    assert (alone.engine.processes, at_once.engine.processes) == (1, 3)
+    with at_once.engine:
+        for _ in range(3):
+            first, second = alone.episode(), at_once.episode()
+            assert facts(first) == facts(second)
+            assert is_same(alone.lm_state, at_once.lm_state)
+        assert set(second.scores) == {"learner", "opponent", "random"}
+        assert (
+            sum(second.seconds[phase] for phase in ("adapt", "finetune", "evaluate")) <= second.seconds["inner loops"]
+        )
+        children = workers(at_once.engine)
+        assert len(children) == 3
+    assert is_same(alone.learner.policy, at_once.learner.policy)
+    assert not any(is_running(child) for child in children), "they end with the run"
+
+
+def workers(engine: ProcessEngine) -> list[int]:
+    assert engine._executor is not None
+    return list(engine._executor._processes or {})
+
+
+def is_running(process: int) -> bool:
+    status = Path(f"/proc/{process}/status")
+    return status.exists() and "\nState:\tZ" not in status.read_text()
+
+
+def memory_leak_limit() -> int:
+    return int(loky.process_executor._MAX_MEMORY_LEAK_SIZE)
+
+
+def test_a_process_that_keeps_memory_is_no_leak(inputs: Inputs):
+    """loky would end it after 300 MB, in the midst of an episode."""
+    training = new_training(inputs, processes=2)
+    with training.engine:
+        assert training.engine._start().submit(memory_leak_limit).result() == 10**15
+
+
+def play_until_it_fails(training: MetaTraining) -> None:
+    """It may take a moment until a death is known."""
+    for _ in range(100):
+        training.episode()
+        time.sleep(0.1)
+
+
+def test_a_killed_process_is_a_clear_error_and_the_next_call_starts_anew(inputs: Inputs):
+    training = new_training(inputs, processes=2)
+    with training.engine:
+        training.episode()
+        os.kill(workers(training.engine)[0], signal.SIGKILL)
+        with pytest.raises(UserError, match=r"Short of memory\? '--runtime\.processes 1'"):
+            play_until_it_fails(training)
+        training.episode()
+
+
+def test_a_run_ends_its_processes(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    closed = []
+
+    def close(self: SerialEngine) -> None:
+        closed.append(self)
+
+    monkeypatch.setattr(SerialEngine, "close", close)
+    training = meta_training.start(inputs.config(), tmp_path / "run", Silent(), lambda _record, _episodes: None)
+    assert closed == [training.engine]
+
+
+SCRIPT = """
+from pathlib import Path
+from nmg.config import load_config
+from nmg.meta_train import MetaTraining
+from nmg.reporter import Silent
+from nmg.workbench import Workbench
+
+print("once")
+training = MetaTraining(Workbench.prepare(load_config(Path("config.yaml")), Silent()))
+print(training.engine.processes, sorted(training.episode().scores))
+"""
+
+
+def test_a_script_needs_no_guard_and_ends(inputs: Inputs, tmp_path: Path):
+    """multiprocessing's own processes would run it again, and it would start processes without end."""
+    inputs.write_config(tmp_path / "config.yaml", runtime={"processes": 2})
+    (tmp_path / "script.py").write_text(SCRIPT)
+    run = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "once\n2 ['learner', 'random']\n"

@@ -1,0 +1,82 @@
+"""Which engine plays, with how many processes."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from nmg.engines.processes import ProcessEngine
+from nmg.engines.registry import SMALL_MODEL, open_engine, process_count
+from nmg.engines.serial import SerialEngine
+from nmg.meta_train import MetaTraining
+from nmg.reporter import Silent
+from nmg.settings import RuntimeSettings
+from nmg.workbench import Workbench
+from support.runs import Inputs
+
+
+def settings(**changes: Any) -> RuntimeSettings:
+    return RuntimeSettings(device="cpu", **changes)
+
+
+def new_training(inputs: Inputs, **runtime: Any) -> MetaTraining:
+    return MetaTraining(Workbench.prepare(inputs.config(runtime=runtime), Silent()))
+
+
+class Nowhere:
+    """A workplace, and what would open one, where nothing is played."""
+
+    def play(self, shared: Any, job: Any) -> Any:
+        raise NotImplementedError
+
+    def open(self, threads: int) -> "Nowhere":
+        raise NotImplementedError
+
+
+def test_auto_is_one_process_a_job_for_a_small_model_on_several_cores():
+    torch.set_num_threads(2)
+    assert process_count(settings(), 3, SMALL_MODEL) == 3
+    assert process_count(settings(), 1, SMALL_MODEL) == 1
+    assert process_count(settings(), 3, SMALL_MODEL + 1) == 1
+    torch.set_num_threads(1)
+    assert process_count(settings(), 3, SMALL_MODEL) == 1
+
+
+def test_auto_is_one_process_where_another_device_trains(monkeypatch: pytest.MonkeyPatch):
+    torch.set_num_threads(2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert process_count(RuntimeSettings(device="cuda"), 3, 1) == 1
+    assert process_count(RuntimeSettings(device="auto"), 3, 1) == 1
+    assert process_count(RuntimeSettings(device="cpu"), 3, 1) == 3
+
+
+def test_an_episode_has_a_process_a_player(inputs: Inputs):
+    torch.set_num_threads(2)
+    assert new_training(inputs, threads=None).engine.processes == 3
+
+
+@pytest.mark.parametrize(("processes", "at_once", "expected"), [(8, 3, 3), (2, 3, 2), (1, 3, 1)])
+def test_there_are_no_more_processes_than_jobs(processes: int, at_once: int, expected: int):
+    assert process_count(settings(processes=processes), at_once, 1) == expected
+
+
+def test_there_are_no_more_processes_than_players(inputs: Inputs):
+    assert new_training(inputs, processes=8).engine.processes == 3
+
+
+@pytest.mark.parametrize(
+    ("engine", "processes", "kind", "opened"),
+    [
+        ("auto", "auto", ProcessEngine, 3),
+        ("auto", 2, ProcessEngine, 2),
+        ("auto", 1, SerialEngine, 1),
+        ("serial", 2, SerialEngine, 1),
+        ("processes", 1, ProcessEngine, 1),
+    ],
+)
+def test_the_engine_is_the_one_asked_for(engine: str, processes: Any, kind: type, opened: int):
+    torch.set_num_threads(2)
+    asked = settings(engine=engine, processes=processes)
+    found = open_engine(asked, Nowhere(), Nowhere(), at_once=3, n_parameters=1)
+    assert type(found) is kind
+    assert found.processes == opened

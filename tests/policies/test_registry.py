@@ -1,0 +1,150 @@
+"""Folders of policies: what is saved is what is loaded, and what is none is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from nmg.errors import UserError
+from nmg.policies.attention import AttentionConfig, AttentionPolicy
+from nmg.policies.registry import CLASSES, find_policy, load_policy
+from support.policies import blocks_of, new_policy, new_value
+from support.runs import is_same
+
+BLOCKS = blocks_of([[5, 6, 7, 8], [9, 10], []])
+STATES = torch.randn(3, 6, 8, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_policy_folder_round_trip(tmp_path: Path) -> None:
+    config = AttentionConfig(
+        hidden_size=8, num_attention_heads=2, head_hidden=16, base_model="some/model", masking_rate=0.1
+    )
+    policy = AttentionPolicy(config)
+    policy.save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    state = torch.random.get_rng_state()
+    loaded = load_policy(tmp_path)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert (loaded.config.base_model, loaded.config.masking_rate) == ("some/model", 0.1)
+    assert loaded.config == config
+    assert not loaded.training
+    expected = policy.logits(STATES, BLOCKS.is_token, BLOCKS.is_maskable)
+    assert torch.equal(loaded.logits(STATES, BLOCKS.is_token, BLOCKS.is_maskable), expected)
+    assert all(weight.requires_grad for weight in loaded.parameters())
+
+
+def _break(folder: Path, how: str) -> None:
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    match how:
+        case "no config":
+            config.unlink()
+        case "no weights":
+            weights.unlink()
+        case "other model":
+            config.write_text(json.dumps({"model_type": "bert"}))
+        case "broken config":
+            config.write_text("{")
+        case "broken weights":
+            weights.write_bytes(b"nothing")
+        case "other sizes":
+            config.write_text(json.dumps(json.loads(config.read_text()) | {"head_hidden": 64}))
+        case "odd heads":
+            config.write_text(json.dumps(json.loads(config.read_text()) | {"num_attention_heads": 3}))
+        case "other kind":
+            config.write_text(json.dumps(json.loads(config.read_text()) | {"kind": "oracle"}))
+        case "one weight more":
+            save_file(load_file(weights) | {"other.weight": torch.zeros(1)}, weights)
+        case "missing weight":
+            tensors = load_file(weights)
+            tensors.pop("policy.head.0.bias")
+            save_file(tensors, weights)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "no config",
+        "no weights",
+        "other model",
+        "other kind",
+        "broken config",
+        "broken weights",
+        "other sizes",
+        "odd heads",
+        "missing weight",
+        "one weight more",
+    ],
+)
+def test_a_folder_that_is_no_policy_is_a_user_error(tmp_path: Path, how: str) -> None:
+    new_policy().save_pretrained(tmp_path)
+    _break(tmp_path, how)
+    with pytest.raises(UserError, match=str(tmp_path)):
+        load_policy(tmp_path)
+
+
+def test_a_missing_folder_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"config\.json"):
+        load_policy(tmp_path / "none")
+
+
+def test_the_policy_of_a_run_is_found(tmp_path: Path) -> None:
+    policy = new_policy()
+    policy.save_pretrained(tmp_path / "policy")
+    assert find_policy(tmp_path) == find_policy(tmp_path / "policy") == tmp_path / "policy"
+    for folder in (tmp_path, tmp_path / "policy"):
+        assert is_same(load_policy(folder), policy)
+
+
+def test_every_kind_of_settings_names_its_class() -> None:
+    assert set(CLASSES) == {"attention", "linear"}
+    for kind, policy_class in CLASSES.items():
+        assert policy_class.kind == kind
+
+
+OLD_CONFIG = {
+    "architectures": ["MaskPolicy"],
+    "base_model": "some/model",
+    "dtype": "float32",
+    "head_hidden": 16,
+    "hidden_size": 8,
+    "initializer_range": 0.02,
+    "layer_norm_eps": 1e-12,
+    "masking_rate": 0.1,
+    "model_type": "nmg-mask-policy",
+    "num_attention_heads": 2,
+    "transformers_version": "5.23.0",
+}
+"""As transformers wrote it, before policies had kinds."""
+
+
+def save_old_folder(folder: Path) -> AttentionPolicy:
+    """A folder of that time, whose weights hold a value network too."""
+    policy, value = new_policy(head_hidden=16), new_value(n_hidden=16)
+    weights = policy.state_dict() | {f"value.{name}": tensor for name, tensor in value.state_dict().items()}
+    (folder / "config.json").write_text(json.dumps(OLD_CONFIG))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return policy
+
+
+def test_a_folder_of_before_policies_had_kinds_still_loads(tmp_path: Path) -> None:
+    policy = save_old_folder(tmp_path)
+    loaded = load_policy(tmp_path)
+    assert isinstance(loaded, AttentionPolicy)
+    assert loaded.config == AttentionConfig(
+        hidden_size=8, num_attention_heads=2, head_hidden=16, base_model="some/model", masking_rate=0.1
+    )
+    assert is_same(loaded, policy)
+    assert not loaded.training
+    expected = policy.logits(STATES, BLOCKS.is_token, BLOCKS.is_maskable)
+    assert torch.equal(loaded.logits(STATES, BLOCKS.is_token, BLOCKS.is_maskable), expected)
+
+
+def test_an_old_folder_that_was_loaded_is_saved_as_a_new_one(tmp_path: Path) -> None:
+    save_old_folder(tmp_path)
+    loaded = load_policy(tmp_path)
+    loaded.save_pretrained(tmp_path / "new")
+    assert json.loads((tmp_path / "new" / "config.json").read_text())["kind"] == "attention"
+    assert not any(name.startswith("value") for name in load_file(tmp_path / "new" / "model.safetensors"))
+    assert is_same(load_policy(tmp_path / "new"), loaded)

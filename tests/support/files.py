@@ -1,0 +1,60 @@
+"""Data files of tests, for the conftest of a folder to import."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "../shared/data"
+
+Write = Callable[[str, str], Path]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip(f"the data sets of {SHARED} are not here")
+    return SHARED
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write a text to a file of that name, return its path."""
+
+    def write_file(name: str, content: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode())
+        return path
+
+    return write_file
+
+
+@pytest.fixture
+def squad_json() -> str:
+    """Two passages with two questions and one."""
+    return json.dumps(
+        {
+            "data": [
+                {
+                    "title": "t",
+                    "paragraphs": [
+                        {
+                            "context": "Rome is old.",
+                            "qas": [
+                                _squad_question("q1", "Which city?", ("Rome", 0)),
+                                _squad_question("q2", "How is it?", ("old", 8), ("is old", 5)),
+                            ],
+                        },
+                        {"context": "Oslo is cold.", "qas": [_squad_question("q3", "Which?", ("Oslo", 0))]},
+                    ],
+                }
+            ]
+        }
+    )
+
+
+def _squad_question(identity: str, question: str, *answers: tuple[str, int]) -> dict[str, object]:
+    found = [{"text": text, "answer_start": start} for text, start in answers]
+    return {"id": identity, "question": question, "answers": found}

@@ -1,0 +1,58 @@
+"""The scripts of examples/ do what they say, on tiny data."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForMaskedLM
+
+from nmg.policies.registry import load_policy
+from support.runs import SMALL, Inputs
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture
+def run(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run an example in an empty folder with small settings; returns what it printed."""
+    texts = [json.loads(line)["text"] for line in inputs.train.read_text().splitlines()]
+    (tmp_path / "domain.txt").write_text("\n".join(texts) + "\n")
+    files = {"train": inputs.train, "test": inputs.test, "corpus": tmp_path / "domain.txt"}
+    words = [f"--{section}.{field}={value}" for section, fields in SMALL.items() for field, value in fields.items()]
+    words += [f"--model.name={inputs.model}", *(f"--data.{name}={file}" for name, file in files.items())]
+
+    def call(name: str) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [name, *words])
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.mark.parametrize("name", ["adapt_with_a_rule", "your_own_masking"])
+def test_adaptation(run, name: str, tmp_path: Path):
+    assert run(name).startswith("10 steps, ")
+    AutoModelForMaskedLM.from_pretrained(tmp_path / "adapted")
+    masking = json.loads((tmp_path / "adapted" / "nmg.json").read_text())["masking"]
+    assert masking == ("idf" if name == "adapt_with_a_rule" else "second-half")
+
+
+def test_learn_a_policy(run, tmp_path: Path):
+    printed = run("learn_a_policy")
+    assert printed.count("episode ") == 3
+    assert "[CLS]" in printed
+    load_policy(tmp_path / "policy")
+
+
+def test_compare_maskings(run, tmp_path: Path):
+    printed = run("compare_maskings")
+    assert printed.count("p (Holm)") == 3
+    assert (tmp_path / "comparison" / "index.html").is_file()
+
+
+def test_every_example_is_run():
+    tested = {"adapt_with_a_rule", "learn_a_policy", "compare_maskings", "your_own_masking"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == tested
