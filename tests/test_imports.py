@@ -25,6 +25,7 @@ FLOORS = (
     {"meta_train"},
     {"runs"},
     {"comparison"},
+    {"audit"},
     {"report"},
     {"inspection", "demo"},
     {"cli"},
@@ -33,6 +34,7 @@ FLOORS = (
 """Every part of nmg, the lowest first; a part imports from floors below its own, and from itself."""
 
 HEAVY = {"statsmodels", "torch", "transformers", "spacy", "matplotlib", "datasets", "accelerate", "scipy", "pyarrow"}
+HEAVY |= {"cmaes"}  # imports scipy
 NOT_FOR_SETTINGS = HEAVY - {"torch"}
 
 

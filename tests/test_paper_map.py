@@ -1,15 +1,26 @@
 """docs/paper_map.md names every setting with its true default, every metric, and files that exist."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
 import pytest
+import torch
 import yaml
 
+from nmg.audit.findings import Adaptation, RewardFinding, Schedule, Spread
 from nmg.config import Config
+from nmg.learners.base import Ground, LearnerKind
+from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.learners.registry import LearnerSettings
+from nmg.learners.rule_search import RuleSearchSettings
+from nmg.policies.features import FEATURES
+from nmg.policies.linear import LinearConfig, LinearPolicy
+from nmg.policies.named import CONTROLS
 from nmg.policies.registry import PolicySettings
+from nmg.seeding import StreamName
+from nmg.settings import Section
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "paper_map.md").read_text(encoding="utf-8")
@@ -42,33 +53,91 @@ def test_the_files_exist():
     assert not [file for file in files if not (ROOT / "src" / "nmg" / file).is_file()]
 
 
-def test_settings_of_other_kinds_are_there():
-    """The table of defaults shows the published kinds; each other kind has its own rows."""
-    listed = re.findall(r"^\| `(\w+)\.kind: ([\w-]+)` \| `\w+\.(\w+)` \| `(.+?)` \|", TEXT, flags=re.MULTILINE)
-    expected = [
-        (section, kind.model_fields["kind"].default, field, str(info.default))
-        for section, union in (("policy", PolicySettings), ("learner", LearnerSettings))
-        for kind in get_args(get_args(union)[0])
-        if not isinstance(getattr(Config(), section), kind)
-        for field, info in kind.model_fields.items()
+OTHERS = re.findall(r"^\| `(\w+)\.kind: ([\w-]+)` \| `\w+\.(\w+)` \| `(.+?)` \| (.+) \|$", TEXT, flags=re.MULTILINE)
+KINDS: dict[tuple[str, str], type[Section]] = {
+    (section, kind.model_fields["kind"].default): kind
+    for section, union in (("policy", PolicySettings), ("learner", LearnerSettings))
+    for kind in get_args(get_args(union)[0])
+}
+"""section and kind → its settings, the published kinds first"""
+
+
+def test_settings_of_other_kinds_are_there_once_and_in_order():
+    """The table of defaults shows the default kinds; each other kind has its own rows."""
+    assert [(section, kind, field) for section, kind, field, *_ in OTHERS] == [
+        (section, name, field)
+        for (section, name), kind in KINDS.items()
+        if getattr(Config(), section).kind != name
+        for field in kind.model_fields
         if field != "kind"
     ]
-    assert listed == expected
+
+
+@pytest.mark.parametrize("row", OTHERS, ids=lambda row: f"{row[1]}.{row[2]}")
+def test_the_default_of_another_kind_is_the_one_of_the_program_and_has_a_source(row: tuple[str, ...]):
+    section, name, field, default, source = row
+    kind = KINDS[section, name]
+    assert getattr(kind.model_validate({field: yaml.safe_load(default)}), field) == getattr(kind(), field)
+    assert source.startswith(("published", "original", "paper", "ours"))
+
+
+def test_kinds_that_are_ours_have_no_published_settings():
+    for section, name, _, _, source in OTHERS:
+        if (section, name) not in {("policy", "attention"), ("learner", "actor-critic")}:
+            assert source.startswith("ours")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*bert.yaml")), ids=lambda path: path.stem)
+def test_the_published_files_name_what_the_text_says_they_do(path: Path):
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    named = (settings["policy"]["kind"], settings["learner"]["kind"], settings["meta"]["continual"])
+    assert named == ("attention", "actor-critic", True)
+    assert "`policy.kind: attention`, `learner.kind: actor-critic` and `meta.continual: true`" in TEXT
+
+
+def _defined() -> set[str]:
+    return {name for row in re.findall(r"^\| (`.+?`) \|", TEXT, flags=re.MULTILINE) for name in row.split("`")}
 
 
 def test_every_metric_of_the_tasks_and_updates_is_defined():
-    from dataclasses import fields
-
     from nmg.learners.actor_critic.update import UpdateStatistics
     from nmg.meta_train import EpisodeRecord
     from nmg.tasks.classification import ClassificationTask
     from nmg.tasks.qa import QuestionAnsweringTask
 
-    defined = {name for row in re.findall(r"^\| (`.+?`) \|", TEXT, flags=re.MULTILINE) for name in row.split("`")}
     names = {*ClassificationTask.table_metrics, *QuestionAnsweringTask.table_metrics}
     names |= {field.name for record in (UpdateStatistics, EpisodeRecord) for field in fields(record)}
     names |= {"reward_opponent", "reward_random", "mean_reward", "stored_share", "credit", "transitions", "states"}
-    assert names - {"learning"} <= defined
+    assert names - {"learning"} <= _defined()
+
+
+def test_every_feature_is_defined():
+    assert set(FEATURES) <= _defined()
+
+
+@pytest.mark.parametrize("settings", [ExperimentSettings(), RuleSearchSettings()], ids=lambda settings: settings.kind)
+def test_every_finding_of_a_learner_is_defined(settings: LearnerKind):
+    policy = LinearPolicy(LinearConfig(features=("idf", "digit"), vocabulary_size=4))
+    ground = Ground(lambda: policy, 0.1, lambda outcome: outcome.score("f1"), StreamName(0), torch.device("cpu"))
+    findings = settings.build(ground).findings()
+    assert findings
+    inner = {name for one in findings.get("features", ()) for name in one}
+    assert {*findings, *inner} - {"feature"} <= _defined()
+    for name in ("placebo_length", "gate"):
+        (definition,) = re.findall(rf"^\| `{name}` \| (.+) \|$", TEXT, flags=re.MULTILINE)
+        assert all(f"`{inner}`" in definition for inner in findings.get(name, ()))
+
+
+def test_every_finding_of_an_audit_is_defined():
+    names = {f"adaptation.{field.name}" for field in fields(Adaptation)}
+    names |= {field.name for record in (Schedule, RewardFinding) for field in fields(record)} | {"minutes"}
+    names |= {f"maskings.{field.name}" for field in fields(Spread)} - {"maskings.maskings"} | {"maskings.mean"}
+    names |= {"lm.loss", "lm.unigram_entropy", "lm.margin", "leakage.twins", "rewards", "recommendation"}
+    assert names <= _defined()
+
+
+def test_the_controls_are_defined():
+    assert {*CONTROLS, "idf*"} <= _defined()
 
 
 def test_every_masking_is_listed():

@@ -17,7 +17,7 @@ from nmg.inner.lm import ModelState, copy_state
 from nmg.inner.loop import Encoded
 from nmg.learners.base import Ground as LearnerGround
 from nmg.learners.base import Learner
-from nmg.policies.base import Ground as PolicyGround
+from nmg.masking.idf import idf_rule
 from nmg.seeding import StreamName
 from nmg.types import MaskPlan, Outcome
 from nmg.workbench import Workbench
@@ -62,9 +62,17 @@ class MetaTraining:
         self.metric = config.reward.metric or bench.task.default_metric
         self.pretrained: ModelState = copy_state(bench.lm.model)
         self.lm_state = self.pretrained
-        self.learner = self._new_learner()
+        self.learner = self._new_learner(bench)
         self.engine = self._new_engine(bench)
         self.next_episode = 0
+
+    @property
+    def is_finished(self) -> bool:
+        return self.next_episode >= self.config.meta.episodes or self.learner.is_finished
+
+    @property
+    def planned_episodes(self) -> int:
+        return min(self.config.meta.episodes, self.learner.most_episodes or self.config.meta.episodes)
 
     def episode(self) -> EpisodeRecord:
         """Play one episode, learn from it, and return its record."""
@@ -115,17 +123,11 @@ class MetaTraining:
         if self.config.meta.reset and index % period == 0:
             self.lm_state = self.pretrained
 
-    def _new_learner(self) -> Learner:
-        config, lm = self.config, self.lm
-        of_policy = PolicyGround(
-            base_model=lm.name,
-            hidden_size=lm.hidden_size,
-            n_heads=lm.model.config.num_attention_heads,
-            rate=config.masking.rate,
-            tokenizer=lm.tokenizer,
-            corpus=self.corpus,
-            encode=self.arena.reader,
-        )
+    def _new_learner(self, bench: Workbench) -> Learner:
+        config = self.config
+        seen = set(self.split.train_context_ids.tolist())
+        labelled = [example for example in self.data.train if example.context_id in seen]
+        of_policy = bench.policy_ground(self.corpus, labelled)
         return config.learner.build(
             LearnerGround(
                 new_policy=lambda: config.policy.build(of_policy),
@@ -133,6 +135,7 @@ class MetaTraining:
                 score=lambda outcome: outcome.score(self.metric),
                 randomness=self.randomness,
                 device=self.arena.runtime.device,
+                rule=lambda sharpness: idf_rule(self.corpus, sharpness),
             )
         )
 
@@ -143,6 +146,7 @@ class MetaTraining:
             train=Encoded.of(bench.task, bench.data.train),
             validation=Encoded.of(bench.task, self.split.validation_examples),
             seed=self.config.run.seed,
+            reward=self.config.reward,
         )
         runtime, n_parameters = self.config.runtime, bench.lm.model.num_parameters()
         return open_engine(runtime, playground, playground.opener(runtime), self.learner.players, n_parameters)

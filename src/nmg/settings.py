@@ -1,7 +1,8 @@
 """Sections of settings that parts of the program share: frozen and validated.
 
-Defaults are the `reference` setting of the method for classification with BERT; docs/paper_map.md gives the source of
-each. Settings of a policy, a learner or a reward stand beside it; `nmg.config` puts all of them together.
+Defaults are the published setting of classification with BERT, but for how masks are learned, which is ours (`configs/`
+has the published settings of each data set). docs/paper_map.md gives the source of each. Settings of a policy or a
+learner stand beside it; `nmg.config` puts all of them together.
 """
 
 from collections.abc import Mapping
@@ -53,9 +54,12 @@ class RunSettings(Section):
 class ModelSettings(Section):
     name: str = "bert-base-uncased"
     """a hub name or a folder; any `AutoModelForMaskedLM` with a fast tokenizer"""
-    head_warmup_steps: CountOrZero = 300
-    """training steps of a new LM head, where the checkpoint has none; the encoder stays frozen"""
+    head_warmup_steps: CountOrZero = 100
+    """steps, at most, of a new LM head alone, where the checkpoint has none; 0 leaves it as drawn and trains nothing"""
     head_warmup_learning_rate: Positive = 1e-3
+    head_tuning_steps: CountOrZero = 400
+    """steps, at most, of the whole model with its new head; 0 leaves the encoder as it is"""
+    head_tuning_learning_rate: Positive = 2e-4
 
 
 class DataSettings(Section):
@@ -133,7 +137,7 @@ class MetaSettings(Section):
     examples: Count = 1000
     validation_share: Rate = 0.1
     max_validation_examples: Count = 10_000
-    continual: bool = True
+    continual: bool = False
     """the LM that the leading player adapted starts the next episode; otherwise all start from the pre-trained LM"""
     reset: bool = False
     """with `continual`: back to the pre-trained LM every max(contexts of the corpus / contexts, 25) episodes"""
@@ -146,6 +150,10 @@ class RewardSettings(Section):
 
     metric: str | None = None
     """a score of the task; the task's own where not given (accuracy; mean of start and end accuracy)"""
+    measure: Literal["finetune", "probe"] = "finetune"
+    """what gives the scores of an episode: fine-tuning, or a linear probe on frozen features, solved to its optimum"""
+    fine_tunings: Count = 1
+    """fine-tunings of each adapted model, with heads and orders of their own; scores are their means"""
 
 
 class MetaTestSettings(Section):
@@ -156,6 +164,10 @@ class MetaTestSettings(Section):
     adapt_batch_size: Count | None = None
     finetune_epochs: Count | None = None
     finetune_batch_size: Count | None = None
+    policy_acts: Literal["auto", "top-k", "draw"] = "auto"
+    """a learned policy takes its best tokens or draws them; `auto`: as its kind does (attention top-k, linear draw)"""
+    temperature: Positive = 1.0
+    """divides the logits of a policy that draws; higher is nearer to random"""
     policy_sees: Literal["step", "start"] = "step"
     """a learned policy chooses by the LM as it is at each `step`, or once for all epochs by the LM at the start"""
 

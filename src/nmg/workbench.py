@@ -14,10 +14,12 @@ from nmg.inner.head import head_randomness, warm_up_missing_head
 from nmg.inner.lm import PretrainedLM, load_pretrained
 from nmg.inner.runtime import Runtime
 from nmg.masking.corrupt import Vocabulary
+from nmg.policies.base import Ground
 from nmg.reporter import Reporter
 from nmg.tasks.base import Task
 from nmg.tasks.load import load_corpus_texts, load_task_data
 from nmg.tasks.registry import task_kind
+from nmg.types import Example
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,21 @@ class Workbench(ModelBench):
         task = task_kind(config.data.task).build(model.lm.tokenizer, data.train, config.finetune)
         check_metric(config, task)
         return cls(config, model.lm, model.runtime, reporter, data, task)
+
+    def policy_ground(self, corpus: Corpus, labelled: Sequence[Example]) -> Ground:
+        """What a policy for this model may be made from; `labelled`: the examples whose labels it may know."""
+        lm, kind = self.lm, task_kind(self.config.data.task)
+        return Ground(
+            base_model=lm.name,
+            hidden_size=lm.hidden_size,
+            n_heads=lm.model.config.num_attention_heads,
+            rate=self.config.masking.rate,
+            tokenizer=lm.tokenizer,
+            corpus=corpus,
+            encode=self.arena.reader,
+            embeddings=lm.model.get_input_embeddings().weight.detach().clone(),
+            relevance=lambda: kind.relevance(lm.tokenizer, labelled),
+        )
 
 
 def check_length(lm: PretrainedLM, name: str, length: int) -> None:

@@ -154,6 +154,28 @@ def test_a_value_of_the_wrong_kind(refused: Callable[..., str], config: Path, va
     assert message.startswith("--masking.rate: ")
 
 
+def test_a_kind_that_does_not_exist(refused: Callable[..., str], config: Path, tmp_path: Path):
+    file = write(tmp_path / "kind.yaml", "policy:", "  temperature: 2", "  kind: liniar")
+    known = "there is no 'liniar' (known: attention, linear)"
+    assert refused("meta-train", file, "--out", "out") == f"{file}, line 3, field 'policy.kind': {known}"
+    assert refused("meta-train", config, "--out", "out", "--policy.kind=liniar") == f"--policy.kind: {known}"
+
+
+def test_a_setting_of_another_kind(refused: Callable[..., str], tmp_path: Path):
+    file = write(tmp_path / "kind.yaml", "learner:", "  replay_start: 3")
+    said = "there is no such setting; it belongs to learner.kind actor-critic"
+    assert refused("validate", file) == f"{file}, line 2, field 'learner.replay_start': {said}"
+
+
+def test_a_learner_and_a_policy_that_do_not_go_together(refused: Callable[..., str], tmp_path: Path):
+    file = write(tmp_path / "kinds.yaml", "policy:", "  kind: attention")
+    said = "the learner 'experiment' needs policy.kind linear"
+    assert refused("meta-train", file, "--out", "out") == f"{file}, line 2, field 'policy.kind': {said}"
+    words = ("--learner.kind", "experiment", "--policy.kind", "attention")
+    empty = write(tmp_path / "empty.yaml")
+    assert refused("validate", empty, *words) == f"--learner.kind, --policy.kind: {said}"
+
+
 def test_a_policy_for_another_size_of_model(refused: Callable[..., str], inputs: Inputs, config: Path, tmp_path: Path):
     policy = tmp_path / "policy"
     AttentionPolicy(AttentionConfig(hidden_size=8, num_attention_heads=2)).save_pretrained(policy)

@@ -21,6 +21,18 @@ OLD: dict[str, tuple[str, object]] = {
     "runtime.player_processes": ("runtime.processes", 3),
 }
 """old name → new name, and another value than the default"""
+PUBLISHED: Mapping[str, object] = {
+    "learner.kind": "actor-critic",
+    "policy.kind": "attention",
+    "meta.continual": True,
+}
+"""what settings of the learner meant by their old names, without saying so"""
+
+
+def in_new_words(settings: Mapping[str, object]) -> dict[str, object]:
+    """The same settings, new name → value, with what goes without saying under old names."""
+    of_learner = any(setting.startswith("learner.") for setting in settings)
+    return {**(PUBLISHED if of_learner else {}), **settings}
 
 
 def nested(settings: Mapping[str, object]) -> dict[str, dict[str, Any]]:
@@ -57,9 +69,10 @@ def refusal(answer: Answer) -> str:
 @pytest.mark.parametrize("old", OLD)
 def test_an_old_name_sets_what_the_new_one_does(nmg: Nmg, tmp_path: Path, old: str):
     new, value = OLD[old]
-    assert value_of(Config(), new) != value
+    assert value_of(Config.model_validate(nested(PUBLISHED)), new) != value
     empty = write(tmp_path / "empty.yaml", {})
-    by_old, by_new = write(tmp_path / "old.yaml", {old: value}), write(tmp_path / "new.yaml", {new: value})
+    by_old = write(tmp_path / "old.yaml", {old: value})
+    by_new = write(tmp_path / "new.yaml", in_new_words({new: value}))
     expected = load_config(by_new)
     assert value_of(expected, new) == value
     for file, words in (
@@ -73,7 +86,7 @@ def test_an_old_name_sets_what_the_new_one_does(nmg: Nmg, tmp_path: Path, old: s
 
 def test_a_whole_file_of_old_names(nmg: Nmg, tmp_path: Path):
     old = write(tmp_path / "old.yaml", {name: value for name, (_, value) in OLD.items()})
-    new = write(tmp_path / "new.yaml", dict(OLD.values()))
+    new = write(tmp_path / "new.yaml", in_new_words(dict(OLD.values())))
     assert load_config(old) == load_config(new)
     assert digest(nmg("validate", old)) == digest(nmg("validate", new))
 
@@ -87,9 +100,9 @@ def test_a_section_of_old_names_that_are_all_commented_out(nmg: Nmg, tmp_path: P
 
 def test_an_override_beats_the_file_whichever_name_either_has(tmp_path: Path):
     for old, (new, value) in OLD.items():
-        default = value_of(Config(), new)
+        default = value_of(Config.model_validate(nested(PUBLISHED)), new)
         for given, override in ((old, old), (old, new), (new, old), (new, new)):
-            file = write(tmp_path / "run.yaml", {given: value})
+            file = write(tmp_path / "run.yaml", {given: value} if given == old else in_new_words({new: value}))
             assert value_of(load_config(file, [f"--{override}={default}"]), new) == default
 
 
@@ -123,3 +136,22 @@ def test_a_wrong_value_is_blamed_on_the_name_that_was_written(
     assert f"field '{old}': {said}" in message
     message = nmg("validate", write(tmp_path / "empty.yaml", {}), f"--{old}={value}").err
     assert f"error: --{old}: {said}" in message
+
+
+def test_old_names_mean_the_published_learner_and_new_ones_do_not(nmg: Nmg, tmp_path: Path):
+    empty = write(tmp_path / "empty.yaml", {})
+    assert digest(nmg("validate", empty, "--replay.start=500")) == digest(
+        nmg("validate", empty, "--learner.kind=actor-critic", "--policy.kind=attention", "--meta.continual=true")
+    )
+    message = refusal(nmg("validate", empty, "--learner.replay-start=500"))
+    assert message == (
+        "error: --learner.replay_start: there is no such setting; it belongs to learner.kind actor-critic"
+    )
+
+
+def test_an_old_name_beside_another_kind_of_learner_is_refused(nmg: Nmg, tmp_path: Path):
+    file = write(tmp_path / "run.yaml", {"learner.kind": "experiment", "replay.start": 500})
+    assert refusal(nmg("validate", file)) == (
+        f"error: {file}, line 4, field 'replay.start': there is no such setting; "
+        "it belongs to learner.kind actor-critic"
+    )

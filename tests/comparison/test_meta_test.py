@@ -312,12 +312,13 @@ def test_settings_that_cannot_be_are_refused_before_any_training(
 
 def test_a_missing_head_is_warmed_up_once_for_all(inputs: Inputs, tmp_path: Path, headless: Path):
     config = inputs.config(
-        model={"name": str(headless), "head_warmup_steps": 3}, runtime={"cache_dir": str(tmp_path / "cache")}
+        model={"name": str(headless), "head_warmup_steps": 3, "head_tuning_steps": 2},
+        runtime={"cache_dir": str(tmp_path / "cache")},
     )
     first, second = Notes(), Notes()
     out = tmp_path / "out"
     one, two = prepare(config, ["random"], out, first), prepare(config, ["random"], out, second)
-    assert first.phases == ["LM head warm-up"]
+    assert first.phases == ["LM head warm-up", "LM with its new head"]
     assert second.phases == []
     assert is_same(one.pretrained, two.pretrained)
     assert is_same(one.pretrained, one.model.lm.model.state_dict())

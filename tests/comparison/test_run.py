@@ -273,7 +273,7 @@ def test_a_head_is_not_warmed_up_for_nothing(inputs: Inputs, tmp_path: Path):
     weights = {n: t for n, t in load_file(folder / "model.safetensors").items() if not n.startswith("cls.")}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     changes: dict[str, Any] = {
-        "model": {"name": str(folder), "head_warmup_steps": 2},
+        "model": {"name": str(folder), "head_warmup_steps": 2, "head_tuning_steps": 0},
         "runtime": {"cache_dir": str(tmp_path / "cache")},
     }
     compare(quick(inputs, **changes), plan(["none"], 1), tmp_path / "out")

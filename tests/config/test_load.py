@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from nmg.config import Config, load_config
 from nmg.errors import UserError, bad_input
+from nmg.learners.actor_critic.settings import ActorCriticSettings
+from nmg.policies.attention import AttentionSettings
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PUBLISHED = [
@@ -70,22 +72,29 @@ def test_published_settings(name: str):
     assert tested.finetune.batch_size == (6 if is_bert else 8)
 
 
-def test_the_defaults_are_the_published_setting_of_chemprot_with_bert():
-    published = load_config(CONFIGS / "chemprot-bert.yaml")
-    of_the_file = {"data": Config().data, "test": Config().test, "runtime": Config().runtime}
-    assert published.model_copy(update=of_the_file) == Config()
+def test_the_defaults_are_the_published_setting_of_chemprot_with_bert_but_for_how_masks_are_learned():
+    published, config = load_config(CONFIGS / "chemprot-bert.yaml"), Config()
+    learned = {name: getattr(config, name) for name in ("policy", "learner", "meta")}
+    of_the_file = {"data": config.data, "test": config.test, "runtime": config.runtime}
+    assert published.model_copy(update=of_the_file | learned) == config
+    assert published.meta.model_copy(update={"continual": False}) == config.meta
+    assert (config.policy.kind, config.learner.kind) == ("linear", "experiment")
 
 
 def test_defaults_that_no_published_file_states():
-    config, learner = Config(), Config().learner
+    config, policy, learner = Config(), AttentionSettings(), ActorCriticSettings()
     assert (config.masking.mask_share, config.masking.random_share) == (0.8, 0.1)
     assert (config.masking.span_p, config.masking.span_max) == (0.2, 10)
     assert (config.meta.validation_share, config.meta.max_validation_examples) == (0.1, 10_000)
+    assert config.meta.checkpoint_every == 50
     assert (learner.replay_max_states, learner.replay_weighting) == (5000, "advantage")
-    assert (config.policy.hidden, learner.weight_decay, learner.max_grad_norm) == (128, 0.0, 1.0)
+    assert (policy.hidden, learner.weight_decay, learner.max_grad_norm) == (128, 0.0, 1.0)
     assert (learner.value_weight, learner.importance_ratio) == (0.25, True)
     assert (learner.objective, learner.reward) == ("actor-critic", "sign")
-    assert config.meta.checkpoint_every == 50
+    for name in PUBLISHED:
+        published = load_config(CONFIGS / f"{name}.yaml")
+        assert published.policy == policy
+        assert published.learner == learner.model_copy(update={"replay_start": published.learner.replay_start})
 
 
 # ---- reading
@@ -166,8 +175,22 @@ def test_an_override_leaves_the_rest_of_its_section(load):
         (("--data.train", "[a"), "--data.train: cannot read the value '[a'"),
         (("--data.train", "2020-13-45"), "--data.train: cannot read the value '2020-13-45'"),
         (("--masking.mask_share", "0.95"), "--masking.mask_share: mask_share 0.95 + random_share 0.1 is over 1"),
-        (("--learner.self_play", "chess"), "--learner.self_play: Input should be 'learning', 'frozen' or 'random'"),
-        (("--learner.self-pley", "chess"), "--learner.self_pley: there is no such setting; did you mean 'self_play'?"),
+        (
+            ("--learner.self_play", "chess", "--learner.kind=actor-critic"),
+            "--learner.self_play: Input should be 'learning', 'frozen' or 'random'",
+        ),
+        (
+            ("--learner.self-pley", "chess", "--learner.kind=actor-critic"),
+            "--learner.self_pley: there is no such setting; did you mean 'self_play'?",
+        ),
+        (
+            ("--learner.self-play", "frozen"),
+            "--learner.self_play: there is no such setting; it belongs to learner.kind actor-critic",
+        ),
+        (
+            ("--learner.candidates=4",),
+            "--learner.candidates: there is no such setting; it belongs to learner.kind evolution and random-search",
+        ),
     ],
 )
 def test_a_wrong_override_is_named_as_it_was_typed(problem, words: tuple[str, ...], said: str):
@@ -281,41 +304,68 @@ def test_any_text_loads_or_is_a_user_error(tmp_path_factory: pytest.TempPathFact
 
 # ---- kinds of policy and learner
 
-SELF_PLAY = "learner:\n  self_play: frozen\n  updates: 3\n"
+SELF_PLAY = "learner:\n  kind: actor-critic\n  self_play: frozen\n  updates: 3\n"
+POLICIES = "attention, linear"
+LEARNERS = "actor-critic, evolution, experiment, random-search, rule-search"
 
 
 def test_a_section_without_a_kind_is_of_the_default_one(load):
-    config = load("policy: {hidden: 3}\n" + SELF_PLAY)
+    config = load("policy: {temperature: 3}\nlearner: {plays: 30}\n")
+    assert (config.policy.kind, config.policy.temperature) == ("linear", 3)
+    assert (config.learner.kind, config.learner.plays) == ("experiment", 30)
+
+
+def test_a_section_is_of_the_kind_it_names(load):
+    config = load("policy: {kind: attention, hidden: 3}\n" + SELF_PLAY)
     assert (config.policy.kind, config.policy.hidden) == ("attention", 3)
     assert (config.learner.kind, config.learner.self_play, config.learner.updates) == ("actor-critic", "frozen", 3)
 
 
-@pytest.mark.parametrize(
-    ("section", "known"), [("learner", "actor-critic, random-search"), ("policy", "attention, linear")]
-)
+@pytest.mark.parametrize(("section", "known"), [("learner", LEARNERS), ("policy", POLICIES)])
 def test_an_unknown_kind_is_told_with_the_known_ones(problem, tmp_path: Path, section: str, known: str):
-    said = f"kind: there is no 'magic' (known: {known})"
+    said = f"there is no 'magic' (known: {known})"
     message = problem(f"run: {{}}\n{section}:\n  kind: magic\n  x: 1\n")
-    assert message == str(bad_input(tmp_path / "run.yaml", said, line=2, field=section))
-    assert problem("", f"--{section}.kind", "magic") == f"--{section}.kind: {said}"
+    assert message == str(bad_input(tmp_path / "run.yaml", said, line=3, field=f"{section}.kind"))
+    message = problem(f"{section}:\n  x: 1\n\n  kind: null\n")
+    said = f"there is no 'None' (known: {known})"
+    assert message == str(bad_input(tmp_path / "run.yaml", said, line=4, field=f"{section}.kind"))
+    assert problem("", f"--{section}.kind", "magic") == f"--{section}.kind: there is no 'magic' (known: {known})"
+    assert problem("", f"--{section}.kind", "magic").count("kind:") == 1
 
 
 @pytest.mark.parametrize(
     ("section", "kind", "field", "said"),
     [
-        ("learner", "actor-critic", "replay_strat", "did you mean 'replay_start'?"),
-        ("learner", "random-search", "spraed", "did you mean 'spread'?"),
-        ("learner", "random-search", "xyzzy", "known: kind, candidates, spread)"),
-        ("policy", "linear", "hidden", "known: kind, temperature)"),
-        ("policy", "attention", "hiden", "did you mean 'hidden'?"),
+        ("learner", "actor-critic", "replay_strat", "; did you mean 'replay_start'?"),
+        ("learner", "random-search", "spraed", "; did you mean 'spread'?"),
+        ("learner", "random-search", "xyzzy", " (known: kind, candidates, spread)"),
+        ("learner", "experiment", "self_play", "; it belongs to learner.kind actor-critic"),
+        ("learner", "random-search", "plays", "; it belongs to learner.kind experiment and rule-search"),
+        (
+            "learner",
+            "actor-critic",
+            "spread",
+            "; it belongs to learner.kind evolution, experiment and random-search",
+        ),
+        ("policy", "linear", "hidden", "; it belongs to policy.kind attention"),
+        ("policy", "linear", "xyzzy", " (known: kind, features, temperature)"),
+        ("policy", "attention", "features", "; it belongs to policy.kind linear"),
+        ("policy", "attention", "hiden", "; did you mean 'hidden'?"),
     ],
 )
 def test_a_wrong_field_of_a_kind(problem, tmp_path: Path, section: str, kind: str, field: str, said: str):
-    message = problem(f"meta: {{continual: false}}\n{section}:\n  kind: {kind}\n  {field}: 1\n")
-    start = bad_input(tmp_path / "run.yaml", "there is no such setting", line=4, field=f"{section}.{field}")
-    assert message.startswith(str(start))
-    assert message.endswith(said)
-    assert "\n" not in message
+    learner = "" if section == "learner" else "learner: {kind: random-search}\n"
+    message = problem(f"{section}:\n  kind: {kind}\n\n  {field}: 1\n{learner}")
+    said = f"there is no such setting{said}"
+    assert message == str(bad_input(tmp_path / "run.yaml", said, line=4, field=f"{section}.{field}"))
+
+
+def test_a_field_of_another_kind_than_the_default(problem, tmp_path: Path):
+    for section, field, owner in (("policy", "hidden", "attention"), ("learner", "updates", "actor-critic")):
+        said = f"there is no such setting; it belongs to {section}.kind {owner}"
+        message = problem(f"{section}:\n  {field}: 3\n")
+        assert message == str(bad_input(tmp_path / "run.yaml", said, line=2, field=f"{section}.{field}"))
+        assert problem("", f"--{section}.{field}", "3") == f"--{section}.{field}: {said}"
 
 
 def test_a_wrong_value_of_a_kind_is_named_without_it(problem, tmp_path: Path):
@@ -325,22 +375,70 @@ def test_a_wrong_value_of_a_kind_is_named_without_it(problem, tmp_path: Path):
 
 
 def test_another_kind_on_the_command_line_drops_the_fields_of_the_files(load):
-    words = ("--learner.kind", "random-search", "--meta.continual", "false")
+    words = ("--learner.kind", "random-search")
     assert load(SELF_PLAY, *words).learner == load("", *words).learner
     assert load(SELF_PLAY, "--learner.candidates=2", *words).learner.candidates == 2
-    assert load("policy: {hidden: 3}\n", "--policy.kind", "linear").policy.temperature == 1.0
+    assert load("learner: {plays: 30}\n", *words).learner.candidates == 6
+    attention = "policy: {kind: attention, hidden: 3}\n"
+    assert load(attention, "--policy.kind", "linear").policy == Config().policy
 
 
 def test_the_same_kind_on_the_command_line_keeps_them(load):
     assert load(SELF_PLAY, "--learner.kind", "actor-critic").learner.updates == 3
+    assert load("learner: {plays: 30}\n", "--learner.kind", "experiment").learner.plays == 30
     search = "meta: {continual: false}\nlearner: {kind: random-search, candidates: 3}\n"
     assert load(search, "--learner.kind", "random-search").learner.candidates == 3
 
 
-def test_a_learner_without_leader_cannot_be_continual(problem, tmp_path: Path):
-    said = (
-        "the learner 'random-search' has no player whose LM could start the next episode: meta.continual must be false"
-    )
-    assert problem(SELF_PLAY, "--learner.kind", "random-search") == f"--learner.kind: {said}"
-    message = problem("meta: {continual: true}\nlearner: {kind: random-search}\n")
-    assert message == str(bad_input(tmp_path / "run.yaml", said, line=2, field="learner"))
+# ---- a learner that does not go with another setting
+
+
+@pytest.mark.parametrize("kind", ["experiment", "rule-search", "evolution", "random-search"])
+def test_a_learner_without_leader_cannot_be_continual(problem, tmp_path: Path, kind: str):
+    said = f"the learner '{kind}' has no player whose LM could start the next episode: meta.continual must be false"
+    published = "meta:\n  episodes: 3\n  continual: true\n" + SELF_PLAY
+    file = tmp_path / "run.yaml"
+    assert problem(published, "--learner.kind", kind) == f"--learner.kind: {said}"
+    message = problem(f"learner: {{kind: {kind}}}\nmeta:\n  episodes: 3\n  continual: true\n")
+    assert message == str(bad_input(file, said, line=4, field="meta.continual"))
+    assert problem(f"learner: {{kind: {kind}}}\n", "--meta.continual=true") == f"--meta.continual: {said}"
+    both = problem("", "--learner.kind", kind, "--meta.continual=true")
+    assert both == f"--learner.kind, --meta.continual: {said}"
+
+
+def test_the_default_learner_cannot_be_continual_either(problem, tmp_path: Path):
+    message = problem("meta:\n  continual: true\n")
+    assert message.startswith(f"{tmp_path / 'run.yaml'}, line 2, field 'meta.continual': the learner 'experiment' has")
+    assert problem("", "--meta.continual", "true").startswith("--meta.continual: the learner 'experiment' has no")
+
+
+@pytest.mark.parametrize("kind", ["experiment", "rule-search"])
+def test_a_learner_of_features_refuses_another_policy(problem, tmp_path: Path, kind: str):
+    said, file = f"the learner '{kind}' needs policy.kind linear", tmp_path / "run.yaml"
+    learner, attention = f"learner:\n  kind: {kind}\n", "policy:\n  hidden: 3\n  kind: attention\n"
+    for text, line in ((attention + learner, 3), (learner + attention, 5)):
+        assert problem(text) == str(bad_input(file, said, line=line, field="policy.kind"))
+    assert problem(learner, "--policy.kind", "attention") == f"--policy.kind: {said}"
+    assert problem("policy: {kind: attention}\n" + SELF_PLAY, f"--learner.kind={kind}") == f"--learner.kind: {said}"
+
+
+def test_the_default_learner_refuses_another_policy_too(problem, tmp_path: Path):
+    said = "the learner 'experiment' needs policy.kind linear"
+    message = problem("run: {}\npolicy:\n  kind: attention\n")
+    assert message == str(bad_input(tmp_path / "run.yaml", said, line=3, field="policy.kind"))
+
+
+def test_a_learner_of_features_needs_idf_among_them(problem, load, tmp_path: Path):
+    said = "the learner 'experiment' needs idf among policy.features"
+    message = problem("policy:\n  features: [digit, domain]\n")
+    assert message == str(bad_input(tmp_path / "run.yaml", said, line=2, field="policy.features"))
+    assert problem("", "--policy.features", "[digit]") == f"--policy.features: {said}"
+    assert load("policy:\n  features: [digit, idf]\n").policy.features == ("digit", "idf")
+    assert load("policy: {features: [digit]}\nlearner: {kind: evolution}\n").policy.features == ("digit",)
+
+
+def test_every_policy_goes_with_the_published_learner(load):
+    for kind in ("attention", "linear"):
+        for continual in ("true", "false"):
+            words = (f"--policy.kind={kind}", f"--meta.continual={continual}")
+            assert load(SELF_PLAY, *words).learner.self_play == "frozen"

@@ -1,11 +1,13 @@
 """The digest of all settings, and those of a meta-test."""
 
 from collections.abc import Iterator
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
 from nmg.config import Config
+from nmg.learners.registry import LearnerSettings
+from nmg.policies.registry import PolicySettings
 from nmg.settings import Section
 from nmg.tasks.registry import TASKS
 
@@ -16,25 +18,32 @@ def test_the_digest_is_stable_and_short():
     assert int(Config().digest, 16) >= 0
 
 
-LINEAR = {"policy": {"kind": "linear"}}
-RANDOM_SEARCH = {"learner": {"kind": "random-search"}, "meta": {"continual": False}}
+KINDS: dict[str, Any] = {"policy": PolicySettings, "learner": LearnerSettings}
+NEEDED: dict[str, dict[str, Any]] = {
+    "attention": {"learner": {"kind": "random-search"}},
+    "continual": {"learner": {"kind": "actor-critic"}},
+}
+"""a kind or field that does not go with the default learner → one that it goes with"""
 
 
-def _result_settings() -> Iterator[tuple[dict[str, dict[str, object]], str, str]]:
-    """Each setting that changes results but the kinds, behind what makes it a setting."""
-    for needed, sections in (({}, Config.model_fields), (LINEAR, ["policy"]), (RANDOM_SEARCH, ["learner"])):
-        for section in set(sections) - {"runtime"}:
-            fields = type(getattr(Config.model_validate(needed), section)).model_fields
-            yield from ((needed, section, field) for field in sorted(set(fields) - {"kind"}))
+def _result_settings() -> Iterator[tuple[dict[str, Any], str, str]]:
+    """Each setting of each kind that changes results, but the kinds themselves, behind what makes it a setting."""
+    for section, info in Config.model_fields.items():
+        for kind in get_args(get_args(KINDS[section])[0]) if section in KINDS else ():
+            name = kind.model_fields["kind"].default
+            needed = {section: {"kind": name}} | NEEDED.get(name, {})
+            yield from ((needed, section, field) for field in kind.model_fields if field != "kind")
+        if section not in {"runtime", *KINDS}:
+            yield from ((NEEDED.get(field, {}), section, field) for field in type(info.default).model_fields)
 
 
-def _other_value(settings: Section, field: str) -> object:
+def _other_value(settings: Section, field: str) -> Any:
     """A value that the field may take, apart from its default."""
     default, annotation = getattr(settings, field), type(settings).model_fields[field].annotation
     if field == "task":
         return next(name for name in TASKS if name != default)
-    if isinstance(default, bool):
-        return not default
+    if isinstance(default, bool | tuple):
+        return default[:-1] if isinstance(default, tuple) else not default
     if get_origin(annotation) is Literal:
         return next(choice for choice in get_args(annotation) if choice != default)
     if isinstance(default, float):
@@ -44,18 +53,19 @@ def _other_value(settings: Section, field: str) -> object:
     return "another" if annotation is str or str in get_args(annotation) else 0.5 if field == "rate" else 7
 
 
-@pytest.mark.parametrize(("needed", "section", "field"), sorted(_result_settings(), key=str))
-def test_the_digest_changes_with_every_result_setting(needed: dict[str, dict[str, object]], section: str, field: str):
+@pytest.mark.parametrize(("needed", "section", "field"), list(_result_settings()))
+def test_the_digest_changes_with_every_result_setting(needed: dict[str, Any], section: str, field: str):
     before = Config.model_validate(needed)
     other = _other_value(getattr(before, section), field)
     changed = Config.model_validate(needed | {section: needed.get(section, {}) | {field: other}})
+    assert getattr(getattr(changed, section), field) != getattr(getattr(before, section), field)
     assert changed.digest != before.digest
 
 
 def test_the_digest_changes_with_the_kind_of_policy_and_learner():
-    alone = Config.model_validate({"meta": {"continual": False}})
-    assert Config.model_validate(LINEAR).digest != Config().digest
-    assert Config.model_validate(RANDOM_SEARCH).digest != alone.digest
+    search, attention = {"learner": {"kind": "random-search"}}, {"policy": {"kind": "attention"}}
+    digests = [Config.model_validate(fields).digest for fields in ({}, search, search | attention)]
+    assert len(set(digests)) == 3
 
 
 def test_the_digest_does_not_change_with_the_runtime(load):
@@ -65,7 +75,7 @@ def test_the_digest_does_not_change_with_the_runtime(load):
 
 
 def test_the_digest_is_that_of_the_value_not_of_its_spelling(load):
-    assert load("learner: {reward_clip: 3}\nadapt: {learning_rate: '2e-5'}\n").digest == Config().digest
+    assert load("learner: {spread: 2}\nadapt: {learning_rate: '2e-5'}\n").digest == Config().digest
 
 
 def test_for_meta_test_takes_the_place_of_the_episode_settings(load):

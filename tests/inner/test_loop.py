@@ -1,7 +1,7 @@
 """The inner loop is a function: equal plans, equal outcomes; other plans, other outcomes."""
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -9,12 +9,15 @@ import torch
 
 from nmg.data.episodes import split_contexts
 from nmg.inner.episode import EpisodeStart, Playground, Turn
+from nmg.inner.finetune import evaluate, finetune, task_model
 from nmg.inner.lm import ModelState, copy_state
-from nmg.inner.loop import Encoded, Trial, inner_loop
+from nmg.inner.loop import Encoded, Trial, inner_loop, mean_outcome
 from nmg.inner.masks import FixedMasks
+from nmg.inner.probe import probe
 from nmg.masking.rules import RandomMasking
 from nmg.reporter import Silent
 from nmg.seeding import StreamName
+from nmg.settings import RewardSettings
 from nmg.types import Episode, MaskPlan, Outcome
 from nmg.workbench import Workbench
 from support.runs import Inputs, is_same
@@ -33,6 +36,9 @@ class Stage(NamedTuple):
     def with_episode(self, episode: Episode) -> "Stage":
         return self._replace(start=self.start._replace(episode=episode))
 
+    def with_reward(self, **settings: Any) -> "Stage":
+        return self._replace(playground=replace(self.playground, reward=RewardSettings(**settings)))
+
     def random_plan(self, seed: int) -> MaskPlan:
         return RandomMasking().plan(self.start.blocks, 0.3, np.random.default_rng(seed))
 
@@ -44,7 +50,7 @@ def stage(inputs: Inputs) -> Stage:
     assert bench.lm.model.config.hidden_dropout_prob > 0
     split = split_contexts(bench.data, config.meta, config.run.seed)
     train, validation = (Encoded.of(bench.task, e) for e in (bench.data.train, split.validation_examples))
-    playground = Playground(bench.arena.silent(), bench.task, train, validation, config.run.seed)
+    playground = Playground(bench.arena.silent(), bench.task, train, validation, config.run.seed, config.reward)
     corpus = bench.corpus([context.text for context in bench.data.contexts])
     context_ids = split.train_context_ids[:8]
     block_ids = corpus.blocks_of(context_ids)
@@ -143,3 +149,98 @@ def test_steps_take_the_place_of_epochs(stage: Stage):
     masks = FixedMasks(stage.start.blocks, stage.random_plan(0))
     outcomes = inner_loop(stage.playground.arena, stage.start.state, masks, trials(stage)[:1], StreamName(7), steps=3)
     assert [outcome.lm_steps for outcome in outcomes] == [3]
+
+
+def test_a_trial_by_the_probe_scores_what_the_probe_says(stage: Stage):
+    """Of the adapted LM; the fine-tuning before it leaves no trace."""
+    arena, (state, _, blocks), randomness = stage.playground.arena, stage.start, StreamName(7)
+    masks, (few, _) = FixedMasks(blocks, stage.random_plan(0)), trials(stage)
+    probed = replace(few, measure="probe")
+    _, outcome = inner_loop(arena, state, masks, [few, probed], randomness)
+    features = few.held_out.features
+    outputs = probe(arena, few.task, few.train.features, few.rows, features)
+    evaluation = few.task.evaluate(outputs, features, few.held_out.examples)
+    assert outcome.scores == evaluation.scores
+    assert is_same_scores(outcome.example_scores, evaluation.example_scores)
+    assert outcome.task_steps == 0
+    assert outcome.lm_steps == 4
+    assert set(outcome.seconds) == {"adapt", "finetune", "evaluate"}
+    assert outcome.seconds["finetune"] > 0
+
+    (elsewhere,) = inner_loop(arena, state, masks, [probed], StreamName(8))
+    assert elsewhere.scores["loss"] != outcome.scores["loss"], "the adaptation has randomness"
+    without_masks = [next(inner_loop(arena, state, None, [probed], StreamName(n))) for n in (7, 8)]
+    assert without_masks[0].scores == without_masks[1].scores, "the probe has none"
+
+
+def is_same_scores(first: Any, second: Any) -> bool:
+    return set(first) == set(second) and all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_an_episode_by_the_probe(stage: Stage):
+    plan = stage.random_plan(0)
+    tuned, tuned_lm = stage.play(plan)
+    for times in (1, 3):
+        probed, probed_lm = stage.with_reward(measure="probe", fine_tunings=times).play(plan)
+        assert is_same(tuned_lm, probed_lm)
+        assert probed.lm_loss == tuned.lm_loss
+        assert probed.task_steps == 0
+        assert set(probed.scores) == set(tuned.scores)
+        assert probed.scores["loss"] != tuned.scores["loss"]
+
+
+def test_fine_tunings_again_differ_in_their_randomness_alone(stage: Stage):
+    """The first is the single one to the bit; the others have heads and orders of their own."""
+    arena, (state, _, blocks), randomness = stage.playground.arena, stage.start, StreamName(7)
+    masks, (trial, _) = FixedMasks(blocks, stage.random_plan(0)), trials(stage)
+    (single,) = inner_loop(arena, state, masks, [trial], randomness)
+    several = [replace(trial, again=again) for again in range(3)]
+    first, second, third = inner_loop(arena, state, masks, several, randomness)
+    assert facts(first) == facts(single)
+    assert is_same_scores(first.example_scores, single.example_scores)
+    model = task_model(trial.task, arena.model, randomness / "head")
+    finetune(model, trial.train.features, trial.rows, arena.finetune, arena.runtime, randomness / "finetune")
+    by_hand = evaluate(model, trial.task, trial.held_out.features, trial.held_out.examples, arena.runtime)
+    assert first.scores == by_hand.scores
+    losses = {outcome.scores["loss"] for outcome in (first, second, third)}
+    assert len(losses) == 3
+    assert first.lm_loss == second.lm_loss == third.lm_loss
+    (alone,) = inner_loop(arena, state, masks, [several[2]], randomness)
+    assert facts(alone) == facts(third)
+
+
+def test_an_episode_of_several_fine_tunings_scores_their_mean(stage: Stage):
+    plan, arena = stage.random_plan(0), stage.playground.arena
+    single, adapted = stage.play(plan)
+    once, _ = stage.with_reward(fine_tunings=1).play(plan)
+    assert facts(once) == facts(single)
+    assert is_same_scores(once.example_scores, single.example_scores)
+
+    outcome, adapted_again = stage.with_reward(fine_tunings=3).play(plan)
+    assert is_same(adapted, adapted_again)
+    rows = np.flatnonzero(np.isin(stage.playground.train.features.example_index, stage.start.episode.example_ids))
+    held_out = stage.playground.validation
+    apart = [Trial(stage.playground.task, stage.playground.train, rows, held_out, again=again) for again in range(3)]
+    randomness = StreamName(stage.playground.seed) / "episode" / stage.start.episode.index
+    each = list(inner_loop(arena, stage.start.state, FixedMasks(stage.start.blocks, plan), apart, randomness))
+    for name in single.scores:
+        assert outcome.scores[name] == pytest.approx(np.mean([one.scores[name] for one in each]), rel=1e-12)
+    for name, scores in outcome.example_scores.items():
+        np.testing.assert_allclose(scores, np.mean([one.example_scores[name] for one in each], axis=0), rtol=1e-12)
+        assert scores.mean() == pytest.approx(outcome.scores[name])
+    assert outcome.task_steps == 3 * single.task_steps
+    assert (outcome.lm_steps, outcome.masked_tokens, outcome.lm_loss) == (4, single.masked_tokens, single.lm_loss)
+
+
+def test_seconds_of_several_trials_add_up_but_for_the_adaptation():
+    def outcome(score: float, tuning: float) -> Outcome:
+        seconds = {"adapt": 10.0, "finetune": tuning, "evaluate": 0.5}
+        return Outcome({"loss": score}, {"loss": np.array([score, 0])}, 2.5, 8, 3, 40, 90, seconds)
+
+    mean = mean_outcome([outcome(1.0, 2.0), outcome(2.0, 3.0)])
+    assert mean.scores == {"loss": 1.5}
+    assert mean.example_scores["loss"].tolist() == [1.5, 0]
+    assert mean.seconds == {"adapt": 10.0, "finetune": 5.0, "evaluate": 1.0}
+    assert (mean.lm_loss, mean.lm_steps, mean.task_steps, mean.masked_tokens, mean.tokens) == (2.5, 8, 6, 40, 90)
+    alone = outcome(1.0, 2.0)
+    assert mean_outcome([alone]) is alone

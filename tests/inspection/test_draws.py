@@ -105,7 +105,7 @@ def policy_of(name: str) -> Policy:
     with torch_stream(0, name):
         policy: Policy
         if name.startswith("linear"):
-            policy = LinearPolicy(LinearConfig(vocabulary_size=30))
+            policy = LinearPolicy(LinearConfig(features=("idf", "continuation", "loss", "entropy"), vocabulary_size=30))
         else:
             policy = AttentionPolicy(AttentionConfig(hidden_size=8, num_attention_heads=2, head_hidden=4))
         for parameter in policy.parameters():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nmg.masking import idf as idf_module
-from nmg.masking.idf import InverseDocumentFrequency, draw_rare, piece_keys, word_keys
+from nmg.masking.idf import InverseDocumentFrequency, draw_rare, idf_rule, piece_keys, word_keys
 from nmg.masking.registry import build_masking
 from nmg.settings import MaskingSettings
 from nmg.types import IntArray, TokenBlocks
@@ -122,6 +122,16 @@ def test_idf_takes_whole_words(corpus: FakeCorpus) -> None:
     blocks = copies(50, [2] * 10)
     masked = draw_rare(blocks, 0.3, np.random.default_rng(0), idf=idf, unit="word", sharpness=2.0).is_masked(22)
     assert masked[:, 1:-1:2].equal(masked[:, 2:-1:2])
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 4.0])
+def test_the_rule_of_a_sharpness_is_that_of_the_registry_by_pieces(corpus: FakeCorpus, sharpness: float) -> None:
+    settings, blocks = MaskingSettings(idf_sharpness=sharpness), corpus.blocks(corpus.context_ids)
+    named = build_masking("idf", corpus.tokenizer, corpus, settings)
+    rule = idf_rule(corpus, sharpness)
+    plans = [one.plan(blocks, 0.4, np.random.default_rng(1)) for one in (named, rule)]
+    assert rule.name == "idf"
+    assert torch.equal(plans[0].positions, plans[1].positions)
 
 
 def test_idf_changes_with_the_corpus_only(corpus: FakeCorpus) -> None:

@@ -12,7 +12,7 @@ def demo(
         "runs/demo"
     ),
     seed: Annotated[int, typer.Option(min=0, help="Seed of data and run.")] = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of the comparison.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of the comparison.")] = 5,
 ) -> None:
     r"""Meta-train a policy on BBC News with MiniLM, compare its masks with rules, and write a page. No download.
 

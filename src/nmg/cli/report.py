@@ -34,7 +34,7 @@ def report(
             raise UserError(f"--out {out}: cannot write the page: {error.strerror}") from error
         if said != len(log.episodes):
             said = len(log.episodes)
-            typer.echo(f"{out}: {said} of {log.config.meta.episodes} episodes")
+            typer.echo(f"{out}: {said} of {log.planned_episodes} episodes")
         if watch is None or log.is_finished:
             return
         time.sleep(watch)

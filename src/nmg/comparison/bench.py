@@ -55,7 +55,8 @@ class CellBench:
         model = Workbench.open_all(config, reporter)
         corpus = model.corpus(load_corpus_texts(config.data))
         maskings = {
-            name: load_masking(name, model.lm, corpus, config.masking, path) for name, path in plan.maskings.items()
+            name: load_masking(name, model.lm, corpus, config.masking, path, config.test)
+            for name, path in plan.maskings.items()
         }
         pretrained = copy_state(model.lm.model)
         return cls(config, plan, folder, model, pretrained, corpus, maskings, model.task.table_metrics, save_models)

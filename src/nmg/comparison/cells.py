@@ -47,7 +47,7 @@ class CellKey:
 
 def slug(masking: str) -> str:
     """A masking's name as a file may be named; a masking may be named by its folder."""
-    return re.sub(r"[^\w.-]+", "-", masking).strip("-.") or "policy"
+    return re.sub(r"[^\w.-]+", "-", masking.replace("*", "-tuned")).strip("-.") or "policy"
 
 
 @dataclass(frozen=True, kw_only=True)

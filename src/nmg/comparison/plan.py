@@ -8,6 +8,7 @@ from typing import Any, Self
 from nmg.comparison.cells import CellKey, Labelled, Setting, slug
 from nmg.errors import UserError
 from nmg.masking.registry import RULES
+from nmg.policies.named import CONTROLS, control_folder
 from nmg.settings import DataSettings
 from nmg.tasks import load
 
@@ -22,13 +23,14 @@ class Plan:
 
     @classmethod
     def of(cls, names: Sequence[str], policies: Mapping[str, Path], seeds: Sequence[int], **curves: Any) -> Self:
-        """`names`: rules, folders of policies, and names of `policies`; policies not among them come last.
+        """`names`: rules, controls, folders of policies, names of `policies`; policies not among them come last.
 
         Raises UserError for maskings that cannot stand beside each other.
         """
         if "neural" in names and "neural" not in policies:
             raise UserError("--maskings neural: name the trained policy (--policy RUN, or --policies NAME=RUN)")
         folders = {name: Path(name) for name in names if name not in RULES and Path(name).is_dir()} | dict(policies)
+        folders |= {name: control_folder(name, policies) for name in names if name in CONTROLS}
         plan = cls({name: folders.get(name) for name in [*names, *policies]}, seeds, **curves)
         plan._check()
         return plan

@@ -8,8 +8,9 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
-from nmg.config.renamed import RENAMED, rename
+from nmg.config.renamed import RENAMED, as_before, rename
 from nmg.config.schema import Config
 from nmg.errors import UserError, bad_input
 from nmg.settings import Section
@@ -97,6 +98,8 @@ def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict
             given[setting] = written, yaml.safe_load(value)
         except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"{name}: cannot read the value '{value}'") from error
+    if any(setting != written and setting.startswith("learner.") for setting, (written, _) in given.items()):
+        as_before(settings)
     for setting, (written, value) in given.items():
         section, field = setting.split(".")
         fields = settings.setdefault(section, {})
@@ -125,59 +128,81 @@ def _explain(
     """
     root, problems = yaml.compose(text), []
     for problem in error.errors():
-        location = [str(part) for part in problem["loc"]]
-        kind = None
-        if _default_kind(location[0]) is not None and len(location) > 1:
-            kind = location.pop(1)  # a section that is of one kind or another is blamed under its kind
-        message = problem["msg"].removeprefix("Value error, ")
-        blamed, _, rest = message.partition(": ")
-        section = Config.model_fields.get(location[0])
-        if len(location) == 1 and section is not None and blamed in _fields_of(section, kind):
-            location, message = [*location, blamed], rest  # a check that needs more than the section to know
-        name = ".".join(location[:2])
-        if problem["type"] == "extra_forbidden":
-            message = f"there is no such setting{_nearest(location, kind)}"
-        elif problem["type"] == "union_tag_invalid":
-            tags = problem["ctx"]["expected_tags"].replace("'", "")
-            message = f"kind: there is no '{problem['ctx']['tag']}' (known: {tags})"
-        elif problem["type"] in {"model_type", "model_attributes_type"}:
-            message = f"must hold fields (given: {problem['input']!r})"
-        elif not isinstance(problem["input"], dict | Section):  # a whole section would say nothing
-            message += f" (given: {problem['input']!r})"
+        blamed, message = _read_problem(problem)
         # What a section as a whole is blamed for may come from an override of one of its fields.
-        options = sorted(written for setting, written in overridden.items() if f"{setting}.".startswith(f"{name}."))
+        within = tuple(f"{name}." for name in blamed)
+        options = sorted(written for setting, written in overridden.items() if f"{setting}.".startswith(within))
         if options:
             problems.append(f"{', '.join(f'--{option}' for option in options)}: {message}")
         else:
-            name = moved.get(name, name)
-            problems.append(str(bad_input(path, message, line=_line_of(root, name.split(".")), field=name)))
+            names = [moved.get(name, name) for name in blamed]
+            name = max(names, key=lambda name: len(_lines_to(root, name)))
+            line = next(reversed(_lines_to(root, name)), None)
+            problems.append(str(bad_input(path, message, line=line, field=name)))
     return UserError("\n".join(problems))
 
 
-def _nearest(location: Sequence[str], kind: str | None) -> str:
+def _read_problem(problem: ErrorDetails) -> tuple[list[str], str]:
+    """The sections or settings that may be to blame, and what is wrong."""
+    location, kind = [str(part) for part in problem["loc"]], None
+    if _default_kind(location[0]) is not None and len(location) > 1:
+        kind = location.pop(1)  # a section that is of one kind or another is blamed under its kind
+    message = problem["msg"].removeprefix("Value error, ")
+    first, _, rest = message.partition(": ")
     section = Config.model_fields.get(location[0])
-    known = list(Config.model_fields) if len(location) == 1 or section is None else _fields_of(section, kind)
+    if len(location) == 1 and section is not None and first in _fields_of(section, kind):
+        location, message = [*location, first], rest  # a check that needs more than the section to know
+    match problem["type"]:
+        case "extra_forbidden":
+            message = f"there is no such setting{_instead(location, kind)}"
+        case "union_tag_invalid":
+            known = problem["ctx"]["expected_tags"].replace("'", "")
+            location, message = [location[0], "kind"], f"there is no '{problem['ctx']['tag']}' (known: {known})"
+        case "model_type" | "model_attributes_type":
+            message = f"must hold fields (given: {problem['input']!r})"
+        case "misfit":
+            return problem["ctx"]["settings"], message
+        case _ if not isinstance(problem["input"], dict | Section):  # a whole section would say nothing
+            message += f" (given: {problem['input']!r})"
+    return [".".join(location[:2])], message
+
+
+def _instead(location: Sequence[str], kind: str | None) -> str:
+    """What to write in the place of a name that is not known there, to be put after a sentence."""
+    section = Config.model_fields.get(location[0])
+    if len(location) == 1 or section is None:
+        known = list(Config.model_fields)
+    else:
+        known = _fields_of(section, kind)
+        if kinds := [other for other, fields in _kinds_of(section).items() if location[1] in fields]:
+            listed = " and ".join(filter(None, [", ".join(kinds[:-1]), kinds[-1]]))
+            return f"; it belongs to {location[0]}.kind {listed}"
     matches = difflib.get_close_matches(location[-1], known, n=1)
     return f"; did you mean '{matches[0]}'?" if matches else f" (known: {', '.join(known)})"
 
 
 def _fields_of(section: FieldInfo, kind: str | None) -> list[str]:
     """Names of the fields of a section, or of one of its kinds."""
+    kinds = _kinds_of(section)
+    return kinds[next(iter(kinds)) if kind is None else kind]
+
+
+def _kinds_of(section: FieldInfo) -> dict[str, list[str]]:
+    """Kind → names of its fields. A section that is always of one kind has it under an empty name."""
     classes = get_args(section.annotation) or (section.annotation,)
     fields = [getattr(one, "model_fields", {}) for one in classes]
-    return list(next(f for f in fields if kind is None or f["kind"].default == kind))
+    return {f["kind"].default if len(classes) > 1 else "": list(f) for f in fields}
 
 
-def _line_of(node: yaml.Node | None, location: Sequence[str]) -> int | None:
-    """Line (from 1) of the key that `location` leads to, or of the last key on the way that exists."""
-    line = None
-    for name in location:
+def _lines_to(node: yaml.Node | None, name: str) -> list[int]:
+    """Lines (from 1) of the keys on the way to a dotted name, as far as they exist."""
+    lines: list[int] = []
+    for part in name.split("."):
         if not isinstance(node, yaml.MappingNode):
             break
-        for key, value in node.value:
-            if key.value == name:
-                line, node = key.start_mark.line + 1, value
-                break
-        else:
+        found = next(((key, value) for key, value in node.value if key.value == part), None)
+        if found is None:
             break
-    return line
+        key, node = found
+        lines.append(key.start_mark.line + 1)
+    return lines

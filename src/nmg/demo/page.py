@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nmg.audit.run import AuditResult
 from nmg.comparison.results import ComparisonResults
+from nmg.report.audit_page import audit_tables
 from nmg.report.comparison import reading
 from nmg.report.comparison_page import score_blocks as comparison_blocks
+from nmg.report.experiment import in_short
 from nmg.report.page import Facts, Listing, PageContent, Paragraph, Section
 from nmg.report.run_page import learner_sections, sample_blocks
 from nmg.report.run_scores import score_blocks
@@ -19,27 +22,34 @@ class TaskResult:
     """What the demo did for one task."""
 
     task: str
+    audit: AuditResult
     log: RunLog
     comparison: ComparisonResults
 
 
 def demo_page(results: Sequence[TaskResult]) -> PageContent:
     introduction = Section(
-        "What this is",
-        (
+        "What was learned",
+        [
+            *(Paragraph(f"**{TITLES[result.task]}.** {_in_short(result)}") for result in results),
             Paragraph(
-                "A policy learned which tokens to mask, from the scores of the models that its masks gave. Fresh "
-                "models were then adapted under its masks and under rules, fine-tuned on the same few labelled "
-                "examples and scored on the same test set."
+                "A small language model was trained on news. For each task an audit asked whether there is anything to "
+                "learn; a designed experiment learned which tokens to mask from the scores of the models that masks "
+                "gave; and fresh models were adapted under those masks and under rules, fine-tuned on the same few "
+                "labelled examples, and scored on the same test set. “placebo” learned from the same plays with signs "
+                "of chance: what it gains is noise."
             ),
-            Paragraph(
-                "The sizes are a demonstration's: a few episodes and seeds on small data. Differences between maskings "
-                "below are of the order of chance; look at the intervals before the means."
-            ),
-        ),
+        ],
     )
     sections = [introduction, *(section for result in results for section in _task_sections(result))]
-    return PageContent("Learning what to mask", "nmg demo · MiniLM on BBC News", sections)
+    return PageContent("Learning what to mask", "nmg demo · a small BERT on BBC News", sections)
+
+
+def _in_short(result: TaskResult) -> str:
+    """What was learned and how sure it is, or that there was nothing to learn."""
+    learned = in_short(result.log) if result.log.findings else "The learner has nothing to tell."
+    tested, audited = reading(result.comparison), result.audit.facts["recommendation"]
+    return f"{learned} On the test set: {tested} The audit said beforehand: {audited}"
 
 
 def _task_sections(result: TaskResult) -> list[Section]:
@@ -47,7 +57,7 @@ def _task_sections(result: TaskResult) -> list[Section]:
     config, title = log.config, TITLES[result.task]
     facts = Facts(
         (
-            ("episodes", str(config.meta.episodes)),
+            ("episodes", str(len(log.episodes))),
             ("contexts per episode", str(config.meta.contexts)),
             ("masking rate", f"{config.masking.rate:.0%}"),
             ("players compared by", log.metric),
@@ -56,6 +66,7 @@ def _task_sections(result: TaskResult) -> list[Section]:
     )
     tested = [block for setting in comparison.settings for block in comparison_blocks(comparison, setting)]
     return [
+        Section(f"{title}: is there anything to learn?", [table for _, table in audit_tables(result.audit)]),
         Section(f"{title}: meta-training", (facts, *score_blocks(log))),
         *(Section(f"{title}: {part.heading}", part.blocks) for part in learner_sections(log)),
         Section(f"{title}: what the policy masks", (*sample_blocks(log), Listing("Settings", config.to_yaml()))),

@@ -29,4 +29,7 @@ def process_count(settings: RuntimeSettings, at_once: int, n_parameters: int) ->
     if settings.processes != "auto":
         return min(settings.processes, at_once)
     on_cpu = settings.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
-    return at_once if n_parameters <= SMALL_MODEL and on_cpu and torch.get_num_threads() > 1 else 1
+    threads = torch.get_num_threads()
+    if n_parameters > SMALL_MODEL or not on_cpu or threads == 1:
+        return 1
+    return min(at_once, threads + 1)  # one more than there are cores keeps these busy while one waits

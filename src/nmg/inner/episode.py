@@ -8,12 +8,12 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from nmg.inner.arena import Arena
 from nmg.inner.lm import ModelState, copy_state
-from nmg.inner.loop import Encoded, Trial, inner_loop
+from nmg.inner.loop import Encoded, Trial, inner_loop, mean_outcome
 from nmg.inner.masks import FixedMasks
 from nmg.inner.runtime import Runtime
 from nmg.masking.corrupt import Vocabulary
 from nmg.seeding import StreamName
-from nmg.settings import AdaptSettings, FinetuneSettings, MaskingSettings, RuntimeSettings
+from nmg.settings import AdaptSettings, FinetuneSettings, MaskingSettings, RewardSettings, RuntimeSettings
 from nmg.tasks.base import Task
 from nmg.types import Episode, MaskPlan, Outcome, TokenBlocks
 
@@ -44,15 +44,19 @@ class Playground:
     train: Encoded
     validation: Encoded
     seed: int
+    reward: RewardSettings
 
     def play(self, shared: EpisodeStart, job: Turn) -> tuple[Outcome, ModelState | None]:
         """Adapt under the plan, fine-tune on the episode's examples, score on the validation set."""
         episode = shared.episode
         rows = np.flatnonzero(np.isin(self.train.features.example_index, episode.example_ids))
-        trial = Trial(self.task, self.train, rows, self.validation)
+        times = self.reward.fine_tunings if self.reward.measure == "finetune" else 1
+        trials = [
+            Trial(self.task, self.train, rows, self.validation, self.reward.measure, again) for again in range(times)
+        ]
         masks = FixedMasks(shared.blocks, job.plan)
         randomness = StreamName(self.seed) / "episode" / episode.index
-        (outcome,) = inner_loop(self.arena, shared.state, masks, [trial], randomness)
+        outcome = mean_outcome(list(inner_loop(self.arena, shared.state, masks, trials, randomness)))
         return outcome, copy_state(self.arena.model) if job.keep else None
 
     def opener(self, runtime: RuntimeSettings) -> "PlaygroundOpener":

@@ -1,9 +1,9 @@
-"""The one training loop: LM adaptation, head warm-up and task fine-tuning all run through `fit`."""
+"""The one training loop: LM adaptation, a new LM head and task fine-tuning all run through `fit`."""
 
 import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -28,6 +28,37 @@ class FitResult:
     loss: float
     """mean loss over the last epoch; NaN where there was no step"""
     seconds: float
+
+
+@dataclass
+class KeepBest:
+    """Measures a loss while a training runs, ends the training where it no longer falls, and goes back to its best."""
+
+    loss: Callable[[], float]
+    """of the model as it is, in evaluation mode; leaves the model as it was"""
+    every: int
+    """steps between two looks; there is one before the first step and one after the last, too"""
+    patience: int
+    """looks in a row without a new best that end the training"""
+    best: float = math.inf
+    _kept: list[Tensor] = field(default_factory=list)
+    _in_vain: int = 0
+
+    def after(self, step: int, last: int, weights: Sequence[Tensor]) -> bool:
+        """Look, if it is time to, and keep a copy of the best weights so far; True where the training should end."""
+        if step % self.every and step != last:
+            return False
+        loss = self.loss()
+        if loss < self.best:
+            self.best, self._in_vain = loss, 0
+            self._kept = [weight.detach().clone() for weight in weights]
+        else:
+            self._in_vain += 1
+        return self._in_vain >= self.patience
+
+    def go_back(self, weights: Sequence[Tensor]) -> None:
+        for weight, kept in zip(weights, self._kept, strict=False):  # none is kept where every loss was NaN
+            weight.data.copy_(kept)
 
 
 def bucketed_batches(lengths: IntArray, batch_size: int, rng: np.random.Generator) -> list[IntArray]:
@@ -57,11 +88,13 @@ def fit(
     parameters: Iterable[nn.Parameter] | None = None,
     max_steps: int | None = None,
     progress: Progress | None = None,
+    watch: KeepBest | None = None,
 ) -> FitResult:
     """Minimise `loss_of(rows)` over `settings.epochs` epochs of the rows whose token counts are `lengths` [F].
 
     AdamW, gradient clipping, learning rate falling linearly to 0 after a warm-up. Row order and dropout come from
-    `randomness`, so two calls that differ in nothing but the loss see the same rows and the same dropout.
+    `randomness`, so two calls that differ in nothing but the loss see the same rows and the same dropout. `watch` may
+    end the training early; in any case it leaves the weights that it found best.
     """
     began = time.perf_counter()
     order = (randomness / "order").generator()
@@ -83,6 +116,8 @@ def fit(
         )
         warm_up = math.ceil(settings.warmup_share * len(batches))
         schedule = get_linear_schedule_with_warmup(optimiser, warm_up, len(batches))
+        if watch is not None:
+            watch.after(0, len(batches), weights.masters)
         for step, rows in enumerate(batches, start=1):
             with runtime.autocast():
                 loss = loss_of(rows)
@@ -96,6 +131,10 @@ def fit(
             losses.append(loss.detach())
             if progress is not None:
                 progress(step, len(batches))
+            if watch is not None and watch.after(step, len(batches), weights.masters):
+                break
+        if watch is not None:
+            watch.go_back(weights.masters)
     last_epoch = losses[-len(epochs[-1]) :] if losses else []
     mean = float(torch.stack(last_epoch).float().mean()) if last_epoch else float("nan")
-    return FitResult(len(batches), mean, time.perf_counter() - began)
+    return FitResult(len(losses), mean, time.perf_counter() - began)

@@ -1,95 +1,201 @@
-"""A new LM head, where the checkpoint has none: trained on the corpus while the encoder stays as it is."""
+"""A missing LM head becomes one that predicts words: in closed form, then trained, then the whole model, gently."""
 
 import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 from safetensors.torch import load_file
+from torch import nn
 
-from nmg.files import save_tensors
+from nmg.files import save_tensors, write_text
 from nmg.inner.arena import Arena
-from nmg.inner.fit import FitResult, fit
+from nmg.inner.fit import KeepBest, fit
+from nmg.inner.head_start import start_head
 from nmg.inner.lm import PretrainedLM, masked_lm_loss
+from nmg.inner.lm_quality import held_out_loss, unigram_entropy
 from nmg.inner.masks import DrawnMasks
 from nmg.masking.rules import RandomMasking
 from nmg.seeding import StreamName
-from nmg.settings import ModelSettings, OptimiserSettings
+from nmg.settings import MaskingSettings, ModelSettings, OptimiserSettings
+from nmg.types import IntArray
 
 if TYPE_CHECKING:
     from nmg.data.corpus import Corpus
 
+VERSION = 2
+"""Part of every digest: raise it whenever a head comes out otherwise."""
+MASKING = MaskingSettings(rate=0.2)
+"""of the training: random masks, whatever the run's masking is"""
+HELD_OUT_SHARE, LEAST_HELD_OUT, HELD_OUT_TOKENS = 0.05, 32, 20_000
+"""Blocks to judge by: a twentieth, but no more than hold so many tokens, and no fewer than so many blocks."""
+LOOK_EVERY, PATIENCE = 50, 3
+"""steps between two looks at the held-out loss; looks in a row without a new best that end a stage"""
+ENOUGH = 1.0
+"""nats below the unigram entropy from which on a head counts as one that predicts words"""
+
+
+@dataclass(frozen=True)
+class HeadQuality:
+    """What became of a new head."""
+
+    loss: float
+    """masked-LM loss on blocks that nothing was trained on, nats per token (`lm_quality.held_out_loss`)"""
+    unigram: float
+    """what word frequencies alone give there (`lm_quality.unigram_entropy`)"""
+    stages: Sequence[tuple[str, float, int]]
+    """name, loss at its end, and steps of each stage"""
+    seconds: float
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> Self:
+        return cls(**{**facts, "stages": [tuple(stage) for stage in facts["stages"]]})
+
+    def lines(self) -> list[str]:
+        """What the user should read: the loss, and a warning where the head is hardly one."""
+        course = " → ".join(f"{name} {loss:.2f}" + f" ({n} steps)" * (n > 0) for name, loss, n in self.stages)
+        lines = [
+            f"New LM head: held-out masked-LM loss {self.loss:.2f} nats, {abs(self.unigram - self.loss):.2f} "
+            f"{'below' if self.loss <= self.unigram else 'ABOVE'} the unigram entropy of {self.unigram:.2f} "
+            f"({course}; {self.seconds:.0f} s)"
+        ]
+        if not self.unigram - self.loss >= ENOUGH:
+            lines.append(
+                f"warning: this LM head is less than {ENOUGH:g} nat better than guessing by word frequency. Adaptation "
+                "will then mostly teach the model what a head lacks, and masks cannot be judged by it. Use a real "
+                "masked LM (model.name), more text, or more steps (model.head_tuning_steps)."
+            )
+        return lines
+
 
 def warm_up_missing_head(
     lm: PretrainedLM, arena: Arena, settings: ModelSettings, corpus: "Corpus", seed: int, cache: Path
-) -> None:
+) -> HeadQuality | None:
     """Train a head that the checkpoint lacks, or take the one that the same model, text and settings gave before.
 
-    Where the checkpoint has a head, and where it is to stay as drawn, do nothing.
+    Where the checkpoint has a head, and where it is to stay as drawn, do nothing and return None.
     """
     if not lm.new_parameters or settings.head_warmup_steps == 0:
-        return
+        return None
     cached = cache / f"head-{_digest(arena, settings, corpus, seed)}.safetensors"
-    if cached.is_file():
+    facts = cached.with_suffix(".json")
+    if cached.is_file() and facts.is_file():
         lm.model.load_state_dict(load_file(cached, device=str(arena.runtime.device)), strict=False)
-        return
-    arena.reporter.notify(
-        f"'{lm.name}' has no LM head. A new one, tied to its embeddings, is warmed up on the corpus for "
-        f"{settings.head_warmup_steps} steps while the encoder stays as it is."
-    )
-    result = warm_up_head(lm, arena, settings, corpus, head_randomness(seed))
-    arena.reporter.notify(
-        f"LM head ready: masked-LM loss {result.loss:.2f} after {result.steps} steps, {result.seconds:.0f} s."
-    )
-    save_tensors(cached, {name: p for name, p in lm.model.named_parameters() if name in lm.new_parameters})
+        quality = HeadQuality.from_json(json.loads(facts.read_text("utf-8")))
+    else:
+        arena.reporter.notify(
+            f"'{lm.name}' has no LM head. A new one, tied to its embeddings, is trained on the text: "
+            f"{settings.head_warmup_steps} steps alone, {settings.head_tuning_steps} with the whole model, at most."
+        )
+        quality = make_head(lm, arena, settings, corpus, head_randomness(seed))
+        write_text(facts, json.dumps(asdict(quality)) + "\n")
+        trained = lm.model.named_parameters()
+        keeps_all = settings.head_tuning_steps > 0
+        save_tensors(cached, {name: p for name, p in trained if keeps_all or name in lm.new_parameters})
+    for line in quality.lines():
+        arena.reporter.notify(line)
+    return quality
 
 
 def head_randomness(seed: int) -> StreamName:
     return StreamName(seed) / "head warm-up"
 
 
-def warm_up_head(
+def make_head(
     lm: PretrainedLM, arena: Arena, settings: ModelSettings, corpus: "Corpus", randomness: StreamName
-) -> FitResult:
-    """Train the parameters the checkpoint lacked, and nothing else, on randomly masked text.
+) -> HeadQuality:
+    """Give `lm` a head that predicts words, in three stages; each leaves the weights of its lowest held-out loss.
 
-    A head fresh from its initialisation would send noise through the encoder. Only its own weights move: the output
-    embeddings stay tied to the input embeddings, and the encoder stays as it was.
+    1. Closed form (`head_start`). 2. The new parameters alone: a head that knows nothing would send noise through the
+    encoder. 3. The whole model, at a low learning rate. Output embeddings stay tied to the input's, and without the
+    third stage the encoder stays as it is.
     """
-    model = lm.model
-    new = {name: parameter for name, parameter in model.named_parameters() if name in set(lm.new_parameters)}
-    batches = DrawnMasks(corpus, RandomMasking()).start(arena, randomness)
-    steps_an_epoch = -(-len(corpus) // arena.adapt.batch_size)
-    schedule = OptimiserSettings(
-        epochs=-(-settings.head_warmup_steps // steps_an_epoch),
-        batch_size=arena.adapt.batch_size,
-        learning_rate=settings.head_warmup_learning_rate,
+    began = time.perf_counter()
+    held_out, rows = split_rows(corpus, randomness / "held-out")
+
+    def loss() -> float:
+        return held_out_loss(arena, corpus, held_out, randomness / "held-out")
+
+    start_head(lm, arena, corpus, rows, randomness / "closed form", loss)
+    stages = [("closed form", loss(), 0)]
+    alone = _Stage("head", "LM head warm-up", settings.head_warmup_steps, settings.head_warmup_learning_rate)
+    whole = _Stage(
+        "whole model", "LM with its new head", settings.head_tuning_steps, settings.head_tuning_learning_rate, 0.05
     )
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    for parameter in new.values():
-        parameter.requires_grad_(True)
-    try:
-        return fit(
-            model,
-            corpus.lengths,
-            lambda rows: masked_lm_loss(model, batches(rows)),
-            schedule,
-            arena.runtime,
-            randomness,
-            parameters=new.values(),
-            max_steps=settings.head_warmup_steps,
-            progress=arena.reporter.steps("LM head warm-up"),
+    for stage, parameters in ((alone, lm.drawn_anew()), (whole, list(lm.model.parameters()))):
+        if stage.steps:
+            watch = KeepBest(loss, LOOK_EVERY, PATIENCE)
+            steps = stage.train(arena, corpus, rows, parameters, randomness / stage.name, watch)
+            stages.append((stage.name, watch.best, steps))
+    return HeadQuality(stages[-1][1], unigram_entropy(corpus), stages, time.perf_counter() - began)
+
+
+def split_rows(corpus: "Corpus", randomness: StreamName) -> tuple[IntArray, IntArray]:
+    """Blocks to judge by, and the others, both in ascending order.
+
+    Of a corpus of few blocks a quarter is held out; of one of fewer than four, all are on both sides.
+    """
+    order = randomness.generator().permutation(len(corpus))
+    n_affordable = int(np.searchsorted(np.cumsum(corpus.lengths[order]), HELD_OUT_TOKENS))
+    n = min(max(min(int(HELD_OUT_SHARE * len(order)), n_affordable), LEAST_HELD_OUT), len(order) // 4)
+    return (np.sort(order[:n]), np.sort(order[n:])) if n else (np.sort(order), np.sort(order))
+
+
+@dataclass(frozen=True)
+class _Stage:
+    name: str
+    phase: str
+    """what the reporter calls it"""
+    steps: int
+    learning_rate: float
+    warmup_share: float = 0.0
+
+    def train(
+        self,
+        arena: Arena,
+        corpus: "Corpus",
+        rows: IntArray,
+        parameters: Sequence[nn.Parameter],
+        randomness: StreamName,
+        watch: KeepBest,
+    ) -> int:
+        """Train `parameters` of the arena's model, and no others, on the blocks `rows`; returns the steps taken."""
+        model, size = arena.model, arena.adapt.batch_size
+        batches = DrawnMasks(corpus, RandomMasking()).start(replace(arena, masking=MASKING), randomness)
+        schedule = OptimiserSettings(
+            epochs=-(-self.steps // -(-len(rows) // size)),
+            batch_size=size,
+            learning_rate=self.learning_rate,
+            warmup_share=self.warmup_share,
         )
-    finally:
+        trained = {id(parameter) for parameter in parameters}
         for parameter in model.parameters():
-            parameter.requires_grad_(True)
+            parameter.requires_grad_(id(parameter) in trained)
+        try:
+            return fit(
+                model,
+                corpus.lengths[rows],
+                lambda some: masked_lm_loss(model, batches(rows[some])),
+                schedule,
+                arena.runtime,
+                randomness,
+                parameters=parameters,
+                max_steps=self.steps,
+                progress=arena.reporter.steps(self.phase),
+                watch=watch,
+            ).steps
+        finally:
+            model.requires_grad_(True)
 
 
 def _digest(arena: Arena, settings: ModelSettings, corpus: "Corpus", seed: int) -> str:
-    digest = hashlib.sha256()
-    for part in (settings, arena.masking, arena.adapt):
-        digest.update(part.model_dump_json().encode())
-    digest.update(f"{seed} {corpus.digest} {arena.runtime.precision} {arena.runtime.device.type}".encode())
+    digest = hashlib.sha256(settings.model_dump_json().encode())
+    facts = (VERSION, seed, corpus.digest, arena.adapt.batch_size, arena.runtime.precision, arena.runtime.device.type)
+    digest.update(" ".join(map(str, facts)).encode())
     for name, tensor in arena.model.base_model.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.cpu().numpy().tobytes())

@@ -33,6 +33,11 @@ class PretrainedLM:
     new_parameters: tuple[str, ...]
     """parameters the checkpoint lacked (a missing LM head), drawn anew when it was loaded"""
 
+    def drawn_anew(self) -> list[nn.Parameter]:
+        """The parameters named by `new_parameters`, each once."""
+        names = set(self.new_parameters)
+        return [parameter for name, parameter in self.model.named_parameters() if name in names]
+
     @property
     def hidden_size(self) -> int:
         return int(self.model.config.hidden_size)
@@ -85,7 +90,7 @@ def _cannot_load(name: str, what: str, error: Exception) -> UserError:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Loading reports a missing head in capitals; we say it ourselves (`head_warmup`)."""
+    """Loading reports a missing head in capitals; we say it ourselves (`inner.head`)."""
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
@@ -118,7 +123,7 @@ def masked_lm_loss(model: PreTrainedModel, corrupted: CorruptedBlocks) -> Tensor
     return cross_entropy(logits.float(), labels[is_masked], reduction="sum") / max(int(is_masked.sum()), 1)
 
 
-def encoder_states(model: PreTrainedModel, blocks: TokenBlocks) -> Tensor:
+def encoder_states(model: PreTrainedModel, blocks: TokenBlocks | CorruptedBlocks) -> Tensor:
     """Last hidden states [B, T, H], float32, without dropout or gradient, on the model's device.
 
     Call it inside the runtime's autocast to encode in mixed precision.

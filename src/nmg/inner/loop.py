@@ -5,15 +5,20 @@ Episodes, comparisons, meta-test and the demo all run this one.
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
 
 from nmg.inner.adapt import adapt
 from nmg.inner.arena import Arena
 from nmg.inner.finetune import evaluate, finetune, task_model
+from nmg.inner.fit import FitResult
 from nmg.inner.lm import ModelState
 from nmg.inner.masks import Masks
+from nmg.inner.probe import probe
 from nmg.seeding import StreamName
-from nmg.tasks.base import Task
+from nmg.tasks.base import Evaluation, Task
 from nmg.tasks.rows import TaskFeatures
 from nmg.types import Example, IntArray, Outcome
 
@@ -40,6 +45,9 @@ class Trial:
     """rows of `train` to fine-tune on"""
     held_out: Encoded
     """what is scored"""
+    measure: Literal["finetune", "probe"] = "finetune"
+    again: int = 0
+    """number of the trial among those that differ in their randomness alone"""
 
 
 def inner_loop(
@@ -62,13 +70,7 @@ def inner_loop(
     adapting = time.perf_counter() - began if adapted else 0.0
     name = masks.name if masks is not None else "none"
     for trial in trials:
-        model = task_model(trial.task, arena.model, randomness / "head")
-        progress = arena.reporter.steps(f"fine-tuning · {name}")
-        tuned = finetune(
-            model, trial.train.features, trial.rows, arena.finetune, arena.runtime, randomness / "finetune", progress
-        )
-        began = time.perf_counter()
-        evaluation = evaluate(model, trial.task, trial.held_out.features, trial.held_out.examples, arena.runtime)
+        evaluation, tuned, evaluating = _try(arena, trial, randomness, name)
         yield Outcome(
             scores=evaluation.scores,
             example_scores=evaluation.example_scores,
@@ -80,6 +82,40 @@ def inner_loop(
             seconds={
                 "adapt": adapting,  # all of it: masks may be chosen before the first step
                 "finetune": tuned.seconds,
-                "evaluate": time.perf_counter() - began,
+                "evaluate": evaluating,
             },
         )
+
+
+def _try(arena: Arena, trial: Trial, randomness: StreamName, name: str) -> tuple[Evaluation, FitResult, float]:
+    """Scores of the adapted LM on a trial, its fine-tuning, and seconds of the evaluation."""
+    features, began = trial.held_out.features, time.perf_counter()
+    if trial.measure == "probe":
+        outputs = probe(arena, trial.task, trial.train.features, trial.rows, features)
+        probed = FitResult(0, float("nan"), time.perf_counter() - began)
+        return trial.task.evaluate(outputs, features, trial.held_out.examples), probed, 0.0
+    randomness = randomness / "again" / trial.again if trial.again else randomness
+    model = task_model(trial.task, arena.model, randomness / "head")
+    progress = arena.reporter.steps(f"fine-tuning · {name}")
+    stream = randomness / "finetune"
+    tuned = finetune(model, trial.train.features, trial.rows, arena.finetune, arena.runtime, stream, progress)
+    began = time.perf_counter()
+    evaluation = evaluate(model, trial.task, features, trial.held_out.examples, arena.runtime)
+    return evaluation, tuned, time.perf_counter() - began
+
+
+def mean_outcome(outcomes: Sequence[Outcome]) -> Outcome:
+    """The mean of the scores of several trials of one adapted LM; steps and seconds of the fine-tunings add up."""
+    first, n = outcomes[0], len(outcomes)
+    if n == 1:
+        return first
+    phases = {phase: sum(one.seconds[phase] for one in outcomes) for phase in first.seconds}
+    return replace(
+        first,
+        scores={name: sum(one.scores[name] for one in outcomes) / n for name in first.scores},
+        example_scores={
+            name: np.mean([one.example_scores[name] for one in outcomes], axis=0) for name in first.example_scores
+        },
+        task_steps=sum(one.task_steps for one in outcomes),
+        seconds=phases | {"adapt": first.seconds["adapt"]},
+    )

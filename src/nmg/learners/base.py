@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from nmg.masking.base import Masking
 from nmg.policies.base import Policy
 from nmg.seeding import StreamName
 from nmg.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
@@ -45,6 +46,16 @@ class Learner(Protocol):
         """The most that an episode has."""
         ...
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has learned all that it will, and the run may end."""
+        ...
+
+    @property
+    def most_episodes(self) -> int | None:
+        """Episodes after which it is finished at the latest; None where it goes on as long as it may."""
+        ...
+
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
         """A plan for each player, by name. `blocks` are those of the episode, `encode` the LM that it starts from."""
         ...
@@ -53,11 +64,32 @@ class Learner(Protocol):
         """Learn from the outcome of each proposed plan; returns what the log should say, as JSON has it."""
         ...
 
+    def findings(self) -> dict[str, Any]:
+        """What was found, for people, as JSON has it: RUN/effects.json. Empty where there is nothing to tell."""
+        ...
+
+    def extra_policies(self) -> Mapping[str, Policy]:
+        """Policies to keep beside the one that is handed out: name of a folder → policy."""
+        ...
+
     def save(self) -> Saved: ...
 
     def restore(self, saved: Saved) -> None:
         """Become what `save` saved. Raises KeyError where something is missing."""
         ...
+
+
+class NothingToTell:
+    """For a learner that goes on as long as it may, and whose log and policy say all there is."""
+
+    is_finished = False
+    most_episodes = None
+
+    def findings(self) -> dict[str, Any]:
+        return {}
+
+    def extra_policies(self) -> dict[str, Policy]:
+        return {}
 
 
 @dataclass(frozen=True)
@@ -72,6 +104,8 @@ class Ground:
     """the score that players are compared by, more being better"""
     randomness: StreamName
     device: torch.device
+    rule: Callable[[float], Masking] | None = None
+    """sharpness → the rule idf by word pieces"""
 
 
 class LearnerKind(Protocol):
@@ -79,5 +113,7 @@ class LearnerKind(Protocol):
 
     has_leader: ClassVar[bool]
     """whether its episodes have a leader (see `Learner.leader`)"""
+    needs_linear: ClassVar[bool]
+    """whether it learns the weights of features, idf among them"""
 
     def build(self, ground: Ground) -> Learner: ...

@@ -9,11 +9,10 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import vector_to_parameters
 
-from nmg.learners.base import Ground, Saved
-from nmg.policies.base import predict
-from nmg.policies.masking import draw_plan
+from nmg.learners.base import Ground, NothingToTell, Saved
+from nmg.learners.search import candidate_name, first_policy, propose_candidates, weights_of
 from nmg.settings import Count, Positive, Section
 from nmg.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
 
@@ -26,35 +25,27 @@ class RandomSearchSettings(Section):
     """standard deviation of their weights around the mean"""
 
     has_leader: ClassVar = False
+    needs_linear: ClassVar = False
 
     def build(self, ground: Ground) -> "RandomSearch":
         return RandomSearch(self, ground)
 
 
-class RandomSearch:
+class RandomSearch(NothingToTell):
     leader = None
 
     def __init__(self, settings: RandomSearchSettings, ground: Ground) -> None:
         self.settings, self.ground, self.players = settings, ground, settings.candidates
-        with (ground.randomness / "policy").torch():
-            self.policy = ground.new_policy()
-            self.policy.reset_parameters()
-        self.policy.to(ground.device)
+        self.policy = first_policy(ground)
 
-    @torch.no_grad()
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
-        mean, observation, plans = self._mean(), self.policy.observe(blocks, encode), {}
-        for name, weights in self._candidates(episode).items():
-            vector_to_parameters(weights, self.policy.parameters())
-            noise = (self.ground.randomness / "episode" / episode.index / "actions").generator()
-            plans[name] = draw_plan(predict(self.policy, observation, blocks), blocks, self.ground.rate, noise)
-        vector_to_parameters(mean, self.policy.parameters())
-        return plans
+        candidates = self._candidates(episode)
+        return propose_candidates(self.policy, candidates, self.ground, episode, blocks, encode)
 
     @torch.no_grad()
     def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
         best = sorted(outcomes, key=lambda name: -self.ground.score(outcomes[name]))[: (len(outcomes) + 1) // 2]
-        before, candidates = self._mean(), self._candidates(episode)
+        before, candidates = weights_of(self.policy), self._candidates(episode)
         mean = torch.stack([candidates[name] for name in best]).mean(dim=0)
         vector_to_parameters(mean, self.policy.parameters())
         return {"best": best[0], "step": float((mean - before).norm())}
@@ -65,12 +56,9 @@ class RandomSearch:
     def restore(self, saved: Saved) -> None:
         self.policy.load_state_dict(saved.files["policy"])
 
-    def _mean(self) -> Tensor:
-        return parameters_to_vector(self.policy.parameters()).detach().clone()
-
     def _candidates(self, episode: Episode) -> dict[str, Tensor]:
         """name → weights; follow from the mean and the episode's number alone."""
-        mean = self._mean()
+        mean = weights_of(self.policy)
         rng = (self.ground.randomness / "episode" / episode.index / "candidates").generator()
         noise = torch.from_numpy(rng.standard_normal((self.players, len(mean)))).to(mean)
-        return {f"candidate-{n}": mean + self.settings.spread * one for n, one in enumerate(noise)}
+        return {candidate_name(n): mean + self.settings.spread * one for n, one in enumerate(noise)}

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nmg.masking.base import Draw, Ingredients, choose, choose_units, number_units, position_noise
+from nmg.masking.base import Draw, Ingredients, Rule, choose, choose_units, number_units, position_noise
 from nmg.types import FloatArray, IntArray, MaskPlan, TokenBlocks
 
 if TYPE_CHECKING:
@@ -106,6 +106,12 @@ def draw_rare(
     log_weight = torch.from_numpy(sharpness * np.log(idf(keys))).to(device)
     scores[torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)] += log_weight
     return choose(scores, blocks, rate) if unit == "piece" else choose_units(blocks.word_index, scores, blocks, rate)
+
+
+def idf_rule(corpus: "Corpus", sharpness: float) -> Rule:
+    """The rule by word pieces of a corpus, counted here."""
+    idf = InverseDocumentFrequency.count(corpus, piece_keys)
+    return Rule("idf", partial(draw_rare, idf=idf, unit="piece", sharpness=sharpness))
 
 
 def idf_masking(ingredients: Ingredients) -> Draw:

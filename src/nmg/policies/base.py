@@ -5,16 +5,16 @@ A policy is saved as a folder of config.json and model.safetensors (`save_pretra
 
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from nmg.files import save_tensors, write_text
-from nmg.types import StateEncoder, TokenBlocks
+from nmg.types import FloatArray, StateEncoder, TokenBlocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,12 +43,19 @@ class Policy(nn.Module):
 
     kind: ClassVar[str]
     config_class: ClassVar[type[PolicyConfig]]
+    acts: ClassVar[Literal["top-k", "draw"]] = "top-k"
+    """how a trained policy masks, where the settings do not say"""
     config: PolicyConfig
 
     @property
     @abstractmethod
     def observation_size(self) -> int:
         """F, the numbers that `observe` gives for a token."""
+
+    @property
+    def reads_lm(self) -> bool:
+        """Whether `observe` looks at the language model, not at the tokens alone."""
+        return True
 
     @abstractmethod
     def observe(self, blocks: TokenBlocks, encode: StateEncoder) -> Tensor:
@@ -67,6 +74,10 @@ class Policy(nn.Module):
     @abstractmethod
     def reset_parameters(self) -> None:
         """Draw the weights of a new policy from torch's generator."""
+
+    def randomise(self) -> None:
+        """Weights that nobody trained, drawn from torch's generator: a control for what was learned."""
+        self.reset_parameters()
 
     @abstractmethod
     def check_fits(self, hidden_size: int, vocabulary_size: int) -> None:
@@ -95,6 +106,10 @@ class Ground:
     corpus: "Corpus"
     encode: StateEncoder
     """reads the LM as it is when the policy is made"""
+    embeddings: Tensor
+    """float [V or more, H], the LM's input embeddings"""
+    relevance: Callable[[], FloatArray] | None = None
+    """[V] how much each token tells of the task, from training labels alone; None where there are no labels"""
 
 
 class PolicyKind(Protocol):

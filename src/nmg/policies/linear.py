@@ -3,50 +3,44 @@
     logit = Σ weight · (feature − mean) / (deviation · temperature)
 
 Mean and deviation are those of the corpus that the policy was made for, so a weight of 1 raises the log odds of a token
-by 1 a standard deviation of the feature.
+by 1 per standard deviation of the feature.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nmg.errors import UserError
-from nmg.masking.idf import InverseDocumentFrequency, piece_keys
-from nmg.masking.rules import punctuation_table
 from nmg.policies.base import Ground, Policy, PolicyConfig
+from nmg.policies.features import FEATURES, READ_THE_LM, OfPieces, ReadOnce, Vocabulary, piece_table
 from nmg.settings import Positive, Section
 from nmg.types import StateEncoder, TokenBlocks
 
-OF_VOCABULARY = ("idf", "punctuation", "digit", "function_word")
-"""features that a token has wherever it stands"""
-OF_PLACE = ("continuation", "loss", "entropy")
-"""whether the word began before the token; the LM's loss and entropy (nats) at the token while it is hidden"""
-FEATURES = OF_VOCABULARY + OF_PLACE
 MEASURED_BLOCKS = 256
-"""blocks that mean and deviation are measured on, at most"""
-_ENGLISH = """
-a about after all also an and any are as at be been before both but by can could did do does each for from had
-has have he her him his how i if in into is it its may me might more most must my no nor not of on one only or
-other our out over s shall she should so some such t than that the their them then there these they this those
-to under up upon us was we were what when where which while who whom whose why will with would you your
-"""
-FUNCTION_WORDS = frozenset(_ENGLISH.split())
-"""of English; in another language the feature says nothing, and its weight does nothing"""
+"""blocks that mean and deviation of features of places are measured on, at most"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearConfig(PolicyConfig):
-    features: tuple[str, ...] = FEATURES
+    features: tuple[str, ...] = ()
     vocabulary_size: int = 0
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.features if name not in FEATURES]
+        if unknown:
+            raise ValueError(f"there is no feature '{unknown[0]}'")
+        object.__setattr__(self, "features", tuple(self.features))  # JSON has lists
 
 
 class LinearPolicy(Policy):
     kind = "linear"
+    acts = "draw"
     config_class = LinearConfig
     config: LinearConfig
     table: Tensor
@@ -57,8 +51,9 @@ class LinearPolicy(Policy):
         super().__init__()
         self.config = config
         n_features = len(config.features)
+        n_columns = sum(isinstance(FEATURES[name], OfPieces) for name in config.features)
         self.weights = nn.Parameter(torch.zeros(n_features))
-        self.register_buffer("table", torch.zeros(config.vocabulary_size, len(OF_VOCABULARY)))
+        self.register_buffer("table", torch.zeros(config.vocabulary_size, n_columns))
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("deviation", torch.ones(n_features))
 
@@ -66,17 +61,24 @@ class LinearPolicy(Policy):
     def observation_size(self) -> int:
         return len(self.config.features)
 
+    @property
+    def reads_lm(self) -> bool:
+        return bool(READ_THE_LM & set(self.config.features))
+
     @torch.no_grad()
     def observe(self, blocks: TokenBlocks, encode: StateEncoder) -> Tensor:
-        """Standardised features, float32 [B, T, F]."""
+        """Standardised features, float32 [B, T, F], on the policy's device."""
         return (self.raw_features(blocks, encode) - self.mean) / self.deviation
 
     def raw_features(self, blocks: TokenBlocks, encode: StateEncoder) -> Tensor:
-        """float32 [B, T, F] in the order of `FEATURES`, on the policy's device."""
-        of_vocabulary = self.table[blocks.input_ids.to(self.device)]
-        is_continuation = F.pad(blocks.word_index[:, 1:] == blocks.word_index[:, :-1], (1, 0)) & blocks.is_maskable
-        of_place = torch.cat([is_continuation[:, :, None].float(), encode.surprise(blocks).cpu()], dim=2)
-        return torch.cat([of_vocabulary, of_place.to(self.device)], dim=2)
+        """float32 [B, T, F] in the order of the configuration, on the policy's device."""
+        of_pieces = iter(self.table[blocks.input_ids.to(self.device)].unbind(dim=2))
+        encode, columns = ReadOnce(encode), []
+        for name in self.config.features:
+            kind = FEATURES[name]
+            column = next(of_pieces) if isinstance(kind, OfPieces) else kind.values(blocks, encode).to(self.device)
+            columns.append(column.float())
+        return torch.stack(columns, dim=2)
 
     def logits(self, observation: Tensor, is_token: Tensor, is_maskable: Tensor) -> Tensor:  # noqa: ARG002
         scores: Tensor = observation @ self.weights / self.config.temperature
@@ -86,6 +88,21 @@ class LinearPolicy(Policy):
         """All weights zero: a new policy masks at random."""
         nn.init.zeros_(self.weights)
 
+    @torch.no_grad()
+    def randomise(self) -> None:
+        """A random direction of the same length."""
+        direction = torch.randn(len(self.weights))
+        self.weights.copy_(direction / direction.norm() * self.weights.norm())
+
+    @torch.no_grad()
+    def set_slopes(self, slopes: Mapping[str, float]) -> None:
+        """Weigh raw features: each adds slope · feature to the logit; features not named get none.
+
+        {"idf": 5.0} is the rule idf with sharpness 5, by word pieces.
+        """
+        raw = torch.tensor([slopes.get(name, 0.0) for name in self.config.features])
+        self.weights.copy_(raw.to(self.device) * self.deviation * self.config.temperature)
+
     def check_fits(self, hidden_size: int, vocabulary_size: int) -> None:  # noqa: ARG002
         if self.config.vocabulary_size != vocabulary_size:
             raise UserError(
@@ -94,40 +111,52 @@ class LinearPolicy(Policy):
             )
 
 
+def _known(name: str) -> str:
+    if name not in FEATURES:
+        raise ValueError(f"there is no such feature; there are {', '.join(FEATURES)}")
+    return name
+
+
 class LinearSettings(Section):
     kind: Literal["linear"] = "linear"
+    features: Annotated[tuple[Annotated[str, AfterValidator(_known)], ...], Field(min_length=1)] = (
+        *("idf", "frequency_squared", "domain", "repeated", "continuation", "punctuation", "digit", "function_word"),
+        *("association", "usual_loss", "usual_entropy", "embedding_1", "embedding_2", "embedding_3", "concentration"),
+    )
+    """names of `nmg.policies.features`; those of places (`loss`, `entropy`) cost forward passes of the LM in use"""
     temperature: Positive = 1.0
 
     policy_class: ClassVar = LinearPolicy
 
     def build(self, ground: Ground) -> LinearPolicy:
-        table = vocabulary_table(ground)
+        vocabulary = Vocabulary(ground)
         policy = LinearPolicy(
             LinearConfig(
                 base_model=ground.base_model,
                 masking_rate=ground.rate,
-                vocabulary_size=len(table),
+                features=self.features,
+                vocabulary_size=vocabulary.size,
                 temperature=self.temperature,
             )
         )
-        policy.table.copy_(table)
-        n_blocks = min(len(ground.corpus), MEASURED_BLOCKS)
-        blocks = ground.corpus.blocks(np.linspace(0, len(ground.corpus) - 1, n_blocks).astype(np.int64))
-        measured = policy.raw_features(blocks, ground.encode)[blocks.is_maskable]
-        policy.mean.copy_(measured.mean(dim=0))
-        # A feature that is the same everywhere is always 0, whatever it is divided by.
-        policy.deviation.copy_(measured.std(dim=0, correction=0).clamp(min=1e-6))
+        policy.table.copy_(torch.from_numpy(piece_table(self.features, vocabulary)))
+        mean, deviation = _spread(policy, vocabulary)
+        policy.mean.copy_(torch.from_numpy(mean))
+        # A feature that is the same all over the corpus is 0 there, and its raw difference elsewhere.
+        policy.deviation.copy_(torch.from_numpy(np.where(deviation < 1e-6, 1.0, deviation)))
         return policy
 
 
-def vocabulary_table(ground: Ground) -> Tensor:
-    """float32 [V, features]: `OF_VOCABULARY` of every entry of the vocabulary; idf as counted in the corpus."""
-    vocabulary = ground.tokenizer.get_vocab()
-    size = max(vocabulary.values()) + 1
-    table = np.zeros((size, len(OF_VOCABULARY)), dtype=np.float32)
-    table[:, 0] = InverseDocumentFrequency.count(ground.corpus, piece_keys)(np.arange(size, dtype=np.uint64))
-    table[:, 1] = punctuation_table(ground.tokenizer).numpy()
-    for token, index in vocabulary.items():
-        word = ground.tokenizer.convert_tokens_to_string([token]).strip()
-        table[index, 2:] = any(map(str.isdigit, word)), word.lower() in FUNCTION_WORDS
-    return torch.from_numpy(table)
+def _spread(policy: LinearPolicy, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation [F] of raw features: those of pieces over the whole corpus, of places over some blocks."""
+    names, corpus = policy.config.features, vocabulary.ground.corpus
+    n_blocks = min(len(corpus), MEASURED_BLOCKS)
+    blocks = corpus.blocks(np.linspace(0, len(corpus) - 1, n_blocks).astype(np.int64))
+    measured = policy.raw_features(blocks, vocabulary.ground.encode).double()[blocks.is_maskable].numpy()
+    mean, deviation = measured.mean(axis=0), measured.std(axis=0)
+    is_of_pieces = np.array([isinstance(FEATURES[name], OfPieces) for name in names])
+    table = policy.table.double().numpy()
+    of_pieces = vocabulary.weights @ table
+    mean[is_of_pieces] = of_pieces
+    deviation[is_of_pieces] = np.sqrt(vocabulary.weights @ (table - of_pieces) ** 2)
+    return mean, deviation

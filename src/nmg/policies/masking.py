@@ -16,14 +16,18 @@ class PolicyMasking:
 
     Args:
         greedy: True takes the positions with the highest logits, False draws from the policy.
+        temperature: divides the logits before a draw; higher is nearer to uniform.
     """
 
-    reads_states = True
-
-    def __init__(self, policy: Policy, *, greedy: bool, name: str = "neural") -> None:
+    def __init__(self, policy: Policy, *, greedy: bool, name: str = "neural", temperature: float = 1.0) -> None:
         self.name = name
         self.policy = policy
         self.greedy = greedy
+        self.temperature = temperature
+
+    @property
+    def reads_states(self) -> bool:
+        return self.policy.reads_lm
 
     @torch.no_grad()
     def plan(
@@ -33,6 +37,7 @@ class PolicyMasking:
         if encode is None:
             raise ValueError("a policy observes blocks through the language model: it needs `encode`")
         logits = predict(self.policy, self.policy.observe(blocks, encode), blocks)
+        logits = logits / self.temperature
         return plan_greedily(logits, blocks, rate) if self.greedy else draw_plan(logits, blocks, rate, rng)
 
 

@@ -1,14 +1,16 @@
 """Maskings as a user names them: a rule by its name, a policy by its folder, both as words of a command line."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmg.errors import UserError
 from nmg.masking.registry import RULES, build_masking, unknown_masking
+from nmg.policies.base import CONFIG
 from nmg.policies.masking import PolicyMasking
-from nmg.policies.registry import load_policy
-from nmg.settings import MaskingSettings
+from nmg.policies.registry import find_policy, load_policy
+from nmg.seeding import StreamName
+from nmg.settings import MaskingSettings, MetaTestSettings
 
 if TYPE_CHECKING:
     from nmg.data.corpus import Corpus
@@ -33,21 +35,49 @@ def parse_policies(words: Iterable[str], option: str) -> dict[str, Path]:
             path = Path(word).expanduser()
             resolved = path.resolve()
             name = resolved.parent.name if resolved.name == "policy" else resolved.name
-        if name in RULES or name in policies:
-            taken = "the name of a masking" if name in RULES else f"also the name of {policies[name]}"
+        if name in RULES or name in CONTROLS or name in policies:
+            taken = f"also the name of {policies[name]}" if name in policies else "the name of a masking"
             raise UserError(f"{option} {word}: '{name}' is {taken}; name it otherwise with NAME=FOLDER")
         policies[name] = path
     return policies
 
 
+CONTROLS = ("untrained", "placebo")
+"""learned maskings that must do nothing: a policy with weights of chance, and one learned from scores of chance"""
+
+
+def control_folder(name: str, policies: Mapping[str, Path]) -> Path:
+    """The policy that a control is made from: the first one's, or the placebo that its run has left.
+
+    Raises UserError where there is none.
+    """
+    if not policies:
+        raise UserError(f"--maskings {name}: it is a control for a trained policy; name one with --policies")
+    first = next(iter(policies.values()))
+    if name == "untrained":
+        return first
+    run = find_policy(first).resolve().parent
+    if not (run / name / CONFIG).is_file():
+        raise UserError(
+            f"--maskings {name}: the run {run} has left no folder '{name}'; a run of the learner 'experiment' does"
+        )
+    return run / name
+
+
 def load_masking(
-    name: str, lm: "PretrainedLM", corpus: "Corpus", settings: MaskingSettings, policy_folder: Path | None = None
+    name: str,
+    lm: "PretrainedLM",
+    corpus: "Corpus",
+    settings: MaskingSettings,
+    policy_folder: Path | None = None,
+    test: MetaTestSettings | None = None,
 ) -> "Masking":
-    """A rule by its name, or a learned policy, which acts greedily (top k).
+    """A rule by its name, or a learned policy, which acts as `test` says.
 
     The policy is that of `policy_folder`, or, where none is given, of the folder that is called `name`. Raises
     UserError for an unknown name, and for a policy that is missing or does not fit the model.
     """
+    test = test or MetaTestSettings()
     if policy_folder is None and name in RULES:  # also where a folder of that name happens to be there
         return build_masking(name, lm.tokenizer, corpus, settings)
     if policy_folder is None and name == "neural":
@@ -57,4 +87,8 @@ def load_masking(
         raise unknown_masking(name)
     policy = load_policy(folder)
     policy.check_fits(lm.hidden_size, lm.vocabulary_size)
-    return PolicyMasking(policy.to(lm.model.device), greedy=True, name=name)
+    if name == "untrained":
+        with (StreamName(0) / "untrained").torch():
+            policy.randomise()
+    acts = policy.acts if test.policy_acts == "auto" else test.policy_acts
+    return PolicyMasking(policy.to(lm.model.device), greedy=acts == "top-k", name=name, temperature=test.temperature)

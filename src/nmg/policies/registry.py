@@ -16,11 +16,12 @@ from nmg.policies.linear import LinearSettings
 from nmg.settings import default_kind
 
 PolicySettings: TypeAlias = Annotated[
-    AttentionSettings | LinearSettings,
+    AttentionSettings  # the paper's
+    | LinearSettings,  # ours
     Field(discriminator="kind"),
-    default_kind("attention"),
+    default_kind("linear"),
 ]
-"""The registry: a line a kind."""
+"""The registry: a line per kind."""
 
 CLASSES: dict[str, type[Policy]] = {
     settings.policy_class.kind: settings.policy_class for settings in get_args(get_args(PolicySettings)[0])

@@ -89,6 +89,23 @@ def results_plot(
         return to_svg(figure, title)
 
 
+def forest_plot(rows: Sequence[tuple[str, float, float, float]], x_name: str, title: str = "Effects") -> str:
+    """One line per row, first on top: a dot at the estimate, a bar over its interval (name, estimate, low, high)."""
+    with new_figure(7.2, 0.9 + 0.3 * max(len(rows), 1)) as figure:
+        axes = figure.add_subplot()
+        axes.grid(visible=False, axis="y")
+        axes.axvline(0.0, color=INK, linewidth=0.8)
+        for height, (_, estimate, low, high) in enumerate(rows):
+            colour = SERIES[0] if low > 0 or high < 0 else SERIES[2]
+            axes.plot([low, high], [height, height], color=colour, linewidth=1.6)
+            axes.plot([estimate], [height], "o", color=colour, markersize=5, markeredgewidth=0)
+        axes.set(xlabel=x_name, ylim=(max(len(rows), 1) - 0.5, -0.5))
+        axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        return to_svg(figure, title)
+
+
 def running_mean(values: Sequence[float] | FloatArray, window: int) -> FloatArray:
     """Mean of each value and up to `window` − 1 before it, NaNs left out; NaN where nothing is left. [n] → [n]"""
     numbers = np.asarray(values, dtype=float)

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import numpy as np
 
-from nmg.report import actor_critic
+from nmg.report import actor_critic, experiment
 from nmg.report.page import (
     Block,
     Facts,
@@ -28,14 +28,17 @@ from nmg.report.tables import Table, duration_text, score_text
 from nmg.runs.log import RunLog
 from nmg.types import INNER_PHASES, PHASES
 
-LEARNERS: Mapping[str, ModuleType] = {"actor-critic": actor_critic}
+LEARNERS: Mapping[str, ModuleType] = {
+    "actor-critic": actor_critic,
+    "experiment": experiment,
+}
 """kind of learner → what a page shows of it alone: `warnings(log)` and `sections(log)`; a line a kind"""
 SNAPSHOTS_SHOWN = 6
 
 
 def run_page(log: RunLog, refresh_seconds: int | None = None) -> PageContent:
     """The page; with `refresh_seconds` the browser loads it again, until the run is finished."""
-    done, in_all = len(log.episodes), log.config.meta.episodes
+    done, in_all = len(log.episodes), log.planned_episodes
     first: list[Block] = [*map(Notice, warnings(log)), _facts(log)]
     if not done:
         first.append(Paragraph("No episode has ended yet. Make this page again when one has."))
@@ -68,7 +71,7 @@ def learner_sections(log: RunLog) -> list[Section]:
 def _facts(log: RunLog) -> Facts:
     config, done = log.config, len(log.episodes)
     seconds = _episode_seconds(log)
-    facts = [("episodes", f"{done} of {config.meta.episodes}")]
+    facts = [("episodes", f"{done} of {log.planned_episodes}")]
     if done:
         metric = log.metric
         of_players = [log.series("scores", player, metric) for player in leaders_of(log)]
@@ -80,7 +83,7 @@ def _facts(log: RunLog) -> Facts:
             ("an episode", duration_text(float(np.mean(seconds)))),
         ]
         if not log.is_finished:
-            left = (config.meta.episodes - done) * float(np.mean(seconds[-RECENT:]))
+            left = (log.planned_episodes - done) * float(np.mean(seconds[-RECENT:]))
             facts.append(("left, about", duration_text(left)))
     if done and log.last_episode_at:
         facts.append(("last episode ended", f"{log.last_episode_at:%Y-%m-%d %H:%M}"))

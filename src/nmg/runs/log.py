@@ -23,12 +23,20 @@ class RunLog:
     """sample texts, and"""
     snapshots: Sequence[Mapping[str, Any]] = ()
     """their mask probabilities over episodes: the lines of samples.jsonl (`nmg.runs.samples`)"""
+    findings: Mapping[str, Any] = field(default_factory=dict)
+    """effects.json: what the learner has found; empty where it tells nothing"""
     last_episode_at: datetime | None = None
     """when the last line was written, in local time"""
 
     @property
+    def planned_episodes(self) -> int:
+        """At most; an experiment may end sooner."""
+        plays, episodes = getattr(self.config.learner, "plays", None), self.config.meta.episodes
+        return episodes if plays is None else min(episodes, plays // 2)
+
+    @property
     def is_finished(self) -> bool:
-        return len(self.episodes) >= self.config.meta.episodes
+        return len(self.episodes) >= self.planned_episodes or self.findings.get("stage") == "done"
 
     @property
     def metric(self) -> str:
@@ -56,12 +64,21 @@ def read_run(run: Path) -> RunLog:
     return RunLog(
         name=run.resolve().name,
         config=load_config(run / "config.yaml"),
-        facts=json.loads((run / "run.json").read_text(encoding="utf-8")) if (run / "run.json").is_file() else {},
+        facts=_json(run / "run.json"),
         episodes=log_lines(metrics),
         texts=lines[0]["texts"] if lines else (),
         snapshots=lines[1:],
+        findings=_json(run / "effects.json"),
         last_episode_at=datetime.fromtimestamp(metrics.stat().st_mtime).astimezone() if metrics.is_file() else None,
     )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The object of a file, empty where it is missing. Raises UserError for one that is damaged."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    except (ValueError, TypeError) as error:
+        raise bad_input(path, "is not valid JSON") from error
 
 
 def log_lines(path: Path) -> list[dict[str, Any]]:

@@ -4,7 +4,8 @@ RUN/config.yaml      every setting as it was resolved
 RUN/run.json         command, versions, seed, digest of the settings
 RUN/metrics.jsonl    one line per episode
 RUN/samples.jsonl    mask probabilities of a few texts while the policy learns, see nmg.runs.samples
-RUN/policy/          the learner's policy (a Hugging Face folder)
+RUN/policy/          the policy that the learner hands out (config.json, model.safetensors)
+RUN/effects.json     what the learner has found, where it has something to tell
 RUN/checkpoints/, RUN/replay/   see nmg.runs.checkpoint
 """
 
@@ -71,17 +72,16 @@ def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: 
     drop_lasting_except(out, training.learner.save().lasting)  # what came after the checkpoint is made again
     write_text(out / "config.yaml", config.to_yaml())
     _cut_log(out / "metrics.jsonl", training.next_episode)
-    reporter.notify(f"resuming after {training.next_episode} of {config.meta.episodes} episodes")
+    reporter.notify(f"resuming after {training.next_episode} of {training.planned_episodes} episodes")
     _go_on(training, out, reporter, on_episode)
     return training
 
 
 def _go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnEpisode) -> None:
-    episodes = training.config.meta.episodes
     log_samples(training, out / "samples.jsonl")
     ties = 0
     with start_trackers(training.config, training.arena.runtime.accelerator, out) as track, training.engine:
-        while training.next_episode < episodes:
+        while not training.is_finished:
             record = training.episode()
             with (out / "metrics.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps(record.to_json()) + "\n")
@@ -94,8 +94,18 @@ def _go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: On
                     f"every player has tied for {ties} episodes, so there is nothing to learn from. More validation "
                     "examples, longer adaptation, or '--reward.metric loss' tell players apart."
                 )
-            on_episode(record, episodes)
+            on_episode(record, training.planned_episodes)
+    _publish(training, out)
+    for name, policy in training.learner.extra_policies().items():
+        policy.save_pretrained(out / name)
+
+
+def _publish(training: MetaTraining, out: Path) -> None:
+    """Write what the learner would hand out now, and what it has found."""
     training.learner.policy.save_pretrained(out / "policy")
+    findings = training.learner.findings()
+    if findings:
+        write_text(out / "effects.json", json.dumps(findings, indent=1, allow_nan=False) + "\n")
 
 
 def checkpoint(training: MetaTraining, out: Path) -> None:
@@ -109,7 +119,7 @@ def checkpoint(training: MetaTraining, out: Path) -> None:
     facts = {"next_episode": training.next_episode, "learner": saved.facts}
     save_checkpoint(out, training.next_episode, files, facts)
     drop_lasting_except(out, saved.lasting)
-    policy.save_pretrained(out / "policy")
+    _publish(training, out)
     if training.next_episode % training.config.meta.checkpoint_every == 0:
         kept = {"learner-policy": policy.state_dict()} | {name: files[name] for name in files if name == "lm"}
         keep_checkpoint(out, training.next_episode, kept, facts)
@@ -166,7 +176,4 @@ def episode_line(record: EpisodeRecord, episodes: int) -> str:
     entropy = f"  entropy {update['entropy_per_row']:.3f}" if update else ""
     tie = "  (tie: no reward)" if record.is_tie else ""
     seconds = sum(record.seconds[phase] for phase in PHASES)
-    return (
-        f"episode {record.episode + 1}/{episodes}  {record.metric}: {players}{reward}"
-        f"{entropy}  {seconds:.1f} s{tie}"
-    )
+    return f"episode {record.episode + 1}/{episodes}  {record.metric}: {players}{reward}{entropy}  {seconds:.1f} s{tie}"

@@ -102,6 +102,8 @@ class TaskKind:
     """what stands after "n labelled examples": of each class, or nothing"""
     build: Callable[["PreTrainedTokenizerBase", Sequence[Example], FinetuneSettings], Task]
     """Make the task for a tokenizer, its training examples and settings. Raises UserError for settings without room."""
+    relevance: Callable[["PreTrainedTokenizerBase", Sequence[Any]], FloatArray]
+    """[V] how much each token of the tokenizer tells of the task, from these training examples; 0: nothing"""
     describe: Callable[[Sequence[Any]], list[tuple[str, str]]]
     """(name, value) of what `nmg data describe` shows of examples beside their number and passages"""
 
@@ -112,6 +114,11 @@ def only(kind: type[AnyExample], examples: Sequence[Any]) -> list[AnyExample]:
     if len(chosen) != len(examples):
         raise TypeError(f"expected only {kind.__name__}")
     return chosen
+
+
+def vocabulary_size(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Ids that the tokenizer gives, from 0; where some are missing in between, more than it has tokens."""
+    return int(max(tokenizer.get_vocab().values())) + 1
 
 
 def model_with_head(auto_class: Any, config: "PreTrainedConfig", **changes: Any) -> "PreTrainedModel":

@@ -11,9 +11,9 @@ from torch import Tensor
 from nmg.data.formats.classification import ClassificationExample, read_classification, write_classification
 from nmg.errors import UserError, bad_input
 from nmg.settings import DataSettings, FinetuneSettings
-from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only
+from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only, vocabulary_size
 from nmg.tasks.rows import RowBuilder, TaskFeatures
-from nmg.types import Example, IntArray
+from nmg.types import Example, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -133,6 +133,27 @@ def _describe(examples: Sequence[ClassificationExample]) -> list[tuple[str, str]
     return [(f"{len(counts)} labels", "\n".join(shares)), ("sample", f"{examples[0].text}\n= {examples[0].label}")]
 
 
+PRIOR_TEXTS = 5.0
+"""texts that every token is taken to have been in, with labels as in all texts, before any is counted"""
+
+
+def token_relevance(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[ClassificationExample]) -> FloatArray:
+    """[V] divergence (nats) of the labels of the texts that hold a token from the labels of all texts.
+
+    Σ p(label | token) ln(p(label | token) / p(label)), each token counted once per text, smoothed by `PRIOR_TEXTS`.
+    """
+    names = {label: number for number, label in enumerate(labels(examples))}
+    counts = np.zeros((vocabulary_size(tokenizer), len(names)))
+    texts = [example.text for example in examples]
+    encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+    for example, ids in zip(examples, encoded, strict=True):
+        counts[list(set(ids)), names[example.label]] += 1
+    overall = np.bincount([names[example.label] for example in examples], minlength=len(names)) / len(examples)
+    share = (counts + PRIOR_TEXTS * overall) / (counts.sum(axis=1, keepdims=True) + PRIOR_TEXTS)
+    relevance: FloatArray = (share * np.log(share / overall)).sum(axis=1)
+    return relevance
+
+
 _TABLE = Format("labelled texts", _read, _write)
 CLASSIFICATION = TaskKind(
     name="classification",
@@ -144,5 +165,6 @@ CLASSIFICATION = TaskKind(
     few_labels="labelled_per_class",
     few_labels_text=" of each class",
     build=lambda tokenizer, examples, settings: ClassificationTask(tokenizer, labels(examples), settings),
+    relevance=token_relevance,
     describe=_describe,
 )

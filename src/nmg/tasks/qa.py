@@ -19,7 +19,7 @@ from nmg.data.formats.questions import QAExample
 from nmg.data.formats.squad import read_squad, write_squad
 from nmg.errors import UserError
 from nmg.settings import FinetuneSettings
-from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only
+from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only, vocabulary_size
 from nmg.tasks.rows import RowBuilder, TaskFeatures
 from nmg.tasks.squad_metrics import exact_match, f1
 from nmg.types import Example, FloatArray, IntArray
@@ -281,6 +281,28 @@ def _describe(examples: Sequence[QAExample]) -> list[tuple[str, str]]:
     ]
 
 
+PRIOR_TOKENS = 20.0
+"""tokens of the passages that every token is taken to have been, with answers as in all, before any is counted"""
+
+
+def token_relevance(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[QAExample]) -> FloatArray:
+    """[V] ln of how much more often a token is in an answer than tokens are on average, smoothed by `PRIOR_TOKENS`."""
+
+    def counted(texts: Sequence[str]) -> FloatArray:
+        encoded = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)
+        ids = [index for row in encoded["input_ids"] for index in row]
+        return np.bincount(np.array(ids, dtype=np.int64), minlength=vocabulary_size(tokenizer)).astype(np.float64)
+
+    in_answers = counted([example.answers[0] for example in examples])
+    in_passages = counted([example.context for example in examples])
+    if not in_answers.any():
+        return in_answers
+    overall = in_answers.sum() / max(in_passages.sum(), 1)
+    share = (in_answers + PRIOR_TOKENS * overall) / (np.maximum(in_passages, in_answers) + PRIOR_TOKENS)
+    relevance: FloatArray = np.log(share / overall)
+    return relevance
+
+
 _SQUAD = Format(
     "questions, SQuAD 1.1", lambda path, *_: read_squad(path), lambda rows, path, _: write_squad(rows, path)
 )
@@ -295,5 +317,6 @@ QUESTION_ANSWERING = TaskKind(
     few_labels="labelled_examples",
     few_labels_text="",
     build=lambda tokenizer, _examples, settings: QuestionAnsweringTask(tokenizer, settings),
+    relevance=token_relevance,
     describe=_describe,
 )

@@ -48,6 +48,17 @@ def test_the_ratio_is_not_clipped() -> None:
     assert float(loss) == pytest.approx(-math.exp(5.0))
 
 
+def test_the_clipped_ratio_by_hand() -> None:
+    """c = 0.2: of a good action the gain ends at 1.2, of a bad one the loss at 0.8; PPO keeps the worse of the two."""
+    ratio, advantage = torch.tensor([1.5, 0.5, 1.5, 0.5, 1.1]), torch.tensor([1.0, 1.0, -1.0, -1.0, 2.0])
+    new = ratio.log().requires_grad_()
+    loss, statistics = policy_loss(new, torch.zeros(5), advantage, importance_ratio=True, ratio_clip=0.2)
+    assert loss.item() == pytest.approx(-(1.2 + 0.5 - 1.5 - 0.8 + 2.2) / 5)
+    (gradient,) = torch.autograd.grad(loss, new)
+    torch.testing.assert_close(gradient, -torch.tensor([0.0, 0.5, -1.5, 0.0, 2.2]) / 5)
+    assert float(statistics["ratio_max"]) == pytest.approx(1.5), "told as it is before it is clipped"
+
+
 def test_only_the_new_log_probability_gets_a_gradient() -> None:
     new, old, advantage = (_numbers(4, seed=seed).requires_grad_() for seed in range(3))
     for importance_ratio in (True, False):
@@ -136,6 +147,22 @@ def _slow_row_entropy(row: Tensor) -> float:
     finite = row[row.isfinite()]
     probabilities = finite.exp() / finite.exp().sum()
     return float(-(probabilities * probabilities.log()).mean())
+
+
+def test_the_total_loss_clips_where_it_is_told_to() -> None:
+    logits, value = _logits()[:2], torch.tensor([2.0, -2.0], dtype=torch.float64)
+    log_prob, batch = log_probabilities(logits, IS_MASKABLE[:2]), _batch()
+    new = torch.stack([log_prob[0, 1], log_prob[1, 2], log_prob[0, 3]])
+    advantage = torch.tensor([1.0 - 2.0, -1.0 + 2.0, 0.0 - 2.0], dtype=torch.float64)
+    of_policy = [float(policy_loss(new, batch.log_prob, advantage, True, clip)[0]) for clip in (None, 0.01)]
+    whole = [float(_total(logits, value, ActorCriticSettings(ratio_clip=clip))[0]) for clip in (None, 0.01)]
+    assert whole[1] - whole[0] == pytest.approx(of_policy[1] - of_policy[0])
+    assert whole[1] - whole[0] > 0.01
+
+
+def test_a_ratio_can_be_clipped_only_where_there_is_one() -> None:
+    with pytest.raises(ValueError, match="ratio_clip: there is no ratio to clip"):
+        ActorCriticSettings(ratio_clip=0.2, importance_ratio=False)
 
 
 @pytest.mark.parametrize("objective", ["actor-critic", "policy-gradient"])

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from nmg.learners.actor_critic.exploration import lean
 from nmg.learners.actor_critic.player import Player
 from nmg.learners.actor_critic.replay import StateShard, token_counts
 from nmg.learners.actor_critic.reward import ScoreNoise, credit, credit_by_case, difference_reward, sign_reward
 from nmg.learners.actor_critic.settings import ActorCriticSettings
-from nmg.learners.base import Ground, Saved
+from nmg.learners.base import Ground, NothingToTell, Saved
+from nmg.masking.base import Masking
 from nmg.masking.rules import RandomMasking
 from nmg.policies.base import Policy, predict
 from nmg.policies.masking import draw_plan, plan_greedily
@@ -33,7 +35,7 @@ class _Proposal:
     """the opponent is missing while it is the random player"""
 
 
-class ActorCritic:
+class ActorCritic(NothingToTell):
     leader = "learner"
     players = 3
 
@@ -42,6 +44,7 @@ class ActorCritic:
         self.learner = Player.create("learner", settings, ground)
         self.opponent = Player.create("opponent", settings, ground)
         self.score_noise = ScoreNoise()
+        self._random = _rival(settings, ground)
         self._proposed: dict[int, _Proposal] = {}
 
     @property
@@ -51,7 +54,7 @@ class ActorCritic:
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
         """Each player plans its masks, exploring under noise of its own, on states that all share."""
         states = self.policy.observe(blocks, encode)
-        random = RandomMasking().plan(blocks, self.ground.rate, self._noise(episode, "random"))
+        random = self._random.plan(blocks, self.ground.rate, self._noise(episode, "random"))
         plans = {"learner": self._plan(self.learner, blocks, states, episode), "random": random}
         if self._opponent_plays():
             plans["opponent"] = self._plan(self.opponent, blocks, states, episode)
@@ -141,6 +144,9 @@ class ActorCritic:
         logits = predict(player.policy, states, blocks)
         if player is self.opponent and self.settings.self_play == "frozen":
             return plan_greedily(logits, blocks, self.ground.rate)
+        if self.settings.exploration == "episode":
+            rng = (self.ground.randomness / "episode" / episode.index / "lean" / player.name).generator()
+            logits = logits + self.settings.exploration_spread * lean(states, blocks.is_maskable, rng)
         return draw_plan(logits, blocks, self.ground.rate, self._noise(episode, player.name))
 
     def _remember(
@@ -154,6 +160,15 @@ class ActorCritic:
         if self.settings.reward == "sign":
             return sign_reward(own, other)
         return difference_reward(own, other, self.score_noise, self.settings.reward_clip)
+
+
+def _rival(settings: ActorCriticSettings, ground: Ground) -> Masking:
+    """What the random player masks by. Raises ValueError where a rule is asked for and the ground has none."""
+    if settings.rival == "random":
+        return RandomMasking()
+    if ground.rule is None:
+        raise ValueError("learner.rival rule: there is no rule to play against")
+    return ground.rule(settings.rival_sharpness)
 
 
 def _shard_name(key: int) -> str:

@@ -5,6 +5,7 @@ L = -mean(A · ρ) + value_weight · mean (r - V)² - entropy_weight · H       
 
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from nmg.learners.actor_critic.replay import TransitionBatch
@@ -15,26 +16,35 @@ Statistics: TypeAlias = dict[str, Tensor]
 
 
 def policy_loss(
-    new_log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, importance_ratio: bool
+    new_log_prob: Tensor,
+    old_log_prob: Tensor,
+    advantage: Tensor,
+    importance_ratio: bool,
+    ratio_clip: float | None = None,
 ) -> tuple[Tensor, Statistics]:
-    """Off-policy gradient loss, with ρ = exp(log π_new(a) - log π_old(a)), not clipped.
+    """Off-policy gradient loss, with ρ = exp(log π_new(a) - log π_old(a)).
 
         importance_ratio:  -mean(A · ρ)
         otherwise:         -mean(A · ρ · log π_new(a)), no gradient through ρ
+        ratio_clip c:      -mean(min(A · ρ, A · clip(ρ, 1 - c, 1 + c)))      (arXiv 1707.06347, equation 7)
 
-    Both have the same gradient; the second is the objective the original code offers as its alternative.
+    The first two have the same gradient; the second is the objective the original code offers as its alternative. The
+    third is of the first.
 
     Args:
         new_log_prob, old_log_prob, advantage: float [N]; no gradient goes through the last two.
+        ratio_clip: only with `importance_ratio`; None: not clipped.
 
     Returns:
-        The loss, and `ratio_mean`, `ratio_max`.
+        The loss, and `ratio_mean`, `ratio_max` of the ratios before they are clipped.
     """
     advantage = advantage.detach()
     ratio = (new_log_prob - old_log_prob.detach()).exp()
-    gain = ratio if importance_ratio else ratio.detach() * new_log_prob
+    gain = advantage * (ratio if importance_ratio else ratio.detach() * new_log_prob)
+    if ratio_clip is not None:
+        gain = torch.minimum(gain, advantage * ratio.clamp(1 - ratio_clip, 1 + ratio_clip))
     statistics = {"ratio_mean": ratio.detach().mean(), "ratio_max": ratio.detach().max()}
-    return -(advantage * gain).mean(), statistics
+    return -gain.mean(), statistics
 
 
 def value_loss(reward: Tensor, value: Tensor) -> Tensor:
@@ -72,7 +82,9 @@ def total_loss(
     has_critic = settings.objective == "actor-critic"
     advantage = batch.reward - value.detach() if has_critic else batch.reward
     taken = log_prob.gather(1, batch.position[:, None]).squeeze(1)
-    of_policy, statistics = policy_loss(taken, batch.log_prob, advantage, settings.importance_ratio)
+    of_policy, statistics = policy_loss(
+        taken, batch.log_prob, advantage, settings.importance_ratio, settings.ratio_clip
+    )
     of_value = value_loss(batch.reward, value)
     spread = entropy(log_prob, batch.is_maskable[batch.state_index])
     loss = of_policy - settings.entropy_weight * spread

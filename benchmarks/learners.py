@@ -1,0 +1,240 @@
+"""Does a learner find what scores? Real text and real states of MiniLM, simulated scores.
+
+    python -m benchmarks.learners [--seeds 100-109] [--learners experiment,evolution] [--contexts 60] [--plays 400]
+
+A play's score is effect × (share of a planted class among its masks − chance) / (1 − chance) + noise, where the
+difference of two plays has noise of standard deviation 1. So an effect of 0.85 says: masking nothing but the class
+gains 0.85 standard deviations of the noise of a pair over random masks. The class holds 35 % of the tokens: the rarest
+word pieces ("0.85"), or those on one side of a random plane in the space of the features ("random class, 0.85").
+*Found*: masks that the policy draws hold the class at least twice as often as chance. Written to
+benchmarks/out/learners.json: learner → effect → plays → {found, seeds}.
+"""
+
+import argparse
+import copy
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nmg.data.corpus import Corpus
+from nmg.demo.data import demo_model_folder, load_articles
+from nmg.files import write_text
+from nmg.inner.lm import encoder_states, load_pretrained
+from nmg.learners.actor_critic.settings import ActorCriticSettings
+from nmg.learners.base import Ground as LearnerGround
+from nmg.learners.evolution import EvolutionSettings
+from nmg.learners.experiment.learner import Experiment
+from nmg.learners.experiment.settings import ExperimentSettings
+from nmg.learners.random_search import RandomSearchSettings
+from nmg.policies.attention import AttentionSettings
+from nmg.policies.base import Ground, Policy
+from nmg.policies.features import Vocabulary, piece_table
+from nmg.policies.linear import LinearPolicy, LinearSettings
+from nmg.policies.masking import PolicyMasking
+from nmg.seeding import StreamName
+from nmg.settings import ModelSettings
+from nmg.types import Episode, FloatArray, Outcome, TokenBlocks
+
+CLASS_SHARE, RATE, NEWS = 0.35, 0.15, 1500
+FEATURES = (
+    *("idf", "frequency_squared", "domain", "repeated", "continuation", "punctuation", "digit", "function_word"),
+    *("embedding_1", "embedding_2", "embedding_3"),
+)
+EFFECTS = {"all": 1.0, "0.85": 0.85, "0.4": 0.4, "none": 0.0}
+CASES = (
+    *(("rare", "", label) for label in EFFECTS),
+    *(("random", "random class, ", label) for label in ("0.85", "0.4")),
+)
+"""planted class, what its name starts with in the results, effect"""
+CHECKED = (60, 100, 200, 400, 1000)
+OUT = Path("benchmarks/out/learners.json")
+
+
+@dataclass(frozen=True)
+class World:
+    """Text, its states, and a planted class."""
+
+    corpus: Corpus
+    states: Tensor
+    """float16 [blocks, T, H]"""
+    policy_ground: Ground
+    linear: LinearPolicy
+    """a policy over the features, its table counted once"""
+    counts: FloatArray
+
+    def __call__(self, blocks: TokenBlocks) -> Tensor:
+        return self.states[blocks.block_ids, : blocks.input_ids.shape[1]].float()
+
+    def surprise(self, blocks: TokenBlocks) -> Tensor:
+        raise NotImplementedError("no feature here reads the LM")
+
+    def plant(self, kind: str, seed: int) -> Tensor:
+        """bool [V]: the word pieces of the class."""
+        if kind == "rare":
+            order = np.argsort(self.counts, kind="stable")
+        else:
+            vocabulary = Vocabulary(self.policy_ground)
+            names = [name for name in FEATURES if name not in {"repeated", "continuation"}]
+            table = piece_table(names, vocabulary)
+            table = (table - vocabulary.weights @ table) / np.sqrt(
+                vocabulary.weights @ (table - vocabulary.weights @ table) ** 2
+            )
+            plane = (StreamName(seed) / "plane").generator().standard_normal(table.shape[1])
+            order = np.argsort(-(table @ plane), kind="stable")
+        reached = np.cumsum(self.counts[order]) / self.counts.sum()
+        is_class = np.zeros(len(order), dtype=np.bool_)
+        is_class[order[reached <= CLASS_SHARE]] = True
+        return torch.from_numpy(is_class)
+
+
+def make_world(cache: Path) -> World:
+    lm = load_pretrained(ModelSettings(name=str(demo_model_folder())))
+    texts = [text for article in load_articles() for text in article.paragraphs if 25 <= len(text.split()) <= 60]
+    corpus = Corpus.build(texts[:NEWS], lm.tokenizer, 126, cache)
+    n_tokens = int(corpus.lengths.max())
+    states = torch.zeros(len(corpus), n_tokens, lm.hidden_size, dtype=torch.float16)
+    for first in range(0, len(corpus), 64):
+        rows = np.arange(first, min(first + 64, len(corpus)))
+        part = encoder_states(lm.model, corpus.blocks(rows))
+        states[rows, : part.shape[1]] = part.half()
+    ground = Ground(
+        base_model="MiniLM",
+        hidden_size=lm.hidden_size,
+        n_heads=lm.model.config.num_attention_heads,
+        rate=RATE,
+        tokenizer=lm.tokenizer,
+        corpus=corpus,
+        encode=None,  # type: ignore[arg-type]
+        embeddings=lm.model.get_input_embeddings().weight.detach(),
+    )
+    linear = LinearSettings(features=FEATURES).build(ground)
+    return World(corpus, states, ground, linear, Vocabulary(ground).counts)
+
+
+def new_learner(kind: str, world: World, seed: int) -> Any:
+    def linear() -> Policy:
+        return copy.deepcopy(world.linear)
+
+    def attention() -> Policy:
+        return AttentionSettings().build(world.policy_ground)
+
+    made: Mapping[str, tuple[Any, Callable[[], Policy]]] = {
+        "experiment": (ExperimentSettings(plays=4 * max(CHECKED), clear=0.0), linear),
+        "random-search": (RandomSearchSettings(candidates=8), linear),
+        "evolution": (EvolutionSettings(), linear),
+        "actor-critic": (ActorCriticSettings(replay_start=500), attention),
+    }
+    settings, new_policy = made[kind]
+    return settings.build(
+        LearnerGround(
+            new_policy=new_policy,
+            rate=RATE,
+            score=lambda outcome: outcome.score("score"),
+            randomness=StreamName(seed),
+            device=torch.device("cpu"),
+        )
+    )
+
+
+def share(world: World, policy: Policy, is_class: Tensor, *, greedy: bool) -> float:
+    """Of the class among the masks that a policy draws on 200 blocks."""
+    blocks = world.corpus.blocks(np.arange(0, len(world.corpus), max(len(world.corpus) // 200, 1)))
+    masking = PolicyMasking(policy, greedy=greedy)
+    plan = masking.plan(blocks, RATE, (StreamName(0) / "look").generator(), world)
+    return float(is_class[blocks.input_ids[plan.is_masked(blocks.input_ids.shape[1])]].float().mean())
+
+
+@dataclass(frozen=True)
+class Game:
+    """What the seeds of a learner share."""
+
+    kind: str
+    world: World
+    contexts: int
+    """of an episode"""
+    most: int
+    """plays"""
+
+
+def simulate(game: Game, is_class: Tensor, effect: float, noise: float, seed: int) -> Iterator[tuple[int, Any]]:
+    """(plays so far, learner) after every episode."""
+    world = game.world
+    learner, plays, index = new_learner(game.kind, world, seed), 0, 0
+    while plays < game.most and not learner.is_finished:
+        stream = StreamName(seed) / "simulation" / index
+        ids = np.sort((stream / "contexts").generator().choice(len(world.corpus), game.contexts, replace=False))
+        blocks = world.corpus.blocks(ids)
+        episode = Episode(index, ids, np.arange(0))
+        plans = learner.propose(episode, blocks, world)
+        n_tokens, rng = blocks.input_ids.shape[1], (stream / "noise").generator()
+        outcomes = {}
+        for name, plan in plans.items():
+            among = float(is_class[blocks.input_ids[plan.is_masked(n_tokens)]].float().mean())
+            gain = effect * (among - CLASS_SHARE) / (1 - CLASS_SHARE)
+            outcomes[name] = Outcome({"score": gain + noise * rng.standard_normal() / np.sqrt(2)}, {}, 0.0)
+        learner.learn(episode, outcomes)
+        plays, index = plays + len(plans), index + 1
+        yield plays, learner
+
+
+def found_policy(kind: str, learner: Any) -> tuple[Policy, bool]:
+    """What the learner would mask by now, and whether by top k."""
+    return (
+        (learner.best_guess(), False) if isinstance(learner, Experiment) else (learner.policy, kind == "actor-critic")
+    )
+
+
+def run(game: Game, plant: str, label: str, seeds: Sequence[int]) -> dict[str, Any]:
+    """plays → how many seeds have found the class; and the F tests at the end, where there are some."""
+    world, checked = game.world, [n for n in CHECKED if n <= game.most]
+    found: dict[str, Any] = {str(n): {"found": 0, "seeds": len(seeds), "share": []} for n in checked}
+    rejected = []
+    for seed in seeds:
+        is_class = world.plant(plant, seed)
+        waiting, noise = list(checked), 0.0 if label == "all" else 1.0
+        for plays, learner in simulate(game, is_class, EFFECTS[label], noise, seed):
+            while waiting and plays >= waiting[0]:
+                policy, greedy = found_policy(game.kind, learner)
+                among = share(world, policy, is_class, greedy=greedy)
+                entry = found[str(waiting.pop(0))]
+                entry["share"].append(round(among, 3))
+                entry["found"] += among >= 2 * CLASS_SHARE
+        if isinstance(learner, Experiment):
+            rejected.append((learner.effects().f_p or 1.0) < 0.05)
+    if rejected:
+        found["f_test_rejects"] = {"rejected": sum(rejected), "seeds": len(seeds)}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Does a learner find what scores?")
+    parser.add_argument("--seeds", default="0-9")
+    parser.add_argument("--learners", default="experiment,random-search,actor-critic")
+    parser.add_argument("--contexts", type=int, default=60)
+    parser.add_argument("--plays", type=int, default=400)
+    parser.add_argument("--out", type=Path, default=OUT)
+    words = parser.parse_args()
+    first, _, last = words.seeds.partition("-")
+    seeds = range(int(first), int(last or first) + 1)
+    results: dict[str, dict[str, Any]] = json.loads(words.out.read_text()) if words.out.is_file() else {}
+    with tempfile.TemporaryDirectory() as cache:
+        world = make_world(Path(cache))
+        for kind in words.learners.split(","):
+            game = Game(kind, world, words.contexts, words.plays)
+            for plant, prefix, label in CASES:
+                result = run(game, plant, label, seeds)
+                results.setdefault(kind, {})[prefix + label] = result
+                said = {n: f"{r.get('found', r.get('rejected'))}/{r['seeds']}" for n, r in result.items()}
+                print(kind, prefix + label, said, flush=True)
+                write_text(words.out, json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

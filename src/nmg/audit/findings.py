@@ -1,0 +1,187 @@
+"""What the plays of an audit say: pure functions of scores."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from nmg.audit.plays import Played
+from nmg.comparison.statistics import paired_comparison
+from nmg.types import FloatArray
+
+LEVEL = 0.05
+POWER_Z = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
+"""both quantiles of a test at 5 %, two-sided, with 80 % power"""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far maskings differ in a score, against noise: an analysis of variance with seeds as blocks."""
+
+    maskings: int
+    seeds: int
+    between: float
+    """standard deviation of the maskings' true scores; 0 where they differ by no more than noise"""
+    noise: float
+    """standard deviation of a masking's score under one seed, after the seed's own level"""
+    p: float | None
+    """F test of "all maskings are alike"; None where there is nothing to test"""
+
+
+def score_of(scores: Mapping[str, float], metric: str) -> float:
+    """More is better."""
+    return -scores[metric] if metric == "loss" else scores[metric]
+
+
+def spread_of(table: FloatArray) -> Spread:
+    """From scores [maskings, seeds], both at least 2."""
+    m, k = table.shape
+    left = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
+    noise = float(np.square(left).sum() / ((m - 1) * (k - 1)))
+    means = float(table.mean(axis=1).var(ddof=1))
+    f_p = float(stats.f.sf(k * means / noise, m - 1, (m - 1) * (k - 1))) if noise > 0 else None
+    return Spread(m, k, math.sqrt(max(means - noise / k, 0.0)), math.sqrt(noise), f_p)
+
+
+def table_of(plays: Sequence[Played], score: Callable[[Played], float]) -> tuple[list[str], FloatArray]:
+    """Maskings in order of first appearance, and scores [maskings, seeds] of those that every seed has."""
+    seeds = sorted({play.key.seed for play in plays})
+    by_masking: dict[str, dict[int, float]] = {}
+    for play in plays:
+        by_masking.setdefault(play.key.masking, {})[play.key.seed] = score(play)
+    whole = {name: of for name, of in by_masking.items() if len(of) == len(seeds)}
+    return list(whole), np.array([[of[seed] for seed in seeds] for of in whole.values()]).reshape(-1, len(seeds))
+
+
+@dataclass(frozen=True)
+class RewardFinding:
+    """How well a cheap score stands for the score that counts, and what it costs."""
+
+    name: str
+    metric: str
+    seconds: float
+    """of one play, adaptation included"""
+    rank_correlation: float | None
+    """Spearman's, of the maskings' means over seeds with those of the full score from other fine-tunings"""
+    corrected: float | None
+    """the correlation of the true scores, corrected for the noise of both; None where either shows no differences"""
+    between: float
+    noise: float
+    plays_needed: int | None
+    """pairs of plays × 2 that find a difference of one standard deviation between maskings; None where there is none"""
+
+    @property
+    def minutes(self) -> float | None:
+        return None if self.plays_needed is None else self.plays_needed * self.seconds / 60
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"minutes": self.minutes}
+
+
+def rewards(plays: Sequence[Played], metric: str) -> list[RewardFinding]:
+    """Each possible reward against the full score: `metric` of the last fine-tuning, which no reward is judged by here.
+
+    The mean of all fine-tunings has less noise than one; how well it stands for the full score is judged by the first.
+    """
+
+    def tuned(number: int, of: str) -> Callable[[Played], float]:
+        return lambda play: score_of(play.finetune[number], of)
+
+    def probed(of: str) -> Callable[[Played], float]:
+        return lambda play: score_of(play.probe, of)
+
+    adapted = [play for play in plays if play.key.masking != "none"]
+    seconds = {p: float(np.mean([play.seconds[p] for play in adapted])) for p in ("adapt", "probe", "finetune")}
+    n_tuned = len(adapted[0].finetune)
+
+    def all_tuned(play: Played) -> float:
+        return float(np.mean([score_of(one, "loss") for one in play.finetune]))
+
+    candidates = [
+        ("fine-tuning", metric, tuned(0, metric), tuned(0, metric), seconds["finetune"]),
+        ("fine-tuning", "loss", tuned(0, "loss"), tuned(0, "loss"), seconds["finetune"]),
+        (f"{n_tuned} fine-tunings", "loss", all_tuned, tuned(0, "loss"), n_tuned * seconds["finetune"]),
+        ("probe", metric, probed(metric), probed(metric), seconds["probe"]),
+        ("probe", "loss", probed("loss"), probed("loss"), seconds["probe"]),
+    ]
+    full = table_of(adapted, tuned(-1, metric))[1]
+    return [
+        _reward(name, of, table_of(adapted, own)[1], table_of(adapted, judged)[1], full, seconds["adapt"] + cost)
+        for name, of, own, judged, cost in candidates
+    ]
+
+
+def _reward(
+    name: str, metric: str, own: FloatArray, judged: FloatArray, full: FloatArray, seconds: float
+) -> RewardFinding:
+    """From tables [maskings, seeds] of the reward, of what it is judged by, and of the full score."""
+    spread, judged_spread, target = spread_of(own), spread_of(judged), spread_of(full)
+    a, b = judged.mean(axis=1), full.mean(axis=1)
+    has_order = np.ptp(a) > 0 and np.ptp(b) > 0
+    rank = float(stats.spearmanr(a, b).statistic) if has_order else None
+    corrected = None
+    if judged_spread.between > 0 and target.between > 0:
+        corrected = float(np.clip(np.cov(a, b)[0, 1] / (judged_spread.between * target.between), -1, 1))
+    needed = None
+    if spread.between > 0:
+        needed = 2 * max(2, math.ceil(2 * (POWER_Z * spread.noise / spread.between) ** 2))
+    return RewardFinding(name, metric, seconds, rank, corrected, spread.between, spread.noise, needed)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Random masks at one schedule against no adaptation, over seeds."""
+
+    steps: int
+    learning_rate: float
+    gain: float
+    low: float | None
+    high: float | None
+    p: float | None
+    """two-sided paired t test, times the number of schedules tried (Bonferroni)"""
+    lm_loss: float
+
+    @property
+    def is_sure(self) -> bool:
+        return self.p is not None and self.p < LEVEL
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """Does adapting under random masks pay over not adapting?"""
+
+    pays: bool | None
+    """None: cannot tell"""
+    best: Schedule
+    schedules: Sequence[Schedule]
+    none: float
+    """mean score without adaptation"""
+
+
+def adaptation(plays: Sequence[Played], metric: str) -> Adaptation:
+    """From plays of `none` and of `random` at several schedules, on the mean of each play's fine-tunings."""
+
+    def score(play: Played) -> float:
+        return float(np.mean([score_of(one, metric) for one in play.finetune]))
+
+    none = {play.key.seed: score(play) for play in plays if play.key.masking == "none"}
+    by_schedule: dict[tuple[int, float], dict[int, Played]] = {}
+    for play in plays:
+        if play.key.masking == "random":
+            by_schedule.setdefault((play.key.steps, play.key.learning_rate), {})[play.key.seed] = play
+    schedules = []
+    for (steps, rate), of in by_schedule.items():
+        seeds = [seed for seed in of if seed in none]
+        test = paired_comparison(
+            np.array([score(of[seed]) for seed in seeds]), np.array([none[seed] for seed in seeds])
+        )
+        p = None if test.t_p is None else min(1.0, test.t_p * len(by_schedule))
+        lm_loss = float(np.mean([of[seed].lm_loss or 0.0 for seed in seeds]))
+        schedules.append(Schedule(steps, rate, test.mean, test.low, test.high, p, lm_loss))
+    best = max(schedules, key=lambda one: one.gain)
+    harms = all(one.gain < 0 and one.is_sure for one in schedules)
+    pays = True if best.is_sure and best.gain > 0 else False if harms else None
+    return Adaptation(pays, best, schedules, float(np.mean(list(none.values()))))

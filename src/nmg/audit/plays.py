@@ -1,0 +1,157 @@
+"""A play of the audit: adapt a fresh LM under a masking, then measure it in every way that could be a reward."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+
+from nmg.config import Config
+from nmg.data.corpus import Corpus
+from nmg.data.episodes import split_contexts
+from nmg.inner.lm import ModelState, copy_state
+from nmg.inner.loop import Encoded, Trial, inner_loop
+from nmg.inner.masks import DrawnMasks
+from nmg.masking.base import Masking
+from nmg.masking.registry import build_masking
+from nmg.policies.linear import LinearPolicy, LinearSettings
+from nmg.policies.masking import PolicyMasking
+from nmg.reporter import Reporter, Silent
+from nmg.seeding import StreamName
+from nmg.settings import MaskingSettings
+from nmg.tasks.load import load_corpus_texts
+from nmg.types import Outcome
+from nmg.workbench import Workbench
+
+FINE_TUNINGS = 2
+"""of each adapted model, with heads and orders of their own: the difference of two is the noise of one"""
+SPREAD = 2.0
+"""of the weights of a random direction"""
+MAX_FEATURES = (
+    *("idf", "frequency_squared", "domain", "repeated", "continuation", "punctuation", "digit", "function_word"),
+    *("association", "embedding_1", "embedding_2", "embedding_3"),
+)
+Measure: TypeAlias = Literal["probe", "finetune"]
+
+
+@dataclass(frozen=True)
+class PlayKey:
+    seed: int
+    masking: str
+    """none, a rule, idf-N (sharpness N), or direction-N"""
+    steps: int
+    learning_rate: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.masking} · {self.steps} steps · lr {self.learning_rate:g} · seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Played:
+    key: PlayKey
+    probe: Mapping[str, float]
+    """metric → score of a linear probe on frozen features"""
+    finetune: Sequence[Mapping[str, float]]
+    """metric → score of each fine-tuning"""
+    lm_loss: float | None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """adapt, probe, finetune (one)"""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> "Played":
+        return cls(**{**facts, "key": PlayKey(**facts["key"])})
+
+
+@dataclass(frozen=True)
+class AuditBench:
+    """A workplace: all that the plays of an audit share."""
+
+    config: Config
+    bench: Workbench
+    pretrained: ModelState
+    corpus: Corpus
+    train: Encoded
+    validation: Encoded
+    linear: LinearPolicy
+
+    @classmethod
+    def open(cls, config: Config, reporter: Reporter) -> "AuditBench":
+        """Read and check everything, warm up a missing head. The test set is not read."""
+        config = config.model_copy(update={"data": config.data.model_copy(update={"test": None})}).for_meta_test()
+        bench = Workbench.prepare(config, reporter)
+        corpus = bench.corpus(load_corpus_texts(config.data))
+        split = split_contexts(bench.data, config.meta, config.run.seed)
+        seen = set(split.train_context_ids.tolist())
+        labelled = [example for example in bench.data.train if example.context_id in seen]
+        settings = LinearSettings(features=MAX_FEATURES)
+        return cls(
+            config,
+            bench,
+            copy_state(bench.lm.model),
+            corpus,
+            Encoded.of(bench.task, labelled),
+            Encoded.of(bench.task, split.validation_examples),
+            settings.build(bench.policy_ground(corpus, labelled)),
+        )
+
+    @property
+    def steps_an_epoch(self) -> int:
+        return -(-len(self.corpus) // self.config.adapt.batch_size)
+
+    def play(self, _shared: None, job: PlayKey) -> Played:
+        arena = replace(self.bench.arena.silent(), adapt=self._adapt_settings(job))
+        masks = None if job.masking == "none" else DrawnMasks(self.corpus, self._masking(job))
+        rows = np.arange(len(self.train.features))
+        probed = Trial(self.bench.task, self.train, rows, self.validation, "probe")
+        tuned = [replace(probed, measure="finetune", again=again) for again in range(FINE_TUNINGS)]
+        randomness = StreamName(self.config.run.seed) / "audit" / job.seed
+        first, *others = inner_loop(arena, self.pretrained, masks, [probed, *tuned], randomness, job.steps)
+        return Played(
+            job,
+            dict(first.scores),
+            [dict(outcome.scores) for outcome in others],
+            first.lm_loss if masks is not None else None,
+            {
+                "adapt": first.seconds["adapt"],
+                "probe": first.seconds["finetune"],
+                "finetune": float(np.mean([_seconds(outcome) for outcome in others])),
+            },
+        )
+
+    def _adapt_settings(self, job: PlayKey) -> Any:
+        return self.config.adapt.model_copy(update={"learning_rate": job.learning_rate})
+
+    def _masking(self, job: PlayKey) -> Masking:
+        kind, _, number = job.masking.partition("-")
+        if kind == "direction":
+            policy = LinearPolicy(self.linear.config)
+            policy.load_state_dict(self.linear.state_dict())
+            weights = (StreamName(self.config.run.seed) / "audit" / "direction" / int(number)).generator()
+            with torch.no_grad():
+                policy.weights.copy_(torch.from_numpy(SPREAD * weights.standard_normal(len(policy.weights))))
+            return PolicyMasking(policy, greedy=False, name=job.masking)
+        settings: MaskingSettings = self.config.masking
+        if kind == "idf" and number:
+            settings = settings.model_copy(update={"idf_sharpness": float(number), "idf_unit": "piece"})
+            return build_masking("idf", self.bench.lm.tokenizer, self.corpus, settings)
+        return build_masking(job.masking, self.bench.lm.tokenizer, self.corpus, settings)
+
+
+def _seconds(outcome: Outcome) -> float:
+    return outcome.seconds["finetune"] + outcome.seconds["evaluate"]
+
+
+@dataclass(frozen=True)
+class AuditOpener:
+    """Makes the same workplace in another process, from files and caches."""
+
+    config: Config
+
+    def open(self, threads: int) -> AuditBench:
+        runtime = self.config.runtime.model_copy(update={"threads": threads})
+        return AuditBench.open(self.config.model_copy(update={"runtime": runtime}), Silent())

@@ -1,0 +1,117 @@
+"""From findings to a sentence and a configuration."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nmg.audit.findings import LEVEL, Adaptation, RewardFinding, Schedule
+from nmg.config import Config
+from nmg.learners.experiment.settings import ExperimentSettings
+from nmg.policies.linear import LinearSettings
+
+LEAST_MARGIN = 1.0
+"""nats below word frequencies alone from which a model counts as a language model"""
+LEAST_CORRELATION = 0.5
+"""of a reward's true scores with those of the full score"""
+MOST_PLAYS = 1000
+
+
+def recommend(
+    config: Config,
+    facts: Mapping[str, Any],
+    adapting: Adaptation,
+    rewards: Sequence[RewardFinding],
+    steps_an_epoch: int,
+) -> tuple[Config, str]:
+    """The settings that follow from the findings, and why, in a few sentences."""
+    lm, leakage, maskings = (facts[name] for name in ("lm", "leakage", "maskings"))
+    sentences, reward = [], best_reward(rewards)
+    if lm["margin"] < LEAST_MARGIN:
+        sentences.append(
+            f"The model is hardly a language model: its masked-LM loss of {lm['loss']:.2f} is {lm['margin']:.2f} nats "
+            f"below what word frequencies alone give ({lm['unigram_entropy']:.2f}). Take one with a trained LM head."
+        )
+    if leakage["twins"]:
+        sentences.append(
+            f"{leakage['twins']} of {leakage['validation']} validation examples have a twin in training: give a "
+            "validation file without them (data.validation)."
+        )
+    sentences.append(_on_adaptation(adapting, maskings["metric"]))
+    differs = maskings["p"] is not None and maskings["p"] < LEVEL
+    may_learn = adapting.pays is not False and reward is not None
+    if adapting.pays is False:
+        pass
+    elif reward is None:
+        sentences.append(
+            f"No reward tells maskings apart here (F test of the full score: p {_p(maskings['p'])}): random masks, or "
+            "a rule, are as good as anything learned would be shown to be."
+        )
+    else:
+        sentences.append(
+            f"Maskings {'differ' if differs else 'may differ'} in {maskings['metric']} (standard deviation "
+            f"{100 * maskings['between']:.1f} points between them, p {_p(maskings['p'])}). Learn with the reward "
+            f"{reward.name} ({reward.metric}): about {reward.plays_needed} plays, {reward.minutes:.0f} minutes of one "
+            "process."
+        )
+    return _settings(config, adapting.best, reward if may_learn else None, maskings, steps_an_epoch), " ".join(
+        sentences
+    )
+
+
+def best_reward(rewards: Sequence[RewardFinding]) -> RewardFinding | None:
+    """The cheapest in minutes among those that stand for the full score; where none is shown to, the quickest to show
+    differences at all; None where none does."""
+    usable = [one for one in rewards if one.plays_needed is not None and one.plays_needed <= MOST_PLAYS]
+    sound = [one for one in usable if one.corrected is not None and one.corrected >= LEAST_CORRELATION]
+    doubtful = [one for one in usable if one.corrected is None]
+    return min(sound or doubtful, key=lambda one: one.minutes or 0.0, default=None)
+
+
+def _on_adaptation(adapting: Adaptation, metric: str) -> str:
+    best = adapting.best
+    gain = f"{_gain(best)} {metric} over no adaptation"
+    schedule = f"{best.steps} steps at {best.learning_rate:g}"
+    if adapting.pays is True:
+        return f"Adapting pays: {gain}, at {schedule}."
+    if adapting.pays is False:
+        return f"Do not adapt: at every schedule tried it lowers {metric} (best: {gain})."
+    return f"Whether adapting pays cannot be told from {metric} with these seeds ({gain}, at {schedule})."
+
+
+def _settings(
+    config: Config,
+    best: Schedule,
+    reward: RewardFinding | None,
+    maskings: Mapping[str, Any],
+    steps_an_epoch: int,
+) -> Config:
+    rules = {name: mean for name, mean in maskings["mean"].items() if name.startswith("idf-")}
+    sharpness = float(max(rules, key=lambda name: rules[name]).removeprefix("idf-")) if rules else 2.0
+    epochs = max(1, round(best.steps / steps_an_epoch))
+    update: dict[str, Any] = {
+        "adapt": config.adapt.model_copy(update={"learning_rate": best.learning_rate}),
+        "test": config.test.model_copy(update={"adapt_epochs": epochs}),
+        "masking": config.masking.model_copy(update={"idf_sharpness": sharpness, "idf_unit": "piece"}),
+    }
+    if reward is not None:
+        plays = min(max(reward.plays_needed or 0, 60), MOST_PLAYS)
+        measure = "probe" if reward.name == "probe" else "finetune"
+        times = int(reward.name.split()[0]) if reward.name[0].isdigit() else 1
+        update |= {
+            "policy": LinearSettings(),
+            "learner": ExperimentSettings(plays=plays),
+            "meta": config.meta.model_copy(update={"continual": False, "episodes": plays}),
+            "reward": config.reward.model_copy(
+                update={"metric": reward.metric, "measure": measure, "fine_tunings": times}
+            ),
+        }
+    return config.model_copy(update=update)
+
+
+def _gain(best: Schedule) -> str:
+    """In points: 100 times the difference of shares."""
+    interval = "" if best.low is None or best.high is None else f" [{100 * best.low:+.1f}, {100 * best.high:+.1f}]"
+    return f"{100 * best.gain:+.1f} points{interval}".replace("-", "−")
+
+
+def _p(p: float | None) -> str:
+    return "undefined" if p is None else "< 0.001" if p < 0.001 else f"= {p:.3f}"

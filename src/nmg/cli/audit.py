@@ -1,0 +1,48 @@
+"""nmg audit: is there anything to learn?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from nmg.audit.plays import Played
+
+
+def audit(
+    context: typer.Context,
+    config: Annotated[Path, typer.Argument(help="Configuration file (YAML).")],
+    out: Annotated[Path, typer.Option(help="Folder of the audit; one that was interrupted goes on.")],
+    seeds: Annotated[int, typer.Option(min=2, help="Paired repetitions of every play.")] = 3,
+    minutes: Annotated[float, typer.Option(min=1, help="About how long it may take.")] = 10.0,
+) -> None:
+    """Say within minutes whether adapting pays, how far maskings differ, and which reward can tell them apart.
+
+    Writes OUT/audit.json, OUT/recommended.yaml and OUT/index.html. The test set is not read. Any setting can be
+    overridden: --section.field value.
+    """
+    from nmg.cli.console import progress_console
+    from nmg.cli.words import required_config
+    from nmg.config import load_config
+
+    config, overrides = required_config(config, context.args)
+    settings = load_config(config, overrides)
+
+    from nmg.audit.run import audit as run_audit
+    from nmg.report.audit_page import audit_page, audit_tables
+    from nmg.report.page import write_page
+    from nmg.report.tables import as_rich
+
+    with progress_console() as console:
+
+        def on_play(play: "Played", done: int, in_all: int) -> None:
+            console.notify(f"{play.key.name}  {sum(play.seconds.values()):.1f} s")
+            console.overall(f"play {done}/{in_all}", done, in_all)
+
+        result = run_audit(settings, out, seeds=seeds, minutes=minutes, reporter=console, on_play=on_play)
+    write_page(out / "index.html", audit_page(result))
+    from rich import print as show
+
+    for title, table in audit_tables(result):
+        show(as_rich(table, title))
+    typer.echo(f"{result.facts['recommendation']}\nwritten: {out}/audit.json, recommended.yaml, index.html")

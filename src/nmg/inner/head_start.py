@@ -1,0 +1,136 @@
+"""A new LM head in closed form: the linear head that ridge regression finds, written into the head's own layers.
+
+The heads of masked LMs are dense layer → activation → LayerNorm → output embeddings (tied to the input's) + bias. With
+the bias at the logarithm of the words' frequencies, a head that adds nothing else loses the unigram entropy. From there
+one Newton step on the likelihood of a linear map W from states h to logits E W (h - mean of h), E the embeddings, is
+
+    W = Cov(e)⁻¹ · Cov(e, h) · Cov(h)⁻¹
+
+with e the embedding of the word hidden at h: ridge regression from states to the embedding of the hidden word, freed of
+what words have in common anyway. The dense layer takes W under a bias at which the activation is linear; LayerNorm,
+which gives all predictions the same length, takes their mean length.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nmg.data.corpus import Corpus
+from nmg.inner.arena import Arena
+from nmg.inner.lm import PretrainedLM, encoder_states
+from nmg.inner.lm_quality import RATE, hidden_words, log_frequencies
+from nmg.seeding import StreamName
+from nmg.types import IGNORED_LABEL, FloatArray, IntArray
+
+POSITIONS = 20_000
+"""masked positions that the regression sees, at least; fewer where the text has fewer"""
+STATES_RIDGE = 5.0
+"""added to each variance of the states, in units of their mean variance, times dimensions / positions"""
+WORDS_RIDGE = 3.0
+"""added to each variance of the words' embeddings, in units of their mean variance"""
+LINEAR = 5.0
+"""GELU and its kin are the identity around here, for what varies with a standard deviation of 1"""
+
+
+@dataclass(frozen=True)
+class _Head:
+    dense: nn.Linear
+    norm: nn.LayerNorm
+    embeddings: nn.Parameter
+    """output embeddings, [V, D]"""
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [*self.dense.parameters(), *self.norm.parameters()]
+
+
+def start_head(
+    lm: PretrainedLM,
+    arena: Arena,
+    corpus: Corpus,
+    rows: IntArray,
+    randomness: StreamName,
+    loss: Callable[[], float],
+) -> None:
+    """Set the new parameters of `lm`'s head from the blocks `rows`; the model's other parameters stay.
+
+    The output's bias becomes the words' log-frequencies, where it is new. A head of the form above then starts as the
+    linear map, unless `loss` says that it is worse than the head as drawn under this bias.
+    """
+    output = lm.model.get_output_embeddings()
+    bias = getattr(output, "bias", None)
+    if bias is not None and any(bias is parameter for parameter in lm.drawn_anew()):
+        with torch.no_grad():
+            bias.copy_(torch.from_numpy(log_frequencies(corpus, rows, len(bias))))
+    head = _new_head(lm)
+    if head is None:
+        return
+    drawn = [(parameter, parameter.detach().clone()) for parameter in head.parameters()]
+    loss_as_drawn = loss()
+    states, words = _states(arena, corpus, rows, randomness)
+    is_set = _set(head, states, words, log_frequencies(corpus, rows, len(head.embeddings)))
+    if is_set and not loss() < loss_as_drawn:
+        for parameter, value in drawn:
+            parameter.data.copy_(value)
+
+
+def _new_head(lm: PretrainedLM) -> _Head | None:
+    """The one new dense layer and the one new LayerNorm before the output embeddings; None for heads of other forms."""
+    model, output = lm.model, lm.model.get_output_embeddings()
+    weight = getattr(output, "weight", None)
+    modules = {name.rpartition(".")[0]: None for name in lm.new_parameters}
+    new = [module for module in map(model.get_submodule, modules) if module is not output]
+    dense = [module for module in new if isinstance(module, nn.Linear)]
+    norms = [module for module in new if isinstance(module, nn.LayerNorm) and module.elementwise_affine]
+    if not isinstance(weight, nn.Parameter) or len(dense) != 1 or len(norms) != 1 or dense[0].bias is None:
+        return None
+    if dense[0].weight.shape != (weight.shape[1], lm.hidden_size):
+        return None
+    return _Head(dense[0], norms[0], weight)
+
+
+def _states(arena: Arena, corpus: Corpus, rows: IntArray, randomness: StreamName) -> tuple[Tensor, Tensor]:
+    """Encoder states float64 [N, H] at masked positions, and int64 [N] the words hidden there; on the CPU."""
+    order = (randomness / "blocks").generator().permutation(rows)
+    enough = int(np.searchsorted(np.cumsum(corpus.lengths[order]) * RATE, POSITIONS)) + 1
+    states, words = [], []
+    for part in hidden_words(arena, corpus, order[:enough], RATE, randomness):
+        is_hidden = part.labels != IGNORED_LABEL
+        with arena.runtime.autocast():
+            found = encoder_states(arena.model, part)
+        states.append(found[is_hidden.to(found.device)].double().cpu())
+        words.append(part.labels[is_hidden])
+    return torch.cat(states), torch.cat(words)
+
+
+@torch.no_grad()
+def _set(head: _Head, states: Tensor, words: Tensor, log_frequencies: FloatArray) -> bool:
+    """Write the map from `states` [N, H] to the embeddings of `words` [N] into the head; False where there is none."""
+    n, size = states.shape
+    frequencies = torch.from_numpy(log_frequencies).exp()
+    embeddings = head.embeddings.detach().double().cpu()
+    embeddings -= frequencies @ embeddings
+    centre = states.mean(dim=0)
+    states = states - centre
+    by_state = torch.linalg.solve(
+        _ridge(states.T @ states / n, STATES_RIDGE * size / n), states.T @ embeddings[words] / n
+    )  # [H, D]
+    spread = _ridge((embeddings * frequencies[:, None]).T @ embeddings, WORDS_RIDGE)
+    weight = torch.linalg.solve(spread, by_state.T)  # [D, H]
+    scale = (states @ weight.T).std()
+    if not scale > 0:
+        return False
+    head.dense.weight.copy_(weight / scale)
+    head.dense.bias.copy_(LINEAR - weight @ centre / scale)
+    head.norm.weight.fill_(float(scale))
+    if head.norm.bias is not None:
+        head.norm.bias.zero_()
+    return True
+
+
+def _ridge(covariance: Tensor, strength: float) -> Tensor:
+    """`covariance` [D, D] with `strength` times its mean variance, and a hair, added to its diagonal."""
+    mean = covariance.diagonal().mean()
+    return covariance + (strength * mean + 1e-12) * torch.eye(len(covariance), dtype=covariance.dtype)

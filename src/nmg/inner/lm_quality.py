@@ -1,0 +1,107 @@
+"""Is a language model one? Its masked-LM loss on text it has not seen, beside what word frequencies alone give.
+
+Both are in nats per maskable token of a corpus, so their difference says what a model knows beyond frequencies.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from nmg.data.corpus import Corpus
+from nmg.inner.arena import Arena
+from nmg.inner.lm import masked_lm_loss
+from nmg.inner.masks import FixedMasks
+from nmg.masking.rules import RandomMasking
+from nmg.seeding import StreamName
+from nmg.settings import MaskingSettings
+from nmg.types import IGNORED_LABEL, CorruptedBlocks, FloatArray, IntArray
+
+RATE = 0.15
+"""share of the tokens that are masked to measure a loss, whatever `masking.rate` is"""
+BLOCKS_AT_ONCE = 1024
+"""blocks whose tokens are counted together"""
+
+
+def unigram_entropy(corpus: Corpus) -> float:
+    """Cross-entropy (nats per maskable token) of each block under the token frequencies of all the others.
+
+    Frequencies are counted once more for every distinct token of the corpus (add-one smoothing): with n occurrences of
+    a token in the other blocks, N of all tokens there, and V distinct tokens, a token costs -ln((n + 1) / (N + V)). So
+    it is what a model that knows only frequencies loses on text it has not seen. NaN where nothing is maskable.
+    """
+    counts = _counts(corpus, np.arange(len(corpus)))
+    n_distinct, total, cost = np.count_nonzero(counts), counts.sum(), 0.0
+    for block, token in _maskable(corpus, np.arange(len(corpus))):
+        pairs, own = np.unique(block * len(counts) + token, return_counts=True)
+        in_block = np.bincount(block)[pairs // len(counts)]
+        share = (counts[pairs % len(counts)] - own + 1) / (total - in_block + n_distinct)
+        cost -= float(own @ np.log(share))
+    return cost / int(total) if total else float("nan")
+
+
+def log_frequencies(corpus: Corpus, rows: IntArray, size: int) -> FloatArray:
+    """Natural logarithm of the frequency of each of `size` tokens [V] among the maskable tokens of the blocks `rows`.
+
+    Tokens that do not occur share as much as if each distinct token had occurred once more (Witten-Bell smoothing);
+    where no token occurs, all are equal.
+    """
+    counts = _counts(corpus, rows, size)
+    n_distinct = max(int(np.count_nonzero(counts)), 1)
+    frequencies: FloatArray = np.log((counts + n_distinct / size) / (counts.sum() + n_distinct))
+    return frequencies
+
+
+def held_out_loss(arena: Arena, corpus: Corpus, rows: IntArray, randomness: StreamName) -> float:
+    """Mean cross-entropy (nats) of the arena's model over masked tokens of the blocks `rows`, in evaluation mode.
+
+    Tokens are chosen uniformly at `RATE`, the same for the same `randomness`, and each becomes the mask token: what
+    stays visible, as a tenth does in training, would be a word to copy and not one to predict. The blocks are held in
+    memory at once. NaN where nothing is maskable.
+    """
+    model, total, n_masked = arena.model, 0.0, 0
+    was_training = model.training
+    model.eval()
+    for part in hidden_words(arena, corpus, rows, RATE, randomness):
+        n = int((part.labels != IGNORED_LABEL).sum())
+        with torch.no_grad(), arena.runtime.autocast():
+            total += float(masked_lm_loss(model, part)) * n
+        n_masked += n
+    model.train(was_training)
+    return total / n_masked if n_masked else float("nan")
+
+
+def hidden_words(
+    arena: Arena, corpus: Corpus, rows: IntArray, rate: float, randomness: StreamName
+) -> Iterator[CorruptedBlocks]:
+    """The blocks `rows`, longest first, with tokens behind the mask token; as many at once as an evaluation takes.
+
+    The choice of tokens depends on nothing but blocks, rate and `randomness`.
+    """
+    blocks = corpus.blocks(rows)
+    plan = RandomMasking().plan(blocks, rate, (randomness / "choices").generator())
+    all_masked = MaskingSettings(rate=rate, mask_share=1.0, random_share=0.0)
+    masks = FixedMasks(blocks, plan)
+    batches = masks.start(replace(arena, masking=all_masked), randomness)
+    order = np.argsort(-masks.lengths, kind="stable")
+    for first in range(0, len(order), arena.runtime.evaluation_batch_size):
+        yield batches(order[first : first + arena.runtime.evaluation_batch_size])
+
+
+def _counts(corpus: Corpus, rows: IntArray, size: int = 0) -> IntArray:
+    """int64 [V]: occurrences of each token, V at least `size`."""
+    counts = np.zeros(size, dtype=np.int64)
+    for _, token in _maskable(corpus, rows):
+        found = np.bincount(token, minlength=len(counts))
+        found[: len(counts)] += counts
+        counts = found
+    return counts
+
+
+def _maskable(corpus: Corpus, rows: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
+    """Of some blocks after others: int64 [N] number of the block among these, int64 [N] id of the maskable token."""
+    for first in range(0, len(rows), BLOCKS_AT_ONCE):
+        blocks = corpus.blocks(rows[first : first + BLOCKS_AT_ONCE])
+        block, position = blocks.is_maskable.numpy().nonzero()
+        yield block, blocks.input_ids.numpy()[block, position]

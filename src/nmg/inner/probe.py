@@ -1,0 +1,109 @@
+"""A linear probe on the frozen features of an encoder, solved to its optimum: a score without the noise of fine-tuning.
+
+Multinomial logistic regression with a quadratic penalty (as scikit-learn's with C = 0.01): of texts on the mean and the
+first of their last hidden states, of tokens (a start or an end among the tokens of a row) on the state of each.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nmg.inner.arena import Arena
+from nmg.tasks.base import Task
+from nmg.tasks.rows import TaskFeatures
+from nmg.types import IntArray
+
+PENALTY = 100.0
+"""1 / C: with a few hundred labels and a few hundred features a weaker one fits the training set and little else"""
+STEPS = 200
+"""of L-BFGS at most; a few dozen usually reach the optimum"""
+TOLERANCE = 1e-7
+
+
+def probe(arena: Arena, task: Task, train: TaskFeatures, rows: IntArray, held_out: TaskFeatures) -> dict[str, Tensor]:
+    """The task's outputs for all rows of `held_out`, by a probe fitted on `rows` of `train`.
+
+    One distribution for each of `task.outputs`, over classes, or over the tokens of a row; its gold index is the target
+    of the same place in `train.targets`. Nothing is drawn: equal encoders give equal outputs.
+    """
+    per_token = task.outputs_are_per_token
+    seen = _states(arena, train, rows, per_token)
+    is_token = torch.from_numpy(np.arange(seen.shape[1]) < train.lengths[rows, None]) if per_token else None
+    flat = seen[is_token] if is_token is not None else seen
+    mean, deviation = flat.mean(dim=0), flat.std(dim=0, correction=0).clamp(min=1e-6)
+    seen.sub_(mean).div_(deviation)
+    layers = []
+    for name, targets in train.targets.items():
+        # A class that only held-out rows have needs a place, too.
+        n_outputs = 1 if per_token else int(max(targets.max(), held_out.targets[name].max())) + 1
+        layers.append(_solve(seen, torch.from_numpy(targets[rows]), n_outputs, is_token))
+    longest = int(held_out.lengths.max())
+    found = [torch.full((len(held_out), longest if per_token else len(bias)), -torch.inf) for _, bias in layers]
+    for places, states in _read(arena, held_out, np.arange(len(held_out)), per_token):
+        for outputs, (weights, bias) in zip(found, layers, strict=True):
+            scores = ((states - mean) / deviation @ weights + bias).float()
+            outputs[places, : states.shape[1] if per_token else None] = scores.squeeze(2) if per_token else scores
+    if per_token:
+        is_after = torch.from_numpy(np.arange(longest) >= held_out.lengths[:, None])
+        found = [outputs.masked_fill(is_after, -torch.inf) for outputs in found]
+    return dict(zip(task.outputs, found, strict=True))
+
+
+def _states(arena: Arena, features: TaskFeatures, rows: IntArray, per_token: bool) -> Tensor:
+    """What `_read` gives for all `rows`, in their order; 0 behind the end of a batch."""
+    width = (int(features.lengths[rows].max()),) if per_token else ()
+    found: Tensor | None = None
+    for places, states in _read(arena, features, rows, per_token):
+        if found is None:
+            found = torch.zeros(len(rows), *width, states.shape[-1], dtype=states.dtype)
+        found[places, : states.shape[1]] = states
+    assert found is not None, "there is at least one row"
+    return found
+
+
+def _read(arena: Arena, features: TaskFeatures, rows: IntArray, per_token: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    """(places among `rows`, states) of a batch at a time, of similar length, longest first.
+
+    States are float64 on the CPU: [B, T, H] last hidden states, or [B, 2 H] their mean over tokens and the first.
+    """
+    model, size = arena.model, arena.runtime.evaluation_batch_size
+    model.eval()
+    order = np.argsort(-features.lengths[rows], kind="stable")
+    for first in range(0, len(order), size):
+        places = order[first : first + size]
+        batch = {n: v.to(model.device) for n, v in features.batch(rows[places]).items() if n not in features.targets}
+        with torch.no_grad(), arena.runtime.autocast():
+            states = model.base_model(**batch)[0]
+        states = states.double().cpu()
+        if not per_token:
+            is_token = batch["attention_mask"].cpu()[:, :, None]
+            states = torch.cat([(states * is_token).sum(dim=1) / is_token.sum(dim=1), states[:, 0]], dim=1)
+        yield torch.from_numpy(places), states
+
+
+def _solve(inputs: Tensor, gold: Tensor, n_outputs: int, is_token: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Weights [D, n_outputs] and bias [n_outputs] that minimise the penalised mean loss of `gold` [F].
+
+    `inputs` [F, D] give scores of classes; [F, T, D] with `is_token` [F, T] one score a token, of which one is gold.
+    """
+    weights = torch.zeros(inputs.shape[-1], n_outputs, dtype=inputs.dtype, requires_grad=True)
+    bias = torch.zeros(n_outputs, dtype=inputs.dtype, requires_grad=True)
+    parameters: Sequence[Tensor] = [weights, bias]
+    optimiser = torch.optim.LBFGS(
+        parameters, max_iter=STEPS, tolerance_grad=TOLERANCE, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        scores = inputs @ weights + bias
+        if is_token is not None:
+            scores = scores.squeeze(2).masked_fill(~is_token, -torch.inf)
+        value = F.cross_entropy(scores, gold) + PENALTY * weights.square().sum() / (2 * len(gold))
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    return weights.detach(), bias.detach()

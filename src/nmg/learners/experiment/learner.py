@@ -1,0 +1,157 @@
+"""Learn masks by a designed experiment. Ours.
+
+*Explore*: an episode draws one direction in the weights of a linear policy over token features and plays it both ways,
+as two players that share everything else: labels, batches, dropout, corruption and the noise of actions. The difference
+of their scores, regressed on the difference of the mean features of what they masked, gives each feature's effect.
+*Tune*: the learned direction at several strengths, and rules of several sharpnesses, play the same episodes.
+*Gate*: the best of each play fresh episodes. The policy is handed out where it beats the rule, else the rule is.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from nmg.learners.base import Ground, Saved
+from nmg.learners.experiment.regression import Effects, f_test, placebo_lengths, regress
+from nmg.learners.experiment.settings import ExperimentSettings
+from nmg.learners.experiment.stages import Book, gate_verdict, learned_name, rule_name
+from nmg.policies.base import Policy, predict
+from nmg.policies.linear import LinearPolicy
+from nmg.policies.masking import draw_plan
+from nmg.types import Episode, FloatArray, MaskPlan, Outcome, StateEncoder, TokenBlocks
+
+
+@dataclass(frozen=True)
+class _Proposal:
+    stage: str
+    features: Mapping[str, FloatArray]
+    """player → [F] mean features of the tokens that it masks"""
+
+
+class Experiment:
+    leader = None
+
+    def __init__(self, settings: ExperimentSettings, ground: Ground) -> None:
+        self.settings, self.ground = settings, ground
+        policy = ground.new_policy()
+        assert isinstance(policy, LinearPolicy), "the configuration has seen to it"
+        policy.reset_parameters()
+        self._template = policy.to(ground.device)
+        self.book = Book.new(settings, len(policy.config.features))
+        self.players = max(2, len(settings.strengths) + len(settings.rules))
+        self._proposed: dict[int, _Proposal] = {}
+
+    @property
+    def policy(self) -> Policy:
+        """What the gate hands out; before it has spoken, the best rule there is, random at first."""
+        return self._learned(self.book.strength) if self.book.passed else self._rule(self.book.rule)
+
+    @property
+    def is_finished(self) -> bool:
+        return self.book.stage == "done"
+
+    @property
+    def most_episodes(self) -> int:
+        return self.settings.plays // 2
+
+    def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
+        observation = self._template.observe(blocks, encode)
+        plans, features = {}, {}
+        for name, policy in self._players(episode).items():
+            noise = (self.ground.randomness / "episode" / episode.index / "actions").generator()
+            plans[name] = draw_plan(predict(policy, observation, blocks), blocks, self.ground.rate, noise)
+            is_masked = plans[name].is_masked(blocks.input_ids.shape[1])
+            features[name] = observation[is_masked.to(observation.device)].double().mean(dim=0).cpu().numpy()
+        self._proposed[episode.index] = _Proposal(self.book.stage, features)
+        return plans
+
+    def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+        proposal = self._proposed.pop(episode.index)
+        scores = {name: self.ground.score(outcome) for name, outcome in outcomes.items()}
+        self.book.note(proposal.stage, scores, proposal.features)
+        rng = (self.ground.randomness / "episode" / episode.index / "look").generator()
+        self.book.move_on(self.effects(), rng)
+        record: dict[str, Any] = {"stage": proposal.stage, "plays": self.book.plays}
+        if proposal.stage == "explore":
+            record["difference"] = scores["plus"] - scores["minus"]
+        return record
+
+    def effects(self) -> Effects:
+        """From all plays so far; the F test from the first stage alone, whose directions chance drew."""
+        (x, y), n = self.book.rows(), self.book.n_explored
+        f, p = f_test(x[:n], y[:n])
+        return replace(regress(x, y), f=f, f_p=p)
+
+    def best_guess(self) -> Policy:
+        """The direction learned so far at the largest strength, whatever the stage and the gate."""
+        return self._weighted(max(self.settings.strengths) * self.effects().direction())
+
+    def findings(self) -> dict[str, Any]:
+        """effects.json: each feature's effect with its interval, the F test, the placebo band, and the gate."""
+        effects, features = self.effects(), self._template.config.features
+        rng = (self.ground.randomness / "placebo band").generator()
+        x, y = self.book.rows()
+        band = placebo_lengths(x, y, rng) if len(y) else np.zeros(1)
+        return effects.to_json(features) | {
+            "stage": self.book.stage,
+            "plays": self.book.plays,
+            "length": effects.length,
+            "placebo_length": {"median": float(np.median(band)), "high": float(np.quantile(band, 0.95))},
+            "possible_gain": self.book.possible_gain,
+            "strength": self.book.strength,
+            "rule": self.book.rule,
+            "tuned": self.book.tuned(),
+            "gate": gate_verdict(self.book, self.settings.level).to_json(),
+            "handed_out": "policy" if self.book.passed else "rule",
+        }
+
+    def extra_policies(self) -> dict[str, Policy]:
+        """`learned`, `rule`: what the gate chose between; `placebo`: learned from the same plays, signs by chance.
+
+        Of a run that ended before it chose a strength, the largest stands for it.
+        """
+        x, y = self.book.rows()
+        strength = self.book.strength or max(self.settings.strengths)
+        signs = (self.ground.randomness / "placebo").generator().choice([-1.0, 1.0], len(y))
+        placebo = regress(x, y * signs).direction() if len(y) else np.zeros(x.shape[1])
+        return {
+            "learned": self._learned(strength),
+            "rule": self._rule(self.book.rule),
+            "placebo": self._weighted(strength * placebo),
+        }
+
+    def save(self) -> Saved:
+        return Saved(facts={"book": self.book.to_json()})
+
+    def restore(self, saved: Saved) -> None:
+        self.book = Book.from_json(self.settings, saved.facts["book"])
+
+    def _players(self, episode: Episode) -> dict[str, LinearPolicy]:
+        match self.book.stage:
+            case "explore":
+                rng = (self.ground.randomness / "episode" / episode.index / "direction").generator()
+                direction = self.settings.spread * rng.standard_normal(self._template.observation_size)
+                return {"plus": self._weighted(direction), "minus": self._weighted(-direction)}
+            case "tune":
+                rules = {rule_name(sharpness): self._rule(sharpness) for sharpness in self.settings.rules}
+                learned = {learned_name(s): self._learned(s) for s in self.book.strengths_to_try()}
+                return rules | learned
+        return {"policy": self._learned(self.book.strength), "rule": self._rule(self.book.rule)}
+
+    def _learned(self, strength: float) -> LinearPolicy:
+        return self._weighted(strength * np.array(self.book.direction))
+
+    def _rule(self, sharpness: float) -> LinearPolicy:
+        policy = copy.deepcopy(self._template)
+        policy.set_slopes({"idf": sharpness})
+        return policy
+
+    @torch.no_grad()
+    def _weighted(self, weights: FloatArray) -> LinearPolicy:
+        policy = copy.deepcopy(self._template)
+        policy.weights.copy_(torch.from_numpy(weights))
+        return policy

@@ -1,0 +1,121 @@
+"""Which features of masked tokens raise the score: Bayesian ridge regression without intercept.
+
+    y = x · β + noise,   β ~ N(0, τ² I),   noise ~ N(0, s²)
+
+y is the difference of two players' scores, x that of the mean features of the tokens they masked; x = 0 gives y = 0.
+The ratio τ / s and s are averaged over by their marginal likelihood, both uniform on a log scale.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from nmg.types import FloatArray
+
+RATIOS = np.geomspace(1e-2, 10.0, 31)
+"""variance that features explain in a row over that of its noise, before the data are seen
+
+A smaller least ratio would call every effect that is not plain yet 0, and its intervals too narrow for one that is not.
+"""
+REACH = float(stats.norm.ppf(0.975))
+SAMPLES = 400
+
+
+@dataclass(frozen=True)
+class Effects:
+    """F features, n rows."""
+
+    mean: FloatArray
+    """[F] effect of a feature: change of the score per standard deviation that the masked tokens' mean is higher"""
+    covariance: FloatArray
+    """[F, F] of the posterior"""
+    noise: float
+    """standard deviation of a row's noise"""
+    n: int
+    f: float | None
+    """F statistic of "no feature matters"; None with too few rows"""
+    f_p: float | None
+
+    @property
+    def deviation(self) -> FloatArray:
+        """[F] standard deviation of the posterior"""
+        return np.sqrt(np.diag(self.covariance))
+
+    @property
+    def length(self) -> float:
+        return float(np.linalg.norm(self.mean))
+
+    def direction(self) -> FloatArray:
+        """[F] unit vector: where the score rises fastest; zeros where nothing is known."""
+        unit: FloatArray = self.mean / self.length if self.length > 0 else np.zeros_like(self.mean)
+        return unit
+
+    def likely_lengths(self, rng: np.random.Generator) -> FloatArray:
+        """[samples] of ‖β‖ from the posterior."""
+        draws = rng.multivariate_normal(self.mean, self.covariance, SAMPLES, method="eigh")
+        lengths: FloatArray = np.linalg.norm(draws, axis=1)
+        return lengths
+
+    def to_json(self, features: Sequence[str]) -> dict[str, Any]:
+        rows = zip(features, self.mean, self.deviation, strict=True)
+        return {
+            "pairs": self.n,
+            "noise": self.noise,
+            "f": self.f,
+            "f_p": self.f_p,
+            "features": [
+                {"feature": name, "effect": float(m), "low": float(m - REACH * d), "high": float(m + REACH * d)}
+                for name, m, d in rows
+            ],
+        }
+
+
+def regress(x: FloatArray, y: FloatArray) -> Effects:
+    """Effects from x [n, F] and y [n]; zeros where there is nothing to learn from."""
+    n, n_features = x.shape
+    if not np.any(x) or not np.any(y):
+        unknown = 0.0 if np.any(x) else 1.0  # scores that never differ say that features do nothing
+        return Effects(np.zeros(n_features), unknown * np.eye(n_features), 0.0, n, None, None)
+    scale = float(np.square(x).sum(axis=1).mean())
+    u, s, vt = np.linalg.svd(x, full_matrices=False)
+    along, total = u.T @ y, float(y @ y)
+    evidence, means, covariances, noises = [], [], [], []
+    for ratio in RATIOS:
+        penalty = scale / ratio  # (s / τ)²
+        shrunk = s**2 / (s**2 + penalty)
+        left = total - float(shrunk @ along**2)
+        variance = left / max(n - 2, 1)  # mean of s² a posteriori
+        evidence.append(-n / 2 * np.log(left) - 0.5 * float(np.log1p(s**2 / penalty).sum()))
+        means.append(vt.T @ (s * along / (s**2 + penalty)))
+        # variance / (s² + penalty) along the axes that rows reach, variance / penalty across them
+        narrowed = 1 / (s**2 + penalty) - 1 / penalty
+        covariances.append(variance * (np.eye(n_features) / penalty + (vt.T * narrowed) @ vt))
+        noises.append(np.sqrt(variance))
+    weight = np.exp(np.array(evidence) - max(evidence))
+    weight /= weight.sum()
+    mean = weight @ np.array(means)
+    spread = [c + np.outer(m - mean, m - mean) for c, m in zip(covariances, means, strict=True)]
+    covariance: FloatArray = np.tensordot(weight, np.array(spread), axes=1)
+    return Effects(mean, covariance, float(weight @ noises), n, *f_test(x, y))
+
+
+def f_test(x: FloatArray, y: FloatArray) -> tuple[float | None, float | None]:
+    """F statistic and p of "all effects are 0" against least squares; None without two rows more than features."""
+    n, rank = len(y), int(np.linalg.matrix_rank(x))
+    if n < rank + 2 or rank == 0:
+        return None, None
+    fitted = x @ np.linalg.lstsq(x, y, rcond=None)[0]
+    explained, left = float(fitted @ fitted), float((y - fitted) @ (y - fitted))
+    if left <= 0:
+        return None, None
+    f = (explained / rank) / (left / (n - rank))
+    return f, float(stats.f.sf(f, rank, n - rank))
+
+
+def placebo_lengths(x: FloatArray, y: FloatArray, rng: np.random.Generator, n: int = 100) -> FloatArray:
+    """[n] lengths of the effects that the same plays would have shown had their signs been chance."""
+    lengths: FloatArray = np.array([regress(x, y * rng.choice([-1.0, 1.0], len(y))).length for _ in range(n)])
+    return lengths

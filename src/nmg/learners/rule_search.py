@@ -1,0 +1,84 @@
+"""Tune the rule idf: the rival of a learned policy, tuned on the same score with as many plays. Ours.
+
+An episode plays every sharpness, under the same noise of actions; the one with the best mean score is handed out, as a
+linear policy by word pieces. Sharpness 0 is random masks.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from nmg.learners.base import Ground, NothingToTell, Saved
+from nmg.policies.base import Policy, predict
+from nmg.policies.linear import LinearPolicy
+from nmg.policies.masking import draw_plan
+from nmg.settings import Count, NonNegative, Section
+from nmg.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
+
+
+class RuleSearchSettings(Section):
+    kind: Literal["rule-search"] = "rule-search"
+    plays: Count = 200
+    """inner loops of the whole run"""
+    sharpnesses: tuple[NonNegative, ...] = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0)
+
+    has_leader: ClassVar = False
+    needs_linear: ClassVar = True
+
+    def build(self, ground: Ground) -> "RuleSearch":
+        return RuleSearch(self, ground)
+
+
+class RuleSearch(NothingToTell):
+    leader = None
+
+    def __init__(self, settings: RuleSearchSettings, ground: Ground) -> None:
+        self.settings, self.ground, self.players = settings, ground, len(settings.sharpnesses)
+        policy = ground.new_policy()
+        assert isinstance(policy, LinearPolicy), "the configuration has seen to it"
+        self._template = policy.to(ground.device)
+        self.scores: list[list[float]] = []
+        """[episodes][sharpnesses]"""
+
+    @property
+    def is_finished(self) -> bool:  # type: ignore[override]
+        return (len(self.scores) + 1) * self.players > self.settings.plays
+
+    @property
+    def most_episodes(self) -> int:  # type: ignore[override]
+        return self.settings.plays // self.players
+
+    @property
+    def policy(self) -> Policy:
+        means = np.mean(self.scores, axis=0) if self.scores else np.zeros(self.players)
+        return self._rule(self.settings.sharpnesses[int(np.argmax(means))])
+
+    def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
+        observation, plans = self._template.observe(blocks, encode), {}
+        for sharpness in self.settings.sharpnesses:
+            noise = (self.ground.randomness / "episode" / episode.index / "actions").generator()
+            logits = predict(self._rule(sharpness), observation, blocks)
+            plans[f"idf-{sharpness:g}"] = draw_plan(logits, blocks, self.ground.rate, noise)
+        return plans
+
+    def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:  # noqa: ARG002
+        self.scores.append([self.ground.score(outcome) for outcome in outcomes.values()])
+        return {"best": list(outcomes)[int(np.argmax(self.scores[-1]))]}
+
+    def findings(self) -> dict[str, Any]:
+        names = [f"{sharpness:g}" for sharpness in self.settings.sharpnesses]
+        means = np.mean(self.scores, axis=0).tolist() if self.scores else []
+        return {"episodes": len(self.scores), "mean_score": dict(zip(names, means, strict=False))}
+
+    def save(self) -> Saved:
+        return Saved(facts={"scores": self.scores})
+
+    def restore(self, saved: Saved) -> None:
+        self.scores = [list(row) for row in saved.facts["scores"]]
+
+    def _rule(self, sharpness: float) -> LinearPolicy:
+        policy = copy.deepcopy(self._template)
+        policy.set_slopes({"idf": sharpness})
+        return policy

@@ -1,0 +1,213 @@
+"""Features of tokens that a linear policy weighs.
+
+Most belong to a word piece wherever it stands: one column of a table over the vocabulary, counted on the corpus that
+the policy is made for. A policy of these alone costs nothing in use. The others belong to the place of a token.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional as F
+
+from nmg.masking.idf import InverseDocumentFrequency, piece_keys
+from nmg.masking.rules import punctuation_table
+from nmg.seeding import stream
+from nmg.types import FloatArray, StateEncoder, TokenBlocks
+
+if TYPE_CHECKING:
+    from nmg.policies.base import Ground
+
+COUNTED_BLOCKS = 512
+"""blocks that the LM is read on for the mean of a word piece, at most"""
+BLOCKS_AT_A_TIME = 64
+_ENGLISH = """
+a about after all also an and any are as at be been before both but by can could did do does each for from had has have
+he her him his how i if in into is it its may me might more most must my no nor not of on one only or other our out over
+s shall she should so some such t than that the their them then there these they this those to under up upon us was we
+were what when where which while who whom whose why will with would you your
+"""
+FUNCTION_WORDS = frozenset(_ENGLISH.split())
+"""of English; in another language the feature says nothing, and its weight does nothing"""
+
+
+class Vocabulary:
+    """What the features of word pieces are made from. V entries of the vocabulary."""
+
+    def __init__(self, ground: "Ground") -> None:
+        self.ground = ground
+        vocabulary = ground.tokenizer.get_vocab()
+        self.size = max(vocabulary.values()) + 1
+        self.words = [""] * self.size
+        for token, index in vocabulary.items():
+            self.words[index] = ground.tokenizer.convert_tokens_to_string([token]).strip().removeprefix("##")
+
+    @cached_property
+    def counts(self) -> FloatArray:
+        """[V] occurrences in the corpus where the piece may be masked"""
+        counts = np.zeros(self.size)
+        for blocks in self._blocks(len(self.ground.corpus)):
+            counts += np.bincount(blocks.input_ids[blocks.is_maskable].numpy(), minlength=self.size)
+        return counts
+
+    @property
+    def weights(self) -> FloatArray:
+        """[V] share of the corpus"""
+        share: FloatArray = self.counts / max(self.counts.sum(), 1)
+        return share
+
+    @cached_property
+    def log_frequency(self) -> FloatArray:
+        """[V] ln of the smoothed share of the corpus"""
+        share: FloatArray = np.log((self.counts + 1) / (self.counts.sum() + self.size))
+        return share
+
+    @cached_property
+    def components(self) -> FloatArray:
+        """[V, 3] first principal components of the LM's input embeddings, each piece as often as it occurs.
+
+        Signs are fixed: the entry of the largest size is positive.
+        """
+        embeddings = self.ground.embeddings.double().cpu().numpy()[: self.size]
+        embeddings = np.pad(embeddings, ((0, self.size - len(embeddings)), (0, 0)))
+        centred = embeddings - self.weights @ embeddings
+        _, axes = np.linalg.eigh((centred * self.weights[:, None]).T @ centred)
+        axes = axes[:, ::-1][:, :3]
+        axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+        components: FloatArray = centred @ axes
+        return components
+
+    @cached_property
+    def surprise(self) -> FloatArray:
+        """[V, 2] loss and entropy of the LM, on average over the occurrences of a piece.
+
+        Drawn towards the mean of all pieces, as by five occurrences of it.
+        """
+        sums, seen = np.zeros((self.size, 2)), np.zeros(self.size)
+        for blocks in self._blocks(min(len(self.ground.corpus), COUNTED_BLOCKS)):
+            ids = blocks.input_ids[blocks.is_maskable].numpy()
+            values = self.ground.encode.surprise(blocks).cpu()[blocks.is_maskable].double().numpy()
+            seen += np.bincount(ids, minlength=self.size)
+            for column in range(2):
+                sums[:, column] += np.bincount(ids, weights=values[:, column], minlength=self.size)
+        mean = sums.sum(axis=0) / max(seen.sum(), 1)
+        means: FloatArray = (sums + 5 * mean) / (seen[:, None] + 5)
+        return means
+
+    def _blocks(self, n: int) -> "list[TokenBlocks]":
+        corpus = self.ground.corpus
+        rows = np.linspace(0, len(corpus) - 1, n).astype(np.int64)
+        return [corpus.blocks(rows[first : first + BLOCKS_AT_A_TIME]) for first in range(0, n, BLOCKS_AT_A_TIME)]
+
+
+def _idf(vocabulary: Vocabulary) -> FloatArray:
+    counted = InverseDocumentFrequency.count(vocabulary.ground.corpus, piece_keys)
+    idf: FloatArray = np.log(counted(np.arange(vocabulary.size, dtype=np.uint64)))
+    return idf
+
+
+def _frequency_squared(vocabulary: Vocabulary) -> FloatArray:
+    centre = vocabulary.weights @ vocabulary.log_frequency
+    squared: FloatArray = (vocabulary.log_frequency - centre) ** 2
+    return squared
+
+
+def _domain(vocabulary: Vocabulary) -> FloatArray:
+    """Vocabularies are ordered by frequency in general text, so ln(id) stands for −ln(frequency) there."""
+    domain: FloatArray = vocabulary.log_frequency + np.log(np.arange(vocabulary.size) + 1.0)
+    return domain
+
+
+def _relevance(vocabulary: Vocabulary) -> FloatArray:
+    relevance = vocabulary.ground.relevance
+    known = np.zeros(0) if relevance is None else relevance()[: vocabulary.size]
+    relevant: FloatArray = np.pad(known, (0, vocabulary.size - len(known)))
+    return relevant
+
+
+def _chance(vocabulary: Vocabulary) -> FloatArray:
+    drawn: FloatArray = stream(0, "features", "concentration").standard_normal(vocabulary.size)
+    return drawn
+
+
+def _of_words(test: Callable[[str], bool]) -> Callable[[Vocabulary], FloatArray]:
+    return lambda vocabulary: np.array([float(test(word)) for word in vocabulary.words])
+
+
+def _component(number: int) -> Callable[[Vocabulary], FloatArray]:
+    return lambda vocabulary: np.asarray(vocabulary.components[:, number])
+
+
+def _continuation(blocks: TokenBlocks, _encode: StateEncoder) -> Tensor:
+    is_continued = F.pad(blocks.word_index[:, 1:] == blocks.word_index[:, :-1], (1, 0)) & blocks.is_maskable
+    return is_continued.float()
+
+
+def _repeated(blocks: TokenBlocks, _encode: StateEncoder) -> Tensor:
+    is_same = (blocks.input_ids[:, :, None] == blocks.input_ids[:, None, :]) & blocks.is_maskable[:, None, :]
+    return is_same.sum(dim=2).clamp(min=1).float().log()
+
+
+class ReadOnce:
+    """The LM for the features of one batch: they share one reading of how hard its tokens are to predict."""
+
+    def __init__(self, encode: StateEncoder) -> None:
+        self._encode = encode
+        self._surprise: Tensor | None = None
+
+    def __call__(self, blocks: TokenBlocks) -> Tensor:
+        return self._encode(blocks)
+
+    def surprise(self, blocks: TokenBlocks) -> Tensor:
+        if self._surprise is None:
+            self._surprise = self._encode.surprise(blocks)
+        return self._surprise
+
+
+@dataclass(frozen=True)
+class OfPieces:
+    about: str
+    column: Callable[[Vocabulary], FloatArray]
+    """[V] finite"""
+
+
+@dataclass(frozen=True)
+class OfPlace:
+    about: str
+    values: Callable[[TokenBlocks, StateEncoder], Tensor]
+    """[B, T] on the CPU or the model's device"""
+
+
+FEATURES: Mapping[str, OfPieces | OfPlace] = {
+    "idf": OfPieces("rare: ln of the inverse document frequency", _idf),
+    "frequency": OfPieces("frequent in the corpus: ln of the share", lambda v: v.log_frequency),
+    "frequency_squared": OfPieces("very frequent or very rare", _frequency_squared),
+    "domain": OfPieces("more frequent here than in general text", _domain),
+    "punctuation": OfPieces("punctuation", lambda v: punctuation_table(v.ground.tokenizer).numpy().astype(float)),
+    "digit": OfPieces("holds a digit", _of_words(lambda word: any(map(str.isdigit, word)))),
+    "function_word": OfPieces("function word (English)", _of_words(lambda word: word.lower() in FUNCTION_WORDS)),
+    "association": OfPieces("tells labels or answers apart, in the training labels", _relevance),
+    "usual_loss": OfPieces("hard for the LM to predict, on average", lambda v: v.surprise[:, 0]),
+    "usual_entropy": OfPieces("the LM hesitates there, on average", lambda v: v.surprise[:, 1]),
+    "embedding_1": OfPieces("1st principal component of the embeddings", _component(0)),
+    "embedding_2": OfPieces("2nd principal component of the embeddings", _component(1)),
+    "embedding_3": OfPieces("3rd principal component of the embeddings", _component(2)),
+    "concentration": OfPieces("chance alone: always the same few word pieces", _chance),
+    "continuation": OfPlace("continues a word", _continuation),
+    "repeated": OfPlace("occurs several times in the text: ln of the count", _repeated),
+    "loss": OfPlace("hard for the LM to predict here", lambda blocks, encode: encode.surprise(blocks)[:, :, 0]),
+    "entropy": OfPlace("the LM hesitates here", lambda blocks, encode: encode.surprise(blocks)[:, :, 1]),
+}
+"""A line a feature: name → what a large value says of a token."""
+READ_THE_LM = frozenset({"loss", "entropy"})
+"""features that cost forward passes of the LM wherever a policy is used"""
+
+
+def piece_table(names: Sequence[str], vocabulary: Vocabulary) -> FloatArray:
+    """[V, features]: the features of word pieces among `names`, in their order."""
+    columns = [kind.column(vocabulary) for name in names if isinstance(kind := FEATURES[name], OfPieces)]
+    table: FloatArray = np.stack(columns, axis=1) if columns else np.zeros((vocabulary.size, 0))
+    return table

@@ -1,0 +1,108 @@
+"""The page of an audit, and its tables for the terminal."""
+
+from nmg.audit.run import AuditResult
+from nmg.report.page import Block, Facts, Listing, PageContent, Paragraph, Plot, Section
+from nmg.report.plots import results_plot
+from nmg.report.tables import Table, difference_text, p_text, score_text, seconds_text
+
+NOTHING = "–"
+
+
+def audit_page(result: AuditResult) -> PageContent:
+    facts = result.facts
+    metric = facts["maskings"]["metric"]
+    scores: dict[str, list[float]] = {}
+    best = result.adaptation.best
+    for play in result.plays:
+        is_at_best = (play.key.steps, play.key.learning_rate) == (best.steps, best.learning_rate)
+        if is_at_best or play.key.masking == "none":
+            mean = sum(one[metric] for one in play.finetune) / len(play.finetune)
+            scores.setdefault(play.key.masking, []).append(mean)
+    blocks: list[Block] = [Paragraph(facts["recommendation"]), _facts(result)]
+    tables = dict(audit_tables(result))
+    return PageContent(
+        "Is there anything to learn?",
+        f"nmg audit · {result.config.model.name.rstrip('/').rpartition('/')[2]}",
+        [
+            Section("In short", blocks),
+            Section("Does adapting pay?", [tables["Does adapting pay?"]]),
+            Section(
+                "How far do maskings differ?",
+                [
+                    Plot(results_plot(scores, metric), "A dot for each seed, a bar at the mean; dashed: random."),
+                    Paragraph(_on_maskings(result)),
+                ],
+            ),
+            Section("Which reward tells them apart?", [tables["Which reward tells maskings apart?"]]),
+            Section("Settings", [Listing("Recommended configuration", result.recommended.to_yaml())]),
+        ],
+    )
+
+
+def audit_tables(result: AuditResult) -> list[tuple[str, Table]]:
+    return [
+        ("Does adapting pay?", _schedules(result)),
+        ("Which reward tells maskings apart?", _rewards(result)),
+    ]
+
+
+def _facts(result: AuditResult) -> Facts:
+    lm, leakage = result.facts["lm"], result.facts["leakage"]
+    return Facts(
+        (
+            ("masked-LM loss", f"{lm['loss']:.2f}"),
+            ("word frequencies alone", f"{lm['unigram_entropy']:.2f}"),
+            ("validation examples with a twin in training", f"{leakage['twins']} of {leakage['validation']}"),
+            ("adapting pays", {True: "yes", False: "no", None: "cannot tell"}[result.adaptation.pays]),
+            ("plays", str(len(result.plays))),
+        )
+    )
+
+
+def _schedules(result: AuditResult) -> Table:
+    metric = result.facts["maskings"]["metric"]
+    rows = [
+        (
+            f"{one.steps} steps at {one.learning_rate:g}",
+            difference_text(one.gain, one.low, one.high, metric),
+            p_text(one.p),
+            f"{one.lm_loss:.2f}",
+        )
+        for one in result.adaptation.schedules
+    ]
+    note = (
+        f"Random masks against no adaptation ({score_text(result.adaptation.none, metric)}), on the validation set, "
+        "mean of the fine-tunings of each seed; p: paired t test over seeds, corrected for the schedules tried."
+    )
+    return Table(("schedule", f"Δ {metric} [95 %]", "p", "LM loss"), tuple(rows), (note,))
+
+
+def _rewards(result: AuditResult) -> Table:
+    rows = [
+        (
+            f"{one.name}: {one.metric}",
+            seconds_text(one.seconds),
+            NOTHING if one.rank_correlation is None else f"{one.rank_correlation:+.2f}".replace("-", "−"),
+            NOTHING if one.corrected is None else f"{one.corrected:+.2f}".replace("-", "−"),
+            f"{one.between / one.noise:.2f}" if one.noise > 0 else NOTHING,
+            NOTHING if one.plays_needed is None else f"{one.plays_needed:,}",
+            NOTHING if one.minutes is None else f"{one.minutes:.0f} min",
+        )
+        for one in result.rewards
+    ]
+    notes = (
+        "Rank correlation: of the maskings' means with those of the full score, from another fine-tuning; corrected: "
+        "for the noise of both. Signal: standard deviation between maskings over the noise of one play.",
+        "Plays: to find a difference of one such standard deviation with 80 % power at 5 %; time: of one process.",
+    )
+    header = ("reward", "a play", "rank correlation", "corrected", "signal", "plays", "time")
+    return Table(header, tuple(rows), notes)
+
+
+def _on_maskings(result: AuditResult) -> str:
+    found = result.facts["maskings"]
+    n, between, noise = len(found["mean"]), 100 * found["between"], 100 * found["noise"]
+    return (
+        f"{n} maskings over {found['seeds']} seeds at the best schedule. Standard deviation between them {between:.2f} "
+        f"points, noise of one {noise:.2f}; F test of all being alike: p {p_text(found['p'])}."
+    )

@@ -1,0 +1,113 @@
+"""What the page of a meta-training shows of the designed experiment: effects with intervals, tests, and the gate."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nmg.policies.features import FEATURES
+from nmg.report.page import Block, Facts, Paragraph, Plot, Section
+from nmg.report.plots import forest_plot
+from nmg.report.tables import Table, p_text, score_text, shown_scale
+from nmg.runs.log import RunLog
+
+
+def warnings(log: RunLog) -> list[str]:
+    found = log.findings
+    if found.get("stage") == "done" and found.get("handed_out") == "rule":
+        return [f"**The run hands out a rule, not a learned policy.** {_gate(found)}"]
+    return []
+
+
+def sections(log: RunLog) -> list[Section]:
+    """Of a run of one episode or more."""
+    found = log.findings
+    if not found:
+        return []
+    return [
+        Section("What raises the score", [Paragraph(in_short(log)), _facts(found), _effects(log)]),
+        Section("Is it better than a rule?", _comparison(log)),
+    ]
+
+
+def in_short(log: RunLog) -> str:
+    """What was learned and how sure it is, in a few sentences."""
+    found = log.findings
+    sure = [one for one in found["features"] if one["low"] > 0 or one["high"] < 0]
+    if found["f_p"] is None:
+        text = "There are too few plays to test whether any feature matters."
+    elif found["f_p"] < 0.05:
+        text = f"Which tokens are masked matters for the score (F test of no feature mattering: p {_p(found['f_p'])})."
+    else:
+        text = f"No feature is shown to matter (F test: p {_p(found['f_p'])})."
+    if sure:
+        named = "; ".join(f"{'more' if one['effect'] > 0 else 'fewer'} tokens that are {_about(one)}" for one in sure)
+        text += f" Intervals that leave out zero: {named}."
+    if found["stage"] == "done":
+        text += f" {_gate(found)}"
+    return text
+
+
+def _about(one: Mapping[str, Any]) -> str:
+    return f"“{FEATURES[one['feature']].about}”" if one["feature"] in FEATURES else f"“{one['feature']}”"
+
+
+def _gate(found: Mapping[str, Any]) -> str:
+    gate = found["gate"]
+    rule = f"idf of sharpness {found['rule']:g}" if found["rule"] else "random masks"
+    if gate["n"] == 0:
+        gain = found["possible_gain"]
+        possible = "" if gain is None else f" (less than {gain:.3g} is possible, with 95 % probability)"
+        return f"No masking can gain as much as was asked for{possible}; the best rule, {rule}, is handed out."
+    result = f"over {gate['n']} fresh episodes the policy scored {gate['mean']:+.3g} against {rule}, p {_p(gate['p'])}"
+    if gate["passes"]:
+        return f"The policy passed the gate: {result.replace('-', '−')}."
+    return f"The policy did not pass the gate: {result.replace('-', '−')}. The rule is handed out."
+
+
+def _facts(found: Mapping[str, Any]) -> Facts:
+    band = found["placebo_length"]
+    return Facts(
+        (
+            ("plays", str(found["plays"])),
+            ("pairs in the regression", str(found["pairs"])),
+            ("noise of a pair", f"{found['noise']:.3g}"),
+            ("F test, p", p_text(found["f_p"])),
+            ("how far it has moved", f"{found['length']:.3g}"),
+            ("95 % of placebos moved less than", f"{band['high']:.3g}"),
+        )
+    )
+
+
+def _effects(log: RunLog) -> Block:
+    scale = shown_scale(log.metric)
+    rows = [
+        (
+            FEATURES[one["feature"]].about if one["feature"] in FEATURES else one["feature"],
+            scale * one["effect"],
+            scale * one["low"],
+            scale * one["high"],
+        )
+        for one in sorted(log.findings["features"], key=lambda one: -abs(one["effect"]))
+    ]
+    unit = "points" if scale != 1 else "nats" if log.metric == "loss" else "score"
+    return Plot(
+        forest_plot(rows, f"effect on the score ({log.metric}, more is better), {unit}"),
+        "Change of the score when the masked tokens' mean of a feature is one standard deviation higher, with 95 % "
+        "intervals of the posterior; coloured where these leave out zero.",
+    )
+
+
+def _comparison(log: RunLog) -> list[Block]:
+    found = log.findings
+    blocks: list[Block] = [Paragraph(_gate(found))] if found["stage"] == "done" else []
+    if not found["tuned"]:
+        return [*blocks, Paragraph("Strength and rule have not been tried yet.")]
+    rows = [(name, score_text(mean, log.metric, "+")) for name, mean in found["tuned"].items()]
+    note = (
+        "Mean over the episodes of the second stage, in which all play; learned-2: the learned direction of length 2."
+    )
+    return [*blocks, Table(("masking", "score over random"), tuple(rows), (note,))]
+
+
+def _p(p: float | None) -> str:
+    text = p_text(p)
+    return text if text.startswith("<") else f"= {text}"

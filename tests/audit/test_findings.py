@@ -1,0 +1,124 @@
+"""What the scores of plays say, against hand values and simulation."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from nmg.audit.findings import POWER_Z, adaptation, rewards, score_of, spread_of, table_of
+from nmg.audit.leakage import folded, twins
+from nmg.audit.plays import Played, PlayKey
+
+
+def played(masking: str, seed: int, accuracy: tuple[float, float], probe: float = 0.5, steps: int = 10) -> Played:
+    scores = [{"accuracy": value, "loss": 1 - value} for value in accuracy]
+    cost = {"adapt": 4.0, "probe": 1.0, "finetune": 3.0}
+    return Played(PlayKey(seed, masking, steps, 1e-3), {"accuracy": probe, "loss": 1 - probe}, scores, 5.0, cost)
+
+
+def test_a_lower_loss_is_the_better_score():
+    assert score_of({"loss": 2.0}, "loss") == -2.0
+    assert score_of({"f1": 0.5}, "f1") == 0.5
+
+
+def test_spread_by_hand():
+    """Two maskings, two seeds: means 2 and 5, seeds' levels −1 and +1; what is left over is ±0.5."""
+    spread = spread_of(np.array([[0.5, 3.5], [4.5, 5.5]]))
+    left = np.array([[-0.5, 0.5], [0.5, -0.5]])
+    noise = np.square(left).sum() / 1
+    means = np.var([2.0, 5.0], ddof=1)
+    assert spread.noise == pytest.approx(math.sqrt(noise))
+    assert spread.between == pytest.approx(math.sqrt(means - noise / 2))
+    assert spread.p == pytest.approx(stats.f.sf(2 * means / noise, 1, 1))
+
+
+def test_spread_finds_what_was_put_in():
+    rng = np.random.default_rng(5)
+    found = []
+    for _ in range(200):
+        truth = 2.0 * rng.standard_normal((12, 1))
+        found.append(spread_of(truth + 10 * rng.standard_normal((1, 4)) + rng.standard_normal((12, 4))))
+    assert np.mean([spread.noise for spread in found]) == pytest.approx(1.0, abs=0.03)
+    assert np.mean([spread.between**2 for spread in found]) == pytest.approx(4.0, rel=0.1)
+
+
+def test_where_maskings_are_alike_the_test_rejects_at_its_level():
+    rng = np.random.default_rng(6)
+    p = [spread_of(rng.standard_normal((12, 3))).p for _ in range(400)]
+    assert 0.02 < np.mean(np.array(p) < 0.05) < 0.08
+
+
+def test_only_maskings_that_every_seed_has_are_in_the_table():
+    plays = [played("a", 0, (0.1, 0.1)), played("a", 1, (0.2, 0.2)), played("b", 0, (0.3, 0.3))]
+    names, table = table_of(plays, lambda play: play.finetune[0]["accuracy"])
+    assert names == ["a"]
+    assert table.tolist() == [[0.1, 0.2]]
+
+
+def many(noise: float, probe_follows: bool, seed: int = 0) -> list[Played]:
+    """20 maskings, 4 seeds; the probe has the true score, or knows nothing of it."""
+    rng = np.random.default_rng(seed)
+    truth = 0.5 + 0.05 * rng.standard_normal(20)
+    plays = []
+    for n, true in enumerate(truth):
+        other = 0.5 + 0.05 * rng.standard_normal()
+        for s in range(4):
+            tuned = tuple(true + noise * rng.standard_normal(2))
+            probe = (true if probe_follows else other) + 0.01 * rng.standard_normal()
+            plays.append(played(f"direction-{n}", s, tuned, probe))
+    return plays
+
+
+def test_a_reward_that_follows_the_score_is_told_from_one_that_does_not():
+    good = {(one.name, one.metric): one for one in rewards(many(0.05, probe_follows=True), "accuracy")}
+    bad = {(one.name, one.metric): one for one in rewards(many(0.05, probe_follows=False), "accuracy")}
+    probe = good["probe", "accuracy"]
+    assert probe.corrected is not None
+    assert probe.corrected > 0.8
+    assert probe.rank_correlation is not None
+    assert probe.rank_correlation > 0.6
+    assert probe.corrected > probe.rank_correlation, "noise of the full score hides part of it"
+    assert abs(bad["probe", "accuracy"].corrected or 0.0) < 0.5
+    assert (probe.seconds, good["fine-tuning", "loss"].seconds) == (5.0, 7.0)
+    assert good["2 fine-tunings", "loss"].seconds == 10.0
+
+
+def test_plays_needed_are_those_of_a_paired_test():
+    """A pair's difference has √2 of the noise; n pairs find one deviation between maskings."""
+    probe = next(one for one in rewards(many(0.05, probe_follows=True), "accuracy") if one.name == "probe")
+    pairs = 2 * (POWER_Z * probe.noise / probe.between) ** 2
+    assert probe.plays_needed == 2 * max(2, math.ceil(pairs))
+    assert probe.minutes == pytest.approx(probe.plays_needed * probe.seconds / 60)
+
+
+def test_no_differences_no_plays_that_would_find_them():
+    plays = [played(f"m{n}", s, (0.5, 0.5), 0.5) for n in range(5) for s in range(3)]
+    for one in rewards(plays, "accuracy"):
+        assert one.plays_needed is None
+        assert one.corrected is None
+
+
+@pytest.mark.parametrize(("gain", "pays"), [(0.1, True), (-0.1, False), (0.0, None)])
+def test_whether_adapting_pays(gain: float, pays: bool | None):
+    rng = np.random.default_rng(1)
+    plays = []
+    for seed in range(6):
+        level = 0.5 + 0.2 * rng.standard_normal()
+        plays.append(played("none", seed, (level, level)))
+        for steps in (10, 30):
+            own = level + gain + 0.01 * rng.standard_normal(2)
+            plays.append(played("random", seed, tuple(own), steps=steps))
+    found = adaptation(plays, "accuracy")
+    assert found.pays is pays
+    assert [one.steps for one in found.schedules] == [10, 30]
+    assert found.best.gain == max(one.gain for one in found.schedules)
+
+
+def test_twins_are_alike_but_for_marks_digits_case_and_spaces():
+    assert (
+        folded("<<Aspirin>>  inhibits [[COX-1]].") == folded("aspirin inhibits <<COX-2>>") == "aspirin inhibits cox 0"
+    )
+    assert folded("@GENE$ binds @CHEMICAL$") == "binds"
+    held_out = ["The <<drug>> binds 5 sites.", "Another text.", "Third"]
+    assert twins(held_out, ["the drug [[binds]] 7 sites", "third one"]) == 1

@@ -1,0 +1,144 @@
+"""An audit from start to end, on a model and texts that take a moment."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nmg.audit.findings import Adaptation, RewardFinding, Schedule
+from nmg.audit.plays import Played, PlayKey
+from nmg.audit.recommend import best_reward, recommend
+from nmg.audit.run import FEWEST, MOST, Budget, audit
+from nmg.config import Config, load_config
+from nmg.errors import UserError
+from support.command import Nmg
+from support.runs import Inputs
+
+FEW: dict[str, Any] = {"adapt": {"epochs": 1}, "reward": {"metric": None}}
+
+
+def settings(inputs: Inputs, **changes: Any) -> Config:
+    sections = inputs.sections(**FEW | changes)
+    del sections["learner"], sections["policy"]
+    sections["meta"] = sections["meta"] | {"continual": False}
+    return Config.model_validate(sections)
+
+
+def test_the_command_and_its_files(inputs: Inputs, tmp_path: Path, nmg: Nmg):
+    config = settings(inputs)
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    answer = nmg("audit", "config.yaml", "--out", "audit", "--minutes", "1", "--seeds", "2")
+    assert answer.code == 0, answer.err
+    facts = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert {"loss", "unigram_entropy"} <= set(facts["lm"])
+    assert isinstance(facts["leakage"]["twins"], int)
+    assert facts["adaptation"]["pays"] in {True, False, None}
+    assert facts["recommendation"] in answer.out.replace("\n", " ")
+    assert len(facts["rewards"]) == 5
+    recommended = load_config(tmp_path / "audit" / "recommended.yaml")
+    assert recommended.data == config.data
+    assert recommended.adapt.learning_rate == facts["adaptation"]["best"]["learning_rate"]
+    page = (tmp_path / "audit" / "index.html").read_text()
+    assert "Is there anything to learn?" in page
+    assert "Recommended configuration" in page
+
+
+def test_an_interrupted_audit_goes_on_to_the_same_result(inputs: Inputs, tmp_path: Path):
+    whole = audit(settings(inputs), tmp_path / "whole", seeds=2, minutes=1)
+    lines = (tmp_path / "whole" / "plays.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "plays.jsonl").write_text("".join(lines[:5]) + lines[5][:20])
+    played: list[Played] = []
+    part = audit(
+        settings(inputs), tmp_path / "part", seeds=2, minutes=1, on_play=lambda play, _done, _all: played.append(play)
+    )
+    assert not {play.key for play in played} & {Played.from_json(json.loads(line)).key for line in lines[:5]}
+    shared = {play.key: play for play in whole.plays}
+    assert all(play.probe == shared[play.key].probe for play in part.plays if play.key in shared)
+    assert part.facts["lm"] == whole.facts["lm"]
+
+
+def test_the_test_set_is_not_read(inputs: Inputs, tmp_path: Path):
+    audit(settings(inputs, data={"test": str(tmp_path / "missing.jsonl")}), tmp_path / "out", seeds=2, minutes=1)
+
+
+def test_without_an_adaptation_there_is_nothing_to_audit(inputs: Inputs, tmp_path: Path):
+    with pytest.raises(UserError, match=r"adapt\.epochs: an audit needs an adaptation of at least one epoch"):
+        audit(settings(inputs, adapt={"epochs": 0}), tmp_path / "out", seeds=2)
+
+
+def test_a_damaged_line_is_named(inputs: Inputs, tmp_path: Path):
+    (tmp_path / "plays.jsonl").write_text('{"key": 1}\n')
+    with pytest.raises(UserError, match=r"plays.jsonl, line 1: is not a play"):
+        audit(settings(inputs), tmp_path, seeds=2)
+
+
+def play(masking: str, steps: int, adapt: float) -> Played:
+    cost = {"adapt": adapt, "probe": 1.0, "finetune": 2.0}
+    return Played(PlayKey(0, masking, steps, 1e-3), {}, [{}, {}], 1.0, cost)
+
+
+def test_a_budget_by_hand():
+    """3 seeds: 1 + 3 × (5 + 4 + 4) plays at least; 10 minutes on 2 processes are 1200 s, 30 s a play."""
+    budget = Budget(1200, 3)
+    assert budget.fewest == 40
+    assert budget.steps(play("random", 10, 5.0), 200) == 50  # 25 s are left for steps of 0.5 s
+    assert budget.steps(play("random", 10, 5.0), 40) == 40
+    assert budget.steps(play("random", 10, 500.0), 200) == 20
+    plays = [play("none", 50, 0.0)] * 3 + [play("random", 50, 25.0)] * 12
+    left = 1200 - 3 * 5 - 12 * 30
+    assert budget.directions(plays) == int(left / 90) - 4
+    assert budget.directions([play("random", 50, 1000.0)] * 12) == FEWEST
+    assert Budget(1e6, 3).directions(plays) == MOST
+
+
+def reward(name: str, metric: str, corrected: float | None, plays: int | None, seconds: float = 1.0) -> RewardFinding:
+    return RewardFinding(name, metric, seconds, 0.5, corrected, 0.1, 0.1, plays)
+
+
+def test_the_reward_is_the_cheapest_that_stands_for_the_score():
+    probe, tuned = reward("probe", "loss", 0.9, 100), reward("fine-tuning", "loss", 0.9, 200, 3.0)
+    wrong, blind = reward("probe", "accuracy", 0.1, 20), reward("fine-tuning", "accuracy", 0.9, None)
+    assert best_reward([blind, wrong, tuned, probe]) is probe
+    assert best_reward([blind, wrong]) is None
+    unclear = reward("probe", "loss", None, 150)
+    assert best_reward([wrong, unclear]) is unclear
+
+
+def adapting(pays: bool | None) -> Adaptation:
+    best = Schedule(60, 2e-3, 0.02, 0.01, 0.03, 0.01, 4.0)
+    return Adaptation(pays, best, [best], 0.5)
+
+
+FACTS: dict[str, Any] = {
+    "lm": {"loss": 4.0, "unigram_entropy": 7.0, "margin": 3.0},
+    "leakage": {"validation": 100, "twins": 0, "train": 50},
+    "maskings": {"metric": "accuracy", "between": 0.02, "p": 0.01, "mean": {"idf-2": 0.5, "idf-5": 0.6, "random": 0.4}},
+}
+
+
+def test_what_is_recommended():
+    found = [reward("2 fine-tunings", "loss", 0.9, 100)]
+    config, text = recommend(Config(), FACTS, adapting(pays=True), found, steps_an_epoch=20)
+    assert text.startswith("Adapting pays: +2.0 points [+1.0, +3.0] accuracy over no adaptation, at 60 steps at 0.002.")
+    assert "about 100 plays" in text
+    assert (config.reward.measure, config.reward.metric, config.reward.fine_tunings) == ("finetune", "loss", 2)
+    assert (config.learner.kind, config.learner.plays) == ("experiment", 100)
+    assert (config.test.adapt_epochs, config.adapt.learning_rate, config.masking.idf_sharpness) == (3, 2e-3, 5.0)
+
+
+def test_nothing_to_learn_is_said():
+    _, text = recommend(Config(), FACTS, adapting(pays=False), [reward("probe", "loss", 0.9, 100)], 20)
+    assert "Do not adapt" in text
+    assert "Learn with" not in text
+    _, text = recommend(Config(), FACTS, adapting(pays=None), [], 20)
+    assert "No reward tells maskings apart here" in text
+
+
+def test_a_model_that_is_none_and_a_split_that_leaks_are_said_first():
+    lm = {"loss": 6.9, "unigram_entropy": 7.0, "margin": 0.1}
+    facts = FACTS | {"lm": lm, "leakage": {"validation": 100, "twins": 80, "train": 50}}
+    _, text = recommend(Config(), facts, adapting(pays=None), [], 20)
+    assert text.startswith("The model is hardly a language model: its masked-LM loss of 6.90 is 0.10 nats below")
+    assert "80 of 100 validation examples have a twin in training" in text

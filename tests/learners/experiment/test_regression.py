@@ -1,0 +1,249 @@
+"""Ridge regression of scores on features: by closed forms, by least squares, and in simulation."""
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+
+from nmg.learners.experiment import regression
+from nmg.learners.experiment.regression import REACH, Effects, f_test, placebo_lengths, regress
+from nmg.types import FloatArray
+
+Data = tuple[FloatArray, FloatArray, FloatArray]
+"""x, y, the effects behind them"""
+
+
+def simulated(n_sets: int, n: int, ratio: float | None, seed: int, n_features: int = 15) -> Iterator[Data]:
+    """Features that are correlated, and effects that explain `ratio` times the variance of the noise.
+
+    None: as likely as `RATIOS` has it, each effect drawn for itself.
+    """
+    rng = np.random.default_rng(seed)
+    for _ in range(n_sets):
+        mixing = np.eye(n_features) + 0.3 * rng.standard_normal((n_features, n_features))
+        x = rng.standard_normal((n, n_features)) @ mixing
+        scale = np.square(x).sum(axis=1).mean()
+        effects = rng.standard_normal(n_features)
+        if ratio is None:
+            effects *= np.sqrt(rng.choice(regression.RATIOS) / scale)
+        else:
+            effects *= np.sqrt(ratio / np.square(x @ effects).mean())
+        yield x, x @ effects + rng.standard_normal(n), effects
+
+
+def is_finite(effects: Effects) -> bool:
+    values = [effects.mean, effects.covariance, effects.deviation, effects.noise, effects.direction(), effects.length]
+    return all(bool(np.isfinite(value).all()) for value in values)
+
+
+def test_planted_effects_are_recovered():
+    effects = np.array([0.0, 1.0, -0.5, 0.0, 0.25])
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((400, 5))
+    found = regress(x, x @ effects + rng.normal(0, 0.7, 400))
+    np.testing.assert_allclose(found.mean, effects, atol=4 * 0.7 / np.sqrt(400))
+    np.testing.assert_allclose(found.deviation, 0.7 / np.sqrt(400), rtol=0.2)
+    assert found.noise == pytest.approx(0.7, rel=0.1)
+    assert found.direction() @ effects / np.linalg.norm(effects) > 0.99
+    assert np.linalg.norm(found.direction()) == pytest.approx(1)
+    assert found.n == 400
+    assert found.f_p is not None
+    assert found.f_p < 1e-9
+
+
+@pytest.mark.parametrize("ratio", [0.3, 1.0])
+@pytest.mark.parametrize(("n", "least"), [(30, 0.5), (60, 0.7), (200, 0.85)])
+def test_the_direction_is_better_than_chance_and_better_with_more_pairs(ratio: float, n: int, least: float):
+    cosines = []
+    for x, y, effects in simulated(40, n, ratio, seed=1):
+        shifts = x @ regress(x, y).direction(), x @ effects
+        cosines.append(shifts[0] @ shifts[1] / np.linalg.norm(shifts[0]) / np.linalg.norm(shifts[1]))
+    assert np.mean(cosines) > least
+
+
+def test_one_ratio_is_the_closed_form_of_ridge(monkeypatch: pytest.MonkeyPatch):
+    """Mean (X'X + λ)⁻¹ X'y and covariance s² (X'X + λ)⁻¹, also with fewer rows than features."""
+    for n in (40, 8):
+        ((x, y, _),) = simulated(1, n, 0.5, seed=n)
+        for ratio in (0.05, 3.0):
+            monkeypatch.setattr(regression, "RATIOS", np.array([ratio]))
+            penalty = np.square(x).sum() / n / ratio
+            gram = x.T @ x + penalty * np.eye(15)
+            found = regress(x, y)
+            np.testing.assert_allclose(found.mean, np.linalg.solve(gram, x.T @ y), atol=1e-10)
+            left = y @ (y - x @ found.mean)
+            np.testing.assert_allclose(found.covariance, left / (n - 2) * np.linalg.inv(gram), atol=1e-10)
+            assert found.noise == pytest.approx(np.sqrt(left / (n - 2)))
+
+
+def test_ratios_weigh_as_their_marginal_likelihoods(monkeypatch: pytest.MonkeyPatch):
+    """y has the covariance s² (1 + X X' / λ), and s² has the density 1 / s²: by the determinant and the inverse."""
+    ((x, y, _),) = simulated(1, 30, 1.0, seed=3)
+    ratios = np.array([0.02, 0.3, 2.0])
+    means, evidence = [], []
+    for ratio in ratios:
+        monkeypatch.setattr(regression, "RATIOS", np.array([ratio]))
+        means.append(regress(x, y).mean)
+        spread = np.eye(30) + x @ x.T * ratio / (np.square(x).sum() / 30)
+        evidence.append(-0.5 * np.linalg.slogdet(spread)[1] - 15 * np.log(y @ np.linalg.solve(spread, y)))
+    weights = np.exp(np.array(evidence) - max(evidence))
+    monkeypatch.setattr(regression, "RATIOS", ratios)
+    np.testing.assert_allclose(regress(x, y).mean, weights @ np.array(means) / weights.sum(), atol=1e-10)
+
+
+def coverage(found: Effects, effects: FloatArray) -> float:
+    return float(np.mean(np.abs(found.mean - effects) <= REACH * found.deviation))
+
+
+@pytest.mark.parametrize("n", [20, 50, 100])
+def test_intervals_hold_the_effects(n: int):
+    """In 95 % of cases where effects are as likely as is assumed, and not much less where all are of one size."""
+    covered = [coverage(regress(x, y), effects) for x, y, effects in simulated(250, n, None, seed=n)]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.025)
+    for ratio, least in ((0.0, 0.99), (0.1, 0.88), (0.5, 0.82), (3.0, 0.85)):
+        covered = [coverage(regress(x, y), effects) for x, y, effects in simulated(60, n, ratio, seed=n)]
+        assert np.mean(covered) > least, ratio
+
+
+def test_without_any_effect_nearly_nothing_is_left():
+    """Of what least squares would find, and of what an effect as large as the noise is found as."""
+    for n in (30, 100):
+        lengths, least_squares = [], []
+        for x, y, _ in simulated(60, n, 0.0, seed=5):
+            lengths.append(regress(x, y).length)
+            least_squares.append(np.linalg.norm(np.linalg.lstsq(x, y, rcond=None)[0]))
+        there = [regress(x, y).length for x, y, _ in simulated(60, n, 1.0, seed=5)]
+        assert np.median(lengths) < 0.2 * np.median(least_squares)
+        assert np.median(lengths) < 0.2 * np.median(there)
+
+
+@pytest.mark.parametrize("n", [20, 50])
+def test_the_f_test_rejects_at_its_level(n: int):
+    p = np.array([f_test(x, y)[1] for x, y, _ in simulated(400, n, 0.0, seed=2)])
+    for level in (0.05, 0.2):
+        assert abs(np.mean(p < level) - level) < 3 * np.sqrt(level * (1 - level) / 400)
+    there = np.array([f_test(x, y)[1] for x, y, _ in simulated(50, n, 3.0, seed=2)])
+    assert np.mean(there < 0.05) > (0.2 if n == 20 else 0.95)
+
+
+@pytest.mark.parametrize(("n", "n_features"), [(12, 3), (50, 15), (17, 15)])
+def test_the_f_test_is_that_of_least_squares(n: int, n_features: int):
+    """statsmodels has no intercept where none is added, as here: x = 0 gives y = 0."""
+    ((x, y, _),) = simulated(1, n, 0.5, seed=4, n_features=n_features)
+    fitted = sm.OLS(y, x).fit()
+    f, p = f_test(x, y)
+    assert f == pytest.approx(fitted.fvalue)
+    assert p == pytest.approx(fitted.f_pvalue)
+    found = regress(x, y)
+    assert (found.f, found.f_p) == (f, p)
+
+
+def test_the_f_test_counts_collinear_features_once():
+    ((x, y, _),) = simulated(1, 30, 0.5, seed=6, n_features=4)
+    again = np.hstack([x, x[:, :2], x[:, :1] - x[:, 1:2], np.zeros((30, 1))])
+    assert f_test(again, y) == pytest.approx(f_test(x, y))
+
+
+def test_too_few_rows_for_the_f_test():
+    ((x, y, _),) = simulated(1, 20, 0.5, seed=6)
+    assert [f_test(x[:n], y[:n])[0] is None for n in (0, 1, 15, 16, 17)] == [True, True, True, True, False]
+    assert f_test(np.zeros((20, 15)), y) == (None, None)
+    assert f_test(x, np.zeros(20)) == (None, None)
+
+
+@pytest.mark.filterwarnings("error")
+def test_degenerate_inputs_give_numbers():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((30, 4)), rng.standard_normal(30)
+    collinear = np.hstack([x, x, 1e-9 * x])
+    cases = {
+        "no row": (x[:0], y[:0]),
+        "one row": (x[:1], y[:1]),
+        "two rows": (x[:2], y[:2]),
+        "masks never differ": (0 * x, y),
+        "scores never differ": (x, 0 * y),
+        "nothing differs": (0 * x, 0 * y),
+        "collinear": (collinear, y),
+        "a perfect fit": (x, x @ np.array([1.0, 2.0, 0.0, -1.0])),
+        "one row many times": (np.tile(x[:1], (30, 1)), np.full(30, 0.5)),
+        "tiny": (1e-12 * x, 1e-12 * y),
+        "large": (1e9 * x, 1e9 * y),
+        "one feature": (x[:, :1], y),
+    }
+    for name, (one_x, one_y) in cases.items():
+        found = regress(one_x, one_y)
+        assert is_finite(found), name
+        assert (found.deviation >= 0).all(), name
+        text = json.dumps(found.to_json([f"f{i}" for i in range(one_x.shape[1])]), allow_nan=False)
+        assert len(json.loads(text)["features"]) == one_x.shape[1]
+        assert np.isfinite(found.likely_lengths(np.random.default_rng(0))).all(), name
+        band = placebo_lengths(one_x, one_y, np.random.default_rng(0), 3)
+        assert band.shape == (3,)
+        assert np.isfinite(band).all(), name
+
+
+def test_scores_that_never_differ_say_that_features_do_nothing():
+    """And masks that never differ say nothing of them."""
+    x = np.random.default_rng(0).standard_normal((30, 4))
+    same_scores, same_masks = regress(x, np.zeros(30)), regress(0 * x, np.ones(30))
+    for found in (same_scores, same_masks):
+        assert not found.mean.any()
+        assert not found.direction().any()
+    assert not same_scores.deviation.any()
+    assert same_masks.deviation.all()
+
+
+def test_collinear_features_share_an_effect():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 1))
+    found = regress(np.hstack([x, x, rng.standard_normal((200, 1))]), 2 * x[:, 0] + 0.1 * rng.standard_normal(200))
+    np.testing.assert_allclose(found.mean, [1, 1, 0], atol=0.05)
+    apart = found.covariance[0, 0] + found.covariance[1, 1] - 2 * found.covariance[0, 1]
+    together = found.covariance[0, 0] + found.covariance[1, 1] + 2 * found.covariance[0, 1]
+    assert apart > 100 * together, "their sum is known, their difference is not"
+
+
+def test_units_do_not_matter():
+    ((x, y, _),) = simulated(1, 40, 0.5, seed=7)
+    one, other = regress(x, y), regress(3 * x, 100 * y)
+    np.testing.assert_allclose(other.mean, one.mean * 100 / 3)
+    np.testing.assert_allclose(other.deviation, one.deviation * 100 / 3)
+    assert other.noise == pytest.approx(100 * one.noise)
+    assert other.f_p == pytest.approx(one.f_p)
+
+
+def test_what_json_says():
+    ((x, y, _),) = simulated(1, 40, 0.5, seed=7, n_features=2)
+    found = regress(x, y)
+    said = found.to_json(["idf", "digit"])
+    assert said["pairs"] == 40
+    assert (said["f"], said["f_p"], said["noise"]) == (found.f, found.f_p, found.noise)
+    for feature, mean, deviation in zip(said["features"], found.mean, found.deviation, strict=True):
+        assert feature["effect"] == mean
+        assert feature["high"] - feature["effect"] == pytest.approx(1.959964 * deviation)
+        assert feature["effect"] - feature["low"] == pytest.approx(1.959964 * deviation)
+    assert [feature["feature"] for feature in said["features"]] == ["idf", "digit"]
+    with pytest.raises(ValueError, match="zip"):
+        found.to_json(["idf"])
+
+
+def test_likely_lengths_are_draws_of_the_posterior():
+    ((x, y, _),) = simulated(1, 60, 0.5, seed=8, n_features=3)
+    found = regress(x, y)
+    lengths = found.likely_lengths(np.random.default_rng(0))
+    wanted = found.length**2 + np.trace(found.covariance)
+    assert np.mean(lengths**2) == pytest.approx(wanted, rel=0.1)
+    np.testing.assert_array_equal(lengths, found.likely_lengths(np.random.default_rng(0)))
+
+
+def test_the_placebo_band_is_of_what_chance_shows():
+    """An effect stands out of it, none does not."""
+    ((x, y, _),) = simulated(1, 100, 1.0, seed=9)
+    assert regress(x, y).length > placebo_lengths(x, y, np.random.default_rng(0)).max()
+    outside = []
+    for one_x, one_y, _ in simulated(40, 40, 0.0, seed=9):
+        band = placebo_lengths(one_x, one_y, np.random.default_rng(0), 40)
+        outside.append(regress(one_x, one_y).length > np.quantile(band, 0.9))
+    assert np.mean(outside) < 0.25

@@ -1,0 +1,145 @@
+"""Whole runs of an experiment on disk: what they leave, that they resume, and that what they hand out is used."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nmg.config import Config
+from nmg.meta_train import EpisodeRecord, MetaTraining
+from nmg.policies.linear import LinearPolicy, LinearSettings
+from nmg.policies.registry import load_policy
+from nmg.reporter import Silent
+from nmg.runs import meta_training
+from support.command import Nmg
+from support.runs import Inputs, is_same, read_log
+
+PLAYS = 24
+EXPLORED = 6
+"""pairs; then an episode of seven players, and two pairs for the gate"""
+REWARDS: dict[str, dict[str, Any]] = {
+    "finetune": {"metric": "loss", "measure": "finetune", "fine_tunings": 2},
+    "probe": {"metric": "loss", "measure": "probe"},
+}
+
+
+def config(inputs: Inputs, reward: str, episodes: int = 100, **learner: Any) -> Config:
+    sections = inputs.sections(meta={"continual": False, "episodes": episodes})
+    sections["learner"] = {"kind": "experiment", "plays": PLAYS, **learner}
+    return Config.model_validate(sections | {"policy": {"kind": "linear"}, "reward": REWARDS[reward]})
+
+
+def ignore(_record: EpisodeRecord, _episodes: int) -> None:
+    pass
+
+
+def start(config: Config, out: Path) -> MetaTraining:
+    return meta_training.start(config, out, Silent(), ignore)
+
+
+@pytest.fixture(scope="module", params=list(REWARDS))
+def reward(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def whole(reward: str, inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> tuple[MetaTraining, Path]:
+    out = tmp_path_factory.mktemp(reward) / "run"
+    return start(config(inputs, reward), out), out
+
+
+def test_a_run_ends_when_its_plays_are_spent(whole: tuple[MetaTraining, Path]):
+    training, out = whole
+    log = read_log(out, seconds=True)
+    assert training.learner.is_finished
+    assert training.learner.book.plays == PLAYS - 1
+    assert [line["stage"] for line in log] == ["explore"] * EXPLORED + ["tune"] + ["gate"] * 2
+    assert [len(line["scores"]) for line in log] == [2] * EXPLORED + [7] + [2] * 2
+    assert [line["plays"] for line in log] == [2, 4, 6, 8, 10, 12, 19, 21, 23]
+    for line in log[:EXPLORED]:
+        losses = {name: scores["loss"] for name, scores in line["scores"].items()}
+        assert line["difference"] == losses["minus"] - losses["plus"], "more is better"
+    assert any(line["difference"] for line in log[:EXPLORED])
+    assert all("difference" not in line for line in log[EXPLORED:])
+    assert all(value >= 0 for line in log for value in line["seconds"].values())
+
+
+def test_what_a_run_leaves(whole: tuple[MetaTraining, Path]):
+    training, out = whole
+    names = {path.name for path in out.iterdir()}
+    assert {"policy", "learned", "rule", "placebo", "effects.json", "metrics.jsonl", "samples.jsonl"} <= names
+    told = json.loads((out / "effects.json").read_text())
+    assert told == training.learner.findings()
+    assert told["stage"] == "done"
+    assert [one["feature"] for one in told["features"]] == list(LinearSettings().features)
+    assert told["plays"] == PLAYS - 1
+    assert told["pairs"] == EXPLORED + 6 + 2
+    assert told["handed_out"] == ("policy" if told["gate"]["passes"] else "rule")
+    for name in ("policy", "learned", "rule", "placebo"):
+        policy = load_policy(out / name)
+        assert isinstance(policy, LinearPolicy)
+        assert np.isfinite(policy.weights.detach().numpy()).all()
+    handed_out = "learned" if told["gate"]["passes"] else "rule"
+    assert is_same(load_policy(out), load_policy(out / handed_out))
+    assert is_same(load_policy(out), training.learner.policy)
+
+
+@pytest.mark.parametrize("pause", [2, EXPLORED, EXPLORED + 2])
+def test_a_resumed_run_ends_as_an_uninterrupted_one(
+    whole: tuple[MetaTraining, Path], reward: str, pause: int, inputs: Inputs, tmp_path: Path
+):
+    out = tmp_path / "parts"
+    start(config(inputs, reward, episodes=pause), out)
+    assert json.loads((out / "effects.json").read_text())["plays"] == [2, 4, 6, 8, 10, 12, 19, 21][pause - 1]
+    resumed = meta_training.resume(out, ["--meta.episodes=100"], Silent(), ignore)
+    assert resumed.learner.book == whole[0].learner.book
+    assert read_log(out) == read_log(whole[1])
+    assert (out / "effects.json").read_bytes() == (whole[1] / "effects.json").read_bytes()
+    for name in ("policy", "learned", "rule", "placebo"):
+        assert is_same(load_policy(out / name), load_policy(whole[1] / name))
+
+
+def test_an_ended_run_resumes_to_itself(whole: tuple[MetaTraining, Path], tmp_path: Path):
+    shutil.copytree(whole[1], tmp_path / "run")
+    again = meta_training.resume(tmp_path / "run", [], Silent(), ignore)
+    assert again.learner.book == whole[0].learner.book
+    assert (tmp_path / "run" / "effects.json").read_bytes() == (whole[1] / "effects.json").read_bytes()
+    assert read_log(tmp_path / "run") == read_log(whole[1])
+
+
+def test_a_run_that_cannot_gain_enough_hands_out_a_rule(inputs: Inputs, tmp_path: Path):
+    training = start(config(inputs, "probe", smallest_gain=100.0), tmp_path / "run")
+    told = json.loads((tmp_path / "run" / "effects.json").read_text())
+    assert told["gate"] == {"n": 0, "mean": None, "p": None, "passes": False}
+    assert told["possible_gain"] < 100
+    assert set(told["tuned"]) == {"random", "idf-2", "idf-5", "idf-10"}
+    assert told["handed_out"] == "rule"
+    assert is_same(load_policy(tmp_path / "run"), load_policy(tmp_path / "run" / "rule"))
+    assert {line["stage"] for line in read_log(tmp_path / "run")} == {"explore", "tune"}
+    assert training.learner.book.plays < PLAYS
+
+
+def test_what_was_learned_is_used(whole: tuple[MetaTraining, Path], nmg: Nmg, inputs: Inputs, tmp_path: Path):
+    """By adapt, by compare with its control, and on a page."""
+    sections = {name: {"batch_size": 20} for name in ("adapt", "finetune")}
+    settings = inputs.write_config(tmp_path / "config.yaml", **sections)
+    out = whole[1]
+    for folder in (out, out / "learned"):
+        words = ("--config", settings, "--corpus", inputs.train, "--masking", folder)
+        answer = nmg("adapt", *words, "--out", tmp_path / folder.name)
+        assert answer.code == 0, answer.err
+        assert (tmp_path / folder.name / "model.safetensors").is_file()
+
+    words = ("--maskings", "random,placebo", "--seeds", "1", "--out", "compared")
+    answer = nmg("compare", settings, "--policies", f"learned={out}", *words)
+    assert answer.code == 0, answer.err
+    cells = json.loads((tmp_path / "compared" / "results.json").read_text())["cells"]
+    assert len(cells) == 3
+
+    answer = nmg("report", out, "--out", tmp_path / "page.html")
+    assert answer.code == 0, answer.err
+    assert "finished" in (tmp_path / "page.html").read_text()

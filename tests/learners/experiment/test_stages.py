@@ -1,0 +1,268 @@
+"""The stages of an experiment: what each may cost, when it ends, and what is handed out."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from scipy import stats
+
+from nmg.learners.experiment.regression import Effects, regress
+from nmg.learners.experiment.settings import ExperimentSettings
+from nmg.learners.experiment.stages import Book, _contrasts, gate_verdict, learned_name, rule_name
+
+N_FEATURES = 3
+UNCLEAR = Effects(np.array([0.3, 0.0, 0.4]), 1e-4 * np.eye(N_FEATURES), 1.0, 10, 1.0, 0.4)
+Score = Callable[[str, np.random.Generator], float]
+"""name of a player → its score"""
+
+
+def chance(_player: str, rng: np.random.Generator) -> float:
+    return float(rng.standard_normal())
+
+
+def players_of(book: Book) -> list[str]:
+    """As the learner has them."""
+    return {
+        "explore": ["plus", "minus"],
+        "tune": [*map(rule_name, book.settings.rules), *map(learned_name, book.strengths_to_try())],
+        "gate": ["policy", "rule"],
+    }[book.stage]
+
+
+def run(book: Book, effects: Effects = UNCLEAR, score: Score = chance, seed: int = 0) -> list[str]:
+    """Play on until the book is done; the stage of each episode."""
+    rng, stages = np.random.default_rng(seed), []
+    while book.stage != "done":
+        stages.append(book.stage)
+        names = players_of(book)
+        features = {name: rng.standard_normal(N_FEATURES) for name in names}
+        book.note(book.stage, {name: score(name, rng) for name in names}, features)
+        book.move_on(effects, rng)
+    return stages
+
+
+def new_book(n_features: int = N_FEATURES, **settings: Any) -> Book:
+    return Book.new(ExperimentSettings(**settings), n_features)
+
+
+def test_plays_are_spent_and_no_more():
+    """Half to explore, a quarter to tune, the rest for the gate, whatever their number."""
+    for plays in range(20, 401):
+        book = new_book(plays=plays)
+        stages = run(book)
+        assert stages == sorted(stages, key=["explore", "tune", "gate"].index)
+        counted = {stage: stages.count(stage) for stage in ("explore", "tune", "gate")}
+        players = {"explore": 2, "tune": 7, "gate": 2}
+        spent = {stage: counted[stage] * players[stage] for stage in counted}
+        assert book.plays == sum(spent.values())
+        assert plays - 1 <= book.plays <= plays
+        assert plays / 2 - 2 < spent["explore"] <= plays / 2
+        assert spent["tune"] <= max(plays / 4, 7)
+        assert counted["gate"] >= 1
+        rows = counted["explore"] + 6 * counted["tune"] + counted["gate"]
+        assert len(book.x) == len(book.y) == rows
+        assert book.n_explored == counted["explore"]
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        {"rules": (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0), "strengths": (1.0, 2.0, 3.0)},
+        {"rules": (5.0,), "strengths": (1.0,)},
+        {"rules": (3.0, 5.0), "strengths": (1.0, 2.0)},
+    ],
+)
+def test_players_of_another_number_spend_no_more_either(many: dict[str, Any]):
+    """Where random is no rule, too; and where nothing is left for the gate, the rule is handed out."""
+    for plays in range(20, 120, 3):
+        book = new_book(plays=plays, **many)
+        stages = run(book)
+        assert book.plays <= plays
+        assert book.passed <= ("gate" in stages)
+        assert book.rule in many["rules"]
+        assert book.strength in many["strengths"]
+
+
+def test_exploration_ends_early_where_the_answer_is_clear():
+    """It is looked at after first_look pairs more than features, then after every ten."""
+    clear = replace(UNCLEAR, f_p=1e-4)
+    book = new_book(plays=400, first_look=5)
+    assert run(book, clear).count("explore") == N_FEATURES + 5
+    assert book.plays in (399, 400), "what is left goes to the gate"
+    book = new_book(plays=400, first_look=5, clear=1e-5)
+    assert run(book, clear).count("explore") == 100
+
+    book, rng = new_book(plays=400, first_look=5), np.random.default_rng(0)
+    looks = [2, 8, 9, 17, 18]
+    for n in range(1, 19):
+        features = {name: rng.standard_normal(N_FEATURES) for name in ("plus", "minus")}
+        book.note("explore", {"plus": chance("", rng), "minus": 0.0}, features)
+        book.possible_gain = None
+        book.move_on(UNCLEAR, rng)
+        if n in looks:
+            assert (book.possible_gain is not None) == (n in (8, 18)), n
+    assert book.stage == "explore"
+
+
+def test_what_no_masking_can_gain_is_not_looked_for():
+    """Only the rules are played then, and one of them is handed out."""
+    settings = {"plays": 400, "first_look": 5, "smallest_gain": 2.0}
+    book = new_book(**settings)
+    stages = run(book, score=lambda name, _rng: {"idf-5": 1.0}.get(name, 0.0))
+    assert (stages.count("explore"), stages.count("tune"), stages.count("gate")) == (8, 25, 0)
+    assert book.is_futile
+    assert book.possible_gain is not None
+    assert 0.5 < book.possible_gain < 2.0
+    assert set(book.tune_scores[0]) == {"random", "idf-2", "idf-5", "idf-10"}
+    assert (book.passed, book.strength, book.rule) == (False, 0.0, 5.0)
+    assert gate_verdict(book, 0.05).to_json() == {"n": 0, "mean": None, "p": None, "passes": False}
+
+    hopeful = new_book(**settings | {"smallest_gain": 0.2})
+    assert "gate" in run(hopeful)
+    assert not hopeful.is_futile
+    careless = new_book(plays=400)
+    run(careless, replace(UNCLEAR, mean=np.zeros(3), covariance=np.zeros((3, 3))))
+    assert (careless.possible_gain, careless.is_futile) == (0.0, False), "by default every gain counts"
+
+
+def test_the_possible_gain_is_the_likely_length_at_the_reach_of_a_direction():
+    book, rng = new_book(plays=20), np.random.default_rng(0)
+    for _ in range(5):
+        features = {"plus": np.array([3.0, 4.0, 0.0]), "minus": np.array([0.0, 0.0, 0.0])}
+        book.note("explore", {"plus": 1.0, "minus": 0.0}, features)
+    book.move_on(replace(UNCLEAR, covariance=np.zeros((3, 3))), rng)
+    assert book.stage == "tune"
+    assert book.possible_gain == pytest.approx(0.5 * 5 / 2)
+    assert book.direction == [0.6, 0.0, 0.8]
+
+
+def test_the_best_strength_and_the_best_rule_go_to_the_gate():
+    means = {"learned-2": 0.9, "learned-1": 0.5, "learned-4": 0.7, "idf-2": 0.4, "random": 0.1}
+    book = new_book(plays=100)
+    run(book, score=lambda name, rng: means.get(name, 0.0) + 1e-3 * chance(name, rng))
+    assert (book.strength, book.rule) == (2.0, 2.0)
+    assert book.tuned()["learned-2"] == pytest.approx(0.8, abs=0.01)
+    assert book.tuned()["random"] == 0
+    assert new_book().tuned() == {}
+
+
+@pytest.mark.parametrize(("better", "passes"), [(1.0, True), (0.0, False), (-1.0, False)])
+def test_the_gate_passes_only_what_is_better(better: float, passes: bool):
+    score = {"policy": better}
+    book = new_book(plays=200)
+    stages = run(book, score=lambda name, rng: score.get(name, 0.0) + chance(name, rng))
+    verdict = gate_verdict(book, 0.05)
+    assert verdict.n == stages.count("gate") == len(book.gate_scores) == 25
+    assert book.passed == verdict.passes == passes
+    pairs = np.array([[one["policy"], one["rule"]] for one in book.gate_scores])
+    wanted = stats.ttest_rel(pairs[:, 0], pairs[:, 1], alternative="greater")
+    assert verdict.p == pytest.approx(wanted.pvalue)
+    assert verdict.mean == pytest.approx(np.mean(pairs[:, 0] - pairs[:, 1]))
+    assert book.passed == (wanted.pvalue < 0.05)
+
+
+def test_the_gate_is_wrong_at_its_level():
+    """Where policy and rule are alike, it passes one in twenty."""
+    passed = []
+    rng = np.random.default_rng(0)
+    for _ in range(600):
+        scores = [{"policy": a, "rule": b} for a, b in rng.standard_normal((25, 2))]
+        passed.append(gate_verdict(replace(new_book(), gate_scores=scores), 0.05).passes)
+    assert np.mean(passed) == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / 600))
+
+
+def test_a_gate_that_can_tell_nothing_does_not_pass():
+    for differences in ([], [1.0], [0.0, 0.0, 0.0], [0.5, 0.5]):
+        scores = [{"policy": 1.0 + difference, "rule": 1.0} for difference in differences]
+        verdict = gate_verdict(replace(new_book(), gate_scores=scores), 0.05)
+        assert (verdict.n, verdict.p, verdict.passes) == (len(differences), None, False)
+        assert verdict.mean == (np.mean(differences) if differences else None)
+
+
+def test_rows_are_contrasts_of_the_players():
+    """Of two, their difference; of more, as many as are independent, each with the noise of a difference."""
+    assert _contrasts(2).tolist() == [[1.0, -1.0]]
+    assert _contrasts(1).shape == (0, 1)
+    np.testing.assert_allclose(_contrasts(3)[1], np.sqrt(4 / 3) * np.array([0.5, 0.5, -1]))
+    for n in (2, 3, 7):
+        contrasts = _contrasts(n)
+        np.testing.assert_allclose(contrasts @ contrasts.T, 2 * np.eye(n - 1), atol=1e-12)
+        np.testing.assert_allclose(contrasts @ np.ones(n), 0, atol=1e-12)
+
+    book, rng = new_book(plays=40), np.random.default_rng(1)
+    effects = np.array([1.0, -2.0, 0.5])
+    for stage, names in (("explore", ["plus", "minus"]), ("tune", ["random", "idf-2", "learned-1"])):
+        features = {name: rng.standard_normal(3) for name in names}
+        book.note(stage, {name: 7.0 + float(effects @ features[name]) for name in names}, features)
+    x, y = book.rows()
+    assert x.shape == (3, 3)
+    np.testing.assert_allclose(x @ effects, y, atol=1e-12)
+    assert book.y[0] == pytest.approx(book.y[0])
+    assert (book.plays, book.n_explored) == (5, 1)
+
+
+def test_rows_of_many_players_do_not_pass_for_more_than_they_are():
+    """Chance alone, 14 episodes of 7 players along two directions: differences from one of them reject 15 %."""
+    rng, p_values = np.random.default_rng(0), []
+    along = np.zeros((7, 15))
+    along[1:4, 0], along[4:, 1] = (0.6, 1.0, 1.3), (0.5, 0.8, 1.1)
+    for _ in range(300):
+        book = new_book(15)
+        for _ in range(14):
+            names = [f"p{n}" for n in range(7)]
+            features = dict(zip(names, along + 0.05 * rng.standard_normal((7, 15)), strict=True))
+            book.note("tune", dict(zip(names, rng.standard_normal(7).tolist(), strict=True)), features)
+        p_values.append(regress(*book.rows()).f_p)
+    assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / 300))
+
+
+def test_a_book_survives_json():
+    """Every float to the bit, and no NaN, at every moment of a run; what follows is the same."""
+    book, rng = new_book(plays=60, first_look=1), np.random.default_rng(3)
+    while book.stage != "done":
+        text = json.dumps(book.to_json(), allow_nan=False)
+        again = Book.from_json(book.settings, json.loads(text))
+        assert again == book
+        assert json.dumps(again.to_json()) == text
+        names = players_of(book)
+        features = {name: rng.standard_normal(N_FEATURES) for name in names}
+        scores = {name: chance(name, rng) for name in names}
+        for one in (book, again):
+            one.note(one.stage, scores, features)
+            one.move_on(regress(*one.rows()), np.random.default_rng(7))
+        assert again == book
+    assert Book.from_json(book.settings, json.loads(json.dumps(book.to_json(), allow_nan=False))) == book
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("always", [False, True])
+def test_training_that_diverges_is_counted_and_not_believed(broken: float, always: bool):
+    def score(name: str, rng: np.random.Generator) -> float:
+        drawn = chance(name, rng)
+        return broken if always or (name in {"plus", "learned-4", "policy"} and drawn > 0.5) else drawn
+
+    book = new_book(plays=100)
+    stages = run(book, score=score)
+    assert book.plays <= 100
+    assert set(stages) == ({"explore", "tune"} if always else {"explore", "tune", "gate"})
+    json.dumps(book.to_json(), allow_nan=False)
+    assert np.isfinite(book.rows()[0]).all()
+    assert np.isfinite(book.rows()[1]).all()
+    assert bool(book.y) is not always
+    if always:
+        assert not book.passed
+
+
+def test_names_of_players():
+    assert [rule_name(sharpness) for sharpness in (0.0, 2.0, 0.5)] == ["random", "idf-2", "idf-0.5"]
+    assert [learned_name(strength) for strength in (1.0, 2.5)] == ["learned-1", "learned-2.5"]
+
+
+@pytest.mark.parametrize("wrong", [{"plays": 19}, {"rules": ()}, {"strengths": ()}, {"strengths": (0.0,)}])
+def test_settings_that_leave_nothing_to_compare_are_refused(wrong: dict[str, Any]):
+    with pytest.raises(ValidationError):
+        ExperimentSettings(**wrong)
