@@ -55,8 +55,9 @@ def _gate(found: Mapping[str, Any]) -> str:
     rule = f"idf of sharpness {found['rule']:g}" if found["rule"] else "random masks"
     if gate["n"] == 0:
         gain = found["possible_gain"]
-        possible = "" if gain is None else f" (less than {gain:.3g} is possible, with 95 % probability)"
-        return f"No masking can gain as much as was asked for{possible}; the best rule, {rule}, is handed out."
+        possible = "" if gain is None else f" A gain over random masks is below {gain:.3g} with 95 % probability."
+        reason = "No plays were left for the gate, or no gain was worth one."
+        return f"{reason}{possible} The best rule, {rule}, is handed out."
     result = f"over {gate['n']} fresh episodes the policy scored {gate['mean']:+.3g} against {rule}, p {_p(gate['p'])}"
     if gate["passes"]:
         return f"The policy passed the gate: {result.replace('-', '−')}."
