@@ -7,6 +7,7 @@ from transformers import (
     AlbertConfig,
     AutoModelForMaskedLM,
     BertConfig,
+    DebertaConfig,
     DebertaV2Config,
     DistilBertConfig,
     ElectraConfig,
@@ -15,6 +16,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     RobertaConfig,
+    XLMRobertaConfig,
 )
 
 VOCABULARY = 50
@@ -34,10 +36,25 @@ CONFIGS: dict[str, PreTrainedConfig] = {
         vocab_size=VOCABULARY, dim=16, n_layers=2, n_heads=2, hidden_dim=24, max_position_embeddings=40
     ),
     "roberta": RobertaConfig(**_SIZES),
+    "xlm-roberta": XLMRobertaConfig(**_SIZES),
     "albert": AlbertConfig(**_SIZES, embedding_size=8),
     "electra": ElectraConfig(**_SIZES, embedding_size=8),
+    "deberta": DebertaConfig(
+        **_SIZES, relative_attention=True, pos_att_type=["c2p", "p2c"], position_biased_input=False, type_vocab_size=0
+    ),
     "deberta-v2": DebertaV2Config(
         **_SIZES, relative_attention=True, pos_att_type=["p2c", "c2p"], position_buckets=8, share_att_key=True
+    ),
+    "deberta-v3": DebertaV2Config(
+        **_SIZES,
+        relative_attention=True,
+        pos_att_type=["p2c", "c2p"],
+        position_buckets=8,
+        share_att_key=True,
+        norm_rel_ebd="layer_norm",
+        position_biased_input=False,
+        type_vocab_size=0,
+        legacy=False,
     ),
     "modernbert": ModernBertConfig(
         **_SIZES, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2, local_attention=8

@@ -62,7 +62,9 @@ def training_weights(model: nn.Module, trained: Iterable[nn.Parameter], precisio
     embeddings = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     kept = {parameter for module in embeddings for parameter in module.parameters()}
     originals = {p: p.data for p in model.parameters() if p not in kept and p.dtype == torch.float32}
+    norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm) and module.weight is not None]
     hooks = [module.register_forward_hook(_rounded) for module in embeddings]
+    hooks += [module.register_forward_pre_hook(_as_its_weight) for module in norms]
     for parameter, original in originals.items():
         parameter.data = original.to(torch.bfloat16)
     try:
@@ -74,6 +76,12 @@ def training_weights(model: nn.Module, trained: Iterable[nn.Parameter], precisio
         for parameter, original in originals.items():
             parameter.grad = None
             parameter.data = original
+
+
+def _as_its_weight(norm: nn.LayerNorm, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """On CPUs autocast does not: DeBERTa normalises the (fp32) weights of its embeddings of distances."""
+    states, *others = inputs
+    return states.to(norm.weight.dtype), *others
 
 
 def _rounded(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
