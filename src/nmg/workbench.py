@@ -1,6 +1,6 @@
 """From settings to everything a run needs: data read and checked, model loaded, head warmed up, text encoded."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -20,6 +20,9 @@ from nmg.tasks.base import Task
 from nmg.tasks.load import load_corpus_texts, load_task_data
 from nmg.tasks.registry import task_kind
 from nmg.types import Example
+
+TEXTS_WITHOUT_BAR = 20_000
+"""Fewer are tokenised in a moment."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,11 @@ class ModelBench:
         parts = (config.masking, config.adapt, config.finetune, self.runtime, self.reporter)
         return Arena(self.lm.model, vocabulary, *parts)
 
-    def corpus(self, texts: Sequence[str]) -> Corpus:
+    def corpus(self, texts: Collection[str]) -> Corpus:
+        """The texts in blocks of `adapt.block_size` tokens, from the cache where they are in it."""
         cache = default_cache_dir(self.config.runtime.cache_dir)
-        return Corpus.build(texts, self.lm.tokenizer, self.config.adapt.block_size, cache)
+        progress = self.reporter.steps("tokenising") if len(texts) > TEXTS_WITHOUT_BAR else None
+        return Corpus.build(texts, self.lm.tokenizer, self.config.adapt.block_size, cache, progress)
 
     def warm_up_head(self, corpus: Corpus) -> None:
         """Train a head that the checkpoint lacks on `corpus`; where it has one, do nothing."""

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from nmg.data.corpus import Corpus, default_cache_dir
-from nmg.data.cutting import SpecialTokens, cut_ends, cut_texts
+from nmg.data.cutting import cut_texts
+from nmg.data.framing import SpecialTokens
+from nmg.data.words import cut_ends
 from nmg.errors import UserError
 
 TEXTS = ["The cat sat on the mat.", "Dogs bark", "   ", "The untokenizable cat ran after the dog, and the dog ran"]
@@ -103,7 +105,7 @@ def test_texts_are_tokenised_in_portions(
     byte_level: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_once = Corpus("", cut_texts(TEXTS, byte_level, 6), 1)
-    monkeypatch.setattr("nmg.data.cutting._TEXTS_AT_ONCE", 3)
+    monkeypatch.setattr("nmg.data.cutting.TEXTS_AT_ONCE", 3)
     assert_same(at_once, Corpus("", cut_texts(TEXTS, byte_level, 6), 1))
 
 
@@ -141,6 +143,7 @@ def test_nothing_is_lost(tokenizer: PreTrainedTokenizerBase, tmp_path: Path, tex
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=texts, block_size=st.integers(1, 9))
 def test_words_stay_whole(tokenizer: PreTrainedTokenizerBase, tmp_path: Path, text: str, block_size: int) -> None:
+    text = text.replace("中", "k")  # the one letter whose tokens are words, whatever the tokenizer says (test_words.py)
     word_ids = tokenizer(text, add_special_tokens=False).word_ids()
     corpus = Corpus("", cut_texts([text], tokenizer, block_size), 0)
     cuts = np.cumsum(corpus.lengths - 2)[:-1]

@@ -111,7 +111,7 @@ def test_tasks_keep_to_the_same_split_of_articles(written, articles):
         assert {example.id for example in read_classification(written.classification[split])} <= allowed
         assert {example.id.rsplit("-", 2)[0] for example in read_squad(written.qa[split])} <= allowed
     train_text = {text for article in splits["train"] for text in article.paragraphs}
-    corpus = read_texts(written.corpus)
+    corpus = list(read_texts(written.corpus))
     assert len(corpus) == 100
     assert set(corpus) <= train_text
 

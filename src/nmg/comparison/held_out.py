@@ -40,7 +40,7 @@ class HeldOutText:
         At most `MAX_BLOCKS` blocks, drawn at random. Every chosen token becomes the mask token: what stays visible, as
         a tenth does in training, would be a word to copy and not one to predict.
         """
-        seen = set(adapted_on)
+        seen = set(texts).intersection(adapted_on)
         held_out = [text for text in texts if text not in seen]
         if not any(text.strip() for text in held_out):
             return None

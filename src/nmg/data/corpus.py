@@ -3,19 +3,22 @@
 import hashlib
 import logging
 import os
-import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from nmg.data.cutting import SCHEMA, TOKEN_COLUMNS, SpecialTokens, cut_texts, fingerprint
+from nmg.data.corpus_file import read_batches, write_batches
+from nmg.data.cutting import TOKEN_COLUMNS, cut_texts, fingerprint
+from nmg.data.framing import SpecialTokens
 from nmg.errors import UserError, bad_input
-from nmg.files import write_aside
+from nmg.reporter import Progress
 from nmg.types import NO_POSITION, IntArray, TokenBlocks
 
 if TYPE_CHECKING:
@@ -30,6 +33,26 @@ _log = logging.getLogger(__name__)
 def default_cache_dir(setting: str | None) -> Path:
     """Where tokenised corpora are kept: the setting, else `$NMG_CACHE`, else ~/.cache/nmg."""
     return Path(setting or os.environ.get("NMG_CACHE") or "~/.cache/nmg").expanduser()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A batch of blocks, its memory as numpy sees it."""
+
+    texts: pa.LargeStringArray
+    context_ids: IntArray
+    """[n_blocks]"""
+    offsets: IntArray
+    """[n_blocks + 1] where each block begins in `values`"""
+    values: Mapping[str, npt.NDArray[np.int32]]
+    """`TOKEN_COLUMNS` → [n_tokens]"""
+
+    @classmethod
+    def of(cls, batch: pa.RecordBatch) -> Self:
+        """`batch` as in `cutting.SCHEMA`."""
+        offsets = batch.column("input_ids").offsets.to_numpy()  # the same for all token columns
+        values = {name: batch.column(name).values.to_numpy() for name in TOKEN_COLUMNS}
+        return cls(batch.column("text"), batch.column("context_id").to_numpy(), offsets, values)
 
 
 class Corpus:
@@ -47,41 +70,48 @@ class Corpus:
     context_ids: IntArray
     """[n_blocks] index of the text"""
 
-    def __init__(self, digest: str, columns: pa.RecordBatch, padding_id: int) -> None:
-        """`columns` as in `cutting.SCHEMA`."""
+    def __init__(self, digest: str, batches: Iterable[pa.RecordBatch], padding_id: int) -> None:
+        """`batches` as in `cutting.SCHEMA`."""
         self.digest = digest
-        self._columns = columns
+        self._parts = [_Part.of(batch) for batch in batches]
         self._padding_id = padding_id
-        self._values = {name: columns.column(name).values.to_numpy() for name in TOKEN_COLUMNS}
-        self._offsets = columns.column("input_ids").offsets.to_numpy()  # the same for all token columns
-        self.lengths = np.diff(self._offsets)
-        self.context_ids = columns.column("context_id").to_numpy()
+        nothing = np.empty(0, dtype=np.int64)
+        self.lengths = np.concatenate([nothing, *(np.diff(part.offsets) for part in self._parts)])
+        self.context_ids = np.concatenate([nothing, *(part.context_ids for part in self._parts)])
+        self._first_blocks = np.cumsum([0, *(len(part.context_ids) for part in self._parts)])
 
     @classmethod
     def build(
-        cls, texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", block_size: int, cache_dir: Path
+        cls,
+        texts: Collection[str],
+        tokenizer: "PreTrainedTokenizerBase",
+        block_size: int,
+        cache_dir: Path,
+        progress: Progress | None = None,
     ) -> "Corpus":
         """Tokenise and cut `texts`, or map the file that an earlier call left in `cache_dir`.
 
-        A cache file that is damaged is made anew. Raises UserError if no text has a token, if the tokenizer does not
-        serve (not fast, no padding token), or if `cache_dir` cannot be written.
+        Texts are gone through more than once, and only a few of them are in memory at a time. A cache file that is
+        damaged is made anew. Raises UserError if no text has a token, if the tokenizer does not serve (not fast, no
+        padding token), or if `cache_dir` cannot be written.
         """
         padding_id = SpecialTokens.of(tokenizer).padding
         digest = _digest(texts, tokenizer, block_size)
         path = cache_dir / f"{digest}.arrow"
-        columns = _read(path, digest)
-        if columns is None:
+        batches = read_batches(path, digest)
+        if batches is None:
             if path.exists():
-                _log.warning("%s is damaged; tokenising the corpus again", path)
-            columns = cut_texts(texts, tokenizer, block_size)
-            if columns.num_rows == 0:
-                raise UserError(f"the corpus is empty: its {len(texts)} texts hold no token")
+                _log.warning("%s is damaged, or of an older version; tokenising the corpus again", path)
+            n_texts = len(texts)
+            cut = cut_texts(texts, tokenizer, block_size, lambda done: progress(done, n_texts) if progress else None)
             try:
-                _write(columns, path, digest)
+                write_batches(path, digest, _some(cut, n_texts))
             except OSError as error:
                 raise bad_input(path, f"cannot write the tokenised corpus: {error.strerror or error}") from error
-            columns = _read(path, digest) or columns  # the mapped file, so that memory is given back
-        return cls(digest, columns, padding_id)
+            batches = read_batches(path, digest)
+            if batches is None:
+                raise bad_input(path, "the tokenised corpus, just written, cannot be read again; is the disk sound?")
+        return cls(digest, batches, padding_id)
 
     def __len__(self) -> int:
         """Number of blocks."""
@@ -93,17 +123,25 @@ class Corpus:
         lengths = self.lengths[block_ids]
         columns = np.arange(lengths.max(initial=0))
         is_token = columns < lengths[:, None]
-        # [B, T] index into the flat token columns; padding reads the block's first token and is overwritten
-        source = self._offsets[block_ids][:, None] + np.where(is_token, columns, 0)
-        input_ids = np.where(is_token, self._values["input_ids"][source], self._padding_id)
-        word_index = np.where(is_token, self._values["word_index"][source], NO_POSITION)
+        input_ids = np.full(is_token.shape, self._padding_id, dtype=np.int64)
+        word_index = np.full(is_token.shape, NO_POSITION, dtype=np.int64)
+        part_of, row_in_part = self._places(block_ids)
+        for number in np.unique(part_of):
+            part, rows = self._parts[number], np.flatnonzero(part_of == number)
+            # [rows, T] index into the part's flat token columns
+            source = part.offsets[row_in_part[rows]][:, None] + columns
+            is_here = is_token[rows]
+            for target, name in ((input_ids, "input_ids"), (word_index, "word_index")):
+                values = target[rows]
+                values[is_here] = part.values[name][source[is_here]]
+                target[rows] = values
         return TokenBlocks(
             block_ids=torch.from_numpy(block_ids.copy()),
             context_ids=torch.from_numpy(self.context_ids[block_ids]),
-            input_ids=torch.from_numpy(input_ids.astype(np.int64)),
+            input_ids=torch.from_numpy(input_ids),
             is_token=torch.from_numpy(is_token),
             is_maskable=torch.from_numpy(word_index != NO_POSITION),
-            word_index=torch.from_numpy(word_index.astype(np.int64)),
+            word_index=torch.from_numpy(word_index),
         )
 
     def blocks_of(self, context_ids: IntArray) -> IntArray:
@@ -112,67 +150,41 @@ class Corpus:
 
     def text(self, block_id: int) -> str:
         """The block's piece of its context, from its first token to its last."""
-        text: str = self._columns.column("text")[int(block_id)].as_py()
+        part, row = self._place(block_id)
+        text: str = part.texts[row].as_py()
         return text
 
     def offsets(self, block_id: int) -> IntArray:
         """int64 [n_tokens, 2]: the characters of `text(block_id)` each token stands for; (0, 0) at special tokens."""
-        piece = slice(self._offsets[block_id], self._offsets[block_id + 1])
-        pairs: IntArray = np.stack([self._values["starts"][piece], self._values["ends"][piece]], axis=1).astype(
-            np.int64
-        )
+        part, row = self._place(block_id)
+        piece = slice(part.offsets[row], part.offsets[row + 1])
+        pairs: IntArray = np.stack([part.values["starts"][piece], part.values["ends"][piece]], axis=1).astype(np.int64)
         return pairs
 
+    def _places(self, block_ids: IntArray) -> tuple[IntArray, IntArray]:
+        """[n], [n]: the part of each block, and its row there."""
+        part_of = np.searchsorted(self._first_blocks, block_ids, side="right") - 1
+        return part_of, block_ids - self._first_blocks[part_of]
 
-def _digest(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", block_size: int) -> str:
+    def _place(self, block_id: int) -> tuple[_Part, int]:
+        (part,), (row,) = self._places(np.array([block_id]))
+        return self._parts[part], int(row)
+
+
+def _some(batches: Iterator[pa.RecordBatch], n_texts: int) -> Iterator[pa.RecordBatch]:
+    """The batches; UserError if none of them has a row."""
+    is_empty = True
+    for batch in batches:
+        is_empty = is_empty and batch.num_rows == 0
+        yield batch
+    if is_empty:
+        raise UserError(f"the corpus is empty: its {n_texts} texts hold no token")
+
+
+def _digest(texts: Collection[str], tokenizer: "PreTrainedTokenizerBase", block_size: int) -> str:
     digest = hashlib.sha256(f"{CACHE_VERSION} {block_size} {len(texts)}\n".encode())
-    for text in (fingerprint(tokenizer), *texts):
+    for text in chain([fingerprint(tokenizer)], texts):
         content = text.encode()
         digest.update(len(content).to_bytes(8, "little"))  # ["ab", "c"] is not ["a", "bc"]
         digest.update(content)
     return digest.hexdigest()
-
-
-def _write(columns: pa.RecordBatch, path: Path, digest: str) -> None:
-    metadata = {"digest": digest, "blocks": str(columns.num_rows), "checksum": _checksum(columns)}
-    columns = columns.replace_schema_metadata(metadata)
-    with write_aside(path) as aside, pa.OSFile(str(aside), "wb") as sink, pa.ipc.new_file(sink, columns.schema) as file:
-        file.write_batch(columns)
-
-
-def _read(path: Path, digest: str) -> pa.RecordBatch | None:
-    """The columns of a cache file; None if it is missing, damaged or of another corpus."""
-    try:
-        with pa.ipc.open_file(pa.memory_map(str(path))) as file:
-            columns = file.get_batch(0)
-        columns.validate(full=True)
-    except (pa.ArrowException, OSError):
-        return None
-    metadata = columns.schema.metadata or {}
-    is_whole = (
-        columns.schema.equals(SCHEMA)
-        and metadata.get(b"digest") == digest.encode()
-        and metadata.get(b"blocks") == str(columns.num_rows).encode()
-        and metadata.get(b"checksum") == _checksum(columns).encode()
-    )
-    return columns if is_whole else None
-
-
-def _checksum(columns: pa.RecordBatch) -> str:
-    """CRC-32 of all values: a read at the disk's speed, no parsing."""
-    checksum = 0
-    for values in _buffers(columns):
-        checksum = zlib.crc32(values.data, checksum)
-    return f"{checksum:08x}"
-
-
-def _buffers(columns: pa.RecordBatch) -> list[npt.NDArray[Any]]:
-    """The columns' memory as flat arrays, without the slack that Arrow may leave behind them."""
-    text = columns.column("text")
-    text_offsets = np.frombuffer(text.buffers()[1], dtype=np.int64, count=len(text) + 1)
-    characters = np.frombuffer(text.buffers()[2], dtype=np.uint8, count=int(text_offsets[-1]))
-    arrays = [columns.column("context_id").to_numpy(), text_offsets, characters]
-    for name in TOKEN_COLUMNS:
-        column = columns.column(name)
-        arrays += [column.offsets.to_numpy(), column.values.to_numpy()]
-    return arrays

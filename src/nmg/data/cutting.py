@@ -1,7 +1,7 @@
 """Texts → token blocks, as the Arrow columns that a corpus keeps."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from nmg.errors import UserError
+from nmg.data.framing import SpecialTokens
+from nmg.data.words import cut_ends, word_starts
 from nmg.types import NO_POSITION, IntArray
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-BoolArray = npt.NDArray[np.bool_]
 
 TOKEN_COLUMNS = ("input_ids", "word_index", "starts", "ends")
 SCHEMA = pa.schema(
@@ -27,40 +26,11 @@ SCHEMA = pa.schema(
 )
 """One row a block. `word_index` is as in `TokenBlocks`; `starts` and `ends` are characters of the block's `text`."""
 
-_TEXTS_AT_ONCE = 256
-
-
-@dataclass(frozen=True)
-class SpecialTokens:
-    """What a block is framed with, and which ids may not be masked wherever they stand."""
-
-    prefix: tuple[int, ...]
-    suffix: tuple[int, ...]
-    padding: int
-    unmaskable: frozenset[int]
-    """All special tokens but the unknown token: a piece the vocabulary lacks is a piece of the text all the same."""
-
-    @classmethod
-    def of(cls, tokenizer: "PreTrainedTokenizerBase") -> "SpecialTokens":
-        """Raises UserError for a tokenizer without offsets (a slow one) or without a padding token."""
-        if not tokenizer.is_fast:
-            raise UserError(f"tokenizer '{tokenizer.name_or_path}': a fast tokenizer is needed (tokenizer.json)")
-        if tokenizer.pad_token_id is None:
-            raise UserError(f"tokenizer '{tokenizer.name_or_path}': has no padding token")
-        probe = tokenizer("a", return_special_tokens_mask=True)
-        ids, is_added = probe["input_ids"], probe["special_tokens_mask"]
-        n_before = is_added.index(0) if 0 in is_added else len(ids)
-        n_after = is_added[::-1].index(0) if 0 in is_added else 0
-        framing = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id, tokenizer.pad_token_id}
-        unmaskable = set(tokenizer.all_special_ids)
-        if tokenizer.unk_token_id not in framing:
-            unmaskable.discard(tokenizer.unk_token_id)
-        return cls(
-            prefix=tuple(ids[:n_before]),
-            suffix=tuple(ids[len(ids) - n_after :]),
-            padding=tokenizer.pad_token_id,
-            unmaskable=frozenset(unmaskable),
-        )
+TEXTS_AT_ONCE = 256
+CHARACTERS_AT_ONCE = 1_000_000
+"""The tokenizer's own records of a text take some hundred bytes a token."""
+TOKENS_AT_ONCE = 2_000_000
+"""of a batch of the file: 32 MB, and its text"""
 
 
 def fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
@@ -72,42 +42,49 @@ def fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
     return json.dumps([backend, frame, tokenizer.split_special_tokens])
 
 
-def cut_texts(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", block_size: int) -> pa.RecordBatch:
+def cut_texts(
+    texts: Iterable[str],
+    tokenizer: "PreTrainedTokenizerBase",
+    block_size: int,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[pa.RecordBatch]:
     """Cut every text into blocks of at most `block_size` tokens, special tokens not counted; rows are as in `SCHEMA`.
 
     No token is lost. A cut falls between words, except inside a word that is longer than a block. A text without tokens
-    gives no block.
+    gives no block. Blocks come in batches of about `TOKENS_AT_ONCE` tokens, the last one smaller and maybe empty, so
+    that memory is bounded however long the text. `progress` is told of the number of texts done.
     """
     special = SpecialTokens.of(tokenizer)
     blocks: list[_Block] = []
-    for first in range(0, len(texts), _TEXTS_AT_ONCE):
-        some = list(texts[first : first + _TEXTS_AT_ONCE])
+    n_tokens = n_texts = 0
+    for some in _in_parts(texts):
         encoded = tokenizer(
             some, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
         )
-        for number, (text, encoding) in enumerate(zip(some, encoded.encodings, strict=True), start=first):
+        for number, (text, encoding) in enumerate(zip(some, encoded.encodings, strict=True), start=n_texts):
             blocks.extend(_cut_text(number, text, encoding, special, block_size))
-    return _as_columns(blocks)
+            n_tokens += len(encoding.ids)
+        n_texts += len(some)
+        if progress is not None:
+            progress(n_texts)
+        if n_tokens >= TOKENS_AT_ONCE:
+            yield _as_columns(blocks)
+            blocks, n_tokens = [], 0
+    yield _as_columns(blocks)
 
 
-def cut_ends(is_word_start: BoolArray, block_size: int) -> list[int]:
-    """Where each block of a text ends (one behind its last token), for `is_word_start` bool [n] of the text's tokens.
-
-    >>> cut_ends(np.array([True, True, False, False, True]), block_size=3)
-    [1, 4, 5]
-    """
-    n_tokens = len(is_word_start)
-    # word_of[i]: the first token of token i's word
-    word_of = np.maximum.accumulate(np.where(is_word_start, np.arange(n_tokens), 0))
-    ends: list[int] = []
-    start = 0
-    while start < n_tokens:
-        end = min(start + block_size, n_tokens)
-        if end < n_tokens and word_of[end] > start:
-            end = int(word_of[end])  # `end` itself where a word starts there
-        ends.append(end)
-        start = end
-    return ends
+def _in_parts(texts: Iterable[str]) -> Iterator[list[str]]:
+    """At most `TEXTS_AT_ONCE` texts at a time, and about `CHARACTERS_AT_ONCE` characters."""
+    some: list[str] = []
+    n_characters = 0
+    for text in texts:
+        some.append(text)
+        n_characters += len(text)
+        if len(some) == TEXTS_AT_ONCE or n_characters >= CHARACTERS_AT_ONCE:
+            yield some
+            some, n_characters = [], 0
+    if some:
+        yield some
 
 
 @dataclass(frozen=True)
@@ -124,8 +101,7 @@ def _cut_text(context_id: int, text: str, encoding: Any, special: SpecialTokens,
     # A token that belongs to no word is a word for itself.
     words = np.array([-1 if word is None else word for word in encoding.word_ids], dtype=np.int64)
     is_special = np.isin(ids, list(special.unmaskable))
-    is_word_start = np.ones(len(ids), dtype=np.bool_)
-    is_word_start[1:] = (words[1:] != words[:-1]) | (words[1:] < 0)
+    is_word_start = word_starts(text, words, offsets, special.only_spaces)
     blocks = []
     start = 0
     for end in cut_ends(is_word_start, block_size):

@@ -1,9 +1,11 @@
 """What all readers share: decoding, lines, JSON objects, and fields that must be there."""
 
+import codecs
 import gzip
 import json
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +15,59 @@ NO_CONTEXT = -1
 """`context_id` of an example whose text is no context of the corpus."""
 
 
+def part_of(path: Path) -> tuple[Path, str | None]:
+    """The file, and the part of it that FILE@PART names."""
+    name, at, part = path.name.rpartition("@")
+    return (path.with_name(name), part) if at and name and not path.exists() else (path, None)
+
+
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file (a byte order mark is dropped), unpacked if its name ends in .gz.
 
     Raises UserError if the file cannot be read, is not UTF-8 (with the line) or holds nothing but white space.
     """
-    try:
+    with _reading(path):
         content = path.read_bytes()
         if path.suffix == ".gz":
             content = gzip.decompress(content)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise bad_input(path, f"is not a whole gzip file: {error}") from error
-    except OSError as error:
-        raise bad_input(path, f"cannot be read: {error.strerror}") from error
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        problem = f"is not UTF-8: byte 0x{error.object[error.start]:02x} cannot be decoded"
-        raise bad_input(path, problem, line=line) from error
+    text = _decoded(content.removeprefix(codecs.BOM_UTF8), path, 1)
     if not text.strip():
         raise bad_input(path, "is empty")
     return text
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What goes wrong inside of it is a `UserError` about the file."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise bad_input(path, f"is not a whole gzip file: {error}") from error
+    except OSError as error:
+        raise bad_input(path, f"cannot be read: {error.strerror}") from error
+
+
+def _decoded(content: bytes, path: Path, first_line: int) -> str:
+    """The text of bytes that begin with `first_line` of the file."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + first_line
+        problem = f"is not UTF-8: byte 0x{content[error.start]:02x} cannot be decoded"
+        raise bad_input(path, problem, line=line) from error
+
+
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number from 1, line) of each line that is not blank. Raises as `read_text`."""
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line.strip():
-            yield number, line.removesuffix("\r")
+    """(line number from 1, line) of each line that is not blank, read one by one. Raises as `read_text`."""
+    is_empty = True
+    with _reading(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        for number, content in enumerate(file, start=1):
+            text = _decoded(content.removeprefix(codecs.BOM_UTF8) if number == 1 else content, path, number)
+            if text.strip():
+                is_empty = False
+                yield number, text.removesuffix("\n").removesuffix("\r")
+    if is_empty:
+        raise bad_input(path, "is empty")
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,0 +1,106 @@
+"""Where words begin, and where texts are cut between them.
+
+Words are what the tokenizer says they are, and finer where all that it says is where spaces are.
+
+Tokenizers of the BERT and GPT-2 families split text at spaces and punctuation before they look for pieces. Those of
+the SentencePiece family (XLM-RoBERTa, ALBERT, DeBERTa v2 and v3) split at spaces alone: "hello," would be a word, and
+so would be a sentence in Chinese. For these a word also ends where letters or digits meet other characters; an
+apostrophe between letters is one of them ("don't"). In scripts that are written without spaces, for every tokenizer,
+each token that begins with a letter is a word: without a dictionary nothing nearer to one is known.
+"""
+
+import unicodedata
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from nmg.types import IntArray
+
+BoolArray = npt.NDArray[np.bool_]
+
+_SPACE, _LETTER, _MARK, _UNSPACED, _OTHER = range(5)
+_UNSPACED_RANGES = (
+    *((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF)),  # Thai and Lao, Burmese, Khmer
+    *((0x3040, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9D)),  # Japanese syllables
+    *((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF)),  # Chinese characters
+)
+_APOSTROPHES = [ord("'"), ord("’")]
+
+
+def word_starts(text: str, words: IntArray, offsets: IntArray, only_spaces: bool) -> BoolArray:
+    """bool [n] for each token whether a word begins with it.
+
+    `words` [n] are the tokenizer's, −1 where a token belongs to none; `offsets` [n, 2] the characters of each token.
+    `only_spaces`: whether the tokenizer knows words by spaces alone.
+    """
+    is_start = np.ones(len(words), dtype=np.bool_)
+    is_start[1:] = (words[1:] != words[:-1]) | (words[1:] < 0)
+    if text.isascii() and not only_spaces:
+        return is_start
+    kinds = _kinds(text)
+    if not only_spaces and not (kinds == _UNSPACED).any():
+        return is_start
+    starts, ends = offsets[1:, 0], offsets[1:, 1]
+    end_before = offsets[:-1, 1]
+    has_space = kinds[np.minimum(starts, len(kinds) - 1)] == _SPACE
+    first = kinds[np.minimum(starts + has_space, len(kinds) - 1)]
+    last = kinds[np.maximum(end_before - 1, 0)]
+    splits = (first == _UNSPACED) | ((last == _UNSPACED) & (first != _MARK))
+    if only_spaces:
+        splits |= has_space | (starts > end_before)
+        splits |= (_plain(first) != _plain(last)) & (first != _MARK)
+    # A token of no character of its own is a part of the one before (bytes of a character); a lone space sign begins
+    # the word behind it.
+    is_own = (starts >= end_before) & (ends > starts)
+    is_start[1:] |= splits & is_own & (last != _SPACE)
+    return is_start
+
+
+def cut_ends(is_word_start: BoolArray, block_size: int) -> list[int]:
+    """Where each block of a text ends (one behind its last token), for `is_word_start` bool [n] of the text's tokens.
+
+    >>> cut_ends(np.array([True, True, False, False, True]), block_size=3)
+    [1, 4, 5]
+    """
+    n_tokens = len(is_word_start)
+    # word_of[i]: the first token of token i's word
+    word_of = np.maximum.accumulate(np.where(is_word_start, np.arange(n_tokens), 0))
+    ends: list[int] = []
+    start = 0
+    while start < n_tokens:
+        end = min(start + block_size, n_tokens)
+        if end < n_tokens and word_of[end] > start:
+            end = int(word_of[end])  # `end` itself where a word starts there
+        ends.append(end)
+        start = end
+    return ends
+
+
+def _plain(kinds: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """A mark counts as the letter that it stands on."""
+    return np.where(kinds == _MARK, _LETTER, kinds).astype(np.uint8)
+
+
+def _kinds(text: str) -> npt.NDArray[np.uint8]:
+    """[characters] the kind of each."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    kinds = _table()[codes]
+    is_letter = np.isin(kinds, (_LETTER, _MARK, _UNSPACED))
+    between = np.zeros(len(codes), dtype=np.bool_)
+    between[1:-1] = is_letter[:-2] & is_letter[2:]
+    kinds[between & np.isin(codes, _APOSTROPHES)] = _LETTER
+    return kinds
+
+
+@lru_cache(maxsize=1)
+def _table() -> npt.NDArray[np.uint8]:
+    """[0x110000] the kind of every character."""
+    of_category = {"L": _LETTER, "N": _LETTER, "M": _MARK, "Z": _SPACE}
+    categories = (unicodedata.category(chr(code))[0] for code in range(0x110000))
+    table = np.fromiter((of_category.get(category, _OTHER) for category in categories), dtype=np.uint8, count=0x110000)
+    table[[ord(sign) for sign in "\t\n\r\f\v▁"]] = _SPACE
+    for first, last in _UNSPACED_RANGES:
+        part = table[first : last + 1]
+        part[part == _LETTER] = _UNSPACED
+    return table
