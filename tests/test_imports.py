@@ -142,7 +142,7 @@ def test_learners_see_no_tokenizer():
     assert not [name for name in names if "tokenizer" in name.lower()]
 
 
-@pytest.mark.parametrize("word", ["classification", "qa"])
+@pytest.mark.parametrize("word", ["classification", "qa", "token-classification"])
 def test_no_task_is_named_outside_of_tasks(word: str):
     """Generic code knows no task's name; the demo has data of its own for each."""
     named = [

@@ -73,7 +73,10 @@ def test_train_is_needed() -> None:
 
 @pytest.mark.parametrize(
     ("task", "name", "wanted"),
-    [("qa", "a.csv", r"\.json \(SQuAD 1\.1\) or \.jsonl \(MRQA\)"), ("classification", "a.json", r"\.jsonl, \.csv or")],
+    [
+        ("qa", "a.tsv", r"\.json \(SQuAD, NewsQA, emrQA\), \.jsonl"),
+        ("classification", "a.json", r"\.jsonl, \.csv, \.tsv"),
+    ],
 )
 def test_wrong_ending(task: str, name: str, wanted: str, write: Write) -> None:
     path = write(name, "x")
@@ -161,7 +164,7 @@ def test_test_examples(many: str) -> None:
 
 def test_corpus_texts(many: str, write: Write) -> None:
     corpus = str(write("corpus.txt", "a\nb\na\n"))
-    assert load_corpus_texts(DataSettings(train=many, corpus=corpus)) == ["a", "b", "a"]
+    assert list(load_corpus_texts(DataSettings(train=many, corpus=corpus))) == ["a", "b", "a"]
     texts = load_corpus_texts(DataSettings(train=many, labelled_per_class=1))
     assert texts == [f"text {i}" for i in range(30)]
 
@@ -174,6 +177,9 @@ LABELLED = '{"text": "one", "label": "x"}'
     [
         ("a.json", "anything", "qa"),
         ("a.csv", "anything", "classification"),
+        ("a.csv", "story_text,answer_char_ranges\na,0:1", "qa"),
+        ("a.conll", "anything", "token-classification"),
+        ("a.jsonl", '{"tokens": ["a"], "tags": ["O"]}', "token-classification"),
         ("a.tsv", "anything", "classification"),
         ("a.jsonl", MRQA, "qa"),
         ("a.jsonl", '{"header": {"dataset": "x"}}', "qa"),
@@ -193,7 +199,8 @@ def test_an_ending_of_no_task(name: str, write: Write) -> None:
     with pytest.raises(UserError) as error:
         guess_task(path)
     assert str(error.value) == (
-        f"{path}: cannot tell the task from this ending (.csv, .json, .jsonl, .tsv); give --task"
+        f"{path}: cannot tell the task from this ending "
+        "(.bio, .conll, .csv, .iob, .json, .jsonl, .parquet, .tsv); give --task"
     )
 
 

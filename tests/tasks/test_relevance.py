@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from nmg.data.formats.classification import ClassificationExample
 from nmg.data.formats.questions import QAExample
+from nmg.data.formats.tokens import TokenExample
 from nmg.tasks.registry import TASKS, task_kind
 from nmg.types import Example
 from support.tiny import SPECIAL, word_tokenizer
@@ -112,6 +113,7 @@ def test_ids_of_a_tokenizer_may_have_gaps(task: str):
     examples = {
         "classification": labelled(("drug", "a"), ("drug", "a"), ("enzyme", "b")),
         "qa": [question("drug enzyme enzyme", "drug")],
+        "token-classification": [TokenExample("0", ("drug", "enzyme", "enzyme"), ("B-X", "O", "O"), 0)],
     }
     found = task_kind(task).relevance(tokenizer, examples[task])
     assert found.shape == (10,)

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Look at data files and convert them.", no_args_is_help=True)
 
 File = Annotated[
-    Path, typer.Argument(metavar="FILE", help="SQuAD .json, MRQA .jsonl, labelled .jsonl/.csv/.tsv, or text.")
+    Path, typer.Argument(metavar="FILE", help="A file of a task, a folder, hub:OWNER/NAME@SPLIT, or text.")
 ]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="File to write; it must not be there yet.")]
 TaskOption = Annotated[str | None, typer.Option("--task", help="Guessed from the file where not given.")]
-TextField = Annotated[str, typer.Option(help="Field (column) of the text, for classification.")]
-LabelField = Annotated[str, typer.Option(help="Field (column) of the label, for classification.")]
+TextField = Annotated[
+    str, typer.Option(help="Field (column) of the text, for classification and token classification.")
+]
+LabelField = Annotated[
+    str, typer.Option(help="Field (column) of the label, for classification and token classification.")
+]
 
 
 @app.command()
@@ -47,14 +51,15 @@ def convert(
     file: File, out: Out, task: TaskOption = None, text_field: TextField = "text", label_field: LabelField = "label"
 ) -> None:
     """Write the examples in another format of the same task, by the ending of OUT."""
+    from nmg.data.formats.tables import ending_of
     from nmg.settings import DataSettings
-    from nmg.tasks.load import ending_of
 
     _refuse_existing(out)
     kind, examples = _read(file, task, text_field, label_field)
     found = kind.formats.get(ending_of(out))
-    if found is None:
-        raise bad_input(out, f"examples of the task '{kind.name}' can be written as {kind.formats_text}")
+    if found is None or found.write is None:
+        endings = ", ".join(ending for ending, one in kind.formats.items() if one.write)
+        raise bad_input(out, f"examples of the task '{kind.name}' can be written as {endings}")
     found.write(examples, out, DataSettings(text_field=text_field, label_field=label_field))
     typer.echo(f"{out}: {len(examples)} examples")
 
@@ -83,7 +88,7 @@ def _read(file: Path, task: str | None, text_field: str, label_field: str) -> "t
 
 
 def _is_plain_text(file: Path) -> bool:
-    return file.is_dir() or file.name.removesuffix(".gz").endswith(".txt")
+    return any(file.glob("*.txt")) if file.is_dir() else file.name.removesuffix(".gz").endswith(".txt")
 
 
 def _refuse_existing(out: Path) -> None:
@@ -94,14 +99,15 @@ def _refuse_existing(out: Path) -> None:
 def _describe_texts(file: Path) -> list[tuple[str, str]]:
     from nmg.data.formats.text import read_texts
 
-    texts = read_texts(file)
+    texts = list(read_texts(file))
     rows = [("format", "text"), ("contexts", f"{len(texts)} ({len(set(texts))} distinct)")]
     return [*rows, *_lengths("context", texts), ("sample", _short(texts[0]))]
 
 
 def _describe_examples(file: Path, kind: "TaskKind", examples: "Sequence[Example]") -> list[tuple[str, str]]:
+    from nmg.data.formats.tables import ending_of
     from nmg.data.task_data import distinct_texts
-    from nmg.tasks.load import ending_of, format_of
+    from nmg.tasks.load import format_of
 
     texts = distinct_texts(examples)
     return [

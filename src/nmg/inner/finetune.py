@@ -75,7 +75,7 @@ def predict(model: PreTrainedModel, task: Task, features: TaskFeatures, runtime:
     outputs: dict[str, Tensor] = {}
     for first in range(0, len(order), runtime.evaluation_batch_size):
         rows = order[first : first + runtime.evaluation_batch_size]
-        batch = {k: v.to(model.device) for k, v in features.batch(rows).items() if k not in features.targets}
+        batch = {name: tensor.to(model.device) for name, tensor in features.inputs(rows).items()}
         with torch.inference_mode(), runtime.autocast(), states_the_head_reads(model):
             predicted = model(**batch)
         for name in task.outputs:

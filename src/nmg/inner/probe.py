@@ -1,7 +1,8 @@
 """A linear probe on the frozen features of an encoder, solved to its optimum: a score without the noise of fine-tuning.
 
 Multinomial logistic regression with a quadratic penalty (as scikit-learn's with C = 0.01): of texts on the mean and the
-first of their last hidden states, of tokens (a start or an end among the tokens of a row) on the state of each.
+first of their last hidden states, of tokens (a start or an end among the tokens of a row, or the classes of each) on
+the state of each.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from nmg.inner.arena import Arena
 from nmg.tasks.base import Task
 from nmg.tasks.rows import TaskFeatures
-from nmg.types import IntArray
+from nmg.types import IGNORED_LABEL, IntArray
 
 PENALTY = 100.0
 """1 / C: with a few hundred labels and a few hundred features a weaker one fits the training set and little else"""
@@ -27,8 +28,11 @@ def probe(arena: Arena, task: Task, train: TaskFeatures, rows: IntArray, held_ou
     """The task's outputs for all rows of `held_out`, by a probe fitted on `rows` of `train`.
 
     One distribution for each of `task.outputs`, over classes, or over the tokens of a row; its gold index is the target
-    of the same place in `train.targets`. Nothing is drawn: equal encoders give equal outputs.
+    of the same place in `train.targets`. Where tokens have targets of their own, one over classes for each token.
+    Nothing is drawn: equal encoders give equal outputs.
     """
+    if train.token_targets:
+        return {task.outputs[0]: _probe_words(arena, train, rows, held_out)}
     per_token = task.outputs_are_per_token
     seen = _states(arena, train, rows, per_token)
     is_token = torch.from_numpy(np.arange(seen.shape[1]) < train.lengths[rows, None]) if per_token else None
@@ -50,6 +54,27 @@ def probe(arena: Arena, task: Task, train: TaskFeatures, rows: IntArray, held_ou
         is_after = torch.from_numpy(np.arange(longest) >= held_out.lengths[:, None])
         found = [outputs.masked_fill(is_after, -torch.inf) for outputs in found]
     return dict(zip(task.outputs, found, strict=True))
+
+
+def _probe_words(arena: Arena, train: TaskFeatures, rows: IntArray, held_out: TaskFeatures) -> Tensor:
+    """[F, T, C] scores of the classes of each token of `held_out`; each token of `rows` with a label is an example."""
+    (name,) = train.token_targets
+    seen, gold = [], []
+    for places, states in _read(arena, train, rows, per_token=True):
+        labels = train.batch(rows[places.numpy()])[name]
+        is_labelled = labels != IGNORED_LABEL
+        seen.append(states[is_labelled])
+        gold.append(labels[is_labelled])
+    inputs = torch.cat(seen)
+    mean, deviation = inputs.mean(dim=0), inputs.std(dim=0, correction=0).clamp(min=1e-6)
+    # A class that only held-out rows have needs a place, too.
+    n_classes = int(max(features.token_targets[name].values.max() for features in (train, held_out))) + 1
+    weights, bias = _solve((inputs - mean) / deviation, torch.cat(gold), n_classes, None)
+    found = torch.full((len(held_out), int(held_out.lengths.max()), n_classes), -torch.inf)
+    for places, states in _read(arena, held_out, np.arange(len(held_out)), per_token=True):
+        found[places, : states.shape[1]] = ((states - mean) / deviation @ weights + bias).float()
+    is_after = torch.from_numpy(np.arange(found.shape[1]) >= held_out.lengths[:, None])
+    return found.masked_fill(is_after[:, :, None], -torch.inf)
 
 
 def _states(arena: Arena, features: TaskFeatures, rows: IntArray, per_token: bool) -> Tensor:
@@ -74,7 +99,7 @@ def _read(arena: Arena, features: TaskFeatures, rows: IntArray, per_token: bool)
     order = np.argsort(-features.lengths[rows], kind="stable")
     for first in range(0, len(order), size):
         places = order[first : first + size]
-        batch = {n: v.to(model.device) for n, v in features.batch(rows[places]).items() if n not in features.targets}
+        batch = {name: tensor.to(model.device) for name, tensor in features.inputs(rows[places]).items()}
         with torch.no_grad(), arena.runtime.autocast():
             states = model.base_model(**batch)[0]
         states = states.double().cpu()

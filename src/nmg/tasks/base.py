@@ -78,7 +78,8 @@ class Format:
 
     name: str
     read: Reader
-    write: Writer
+    write: Writer | None = None
+    """None: such files are only read"""
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class TaskKind:
     formats_text: str
     """what a file may end in, for people"""
     owns: Callable[[Mapping[str, Any]], bool]
-    """whether the first record of a .jsonl file is this task's"""
+    """whether a file whose ending several tasks know is this task's, by its first record; what no task owns is that of
+    the first in the registry"""
     check_train: Callable[[Sequence[Example], DataSettings], None]
     """Raises UserError where these cannot be all the training examples."""
     label_of: Callable[[Example], str | None]

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from nmg.data.formats.classification import ClassificationExample, read_classification, write_classification
+from nmg.data.formats.classification import (
+    ClassificationExample,
+    read_classification,
+    read_label_folders,
+    write_classification,
+)
+from nmg.data.formats.hub import HUB
 from nmg.errors import UserError, bad_input
 from nmg.settings import DataSettings, FinetuneSettings
 from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only, vocabulary_size
@@ -155,11 +161,16 @@ def token_relevance(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[Cla
 
 
 _TABLE = Format("labelled texts", _read, _write)
+_ROWS = Format("labelled texts", _read)
+_FOLDERS = Format(
+    "a folder of texts for each label",
+    lambda path, _, train: read_label_folders(path, None if train is None else labels(train)),
+)
 CLASSIFICATION = TaskKind(
     name="classification",
-    formats={".jsonl": _TABLE, ".csv": _TABLE, ".tsv": _TABLE},
-    formats_text=".jsonl, .csv or .tsv",
-    owns=lambda record: "header" not in record and "qas" not in record,
+    formats={".jsonl": _TABLE, ".csv": _TABLE, ".tsv": _TABLE, ".parquet": _ROWS, "/": _FOLDERS, HUB: _ROWS},
+    formats_text=".jsonl, .csv, .tsv or .parquet, or be a folder of folders",
+    owns=lambda _record: False,
     check_train=_check_train,
     label_of=lambda example: only(ClassificationExample, [example])[0].label,
     few_labels="labelled_per_class",

@@ -1,12 +1,14 @@
 """Settings → training, validation and test examples, and the contexts of the corpus."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from nmg.data.formats.reading import read_json_lines
+from nmg.data.formats.hub import HUB
+from nmg.data.formats.tables import ending_of, read_records
 from nmg.data.formats.text import read_texts
 from nmg.data.task_data import TaskData, distinct_texts, sample
 from nmg.errors import UserError, bad_input
@@ -43,8 +45,8 @@ def load_task_data(settings: DataSettings, seed: int) -> TaskData:
     )
 
 
-def load_corpus_texts(settings: DataSettings) -> list[str]:
-    """The texts to adapt on: those of `data.corpus`, else the distinct contexts of the training file."""
+def load_corpus_texts(settings: DataSettings) -> Collection[str]:
+    """The texts to adapt on: those of `data.corpus`, read when they are needed, else the contexts of `data.train`."""
     if settings.corpus is not None:
         return read_texts(Path(settings.corpus).expanduser())
     return distinct_texts(_read_train(settings))
@@ -73,13 +75,8 @@ def format_of(path: Path, kind: TaskKind) -> Format:
     return found
 
 
-def ending_of(path: Path) -> str:
-    """The ending of the file's name, .gz not counted: '.jsonl'."""
-    return Path(path.name.removesuffix(".gz")).suffix
-
-
 def guess_task(path: Path) -> TaskKind:
-    """The task whose file this is, by its ending; a .jsonl file by its first line.
+    """The task whose file this is, by its ending; where several tasks know it, by its first record.
 
     Raises UserError where no task knows the ending.
     """
@@ -88,13 +85,17 @@ def guess_task(path: Path) -> TaskKind:
     if not kinds:
         raise bad_input(path, f"cannot tell the task from this ending ({', '.join(_known_endings())}); give --task")
     if len(kinds) > 1:
-        _, first = next(read_json_lines(path))
-        kinds = [kind for kind in kinds if kind.owns(first)] or kinds
+        kinds = [kind for kind in kinds if kind.owns(_first_record(path))] or kinds
     return kinds[0]
 
 
+def _first_record(path: Path) -> Mapping[str, Any]:
+    return next((record for _, record in read_records(path)), {})
+
+
 def _known_endings() -> list[str]:
-    return sorted({ending for kind in TASKS.values() for ending in kind.formats})
+    """Those of files."""
+    return sorted({ending for kind in TASKS.values() for ending in kind.formats if ending.startswith(".")})
 
 
 def read_any_texts(path: Path, settings: DataSettings) -> list[str]:
@@ -102,13 +103,13 @@ def read_any_texts(path: Path, settings: DataSettings) -> list[str]:
 
     Raises UserError as the readers do.
     """
-    if path.is_dir() or ending_of(path) == ".txt":
-        return read_texts(path)
-    if ending_of(path) == ".jsonl" and settings.text_field == "text":
-        _, first = next(read_json_lines(path))
-        if "text" in first:  # a label may be there, and is not needed
-            return read_texts(path)
-    if ending_of(path) not in _known_endings():
+    ending = ending_of(path)
+    if ending == ".txt" or (ending == "/" and any(path.glob("*.txt"))):
+        return list(read_texts(path))
+    is_text = ending == ".jsonl" and settings.text_field == "text" and isinstance(_first_record(path).get("text"), str)
+    if is_text:  # a label may be there, and is not needed
+        return list(read_texts(path))
+    if ending not in {*_known_endings(), "/", HUB}:
         raise bad_input(path, f"texts must be .txt, {', '.join(_known_endings())} or a folder of .txt files")
     return distinct_texts(read_examples(path, guess_task(path), settings))
 

@@ -1,5 +1,6 @@
-"""Extractive question answering as in SQuAD 1.1: every question has an answer, a span of its context.
+"""Extractive question answering as in SQuAD: an answer is a span of its context.
 
+If a training question has no answer, questions may have none, and the rules are those of SQuAD 2.0, else of 1.1.
 A row is a window `[CLS] question [SEP] piece of the context [SEP]` (or what the tokenizer puts there). A context too
 long for one row gives several windows; neighbours share `stride` tokens.
 """
@@ -14,14 +15,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nmg.data.formats.hub import HUB
 from nmg.data.formats.mrqa import read_mrqa, write_mrqa
+from nmg.data.formats.newsqa import read_newsqa_csv
+from nmg.data.formats.question_files import read_question_json
+from nmg.data.formats.question_rows import read_question_rows
 from nmg.data.formats.questions import QAExample
-from nmg.data.formats.squad import read_squad, write_squad
+from nmg.data.formats.squad import write_squad
 from nmg.errors import UserError
 from nmg.settings import FinetuneSettings
 from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only, vocabulary_size
 from nmg.tasks.rows import RowBuilder, TaskFeatures
-from nmg.tasks.squad_metrics import exact_match, f1
+from nmg.tasks.squad_metrics import exact_match, f1, scores_2
 from nmg.types import Example, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -38,6 +43,8 @@ class QAFeatures(TaskFeatures):
     """[F]: token of the context in the first such column"""
     is_answer_inside: npt.NDArray[np.bool_]
     """[F]: True where the window holds all tokens of the first answer; elsewhere both targets are the CLS column"""
+    cls_columns: IntArray
+    """[F]: the CLS column"""
     offsets: Sequence[IntArray]
     """for each example [tokens of the context, 2]: first character, and the character behind the last"""
 
@@ -82,14 +89,19 @@ class Frame(NamedTuple):
 
 
 class QuestionAnsweringTask:
-    """An answer is a span of the context; scores are explained at `evaluate`."""
+    """An answer is a span of the context, or none where `may_abstain`; scores are explained at `evaluate`."""
 
     default_metric = "index_accuracy"
     table_metrics: tuple[str, ...] = ("f1", "exact_match", "loss")
     outputs: tuple[str, ...] = ("start_logits", "end_logits")
     outputs_are_per_token = True
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", settings: FinetuneSettings) -> None:
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", settings: FinetuneSettings, may_abstain: bool = False
+    ) -> None:
+        self.may_abstain = may_abstain
+        if may_abstain:
+            self.table_metrics = ("f1", "exact_match", "answered_f1", "abstained", "loss")
         self._tokenizer = tokenizer
         self._settings = settings
         self._frame = Frame.of(tokenizer)
@@ -102,7 +114,7 @@ class QuestionAnsweringTask:
             )
 
     def encode(self, examples: Sequence[Example]) -> QAFeatures:
-        """Windows of every example, left to right. UserError for a question without an answer."""
+        """Windows of every example, left to right."""
         chosen = only(QAExample, examples)
         questions = self._tokenize([example.question for example in chosen])
         contexts = self._tokenize([example.context for example in chosen])
@@ -135,6 +147,7 @@ class QuestionAnsweringTask:
             context_columns=context_columns,
             context_start=context_start,
             is_answer_inside=is_inside,
+            cls_columns=cls_columns,
             offsets=offsets,
         )
 
@@ -169,7 +182,9 @@ class QuestionAnsweringTask:
     ) -> Evaluation:
         """All scores are means over examples.
 
-        `exact_match`, `f1` (0 to 1): of the predicted answer, the best span of all windows, by the SQuAD 1.1 script.
+        `exact_match`, `f1` (0 to 1): of the predicted answer, the best span of all windows, by the SQuAD 1.1 script; or
+        by that of 2.0, where the task may abstain. Then there are two more, each over a part of the examples:
+        `answered_f1`, `f1` of the questions that have an answer, and `abstained`, `f1` of those that have none.
         `index_accuracy`: on the gold window, the mean of [argmax of the start logits is the gold start] and the same
         for the end, over all columns. `loss`: mean negative log-likelihood of gold start and gold end there, as in
         training. The gold window is the first that holds the whole first answer; where none does it is the first
@@ -182,22 +197,44 @@ class QuestionAnsweringTask:
         rows = _gold_windows(features)
         pairs = (("start_logits", "start_positions"), ("end_logits", "end_positions"))
         heads = [_score_index(outputs[name], features.targets[gold], rows) for name, gold in pairs]
+        exact, overlap = self._score_answers(answers, chosen)
         example_scores = {
-            "exact_match": np.array([exact_match(answers[i], e.answers) for i, e in enumerate(chosen)]),
-            "f1": np.array([f1(answers[i], e.answers) for i, e in enumerate(chosen)]),
+            "exact_match": exact,
+            "f1": overlap,
             "index_accuracy": np.mean([accuracy for accuracy, _ in heads], axis=0),
             "loss": np.mean([loss for _, loss in heads], axis=0),
         }
+        scores = {name: float(values.mean()) for name, values in example_scores.items()}
+        if self.may_abstain:
+            has_answer = np.array([bool(example.answers) for example in chosen])
+            for name, part in (("answered_f1", overlap[has_answer]), ("abstained", overlap[~has_answer])):
+                scores[name] = float(part.mean()) if len(part) else 0.0
         return Evaluation(
-            scores={name: float(values.mean()) for name, values in example_scores.items()},
+            scores=scores,
             example_scores=example_scores,
             predictions={example.id: answer for example, answer in zip(chosen, answers, strict=True)},
         )
 
+    def _score_answers(self, answers: Sequence[str], examples: Sequence[QAExample]) -> tuple[FloatArray, FloatArray]:
+        """[E] exact match and [E] F1 of predicted answers; 0 for a question without answer where none may abstain."""
+        if self.may_abstain:
+            pairs = [scores_2(answer, e.answers) for answer, e in zip(answers, examples, strict=True)]
+        else:
+            pairs = [
+                (exact_match(answer, e.answers), f1(answer, e.answers)) if e.answers else (0.0, 0.0)
+                for answer, e in zip(answers, examples, strict=True)
+            ]
+        exact, overlap = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+        return exact, overlap
+
     def _predict(
         self, start_logits: Tensor, end_logits: Tensor, features: QAFeatures, examples: Sequence[QAExample]
     ) -> list[str]:
-        """The answer of every example: the text under the best span of its windows."""
+        """The answer of every example: the text under the best span of its windows.
+
+        Where the task may abstain, it is empty if the sum of start and end logit at CLS, in the window where it is
+        smallest, is above that of the best span: SQuAD 2.0's rule, with a threshold of 0.
+        """
         columns = torch.arange(start_logits.shape[1])
         context = torch.from_numpy(features.context_columns)
         is_context = (columns >= context[:, :1]) & (columns < context[:, 1:])
@@ -205,9 +242,14 @@ class QuestionAnsweringTask:
         # Rows of an example best first; the earlier window where two are equal.
         order = np.lexsort((-spans.score, features.example_index))
         _, firsts = np.unique(features.example_index[order], return_index=True)
+        needed = np.full(len(examples), -np.inf)
+        if self.may_abstain:
+            rows = torch.arange(len(features)), torch.from_numpy(features.cls_columns)
+            no_answer = (start_logits[rows].double() + end_logits[rows].double()).numpy()
+            needed = np.minimum.reduceat(no_answer, np.searchsorted(features.example_index, np.arange(len(examples))))
         answers = []
-        for example, row in zip(examples, order[firsts], strict=True):
-            if spans.score[row] == -np.inf:  # a context without tokens
+        for example, row, at_least in zip(examples, order[firsts], needed, strict=True):
+            if spans.score[row] == -np.inf or at_least > spans.score[row]:  # the former: a context without tokens
                 answers.append("")
                 continue
             first, end = features.characters(row, spans.first[row], spans.last[row])
@@ -246,11 +288,11 @@ def best_spans(start_logits: Tensor, end_logits: Tensor, is_allowed: Tensor, max
 
 
 def _answer_tokens(examples: Sequence[QAExample], offsets: Sequence[IntArray]) -> IntArray:
-    """[E, 2]: first and last token of the context that overlap the first answer; -1, -1 where no token does."""
+    """[E, 2]: first and last token of the context that overlap the first answer; -1, -1 where none does or is there."""
     tokens = np.full((len(examples), 2), -1, dtype=np.int64)
     for index, (example, spans) in enumerate(zip(examples, offsets, strict=True)):
         if not example.answers:
-            raise UserError(f"question '{example.id}' has no answer; every question needs one, as in SQuAD 1.1")
+            continue
         first = example.answer_starts[0]
         overlapping = np.flatnonzero((spans[:, 0] < first + len(example.answers[0])) & (spans[:, 1] > first))
         if len(overlapping):
@@ -277,7 +319,7 @@ def _describe(examples: Sequence[QAExample]) -> list[tuple[str, str]]:
     first = examples[0]
     return [
         ("answers a question", "\n".join(f"{n}: {counts[n]} questions" for n in sorted(counts))),
-        ("sample", f"{first.context}\n? {first.question}\n= {' | '.join(first.answers)}"),
+        ("sample", f"{first.context}\n? {first.question}\n= {' | '.join(first.answers) or '(no answer)'}"),
     ]
 
 
@@ -293,7 +335,7 @@ def token_relevance(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[QAE
         ids = [index for row in encoded["input_ids"] for index in row]
         return np.bincount(np.array(ids, dtype=np.int64), minlength=vocabulary_size(tokenizer)).astype(np.float64)
 
-    in_answers = counted([example.answers[0] for example in examples])
+    in_answers = counted([example.answers[0] for example in examples if example.answers])
     in_passages = counted([example.context for example in examples])
     if not in_answers.any():
         return in_answers
@@ -303,20 +345,24 @@ def token_relevance(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[QAE
     return relevance
 
 
-_SQUAD = Format(
-    "questions, SQuAD 1.1", lambda path, *_: read_squad(path), lambda rows, path, _: write_squad(rows, path)
+_JSON = Format(
+    "questions, SQuAD", lambda path, *_: read_question_json(path), lambda rows, path, _: write_squad(rows, path)
 )
+_NEWSQA = Format("questions, NewsQA", lambda path, *_: read_newsqa_csv(path))
+_ROWS = Format("questions in rows", lambda path, *_: read_question_rows(path))
 _MRQA = Format("questions, MRQA", lambda path, *_: read_mrqa(path), lambda rows, path, _: write_mrqa(rows, path))
 QUESTION_ANSWERING = TaskKind(
     name="qa",
-    formats={".json": _SQUAD, ".jsonl": _MRQA},
-    formats_text=".json (SQuAD 1.1) or .jsonl (MRQA)",
-    owns=lambda record: "header" in record or "qas" in record,
+    formats={".json": _JSON, ".jsonl": _MRQA, ".csv": _NEWSQA, ".parquet": _ROWS, HUB: _ROWS},
+    formats_text=".json (SQuAD, NewsQA, emrQA), .jsonl (MRQA), .csv (NewsQA) or .parquet",
+    owns=lambda record: any(name in record for name in ("header", "qas", "answers", "answer_char_ranges")),
     check_train=lambda _examples, _settings: None,
-    label_of=lambda _example: None,
+    label_of=lambda example: None if only(QAExample, [example])[0].answers else "no answer",
     few_labels="labelled_examples",
     few_labels_text="",
-    build=lambda tokenizer, _examples, settings: QuestionAnsweringTask(tokenizer, settings),
+    build=lambda tokenizer, examples, settings: QuestionAnsweringTask(
+        tokenizer, settings, may_abstain=any(not example.answers for example in only(QAExample, examples))
+    ),
     relevance=token_relevance,
     describe=_describe,
 )

@@ -42,6 +42,8 @@ class TaskFeatures:
     """model input with one integer a token: `input_ids`, and `token_type_ids` where the model knows them"""
     targets: Mapping[str, IntArray]
     """model input with one integer a row, [F]: `labels`, or `start_positions` and `end_positions`"""
+    token_targets: Mapping[str, TokenColumn] = field(default_factory=dict, kw_only=True)
+    """model input with one integer a token, `IGNORED_LABEL` where there is nothing to learn: `labels` of words"""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -59,21 +61,26 @@ class TaskFeatures:
         return ids
 
     def batch(self, rows: IntArray) -> dict[str, Tensor]:
-        """Model inputs of the given rows, int64 [B, T] padded on the right to the longest of them; targets int64 [B].
+        """Inputs and targets of the given rows; targets are int64 [B], or [B, T] where they have one a token.
 
         >>> features.batch(np.array([4, 0]))
         {'input_ids': tensor([[101, 2748, 102, 0], [101, 2053, 999, 102]]),
          'attention_mask': tensor([[1, 1, 1, 0], [1, 1, 1, 1]]), 'labels': tensor([1, 0])}
         """
+        targets = {name: torch.from_numpy(values[rows].astype(np.int64)) for name, values in self.targets.items()}
+        return self.inputs(rows) | targets | self._padded(self.token_targets, rows)
+
+    def inputs(self, rows: IntArray) -> dict[str, Tensor]:
+        """Model inputs of the given rows, int64 [B, T] padded on the right to the longest of them; no targets."""
+        is_token = np.arange(self.lengths[rows].max()) < self.lengths[rows, None]
+        return self._padded(self.tokens, rows) | {"attention_mask": torch.from_numpy(is_token.astype(np.int64))}
+
+    def _padded(self, tokens: Mapping[str, TokenColumn], rows: IntArray) -> dict[str, Tensor]:
         columns = np.arange(self.lengths[rows].max())
         is_token = columns < self.lengths[rows, None]
         index = np.where(is_token, self._starts[rows, None] + columns, 0)
-        inputs = {
-            name: np.where(is_token, column.values[index], column.padding) for name, column in self.tokens.items()
-        }
-        inputs["attention_mask"] = is_token
-        inputs |= {name: values[rows] for name, values in self.targets.items()}
-        return {name: torch.from_numpy(values.astype(np.int64)) for name, values in inputs.items()}
+        padded = {name: np.where(is_token, column.values[index], column.padding) for name, column in tokens.items()}
+        return {name: torch.from_numpy(values.astype(np.int64)) for name, values in padded.items()}
 
 
 @dataclass

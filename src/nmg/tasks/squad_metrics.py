@@ -1,4 +1,6 @@
-"""Exact match and F1 of SQuAD 1.1, as its official evaluation script defines them (Rajpurkar et al., EMNLP 2016).
+"""Exact match and F1 of SQuAD 1.1 and 2.0, as the official evaluation scripts define them.
+
+Rajpurkar et al., EMNLP 2016 and ACL 2018.
 
 Answers are compared after lower-casing, without ASCII punctuation, without English articles, with single spaces.
 """
@@ -31,6 +33,17 @@ def f1(prediction: str, answers: Sequence[str]) -> float:
     0 where no word is shared, also if neither has a word (so in 1.1; version 2.0 of the script differs).
     """
     return _best(_overlap, prediction, answers)
+
+
+def scores_2(prediction: str, answers: Sequence[str]) -> tuple[float, float]:
+    """Exact match and F1 of version 2.0, where the right answer to a question without `answers` is the empty text.
+
+    Answers of which normalising leaves nothing do not count. Where prediction or answer has no word, F1 is 1 if neither
+    has one, else 0.
+    """
+    accepted = [answer for answer in answers if normalize_answer(answer)] or [""]
+    exact = exact_match(prediction, accepted)
+    return exact, f1(prediction, accepted) if normalize_answer(prediction) and accepted != [""] else exact
 
 
 def _best(metric: Callable[[str, str], float], prediction: str, answers: Sequence[str]) -> float:

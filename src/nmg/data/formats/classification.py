@@ -1,18 +1,19 @@
-"""Texts with one label each: JSONL, CSV or TSV, by the file's ending."""
+"""Texts with one label each: tables of any kind, and folders of a label's texts, by the file's ending."""
 
 import csv
-import io
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nmg.data.formats.reading import NO_CONTEXT, name_field, read_json_lines, read_text, string_field
+from nmg.data.formats.reading import NO_CONTEXT, name_field, read_text, string_field
+from nmg.data.formats.tables import DELIMITERS, read_records
 from nmg.errors import bad_input
 from nmg.files import write_aside
 
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
+UNLABELLED = "unsup"
+"""Folder of texts without a label, as IMDb's training set has one."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ def read_classification(
     """
     examples = []
     lines_of_ids: dict[str, int] = {}
-    for line, record in _records(path):
+    for line, record in read_records(path, (text_field, label_field)):
         text = string_field(record, text_field, path, line=line)
-        label = name_field(record, label_field, path, line=line)
+        label = _label(record, label_field, path, line)
         if known_labels is not None and label not in known_labels:
             raise bad_input(path, f"no training example has the label '{label}'", line=line, field=label_field)
         identity = name_field(record, "id", path, line=line) if "id" in record else str(line)
@@ -68,30 +69,37 @@ def write_classification(
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    delimiter = DELIMITERS.get(Path(path.name.removesuffix(".gz")).suffix)
-    return read_json_lines(path) if delimiter is None else _table_rows(path, delimiter)
+def read_label_folders(path: Path, known_labels: Collection[str] | None = None) -> list[ClassificationExample]:
+    """The .txt files of the folders in `path`: a folder's name is the label of its texts, as in IMDb.
+
+    Folders come by name, and files by name. Raises UserError for a folder without texts and for labels outside
+    `known_labels` where these are given.
+    """
+    files = [file for file in sorted(path.glob("*/*.txt")) if file.parent.name != UNLABELLED]
+    if not files:
+        raise bad_input(path, "holds no folders of .txt files; each label needs one, named after it")
+    for file in files:
+        if known_labels is not None and file.parent.name not in known_labels:
+            raise bad_input(file, f"no training example has the label '{file.parent.name}'")
+    return [
+        ClassificationExample(f"{file.parent.name}/{file.stem}", read_text(file), file.parent.name, NO_CONTEXT)
+        for file in files
+    ]
 
 
-def _table_rows(path: Path, delimiter: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, column name → cell) of each row below the header; a cell may run over several lines."""
-    text = read_text(path)
-    old_limit = csv.field_size_limit(len(text))  # a cell may be a long document
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        header = next(reader)
-        repeated = {name for name in header if header.count(name) > 1}
-        if repeated:
-            raise bad_input(path, "two columns have this name", line=1, field=min(repeated))
-        line = reader.line_num + 1
-        for row in reader:
-            if len(row) > len(header):
-                raise bad_input(path, f"has {len(row)} cells, but the header names {len(header)}", line=line)
-            if row:
-                yield line, dict(zip(header, row, strict=False))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        hint = "a cell that starts with a quote must be quoted as a whole, its own quotes doubled"
-        raise bad_input(path, f"is not a valid table: {error}; {hint}", line=max(reader.line_num, 1)) from error
-    finally:
-        csv.field_size_limit(old_limit)
+def _label(record: Mapping[str, Any], field: str, path: Path, line: int) -> str:
+    """Raises UserError for a list of labels and for a number that is no integer: these are tasks of other kinds."""
+    value = record.get(field)
+    if isinstance(value, list):
+        problem = "holds a list, but each text takes one label (nmg does no multi-label classification)"
+        raise bad_input(path, problem, line=line, field=field)
+    if isinstance(value, float) or (isinstance(value, str) and _is_fraction(value)):
+        problem = f"holds the number {value}, but labels are classes (nmg does no regression)"
+        raise bad_input(path, problem, line=line, field=field)
+    return name_field(record, field, path, line=line)
+
+
+def _is_fraction(text: str) -> bool:
+    """Whether it is a number with a decimal point, as scores of CSV files are."""
+    whole, point, rest = text.strip().partition(".")
+    return bool(point) and rest.isdecimal() and (whole.lstrip("+-") or "0").isdecimal()

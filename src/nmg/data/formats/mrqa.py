@@ -41,7 +41,13 @@ def read_mrqa(path: Path) -> list[QAExample]:
 
 
 def write_mrqa(examples: Sequence[QAExample], path: Path) -> None:
-    """Write a header and one line for each run of examples with the same context; packed if `path` ends in .gz."""
+    """Write a header and one line for each run of examples with the same context; packed if `path` ends in .gz.
+
+    Raises UserError for a question without answers, of which the format knows nothing.
+    """
+    for example in examples:
+        if not example.answers:
+            raise bad_input(path, f"MRQA has no questions without an answer, as '{example.id}' is; write .json")
     lines: list[dict[str, Any]] = [{"header": {"dataset": path.name.partition(".")[0]}}]
     for context, group in groupby(examples, key=lambda example: example.context):
         lines.append({"context": context, "qas": [_as_json(example) for example in group]})

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class QAExample:
-    """A question on a context; `answers` are the accepted answer texts, `answer_starts` their character offsets."""
+    """A question on a context; `answers` are the accepted answer texts, `answer_starts` their character offsets.
+
+    Both are empty where the context has no answer.
+    """
 
     id: str
     question: str

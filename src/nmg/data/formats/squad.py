@@ -1,4 +1,4 @@
-"""Questions on passages in the JSON of SQuAD 1.1."""
+"""Questions on passages in the JSON of SQuAD 1.1 and 2.0."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,17 @@ from nmg.files import write_text
 
 
 def read_squad(path: Path) -> list[QAExample]:
-    """The questions in file order.
+    """The questions in file order; those marked `is_impossible`, as in SQuAD 2.0, have no answer.
 
     Raises UserError with the field's path in the file, e.g. `data[0].paragraphs[3].qas[2].answers[0].answer_start`, for
     broken structure, a question id used twice, a question without answers, and an answer that does not stand in its
     context at `answer_start`; with line and column for broken JSON.
     """
-    content = parse_json(read_text(path), path)
+    return squad_examples(parse_json(read_text(path), path), path)
+
+
+def squad_examples(content: Any, path: Path) -> list[QAExample]:
+    """As `read_squad`, of a file that is parsed already."""
     examples = []
     places_of_ids: dict[str, str] = {}
     for article_place, article in list_field(content, "data", path):
@@ -43,7 +47,8 @@ def write_squad(examples: Sequence[QAExample], path: Path) -> None:
         {"context": context, "qas": [_as_json(example) for example in group]}
         for context, group in groupby(examples, key=lambda example: example.context)
     ]
-    content = {"version": "1.1", "data": [{"title": path.stem, "paragraphs": paragraphs}]}
+    version = "1.1" if all(example.answers for example in examples) else "v2.0"
+    content = {"version": version, "data": [{"title": path.stem, "paragraphs": paragraphs}]}
     write_text(path, json.dumps(content, ensure_ascii=False) + "\n")
 
 
@@ -52,7 +57,8 @@ def _as_json(example: QAExample) -> dict[str, Any]:
         {"text": text, "answer_start": start}
         for text, start in zip(example.answers, example.answer_starts, strict=True)
     ]
-    return {"id": example.id, "question": example.question, "answers": answers}
+    question = {"id": example.id, "question": example.question, "answers": answers}
+    return question if answers else question | {"is_impossible": True}
 
 
 def _question(question: Mapping[str, Any], context: str, path: Path, place: str) -> QAExample:
@@ -61,8 +67,10 @@ def _question(question: Mapping[str, Any], context: str, path: Path, place: str)
         _answer(answer, context, path, answer_place, identity)
         for answer_place, answer in list_field(question, "answers", path, place=place)
     ]
-    if not answers:
-        problem = f"question '{identity}' has no answer; questions without one (SQuAD 2.0) cannot be used"
+    if question.get("is_impossible") is True:
+        answers = []
+    elif not answers:
+        problem = f"question '{identity}' has no answer; if its context has none, mark it \"is_impossible\": true"
         raise bad_input(path, problem, field=f"{place}.answers")
     return QAExample(
         id=identity,

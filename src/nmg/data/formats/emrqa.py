@@ -1,0 +1,81 @@
+"""Questions on clinical notes in the JSON that emrQA's scripts write (Pampari et al., EMNLP 2018; panushri25/emrQA)."""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nmg.data.formats.questions import QAExample
+from nmg.data.formats.reading import NO_CONTEXT, list_field
+from nmg.errors import bad_input
+
+_log = logging.getLogger(__name__)
+
+
+def emrqa_examples(content: Any, path: Path) -> list[QAExample]:
+    """A question for each paraphrase in the file, in its order; answers are the lines of evidence, as in the paper.
+
+    Of several places where the evidence stands in the note, the one nearest to its line counts. Answers of several
+    entities (`complex`) and evidence that the note lacks are left out, and questions of which nothing is left: so does
+    Yue et al. (ACL 2020). A warning says how many. Raises UserError with the field's path for broken structure.
+    """
+    examples: list[QAExample] = []
+    n_lost = 0
+    for title_place, title in list_field(content, "data", path):
+        for note_place, note in list_field(title, "paragraphs", path, place=title_place):
+            lines = _lines(note, path, note_place)
+            context = "".join(lines)
+            for place, question in list_field(note, "qas", path, place=note_place):
+                answers = dict.fromkeys(
+                    found
+                    for _, answer in list_field(question, "answers", path, place=place)
+                    if (found := _evidence(answer, context, lines)) is not None
+                )
+                paraphrases = _paraphrases(question, path, place)
+                if not answers:
+                    n_lost += len(paraphrases)
+                    continue
+                for number, paraphrase in enumerate(paraphrases):
+                    texts, starts = (context[first:end] for first, end in answers), (first for first, _ in answers)
+                    identity = f"{place}.question[{number}]"
+                    examples.append(QAExample(identity, paraphrase, context, tuple(texts), tuple(starts), NO_CONTEXT))
+    if not examples:
+        raise bad_input(path, "holds no questions whose evidence stands in their note")
+    if n_lost:
+        _log.warning(
+            "%s: %d questions of %d are left out, having no evidence in their note",
+            path,
+            n_lost,
+            len(examples) + n_lost,
+        )
+    return examples
+
+
+def _lines(note: Mapping[str, Any], path: Path, place: str) -> list[str]:
+    """The lines of a note, each but the last with its line break."""
+    context = note.get("context")
+    lines = context.splitlines(keepends=True) if isinstance(context, str) else context
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines) or not "".join(lines).strip():
+        raise bad_input(path, "must be a text or a list of lines", field=f"{place}.context")
+    return [line if line.endswith("\n") else f"{line}\n" for line in lines[:-1]] + lines[-1:]
+
+
+def _paraphrases(question: Mapping[str, Any], path: Path, place: str) -> Sequence[str]:
+    asked = question.get("question")
+    asked = [asked] if isinstance(asked, str) else asked
+    if not isinstance(asked, list) or not all(isinstance(one, str) and one.strip() for one in asked):
+        raise bad_input(path, "must be a question or a list of its paraphrases", field=f"{place}.question")
+    return list(dict.fromkeys(asked))
+
+
+def _evidence(answer: Mapping[str, Any], context: str, lines: Sequence[str]) -> tuple[int, int] | None:
+    """First character of the evidence in the context, and the one behind its last."""
+    words = str(answer.get("evidence") or answer.get("text") or "").split()
+    if answer.get("answer_entity_type") == "complex" or not words:
+        return None
+    places = [match.span() for match in re.finditer(r"\s+".join(map(re.escape, words)), context)]
+    line = answer.get("evidence_start")
+    line = line[0] if isinstance(line, list) and line else line
+    before = sum(map(len, lines[: line - 1])) if isinstance(line, int) and line > 0 else 0  # lines count from 1
+    return min(places, key=lambda place: abs(place[0] - before), default=None)

@@ -1,0 +1,136 @@
+"""The published settings of each data set and model, run end to end on miniature files in the data set's own format."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
+
+from support.command import Nmg
+from support.planted import WORDS
+from support.tiny import word_tokenizer
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*-*bert.yaml"))
+SHORT = ("--meta.episodes=2", "--meta.contexts=3", "--meta.examples=4", "--learner.replay_start=1")
+"""A run of a second or two; updates from the second episode on."""
+PLAIN = ("--runtime.device=cpu", "--runtime.engine=serial", "--runtime.threads=1", "--runtime.trackers=[]")
+
+
+def test_there_are_ten():
+    data_sets = ("squad", "newsqa", "emrqa", "chemprot", "imdb")
+    assert {path.stem for path in CONFIGS} == {
+        f"{data}-{model}" for data in data_sets for model in ("bert", "distilbert")
+    }
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random model of each type, small but for its positions, which the settings need."""
+    folder, tokenizer = tmp_path_factory.mktemp("models"), word_tokenizer(WORDS)
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **size)).save_pretrained(folder / "bert")
+        config = DistilBertConfig(vocab_size=len(tokenizer), dim=8, n_layers=1, n_heads=2, hidden_dim=8)
+        DistilBertForMaskedLM(config).save_pretrained(folder / "distilbert")
+    for name in ("bert", "distilbert"):
+        tokenizer.model_input_names = ["input_ids", "attention_mask", *["token_type_ids"] * (name == "bert")]
+        tokenizer.save_pretrained(folder / name)
+    return folder
+
+
+def texts(n: int, n_words: int) -> list[list[str]]:
+    rng = np.random.default_rng(0)
+    return [rng.choice(WORDS, n_words).tolist() for _ in range(n)]
+
+
+def write_chemprot(folder: Path) -> tuple[str, str]:
+    lines = [
+        {"text": " ".join(words), "label": ["inhibitor", "agonist"][i % 2]} for i, words in enumerate(texts(8, 20))
+    ]
+    for name in ("train.jsonl", "test.jsonl"):
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return "train.jsonl", "test.jsonl"
+
+
+def write_imdb(folder: Path) -> tuple[str, str]:
+    for part in ("train", "test"):
+        for i, words in enumerate(texts(8, 300)):
+            file = folder / "aclImdb" / part / ["pos", "neg"][i % 2] / f"{i}_{i}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(" ".join(words))
+    return "aclImdb/train", "aclImdb/test"
+
+
+def write_squad(folder: Path) -> tuple[str, str]:
+    paragraphs = []
+    for i, words in enumerate(texts(6, 40)):
+        start = len(" ".join(words[:5])) + 1
+        answers = [{"text": " ".join(words[5:7]), "answer_start": start}]
+        paragraphs.append(
+            {"context": " ".join(words), "qas": [{"id": str(i), "question": words[4], "answers": answers}]}
+        )
+    (folder / "train-v1.1.json").write_text(json.dumps({"version": "1.1", "data": [{"paragraphs": paragraphs}]}))
+    return "train-v1.1.json", "train-v1.1.json"
+
+
+def write_newsqa(folder: Path) -> tuple[str, str]:
+    """The combined CSV to train on, the part of the combined JSON to test on."""
+    names = "story_id,question,answer_char_ranges,is_answer_absent,is_question_bad,validated_answers,story_text"
+    stories = []
+    with (folder / "combined-newsqa-data-v1.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(names.split(","))
+        for i, words in enumerate(texts(6, 500)):
+            story, start = " ".join(words), len(" ".join(words[:5])) + 1
+            end = start + len(words[5])
+            ranges = "None" if i == 3 else f"{start}:{end}|{start}:{end}|None"
+            rows.writerow(
+                [f"./{i}", words[4], ranges, "0.0", "0.0", json.dumps({f"{start}:{end}": 2}) * (i != 3), story]
+            )
+            consensus = {"noAnswer": True} if i == 3 else {"s": start, "e": end}
+            questions = [{"q": words[4], "consensus": consensus}]
+            kind = ("train", "dev")[i % 2]
+            stories.append({"storyId": f"./{i}", "text": story, "type": kind, "questions": questions})
+    (folder / "combined-newsqa-data-v1.json").write_text(json.dumps({"data": stories, "version": "1"}))
+    return "combined-newsqa-data-v1.csv", "combined-newsqa-data-v1.json@dev"
+
+
+def write_emrqa(folder: Path) -> tuple[str, str]:
+    notes = []
+    for words in texts(6, 60):
+        lines = [" ".join(words[i : i + 10]) + "\n" for i in range(0, 60, 10)]
+        answer = {"text": words[21], "evidence": lines[2].strip(), "evidence_start": 3, "answer_start": [3, 2]}
+        question = {"id": [[words[0]]], "question": [words[20], f"{words[20]} {words[19]}"], "answers": [answer]}
+        notes.append({"note_id": words[0], "context": lines, "qas": [question]})
+    (folder / "data.json").write_text(json.dumps({"data": [{"title": "medication", "paragraphs": notes}]}))
+    return "data.json", "data.json"
+
+
+WRITERS = {
+    "chemprot": write_chemprot,
+    "imdb": write_imdb,
+    "squad": write_squad,
+    "newsqa": write_newsqa,
+    "emrqa": write_emrqa,
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_a_published_setting_runs_from_files_to_a_table(config: Path, models: Path, nmg: Nmg, tmp_path: Path):
+    data_set, model = config.stem.split("-")
+    train, test = WRITERS[data_set](tmp_path)
+    words = (f"--model.name={models / model}", f"--data.train={train}", f"--data.test={test}", *SHORT, *PLAIN)
+    answer = nmg("meta-train", config, "--out", "run", *words)
+    assert answer.code == 0, answer.err
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 2
+    assert "learner_update" in lines[1]
+    words = ("--policy", "run", "--maskings", "random,neural", "--seeds", "1")
+    answer = nmg("meta-test", "run/config.yaml", "--out", "table", *words)
+    assert answer.code == 0, answer.err
+    assert set(json.loads((tmp_path / "table" / "results.json").read_text())) > set()
