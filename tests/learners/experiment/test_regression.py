@@ -232,7 +232,7 @@ def test_what_json_says():
 
 
 def test_likely_gains_are_those_of_the_best_direction_of_the_length_drawn():
-    """Three features, two of them nearly the same one: directions drawn by chance, and the best one, played for real."""
+    """Three features, two of them nearly one: directions drawn by chance, and the best one, played for real."""
     rng, mixing = np.random.default_rng(8), np.array([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 0.5]])
     beta, directions = np.array([0.6, -0.2, 0.3]), 2 * rng.standard_normal((4000, 3))
     best = mixing @ beta

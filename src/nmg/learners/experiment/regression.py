@@ -56,9 +56,9 @@ class Effects:
     def likely_gains(self, x: FloatArray, rng: np.random.Generator) -> FloatArray:
         """[samples] gain over random masks of the best direction as long as those that chance drew, by the posterior.
 
-        `x` [n, F] are the rows of directions u that were played both ways. With u ~ N(0, σ² I) and x ≈ A u, the score of
-        +u over that of −u is x · β, of deviation σ‖Aβ‖. The best of the directions of length σ√F gains √F times as much,
-        and half of that over random masks, which lie midway. Features that are correlated are not counted twice.
+        `x` [n, F] are the rows of directions u that were played both ways. With u ~ N(0, σ² I) and x ≈ A u, the score
+        of +u over that of −u is x · β, of deviation σ‖Aβ‖. The best of the directions of length σ√F gains √F times as
+        much, and half of that over random masks, which lie midway. Correlated features are not counted twice.
         """
         draws = rng.multivariate_normal(self.mean, self.covariance, SAMPLES, method="eigh")
         explained = np.square(x @ draws.T).sum(axis=0) / max(len(x), 1)
