@@ -9,7 +9,7 @@ import pytest
 from nmg.audit.findings import Adaptation, RewardFinding, Schedule
 from nmg.audit.plays import Played, PlayKey
 from nmg.audit.recommend import best_reward, recommend
-from nmg.audit.run import FEWEST, MOST, Budget, audit
+from nmg.audit.run import FEW_RULES, MOST, RULES, Budget, audit
 from nmg.config import Config, load_config
 from nmg.errors import UserError
 from support.command import Nmg
@@ -80,17 +80,21 @@ def play(masking: str, steps: int, adapt: float) -> Played:
 
 
 def test_a_budget_by_hand():
-    """3 seeds: 1 + 3 × (5 + 4 + 4) plays at least; 10 minutes on 2 processes are 1200 s, 30 s a play."""
-    budget = Budget(1200, 3)
-    assert budget.fewest == 40
-    assert budget.steps(play("random", 10, 5.0), 200) == 50  # 25 s are left for steps of 0.5 s
+    """3 seeds: 1 + 3 × (5 + 1 + 4) plays at least; 31 minutes of one process are 60 s a play."""
+    budget = Budget(31 * 60, 3)
+    assert budget.fewest == 31
+    assert budget.steps(play("random", 10, 5.0), 200) == 110  # 55 s are left for steps of 0.5 s
     assert budget.steps(play("random", 10, 5.0), 40) == 40
     assert budget.steps(play("random", 10, 500.0), 200) == 20
     plays = [play("none", 50, 0.0)] * 3 + [play("random", 50, 25.0)] * 12
-    left = 1200 - 3 * 5 - 12 * 30
-    assert budget.directions(plays) == int(left / 90) - 4
-    assert budget.directions([play("random", 50, 1000.0)] * 12) == FEWEST
-    assert Budget(1e6, 3).directions(plays) == MOST
+    left = 31 * 60 - 3 * 5 - 12 * 30
+    assert left // 90 == 16, "plays of each seed; random is the 17th"
+    assert budget.maskings(plays) == [*RULES, *(f"direction-{n}" for n in range(12))]
+    assert len(Budget(left, 3).maskings(plays)) == 13
+    few = [*FEW_RULES, "direction-0", "direction-1", "direction-2", "direction-3"]
+    assert budget.maskings([play("random", 50, 1000.0)] * 12) == few
+    assert Budget(15 + 360 + 7 * 90, 3).maskings(plays)[2:] == [f"direction-{n}" for n in range(6)]
+    assert Budget(1e6, 3).maskings(plays) == [*RULES, *(f"direction-{n}" for n in range(MOST))]
 
 
 def reward(name: str, metric: str, corrected: float | None, plays: int | None, seconds: float = 1.0) -> RewardFinding:

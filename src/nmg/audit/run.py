@@ -31,7 +31,9 @@ PILOT_STEPS, LEAST_STEPS, MAX_STEPS = 10, 20, 200
 """of an adaptation in an audit"""
 SHORTER, FASTER = 3, 3.0
 """the schedules tried beside the one of the settings: a third of the steps, three times the learning rate"""
-RULES = ("random", "whole-word", "idf-2", "idf-5", "idf-10")
+RULES = ("random", "idf-5", "whole-word", "idf-2", "idf-10")
+FEW_RULES = RULES[:2]
+"""where the minutes do not reach for all"""
 FEWEST, MOST = 4, 16
 """random directions, as many as the minutes allow"""
 
@@ -79,7 +81,7 @@ def audit(
         player.play(first, budget.fewest)
         metric = bench.bench.task.table_metrics[0]
         adapting = adaptation(player.of(first), metric)
-        second = _maskings(adapting.best, range(seeds), budget.directions(player.of(first)))
+        second = _maskings(adapting.best, range(seeds), budget.maskings(player.of(first)))
         player.play(second, len(first) + len(second))
     plays = player.of([*first, *second])
     return _conclude(config, out, facts, adapting, plays, second, metric, bench.steps_an_epoch)
@@ -154,7 +156,7 @@ class Budget:
     @property
     def fewest(self) -> int:
         """plays"""
-        return 1 + self.seeds * (5 + len(RULES) - 1 + FEWEST)
+        return 1 + self.seeds * (5 + len(FEW_RULES) - 1 + FEWEST)
 
     def steps(self, pilot: Played, wanted: int) -> int:
         """Of an adaptation: as many as are wanted, or as fit into the time."""
@@ -162,12 +164,14 @@ class Budget:
         others = _cost(pilot) - pilot.seconds["adapt"]
         return int(np.clip((self.seconds / self.fewest - others) / a_step, min(LEAST_STEPS, wanted), wanted))
 
-    def directions(self, plays: Sequence[Played]) -> int:
-        """As many as the rest of the time allows."""
+    def maskings(self, plays: Sequence[Played]) -> list[str]:
+        """Rules and random directions, as many as the rest of the time allows; random has been played already."""
         with_masks = [_cost(play) for play in plays if play.key.masking != "none"]
         left = self.seconds - sum(map(_cost, plays))
-        affordable = int(left / (float(np.mean(with_masks)) * self.seeds)) - (len(RULES) - 1)
-        return min(max(affordable, FEWEST), MOST)
+        affordable = int(left / (float(np.mean(with_masks)) * self.seeds)) + 1
+        rules = RULES if affordable >= len(RULES) + FEWEST else FEW_RULES
+        n_directions = min(max(affordable - len(rules), FEWEST), MOST)
+        return [*rules, *(f"direction-{n}" for n in range(n_directions))]
 
 
 def _cost(play: Played) -> float:
@@ -201,9 +205,8 @@ def _schedules(bench: AuditBench, seeds: Sequence[int], steps: int) -> list[Play
     return keys
 
 
-def _maskings(best: Schedule, seeds: Sequence[int], n_directions: int) -> list[PlayKey]:
-    """Rules and random directions at the best schedule."""
-    names = [*RULES, *(f"direction-{n}" for n in range(n_directions))]
+def _maskings(best: Schedule, seeds: Sequence[int], names: Sequence[str]) -> list[PlayKey]:
+    """Maskings at the best schedule."""
     return [PlayKey(seed, name, best.steps, best.learning_rate) for seed in seeds for name in names]
 
 
