@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from nmg.audit.findings import Adaptation, RewardFinding, Schedule
-from nmg.audit.plays import Played, PlayKey
+from nmg.audit.plays import AuditBench, Played, PlayKey
 from nmg.audit.recommend import best_reward, recommend
 from nmg.audit.run import FEW_RULES, MOST, RULES, Budget, audit
 from nmg.config import Config, load_config
 from nmg.errors import UserError
+from nmg.reporter import Silent
 from support.command import Nmg
 from support.runs import Inputs
 
@@ -74,18 +75,34 @@ def test_a_damaged_line_is_named(inputs: Inputs, tmp_path: Path):
         audit(settings(inputs), tmp_path, seeds=2)
 
 
+def test_a_short_audit_fine_tunes_on_fewer_examples(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Many labels must not make it long; fewer examples are some of the more."""
+    monkeypatch.setattr("nmg.audit.run.LEAST_EXAMPLES", 4)
+    bench = AuditBench.open(settings(inputs), Silent())
+    assert set(bench.rows(4)) < set(bench.rows(10)) < set(bench.rows(10**6))
+    assert (len(bench.rows(4)), len(bench.rows(10))) == (4, 10)
+    found = audit(settings(inputs), tmp_path / "out", seeds=2, minutes=1e-6)
+    assert found.facts["examples"] == {"used": 4, "labelled": len(bench.train.examples)}
+    assert {play.key.examples for play in found.plays} == {4}
+
+
 def play(masking: str, steps: int, adapt: float) -> Played:
     cost = {"adapt": adapt, "probe": 1.0, "finetune": 2.0}
-    return Played(PlayKey(0, masking, steps, 1e-3), {}, [{}, {}], 1.0, cost)
+    return Played(PlayKey(0, masking, steps, 1e-3, 100), {}, [{}, {}], 1.0, cost)
 
 
 def test_a_budget_by_hand():
     """3 seeds: 1 + 3 × (5 + 1 + 4) plays at least; 31 minutes of one process are 60 s a play."""
     budget = Budget(31 * 60, 3)
     assert budget.fewest == 31
-    assert budget.steps(play("random", 10, 5.0), 200) == 110  # 55 s are left for steps of 0.5 s
-    assert budget.steps(play("random", 10, 5.0), 40) == 40
-    assert budget.steps(play("random", 10, 500.0), 200) == 20
+    pilot = play("random", 10, 5.0)  # 0.5 s a step, 0.05 s an example
+    assert budget.examples(pilot, 5000) == 600, "in 30 s"
+    assert budget.examples(pilot, 300) == 300
+    assert Budget(31, 3).examples(pilot, 5000) == 100
+    assert budget.steps(pilot, 100, 200) == 110, "in 55 s"
+    assert budget.steps(pilot, 600, 200) == 60, "in 30 s"
+    assert budget.steps(pilot, 100, 40) == 40
+    assert budget.steps(play("random", 10, 500.0), 100, 200) == 20
     plays = [play("none", 50, 0.0)] * 3 + [play("random", 50, 25.0)] * 12
     left = 31 * 60 - 3 * 5 - 12 * 30
     assert left // 90 == 16, "plays of each seed; random is the 17th"
