@@ -54,6 +54,8 @@ class RunSettings(Section):
 class ModelSettings(Section):
     name: str = "bert-base-uncased"
     """a hub name or a folder; any `AutoModelForMaskedLM` with a fast tokenizer"""
+    trust_remote_code: bool = False
+    """run the Python that comes with the model; without it nothing of a model but numbers and words is read"""
     head_warmup_steps: CountOrZero = 100
     """steps, at most, of a new LM head alone, where the checkpoint has none; 0 leaves it as drawn and trains nothing"""
     head_warmup_learning_rate: Positive = 1e-3
