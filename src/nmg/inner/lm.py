@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 import torch
@@ -15,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from nmg.errors import UserError
 from nmg.fast.positions import only_states
+from nmg.files import is_folder
 from nmg.inner.runtime import Runtime
 from nmg.settings import ModelSettings
 from nmg.types import IGNORED_LABEL, CorruptedBlocks, TokenBlocks
@@ -94,7 +94,7 @@ def _cannot_load(name: str, what: str, error: Exception) -> UserError:
             "--model.trust_remote_code true runs it: read it first"
         )
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    kind = "the folder" if Path(name).is_dir() else "the hub (and there is no such folder)"
+    kind = "the folder" if is_folder(name) else "the hub (and there is no such folder)"
     return UserError(f"model.name: cannot load a {what} '{name}' from {kind}: {reason}")
 
 
