@@ -42,7 +42,10 @@ def shown(value: object) -> str:
     >>> shown([1, "a"])
     "[1, 'a']"
     """
-    return _short.repr(value)
+    try:
+        return _short.repr(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return "a number of many digits"
 
 
 def printable(text: str) -> str:
