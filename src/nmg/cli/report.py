@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from nmg.report.page import PageContent
     from nmg.runs.log import RunLog
 
 
@@ -24,14 +23,14 @@ def report(
     import time
 
     from nmg.errors import UserError
-    from nmg.report.page import write_page
+    from nmg.files import write_text
 
     out = out or run / "report.html"
     said = None
     while True:
-        log, page = _page_of(run, watch)
+        log, html = page_of(run, watch)
         try:
-            write_page(out, page)
+            write_text(out, html)
         except OSError as error:
             raise UserError(f"--out {out}: cannot write the page: {error.strerror}") from error
         if said != len(log.episodes):
@@ -42,16 +41,22 @@ def report(
         time.sleep(watch)
 
 
-def _page_of(run: Path, watch: int | None) -> "tuple[RunLog, PageContent]":
-    """Raises UserError also for a log that does not hold what a meta-training writes: it may come from anywhere."""
+def page_of(run: Path, watch: int | None) -> "tuple[RunLog, str]":
+    """What the folder says, and its page as HTML.
+
+    Raises UserError also for a log that does not hold what a meta-training writes: it may come from anywhere.
+    """
     from nmg.errors import UserError, shown
+    from nmg.report.page import render_page
     from nmg.report.run_page import run_page
     from nmg.runs.log import read_run
 
     try:
         log = read_run(run)
-        return log, run_page(log, watch)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        html = render_page(run_page(log, watch))
+        html.encode()  # half a character in the log could not be written
+        return log, html
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise UserError(
             f"{run}: no page can be made of this log; it is damaged, or not of this nmg "
             f"({type(error).__name__}: {shown(str(error))})"
