@@ -1,15 +1,20 @@
 """Names that mean something elsewhere: to matplotlib, to HTML, to a browser, to a terminal."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
 from nmg.comparison.statistics import Estimate
+from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from nmg.report.curve_plots import score_curves
 from nmg.report.page import Facts, Listing, PageContent, Paragraph, Plot, Section, render_page
 from nmg.report.plots import forest_plot, results_plot
 from nmg.report.run_plots import Panel, bars_plot, curves_plot
 from nmg.report.tables import Table, as_rich
+from support.command import Nmg
+from support.runs import Inputs
 
 NAMES = (
     "a$x$b",
@@ -79,3 +84,18 @@ def test_a_table_on_a_terminal_does_not_steer_it(capsys: pytest.CaptureFixture[s
 
     Console(width=80).print(as_rich(Table(("name",), (("\x1b[2J\u202e",),)), "t"))
     assert "\\x1b[2J\\u202e" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["a$x$", "../../</script><script>alert(1)</script>"])
+def test_a_whole_comparison_of_a_policy_with_such_a_name(nmg: Nmg, inputs: Inputs, tmp_path: Path, name: str):
+    config = inputs.write_config(tmp_path / "c.yaml")
+    AttentionPolicy(AttentionConfig(hidden_size=16, num_attention_heads=2)).save_pretrained(tmp_path / "policy")
+    words = ("--policies", f"{name}=policy", "--maskings", "none", "--seeds", "2", "--out", "out")
+    answer = nmg("compare", config, *words)
+    assert answer.code == 0, answer.err
+    html = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "<script" not in html
+    results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    assert name in {cell["masking"] for cell in results["cells"]}
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"c.yaml", "policy", "out"}, "nothing beside the folder"
