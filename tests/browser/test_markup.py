@@ -80,7 +80,13 @@ def test_a_log_full_of_markup(open_page: OpenPage, tmp_path: Path):
     players = {name: {"accuracy": 0.5, "loss": 1.0} for name in MARKUP[:6]}
     episodes = [search_episode(i, 0.5, scores=players) for i in range(3)]
     facts = {"device": MARKUP[0], "precision": MARKUP[1], "command": list(MARKUP)}
-    log = log_of(*episodes, config=config_of(12, "random-search"), texts=[text], snapshots=[snapshot(0, [0.1] * n_tokens)], facts=facts)
+    log = log_of(
+        *episodes,
+        config=config_of(12, "random-search"),
+        texts=[text],
+        snapshots=[snapshot(0, [0.1] * n_tokens)],
+        facts=facts,
+    )
     write_page(tmp_path / "report.html", run_page(log))
     page = open_page(tmp_path / "report.html")
     for summary in page.query_selector_all("summary"):
