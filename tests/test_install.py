@@ -1,12 +1,13 @@
-"""Wheel and source distribution, installed into clean environments, on the oldest and the newest torch and transformers.
+"""Wheel and source distribution in clean environments, on the oldest and the newest torch and transformers.
 
 `make test-install`; needs a network and takes minutes. Where the index lacks a release, that test is skipped.
 """
 
 import re
 import subprocess
-import sys
+import tarfile
 import venv
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,12 +67,11 @@ def test_a_clean_environment(kind: str, versions: str, distributions: dict[str, 
 
 
 def test_the_distributions_hold_what_they_should(distributions: dict[str, Path]):
-    import tarfile
-    import zipfile
-
-    wheel = zipfile.ZipFile(distributions["wheel"]).namelist()
+    with zipfile.ZipFile(distributions["wheel"]) as packed:
+        wheel = packed.namelist()
     assert {"nmg/py.typed", "nmg/configs/chemprot-bert.yaml", "nmg/report/templates/run.css"} <= set(wheel)
-    sdist = {name.partition("/")[2] for name in tarfile.open(distributions["sdist"]).getnames()}
+    with tarfile.open(distributions["sdist"]) as packed_source:
+        sdist = {name.partition("/")[2] for name in packed_source.getnames()}
     assert {"pyproject.toml", "LICENSE", "src/nmg/__init__.py", "configs/chemprot-bert.yaml"} <= sdist
     for names in (wheel, sdist):
         assert not [name for name in names if "/runs/" in name or name.endswith((".pyc", ".env"))]
