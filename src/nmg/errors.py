@@ -32,8 +32,8 @@ def bad_input(path: Path | str, problem: str, *, line: int | None = None, field:
     if line is not None:
         place += f", line {line}"
     if field is not None:
-        place += f", field '{field}'"
-    return UserError(f"{_cut(place)}: {_cut(problem)}")
+        place += f", field '{_cut(field)}'"
+    return UserError(f"{place}: {_cut(problem)}")
 
 
 def shown(value: object) -> str:

@@ -483,13 +483,14 @@ def test_aliases_within_reason_are_read(load):
     ("text", "said"),
     [
         ("1: {}\n", "the name of a section must be a word, not 1"),
+        ("null: {}\n", "the name of a section must be a word, not None"),
         ("run: {seed: 0x" + "f" * 8000 + "}\n", "field 'run.seed': Input should be less than"),
         ("adapt: {epochs: 9223372036854775808}\n", "Input should be less than or equal to 9223372036854775807"),
         ("run: {seed: " + "[" * 18 + "]" * 18 + "}\n", "field 'run.seed': Input should be"),
         ("run: {? " + "x" * 100_000 + " : 1}\n", "there is no such setting"),
         ("x" * 300_000, "is longer than 262144 bytes"),
     ],
-    ids=["number", "digits", "count", "nested", "long name", "long"],
+    ids=["number", "null", "digits", "count", "nested", "long name", "long"],
 )
 def test_odd_names_and_values(problem, text: str, said: str):
     message = problem(text)

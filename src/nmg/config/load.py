@@ -71,8 +71,9 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
         settings = {}
     if not isinstance(settings, dict):
         raise bad_input(path, "must hold sections with fields, e.g. 'masking: {rate: 0.05}'")
-    if odd := next((name for name in settings if not isinstance(name, str)), None):
-        raise bad_input(path, f"the name of a section must be a word, not {shown(odd)}")
+    for name in settings:
+        if not isinstance(name, str):
+            raise bad_input(path, f"the name of a section must be a word, not {shown(name)}")
     for name, line in repeated_keys(yaml.compose(text)):
         raise bad_input(path, "stands here a second time; only one can count", line=line, field=name)
     return settings

@@ -3,6 +3,7 @@
 A file may be anything: a reader gives its text or one clear error, in memory that these limits bound.
 """
 
+import codecs
 import gzip
 import io
 import json
@@ -26,9 +27,6 @@ MAX_GROWTH = 100
 """an unpacked .gz may be so many times as long as it is packed; text packs 3 to 20 times"""
 ALWAYS_UNPACKED = 16 * 2**20
 """bytes that any .gz may unpack to"""
-
-_OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-"""first bytes → encoding of a file that is no UTF-8"""
 
 
 def read_text(path: Path) -> str:
@@ -113,8 +111,8 @@ class _Bounded(io.RawIOBase):
 
 
 def _decode(content: bytes, path: Path, first_line: int) -> str:
-    if first_line == 1 and content[:2] in _OTHER_ENCODINGS:
-        raise bad_input(path, f"is {_OTHER_ENCODINGS[content[:2]]}; save it as UTF-8")
+    if first_line == 1 and content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise bad_input(path, "is UTF-16; save it as UTF-8")
     try:
         text = content.decode("utf-8-sig" if first_line == 1 else "utf-8")
     except UnicodeDecodeError as error:
