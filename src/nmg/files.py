@@ -1,5 +1,6 @@
 """Files that are whole or not there."""
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -7,8 +8,41 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nmg.errors import UserError
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def user_path(name: str | Path) -> Path:
+    """A path as a user writes it, `~` included; there need be nothing. Raises UserError for what cannot be a path."""
+    try:
+        path = Path(name).expanduser()
+        path.lstat()
+    except RuntimeError as error:
+        raise UserError(f"{name}: there is no such user") from error
+    except ValueError as error:
+        raise UserError(f"{name}: cannot be the name of a file ({error})") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"{name}: {error.strerror}") from error
+    return path
+
+
+def is_folder(path: str | Path) -> bool:
+    """False also for what cannot be a path, for which `Path.is_dir` may raise."""
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_there(path: str | Path) -> bool:
+    """Whether there is a file or folder; False also for what cannot be a path."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
 
 
 @contextmanager

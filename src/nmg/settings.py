@@ -22,8 +22,11 @@ Rate = Annotated[float, BeforeValidator(_number), Field(gt=0.0, lt=1.0)]
 Share = Annotated[float, BeforeValidator(_number), Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, BeforeValidator(_number), Field(gt=0.0)]
 NonNegative = Annotated[float, BeforeValidator(_number), Field(ge=0.0)]
-Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
-CountOrZero = Annotated[int, BeforeValidator(_number), Field(ge=0)]
+LARGEST_COUNT = 2**63 - 1
+"""the largest count: beyond it are numbers that arrays and files cannot hold"""
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1, le=LARGEST_COUNT)]
+CountOrZero = Annotated[int, BeforeValidator(_number), Field(ge=0, le=LARGEST_COUNT)]
+Seed = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=2**128)]
 
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow", "aim", "clearml", "comet_ml", "dvclive", "swanlab")
 """Names of accelerate's trackers, which are also the names of the packages that pip installs."""
@@ -48,12 +51,14 @@ def default_kind(kind: str) -> BeforeValidator:
 
 
 class RunSettings(Section):
-    seed: CountOrZero = 0
+    seed: Seed = 0
 
 
 class ModelSettings(Section):
     name: str = "bert-base-uncased"
     """a hub name or a folder; any `AutoModelForMaskedLM` with a fast tokenizer"""
+    trust_remote_code: bool = False
+    """run the Python that comes with the model; without it nothing of a model but numbers and words is read"""
     head_warmup_steps: CountOrZero = 50
     """steps, at most, of a new LM head alone, where the checkpoint has none; 0 leaves it as drawn and trains nothing"""
     head_warmup_learning_rate: Positive = 1e-3
@@ -123,7 +128,7 @@ class FinetuneSettings(OptimiserSettings):
     epochs: CountOrZero = 5
     batch_size: Count = 8
     learning_rate: Positive = 2e-5
-    max_length: Annotated[int, Field(ge=8)] = 128
+    max_length: Annotated[int, Field(ge=8, le=LARGEST_COUNT)] = 128
     """tokens of a task input, special tokens counted"""
     stride: CountOrZero = 128
     """tokens two windows of a long context share (question answering)"""

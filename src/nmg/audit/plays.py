@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 
 from nmg.config import Config
 from nmg.data.corpus import Corpus
@@ -65,8 +66,9 @@ class Played:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, facts: Mapping[str, Any]) -> "Played":
-        return cls(**{**facts, "key": PlayKey(**facts["key"])})
+    def from_json(cls, line: str | bytes) -> "Played":
+        """Raises ValueError for a line that is no play."""
+        return TypeAdapter(cls).validate_json(line)
 
 
 @dataclass(frozen=True)

@@ -246,8 +246,8 @@ def _read_plays(path: Path) -> dict[PlayKey, Played]:
     found = {}
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            play = Played.from_json(json.loads(line))
-        except (ValueError, TypeError, KeyError) as error:
+            play = Played.from_json(line)
+        except ValueError as error:
             raise bad_input(path, "is not a play; remove the line to have it played again", line=number) from error
         found[play.key] = play
     if lines[-1]:

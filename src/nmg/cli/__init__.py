@@ -6,7 +6,7 @@ import sys
 import typer
 
 from nmg.cli import adapt, audit, compare, data, demo, inspect, meta_test, meta_train, report, validate
-from nmg.errors import UserError
+from nmg.errors import UserError, printable
 
 app = typer.Typer(
     name="nmg",
@@ -37,7 +37,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        typer.secho(f"error: {printable(str(error))}", fg=typer.colors.RED, err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)

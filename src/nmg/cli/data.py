@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nmg.errors import UserError, bad_input
+from nmg.errors import UserError, bad_input, printable
+from nmg.files import is_folder, is_there
 
 if TYPE_CHECKING:
     from nmg.tasks.base import TaskKind
@@ -29,6 +30,7 @@ def describe(
 ) -> None:
     """Print counts, lengths, labels or answers, and a sample."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
@@ -36,9 +38,9 @@ def describe(
         rows = _describe_texts(file)
     else:
         rows = _describe_examples(file, *_read(file, task, text_field, label_field))
-    table = Table(title=str(file), show_header=False)
+    table = Table(title=escape(printable(str(file))), show_header=False)
     for name, value in rows:
-        table.add_row(name, Text(value))  # Text: brackets in the data are no markup
+        table.add_row(printable(name), Text(printable(value)))  # Text: brackets in the data are no markup
     Console().print(table)
 
 
@@ -83,11 +85,11 @@ def _read(file: Path, task: str | None, text_field: str, label_field: str) -> "t
 
 
 def _is_plain_text(file: Path) -> bool:
-    return file.is_dir() or file.name.removesuffix(".gz").endswith(".txt")
+    return is_folder(file) or file.name.removesuffix(".gz").endswith(".txt")
 
 
 def _refuse_existing(out: Path) -> None:
-    if out.exists():
+    if is_there(out):
         raise UserError(f"{out}: is there already; remove it or choose another name")
 
 

@@ -1,9 +1,12 @@
 """nmg report: the page of a meta-training."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from nmg.runs.log import RunLog
 
 
 def report(
@@ -20,16 +23,14 @@ def report(
     import time
 
     from nmg.errors import UserError
-    from nmg.report.page import write_page
-    from nmg.report.run_page import run_page
-    from nmg.runs.log import read_run
+    from nmg.files import write_text
 
     out = out or run / "report.html"
     said = None
     while True:
-        log = read_run(run)
+        log, html = page_of(run, watch)
         try:
-            write_page(out, run_page(log, watch))
+            write_text(out, html)
         except OSError as error:
             raise UserError(f"--out {out}: cannot write the page: {error.strerror}") from error
         if said != len(log.episodes):
@@ -38,3 +39,25 @@ def report(
         if watch is None or log.is_finished:
             return
         time.sleep(watch)
+
+
+def page_of(run: Path, watch: int | None) -> "tuple[RunLog, str]":
+    """What the folder says, and its page as HTML.
+
+    Raises UserError also for a log that does not hold what a meta-training writes: it may come from anywhere.
+    """
+    from nmg.errors import UserError, shown
+    from nmg.report.page import render_page
+    from nmg.report.run_page import run_page
+    from nmg.runs.log import read_run
+
+    try:
+        log = read_run(run)
+        html = render_page(run_page(log, watch))
+        html.encode()  # half a character in the log could not be written
+        return log, html
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise UserError(
+            f"{run}: no page can be made of this log; it is damaged, or not of this nmg "
+            f"({type(error).__name__}: {shown(str(error))})"
+        ) from error

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from pydantic import TypeAdapter
+
 from nmg.errors import UserError, bad_input
 from nmg.files import write_text
 
@@ -150,8 +152,11 @@ class CellFolder:
         return self.folder / f"{key.name}.{ending}"
 
 
+_CELL = TypeAdapter(Cell)
+
+
 def _read(path: Path) -> Cell:
     try:
-        return Cell(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        return _CELL.validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise bad_input(path, "is not the file of a cell; remove it to have the cell run again") from error

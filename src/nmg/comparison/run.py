@@ -16,6 +16,7 @@ from nmg.comparison.plan import Plan
 from nmg.config import Config
 from nmg.engines.registry import open_engine
 from nmg.errors import UserError
+from nmg.files import user_path
 from nmg.inner.lm import ModelState
 from nmg.policies.registry import load_policy
 from nmg.reporter import Reporter
@@ -98,7 +99,7 @@ def _origins(config: Config, plan: Plan, corpus_digest: str, pretrained: ModelSt
     """masking → digests of all that gives its cells."""
     data, model = hashlib.sha256(corpus_digest.encode()), hashlib.sha256()
     for file in (config.data.train, config.data.test):
-        content = Path(str(file)).expanduser().read_bytes()
+        content = user_path(str(file)).read_bytes()
         data.update(len(content).to_bytes(8, "little") + content)
     for name, tensor in pretrained.items():
         model.update(name.encode())

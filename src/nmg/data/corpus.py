@@ -15,7 +15,7 @@ import torch
 
 from nmg.data.cutting import SCHEMA, TOKEN_COLUMNS, SpecialTokens, cut_texts, fingerprint
 from nmg.errors import UserError, bad_input
-from nmg.files import write_aside
+from nmg.files import user_path, write_aside
 from nmg.types import NO_POSITION, IntArray, TokenBlocks
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 def default_cache_dir(setting: str | None) -> Path:
     """Where tokenised corpora are kept: the setting, else `$NMG_CACHE`, else ~/.cache/nmg."""
-    return Path(setting or os.environ.get("NMG_CACHE") or "~/.cache/nmg").expanduser()
+    return user_path(setting or os.environ.get("NMG_CACHE") or "~/.cache/nmg")
 
 
 class Corpus:

@@ -25,8 +25,10 @@ def task_model(task: Task, lm: PreTrainedModel, randomness: StreamName) -> PreTr
 
     Raises ValueError where the encoders do not match; only a pooler, which masked LMs do not have, may be new.
     """
+    # transformers keeps Python that comes with a model in this package: it runs already, because the user trusts it.
+    is_trusted = type(lm).__module__.startswith("transformers_modules.")
     with randomness.torch():
-        model = task.new_model(lm.config)
+        model = task.new_model(lm.config, trust_remote_code=is_trusted)
     missing, unexpected = model.base_model.load_state_dict(lm.base_model.state_dict(), strict=False)
     strays = [name for name in missing if not name.startswith("pooler.")] + list(unexpected)
     if strays:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 import torch
@@ -15,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from nmg.errors import UserError
 from nmg.fast.positions import only_states
+from nmg.files import is_folder
 from nmg.inner.runtime import Runtime
 from nmg.settings import ModelSettings
 from nmg.types import IGNORED_LABEL, CorruptedBlocks, TokenBlocks
@@ -48,11 +48,12 @@ class PretrainedLM:
         return int(max(self.tokenizer.get_vocab().values())) + 1
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     """Raises UserError where there is none, where it has no mask token, or where it cannot tell words apart."""
+    name = settings.name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=settings.trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise _cannot_load(name, "tokenizer", error) from error
     if not tokenizer.is_fast:
         raise UserError(f"model.name: '{name}' has no fast tokenizer; nmg needs one to know words and characters")
@@ -65,15 +66,19 @@ def load_pretrained(settings: ModelSettings) -> PretrainedLM:
     """Load any `AutoModelForMaskedLM` with its tokenizer.
 
     New parameters are drawn from torch's generators: call it under `torch_stream`. Raises UserError for a model that
-    does not load, or whose checkpoint lacks more than the LM head.
+    does not load, whose checkpoint lacks more than the LM head, or that needs Python of its own which the settings do
+    not trust.
     """
-    tokenizer = load_tokenizer(settings.name)
+    tokenizer = load_tokenizer(settings)
     try:
         with _quiet_transformers():
             model, report = AutoModelForMaskedLM.from_pretrained(
-                settings.name, output_loading_info=True, dtype=torch.float32
+                settings.name,
+                output_loading_info=True,
+                dtype=torch.float32,
+                trust_remote_code=settings.trust_remote_code,
             )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise _cannot_load(settings.name, "masked language model", error) from error
     missing = tuple(sorted(report["missing_keys"]))
     encoder = tuple(name for name in missing if name.startswith(model.base_model_prefix + "."))
@@ -83,8 +88,13 @@ def load_pretrained(settings: ModelSettings) -> PretrainedLM:
 
 
 def _cannot_load(name: str, what: str, error: Exception) -> UserError:
+    if "trust_remote_code" in str(error):  # transformers' advice, in the words of its own argument
+        return UserError(
+            f"model.name: the {what} of '{name}' needs Python that comes with it, and nmg runs none; "
+            "--model.trust_remote_code true runs it: read it first"
+        )
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    kind = "the folder" if Path(name).is_dir() else "the hub (and there is no such folder)"
+    kind = "the folder" if is_folder(name) else "the hub (and there is no such folder)"
     return UserError(f"model.name: cannot load a {what} '{name}' from {kind}: {reason}")
 
 

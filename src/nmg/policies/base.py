@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nmg.files import save_tensors, write_text
+from nmg.settings import Rate
 from nmg.types import FloatArray, StateEncoder, TokenBlocks
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class PolicyConfig:
 
     base_model: str = ""
     """name of the language model it was trained with; for the reader"""
-    masking_rate: float = 0.05
+    masking_rate: Rate = 0.05
     """share of the maskable tokens it was trained to choose; for the reader"""
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmg.errors import UserError
+from nmg.files import is_folder, is_there, user_path
 from nmg.masking.registry import RULES, build_masking, unknown_masking
 from nmg.policies.base import CONFIG
 from nmg.policies.masking import PolicyMasking
@@ -27,12 +28,12 @@ def parse_policies(words: Iterable[str], option: str) -> dict[str, Path]:
     policies: dict[str, Path] = {}
     for word in filter(None, (word.strip() for word in words)):
         name, equals, folder = word.partition("=")
-        if equals and not Path(word).expanduser().exists():
-            path, name = Path(folder.strip()).expanduser(), name.strip()
+        if equals and not is_there(user_path(word)):
+            path, name = user_path(folder.strip()), name.strip()
             if not name or not folder.strip():
                 raise UserError(f"{option} {word}: write FOLDER or NAME=FOLDER")
         else:
-            path = Path(word).expanduser()
+            path = user_path(word)
             resolved = path.resolve()
             name = resolved.parent.name if resolved.name == "policy" else resolved.name
         if name in RULES or name in CONTROLS or name in policies:
@@ -82,7 +83,7 @@ def load_masking(
         return build_masking(name, lm.tokenizer, corpus, settings)
     if policy_folder is None and name == "neural":
         raise unknown_masking(name)
-    folder = policy_folder or (Path(name) if Path(name).is_dir() else None)
+    folder = policy_folder or (Path(name) if is_folder(name) else None)
     if folder is None:
         raise unknown_masking(name)
     policy = load_policy(folder)

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_args
 
 import torch
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from nmg.errors import UserError
 from nmg.policies.attention import AttentionSettings
@@ -46,7 +47,7 @@ def load_policy(folder: Path) -> Policy:
         policy = _empty(json.loads((folder / CONFIG).read_text(encoding="utf-8")), folder)
         weights = load_file(folder / WEIGHTS)
         # Folders written before policies had kinds hold a value network too.
-        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("value.")}
+        weights = {name: _checked(tensor, name) for name, tensor in weights.items() if not name.startswith("value.")}
         policy.load_state_dict(weights, assign=True)
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: cannot load the mask policy: {error}") from error
@@ -62,6 +63,18 @@ def _empty(facts: dict[str, Any], folder: Path) -> Policy:
         raise UserError(f"{folder} holds a mask policy of the kind {kind!r} (known: {', '.join(CLASSES)})")
     policy_class = CLASSES[kind]
     known = policy_class.config_class.__dataclass_fields__
-    config = policy_class.config_class(**{name: value for name, value in facts.items() if name in known})
+    try:  # pydantic checks the fields' types, and the bounds that these name
+        config = TypeAdapter(policy_class.config_class).validate_python({n: v for n, v in facts.items() if n in known})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = "".join(f"{name}: " for name in problem["loc"][:1])
+        raise ValueError(f"{place}{problem['msg'].removeprefix('Value error, ')}") from error
     with torch.device("meta"):
         return policy_class(config)
+
+
+def _checked(weights: Tensor, name: str) -> Tensor:
+    """float32. Raises ValueError for numbers that no policy has."""
+    if not weights.is_floating_point() or not bool(weights.isfinite().all()):
+        raise ValueError(f"{name} holds what are no finite numbers")
+    return weights.float()

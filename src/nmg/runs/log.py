@@ -77,7 +77,7 @@ def _json(path: Path) -> dict[str, Any]:
     """The object of a file, empty where it is missing. Raises UserError for one that is damaged."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise bad_input(path, "is not valid JSON") from error
 
 
@@ -87,7 +87,7 @@ def log_lines(path: Path) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(lines[:-1], start=1):  # behind the last line break is nothing, or half a line
         try:
-            records.append(json.loads(line))
-        except ValueError as error:
+            records.append(dict(json.loads(line)))
+        except (ValueError, TypeError, RecursionError) as error:
             raise bad_input(path, "is not valid JSON", line=number) from error
     return records

@@ -10,6 +10,7 @@ from nmg.data.formats.reading import read_json_lines
 from nmg.data.formats.text import read_texts
 from nmg.data.task_data import TaskData, distinct_texts, sample
 from nmg.errors import UserError, bad_input
+from nmg.files import is_folder, user_path
 from nmg.seeding import stream
 from nmg.settings import DataSettings
 from nmg.tasks.base import Format, TaskKind
@@ -27,7 +28,7 @@ def load_task_data(settings: DataSettings, seed: int) -> TaskData:
     kind.check_train(examples, settings)
 
     def held_out(file: str | None) -> tuple[Example, ...] | None:
-        return None if file is None else tuple(read_examples(Path(file).expanduser(), kind, settings, examples))
+        return None if file is None else tuple(read_examples(user_path(file), kind, settings, examples))
 
     texts = distinct_texts(examples)
     ids = {text: index for index, text in enumerate(texts)}
@@ -46,7 +47,7 @@ def load_task_data(settings: DataSettings, seed: int) -> TaskData:
 def load_corpus_texts(settings: DataSettings) -> list[str]:
     """The texts to adapt on: those of `data.corpus`, else the distinct contexts of the training file."""
     if settings.corpus is not None:
-        return read_texts(Path(settings.corpus).expanduser())
+        return read_texts(user_path(settings.corpus))
     return distinct_texts(_read_train(settings))
 
 
@@ -102,7 +103,7 @@ def read_any_texts(path: Path, settings: DataSettings) -> list[str]:
 
     Raises UserError as the readers do.
     """
-    if path.is_dir() or ending_of(path) == ".txt":
+    if is_folder(path) or ending_of(path) == ".txt":
         return read_texts(path)
     if ending_of(path) == ".jsonl" and settings.text_field == "text":
         _, first = next(read_json_lines(path))
@@ -118,7 +119,7 @@ def _read_train(settings: DataSettings) -> Sequence[Example]:
         raise UserError(
             "there is no training data; give --data.train FILE, or 'train' under 'data' in the configuration"
         )
-    return read_examples(Path(settings.train).expanduser(), task_kind(settings.task), settings)
+    return read_examples(user_path(settings.train), task_kind(settings.task), settings)
 
 
 def _few_shot(examples: Sequence[Example], settings: DataSettings, kind: TaskKind, seed: int) -> list[Example]:
