@@ -73,7 +73,8 @@ def _near_pairs(mine: Iterable[str], theirs: Iterable[str]) -> tuple[set[str], s
     from datasketch import MinHashLSH  # imports scipy
 
     of_mine = {text: shingles(text) for text in mine}
-    # Only what shares most of itself with the other side as a whole can resemble one text of it: the rest needs no sketch.
+    # Only what shares most of itself with the other side as a whole can resemble one text of it; the rest needs no
+    # sketch.
     of_theirs = _sharing(((text, shingles(text)) for text in theirs), _union(of_mine))
     of_mine = _sharing(of_mine.items(), _union(of_theirs))
     index = MinHashLSH(num_perm=BANDS * ROWS, params=(BANDS, ROWS))
