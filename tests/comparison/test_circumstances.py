@@ -1,4 +1,4 @@
-"""Cells of one folder made under different circumstances: said beforehand, marked in every table, told in the reading."""
+"""Cells of one folder made under different circumstances: said beforehand, marked in tables, told in the reading."""
 
 import json
 from dataclasses import replace

@@ -58,3 +58,8 @@ def test_near_duplicates_are_those_of_every_pair():
 def test_one_side_may_be_empty():
     assert near(["a text"], [])[0].tolist() == [False]
     assert near([], ["a text"])[1].tolist() == [False]
+
+
+def test_half_a_character_is_a_character():
+    """A lone surrogate, which JSON may hold."""
+    assert near(["drug \ud83d binds"], ["Drug \ud83d binds!"])[0].tolist() == [True]

@@ -33,7 +33,7 @@ class Overlap:
             found = f"every {self.side} text is in {where}"
         else:
             found = (
-                f"{self.near} of {self.n} {self.side} texts ({self.near / self.n:.0%}) have a twin in {where}, "
+                f"{self.near} of {self.n} {self.side} texts ({self.near / self.n:.1%}) have a twin in {where}, "
                 f"{self.same} of them the same but for entity marks, case, digits, punctuation and spaces"
             )
         return (

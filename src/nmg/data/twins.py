@@ -113,7 +113,7 @@ def _sketch(own: Shingles) -> "MinHash":
     from datasketch import MinHash
 
     sketch = MinHash(num_perm=BANDS * ROWS, hashfunc=zlib.crc32)
-    sketch.update_batch([shingle.encode() for shingle in own])
+    sketch.update_batch([shingle.encode("utf-8", "surrogatepass") for shingle in own])
     return sketch
 
 
