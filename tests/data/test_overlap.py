@@ -22,8 +22,8 @@ def test_what_is_said():
     say_overlaps(SIDES, notes)
     assert notes.lines[0] == (
         "warning: 2 of 4 test texts (50.0%) have a twin in train, 1 of them the same but for entity marks, case, "
-        "digits, punctuation and spaces: scores on test are of texts that were seen before. '--data.drop_duplicates true' "
-        "leaves the twins out of train"
+        "digits, punctuation and spaces: scores on test are of texts that were seen before. "
+        "'--data.drop_duplicates true' leaves the twins out of train"
     )
     assert "have a twin in the corpus" in notes.lines[1]
 
