@@ -35,7 +35,7 @@ FLOORS = (
 """Every part of nmg, the lowest first; a part imports from floors below its own, and from itself."""
 
 HEAVY = {"statsmodels", "torch", "transformers", "spacy", "matplotlib", "datasets", "accelerate", "scipy", "pyarrow"}
-HEAVY |= {"cmaes"}  # imports scipy
+HEAVY |= {"cmaes", "datasketch"}  # import scipy
 NOT_FOR_SETTINGS = HEAVY - {"torch"}
 
 

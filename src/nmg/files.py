@@ -1,6 +1,7 @@
 """Files that are whole or not there."""
 
 import errno
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -68,6 +69,17 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file that is whole or not there."""
     with write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def content_digest(path: Path) -> str:
+    """16 hex digits of a file's bytes, or of the names and bytes of all files in a folder. Raises OSError."""
+    if not path.is_dir():
+        with path.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()[:16]
+    digest = hashlib.sha256()
+    for file in sorted(one for one in path.rglob("*") if one.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()} {content_digest(file)}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def _flush(path: Path) -> None:

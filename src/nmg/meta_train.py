@@ -56,7 +56,9 @@ class MetaTraining:
         self.data = bench.data
         self.lm = bench.lm
         self.randomness = StreamName(config.run.seed)
-        self.split = split_contexts(bench.data, config.meta, config.run.seed)
+        self.split = split_contexts(
+            bench.data, config.meta, config.run.seed, drop_duplicates=config.data.drop_duplicates
+        )
         self.corpus: Corpus = bench.corpus([context.text for context in bench.data.contexts])
         self.arena = bench.arena.silent()
         self.metric = config.reward.metric or bench.task.default_metric

@@ -84,6 +84,9 @@ class DataSettings(Section):
     """keep only so many labelled training examples in all; the texts of all stay in the corpus"""
     test_examples: Count | None = None
     """evaluate on a random sample of the test set, drawn for each seed (all where not given)"""
+    drop_duplicates: bool = False
+    """leave out of `train` and `corpus` what is nearly a text of `validation` or `test`, and of `validation` what is
+    nearly one of `test`"""
 
 
 class MaskingSettings(Section):

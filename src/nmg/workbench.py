@@ -71,10 +71,7 @@ class Workbench(ModelBench):
 
         Raises UserError for anything wrong with settings, data or model.
         """
-        bench = cls.open_all(config, reporter)
-        if bench.lm.new_parameters:
-            bench.warm_up_head(bench.corpus(load_corpus_texts(config.data)))
-        return bench
+        return cls.open_all(config, reporter).with_head()
 
     @classmethod
     def open_all(cls, config: Config, reporter: Reporter) -> Self:
@@ -85,6 +82,12 @@ class Workbench(ModelBench):
         task = task_kind(config.data.task).build(model.lm.tokenizer, data.train, config.finetune)
         check_metric(config, task)
         return cls(config, model.lm, model.runtime, reporter, data, task)
+
+    def with_head(self) -> Self:
+        """The same, with a head that the checkpoint lacks warmed up on the text to adapt on."""
+        if self.lm.new_parameters:
+            self.warm_up_head(self.corpus(load_corpus_texts(self.config.data)))
+        return self
 
     def policy_ground(self, corpus: Corpus, labelled: Sequence[Example]) -> Ground:
         """What a policy for this model may be made from; `labelled`: the examples whose labels it may know."""

@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 from nmg.audit.findings import POWER_Z, adaptation, rewards, score_of, spread_of, table_of
-from nmg.audit.leakage import folded, twins
 from nmg.audit.plays import Played, PlayKey
 
 
@@ -113,12 +112,3 @@ def test_whether_adapting_pays(gain: float, pays: bool | None):
     assert found.pays is pays
     assert [one.steps for one in found.schedules] == [10, 30]
     assert found.best.gain == max(one.gain for one in found.schedules)
-
-
-def test_twins_are_alike_but_for_marks_digits_case_and_spaces():
-    assert (
-        folded("<<Aspirin>>  inhibits [[COX-1]].") == folded("aspirin inhibits <<COX-2>>") == "aspirin inhibits cox 0"
-    )
-    assert folded("@GENE$ binds @CHEMICAL$") == "binds"
-    held_out = ["The <<drug>> binds 5 sites.", "Another text.", "Third"]
-    assert twins(held_out, ["the drug [[binds]] 7 sites", "third one"]) == 1

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from nmg.comparison.bench import CellBench
 from nmg.comparison.cells import Cell, CellEvent, CellKey
 from nmg.comparison.plan import Plan
+from nmg.comparison.run import _origins
 from nmg.engines import registry
 from nmg.engines.processes import ProcessEngine
 from nmg.engines.serial import SerialEngine
@@ -245,6 +246,18 @@ def test_what_other_inputs_gave_is_not_mixed_in(own: Inputs, tmp_path: Path, cha
             compare(config, plan(["random"], 3), out, notes)
     assert notes.phases == []
     assert written(out) == files
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_a_validation_file_counts_where_it_decides_what_is_dropped(own: Inputs, tmp_path: Path, drop: bool):
+    validation = write_planted(tmp_path / "dev.jsonl", 10, seed=5)
+    config = quick(own, data={"validation": str(validation), "drop_duplicates": drop})
+    before = _origins(config, plan(["none"], 1), "corpus", {})
+    write_planted(validation, 10, seed=6)
+    after = _origins(config, plan(["none"], 1), "corpus", {})
+    assert (before == after) is not drop
+    own.test.write_text(own.test.read_text() + own.train.read_text())
+    assert _origins(config, plan(["none"], 1), "corpus", {})["none"]["data"] != after["none"]["data"]
 
 
 def test_speed_may_change(inputs: Inputs, tmp_path: Path):

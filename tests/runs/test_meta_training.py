@@ -141,7 +141,8 @@ def test_a_run_killed_in_an_episode_goes_on(inputs: Inputs, tmp_path: Path):
 def test_a_run_interrupted_before_its_first_checkpoint_starts_anew(inputs: Inputs, tmp_path: Path):
     config = inputs.config(meta={"episodes": 2})
     whole = start(config, tmp_path / "whole")
-    meta_training.describe_run(tmp_path / "run", config, whole.arena.runtime)
+    inputs_of = json.loads((tmp_path / "whole" / "run.json").read_text())["inputs"]
+    meta_training.describe_run(tmp_path / "run", config, whole.arena.runtime, inputs_of)
     (tmp_path / "run" / "metrics.jsonl").write_text('{"episode": 0}\n')
     assert_same_run(resume(tmp_path / "run"), whole)
     assert read_log(tmp_path / "run") == read_log(tmp_path / "whole")
@@ -197,13 +198,18 @@ def make_older(run: Path) -> None:
         save_file(load_file(policy) | tensors, policy)
     facts = json.loads((folder / "facts.json").read_text())
     (folder / "facts.json").write_text(json.dumps(facts | facts.pop("learner")))
+    told = json.loads((run / "run.json").read_text())
+    del told["inputs"]
+    (run / "run.json").write_text(json.dumps(told))
 
 
 def test_a_run_of_an_older_version_goes_on(inputs: Inputs, tmp_path: Path):
     whole = start(inputs.config(meta={"episodes": 3}), tmp_path / "whole")
     start(inputs.config(meta={"episodes": 2}), tmp_path / "run")
     make_older(tmp_path / "run")
-    assert_same_run(resume(tmp_path / "run", "--meta.episodes=3"), whole)
+    notes = Notes()
+    assert_same_run(meta_training.resume(tmp_path / "run", ["--meta.episodes=3"], notes, ignore), whole)
+    assert any("begun by an older nmg, which kept no digests of data and model" in line for line in notes.lines)
     assert read_log(tmp_path / "run") == read_log(tmp_path / "whole")
     assert load_config(tmp_path / "run" / "config.yaml") == whole.config
 

@@ -89,7 +89,7 @@ class AuditBench:
         config = config.model_copy(update={"data": config.data.model_copy(update={"test": None})}).for_meta_test()
         bench = Workbench.prepare(config, reporter)
         corpus = bench.corpus(load_corpus_texts(config.data))
-        split = split_contexts(bench.data, config.meta, config.run.seed)
+        split = split_contexts(bench.data, config.meta, config.run.seed, drop_duplicates=config.data.drop_duplicates)
         seen = set(split.train_context_ids.tolist())
         labelled = [example for example in bench.data.train if example.context_id in seen]
         settings = LinearSettings(features=MAX_FEATURES)

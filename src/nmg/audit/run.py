@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from nmg.audit.findings import Adaptation, RewardFinding, Schedule, adaptation, rewards, score_of, spread_of, table_of
-from nmg.audit.leakage import twins
 from nmg.audit.plays import AuditBench, AuditOpener, Played, PlayKey
 from nmg.audit.recommend import recommend
 from nmg.config import Config
+from nmg.data.overlap import overlap, say_overlaps
 from nmg.engines.base import Engine
 from nmg.engines.registry import open_engine
 from nmg.errors import UserError, bad_input
@@ -26,6 +26,7 @@ from nmg.files import write_text
 from nmg.inner.lm_quality import held_out_loss, unigram_entropy
 from nmg.reporter import Reporter, Silent
 from nmg.seeding import StreamName
+from nmg.tasks.load import load_corpus_texts
 
 PILOT_STEPS, LEAST_STEPS, MAX_STEPS = 10, 20, 200
 """of an adaptation in an audit"""
@@ -71,7 +72,7 @@ def audit(
     done = _read_plays(out / "plays.jsonl")
     bench = AuditBench.open(config, reporter)
     out.mkdir(parents=True, exist_ok=True)
-    facts = {"lm": _language_model(bench), "leakage": _leakage(bench)}
+    facts = {"lm": _language_model(bench), "leakage": _leakage(bench, reporter)}
     n_parameters = bench.bench.lm.model.num_parameters()
     at_once = bench.bench.runtime.threads
     with open_engine(config.runtime, bench, AuditOpener(config), at_once, n_parameters) as engine:
@@ -232,10 +233,14 @@ def _language_model(bench: AuditBench) -> dict[str, Any]:
     return {"loss": loss, "unigram_entropy": entropy, "margin": entropy - loss}
 
 
-def _leakage(bench: AuditBench) -> dict[str, int]:
+def _leakage(bench: AuditBench, reporter: Reporter) -> dict[str, int]:
+    """Validation examples that training shows, too; what the corpus shows of them is said alone."""
     held_out = [example.passage for example in bench.validation.examples]
     seen = [example.passage for example in bench.train.examples]
-    return {"validation": len(held_out), "train": len(seen), "twins": twins(held_out, seen)}
+    found = overlap("validation", "train", held_out, seen)
+    corpus = load_corpus_texts(bench.config.data) if bench.config.data.corpus is not None else []
+    say_overlaps({"validation": held_out, "corpus": corpus}, reporter)
+    return {"validation": found.n, "train": len(seen), "twins": found.same, "near": found.near}
 
 
 def _read_plays(path: Path) -> dict[PlayKey, Played]:

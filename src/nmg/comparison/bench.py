@@ -55,7 +55,7 @@ class CellBench:
         model = Workbench.open_all(config, reporter)
         corpus = model.corpus(load_corpus_texts(config.data))
         maskings = {
-            name: load_masking(name, model.lm, corpus, config.masking, path, config.test)
+            name: load_masking(name, model.lm, corpus, config.masking, path, config.test, reporter)
             for name, path in plan.maskings.items()
         }
         pretrained = copy_state(model.lm.model)
@@ -146,6 +146,7 @@ class CellBench:
             tokens=outcome.tokens,
             held_out_loss=loss,
             origin=self.origins[key.masking],
+            circumstances=self.model.runtime.circumstances(),
         )
 
     def _model_folder(self, key: CellKey) -> Path | None:

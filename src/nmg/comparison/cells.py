@@ -80,6 +80,8 @@ class Cell:
     """mean masked-LM loss on held-out text under fixed random masks; None where there is no held-out text"""
     origin: Mapping[str, str] = field(default_factory=dict)
     """digests of all that gives the cell: settings, data, model, masking"""
+    circumstances: Mapping[str, str] = field(default_factory=dict)
+    """what may have rounded it otherwise (`Runtime.circumstances`); empty in cells of an older nmg"""
 
     @property
     def total_seconds(self) -> float:

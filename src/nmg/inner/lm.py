@@ -1,6 +1,7 @@
 """The masked language model: loading, hidden states, and a head that runs on masked positions only."""
 
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -107,6 +108,16 @@ def _quiet_transformers() -> Iterator[None]:
         yield
     finally:
         transformers_logging.set_verbosity(level)
+
+
+def state_digest(state: ModelState, without: Collection[str] = ()) -> str:
+    """16 hex digits of names and weights, those `without` left out."""
+    digest = hashlib.sha256()
+    for name, tensor in state.items():
+        if name not in without:
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def copy_state(model: nn.Module) -> ModelState:

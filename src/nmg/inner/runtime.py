@@ -5,12 +5,15 @@ import functools
 import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import torch
 from accelerate import Accelerator
 
 from nmg.errors import UserError
 from nmg.settings import RuntimeSettings
+
+PACKAGES = ("nmg", "torch", "transformers", "tokenizers", "accelerate", "numpy")
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,23 @@ class Runtime:
     def threads(self) -> int:
         return torch.get_num_threads()
 
+    def circumstances(self) -> dict[str, str]:
+        """All that may round a result otherwise: where it is computed, how, and by which versions."""
+        on_cuda = self.device.type == "cuda"
+        return {
+            "device": torch.cuda.get_device_name(self.device) if on_cuda else self.device.type,
+            "precision": self.precision,
+            "threads": str(self.threads),
+            **package_versions(),
+        }
+
     def autocast(self) -> AbstractContextManager[None]:
         return self.accelerator.autocast()  # type: ignore[no-any-return]
+
+
+def package_versions() -> dict[str, str]:
+    """Of nmg and the packages whose versions may change a result."""
+    return {name: version(name) for name in PACKAGES}
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from nmg.inspection.tags import Tags, load_tagger, tag_words
 from nmg.inspection.tokens import TokenTable
 from nmg.masking.registry import MASKINGS, RULES, build_masking, unknown_masking
 from nmg.policies.base import Policy
+from nmg.policies.named import say_foreign_use
 from nmg.policies.registry import load_policy
 from nmg.reporter import Reporter
 from nmg.seeding import StreamName, stream
@@ -65,8 +66,9 @@ def inspect_texts(
     kept = sample_texts(texts, limit, config.run.seed)
     bench = ModelBench.open(config, reporter)
     lm = bench.lm
-    for policy in loaded.values():
+    for name, policy in loaded.items():
         policy.check_fits(lm.hidden_size, lm.vocabulary_size)
+        say_foreign_use(name, policy, lm, config.masking.rate, reporter)
         policy.to(lm.model.device)
     headless = _give_head(bench) if any(policy.reads_lm for policy in loaded.values()) else ()
     corpus = bench.corpus(kept)

@@ -122,8 +122,7 @@ class AttentionSettings(Section):
     def build(self, ground: Ground) -> AttentionPolicy:
         return AttentionPolicy(
             AttentionConfig(
-                base_model=ground.base_model,
-                masking_rate=ground.rate,
+                **ground.provenance,
                 hidden_size=ground.hidden_size,
                 num_attention_heads=ground.n_heads,
                 head_hidden=self.hidden,

@@ -34,9 +34,11 @@ class PolicyConfig:
     """What makes a policy but its weights."""
 
     base_model: str = ""
-    """name of the language model it was trained with; for the reader"""
+    """name of the language model it was trained with"""
     masking_rate: Rate = 0.05
-    """share of the maskable tokens it was trained to choose; for the reader"""
+    """share of the maskable tokens it was trained to choose"""
+    tokenizer: str = ""
+    """digest of the tokenizer it was trained with; empty in folders of an older nmg"""
 
 
 class Policy(nn.Module):
@@ -111,6 +113,14 @@ class Ground:
     """float [V or more, H], the LM's input embeddings"""
     relevance: Callable[[], FloatArray] | None = None
     """[V] how much each token tells of the task, from training labels alone; None where there are no labels"""
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The fields of `PolicyConfig`."""
+        from nmg.data.cutting import tokenizer_digest  # imports pyarrow
+
+        tokenizer = tokenizer_digest(self.tokenizer)
+        return {"base_model": self.base_model, "masking_rate": self.rate, "tokenizer": tokenizer}
 
 
 class PolicyKind(Protocol):

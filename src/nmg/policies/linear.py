@@ -132,8 +132,7 @@ class LinearSettings(Section):
         vocabulary = Vocabulary(ground)
         policy = LinearPolicy(
             LinearConfig(
-                base_model=ground.base_model,
-                masking_rate=ground.rate,
+                **ground.provenance,
                 features=self.features,
                 vocabulary_size=vocabulary.size,
                 temperature=self.temperature,

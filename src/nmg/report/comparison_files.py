@@ -19,6 +19,9 @@ from nmg.report.page import write_page
 from nmg.report.tables import Table, as_markdown
 from nmg.reporter import Reporter, Silent
 
+CIRCUMSTANCES = ("device", "precision", "threads")
+"""of a cell, in results.csv; versions are in results.json"""
+
 
 def compare(
     config: Config,
@@ -87,10 +90,12 @@ def cells_csv(results: ComparisonResults) -> str:
     phases = list(results.cells[0].seconds) if results.cells else []
     header = ["masking", "seed", "labelled", "adapt_steps", "n_labelled", *results.metrics, "held_out_loss", "lm_loss"]
     header += ["lm_steps", "task_steps", "tokens", "masked_tokens", *(f"seconds_{phase}" for phase in phases)]
+    header += CIRCUMSTANCES
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     for cell in results.cells:
         facts = {**vars(cell), **cell.scores} | {f"seconds_{phase}": cell.seconds[phase] for phase in phases}
+        facts |= {name: cell.circumstances.get(name) for name in CIRCUMSTANCES}
         writer.writerow([facts[name] for name in header])
     return text.getvalue()

@@ -29,7 +29,9 @@ def adapt_corpus(config: Config, masking: str | Masking, out: Path, reporter: Re
     bench = ModelBench.open(config, reporter or Silent())
     corpus = bench.corpus(texts)
     if isinstance(masking, str):
-        masking = load_masking(masking, bench.lm, corpus, config.masking, test=config.test)
+        masking = load_masking(
+            masking, bench.lm, corpus, config.masking, test=config.test, reporter=bench.reporter
+        )
     bench.warm_up_head(corpus)
     result = AdaptResult(FitResult(0, float("nan"), 0.0), 0, 0)
     if masking.name != "none":

@@ -64,13 +64,18 @@ def read_run(run: Path) -> RunLog:
     return RunLog(
         name=run.resolve().name,
         config=load_config(run / "config.yaml"),
-        facts=_json(run / "run.json"),
+        facts=read_facts(run),
         episodes=log_lines(metrics),
         texts=lines[0]["texts"] if lines else (),
         snapshots=lines[1:],
         findings=_json(run / "effects.json"),
         last_episode_at=datetime.fromtimestamp(metrics.stat().st_mtime).astimezone() if metrics.is_file() else None,
     )
+
+
+def read_facts(run: Path) -> dict[str, Any]:
+    """What run.json says, empty where it is missing. Raises UserError where it is damaged."""
+    return _json(run / "run.json")
 
 
 def _json(path: Path) -> dict[str, Any]:

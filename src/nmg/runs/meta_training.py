@@ -14,14 +14,14 @@ import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from nmg.config import Config, load_config
+from nmg.data.overlap import say_overlaps
 from nmg.errors import UserError
 from nmg.files import write_text
-from nmg.inner.runtime import Runtime
+from nmg.inner.runtime import Runtime, package_versions
 from nmg.learners.base import Saved, Tensors
 from nmg.meta_train import EpisodeRecord, MetaTraining
 from nmg.reporter import Reporter
@@ -34,8 +34,11 @@ from nmg.runs.checkpoint import (
     save_checkpoint,
     save_lasting,
 )
+from nmg.runs.inputs import check_unchanged, input_digests
+from nmg.runs.log import read_facts
 from nmg.runs.samples import log_samples
 from nmg.runs.trackers import check_trackers, start_trackers
+from nmg.tasks.load import load_corpus_texts
 from nmg.types import PHASES
 from nmg.workbench import Workbench, check_output
 
@@ -49,8 +52,11 @@ def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) 
     """Meta-train into the empty folder `out`. Raises UserError for bad settings, data, model or folder."""
     check_output(out, "another run (continue that one with --resume)")
     check_trackers(config)
-    training = MetaTraining(Workbench.prepare(config, reporter))
-    describe_run(out, config, training.arena.runtime)
+    bench = Workbench.open_all(config, reporter)
+    inputs = input_digests(bench)
+    training = MetaTraining(bench.with_head())
+    say_overlaps(_sides(training), reporter)
+    describe_run(out, config, training.arena.runtime, inputs)
     _go_on(training, out, reporter, on_episode)
     return training
 
@@ -58,7 +64,8 @@ def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) 
 def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: OnEpisode) -> MetaTraining:
     """Continue a run where its last checkpoint left it.
 
-    The result is that of an uninterrupted run. Only `meta.episodes` and `runtime.*` may be overridden.
+    The result is that of an uninterrupted run. Only `meta.episodes` and `runtime.*` may be overridden. Raises UserError
+    where data or model have changed.
     """
     if not (out / "config.yaml").is_file():
         raise UserError(f"--resume {out}: there is no run in this folder (no config.yaml)")
@@ -67,7 +74,9 @@ def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: 
     if config.model_copy(update={"meta": meta}).digest != recorded.digest:
         raise UserError(f"--resume {out}: only meta.episodes and runtime settings may change when a run is resumed")
     check_trackers(config)
-    training = MetaTraining(Workbench.prepare(config, reporter))
+    bench = Workbench.open_all(config, reporter)
+    check_unchanged(out, read_facts(out).get("inputs"), bench, reporter)
+    training = MetaTraining(bench.with_head())
     restore(training, out)
     drop_lasting_except(out, training.learner.save().lasting)  # what came after the checkpoint is made again
     write_text(out / "config.yaml", config.to_yaml())
@@ -144,21 +153,34 @@ def restore(training: MetaTraining, out: Path) -> None:
         training.lm_state = {name: tensor.to(device) for name, tensor in files["lm"].items()}
 
 
-def describe_run(out: Path, config: Config, runtime: Runtime) -> None:
-    """Write the resolved settings, and the command, versions, digest and device that go with them."""
+def describe_run(out: Path, config: Config, runtime: Runtime, inputs: Mapping[str, str]) -> None:
+    """Write the resolved settings, and the command, versions, digests and device that go with them."""
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "config.yaml", config.to_yaml())
-    packages = ("nmg", "torch", "transformers", "tokenizers", "accelerate", "numpy")
     facts: dict[str, Any] = {
         "command": sys.argv,
         "settings_digest": config.digest,
+        "inputs": dict(inputs),
         "seed": config.run.seed,
         "python": platform.python_version(),
         "device": runtime.device.type,
         "precision": runtime.precision,
-        "versions": {name: version(name) for name in packages},
+        "versions": package_versions(),
     }
     write_text(out / "run.json", json.dumps(facts, indent=2) + "\n")
+
+
+def _sides(training: MetaTraining) -> dict[str, list[str]]:
+    """The texts of the run by what they serve, an entry an example."""
+    data, seen = training.data, set(training.split.train_context_ids.tolist())
+    sides = {
+        "train": [example.passage for example in data.train if example.context_id in seen],
+        "validation": [example.passage for example in training.split.validation_examples],
+        "test": [example.passage for example in data.test or ()],
+    }
+    if training.config.data.corpus is not None:
+        sides["corpus"] = load_corpus_texts(training.config.data)
+    return sides
 
 
 def _cut_log(path: Path, episodes: int) -> None:

@@ -126,7 +126,7 @@ class ActorCritic(NothingToTell):
         shards = {name: StateShard.from_tensors(read()) for name, read in saved.lasting.items()}
         for player in (self.learner, self.opponent):
             player.restore(saved.files, lambda key: shards[_shard_name(key)])
-        self.score_noise = ScoreNoise(**saved.facts["score_noise"])
+        self.score_noise = ScoreNoise.from_facts(saved.facts["score_noise"])
 
     def _opponent_plays(self) -> bool:
         """Whether the opponent is a policy; until the learner's replay has filled it is the random player."""
