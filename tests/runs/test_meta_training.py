@@ -24,7 +24,7 @@ from nmg.reporter import Silent
 from nmg.runs import meta_training
 from nmg.runs.checkpoint import load_checkpoint
 from nmg.workbench import Workbench
-from support.runs import Inputs, Notes, is_same, read_log
+from support.runs import Inputs, Notes, assert_same_run, is_same, players_of, read_log
 
 
 def ignore(_record: EpisodeRecord, _episodes: int) -> None:
@@ -37,26 +37,6 @@ def start(config: Config, out: Path) -> MetaTraining:
 
 def resume(out: Path, *overrides: str) -> MetaTraining:
     return meta_training.resume(out, overrides, Silent(), ignore)
-
-
-def players_of(*trainings: MetaTraining) -> list[tuple[Any, ...]]:
-    """The same player of each training, side by side."""
-    return [tuple(getattr(one.learner, name) for one in trainings) for name in ("learner", "opponent")]
-
-
-def assert_same_run(first: MetaTraining, second: MetaTraining) -> None:
-    """All that the next episode depends on is equal to the bit."""
-    for ours, theirs in players_of(first, second):
-        assert is_same(ours.policy, theirs.policy), ours.name
-        assert is_same(ours.value, theirs.value), ours.name
-        assert is_same(ours.replay.transitions_state(), theirs.replay.transitions_state())
-        assert list(ours.replay.shards) == list(theirs.replay.shards)
-        for key, shard in ours.replay.shards.items():
-            assert is_same(shard.to_tensors(), theirs.replay.shards[key].to_tensors())
-        assert is_same(ours.to_files()[f"{ours.name}-optimiser"], theirs.to_files()[f"{ours.name}-optimiser"])
-    assert is_same(first.lm_state, second.lm_state)
-    assert first.learner.score_noise == second.learner.score_noise
-    assert first.next_episode == second.next_episode
 
 
 @pytest.mark.parametrize(

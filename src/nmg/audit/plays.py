@@ -10,6 +10,7 @@ import torch
 from nmg.config import Config
 from nmg.data.corpus import Corpus
 from nmg.data.episodes import split_contexts
+from nmg.errors import Diverged
 from nmg.inner.lm import ModelState, copy_state
 from nmg.inner.loop import Encoded, Trial, inner_loop
 from nmg.inner.masks import DrawnMasks
@@ -58,9 +59,11 @@ class Played:
     lm_loss: float | None
     seconds: Mapping[str, float] = field(default_factory=dict)
     """adapt, probe, finetune (one)"""
+    diverged: str = ""
+    """what happened, where a training diverged; there are no scores then"""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "diverged" or value}
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> "Played":
@@ -110,7 +113,10 @@ class AuditBench:
         probed = Trial(self.bench.task, self.train, rows, self.validation, "probe")
         tuned = [replace(probed, measure="finetune", again=again) for again in range(FINE_TUNINGS)]
         randomness = StreamName(self.config.run.seed) / "audit" / job.seed
-        first, *others = inner_loop(arena, self.pretrained, masks, [probed, *tuned], randomness, job.steps)
+        try:
+            first, *others = inner_loop(arena, self.pretrained, masks, [probed, *tuned], randomness, job.steps)
+        except Diverged as error:
+            return Played(job, {}, [], None, diverged=str(error))
         return Played(
             job,
             dict(first.scores),

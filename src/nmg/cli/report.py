@@ -19,19 +19,17 @@ def report(
     """
     import time
 
-    from nmg.errors import UserError
     from nmg.report.page import write_page
     from nmg.report.run_page import run_page
     from nmg.runs.log import read_run
+    from nmg.runs.outputs import check_file
 
     out = out or run / "report.html"
+    check_file(out)
     said = None
     while True:
         log = read_run(run)
-        try:
-            write_page(out, run_page(log, watch))
-        except OSError as error:
-            raise UserError(f"--out {out}: cannot write the page: {error.strerror}") from error
+        write_page(out, run_page(log, watch))
         if said != len(log.episodes):
             said = len(log.episodes)
             typer.echo(f"{out}: {said} of {log.planned_episodes} episodes")

@@ -19,7 +19,7 @@ from nmg.errors import UserError
 from nmg.inner.lm import ModelState
 from nmg.policies.registry import load_policy
 from nmg.reporter import Reporter
-from nmg.workbench import check_output
+from nmg.runs.outputs import check_output
 
 OnCell = Callable[[CellEvent], None]
 

@@ -2,12 +2,13 @@
 
 import ctypes
 import functools
+import os
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from accelerate import Accelerator
 
 from nmg.errors import UserError
 from nmg.settings import RuntimeSettings
@@ -15,7 +16,10 @@ from nmg.settings import RuntimeSettings
 
 @dataclass(frozen=True)
 class Runtime:
-    accelerator: Accelerator
+    """No state of the process but torch's number of threads: runs of other settings may follow, or go on beside it."""
+
+    device: torch.device
+    precision: Literal["fp32", "bf16"]
     evaluation_batch_size: int
 
     @classmethod
@@ -26,26 +30,28 @@ class Runtime:
         available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if settings.device != "auto" and not available[settings.device]:
             raise UserError(f"runtime.device: this machine has no '{settings.device}' (use auto or cpu)")
-        on_cpu = settings.device == "cpu" or not (available["cuda"] or available["mps"])
-        if on_cpu:
+        name = settings.device
+        if name == "auto":
+            name = next(known for known in ("cuda", "mps", "cpu") if available[known])
+        if name == "cpu" and keeps_memory(settings):
             keep_freed_memory()
-        mixed = "no" if _precision(settings, on_cpu) == "fp32" else "bf16"
-        return cls(Accelerator(cpu=on_cpu, mixed_precision=mixed), settings.evaluation_batch_size)
-
-    @property
-    def device(self) -> torch.device:
-        return self.accelerator.device  # type: ignore[no-any-return]
-
-    @property
-    def precision(self) -> str:
-        return "fp32" if self.accelerator.mixed_precision == "no" else "bf16"
+        return cls(torch.device(name), _precision(settings, name == "cpu"), settings.evaluation_batch_size)
 
     @property
     def threads(self) -> int:
         return torch.get_num_threads()
 
     def autocast(self) -> AbstractContextManager[None]:
-        return self.accelerator.autocast()  # type: ignore[no-any-return]
+        """Matrix products in bf16 where that is the precision; nothing otherwise."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+
+
+COMMAND = "NMG_COMMAND"
+"""variable of the environment that says that this process is a command of nmg's, or was started by one"""
+
+
+def keeps_memory(settings: RuntimeSettings) -> bool:
+    return COMMAND in os.environ if settings.keep_memory == "auto" else settings.keep_memory
 
 
 @functools.cache
@@ -67,7 +73,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 """Names and numbers of malloc.h."""
 
 
-def _precision(settings: RuntimeSettings, on_cpu: bool) -> str:
+def _precision(settings: RuntimeSettings, on_cpu: bool) -> Literal["fp32", "bf16"]:
     if settings.precision != "auto":
         return settings.precision
     return "bf16" if _multiplies_bf16(on_cpu) else "fp32"
