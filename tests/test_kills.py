@@ -62,7 +62,6 @@ def as_command(job: Callable[[Path, Path], None], config: Path, out: Path) -> No
 
     signal.signal(signal.SIGTERM, cli._end)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    os.setpgrp()
     job(config, out)
 
 
@@ -71,13 +70,8 @@ def result(out: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(out.rglob("*")):
         name = str(path.relative_to(out))
-        if (
-            path.is_dir()
-            or path.name.startswith(("events.out", "."))
-            or path.suffix in {".html", ".csv", ".tex", ".md"}
-        ):
-            continue
-        if path.name in {"run.json", "results.json"}:  # both have seconds or the command in them
+        with_times = {"run.json", "results.json", "results.csv", "results.md", "results.tex", "index.html"}
+        if path.is_dir() or path.name in with_times or path.name.startswith(("events.out", ".")):
             continue
         if path.name == "metrics.jsonl":
             found[name] = read_log(out)

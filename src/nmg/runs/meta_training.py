@@ -126,11 +126,11 @@ def checkpoint(training: MetaTraining, out: Path) -> None:
         "diverged_in_a_row": training.diverged_in_a_row,
         "learner": saved.facts,
     }
-    save_checkpoint(out, training.next_episode, files, facts, saved.lasting)
-    _publish(training, out)
     if training.next_episode % training.config.meta.checkpoint_every == 0:
         kept = {"learner-policy": policy.state_dict()} | {name: files[name] for name in files if name == "lm"}
-        keep_checkpoint(out, training.next_episode, kept, facts)
+        keep_checkpoint(out, training.next_episode, kept, facts)  # first: a resumed run does not come by here again
+    save_checkpoint(out, training.next_episode, files, facts, saved.lasting)
+    _publish(training, out)
 
 
 def restore(training: MetaTraining, out: Path, reporter: Reporter) -> None:
