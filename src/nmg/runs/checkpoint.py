@@ -83,7 +83,7 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
     whole = [folder for folder in sound if _needed(run, folder) <= there]
     if not sound:
         names = ", ".join(str(path) for folder in folders for path in damaged[folder])
-        raise UserError(f"{run}: no checkpoint is left to go on from; damaged: {names}")
+        raise UserError(f"{run}: no checkpoint is left to go on from, so start a new run; damaged: {names}")
     chosen = (whole or sound)[0]
     newer = folders[: folders.index(chosen)]
     for folder in newer:
