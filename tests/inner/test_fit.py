@@ -250,7 +250,7 @@ def test_a_diverged_training_is_not_played_to_its_end(runtime: Runtime):
 def test_a_watched_training_that_diverges_goes_back_to_its_best(runtime: Runtime):
     """A new head is watched: it keeps what it had."""
     model = new_model()
-    every = KeepBest(lambda: float(loss_with(model)(np.arange(11))(slice(None))), every=1, patience=100)
+    every = KeepBest(lambda: loss_with(model)(np.arange(11))(slice(None)).item(), every=1, patience=100)
     fit(model, LENGTHS, spoil(model, 4, float("nan")), SETTINGS, runtime, StreamName(0), watch=every)
     assert weights(model).isfinite().all()
     assert float(loss_with(model)(np.arange(11))(slice(None))) == pytest.approx(every.best, rel=1e-6)

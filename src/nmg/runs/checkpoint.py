@@ -77,28 +77,26 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
         _drop_unneeded(run)
         return None
     damaged = {folder: damaged_files(folder) for folder in folders}
-    lost_files = damaged_files(run / "replay")
-    there = {path.stem for path in _lasting(run)} - {path.stem for path in lost_files}
+    there = {path.stem for path in _lasting(run)} - {path.stem for path in damaged_files(run / "replay")}
     sound = [folder for folder in folders if not damaged[folder]]
     whole = [folder for folder in sound if _needed(run, folder) <= there]
     if not sound:
         names = ", ".join(str(path) for folder in folders for path in damaged[folder])
         raise UserError(f"{run}: no checkpoint is left to go on from, so start a new run; damaged: {names}")
     chosen = (whole or sound)[0]
-    newer = folders[: folders.index(chosen)]
+    needed, newer = _needed(run, chosen), folders[: folders.index(chosen)]
+    missed = needed.union(*(_needed(run, folder) for folder in newer)) - there
+    named = [path for folder in newer for path in damaged[folder]]
+    named += [_lasting_path(run, name) for name in sorted(missed)]
     for folder in newer:
         shutil.rmtree(folder)
     _drop_unneeded(run)
-    needed = _needed(run, chosen)
-    named = [path for folder in newer for path in damaged[folder]] + lost_files
-    lost = sorted(needed - there)
-    gone = [path for path in (_lasting_path(run, name) for name in lost) if path not in named]
     return Checkpoint(
         {path.stem: load_file(path) for path in chosen.glob("*.safetensors")},
         _facts(chosen),
         {name: partial(load_file, _lasting_path(run, name)) for name in sorted(needed & there)},
-        tuple(lost),
-        (*named, *gone),
+        tuple(sorted(needed - there)),
+        tuple(named),
     )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from nmg.files import write_text
 
 SUMS = "SHA256SUMS"
+LINE = re.compile(r"(?P<digest>[0-9a-f]{64})  (?P<name>[^/]+)")
 
 
 def write_sums(folder: Path, sums: Mapping[str, str]) -> None:
@@ -20,11 +22,7 @@ def write_sums(folder: Path, sums: Mapping[str, str]) -> None:
 
 def read_sums(folder: Path) -> dict[str, str]:
     """name of a file → its digest; empty for a folder without digests, as older versions wrote it."""
-    try:
-        lines = (folder / SUMS).read_text("utf-8", errors="replace").splitlines()
-    except OSError:
-        return {}
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    return {found["name"]: found["digest"] for found in map(LINE.fullmatch, _lines(folder)) if found}
 
 
 def digest_of(path: Path) -> str:
@@ -35,10 +33,19 @@ def digest_of(path: Path) -> str:
 
 def damaged_files(folder: Path) -> list[Path]:
     """Files that are not what was written: cut, changed or gone. Without digests: those that do not load."""
+    if not all(map(LINE.fullmatch, _lines(folder))):
+        return [folder / SUMS]
     sums = read_sums(folder)
     if sums:
         return [folder / name for name, digest in sums.items() if not _has_digest(folder / name, digest)]
     return [path for path in sorted(folder.glob("[!.]*")) if not _loads(path)]
+
+
+def _lines(folder: Path) -> list[str]:
+    try:
+        return (folder / SUMS).read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def _has_digest(path: Path, digest: str) -> bool:
