@@ -14,7 +14,8 @@ import nmg
 SOURCE = Path(__file__).parents[1] / "src"
 
 FLOORS = (
-    {"errors", "files", "types", "seeding", "reporter", "settings"},
+    {"errors"},
+    {"files", "types", "seeding", "reporter", "settings"},
     {"data"},
     {"tasks", "masking", "fast"},
     {"inner", "engines"},

@@ -23,7 +23,7 @@ from nmg.types import IntArray
 POOL_BATCHES = 32
 """Batches that are sorted by length together: enough to save padding, few enough to keep epochs well mixed."""
 LOOK_EVERY = 20
-"""steps between two looks at whether losses are finite; a look waits for the GPU"""
+"""steps between two looks at whether losses are finite, and two returns of kept memory; a look waits for the GPU"""
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,10 @@ def fit(
                 progress(step, len(batches))
             if watch is not None and watch.after(step, len(batches), weights.masters):
                 break
-            if step % LOOK_EVERY == 0 and not _are_finite(losses[-LOOK_EVERY:]):
-                break
+            if step % LOOK_EVERY == 0:
+                runtime.give_back_memory()
+                if not _are_finite(losses[-LOOK_EVERY:]):
+                    break
         if watch is not None:
             watch.go_back(weights.masters)
         if not _are_finite(weights.masters) or (watch is None and not _are_finite(losses)):
@@ -148,6 +150,7 @@ def fit(
                 f"the training diverged: after {len(losses)} of {len(batches)} steps its loss or weights are not "
                 f"finite. Lower {lower} ({settings.learning_rate:g})."
             )
+    runtime.give_back_memory()
     last_epoch = losses[-len(epochs[-1]) :] if losses else []
     mean = float(torch.stack(last_epoch).float().mean()) if last_epoch else float("nan")
     return FitResult(len(losses), mean, time.perf_counter() - began)

@@ -21,6 +21,8 @@ class Runtime:
     device: torch.device
     precision: Literal["fp32", "bf16"]
     evaluation_batch_size: int
+    keeps_memory: bool = False
+    """whether freed memory is kept for the next step"""
 
     @classmethod
     def start(cls, settings: RuntimeSettings) -> "Runtime":
@@ -33,9 +35,11 @@ class Runtime:
         name = settings.device
         if name == "auto":
             name = next(known for known in ("cuda", "mps", "cpu") if available[known])
-        if name == "cpu" and keeps_memory(settings):
+        on_cpu = name == "cpu"
+        kept = on_cpu and sys.platform == "linux" and keeps_memory(settings)
+        if kept:
             keep_freed_memory()
-        return cls(torch.device(name), _precision(settings, name == "cpu"), settings.evaluation_batch_size)
+        return cls(torch.device(name), _precision(settings, on_cpu), settings.evaluation_batch_size, kept)
 
     @property
     def threads(self) -> int:
@@ -44,6 +48,12 @@ class Runtime:
     def autocast(self) -> AbstractContextManager[None]:
         """Matrix products in bf16 where that is the precision; nothing otherwise."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+
+    def give_back_memory(self) -> None:
+        """Give the system what was freed and kept so far: a bound on what is kept, at the cost of one slower step."""
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if self.keeps_memory else None
+        if trim is not None:
+            trim(0)
 
 
 COMMAND = "NMG_COMMAND"
@@ -56,13 +66,11 @@ def keeps_memory(settings: RuntimeSettings) -> bool:
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Ask glibc to keep what is freed instead of giving it back to the system; does nothing with another C library.
+    """Ask glibc to keep what is freed until `Runtime.give_back_memory`; does nothing with another C library.
 
     A training step frees and asks for the same large tensors again and again. Each time they come as fresh pages, which
     the system must map and clear: up to a fifth of a step of MiniLM.
     """
-    if sys.platform != "linux":
-        return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**26)):
