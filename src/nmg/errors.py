@@ -22,6 +22,10 @@ class UserError(Exception):
     """Bad input: the message says what, where and, if it can, how to mend it."""
 
 
+class Diverged(UserError):  # noqa: N818 it says what the training did
+    """A training whose losses, weights or scores are no longer finite: its settings are to blame."""
+
+
 def bad_input(path: Path | str, problem: str, *, line: int | None = None, field: str | None = None) -> UserError:
     """A `UserError` that names the file and, where known, the line (from 1) and the field.
 

@@ -2,14 +2,16 @@
 
 import errno
 import hashlib
+import json
+import math
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nmg.errors import UserError
+from nmg.errors import UserError, bad_input
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,18 +53,21 @@ def write_aside(path: Path) -> Iterator[Path]:
     """Yield a free path beside `path` to write to; it takes the place of `path` when the block ends without an error.
 
     The missing folders of `path` are made. After an error `path` is as it was and nothing is left beside it. The path
-    yielded keeps the ending of `path`, which some writers insist on.
+    yielded keeps the ending of `path`, which some writers insist on. Raises UserError where the disk does not take it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.stem}.{secrets.token_hex(6)}{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
         _flush(aside)
         aside.replace(path)
+        if os.name == "posix":
+            _flush(path.parent)  # the new name itself
+    except OSError as error:
+        raise cannot_write(path, error) from error
     finally:
-        aside.unlink(missing_ok=True)
-    if os.name == "posix":
-        _flush(path.parent)  # the new name itself
+        with suppress(OSError):
+            aside.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -82,6 +87,33 @@ def content_digest(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a UTF-8 text file. Raises UserError where the disk does not take it."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: Exception) -> UserError:
+    """What to say of an error of the disk: it is full, read-only, gone."""
+    return bad_input(path, f"cannot be written: {getattr(error, 'strerror', None) or error}")
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """JSON text. A number that is none (NaN, infinite) becomes null, for JSON has no such numbers."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
+
+
 def _flush(path: Path) -> None:
     """Wait until the file (or folder) is on the disk."""
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
@@ -93,7 +125,11 @@ def _flush(path: Path) -> None:
 
 def save_tensors(path: Path, tensors: "Mapping[str, Tensor]") -> None:
     """safetensors, whole or not there. Tensors that share storage are stored each for itself."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file  # takes a moment to import
 
     with write_aside(path) as aside:
-        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, aside)
+        try:
+            save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, aside)
+        except SafetensorError as error:
+            raise cannot_write(path, error) from error

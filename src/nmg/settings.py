@@ -192,6 +192,8 @@ class RuntimeSettings(Section):
     processes: Literal["auto"] | Count = "auto"
     """processes at once, each with its share of the threads; `auto`: for a small model on several CPU cores one per
     player of an episode, one per core for the cells of a comparison, else one"""
+    keep_memory: Literal["auto"] | bool = "auto"
+    """keep freed main memory for the next step, which is faster; `auto`: in commands, and not in a process of yours"""
     cache_dir: str | None = None
     """tokenised corpora; `$NMG_CACHE` or ~/.cache/nmg where not given"""
     trackers: tuple[Tracker, ...] = ("tensorboard",)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from nmg.config import Config
@@ -131,11 +130,3 @@ def check_metric(config: Config, task: Task) -> None:
             f"reward.metric: the task '{config.data.task}' has no score '{config.reward.metric}' "
             f"(known: {', '.join(known)})"
         )
-
-
-def check_output(out: Path, holds: str = "another run") -> None:
-    """Raises UserError where the output folder is not empty or cannot be one."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out}: is a file, not a folder")
-    if out.is_dir() and any(out.iterdir()):
-        raise UserError(f"--out {out}: the folder already holds {holds}; choose another, or remove it first")

@@ -17,7 +17,7 @@ from nmg.comparison.run import _origins
 from nmg.engines import registry
 from nmg.engines.processes import ProcessEngine
 from nmg.engines.serial import SerialEngine
-from nmg.errors import UserError
+from nmg.errors import Diverged, UserError
 from nmg.inner import loop
 from nmg.inner.adapt import adapt
 from nmg.inner.masks import DrawnMasks
@@ -139,7 +139,7 @@ def test_a_cell_that_fails_stops_no_other_and_is_tried_again(inputs: Inputs, tmp
     assert [(cell.masking, cell.seed) for cell in finished.cells] == [
         (name, seed) for seed in (0, 1) for name in RULES if (name, seed) != ("random", 0)
     ]
-    problem = "RuntimeError: out of memory" if error else "ArithmeticError: loss is nan: the training diverged"
+    problem = "RuntimeError: out of memory" if error else "Diverged: loss is nan: the training diverged"
     assert finished.failures == {"random.seed-0": problem}
     report = (tmp_path / "cells" / "random.seed-0.error.txt").read_text()
     assert "Traceback" in report
@@ -162,7 +162,7 @@ def test_every_number_of_a_cell_is_finite(inputs: Inputs, tmp_path: Path):
         "accuracy": {"scores": {"loss": 0.5, "accuracy": -math.inf}},
     }
     for name, change in changes.items():
-        with pytest.raises(ArithmeticError, match=f"^{name} is"):
+        with pytest.raises(Diverged, match=f"^{name} is"):
             replace(cell, **change).check_finite()
     replace(cell, lm_loss=None, held_out_loss=None).check_finite()
 

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from nmg.config import Config
 from nmg.data.corpus import Corpus
 from nmg.data.episodes import split_contexts
+from nmg.errors import Diverged
 from nmg.inner.lm import ModelState, copy_state
 from nmg.inner.loop import Encoded, Trial, inner_loop
 from nmg.inner.masks import DrawnMasks
@@ -61,9 +62,11 @@ class Played:
     lm_loss: float | None
     seconds: Mapping[str, float] = field(default_factory=dict)
     """adapt, probe, finetune (one)"""
+    diverged: str = ""
+    """what happened, where a training diverged; there are no scores then"""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "diverged" or value}
 
     @classmethod
     def from_json(cls, line: str | bytes) -> "Played":
@@ -119,7 +122,10 @@ class AuditBench:
         probed = Trial(self.bench.task, self.train, self.rows(job.examples), self.validation, "probe")
         tuned = [replace(probed, measure="finetune", again=again) for again in range(FINE_TUNINGS)]
         randomness = StreamName(self.config.run.seed) / "audit" / job.seed
-        first, *others = inner_loop(arena, self.pretrained, masks, [probed, *tuned], randomness, job.steps)
+        try:
+            first, *others = inner_loop(arena, self.pretrained, masks, [probed, *tuned], randomness, job.steps)
+        except Diverged as error:
+            return Played(job, {}, [], None, diverged=str(error))
         return Played(
             job,
             dict(first.scores),

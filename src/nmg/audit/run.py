@@ -6,7 +6,6 @@ DIR/recommended.yaml  the configuration that follows from them
 DIR/index.html        the page
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,9 +21,10 @@ from nmg.data.overlap import overlap, say_overlaps
 from nmg.engines.base import Engine
 from nmg.engines.registry import open_engine
 from nmg.errors import UserError, bad_input
-from nmg.files import write_text
+from nmg.files import append_line, as_json, write_text
 from nmg.inner.lm_quality import held_out_loss, unigram_entropy
 from nmg.reporter import Reporter, Silent
+from nmg.runs.outputs import sole_writer
 from nmg.seeding import StreamName
 from nmg.tasks.load import load_corpus_texts
 
@@ -68,10 +68,13 @@ def audit(
 
     The test set is not read.
     """
-    reporter = reporter or Silent()
+    with sole_writer(out):
+        return _audit(config, out, seeds, minutes, reporter or Silent(), on_play)
+
+
+def _audit(config: Config, out: Path, seeds: int, minutes: float, reporter: Reporter, on_play: OnPlay) -> AuditResult:
     done = _read_plays(out / "plays.jsonl")
     bench = AuditBench.open(config, reporter)
-    out.mkdir(parents=True, exist_ok=True)
     facts = {"lm": _language_model(bench), "leakage": _leakage(bench, reporter)}
     n_parameters = bench.bench.lm.model.num_parameters()
     at_once = bench.bench.runtime.threads
@@ -124,7 +127,7 @@ def _conclude(
     }
     recommended, sentence = recommend(config, facts, adapting, found, steps_an_epoch)
     facts["recommendation"] = sentence
-    write_text(out / "audit.json", json.dumps(facts, indent=1, allow_nan=False) + "\n")
+    write_text(out / "audit.json", as_json(facts, indent=1) + "\n")
     write_text(out / "recommended.yaml", recommended.to_yaml())
     return AuditResult(config, facts, recommended, plays, adapting, found)
 
@@ -142,13 +145,16 @@ class _Player:
     def play(self, keys: Sequence[PlayKey], in_all: int) -> None:
         missing = [key for key in keys if key not in self._done]
         for _, played in self._engine.play(None, missing):
-            with self._path.open("a", encoding="utf-8") as log:
-                log.write(json.dumps(played.to_json(), allow_nan=False) + "\n")
+            append_line(self._path, as_json(played.to_json()))
             self._done[played.key] = played
             self._on_play(played, len(self._done), max(in_all, len(self._done)))
 
     def of(self, keys: Sequence[PlayKey]) -> list[Played]:
-        return [self._done[key] for key in keys]
+        """Those whose trainings ended well. Raises UserError where none did."""
+        plays = [self._done[key] for key in keys]
+        if all(play.diverged for play in plays):
+            raise UserError(f"{plays[0].key.name}: {plays[0].diverged}")
+        return [play for play in plays if not play.diverged]
 
 
 @dataclass(frozen=True)

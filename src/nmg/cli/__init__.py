@@ -1,7 +1,9 @@
 """The command line: one small module a command; heavy imports happen inside the commands."""
 
 import os
+import signal
 import sys
+from types import FrameType
 
 import typer
 
@@ -31,9 +33,11 @@ app.add_typer(data.app, name="data", help="Look at, convert and prepare data.")
 
 
 def main() -> None:
-    """Exit code 0: done; 2: bad input, said in one message; 130: interrupted."""
+    """Exit code 0: done; 2: bad input, said in one message; 130: interrupted; 143: ended by SIGTERM."""
     # The tokenizers' threads and the data loaders' processes do not go together; we fork neither.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ["NMG_COMMAND"] = "1"  # see `runtime.keep_memory`
+    signal.signal(signal.SIGTERM, _end)
     try:
         app()
     except UserError as error:
@@ -42,3 +46,8 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """End as from within, so that processes end, locks open and trackers close."""
+    sys.exit(128 + number)

@@ -49,10 +49,12 @@ def convert(
     file: File, out: Out, task: TaskOption = None, text_field: TextField = "text", label_field: LabelField = "label"
 ) -> None:
     """Write the examples in another format of the same task, by the ending of OUT."""
+    from nmg.runs.outputs import check_file
     from nmg.settings import DataSettings
     from nmg.tasks.load import ending_of
 
     _refuse_existing(out)
+    check_file(out)
     kind, examples = _read(file, task, text_field, label_field)
     found = kind.formats.get(ending_of(out))
     if found is None:
@@ -68,8 +70,10 @@ def corpus(
     """Write the distinct contexts of a task file as a text corpus, .jsonl or .txt (one a line)."""
     from nmg.data.formats.text import write_texts
     from nmg.data.task_data import distinct_texts
+    from nmg.runs.outputs import check_file
 
     _refuse_existing(out)
+    check_file(out)
     texts = distinct_texts(_read(file, task, text_field, label_field)[1])
     write_texts(texts, out)
     typer.echo(f"{out}: {len(texts)} contexts")

@@ -22,17 +22,15 @@ def report(
     """
     import time
 
-    from nmg.errors import UserError
     from nmg.files import write_text
+    from nmg.runs.outputs import check_file
 
     out = out or run / "report.html"
+    check_file(out)
     said = None
     while True:
         log, html = page_of(run, watch)
-        try:
-            write_text(out, html)
-        except OSError as error:
-            raise UserError(f"--out {out}: cannot write the page: {error.strerror}") from error
+        write_text(out, html)
         if said != len(log.episodes):
             said = len(log.episodes)
             typer.echo(f"{out}: {said} of {log.planned_episodes} episodes")

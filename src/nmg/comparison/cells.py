@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
-from nmg.errors import UserError, bad_input
+from nmg.errors import Diverged, UserError, bad_input
 from nmg.files import write_text
 
 Labelled: TypeAlias = int | Literal["all"] | None
@@ -92,11 +92,11 @@ class Cell:
         return CellKey(self.masking, self.seed, Setting(self.labelled, self.adapt_steps))
 
     def check_finite(self) -> None:
-        """Raises ArithmeticError, naming it, for a number that is none."""
+        """Raises Diverged, naming it, for a number that is none."""
         numbers = {**self.scores, "lm_loss": self.lm_loss, "held_out_loss": self.held_out_loss}
         for name, value in numbers.items():
             if value is not None and not math.isfinite(value):
-                raise ArithmeticError(f"{name} is {value}: the training diverged")
+                raise Diverged(f"{name} is {value}: the training diverged")
 
 
 @dataclass(frozen=True)

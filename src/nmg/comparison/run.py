@@ -23,8 +23,8 @@ from nmg.inner.lm import ModelState, state_digest
 from nmg.inner.runtime import Runtime
 from nmg.policies.registry import load_policy
 from nmg.reporter import Reporter
+from nmg.runs.outputs import check_output
 from nmg.tasks.load import load_corpus_texts, load_task_data
-from nmg.workbench import check_output
 
 OnCell = Callable[[CellEvent], None]
 

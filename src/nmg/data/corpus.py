@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 
 from nmg.data.cutting import SCHEMA, TOKEN_COLUMNS, SpecialTokens, cut_texts, fingerprint
-from nmg.errors import UserError, bad_input
+from nmg.errors import UserError
 from nmg.files import user_path, write_aside
 from nmg.types import NO_POSITION, IntArray, TokenBlocks
 
@@ -76,10 +76,7 @@ class Corpus:
             columns = cut_texts(texts, tokenizer, block_size)
             if columns.num_rows == 0:
                 raise UserError(f"the corpus is empty: its {len(texts)} texts hold no token")
-            try:
-                _write(columns, path, digest)
-            except OSError as error:
-                raise bad_input(path, f"cannot write the tokenised corpus: {error.strerror or error}") from error
+            _write(columns, path, digest)
             columns = _read(path, digest) or columns  # the mapped file, so that memory is given back
         return cls(digest, columns, padding_id)
 

@@ -135,13 +135,17 @@ def masked_logits(model: PreTrainedModel, input_ids: Tensor, is_token: Tensor, i
     return logits.squeeze(0)  # type: ignore[no-any-return]
 
 
-def masked_lm_loss(model: PreTrainedModel, corrupted: CorruptedBlocks) -> Tensor:
-    """Mean cross-entropy over the masked positions of a batch (scalar); 0, with a gradient of 0, where none is."""
+def masked_lm_loss(model: PreTrainedModel, corrupted: CorruptedBlocks, part: slice = slice(None)) -> Tensor:
+    """Mean cross-entropy over the masked positions of a batch (scalar); 0, with a gradient of 0, where none is.
+
+    Of a `part` of its blocks, what these add to that mean: the parts of a batch sum to the loss of the whole.
+    """
     device = model.device
-    labels = corrupted.labels.to(device)
+    labels = corrupted.labels[part].to(device)
     is_masked = labels != IGNORED_LABEL
-    logits = masked_logits(model, corrupted.input_ids.to(device), corrupted.is_token.to(device), is_masked)
-    return cross_entropy(logits.float(), labels[is_masked], reduction="sum") / max(int(is_masked.sum()), 1)
+    logits = masked_logits(model, corrupted.input_ids[part].to(device), corrupted.is_token[part].to(device), is_masked)
+    n_masked = max(int((corrupted.labels != IGNORED_LABEL).sum()), 1)
+    return cross_entropy(logits.float(), labels[is_masked], reduction="sum") / n_masked
 
 
 def encoder_states(model: PreTrainedModel, blocks: TokenBlocks | CorruptedBlocks) -> Tensor:

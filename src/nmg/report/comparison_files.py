@@ -18,6 +18,7 @@ from nmg.report.latex import as_latex
 from nmg.report.page import write_page
 from nmg.report.tables import Table, as_markdown
 from nmg.reporter import Reporter, Silent
+from nmg.runs.outputs import sole_writer
 
 CIRCUMSTANCES = ("device", "precision", "threads")
 """of a cell, in results.csv; versions are in results.json"""
@@ -44,11 +45,12 @@ def compare(
     """
     first = config.run.seed
     plan = Plan.of(maskings, policies or {}, range(first, first + seeds), labelled=labelled, adapt_steps=adapt_steps)
-    comparison = Comparison.prepare(config, plan, out, reporter or Silent(), save_models=save_models)
-    missing = len(plan.keys()) - len(comparison.found)
-    finished = comparison.run(lambda event: on_cell(event, missing))
-    results = analyse(comparison.config, plan, comparison.bench.table_metrics, finished)
-    write_comparison(out, results)
+    with sole_writer(out):
+        comparison = Comparison.prepare(config, plan, out, reporter or Silent(), save_models=save_models)
+        missing = len(plan.keys()) - len(comparison.found)
+        finished = comparison.run(lambda event: on_cell(event, missing))
+        results = analyse(comparison.config, plan, comparison.bench.table_metrics, finished)
+        write_comparison(out, results)
     return results
 
 

@@ -1,11 +1,11 @@
-"""What a run was made from: digests of its data files, its model and its tokenizer, so that it goes on with no other."""
+"""What a run was made from: digests of its data files, model and tokenizer, so that it goes on with no other."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from nmg.data.cutting import tokenizer_digest
 from nmg.errors import UserError, bad_input
-from nmg.files import content_digest
+from nmg.files import content_digest, user_path
 from nmg.inner.lm import state_digest
 from nmg.reporter import Reporter
 from nmg.settings import DataSettings
@@ -37,7 +37,7 @@ def _digest(path: Path) -> str:
 
 def data_files(data: DataSettings) -> dict[str, Path]:
     """Field → file or folder, of those that are given."""
-    return {name: Path(file).expanduser() for name in FILES if (file := getattr(data, name)) is not None}
+    return {name: user_path(file) for name in FILES if (file := getattr(data, name)) is not None}
 
 
 def check_unchanged(run: Path, then: Mapping[str, str] | None, bench: Workbench, reporter: Reporter) -> None:

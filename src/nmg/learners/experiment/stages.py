@@ -56,10 +56,10 @@ class Book:
     def note(self, stage: str, scores: Mapping[str, float], features: Mapping[str, FloatArray]) -> None:
         """Write down an episode: scores, and mean features of what was masked, of each player.
 
-        Of one with a player whose training diverged only the plays count.
+        Of one with a player whose training diverged, which has no score, only the plays count.
         """
-        self.plays += len(scores)
-        if not np.isfinite(list(scores.values())).all():
+        self.plays += len(features)
+        if len(scores) < len(features) or not np.isfinite(list(scores.values())).all():
             return
         contrasts = _contrasts(len(scores))
         self.x += (contrasts @ np.array([features[name] for name in scores])).tolist()
