@@ -19,7 +19,7 @@ FLOORS = (
     {"tasks", "masking", "fast"},
     {"inner", "engines"},
     {"policies"},
-    {"learners"},
+    {"learners", "collation"},
     {"config"},
     {"workbench"},
     {"meta_train"},

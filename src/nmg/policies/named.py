@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmg.errors import UserError
+from nmg.masking.mixture import Mixture, parse_mixture
 from nmg.masking.registry import RULES, build_masking, unknown_masking
 from nmg.policies.base import CONFIG
+from nmg.policies.hub import is_hub_name
 from nmg.policies.masking import PolicyMasking
 from nmg.policies.registry import find_policy, load_policy
 from nmg.seeding import StreamName
@@ -64,6 +66,16 @@ def control_folder(name: str, policies: Mapping[str, Path]) -> Path:
     return run / name
 
 
+def policy_place(name: str) -> str:
+    """`name`, where it may be a policy: a folder that is there, or the name of a hub repository (`OWNER/NAME`).
+
+    Raises UserError where it is neither.
+    """
+    if Path(name).expanduser().is_dir() or is_hub_name(name):
+        return name
+    raise unknown_masking(name)
+
+
 def load_masking(
     name: str,
     lm: "PretrainedLM",
@@ -72,20 +84,22 @@ def load_masking(
     policy_folder: Path | None = None,
     test: MetaTestSettings | None = None,
 ) -> "Masking":
-    """A rule by its name, or a learned policy, which acts as `test` says.
+    """A rule by its name, a mixture (`0.7*idf+0.3*runs/mine`), or a learned policy, which acts as `test` says.
 
-    The policy is that of `policy_folder`, or, where none is given, of the folder that is called `name`. Raises
-    UserError for an unknown name, and for a policy that is missing or does not fit the model.
+    The policy is that of `policy_folder`, or, where none is given, of the folder or hub repository that is called
+    `name`. Raises UserError for an unknown name, and for a policy that is missing or does not fit the model.
     """
     test = test or MetaTestSettings()
+    members = parse_mixture(name) if policy_folder is None and not Path(name).is_dir() else []
+    if members:
+        loaded = [(share, load_masking(one, lm, corpus, settings, test=test)) for share, one in members]
+        return Mixture(name, loaded)
     if policy_folder is None and name in RULES:  # also where a folder of that name happens to be there
-        return build_masking(name, lm.tokenizer, corpus, settings)
+        embeddings = lm.model.get_input_embeddings().weight
+        return build_masking(name, lm.tokenizer, corpus, settings, embeddings)
     if policy_folder is None and name == "neural":
         raise unknown_masking(name)
-    folder = policy_folder or (Path(name) if Path(name).is_dir() else None)
-    if folder is None:
-        raise unknown_masking(name)
-    policy = load_policy(folder)
+    policy = load_policy(policy_folder or policy_place(name))
     policy.check_fits(lm.hidden_size, lm.vocabulary_size)
     if name == "untrained":
         with (StreamName(0) / "untrained").torch():
