@@ -43,20 +43,16 @@ class MaskingCollator:
     Args:
         tokenizer: a fast one, with a mask token.
         masking: a rule's name (`nmg maskings` lists them), a mixture (`0.7*idf+0.3*random`), the folder of a run or
-        policy, a
-            hub repository (`OWNER/NAME`), a policy, weights of words as a mapping or a file, a function from
+            policy, a hub repository (`OWNER/NAME`), a policy, weights of words as a mapping or a file, a function from
             `TokenBlocks` to weights [B, T], or a masking of your own (`nmg.masking.base.Rule`).
         rate: share of the tokens to mask, or a `RateSchedule`, whose steps are batches of this collator.
         seed: names all randomness.
-        texts: what a rule counts words in: texts, or a data set with a column `text` or `input_ids`; the training set,
-        say.
-            Without it `idf`, `tf-idf` and `frequency` go by the order of the vocabulary.
-        model: the masked LM in training, for maskings that look at it, as it is at the time. These cannot run in
-        workers.
-        fixed: masks depend on nothing but the seed and the tokens of a row, so they are the same in every epoch,
-        whatever the
-            batch size and the number of workers: for evaluation. Where one collator serves training and evaluation, as
-            in Trainer, use `fix`.
+        texts: what a rule counts words in: texts, or a data set with a column `text` or `input_ids`, such as the
+            training set. Without it `idf`, `tf-idf` and `frequency` go by the order of the vocabulary.
+        model: the masked LM in training, for maskings that look at it, as it is at the time. Not in workers.
+        fixed: masks depend on nothing but the seed and the tokens of a row: they are the same in every epoch, whatever
+            the batch size and the number of workers. For evaluation; where one collator serves training and
+            evaluation, as in Trainer, use `fix`.
         max_length: tokens of a row that is given as text, at most.
         pad_to_multiple_of: as in transformers.
         settings: those of `masking` (docs/guide.md): `mask_share=0.8`, `random_share=0.1`, `idf_unit="word"`, …

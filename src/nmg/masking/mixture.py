@@ -10,7 +10,7 @@ from nmg.errors import UserError
 from nmg.masking.base import Masking
 from nmg.types import NO_POSITION, FloatArray, MaskPlan, StateEncoder, TokenBlocks
 
-_MEMBER = re.compile(r"(?:(?P<share>[0-9.]+)\*)?(?P<name>.+)")
+_MEMBER = re.compile(r"(?:(?P<share>[^*]*)\*)?(?P<name>[^*]+)")
 
 
 def parse_mixture(name: str) -> list[tuple[float, str]]:

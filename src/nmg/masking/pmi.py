@@ -1,5 +1,4 @@
-"""Collocations as a whole: n-grams whose words give each other away (PMI-Masking, Levine et al. 2021, arXiv
-2010.01825).
+"""Collocations as a whole: n-grams whose words give each other away (Levine et al. 2021, arXiv 2010.01825).
 
 An n-gram's pointwise mutual information is the least over all ways to cut it into parts:
 
@@ -72,7 +71,8 @@ def _scores(corpus: "Corpus", counts: list[tuple[Keys, IntArray]]) -> list[dict[
             whole.append(log_p)
             best.append(np.maximum(log_p, cut))
             if k > 1:
-                scores[k - 2].update(zip(keys[is_known].tolist(), (log_p - cut)[is_known].tolist(), strict=True))
+                pmi = log_p[is_known] - cut[is_known]
+                scores[k - 2].update(zip(keys[is_known].tolist(), pmi.tolist(), strict=True))
     return scores
 
 

@@ -61,6 +61,8 @@ def selective_masking(ingredients: Ingredients) -> Draw:
 
 @torch.no_grad()
 def _importance(model: "PreTrainedModel", blocks: TokenBlocks) -> Tensor:
+    if not blocks.input_ids.numel():
+        return torch.zeros(blocks.input_ids.shape)
     device = model.device
     logits = model(input_ids=blocks.input_ids.to(device), attention_mask=blocks.is_token.to(device).long()).logits
     return logits.softmax(dim=-1)[..., -1]  # type: ignore[no-any-return]

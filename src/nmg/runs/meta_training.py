@@ -24,6 +24,7 @@ from nmg.files import write_text
 from nmg.inner.runtime import Runtime
 from nmg.learners.base import Saved, Tensors
 from nmg.meta_train import EpisodeRecord, MetaTraining
+from nmg.policies.card import Provenance
 from nmg.reporter import Reporter
 from nmg.runs.checkpoint import (
     drop_lasting_except,
@@ -102,10 +103,10 @@ def _go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: On
 
 def _publish(training: MetaTraining, out: Path) -> None:
     """Write what the learner would hand out now, and what it has found."""
-    training.learner.policy.save_pretrained(out / "policy")
     findings = training.learner.findings()
     if findings:
         write_text(out / "effects.json", json.dumps(findings, indent=1, allow_nan=False) + "\n")
+    training.learner.policy.save_pretrained(out / "policy", Provenance.read(out))
 
 
 def checkpoint(training: MetaTraining, out: Path) -> None:
