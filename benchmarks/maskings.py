@@ -1,4 +1,4 @@
-"""Sequences a second of every masking, through the collator, beside transformers' own. `make bench` prints the table."""
+"""Sequences a second of every masking, through the collator, beside transformers' own: `make bench` prints a table."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -83,8 +83,9 @@ class MaskingCollator:
         self.masking = resolve_masking(masking, ingredients, model)
         self._encode: StateEncoder = NoModel(self.masking.name)
         if model is not None:
-            reader = LMReader(model, self._vocabulary.mask_id, PlainPasses())
-            self._encode = KeptSurprise(reader, self.settings.refresh_steps)
+            self._encode = LMReader(model, self._vocabulary.mask_id, PlainPasses())
+            if self.settings.refresh_steps > 1:
+                self._encode = KeptSurprise(self._encode, self.settings.refresh_steps)
         elif self.masking.reads_states:
             raise UserError(f"the masking '{self.masking.name}' looks at the language model: give it (model=…)")
         self._streams = BatchStreams(seed)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from torch import Tensor
 
@@ -37,7 +37,7 @@ def resolve_masking(masking: AnyMasking, ingredients: Ingredients, model: "PreTr
     if isinstance(masking, str | Path):
         return _by_name(str(masking), ingredients, model)
     if hasattr(masking, "plan"):
-        return masking
+        return cast(Masking, masking)
     if callable(masking):
         return Rule(getattr(masking, "__name__", "function"), partial(draw_by_function, weights_of=masking))
     raise UserError(

@@ -78,7 +78,9 @@ class Recovery:
         return text if isinstance(text, str) else "".join(text)
 
     def _by_marks(self, ids: IntArray) -> Recovered:
-        words, spans, text = [], [], ""
+        words: list[int] = []
+        spans: list[tuple[int, int]] = []
+        text = ""
         was_punctuation = True
         for number, token in enumerate(self._tokenizer.convert_ids_to_tokens(ids.tolist())):
             shown, begins = self._marks.read(token)

@@ -22,7 +22,8 @@ class BatchStreams:
     def __init__(self, seed: int) -> None:
         self._name = StreamName(seed) / "collator"
         # Column 0 is the process that owns the data loader, column 1 + w its worker w. Each writes its own column only.
-        self._table = torch.zeros(2, 1 + MOST_WORKERS, dtype=torch.int64).share_memory_()
+        self._table = torch.zeros(2, 1 + MOST_WORKERS, dtype=torch.int64)
+        self._table.share_memory_()  # type: ignore[no-untyped-call]
         self._here: tuple[int, int, int] | None = None
         """process, column and number of its start, of the process that this copy serves"""
         self._within = 0

@@ -30,12 +30,19 @@ class KeptSurprise:
             rows = list(stale.values())
             read = self._encode.surprise(blocks.rows(torch.tensor(rows, device=blocks.input_ids.device))).cpu()
             for key, row, values in zip(stale, rows, read, strict=True):
+                self._kept.pop(key, None)  # so that the oldest reading stands first
                 self._kept[key] = self._calls, values[: lengths[row]].clone()
-        self._calls += 1
         found = torch.zeros(*blocks.input_ids.shape, 2)
         for row, (key, length) in enumerate(zip(keys, lengths, strict=True)):
             found[row, :length] = self._kept[key][1]
+        self._calls += 1
+        self._forget()
         return found
 
     def _is_fresh(self, key: bytes) -> bool:
         return key in self._kept and self._calls - self._kept[key][0] < self._steps
+
+    def _forget(self) -> None:
+        """Drop what will be read anew in any case."""
+        while self._kept and not self._is_fresh(key := next(iter(self._kept))):
+            del self._kept[key]

@@ -6,7 +6,7 @@ tokenizer writes alike.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -51,13 +51,16 @@ class Words:
         keys, is_whole = self.keys, np.ones(len(self.keys), dtype=np.bool_)
         found = [(keys, is_whole)]
         for n in range(2, longest + 1):
-            later, joins = _shifted(self.keys, n - 1), _shifted(self.follows, n - 1)
-            keys, is_whole = joined(keys, later), is_whole & joins
+            keys = joined(keys, _shifted(self.keys, n - 1))
+            is_whole = is_whole & _shifted(self.follows, n - 1)
             found.append((keys, is_whole))
         return found
 
 
-def _shifted(values: npt.NDArray[np.generic], by: int) -> npt.NDArray[np.generic]:
+Value = TypeVar("Value", bound=np.generic)
+
+
+def _shifted(values: npt.NDArray[Value], by: int) -> npt.NDArray[Value]:
     """The value `by` places on; 0 or False behind the end."""
     shifted = np.zeros_like(values)
     shifted[: max(len(values) - by, 0)] = values[by:]
@@ -72,9 +75,9 @@ def look_up(known: Keys, keys: Keys) -> tuple[IntArray, npt.NDArray[np.bool_]]:
     return at, known[at] == keys
 
 
-def joined(first: Keys, second: npt.NDArray[np.generic]) -> Keys:
+def joined(first: Keys, second: Keys) -> Keys:
     """Keys of a run and of the word behind it → keys of the longer run; the order counts."""
-    mixed = first * np.uint64(0x9E3779B97F4A7C15) + second.astype(np.uint64)
+    mixed = first * np.uint64(0x9E3779B97F4A7C15) + second
     return (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
 
 
@@ -160,9 +163,9 @@ def _spellings(text: str) -> list[str]:
 
 def _keys_of(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> Iterable[tuple[int, int]]:
     """For each text, words and key of the whole; (0, 0) where it holds no word."""
-    columns = cut_texts(texts, tokenizer, _TEXT_LENGTH) if texts else None
+    columns = cut_texts(texts, tokenizer, _TEXT_LENGTH)
     found = [(0, 0)] * len(texts)
-    for number in range(columns.num_rows if columns else 0):
+    for number in range(columns.num_rows):
         ids = torch.tensor(columns["input_ids"][number].as_py())[None]
         word = torch.tensor(columns["word_index"][number].as_py())[None]
         index = torch.zeros(1, dtype=torch.int64)
