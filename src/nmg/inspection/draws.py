@@ -105,7 +105,8 @@ def observe(
 
     The LM runs only where a policy or a rule looks at it. Blocks of similar length share a batch.
     """
-    encode = _ReadOnce(KeptSurprise(encode, READ_FOR_ALL_DRAWS))
+    for_draws = KeptSurprise(encode, READ_FOR_ALL_DRAWS)
+    encode = _ReadOnce(encode)
     columns = {name: _Columns(table, name in policies) for name in (*policies, *rules)}
     streams = {name: (randomness / name).generator() for name in columns}
     order = np.argsort(corpus.lengths, kind="stable")
@@ -118,7 +119,7 @@ def observe(
                 column.fill_policy(rows, blocks, seen)
                 counts = count_draws(Perturbed(seen.logits), blocks, rate, draws, streams[name])
             else:
-                plan = partial(rules[name].plan, encode=encode)
+                plan = partial(rules[name].plan, encode=for_draws)
                 counts = count_draws(plan, blocks, rate, draws, streams[name])
             column.drawn[rows] = counts[blocks.is_maskable.numpy()]
         progress(min(first + BLOCKS_AT_A_TIME, len(order)), len(order))

@@ -25,8 +25,10 @@ _log = logging.getLogger(__name__)
 
 def piece_counts(ingredients: Ingredients) -> FloatArray:
     """[V] of every piece in the corpus, or the guess where there is none."""
-    tokenizer = ingredients.tokenizer
-    return guessed_counts(tokenizer) if ingredients.corpus is None else counted(ingredients.corpus, tokenizer)
+    if ingredients.corpus is None:
+        say_that_counts_are_guessed()
+        return guessed_counts(ingredients.tokenizer)
+    return counted(ingredients.corpus, ingredients.tokenizer)
 
 
 def counted(corpus: "Corpus", tokenizer: "PreTrainedTokenizerBase") -> FloatArray:
@@ -39,14 +41,15 @@ def counted(corpus: "Corpus", tokenizer: "PreTrainedTokenizerBase") -> FloatArra
 
 
 def guessed_counts(tokenizer: "PreTrainedTokenizerBase") -> FloatArray:
-    """[V] ordinary pieces by rank: V / 1, V / 2, …; 0 for the others. Says that it is a guess."""
-    _log.warning(
-        "no text to count words in was given (texts=…): the order of the vocabulary stands for their frequency"
-    )
+    """[V] ordinary pieces by rank: V / 1, V / 2, …; 0 for the others."""
     ordinary = Vocabulary.from_tokenizer(tokenizer).replacement_ids.numpy()
     counts = np.zeros(vocabulary_size(tokenizer))
     counts[ordinary] = len(ordinary) / np.arange(1, len(ordinary) + 1)
     return counts
+
+
+def say_that_counts_are_guessed() -> None:
+    _log.warning("no text to count words in was given (texts=…): the order of the vocabulary stands for frequency")
 
 
 def vocabulary_size(tokenizer: "PreTrainedTokenizerBase") -> int:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from nmg.masking.base import Draw, Ingredients, Rule, choose, choose_units, number_units, position_noise
-from nmg.masking.counts import guessed_counts
+from nmg.masking.counts import guessed_counts, say_that_counts_are_guessed
 from nmg.types import FloatArray, IntArray, MaskPlan, TokenBlocks
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class InverseDocumentFrequency:
 def document_frequency(ingredients: Ingredients, unit: str, masking: str) -> InverseDocumentFrequency:
     """Counted in the corpus, or guessed where there is none. Raises UserError where words would have to be guessed."""
     if ingredients.corpus is None and unit == "piece":
+        say_that_counts_are_guessed()
         return InverseDocumentFrequency.guess(ingredients.tokenizer)
     return InverseDocumentFrequency.count(ingredients.counted_corpus(masking), UNIT_KEYS[unit])
 

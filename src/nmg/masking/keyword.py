@@ -20,7 +20,7 @@ def draw_keywords(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *,
 
 def keyword_masking(ingredients: Ingredients) -> Draw:
     given = ingredients.settings.keywords
-    words = [word for _, word in read_lines(Path(given).expanduser())] if isinstance(given, str) else given
+    words = [word for _, word in read_lines(Path(given).expanduser())] if isinstance(given, str) else given or ()
     if not words:
         raise UserError("the masking 'keyword' needs words: masking.keywords, a list or a file with one a line")
     return partial(draw_keywords, keywords=Phrases.of(dict.fromkeys(words, 1.0), ingredients.tokenizer))

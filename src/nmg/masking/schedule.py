@@ -29,8 +29,7 @@ class RateSchedule:
 
     @classmethod
     def of(cls, settings: MaskingSettings, steps: int) -> Self:
-        end = settings.rate if settings.rate_end is None else settings.rate_end
-        return cls(settings.rate, end, max(steps, 1), settings.rate_schedule)
+        return cls(settings.rate, settings.rate_end, max(steps, 1), settings.rate_schedule)
 
     def at(self, step: int) -> float:
         """The rate of the step with this number, from 0; behind the last one it stays what it is there."""
