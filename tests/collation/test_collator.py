@@ -171,6 +171,8 @@ def test_rows_may_be_texts_lists_or_tensors():
     assert collate(max_length=6)(texts)["input_ids"].shape == (3, 6)
     with pytest.raises(UserError, match="neither input_ids nor text"):
         collate()([{"words": "aspirin"}])
+    with pytest.raises(UserError, match="word_ids of a row has 1 entries, but input_ids has 3"):
+        collate()([{"input_ids": [2, 50, 3], "word_ids": [0]}])
 
 
 def test_rows_that_are_padded_already_and_padding_to_a_multiple():

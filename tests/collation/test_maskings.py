@@ -16,7 +16,7 @@ from nmg.masking.registry import RULES
 from nmg.policies import hub
 from nmg.policies.linear import LinearConfig, LinearPolicy
 from nmg.types import IGNORED_LABEL, TokenBlocks
-from support.families import family
+from support.families import SCRIPTS, family
 from support.planted import WORDS
 from support.policies import new_policy
 from support.runs import Inputs
@@ -200,3 +200,20 @@ def test_entities_are_found_in_the_text_of_the_ids():
     words = {text.split()[place - 1] for places in taken for place in places}
     assert {"Obama", "Merkel", "Berlin"} <= words
     assert not {"cat", "mat"} & words
+
+
+@pytest.mark.parametrize("name", ["random", "idf", "tf-idf", "frequency", "punctuation", "0.5*random+0.5*frequency"])
+def test_words_are_not_looked_for_where_they_do_not_matter(name: str, monkeypatch: pytest.MonkeyPatch):
+    """The masks are those that rows with words would have."""
+    expected = MaskingCollator(TOKENIZER, name, 0.3)
+    expected._reader.reads_words = True
+    texts = [TOKENIZER(text)["input_ids"] for text in SCRIPTS]
+    with_words = expected(texts)
+    collator = MaskingCollator(TOKENIZER, name, 0.3)
+    monkeypatch.setattr("nmg.collation.recovery.Recovery.rows", lambda self, rows: [] if not rows else 1 / 0)
+    assert torch.equal(collator(texts)["input_ids"], with_words["input_ids"])
+
+
+def test_an_id_that_is_none_of_the_tokenizer():
+    with pytest.raises(UserError, match="no token 100000"):
+        MaskingCollator(TOKENIZER)([[5, 100_000]])

@@ -1,5 +1,6 @@
 """What all rules promise, and what each of them draws."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -304,3 +305,13 @@ def test_punctuation_of_a_sentence_piece_vocabulary() -> None:
     model.pre_tokenizer, model.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
     table = punctuation_table(PreTrainedTokenizerFast(tokenizer_object=model))
     assert dict(zip(tokens, table.tolist(), strict=True)) == tokens
+
+
+def test_rules_that_say_they_need_no_words_do_not(masking: Masking) -> None:
+    """With every token a word for itself they draw the same."""
+    blocks = random_blocks(12)
+    if masking.masking.reads_words:
+        return
+    apart = replace(blocks, word_index=torch.where(blocks.is_maskable, torch.arange(blocks.input_ids.shape[1]), -1))
+    plans = [masking.plan(one, 0.3, np.random.default_rng(0)) for one in (blocks, apart)]
+    assert plans[0].positions.equal(plans[1].positions)

@@ -81,6 +81,7 @@ class MaskingCollator:
         embeddings = None if model is None else model.get_input_embeddings().weight
         ingredients = Ingredients(tokenizer, corpus, self.settings, self._reader, embeddings)
         self.masking = resolve_masking(masking, ingredients, model)
+        self._reader.reads_words = getattr(self.masking, "reads_words", True)
         self._encode: StateEncoder = NoModel(self.masking.name)
         if model is not None:
             self._encode = LMReader(model, self._vocabulary.mask_id, PlainPasses())

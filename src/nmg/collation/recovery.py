@@ -16,6 +16,7 @@ import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from nmg.data.cutting import SpecialTokens, cut_texts
+from nmg.errors import UserError
 from nmg.types import NO_POSITION, IntArray
 
 _UNCUT = 1 << 30
@@ -39,10 +40,15 @@ class Recovery:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         self.special = SpecialTokens.of(tokenizer)
-        self._unmaskable = np.array(sorted(self.special.unmaskable), dtype=np.int64)
+        self._is_special = np.zeros(max(*tokenizer.get_vocab().values(), *self.special.unmaskable) + 1, dtype=np.bool_)
+        self._is_special[list(self.special.unmaskable)] = True
 
     def is_special(self, ids: IntArray) -> npt.NDArray[np.bool_]:
-        return np.isin(ids, self._unmaskable)
+        """Of any shape. Raises UserError for an id that the tokenizer does not have."""
+        if ids.size and not 0 <= ids.min() <= ids.max() < len(self._is_special):
+            raise UserError(f"input_ids: the tokenizer has no token {ids.max() if ids.min() >= 0 else ids.min()}")
+        found: npt.NDArray[np.bool_] = self._is_special[ids]
+        return found
 
     def rows(self, rows: Sequence[IntArray]) -> list[Recovered]:
         """`rows`: ids of each, special tokens among them, no padding."""
@@ -118,8 +124,10 @@ class _Marks:
 
 def _runs(is_inside: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
     """First and one behind the last place of each run of True."""
-    edges = np.flatnonzero(np.diff(np.pad(is_inside.astype(np.int8), 1)))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+    flags = np.zeros(len(is_inside) + 2, dtype=np.int8)
+    flags[1:-1] = is_inside
+    edges = np.flatnonzero(flags[1:] != flags[:-1]).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def _joined(length: int, pieces: Sequence[tuple[int, Recovered]]) -> Recovered:

@@ -53,6 +53,8 @@ class Rule:
 
     name: str
     draw: Draw
+    reads_words: bool = True
+    """False where it does not matter which tokens are of one word"""
     reads_states = False
 
     def plan(
@@ -71,6 +73,7 @@ class ReadingRule:
 
     name: str
     draw: ReadingDraw
+    reads_words: bool = True
     reads_states = True
 
     def plan(

@@ -46,6 +46,10 @@ class Mixture:
     def reads_states(self) -> bool:
         return any(member.reads_states for member in self._members)
 
+    @property
+    def reads_words(self) -> bool:
+        return any(getattr(member, "reads_words", True) for member in self._members)
+
     def plan(
         self, blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder | None = None
     ) -> MaskPlan:

@@ -39,33 +39,32 @@ class RuleKind(NamedTuple):
 
 RULES = {
     "none": RuleKind("no tokens: no further pre-training", "a control", lambda _: draw_nothing),
-    "random": RuleKind("tokens, uniformly at random", "BERT, Devlin et al. 2019", lambda _: draw_random),
+    "random": RuleKind("tokens, uniformly at random", "Devlin et al. 2019", lambda _: draw_random),
     "whole-word": RuleKind("whole words, in random order", "BERT's code, 2019", lambda _: draw_whole_words),
-    "span": RuleKind("spans of consecutive words, of random length", "SpanBERT, Joshi et al. 2020", span_masking),
+    "span": RuleKind("spans of consecutive words, of random length", "Joshi et al. 2020", span_masking),
     "entity": RuleKind("named entities first, then other tokens at random", "Kang et al. 2020", entity_masking),
     "punctuation": RuleKind("punctuation first, then other tokens at random", "Kang et al. 2020", punctuation_masking),
     "idf": RuleKind("rare tokens or words more often than frequent ones", "ours", idf_masking),
-    "tf-idf": RuleKind(
-        "what a text is about: frequent in it, rare elsewhere", "Belfathi et al. 2024, arXiv 2402.12036", tfidf_masking
-    ),
-    "frequency": RuleKind("tokens by count ** -alpha", "XLM, Lample and Conneau 2019", frequency_masking),
-    "pmi": RuleKind("collocations and single words, as a whole", "PMI-Masking, Levine et al. 2021", pmi_masking),
-    "keyword": RuleKind(
-        "your words first, then others at random", "Golchin et al. 2023, arXiv 2307.07160", keyword_masking
-    ),
+    "tf-idf": RuleKind("what a text is about: frequent in it, rare elsewhere", "Belfathi et al. 2024", tfidf_masking),
+    "frequency": RuleKind("tokens by count ** -alpha", "Lample and Conneau 2019", frequency_masking),
+    "pmi": RuleKind("collocations and single words, as a whole", "Levine et al. 2021", pmi_masking),
+    "keyword": RuleKind("your words first, then others at random", "Golchin et al. 2023", keyword_masking),
     "weights": RuleKind("words by weights of your own", "ours", weights_masking),
-    "difference": RuleKind(
-        "words like those that set the domain apart", "Difference-Masking, Wilf et al. 2023", difference_masking
-    ),
-    "selective": RuleKind("tokens that matter to a task first", "Train No Evil, Gu et al. 2020", selective_masking),
-    "loss": RuleKind(
-        "tokens that the LM predicts badly", "Self-Evolution, Zhong et al. 2023", loss_masking, reads_states=True
-    ),
-    "entropy": RuleKind(
-        "tokens where the LM hesitates", "Self-Evolution, Zhong et al. 2023", entropy_masking, reads_states=True
-    ),
+    "difference": RuleKind("words like those that set the domain apart", "Wilf et al. 2023", difference_masking),
+    "selective": RuleKind("tokens that matter to a task first", "Gu et al. 2020", selective_masking),
+    "loss": RuleKind("tokens that the LM predicts badly", "Zhong et al. 2023", loss_masking, reads_states=True),
+    "entropy": RuleKind("tokens where the LM hesitates", "Zhong et al. 2023", entropy_masking, reads_states=True),
 }
 """A line a rule, in the order of tables."""
+
+_WITHOUT_WORDS = frozenset({"none", "random", "punctuation", "frequency", "selective", "loss", "entropy"})
+_BY_UNIT = frozenset({"idf", "tf-idf"})
+
+
+def _reads_words(name: str, settings: MaskingSettings) -> bool:
+    """False where it does not matter which tokens are of one word: a collator need not find out."""
+    return name not in _WITHOUT_WORDS and (name not in _BY_UNIT or settings.idf_unit == "word")
+
 
 MASKINGS = {name: rule.about for name, rule in RULES.items()} | {"neural": "what a trained policy chooses"}
 """name → what is masked"""
@@ -107,8 +106,10 @@ def build_rule(name: str, ingredients: Ingredients) -> Masking:
     if name not in RULES:
         raise unknown_masking(name)
     kind = RULES[name]
-    draw = kind.build(ingredients)
-    return ReadingRule(name, cast(ReadingDraw, draw)) if kind.reads_states else Rule(name, cast(Draw, draw))
+    draw, reads_words = kind.build(ingredients), _reads_words(name, ingredients.settings)
+    if kind.reads_states:
+        return ReadingRule(name, cast(ReadingDraw, draw), reads_words)
+    return Rule(name, cast(Draw, draw), reads_words)
 
 
 def unknown_masking(name: str) -> UserError:
