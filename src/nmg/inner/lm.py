@@ -2,9 +2,9 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -16,7 +16,6 @@ from transformers.utils import logging as transformers_logging
 from nmg.errors import UserError
 from nmg.fast.positions import only_states
 from nmg.files import is_folder
-from nmg.inner.runtime import Runtime
 from nmg.settings import ModelSettings
 from nmg.types import IGNORED_LABEL, CorruptedBlocks, TokenBlocks
 
@@ -167,13 +166,32 @@ HIDDEN_AT_ONCE = 7
 """To see how hard tokens are to predict, every seventh position is hidden at once, as in training at a rate of 1/7."""
 
 
+class Passes(Protocol):
+    """How forward passes run; a `Runtime` says."""
+
+    @property
+    def evaluation_batch_size(self) -> int: ...
+
+    def autocast(self) -> AbstractContextManager[None]: ...
+
+
+@dataclass(frozen=True)
+class PlainPasses:
+    """In the precision of the model's weights, on the device where it is."""
+
+    evaluation_batch_size: int = 64
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
 @dataclass(frozen=True)
 class LMReader:
     """A `types.StateEncoder`: reads `model` as it is at the time of each call."""
 
     model: PreTrainedModel
     mask_id: int
-    runtime: Runtime
+    runtime: Passes
 
     def __call__(self, blocks: TokenBlocks) -> Tensor:
         def read(part: TokenBlocks) -> Tensor:

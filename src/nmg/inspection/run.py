@@ -11,7 +11,7 @@ from nmg.errors import UserError, bad_input
 from nmg.inspection.draws import Observed, observe
 from nmg.inspection.tags import Tags, load_tagger, tag_words
 from nmg.inspection.tokens import TokenTable
-from nmg.masking.registry import MASKINGS, RULES, build_masking, unknown_masking
+from nmg.masking.registry import MASKINGS, about_masking, build_masking, is_rule, unknown_masking
 from nmg.policies.base import Policy
 from nmg.policies.named import say_foreign_use
 from nmg.policies.registry import load_policy
@@ -72,7 +72,8 @@ def inspect_texts(
         policy.to(lm.model.device)
     headless = _give_head(bench) if any(policy.reads_lm for policy in loaded.values()) else ()
     corpus = bench.corpus(kept)
-    rules = {name: build_masking(name, lm.tokenizer, corpus, config.masking) for name in maskings}
+    embeddings = lm.model.get_input_embeddings().weight
+    rules = {name: build_masking(name, lm.tokenizer, corpus, config.masking, embeddings) for name in maskings}
     table = TokenTable.of(corpus)
     if table.n_tokens == 0:
         raise bad_input(text_file, "holds no token that may be masked")
@@ -86,7 +87,7 @@ def inspect_texts(
         rate=config.masking.rate,
         draws=draws,
         randomness=StreamName(config.run.seed) / "inspect",
-        about=about | {name: MASKINGS[name] for name in maskings},
+        about=about | {name: about_masking(name) for name in maskings},
         progress=reporter.steps("drawing masks"),
     )
     tags, notices = _tag(table, config.masking.spacy_model, reporter) if with_tags else (None, ())
@@ -103,7 +104,7 @@ def _check_names(policies: Mapping[str, Path], maskings: Sequence[str]) -> None:
     if "neural" in maskings:
         raise UserError("--maskings neural: name the trained policy with --policy RUN")
     for name in maskings:
-        if name not in RULES:
+        if not is_rule(name):
             raise unknown_masking(name)
     if not policies and not maskings:
         raise UserError("name a policy (--policy RUN) or a masking (--maskings random)")

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmg.data.cutting import tokenizer_digest
 from nmg.errors import UserError
 from nmg.files import is_folder, is_there, user_path
+from nmg.masking.mixture import Mixture, parse_mixture
 from nmg.masking.registry import RULES, build_masking, unknown_masking
 from nmg.policies.base import CONFIG, Policy
+from nmg.policies.hub import is_hub_name
 from nmg.policies.masking import PolicyMasking
 from nmg.policies.registry import find_policy, load_policy
 from nmg.reporter import Reporter, Silent
@@ -91,6 +94,16 @@ def _same_place(model: str) -> str:
     return str(Path(model).expanduser().resolve()) if Path(model).expanduser().is_dir() else model
 
 
+def policy_place(name: str) -> str:
+    """`name`, where it may be a policy: a folder that is there, or the name of a hub repository (`OWNER/NAME`).
+
+    Raises UserError where it is neither.
+    """
+    if is_folder(name) or is_hub_name(name):
+        return name
+    raise unknown_masking(name)
+
+
 def load_masking(
     name: str,
     lm: "PretrainedLM",
@@ -100,21 +113,25 @@ def load_masking(
     test: MetaTestSettings | None = None,
     reporter: Reporter | None = None,
 ) -> "Masking":
-    """A rule by its name, or a learned policy, which acts as `test` says.
+    """A rule by its name, a mixture (`0.7*idf+0.3*runs/mine`), or a learned policy, which acts as `test` says.
 
-    The policy is that of `policy_folder`, or, where none is given, of the folder that is called `name`. `reporter`
-    hears of one that was trained with another model, tokenizer or rate. Raises UserError for an unknown name, and for a
-    policy that is missing or does not fit the model.
+    The policy is that of `policy_folder`, or, where none is given, of the folder or hub repository that is called
+    `name`. `reporter` hears of one that was trained with another model, tokenizer or rate. Raises UserError for an
+    unknown name, and for a policy that is missing or does not fit the model.
     """
     test = test or MetaTestSettings()
+    members = parse_mixture(name) if policy_folder is None and not is_folder(name) else []
+    if members:
+        loaded = [
+            (share, load_masking(one, lm, corpus, settings, test=test, reporter=reporter)) for share, one in members
+        ]
+        return Mixture(name, loaded)
     if policy_folder is None and name in RULES:  # also where a folder of that name happens to be there
-        return build_masking(name, lm.tokenizer, corpus, settings)
+        embeddings = lm.model.get_input_embeddings().weight
+        return build_masking(name, lm.tokenizer, corpus, settings, embeddings)
     if policy_folder is None and name == "neural":
         raise unknown_masking(name)
-    folder = policy_folder or (Path(name) if is_folder(name) else None)
-    if folder is None:
-        raise unknown_masking(name)
-    policy = load_policy(folder)
+    policy = load_policy(policy_folder or policy_place(name))
     policy.check_fits(lm.hidden_size, lm.vocabulary_size)
     say_foreign_use(name, policy, lm, settings.rate, reporter or Silent())
     if name == "untrained":

@@ -13,6 +13,7 @@ from torch import Tensor
 from nmg.errors import UserError
 from nmg.policies.attention import AttentionSettings
 from nmg.policies.base import CONFIG, MODEL_TYPE, WEIGHTS, Policy
+from nmg.policies.hub import download_policy, is_hub_name
 from nmg.policies.linear import LinearSettings
 from nmg.settings import default_kind
 
@@ -34,12 +35,15 @@ def find_policy(folder: Path) -> Path:
     return folder / "policy" if (folder / "policy" / CONFIG).is_file() else folder
 
 
-def load_policy(folder: Path) -> Policy:
-    """The policy of a run's folder or a policy's, on the CPU and in evaluation mode.
+def load_policy(place: Path | str, revision: str | None = None) -> Policy:
+    """The policy of a run's folder, of a policy's, or of a hub repository (`OWNER/NAME`, at `revision`).
 
-    Raises UserError where the folder is missing or does not hold exactly the weights of a policy.
+    It is on the CPU and in evaluation mode. Raises UserError where the folder or repository is missing or does not hold
+    exactly the weights of a policy.
     """
-    folder = find_policy(folder)
+    folder = find_policy(Path(place).expanduser())
+    if isinstance(place, str) and not folder.exists() and is_hub_name(place):
+        folder = download_policy(place, revision)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise UserError(f"{folder} is not the folder of a mask policy: it has no file {name}")

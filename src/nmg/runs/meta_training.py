@@ -22,6 +22,7 @@ from nmg.files import append_line, as_json, write_text
 from nmg.inner.runtime import Runtime, package_versions
 from nmg.learners.base import Saved, Tensors
 from nmg.meta_train import EpisodeRecord, MetaTraining
+from nmg.policies.card import Provenance
 from nmg.reporter import Reporter
 from nmg.runs.checkpoint import Checkpoint, keep_checkpoint, load_checkpoint, save_checkpoint
 from nmg.runs.inputs import check_unchanged, input_digests
@@ -109,10 +110,10 @@ def _go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: On
 
 def _publish(training: MetaTraining, out: Path) -> None:
     """Write what the learner would hand out now, and what it has found."""
-    training.learner.policy.save_pretrained(out / "policy")
     findings = training.learner.findings()
     if findings:
         write_text(out / "effects.json", as_json(findings, indent=1) + "\n")
+    training.learner.policy.save_pretrained(out / "policy", Provenance.read(out))
 
 
 def checkpoint(training: MetaTraining, out: Path) -> None:
