@@ -110,8 +110,8 @@ class _Part:
     def lengths(self) -> IntArray:
         return self.drawn.lengths[self.rows]
 
-    def start(self, arena: Arena, randomness: StreamName) -> Batches:
-        batches = self.drawn.start(arena, randomness)
+    def start(self, arena: Arena, randomness: StreamName, steps: int = 1) -> Batches:
+        batches = self.drawn.start(arena, randomness, steps)
         return lambda chosen: batches(self.rows[chosen])
 
 

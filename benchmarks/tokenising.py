@@ -33,7 +33,7 @@ def measure(corpus: Path, model: str) -> dict[str, float]:
     from nmg.data.corpus import Corpus
     from nmg.data.formats.text import read_texts
 
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     began, computed = time.perf_counter(), time.process_time()
     made = Corpus.build(read_texts(corpus), tokenizer, 254, corpus.parent / "cache")

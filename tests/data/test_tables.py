@@ -1,6 +1,6 @@
 """Records of CSV, TSV, Parquet and the hub, and folders of texts."""
 
-import json
+import hashlib
 import os
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from nmg.data.formats.classification import ClassificationExample, read_classification, read_label_folders
 from nmg.data.formats.hub import open_hub
-from nmg.data.formats.tables import ending_of, read_records, source_content
+from nmg.data.formats.tables import ending_of, read_records, source_digest
 from nmg.data.formats.tokens import read_token_records
 from nmg.errors import UserError
 
@@ -138,7 +138,17 @@ def test_a_name_of_the_hub(monkeypatch: pytest.MonkeyPatch):
     assert pairs(read_classification(Path("hub:nyu-mll/glue:sst2@validation"))) == [("one", "good")]
     assert asked == [("stanfordnlp/imdb", None, "train"), ("nyu-mll/glue", "sst2", "validation")]
     assert ending_of(Path("hub:a/b.v1@train")) == "hub:"
-    assert json.loads(source_content(Path("hub:a/b"))) == [{"text": "one", "label": 1}]
+    row = b'{"text": "one", "label": 1}\n'
+    assert source_digest(Path("hub:a/b")) == hashlib.sha256(row).hexdigest()[:16], "of the rows"
+
+
+def test_a_digest_tells_parts_of_a_file_apart(write: Write):
+    path = write("a.json", "{}")
+    parts = {source_digest(path), source_digest(Path(f"{path}@train")), source_digest(Path(f"{path}@test"))}
+    assert len(parts) == 3
+    assert message(lambda: source_digest(path.with_name("b.json"))) == (
+        f"{path.with_name('b.json')}: cannot be read: No such file or directory"
+    )
 
 
 @pytest.mark.parametrize(
@@ -211,9 +221,9 @@ def test_folders_of_labels(write: Write):
     assert message(lambda: read_label_folders(root, ["pos"])) == (
         f"{root / 'neg/0_2.txt'}: no training example has the label 'neg'"
     )
-    before = source_content(root)
+    before = source_digest(root)
     write("imdb/neg/0_2.txt", "bad film!")
-    assert source_content(root) != before
+    assert source_digest(root) != before
 
 
 def test_a_folder_without_labels(write: Write):

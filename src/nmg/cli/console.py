@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from nmg import reporter
+from nmg.errors import printable
 
 
 class ProgressConsole:
@@ -21,7 +22,7 @@ class ProgressConsole:
         self._overall = progress.add_task("", total=None, visible=False)
 
     def notify(self, line: str) -> None:
-        self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._progress.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
     def show(self, table: Table) -> None:
         self._progress.console.print(table)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nmg.errors import UserError, bad_input
+from nmg.errors import UserError, bad_input, printable
+from nmg.files import is_folder, is_there
 
 if TYPE_CHECKING:
     from nmg.tasks.base import TaskKind
@@ -33,6 +34,7 @@ def describe(
 ) -> None:
     """Print counts, lengths, labels or answers, and a sample."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
@@ -40,9 +42,9 @@ def describe(
         rows = _describe_texts(file)
     else:
         rows = _describe_examples(file, *_read(file, task, text_field, label_field))
-    table = Table(title=str(file), show_header=False)
+    table = Table(title=escape(printable(str(file))), show_header=False)
     for name, value in rows:
-        table.add_row(name, Text(value))  # Text: brackets in the data are no markup
+        table.add_row(printable(name), Text(printable(value)))  # Text: brackets in the data are no markup
     Console().print(table)
 
 
@@ -52,9 +54,11 @@ def convert(
 ) -> None:
     """Write the examples in another format of the same task, by the ending of OUT."""
     from nmg.data.formats.tables import ending_of
+    from nmg.runs.outputs import check_file
     from nmg.settings import DataSettings
 
     _refuse_existing(out)
+    check_file(out)
     kind, examples = _read(file, task, text_field, label_field)
     found = kind.formats.get(ending_of(out))
     if found is None or found.write is None:
@@ -71,8 +75,10 @@ def corpus(
     """Write the distinct contexts of a task file as a text corpus, .jsonl or .txt (one a line)."""
     from nmg.data.formats.text import write_texts
     from nmg.data.task_data import distinct_texts
+    from nmg.runs.outputs import check_file
 
     _refuse_existing(out)
+    check_file(out)
     texts = distinct_texts(_read(file, task, text_field, label_field)[1])
     write_texts(texts, out)
     typer.echo(f"{out}: {len(texts)} contexts")
@@ -88,11 +94,11 @@ def _read(file: Path, task: str | None, text_field: str, label_field: str) -> "t
 
 
 def _is_plain_text(file: Path) -> bool:
-    return any(file.glob("*.txt")) if file.is_dir() else file.name.removesuffix(".gz").endswith(".txt")
+    return any(file.glob("*.txt")) if is_folder(file) else file.name.removesuffix(".gz").endswith(".txt")
 
 
 def _refuse_existing(out: Path) -> None:
-    if out.exists():
+    if is_there(out):
         raise UserError(f"{out}: is there already; remove it or choose another name")
 
 

@@ -20,7 +20,7 @@ from nmg.inner.masks import DrawnMasks
 from nmg.masking.base import Masking
 from nmg.policies.named import load_masking
 from nmg.reporter import Reporter, Silent
-from nmg.runs.adaptation import save_lm
+from nmg.runs.adaptation import is_saved, save_lm
 from nmg.seeding import StreamName
 from nmg.tasks.load import load_corpus_texts, load_task_data
 from nmg.tasks.registry import task_kind
@@ -55,7 +55,7 @@ class CellBench:
         model = Workbench.open_all(config, reporter)
         corpus = model.corpus(load_corpus_texts(config.data))
         maskings = {
-            name: load_masking(name, model.lm, corpus, config.masking, path, config.test)
+            name: load_masking(name, model.lm, corpus, config.masking, path, config.test, reporter)
             for name, path in plan.maskings.items()
         }
         pretrained = copy_state(model.lm.model)
@@ -73,7 +73,7 @@ class CellBench:
     def is_complete(self, key: CellKey) -> bool:
         """Whether the cell's model is there, where one is to be kept."""
         model = self._model_folder(key)
-        return model is None or model.is_dir()
+        return model is None or is_saved(model)
 
     def play(self, _shared: None, job: list[CellKey]) -> list[CellEvent]:
         """Adapt once, then fine-tune and score for each cell. One that fails does not stop the others."""
@@ -103,7 +103,7 @@ class CellBench:
             cell = self._cell(own_key, trial, outcome, masking.seconds, *held_out)
             cell.check_finite()
             model = self._model_folder(own_key)
-            if model is not None and not model.is_dir():
+            if model is not None and not is_saved(model):
                 save_lm(self.model.lm, model)
             self.folder.save(cell)
             yield CellEvent(own_key, cell)
@@ -146,6 +146,7 @@ class CellBench:
             tokens=outcome.tokens,
             held_out_loss=loss,
             origin=self.origins[key.masking],
+            circumstances=self.model.runtime.circumstances(),
         )
 
     def _model_folder(self, key: CellKey) -> Path | None:

@@ -18,6 +18,7 @@ from nmg.data.corpus_file import read_batches, write_batches
 from nmg.data.cutting import TOKEN_COLUMNS, cut_texts, fingerprint
 from nmg.data.framing import SpecialTokens
 from nmg.errors import UserError, bad_input
+from nmg.files import user_path
 from nmg.reporter import Progress
 from nmg.types import NO_POSITION, IntArray, TokenBlocks
 
@@ -32,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 def default_cache_dir(setting: str | None) -> Path:
     """Where tokenised corpora are kept: the setting, else `$NMG_CACHE`, else ~/.cache/nmg."""
-    return Path(setting or os.environ.get("NMG_CACHE") or "~/.cache/nmg").expanduser()
+    return user_path(setting or os.environ.get("NMG_CACHE") or "~/.cache/nmg")
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,7 @@ class Corpus:
                 _log.warning("%s is damaged, or of an older version; tokenising the corpus again", path)
             n_texts = len(texts)
             cut = cut_texts(texts, tokenizer, block_size, lambda done: progress(done, n_texts) if progress else None)
-            try:
-                write_batches(path, digest, _some(cut, n_texts))
-            except OSError as error:
-                raise bad_input(path, f"cannot write the tokenised corpus: {error.strerror or error}") from error
+            write_batches(path, digest, _some(cut, n_texts))
             batches = read_batches(path, digest)
             if batches is None:
                 raise bad_input(path, "the tokenised corpus, just written, cannot be read again; is the disk sound?")

@@ -1,9 +1,9 @@
 """Further pre-training of a masked LM under given masks."""
 
 from dataclasses import dataclass
+from functools import partial
 
-from torch import Tensor
-
+from nmg.inner.accumulation import BatchLoss
 from nmg.inner.arena import Arena
 from nmg.inner.fit import FitResult, fit
 from nmg.inner.lm import masked_lm_loss
@@ -22,22 +22,22 @@ class AdaptResult:
 
 
 def adapt(arena: Arena, masks: Masks, randomness: StreamName, steps: int | None = None) -> AdaptResult:
-    """Train `arena.model` in place on its masked-LM loss.
+    """Train `arena.model` in place on its masked-LM loss. Raises Diverged where that ends in no finite weights.
 
     `steps`: train so many steps, with a learning rate that reaches 0 at the last; `arena.adapt.epochs` otherwise.
     """
     settings, masked_tokens, tokens = arena.adapt, 0, 0
+    steps_an_epoch = -(-len(masks.lengths) // settings.batch_size)
     if steps is not None:
-        steps_an_epoch = -(-len(masks.lengths) // settings.batch_size)
         settings = settings.model_copy(update={"epochs": -(-steps // steps_an_epoch)})
-    batches = masks.start(arena, randomness)
+    batches = masks.start(arena, randomness, steps or settings.epochs * steps_an_epoch)
 
-    def loss_of(rows: IntArray) -> Tensor:
+    def loss_of(rows: IntArray) -> BatchLoss:
         nonlocal masked_tokens, tokens
         corrupted = batches(rows)
         masked_tokens += int((corrupted.labels != IGNORED_LABEL).sum())
         tokens += int(corrupted.is_token.sum())
-        return masked_lm_loss(arena.model, corrupted)
+        return partial(masked_lm_loss, arena.model, corrupted)
 
     result = fit(
         arena.model,
@@ -46,6 +46,7 @@ def adapt(arena: Arena, masks: Masks, randomness: StreamName, steps: int | None 
         settings,
         arena.runtime,
         randomness / "adapt",
+        lower="adapt.learning_rate",
         max_steps=steps,
         progress=arena.reporter.steps(f"adapting · {masks.name}"),
     )

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformers import get_linear_schedule_with_warmup
 
+from nmg.errors import Diverged
 from nmg.fast.dropout import FastDropout
 from nmg.fast.weights import training_weights
+from nmg.inner.accumulation import Accumulation, BatchLoss
 from nmg.inner.runtime import Runtime
 from nmg.reporter import Progress
 from nmg.seeding import StreamName
@@ -20,6 +22,8 @@ from nmg.types import IntArray
 
 POOL_BATCHES = 32
 """Batches that are sorted by length together: enough to save padding, few enough to keep epochs well mixed."""
+LOOK_EVERY = 20
+"""steps between two looks at whether losses are finite, and two returns of kept memory; a look waits for the GPU"""
 
 
 @dataclass(frozen=True)
@@ -80,21 +84,23 @@ def bucketed_batches(lengths: IntArray, batch_size: int, rng: np.random.Generato
 def fit(
     model: nn.Module,
     lengths: IntArray,
-    loss_of: Callable[[IntArray], Tensor],
+    loss_of: Callable[[IntArray], BatchLoss],
     settings: OptimiserSettings,
     runtime: Runtime,
     randomness: StreamName,
     *,
+    lower: str = "the learning rate",
     parameters: Iterable[nn.Parameter] | None = None,
     max_steps: int | None = None,
     progress: Progress | None = None,
     watch: KeepBest | None = None,
 ) -> FitResult:
-    """Minimise `loss_of(rows)` over `settings.epochs` epochs of the rows whose token counts are `lengths` [F].
+    """Minimise the loss of batches, `loss_of` their rows, over `settings.epochs` epochs of rows of `lengths` [F].
 
     AdamW, gradient clipping, learning rate falling linearly to 0 after a warm-up. Row order and dropout come from
     `randomness`, so two calls that differ in nothing but the loss see the same rows and the same dropout. `watch` may
-    end the training early; in any case it leaves the weights that it found best.
+    end the training early; in any case it leaves the weights that it found best. Raises Diverged, which names the
+    setting to `lower`, where losses or weights are not finite; with `watch`, where the best weights are not.
     """
     began = time.perf_counter()
     order = (randomness / "order").generator()
@@ -102,6 +108,7 @@ def fit(
     batches = [rows for epoch in epochs for rows in epoch][:max_steps]
     trained = list(model.parameters() if parameters is None else parameters)
     losses: list[Tensor] = []
+    accumulation = Accumulation(settings.batch_size)
     model.train()
     with (
         (randomness / "dropout").torch(),
@@ -121,20 +128,33 @@ def fit(
         for step, rows in enumerate(batches, start=1):
             with runtime.autocast():
                 loss = loss_of(rows)
-            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(accumulation.backward(loss, len(rows), runtime, model))
             weights.collect_gradients()
             nn.utils.clip_grad_norm_(weights.masters, settings.max_grad_norm)
             optimiser.step()
             weights.publish()
             schedule.step()
             optimiser.zero_grad(set_to_none=True)
-            losses.append(loss.detach())
             if progress is not None:
                 progress(step, len(batches))
             if watch is not None and watch.after(step, len(batches), weights.masters):
                 break
+            if step % LOOK_EVERY == 0:
+                runtime.give_back_memory()
+                if not _are_finite(losses[-LOOK_EVERY:]):
+                    break
         if watch is not None:
             watch.go_back(weights.masters)
+        if not _are_finite(weights.masters) or (watch is None and not _are_finite(losses)):
+            raise Diverged(
+                f"the training diverged: after {len(losses)} of {len(batches)} steps its loss or weights are not "
+                f"finite. Lower {lower} ({settings.learning_rate:g})."
+            )
+    runtime.give_back_memory()
     last_epoch = losses[-len(epochs[-1]) :] if losses else []
     mean = float(torch.stack(last_epoch).float().mean()) if last_epoch else float("nan")
     return FitResult(len(losses), mean, time.perf_counter() - began)
+
+
+def _are_finite(tensors: Sequence[Tensor]) -> bool:
+    return all(bool(tensor.detach().isfinite().all()) for tensor in tensors)

@@ -2,21 +2,30 @@
 
 import ctypes
 import functools
+import os
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Literal
 
 import torch
-from accelerate import Accelerator
 
 from nmg.errors import UserError
 from nmg.settings import RuntimeSettings
 
+PACKAGES = ("nmg", "torch", "transformers", "tokenizers", "accelerate", "numpy")
+
 
 @dataclass(frozen=True)
 class Runtime:
-    accelerator: Accelerator
+    """No state of the process but torch's number of threads: runs of other settings may follow, or go on beside it."""
+
+    device: torch.device
+    precision: Literal["fp32", "bf16"]
     evaluation_batch_size: int
+    keeps_memory: bool = False
+    """whether freed memory is kept for the next step"""
 
     @classmethod
     def start(cls, settings: RuntimeSettings) -> "Runtime":
@@ -26,37 +35,60 @@ class Runtime:
         available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if settings.device != "auto" and not available[settings.device]:
             raise UserError(f"runtime.device: this machine has no '{settings.device}' (use auto or cpu)")
-        on_cpu = settings.device == "cpu" or not (available["cuda"] or available["mps"])
-        if on_cpu:
+        name = settings.device
+        if name == "auto":
+            name = next(known for known in ("cuda", "mps", "cpu") if available[known])
+        on_cpu = name == "cpu"
+        kept = on_cpu and sys.platform == "linux" and keeps_memory(settings)
+        if kept:
             keep_freed_memory()
-        mixed = "no" if _precision(settings, on_cpu) == "fp32" else "bf16"
-        return cls(Accelerator(cpu=on_cpu, mixed_precision=mixed), settings.evaluation_batch_size)
-
-    @property
-    def device(self) -> torch.device:
-        return self.accelerator.device  # type: ignore[no-any-return]
-
-    @property
-    def precision(self) -> str:
-        return "fp32" if self.accelerator.mixed_precision == "no" else "bf16"
+        return cls(torch.device(name), _precision(settings, on_cpu), settings.evaluation_batch_size, kept)
 
     @property
     def threads(self) -> int:
         return torch.get_num_threads()
 
+    def circumstances(self) -> dict[str, str]:
+        """All that may round a result otherwise: where it is computed, how, and by which versions."""
+        on_cuda = self.device.type == "cuda"
+        return {
+            "device": torch.cuda.get_device_name(self.device) if on_cuda else self.device.type,
+            "precision": self.precision,
+            "threads": str(self.threads),
+            **package_versions(),
+        }
+
     def autocast(self) -> AbstractContextManager[None]:
-        return self.accelerator.autocast()  # type: ignore[no-any-return]
+        """Matrix products in bf16 where that is the precision; nothing otherwise."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+
+    def give_back_memory(self) -> None:
+        """Give the system what was freed and kept so far: a bound on what is kept, at the cost of one slower step."""
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if self.keeps_memory else None
+        if trim is not None:
+            trim(0)
+
+
+COMMAND = "NMG_COMMAND"
+"""variable of the environment that says that this process is a command of nmg's, or was started by one"""
+
+
+def keeps_memory(settings: RuntimeSettings) -> bool:
+    return COMMAND in os.environ if settings.keep_memory == "auto" else settings.keep_memory
+
+
+def package_versions() -> dict[str, str]:
+    """Of nmg and the packages whose versions may change a result."""
+    return {name: version(name) for name in PACKAGES}
 
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Ask glibc to keep what is freed instead of giving it back to the system; does nothing with another C library.
+    """Ask glibc to keep what is freed until `Runtime.give_back_memory`; does nothing with another C library.
 
     A training step frees and asks for the same large tensors again and again. Each time they come as fresh pages, which
     the system must map and clear: up to a fifth of a step of MiniLM.
     """
-    if sys.platform != "linux":
-        return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**26)):
@@ -67,7 +99,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 """Names and numbers of malloc.h."""
 
 
-def _precision(settings: RuntimeSettings, on_cpu: bool) -> str:
+def _precision(settings: RuntimeSettings, on_cpu: bool) -> Literal["fp32", "bf16"]:
     if settings.precision != "auto":
         return settings.precision
     return "bf16" if _multiplies_bf16(on_cpu) else "fp32"

@@ -9,13 +9,11 @@ import numpy.typing as npt
 import torch
 
 from nmg.errors import UserError
-from nmg.masking.base import Draw, Ingredients, choose_units, position_noise
+from nmg.masking.base import BlockTexts, Draw, Ingredients, choose_units, position_noise
 from nmg.types import IntArray, MaskPlan, TokenBlocks
 
 if TYPE_CHECKING:
     from spacy.language import Language
-
-    from nmg.data.corpus import Corpus
 
 
 def draw_entities(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, entities: "EntityIndex") -> MaskPlan:
@@ -27,10 +25,10 @@ def draw_entities(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *,
 
 
 class EntityIndex:
-    """The named entities of a corpus, found by spaCy when a block is first asked for."""
+    """The named entities of texts, found by spaCy when a block is first asked for."""
 
-    def __init__(self, corpus: "Corpus", recogniser: "Language") -> None:
-        self._corpus = corpus
+    def __init__(self, texts: BlockTexts, recogniser: "Language") -> None:
+        self._texts = texts
         self._recogniser = recogniser
         self._entity_of: dict[int, npt.NDArray[np.int16]] = {}
 
@@ -45,10 +43,10 @@ class EntityIndex:
         return torch.from_numpy(entity_of).to(blocks.input_ids.device)
 
     def _find(self, block_ids: Sequence[int]) -> None:
-        texts = (self._corpus.text(block_id) for block_id in block_ids)
+        texts = (self._texts.text(block_id) for block_id in block_ids)
         for block_id, document in zip(block_ids, self._recogniser.pipe(texts), strict=True):
             spans = np.array([(entity.start_char, entity.end_char) for entity in document.ents], np.int64)
-            found = entity_of_tokens(spans.reshape(-1, 2), self._corpus.offsets(block_id))
+            found = entity_of_tokens(spans.reshape(-1, 2), self._texts.offsets(block_id))
             self._entity_of[block_id] = found.astype(np.int16)
 
 
@@ -97,5 +95,5 @@ def _needed_components(pipeline: Any) -> list[str]:
 
 
 def entity_masking(ingredients: Ingredients) -> Draw:
-    entities = EntityIndex(ingredients.corpus, load_recogniser(ingredients.settings.spacy_model))
+    entities = EntityIndex(ingredients.texts, load_recogniser(ingredients.settings.spacy_model))
     return partial(draw_entities, entities=entities)

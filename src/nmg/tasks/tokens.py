@@ -106,11 +106,15 @@ class TokenClassificationTask:
                 )
         return np.array([self._index[label] for label in example.labels], dtype=np.int64)
 
-    def new_model(self, config: "PreTrainedConfig") -> "PreTrainedModel":
+    def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":
         from transformers import AutoModelForTokenClassification
 
         return model_with_head(
-            AutoModelForTokenClassification, config, id2label=dict(enumerate(self.labels)), label2id=dict(self._index)
+            AutoModelForTokenClassification,
+            config,
+            trust_remote_code=trust_remote_code,
+            id2label=dict(enumerate(self.labels)),
+            label2id=dict(self._index),
         )
 
     def evaluate(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nmg.data.formats.questions import QAExample
-from nmg.data.formats.reading import NO_CONTEXT, list_field
+from nmg.data.formats.reading import NO_CONTEXT, list_field, text_value
 from nmg.errors import bad_input
 
 _log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def emrqa_examples(content: Any, path: Path) -> list[QAExample]:
     for title_place, title in list_field(content, "data", path):
         for note_place, note in list_field(title, "paragraphs", path, place=title_place):
             lines = _lines(note, path, note_place)
-            context = "".join(lines)
+            context = text_value("".join(lines), path, field=f"{note_place}.context")
             for place, question in list_field(note, "qas", path, place=note_place):
                 answers = dict.fromkeys(
                     found
@@ -56,7 +56,7 @@ def _lines(note: Mapping[str, Any], path: Path, place: str) -> list[str]:
     """The lines of a note, each but the last with its line break."""
     context = note.get("context")
     lines = context.splitlines(keepends=True) if isinstance(context, str) else context
-    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines) or not "".join(lines).strip():
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
         raise bad_input(path, "must be a text or a list of lines", field=f"{place}.context")
     return [line if line.endswith("\n") else f"{line}\n" for line in lines[:-1]] + lines[-1:]
 
@@ -64,14 +64,15 @@ def _lines(note: Mapping[str, Any], path: Path, place: str) -> list[str]:
 def _paraphrases(question: Mapping[str, Any], path: Path, place: str) -> Sequence[str]:
     asked = question.get("question")
     asked = [asked] if isinstance(asked, str) else asked
-    if not isinstance(asked, list) or not all(isinstance(one, str) and one.strip() for one in asked):
+    if not isinstance(asked, list):
         raise bad_input(path, "must be a question or a list of its paraphrases", field=f"{place}.question")
-    return list(dict.fromkeys(asked))
+    return list(dict.fromkeys(text_value(one, path, field=f"{place}.question") for one in asked))
 
 
 def _evidence(answer: Mapping[str, Any], context: str, lines: Sequence[str]) -> tuple[int, int] | None:
     """First character of the evidence in the context, and the one behind its last."""
-    words = str(answer.get("evidence") or answer.get("text") or "").split()
+    evidence = answer.get("evidence") or answer.get("text")
+    words = evidence.split() if isinstance(evidence, str) else []
     if answer.get("answer_entity_type") == "complex" or not words:
         return None
     places = [match.span() for match in re.finditer(r"\s+".join(map(re.escape, words)), context)]

@@ -22,6 +22,7 @@ def open_hub(path: Path) -> "Dataset":
     name, _, split = str(path).removeprefix(HUB).partition("@")
     repository, _, configuration = name.partition(":")
     from datasets import DownloadConfig, load_dataset
+    from datasets.exceptions import DatasetsError
     from datasets.utils import disable_progress_bars
 
     disable_progress_bars()
@@ -35,7 +36,7 @@ def open_hub(path: Path) -> "Dataset":
     except ConnectionError as error:
         problem = "cannot be reached, and is not in the cache of `datasets`; is there a network?"
         raise UserError(f"{path}: {problem} ({_first_line(error)})") from error
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise UserError(f"{path}: cannot be loaded from the hub: {_first_line(error)}") from error
 
 

@@ -1,6 +1,7 @@
 """Questions on CNN stories as NewsQA's scripts combine them: CSV or JSON (Trischler et al., 2017; Maluuba/newsqa)."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import Any, TypeAlias
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.reading import NO_CONTEXT, list_field, string_field
 from nmg.data.formats.tables import read_records
-from nmg.errors import bad_input
+from nmg.errors import bad_input, shown
 
 Verdict: TypeAlias = tuple[int, int] | None
 """First character of an answer and the one behind its last; None: the story has no answer."""
 
 _BAD_QUESTION = (-1, -1)
+_PLACE = re.compile(r"[0-9]{1,18}")
 
 
 def read_newsqa_csv(path: Path) -> list[QAExample]:
@@ -72,7 +74,7 @@ def _validated(record: Mapping[str, Any], path: Path, line: int) -> dict[str, in
     text = record.get("validated_answers") or "{}"
     try:
         choices = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise bad_input(path, f"is not valid JSON: {error}", line=line, field="validated_answers") from error
     if not isinstance(choices, dict) or not all(isinstance(count, int) for count in choices.values()):
         raise bad_input(path, f"must be counts of choices, not {text[:60]}", line=line, field="validated_answers")
@@ -85,7 +87,7 @@ def _verdict(choice: str, path: Path, line: int, field: str) -> Verdict:
     if choice.strip().lower() == "bad_question":
         return _BAD_QUESTION
     first, _, end = choice.partition(":")
-    if not first.strip().isdecimal() or not end.strip().isdecimal():
+    if not _PLACE.fullmatch(first.strip()) or not _PLACE.fullmatch(end.strip()):
         raise bad_input(path, f"'{choice}' is neither first:end, in characters, nor None", line=line, field=field)
     return int(first), int(end)
 
@@ -99,7 +101,7 @@ def _example(
     if verdict is not None:
         first, end = verdict
         if type(first) is not int or type(end) is not int or not 0 <= first < end <= len(story):
-            problem = f"characters {first} to {end} are not in a story of {len(story)} characters"
+            problem = f"characters {shown(first)} to {shown(end)} are not in a story of {len(story)} characters"
             raise bad_input(path, problem, line=line, field=field)
         text = story[first:end]
         if not text.strip():

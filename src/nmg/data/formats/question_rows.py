@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from nmg.data.formats.questions import QAExample
-from nmg.data.formats.reading import NO_CONTEXT, name_field, string_field
+from nmg.data.formats.reading import NO_CONTEXT, name_field, string_field, text_value
 from nmg.data.formats.tables import read_records
-from nmg.errors import bad_input
+from nmg.errors import bad_input, shown
 
 
 def read_question_rows(path: Path) -> list[QAExample]:
@@ -28,14 +28,16 @@ def read_question_rows(path: Path) -> list[QAExample]:
 
 
 def _answers(value: Any, context: str, path: Path, row: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    if not isinstance(value, dict) or not {"text", "answer_start"} <= set(value):
+    lists = [value.get(name) for name in ("text", "answer_start")] if isinstance(value, dict) else []
+    if not lists or not all(isinstance(one, list) for one in lists):
         raise bad_input(path, "must hold the lists 'text' and 'answer_start'", line=row, field="answers")
-    texts, starts = tuple(value["text"]), tuple(value["answer_start"])
+    texts = tuple(text_value(text, path, line=row, field="answers") for text in value["text"])
+    starts = tuple(value["answer_start"])
     if len(texts) != len(starts):
         raise bad_input(path, f"has {len(texts)} texts and {len(starts)} starts", line=row, field="answers")
     for text, start in zip(texts, starts, strict=True):
-        found = context[start : start + len(text)]
-        if not text.strip() or found != text:
-            problem = f"the context has {found!r} at {start}, the answer is {text!r}"
+        found = context[start : start + len(text)] if type(start) is int and start >= 0 else None
+        if found != text:
+            problem = f"the context has {shown(found)} at {shown(start)}, the answer is {shown(text)}"
             raise bad_input(path, problem, line=row, field="answers")
     return texts, starts

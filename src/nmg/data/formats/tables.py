@@ -1,18 +1,32 @@
 """Records, field by field: JSONL, CSV, TSV and Parquet files, and data sets of the hub."""
 
 import csv
-import io
+import hashlib
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nmg.data.formats.hub import HUB, open_hub
-from nmg.data.formats.reading import part_of, read_json_lines, read_text
-from nmg.errors import bad_input
+from nmg.data.formats.reading import (
+    ALWAYS_UNPACKED,
+    MAX_GROWTH,
+    MAX_LINE,
+    open_file,
+    part_of,
+    read_json_lines,
+    read_raw_lines,
+)
+from nmg.errors import UserError, bad_input
+from nmg.files import content_digest, is_folder
 
 if TYPE_CHECKING:
     from datasets import Features
+    from pyarrow import Schema
+    from pyarrow.parquet import FileMetaData
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
@@ -22,7 +36,7 @@ def ending_of(path: Path) -> str:
     if str(path).startswith(HUB):
         return HUB
     file, _ = part_of(path)
-    return "/" if file.is_dir() else Path(file.name.removesuffix(".gz")).suffix
+    return "/" if is_folder(file) else Path(file.name.removesuffix(".gz")).suffix
 
 
 def read_records(path: Path, fields: Sequence[str] = ()) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -45,36 +59,57 @@ def read_records(path: Path, fields: Sequence[str] = ()) -> Iterator[tuple[int, 
         yield from read_json_lines(path)
 
 
-def source_content(path: Path) -> bytes:
-    """What identifies the data: the bytes of a file, those of a folder's texts with their names, or the hub's rows."""
+def source_digest(path: Path) -> str:
+    """16 hex digits of what a file or a folder holds, with the part that is named, or of the rows of the hub.
+
+    Raises UserError where it cannot be read.
+    """
     if ending_of(path) == HUB:
-        return json.dumps(open_hub(path).to_list(), default=str).encode()
+        digest = hashlib.sha256()
+        for row in open_hub(path):
+            digest.update(json.dumps(row, default=str).encode() + b"\n")
+        return digest.hexdigest()[:16]
     file, part = part_of(path)
-    if file.is_dir():
-        names_and_texts = (
-            (str(text.relative_to(file)).encode(), text.read_bytes()) for text in sorted(file.rglob("*.txt"))
-        )
-        return b"".join(len(name).to_bytes(8, "little") + name + text for name, text in names_and_texts)
-    return file.read_bytes() + (b"" if part is None else f"@{part}".encode())
+    try:
+        return content_digest(file) + ("" if part is None else f"@{part}")
+    except OSError as error:
+        raise bad_input(file, f"cannot be read: {error.strerror or error}") from error
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     import pyarrow as pa
     from pyarrow import parquet
 
-    try:
-        with parquet.ParquetFile(path) as file:
-            rows = (row for batch in file.iter_batches(batch_size=1024) for row in batch.to_pylist())
-            features = None
-            if b"huggingface" in (file.schema_arrow.metadata or {}):  # written by `datasets`, which knows the labels
-                from datasets import Features
+    with open_file(path) as content:
+        try:
+            with parquet.ParquetFile(content, buffer_size=2**20) as file:
+                _check_growth(file.metadata, path)
+                rows = (row for batch in file.iter_batches(batch_size=64) for row in batch.to_pylist())
+                yield from _decoded(rows, _features(file.schema_arrow, path))
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+            raise bad_input(path, f"is not a whole Parquet file: {error}") from error
 
-                features = Features.from_arrow_schema(file.schema_arrow)
-            yield from _decoded(rows, features)
-    except OSError as error:
-        raise bad_input(path, f"cannot be read: {error.strerror or error}") from error
-    except pa.ArrowException as error:
-        raise bad_input(path, f"is not a whole Parquet file: {error}") from error
+
+def _check_growth(metadata: "FileMetaData", path: Path) -> None:
+    """Raises UserError where a column of a row group would unpack to more than a packed text does."""
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            limit = max(ALWAYS_UNPACKED, MAX_GROWTH * column.total_compressed_size)
+            if column.total_uncompressed_size > limit:
+                problem = f"unpacks to more than {MAX_GROWTH} times its size, which text seldom does"
+                raise bad_input(path, problem, field=column.path_in_schema)
+
+
+def _features(schema: "Schema", path: Path) -> "Features | None":
+    """What `datasets` wrote of the columns, which knows the labels; None where another program wrote the file."""
+    if b"huggingface" not in (schema.metadata or {}):
+        return None
+    from datasets import Features
+
+    try:
+        return Features.from_arrow_schema(schema)
+    except Exception as error:  # it may hold anything
+        raise bad_input(path, f"its columns, as `datasets` describes them, make no sense: {error}") from error
 
 
 def _decoded(rows: Iterator[Any], features: "Features | None") -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -102,25 +137,16 @@ def _decoder(feature: Any) -> Callable[[Any], Any]:
 
 def _table_rows(path: Path, delimiter: str, has_header: bool) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, column name → cell) of each row below the header; a cell may run over several lines."""
-    text = read_text(path)
-    try:
-        rows = _cells(text, delimiter)
-    except _TableError as error:
-        plain = [line.removesuffix("\r").split(delimiter) for line in text.split("\n")]
-        if plain[-1] == [""]:
-            del plain[-1]
-        # In GLUE's files quotes are characters like others: then every line has all cells.
-        if delimiter != "\t" or len({len(cells) for cells in plain}) > 1:
-            hint = "a cell that starts with a quote must be quoted as a whole, its own quotes doubled"
-            raise bad_input(path, f"is not a valid table: {error}; {hint}", line=error.line) from error
-        rows = list(enumerate(plain, start=1))
+    rows = _plain_rows(path, delimiter) if _has_plain_quotes(path, delimiter) else _quoted_rows(path, delimiter)
+    first = next(rows)
+    line, header = first
     if has_header:
-        (_, header), *rows = rows
-        repeated = {name for name in header if header.count(name) > 1}
+        repeated = [name for name, count in Counter(header).items() if count > 1]
         if repeated:
-            raise bad_input(path, "two columns have this name", line=1, field=min(repeated))
+            raise bad_input(path, "two columns have this name", line=line, field=min(repeated))
     else:
-        header = [str(number) for number in range(1, len(rows[0][1]) + 1)]
+        header = [str(number) for number in range(1, len(header) + 1)]
+        rows = chain([first], rows)
     for line, row in rows:
         if len(row) > len(header):
             names = "the header names" if has_header else "the first row has"
@@ -129,23 +155,45 @@ def _table_rows(path: Path, delimiter: str, has_header: bool) -> Iterator[tuple[
             yield line, dict(zip(header, row, strict=False))
 
 
-class _TableError(Exception):
-    def __init__(self, message: str, line: int) -> None:
-        super().__init__(message)
-        self.line = line
+def _has_plain_quotes(path: Path, delimiter: str) -> bool:
+    """Whether quotes are characters like others, as in GLUE's .tsv: then every line has all cells."""
+    if delimiter != "\t" or _is_quoted(path, delimiter):
+        return False
+    return len({len(cells) for _, cells in _plain_rows(path, delimiter)}) == 1
 
 
-def _cells(text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+def _is_quoted(path: Path, delimiter: str) -> bool:
+    """Whether quotes can be read as such, to the end."""
+    try:
+        for _ in _quoted_rows(path, delimiter):
+            pass
+    except UserError:
+        return False
+    return True
+
+
+def _plain_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    for number, line in read_raw_lines(path):
+        yield number, line.removesuffix("\n").removesuffix("\r").split(delimiter)
+
+
+def _quoted_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """(line of its first cell, cells) of each row."""
-    old_limit = csv.field_size_limit(len(text))  # a cell may be a long document
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows, line = [], 1
+    old_limit = csv.field_size_limit(MAX_LINE)  # a cell may be a long document
+    reader = csv.reader(_table_lines(path), delimiter=delimiter, strict=True)
+    line = 1
     try:
         for row in reader:
-            rows.append((line, row))
+            yield line, row
             line = reader.line_num + 1
     except csv.Error as error:
-        raise _TableError(str(error), max(reader.line_num, 1)) from error
+        hint = "a cell that starts with a quote must be quoted as a whole, its own quotes doubled"
+        raise bad_input(path, f"is not a valid table: {error}; {hint}", line=max(reader.line_num, 1)) from error
     finally:
         csv.field_size_limit(old_limit)
-    return rows
+
+
+def _table_lines(path: Path) -> Iterator[str]:
+    """Lines with their breaks, which may be carriage returns alone, as old spreadsheets write them."""
+    for _, line in read_raw_lines(path):
+        yield from filter(None, re.split(r"(?<=\r)(?!\n)", line))

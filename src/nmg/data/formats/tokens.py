@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nmg.data.formats.reading import NO_CONTEXT, name_field, read_text
+from nmg.data.formats.reading import NO_CONTEXT, name_field, read_raw_lines, text_value
 from nmg.data.formats.tables import read_records
 from nmg.errors import bad_input
 from nmg.files import write_aside, write_text
@@ -50,8 +50,8 @@ def read_conll(path: Path, known_labels: Collection[str] | None = None) -> list[
         words.clear()
         labels.clear()
 
-    for number, text in enumerate(read_text(path).split("\n"), start=1):
-        line = text.removesuffix("\r")
+    for number, text in read_raw_lines(path):
+        line = text.removesuffix("\n").removesuffix("\r")
         if not line.strip() or line.startswith("-DOCSTART-"):
             finish()
             continue
@@ -125,7 +125,4 @@ def _strings(record: Mapping[str, Any], name: str, path: Path, line: int) -> Ite
         known = ", ".join(f"'{key}'" for key in record)
         raise bad_input(path, f"is missing or no list (there are: {known or 'no fields'})", line=line, field=name)
     for number, value in enumerate(values):
-        if not isinstance(value, str) or not value.strip():
-            problem = f"must be a string with a character in it, not {json.dumps(value)[:60]}"
-            raise bad_input(path, problem, line=line, field=f"{name}[{number}]")
-        yield value.strip()
+        yield text_value(value, path, line=line, field=f"{name}[{number}]").strip()
