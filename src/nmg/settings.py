@@ -54,7 +54,7 @@ class RunSettings(Section):
 class ModelSettings(Section):
     name: str = "bert-base-uncased"
     """a hub name or a folder; any `AutoModelForMaskedLM` with a fast tokenizer"""
-    head_warmup_steps: CountOrZero = 100
+    head_warmup_steps: CountOrZero = 50
     """steps, at most, of a new LM head alone, where the checkpoint has none; 0 leaves it as drawn and trains nothing"""
     head_warmup_learning_rate: Positive = 1e-3
     head_tuning_steps: CountOrZero = 400

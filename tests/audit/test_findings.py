@@ -13,7 +13,7 @@ from nmg.audit.plays import Played, PlayKey
 def played(masking: str, seed: int, accuracy: tuple[float, float], probe: float = 0.5, steps: int = 10) -> Played:
     scores = [{"accuracy": value, "loss": 1 - value} for value in accuracy]
     cost = {"adapt": 4.0, "probe": 1.0, "finetune": 3.0}
-    return Played(PlayKey(seed, masking, steps, 1e-3), {"accuracy": probe, "loss": 1 - probe}, scores, 5.0, cost)
+    return Played(PlayKey(seed, masking, steps, 1e-3, 100), {"accuracy": probe, "loss": 1 - probe}, scores, 5.0, cost)
 
 
 def test_a_lower_loss_is_the_better_score():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, pipeline
 
 from nmg.comparison.bench import CellBench
@@ -28,7 +28,7 @@ from nmg.workbench import ModelBench
 from support.command import Nmg
 from support.planted import WORDS
 from support.runs import Inputs, Notes, is_same
-from support.tiny import save_tiny_bert
+from support.tiny import save_headless_bert
 
 from .helpers import facts, save_policy, written
 
@@ -265,10 +265,7 @@ def test_names_of_rules_are_rules_whatever_folders_are_there(
 @pytest.fixture
 def headless(tmp_path: Path) -> Path:
     """A model whose LM head would have to be warmed up."""
-    folder = save_tiny_bert(tmp_path / "headless", WORDS, hidden=16)
-    weights = {n: t for n, t in load_file(folder / "model.safetensors").items() if not n.startswith("cls.")}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
+    return save_headless_bert(tmp_path / "headless", WORDS, hidden=16)
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from nmg.inner.fit import POOL_BATCHES, FitResult, bucketed_batches, fit
+from nmg.inner.fit import POOL_BATCHES, FitResult, KeepBest, bucketed_batches, fit
 from nmg.inner.runtime import Runtime
 from nmg.seeding import StreamName, torch_stream
-from nmg.settings import OptimiserSettings
+from nmg.settings import OptimiserSettings, RuntimeSettings
 from nmg.types import IntArray
+from support.runs import reset_accelerate
 
 LENGTHS = np.array([3, 9, 4, 8, 5, 7, 6, 2, 1, 10, 3])
 SETTINGS = OptimiserSettings(epochs=3, batch_size=4, learning_rate=0.05, weight_decay=0.1, max_grad_norm=0.5)
@@ -191,3 +192,58 @@ def test_progress_is_told_after_each_step(runtime: Runtime):
     model, told = new_model(), []
     fit(model, LENGTHS, loss_with(model), SETTINGS, runtime, StreamName(0), progress=lambda *step: told.append(step))
     assert told == [(step, 9) for step in range(1, 10)]
+
+
+# ---- a watch over a training of nine steps
+
+
+def watched(runtime: Runtime, losses: list[float], every: int, patience: int) -> tuple[Tensor, list[Tensor], FitResult]:
+    """The weights left, the weights at each look, and how the training went; looks find the given losses."""
+    model, at_looks, left = new_model(), list[Tensor](), iter(losses)
+
+    def look() -> float:
+        at_looks.append(weights(model).clone())
+        return next(left)
+
+    watch = KeepBest(look, every, patience)
+    result = fit(model, LENGTHS, loss_with(model), SETTINGS, runtime, StreamName(0), watch=watch)
+    assert watch.best == min([loss for loss in losses[: len(at_looks)] if not np.isnan(loss)], default=float("inf"))
+    return weights(model), at_looks, result
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("losses", "patience", "steps", "kept"),
+    [
+        ([5, 3, 4, 6, 1], 2, 6, 1),  # the second look in vain, after six steps, ends it
+        ([5, 3, 4, 2, 3, 1], 2, 9, 5),  # the last step is looked at, too
+        ([1, 2, 3, 4, 5, 6], 9, 9, 0),  # nothing was better than the start
+        ([float("nan"), 2, float("nan"), float("nan")], 2, 6, 1),
+    ],
+)
+def test_a_watch_leaves_the_best_weights(
+    runtime: Runtime, precision: str, losses: list[float], patience: int, steps: int, kept: int
+):
+    if precision == "bf16":
+        reset_accelerate()
+        runtime = Runtime.start(RuntimeSettings(device="cpu", precision="bf16"))
+    found, at_looks, result = watched(runtime, losses, 2, patience)
+    assert result.steps == steps
+    as_computed_with = found if precision == "fp32" else found.bfloat16().float()
+    assert torch.equal(as_computed_with, at_looks[kept].float())
+
+
+def test_a_watch_that_only_looks_changes_nothing(runtime: Runtime):
+    seen: list[float] = []
+    model = new_model(0.2)
+
+    def look() -> float:
+        seen.append(-float(len(seen)))
+        return seen[-1]
+
+    watch = KeepBest(look, 4, 1)
+    result = fit(model, LENGTHS, loss_with(model), SETTINGS, runtime, StreamName(0), watch=watch)
+    assert len(seen) == 4, "before the first step, after 4 and 8, after the last"
+    plain, as_plain = train(runtime)
+    assert torch.equal(weights(model), plain)
+    assert result.loss == as_plain.loss

@@ -21,7 +21,7 @@ from nmg.reporter import Reporter, Silent
 from nmg.seeding import StreamName
 from nmg.settings import MaskingSettings
 from nmg.tasks.load import load_corpus_texts
-from nmg.types import Outcome
+from nmg.types import IntArray, Outcome
 from nmg.workbench import Workbench
 
 FINE_TUNINGS = 2
@@ -42,6 +42,8 @@ class PlayKey:
     """none, a rule, idf-N (sharpness N), or direction-N"""
     steps: int
     learning_rate: float
+    examples: int
+    """labelled examples of the fine-tunings and of the probe"""
 
     @property
     def name(self) -> str:
@@ -99,6 +101,12 @@ class AuditBench:
             settings.build(bench.policy_ground(corpus, labelled)),
         )
 
+    def rows(self, examples: int) -> IntArray:
+        """Rows of so many training examples; those of a smaller number are among those of a larger."""
+        order = (StreamName(self.config.run.seed) / "audit" / "examples").generator()
+        chosen = order.permutation(len(self.train.examples))[:examples]
+        return np.flatnonzero(np.isin(self.train.features.example_index, chosen))
+
     @property
     def steps_an_epoch(self) -> int:
         return -(-len(self.corpus) // self.config.adapt.batch_size)
@@ -106,8 +114,7 @@ class AuditBench:
     def play(self, _shared: None, job: PlayKey) -> Played:
         arena = replace(self.bench.arena.silent(), adapt=self._adapt_settings(job))
         masks = None if job.masking == "none" else DrawnMasks(self.corpus, self._masking(job))
-        rows = np.arange(len(self.train.features))
-        probed = Trial(self.bench.task, self.train, rows, self.validation, "probe")
+        probed = Trial(self.bench.task, self.train, self.rows(job.examples), self.validation, "probe")
         tuned = [replace(probed, measure="finetune", again=again) for again in range(FINE_TUNINGS)]
         randomness = StreamName(self.config.run.seed) / "audit" / job.seed
         first, *others = inner_loop(arena, self.pretrained, masks, [probed, *tuned], randomness, job.steps)

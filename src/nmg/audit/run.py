@@ -30,9 +30,13 @@ from nmg.tasks.load import load_corpus_texts
 
 PILOT_STEPS, LEAST_STEPS, MAX_STEPS = 10, 20, 200
 """of an adaptation in an audit"""
+PILOT_EXAMPLES, LEAST_EXAMPLES = 100, 100
+"""of a fine-tuning"""
 SHORTER, FASTER = 3, 3.0
 """the schedules tried beside the one of the settings: a third of the steps, three times the learning rate"""
-RULES = ("random", "whole-word", "idf-2", "idf-5", "idf-10")
+RULES = ("random", "idf-5", "whole-word", "idf-2", "idf-10")
+FEW_RULES = RULES[:2]
+"""where the minutes do not reach for all"""
 FEWEST, MOST = 4, 16
 """random directions, as many as the minutes allow"""
 
@@ -76,13 +80,16 @@ def audit(
         budget = Budget(60 * minutes * engine.processes, seeds)
         pilot = _pilot(bench)
         player.play([pilot], budget.fewest)
-        first = _schedules(bench, range(seeds), budget.steps(player.of([pilot])[0], _all_steps(bench)))
+        n_examples = budget.examples(player.of([pilot])[0], len(bench.train.examples))
+        n_steps = budget.steps(player.of([pilot])[0], n_examples, _all_steps(bench))
+        first = _schedules(bench, range(seeds), n_steps, n_examples)
         player.play(first, budget.fewest)
         metric = bench.bench.task.table_metrics[0]
         adapting = adaptation(player.of(first), metric)
-        second = _maskings(adapting.best, range(seeds), budget.directions(player.of(first)))
+        second = _maskings(adapting.best, range(seeds), budget.maskings(player.of(first)), n_examples)
         player.play(second, len(first) + len(second))
     plays = player.of([*first, *second])
+    facts["examples"] = {"used": n_examples, "labelled": len(bench.train.examples)}
     return _conclude(config, out, facts, adapting, plays, second, metric, bench.steps_an_epoch)
 
 
@@ -155,20 +162,27 @@ class Budget:
     @property
     def fewest(self) -> int:
         """plays"""
-        return 1 + self.seeds * (5 + len(RULES) - 1 + FEWEST)
+        return 1 + self.seeds * (5 + len(FEW_RULES) - 1 + FEWEST)
 
-    def steps(self, pilot: Played, wanted: int) -> int:
-        """Of an adaptation: as many as are wanted, or as fit into the time."""
+    def examples(self, pilot: Played, labelled: int) -> int:
+        """Of a fine-tuning: all, or as many as take half of a play's time."""
+        an_example = (_cost(pilot) - pilot.seconds["adapt"]) / pilot.key.examples
+        return int(np.clip(self.seconds / self.fewest / 2 / an_example, min(LEAST_EXAMPLES, labelled), labelled))
+
+    def steps(self, pilot: Played, n_examples: int, wanted: int) -> int:
+        """Of an adaptation: as many as are wanted, or as fit into the rest of a play's time."""
         a_step = pilot.seconds["adapt"] / pilot.key.steps
-        others = _cost(pilot) - pilot.seconds["adapt"]
+        others = (_cost(pilot) - pilot.seconds["adapt"]) * n_examples / pilot.key.examples
         return int(np.clip((self.seconds / self.fewest - others) / a_step, min(LEAST_STEPS, wanted), wanted))
 
-    def directions(self, plays: Sequence[Played]) -> int:
-        """As many as the rest of the time allows."""
+    def maskings(self, plays: Sequence[Played]) -> list[str]:
+        """Rules and random directions, as many as the rest of the time allows; random has been played already."""
         with_masks = [_cost(play) for play in plays if play.key.masking != "none"]
         left = self.seconds - sum(map(_cost, plays))
-        affordable = int(left / (float(np.mean(with_masks)) * self.seeds)) - (len(RULES) - 1)
-        return min(max(affordable, FEWEST), MOST)
+        affordable = int(left / (float(np.mean(with_masks)) * self.seeds)) + 1
+        rules = RULES if affordable >= len(RULES) + FEWEST else FEW_RULES
+        n_directions = min(max(affordable - len(rules), FEWEST), MOST)
+        return [*rules, *(f"direction-{n}" for n in range(n_directions))]
 
 
 def _cost(play: Played) -> float:
@@ -187,25 +201,25 @@ def _all_steps(bench: AuditBench) -> int:
 
 def _pilot(bench: AuditBench) -> PlayKey:
     """A short play, to know what plays cost."""
-    return PlayKey(0, "random", min(PILOT_STEPS, _all_steps(bench)), bench.config.adapt.learning_rate)
+    n_examples = min(PILOT_EXAMPLES, len(bench.train.examples))
+    return PlayKey(0, "random", min(PILOT_STEPS, _all_steps(bench)), bench.config.adapt.learning_rate, n_examples)
 
 
-def _schedules(bench: AuditBench, seeds: Sequence[int], steps: int) -> list[PlayKey]:
+def _schedules(bench: AuditBench, seeds: Sequence[int], steps: int, n_examples: int) -> list[PlayKey]:
     """No adaptation, and random masks at a few schedules; seeds outermost."""
     settings = bench.config.adapt
     rates = (settings.learning_rate, FASTER * settings.learning_rate)
     schedules = [(n, rate) for n in dict.fromkeys((max(steps // SHORTER, 1), steps)) for rate in rates]
     keys = []
     for seed in seeds:
-        keys.append(PlayKey(seed, "none", steps, settings.learning_rate))
-        keys += [PlayKey(seed, "random", n, rate) for n, rate in schedules]
+        keys.append(PlayKey(seed, "none", steps, settings.learning_rate, n_examples))
+        keys += [PlayKey(seed, "random", n, rate, n_examples) for n, rate in schedules]
     return keys
 
 
-def _maskings(best: Schedule, seeds: Sequence[int], n_directions: int) -> list[PlayKey]:
-    """Rules and random directions at the best schedule."""
-    names = [*RULES, *(f"direction-{n}" for n in range(n_directions))]
-    return [PlayKey(seed, name, best.steps, best.learning_rate) for seed in seeds for name in names]
+def _maskings(best: Schedule, seeds: Sequence[int], names: Sequence[str], n_examples: int) -> list[PlayKey]:
+    """Maskings at the best schedule."""
+    return [PlayKey(seed, name, best.steps, best.learning_rate, n_examples) for seed in seeds for name in names]
 
 
 def _language_model(bench: AuditBench) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from nmg.types import IntArray
 if TYPE_CHECKING:
     from nmg.data.corpus import Corpus
 
-VERSION = 2
+VERSION = 3
 """Part of every digest: raise it whenever a head comes out otherwise."""
 MASKING = MaskingSettings(rate=0.2)
 """of the training: random masks, whatever the run's masking is"""

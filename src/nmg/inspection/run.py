@@ -17,7 +17,7 @@ from nmg.policies.named import say_foreign_use
 from nmg.policies.registry import load_policy
 from nmg.reporter import Reporter
 from nmg.seeding import StreamName, stream
-from nmg.tasks.load import read_any_texts
+from nmg.tasks.load import load_corpus_texts, read_any_texts
 from nmg.workbench import ModelBench
 
 
@@ -70,6 +70,7 @@ def inspect_texts(
         policy.check_fits(lm.hidden_size, lm.vocabulary_size)
         say_foreign_use(name, policy, lm, config.masking.rate, reporter)
         policy.to(lm.model.device)
+    headless = _give_head(bench) if any(policy.reads_lm for policy in loaded.values()) else ()
     corpus = bench.corpus(kept)
     rules = {name: build_masking(name, lm.tokenizer, corpus, config.masking) for name in maskings}
     table = TokenTable.of(corpus)
@@ -90,7 +91,7 @@ def inspect_texts(
     )
     tags, notices = _tag(table, config.masking.spacy_model, reporter) if with_tags else (None, ())
     left_out = len(texts) - len(kept)
-    return Inspection(table, tuple(observed), tags, notices, config, text_file, len(kept), left_out)
+    return Inspection(table, tuple(observed), tags, headless + notices, config, text_file, len(kept), left_out)
 
 
 def _check_names(policies: Mapping[str, Path], maskings: Sequence[str]) -> None:
@@ -106,6 +107,25 @@ def _check_names(policies: Mapping[str, Path], maskings: Sequence[str]) -> None:
             raise unknown_masking(name)
     if not policies and not maskings:
         raise UserError("name a policy (--policy RUN) or a masking (--maskings random)")
+
+
+def _give_head(bench: ModelBench) -> tuple[str, ...]:
+    """Where the checkpoint has no LM head, train or take from the cache the one of the run whose data are given.
+
+    A notice where none are: without that training the policy reads another model than it learned from.
+    """
+    lm, data = bench.lm, bench.config.data
+    if not lm.new_parameters:
+        return ()
+    if data.train is not None or data.corpus is not None:
+        bench.warm_up_head(bench.corpus(load_corpus_texts(data)))
+        return ()
+    notice = (
+        f"'{lm.name}' has no LM head, and the run of a policy trained one first, with the whole model: name that run's "
+        "data (--config RUN/config.yaml) to see what the policy saw"
+    )
+    bench.reporter.notify(notice)
+    return (notice,)
 
 
 def _tag(table: TokenTable, model: str, reporter: Reporter) -> tuple[Tags | None, tuple[str, ...]]:

@@ -55,6 +55,7 @@ def _facts(result: AuditResult) -> Facts:
             ("validation examples with a twin in training", f"{leakage['near']} of {leakage['validation']}"),
             ("adapting pays", {True: "yes", False: "no", None: "cannot tell"}[result.adaptation.pays]),
             ("plays", str(len(result.plays))),
+            ("labelled examples of a fine-tuning", "{used:,} of {labelled:,}".format(**result.facts["examples"])),
         )
     )
 

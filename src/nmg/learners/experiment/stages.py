@@ -103,9 +103,8 @@ class Book:
         if not is_over and (n < first or (n - first) % LOOK_EVERY):
             return False
         x, _ = self.rows()
-        reach = float(np.linalg.norm(x, axis=1).sum()) / max(len(x), 1) / 2  # from random masks to a direction's
-        self.possible_gain = float(np.quantile(effects.likely_lengths(rng), SURE)) * reach
-        self.is_futile = self.possible_gain < self.settings.smallest_gain
+        self.possible_gain = float(np.quantile(effects.likely_gains(x, rng), SURE)) if n else None
+        self.is_futile = self.possible_gain is not None and self.possible_gain < self.settings.smallest_gain
         return is_over or self.is_futile or (effects.f_p is not None and effects.f_p < self.settings.clear)
 
     def _has_tuned(self) -> bool:
