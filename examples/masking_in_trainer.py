@@ -14,8 +14,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, Trainer, TrainingA
 from nmg import MaskingCollator
 
 name, file, masking = sys.argv[1:4]
-tokenizer = AutoTokenizer.from_pretrained(name)
-model = AutoModelForMaskedLM.from_pretrained(name)
+tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+model = AutoModelForMaskedLM.from_pretrained(name, trust_remote_code=False)
 
 texts = [line for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
 rows = [dict(tokenizer(text, truncation=True, max_length=128)) for text in texts]

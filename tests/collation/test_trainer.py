@@ -9,12 +9,11 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, Trainer, TrainingA
 
 from nmg import MaskingCollator
 from support.planted import WORDS
-from support.runs import Inputs, is_same, reset_accelerate
+from support.runs import Inputs, is_same
 
 
 def trained(inputs: Inputs, out: Path, workers: int, seed: int = 0) -> tuple[Any, list[float]]:
     """The model after two epochs, and its losses on held-out text: twice before, once after."""
-    reset_accelerate()
     tokenizer = AutoTokenizer.from_pretrained(inputs.model)
     model = AutoModelForMaskedLM.from_pretrained(inputs.model)
     rows = [dict(tokenizer(" ".join(WORDS[i : i + 8]))) for i in range(24)]

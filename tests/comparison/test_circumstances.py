@@ -13,7 +13,7 @@ from nmg.comparison.results import ComparisonResults
 from nmg.report.comparison import pairs_table, reading
 from nmg.report.comparison_files import cells_csv, latex, markdown
 from nmg.report.comparison_page import comparison_page
-from support.runs import Inputs, Notes, reset_accelerate
+from support.runs import Inputs, Notes
 
 from .helpers import compare, plan, quick, written
 from .test_results import CELLS, PLAN, analysed, by_name
@@ -96,7 +96,6 @@ def test_another_precision_in_the_same_folder(inputs: Inputs, tmp_path: Path):
     assert {cell.circumstances["precision"] for cell in first.cells} == {"fp32"}
     kept = json.loads((tmp_path / "cells" / "none.seed-0.json").read_text())["circumstances"]
     assert {"device", "precision", "threads", "nmg", "torch", "transformers"} <= set(kept)
-    reset_accelerate()
     notes, bf16 = Notes(), quick(inputs, runtime={"precision": "bf16"})
     both = compare(bf16, plan(["none", "random", "idf"], 1), tmp_path, notes)
     assert [cell.circumstances["precision"] for cell in both.cells] == ["fp32", "fp32", "bf16"]

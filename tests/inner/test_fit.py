@@ -19,7 +19,6 @@ from nmg.inner.runtime import Runtime
 from nmg.seeding import StreamName, torch_stream
 from nmg.settings import OptimiserSettings, RuntimeSettings
 from nmg.types import IntArray
-from support.runs import reset_accelerate
 
 LENGTHS = np.array([3, 9, 4, 8, 5, 7, 6, 2, 1, 10, 3])
 SETTINGS = OptimiserSettings(epochs=3, batch_size=4, learning_rate=0.05, weight_decay=0.1, max_grad_norm=0.5)
@@ -228,7 +227,6 @@ def test_a_watch_leaves_the_best_weights(
     runtime: Runtime, precision: str, losses: list[float], patience: int, steps: int, kept: int
 ):
     if precision == "bf16":
-        reset_accelerate()
         runtime = Runtime.start(RuntimeSettings(device="cpu", precision="bf16"))
     found, at_looks, result = watched(runtime, losses, 2, patience)
     assert result.steps == steps

@@ -58,8 +58,7 @@ class Comparison:
         `save_models`: keep the adapted LMs of the first seed in `out`/models.
         """
         folder = CellFolder(out)
-        if not folder.folder.is_dir():
-            check_output(out, "something else than a comparison")
+        check_folder(out)
         for policy in plan.learned.values():
             load_policy(policy)
         config = config.for_meta_test()
@@ -101,6 +100,12 @@ class Comparison:
         return Finished(
             [cells[key] for key in keys if key in cells], {key.name: failures[key] for key in keys if key in failures}
         )
+
+
+def check_folder(out: Path) -> None:
+    """Raises UserError where `out` holds something, and no comparison."""
+    if not CellFolder(out).folder.is_dir():
+        check_output(out, "something else than a comparison")
 
 
 def _say_overlaps(config: Config, reporter: Reporter) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from nmg.comparison.cells import CellEvent, Labelled
 from nmg.comparison.plan import Plan
 from nmg.comparison.results import ComparisonResults, analyse
-from nmg.comparison.run import Comparison
+from nmg.comparison.run import Comparison, check_folder
 from nmg.config import Config
 from nmg.files import write_text
 from nmg.report.comparison import costs_table, pairs_table, reading, scores_table, setting_text
@@ -45,6 +45,7 @@ def compare(
     """
     first = config.run.seed
     plan = Plan.of(maskings, policies or {}, range(first, first + seeds), labelled=labelled, adapt_steps=adapt_steps)
+    check_folder(out)  # before the lock, which leaves its mark on a folder
     with sole_writer(out):
         comparison = Comparison.prepare(config, plan, out, reporter or Silent(), save_models=save_models)
         missing = len(plan.keys()) - len(comparison.found)
