@@ -4,6 +4,7 @@
 # make supply-chain   a bill of materials, and known vulnerabilities of what is installed, into dist/
 # make hashes  write the hashes that CI installs by, into .ci/requirements.txt (needs a network)
 # make test-install   build wheel and sdist, and try them in clean environments (needs a network and minutes)
+# make site    the documentation as a site, into site/
 # make bench   measure speed, into benchmarks/out/bench.json (make bench-quick: in under five minutes)
 # make clean   remove what these made
 
@@ -17,7 +18,7 @@ PIP = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check install -
 # Files that CI may install: make test HASHES=.ci/requirements.txt
 HASHES ?=
 
-.PHONY: demo test lint supply-chain hashes test-install bench bench-quick clean
+.PHONY: demo test lint supply-chain hashes test-install site bench bench-quick clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nmg demo --out runs/demo
@@ -43,6 +44,9 @@ hashes: $(VENV)/.dev
 test-install: $(VENV)/.dev
 	$(BIN)/pytest -m slow tests/test_install.py
 
+site: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
+
 bench: $(VENV)/.demo
 	$(BIN)/python -m benchmarks
 
@@ -63,5 +67,5 @@ $(VENV)/.demo: pyproject.toml $(CONSTRAINTS)
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs/demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/out
+	rm -rf $(VENV) runs/demo dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/out
 	find src tests -name __pycache__ -prune -exec rm -rf {} +

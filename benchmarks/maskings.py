@@ -86,7 +86,7 @@ def _table(names: list[str], seconds: dict[str, list[float]]) -> dict[str, Any]:
         of_all = [BATCH / median(seconds[arm]) for arm in (name, f"{name}, first") if arm in seconds]
         share = seconds[f"{name} : transformers"][0]
         shown = [f"{value:,.0f}" for value in of_all] + ["–"] * (2 - len(of_all))
-        print(f"  | `{name}` | {shown[0]} | {shown[1]} | {share:.2f} |")
+        print(f"  | `{name}` | {shown[0]} | {shown[1]} | {share:.2f} |", flush=True)
         key = name.replace("-", "_")
         result[f"sequences_per_second_{key}"], result[f"sequences_ratio_{key}"] = of_all[0], share
     return result

@@ -172,7 +172,8 @@ def test_a_page_without_spacy_says_how_to_get_it(inputs: Inputs, tmp_path: Path)
 def test_a_policy_reads_the_model_that_its_run_gave_a_head(inputs: Inputs, tmp_path: Path):
     """The head's training moves the encoder, so what the policy does is another thing without it."""
     folder = save_headless_bert(tmp_path / "headless", WORDS, hidden=16)
-    model, policies = {"name": str(folder), "head_tuning_learning_rate": 0.05}, {"mine": save_policy(tmp_path / "p")}
+    model = {"name": str(folder), "head_tuning_learning_rate": 0.05}
+    policies = {"mine": save_policy(tmp_path / "p", rate=0.3)}
     config, told, silent = inputs.config(model=model), Notes(), Notes()
     seen = inspect_texts(config, inputs.train, policies, [], told, draws=50, with_tags=False)
     assert [phase for phase in told.phases if "LM" in phase] == ["LM head warm-up", "LM with its new head"]

@@ -199,7 +199,7 @@ CELL = {
     **{"masked_tokens": 1, "n_labelled": 2, "tokens": 3, "held_out_loss": None, "seconds": {"total": 1.0}},
 }
 PLAY = {
-    "key": {"seed": 0, "masking": "random", "steps": 1, "learning_rate": 0.1, "examples": 2},
+    "key": {"seed": 0, "masking": "random", "steps": 1, "learning_rate": 0.1, "examples": 10},
     **{"probe": {"loss": 1.0}, "finetune": [{"loss": 1.0}], "lm_loss": None, "seconds": {"adapt": 1.0}},
 }
 NEWSQA = {

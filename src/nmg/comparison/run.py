@@ -58,8 +58,8 @@ class Comparison:
 
         `save_models`: keep the adapted LMs of the first seed in `out`/models.
         """
-        check_folder(out)
         folder = CellFolder(out)
+        check_folder(out)
         for policy in plan.learned.values():
             load_policy(policy)
         config = config.for_meta_test()
@@ -104,7 +104,7 @@ class Comparison:
 
 
 def check_folder(out: Path) -> None:
-    """Raises UserError where the folder holds something else than a comparison."""
+    """Raises UserError where `out` holds something, and no comparison."""
     if not CellFolder(out).folder.is_dir():
         check_output(out, "something else than a comparison")
 

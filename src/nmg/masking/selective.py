@@ -47,9 +47,8 @@ def selective_masking(ingredients: Ingredients) -> Draw:
     from transformers import AutoModelForTokenClassification
 
     try:
-        model = AutoModelForTokenClassification.from_pretrained(
-            name, dtype=torch.float32, trust_remote_code=False
-        ).eval()
+        model = AutoModelForTokenClassification.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
+        model.eval()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"masking.selective_model: cannot load a token classifier '{name}': {reason}") from error

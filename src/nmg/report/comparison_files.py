@@ -45,7 +45,7 @@ def compare(
     """
     first = config.run.seed
     plan = Plan.of(maskings, policies or {}, range(first, first + seeds), labelled=labelled, adapt_steps=adapt_steps)
-    check_folder(out)  # before the lock, which changes the folder
+    check_folder(out)  # before the lock, which leaves its mark on a folder
     with sole_writer(out):
         comparison = Comparison.prepare(config, plan, out, reporter or Silent(), save_models=save_models)
         missing = len(plan.keys()) - len(comparison.found)

@@ -1,7 +1,6 @@
 """The replay: what it holds, what it drops, how it draws."""
 
 import math
-import time
 
 import numpy as np
 import pytest
@@ -283,14 +282,3 @@ def test_ages_are_counted_in_episodes() -> None:
     small = _filled(episodes=5, n_blocks=1, n_actions=2, capacity=3)  # keys 3, 4, 4
     assert small.mean_age(4) == pytest.approx(1 / 3)
     assert math.isnan(Replay(5, 5).mean_age(3))
-
-
-def test_64_of_50_000_are_drawn_quickly() -> None:
-    replay = _filled(episodes=5, n_blocks=1250, n_actions=8, capacity=50_000, max_states=10_000)
-    assert len(replay) == 50_000
-    rng, seconds = np.random.default_rng(0), []
-    for _ in range(5):
-        start = time.perf_counter()
-        replay.sample(64, rng, "reward-advantage")
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.02

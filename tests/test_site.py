@@ -1,0 +1,49 @@
+"""The documentation builds as a site, without a warning; links to what a site does not have become names."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+pytest.importorskip("mkdocstrings_handlers.python", reason="the site's packages are not installed (extra 'docs')")
+
+
+def build(config: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    """As `make site` does it. Strict: a warning is an error."""
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(config), "-d", str(out)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_the_site(tmp_path: Path):
+    built = build(ROOT / "mkdocs.yml", tmp_path)
+    assert built.returncode == 0, built.stdout + built.stderr
+    api = (tmp_path / "api" / "index.html").read_text(encoding="utf-8")
+    for name in ("load_config", "MaskingCollator", "adapt_corpus", "Learner"):
+        assert f'title="{name}"' in api or f">{name}<" in api, name
+    guide = (tmp_path / "guide" / "index.html").read_text(encoding="utf-8")
+    assert "<code>examples/compare_maskings.py</code>" in guide
+    assert "../examples" not in guide
+    assert not re.findall(r'(?:src|href)="https?://(?!github|squidfunk|www\.mkdocs)[^"]*\.(?:js|css|woff2?)"', guide)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("[gone](../gone.py)", "links to ../gone.py, which is not there"),
+        ("[gone](gone.md)", "links to gone.md, which is not there"),
+        ("[gone](index.md#gone)", "there is no such anchor on this page"),
+    ],
+)
+def test_a_broken_link_is_found(tmp_path: Path, line: str, problem: str):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text(f"# Title\n\n{line}\n")
+    hook, validation = ROOT / ".ci" / "site_links.py", "validation: {anchors: warn}"
+    (tmp_path / "mkdocs.yml").write_text(f"site_name: x\nhooks: ['{hook}']\n{validation}\n")
+    built = build(tmp_path / "mkdocs.yml", tmp_path / "site")
+    assert built.returncode != 0
+    assert problem in built.stdout + built.stderr
