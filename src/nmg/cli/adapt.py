@@ -19,7 +19,7 @@ def adapt(
     OUT loads in transformers: pipeline("fill-mask", OUT). Settings: --masking.rate 0.15 --adapt.epochs 3
     --adapt.batch_size 16 --adapt.block_size 126 ...
     """
-    from nmg.cli.console import progress_console
+    from nmg.cli.console import is_first_process, progress_console
     from nmg.config import load_config
 
     overrides = [*context.args, f"--data.corpus={corpus}", *([f"--model.name={model}"] if model else [])]
@@ -30,6 +30,8 @@ def adapt(
     with progress_console() as console:
         result = adapt_corpus(settings, masking, out, console)
     loss = f", masked-LM loss {result.fit.loss:.3f}" if result.fit.steps else ""
+    if not is_first_process():
+        return
     typer.echo(
         f"{out}: {result.fit.steps} steps, {result.masked_tokens:,} masked tokens, {result.fit.seconds:.0f} s{loss}"
     )

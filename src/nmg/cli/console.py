@@ -52,8 +52,14 @@ def progress_console() -> Iterator[ProgressConsole]:
         TimeRemainingColumn(),
     )
     # Episodes and cells take a while each: the pace is judged over minutes.
-    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=600) as progress:
+    console = Console(stderr=True, quiet=not is_first_process())
+    with Progress(*columns, console=console, speed_estimate_period=600) as progress:
         yield ProgressConsole(progress)
+
+
+def is_first_process() -> bool:
+    """False in all but one of several processes that train together (`accelerate launch`): the one that speaks."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _quiet_libraries() -> None:

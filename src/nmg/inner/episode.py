@@ -25,6 +25,8 @@ class EpisodeStart(NamedTuple):
     """the LM that all start from"""
     episode: Episode
     blocks: TokenBlocks
+    steps: int | None = None
+    """each training ends after so many, as where an episode is only measured"""
 
 
 class Turn(NamedTuple):
@@ -52,11 +54,12 @@ class Playground:
         rows = np.flatnonzero(np.isin(self.train.features.example_index, episode.example_ids))
         times = self.reward.fine_tunings if self.reward.measure == "finetune" else 1
         trials = [
-            Trial(self.task, self.train, rows, self.validation, self.reward.measure, again) for again in range(times)
+            Trial(self.task, self.train, rows, self.validation, self.reward.measure, again, shared.steps)
+            for again in range(times)
         ]
         masks = FixedMasks(shared.blocks, job.plan)
         randomness = StreamName(self.seed) / "episode" / episode.index
-        outcome = mean_outcome(list(inner_loop(self.arena, shared.state, masks, trials, randomness)))
+        outcome = mean_outcome(list(inner_loop(self.arena, shared.state, masks, trials, randomness, shared.steps)))
         return outcome, copy_state(self.arena.model) if job.keep else None
 
     def opener(self, runtime: RuntimeSettings) -> "PlaygroundOpener":

@@ -1,6 +1,6 @@
 """Fine-tuning an encoder on a task, and scoring it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from nmg.fast.embeddings import only_rows
 from nmg.fast.positions import states_the_head_reads
 from nmg.inner.fit import FitResult, fit
-from nmg.inner.runtime import Runtime
+from nmg.inner.runtime import Runtime, send
 from nmg.reporter import Progress
 from nmg.seeding import StreamName
 from nmg.settings import FinetuneSettings
@@ -41,19 +41,33 @@ def finetune(
     settings: FinetuneSettings,
     runtime: Runtime,
     randomness: StreamName,
+    *,
+    max_steps: int | None = None,
     progress: Progress | None = None,
 ) -> FitResult:
-    """Train `model` in place on the given rows of `features`."""
+    """Train `model` in place on the given rows of `features`; `max_steps` as in `fit`."""
 
-    def loss_of(chosen: IntArray) -> Tensor:
-        batch = {name: tensor.to(model.device) for name, tensor in features.batch(rows[chosen]).items()}
-        with states_the_head_reads(model):
-            return model(**batch).loss  # type: ignore[no-any-return]
+    def loss_of(chosen: IntArray) -> Iterator[Tensor]:
+        for part, times in runtime.parts(len(chosen)):
+            some = rows[chosen[part]]
+            batch = {name: send(tensor, model.device) for name, tensor in features.batch(some).items()}
+            with states_the_head_reads(model):
+                loss = model(**batch).loss  # the mean over rows
+            yield loss * (times * len(some) / len(chosen))
 
     # With weight decay every row of the embeddings moves, whether it occurs or not.
     is_exact = settings.weight_decay == 0
     with only_rows(model, torch.from_numpy(features.distinct_ids(rows))) if is_exact else nullcontext():
-        return fit(model, features.lengths[rows], loss_of, settings, runtime, randomness, progress=progress)
+        return fit(
+            model,
+            features.lengths[rows],
+            loss_of,
+            settings,
+            runtime,
+            randomness,
+            max_steps=max_steps,
+            progress=progress,
+        )
 
 
 def evaluate(
@@ -75,7 +89,7 @@ def predict(model: PreTrainedModel, task: Task, features: TaskFeatures, runtime:
     outputs: dict[str, Tensor] = {}
     for first in range(0, len(order), runtime.evaluation_batch_size):
         rows = order[first : first + runtime.evaluation_batch_size]
-        batch = {k: v.to(model.device) for k, v in features.batch(rows).items() if k not in features.targets}
+        batch = {k: send(v, model.device) for k, v in features.batch(rows).items() if k not in features.targets}
         with torch.inference_mode(), runtime.autocast(), states_the_head_reads(model):
             predicted = model(**batch)
         for name in task.outputs:

@@ -43,7 +43,8 @@ def adapt_corpus(config: Config, masking: str | Masking, out: Path, reporter: Re
         "masked_tokens": result.masked_tokens,
         "seconds": result.fit.seconds,
     }
-    save_lm(bench.lm, out, {"nmg.json": json.dumps(facts, indent=1) + "\n"})
+    if bench.runtime.is_first:
+        save_lm(bench.lm, out, {"nmg.json": json.dumps(facts, indent=1) + "\n"})
     return result
 
 

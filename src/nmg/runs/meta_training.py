@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nmg.config import Config, load_config
+from nmg.engines.registry import train_together
 from nmg.errors import UserError
 from nmg.files import write_text
 from nmg.inner.runtime import Runtime
@@ -47,11 +48,12 @@ OnEpisode = Callable[[EpisodeRecord, int], None]
 
 def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) -> MetaTraining:
     """Meta-train into the empty folder `out`. Raises UserError for bad settings, data, model or folder."""
+    _check_alone()
     check_output(out, "another run (continue that one with --resume)")
     check_trackers(config)
     training = MetaTraining(Workbench.prepare(config, reporter))
     describe_run(out, config, training.arena.runtime)
-    _go_on(training, out, reporter, on_episode)
+    go_on(training, out, reporter, on_episode)
     return training
 
 
@@ -60,6 +62,7 @@ def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: 
 
     The result is that of an uninterrupted run. Only `meta.episodes` and `runtime.*` may be overridden.
     """
+    _check_alone()
     if not (out / "config.yaml").is_file():
         raise UserError(f"--resume {out}: there is no run in this folder (no config.yaml)")
     recorded, config = load_config(out / "config.yaml"), load_config(out / "config.yaml", overrides)
@@ -73,11 +76,18 @@ def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: 
     write_text(out / "config.yaml", config.to_yaml())
     _cut_log(out / "metrics.jsonl", training.next_episode)
     reporter.notify(f"resuming after {training.next_episode} of {training.planned_episodes} episodes")
-    _go_on(training, out, reporter, on_episode)
+    go_on(training, out, reporter, on_episode)
     return training
 
 
-def _go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnEpisode) -> None:
+def _check_alone() -> None:
+    """Raises UserError among processes that train together: players are shared out by an engine instead."""
+    if train_together():
+        raise UserError("a meta-training is not for `accelerate launch`; more machines play its inner loops: --engine ray")
+
+
+def go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnEpisode) -> None:
+    """Play the episodes that are missing, and keep in `out` what each leaves."""
     log_samples(training, out / "samples.jsonl")
     ties = 0
     with start_trackers(training.config, training.arena.runtime.accelerator, out) as track, training.engine:
