@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -61,11 +62,22 @@ class FakeCorpus:
 
     texts: Sequence[str]
     tokenizer: BertTokenizerFast
+    folder: Path = Path("nowhere")
 
     def __post_init__(self) -> None:
         self.asked: list[int] = []
         if self.texts:
             self._encoded = self.tokenizer(list(self.texts), return_offsets_mapping=True)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def lengths(self) -> IntArray:
+        return np.array([len(ids) for ids in self._encoded["input_ids"]])
+
+    def beside(self, name: str) -> Path:
+        return self.folder / name
 
     @property
     def context_ids(self) -> IntArray:

@@ -1,5 +1,6 @@
 """A tokenised corpus: blocks of tokens in an Arrow file that is mapped into memory, named by what it was made from."""
 
+import functools
 import hashlib
 import logging
 import os
@@ -47,9 +48,10 @@ class Corpus:
     context_ids: IntArray
     """[n_blocks] index of the text"""
 
-    def __init__(self, digest: str, columns: pa.RecordBatch, padding_id: int) -> None:
+    def __init__(self, digest: str, columns: pa.RecordBatch, padding_id: int, cache_dir: Path | None = None) -> None:
         """`columns` as in `cutting.SCHEMA`."""
         self.digest = digest
+        self._cache_dir = cache_dir or default_cache_dir(None)
         self._columns = columns
         self._padding_id = padding_id
         self._values = {name: columns.column(name).values.to_numpy() for name in TOKEN_COLUMNS}
@@ -81,7 +83,7 @@ class Corpus:
             except OSError as error:
                 raise bad_input(path, f"cannot write the tokenised corpus: {error.strerror or error}") from error
             columns = _read(path, digest) or columns  # the mapped file, so that memory is given back
-        return cls(digest, columns, padding_id)
+        return cls(digest, columns, padding_id, cache_dir)
 
     def __len__(self) -> int:
         """Number of blocks."""
@@ -109,6 +111,16 @@ class Corpus:
     def blocks_of(self, context_ids: IntArray) -> IntArray:
         """The blocks of these contexts, in corpus order."""
         return np.flatnonzero(np.isin(self.context_ids, context_ids))
+
+    @functools.cached_property
+    def distinct_ids(self) -> IntArray:
+        """Ids of all tokens that occur, special tokens included, ascending."""
+        ids: IntArray = np.unique(self._values["input_ids"]).astype(np.int64)
+        return ids
+
+    def beside(self, name: str) -> Path:
+        """A file in the cache for what is found in this corpus, and kept."""
+        return self._cache_dir / f"{self.digest}.{name}"
 
     def text(self, block_id: int) -> str:
         """The block's piece of its context, from its first token to its last."""

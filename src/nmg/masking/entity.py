@@ -1,7 +1,7 @@
 """Named entities first, found by spaCy; then other tokens at random."""
 
-from collections.abc import Sequence
-from functools import partial
+import hashlib
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from nmg.errors import UserError
+from nmg.files import write_aside
 from nmg.masking.base import Draw, Ingredients, choose_units, position_noise
 from nmg.types import IntArray, MaskPlan, TokenBlocks
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from spacy.language import Language
 
     from nmg.data.corpus import Corpus
+
+TEXTS_AT_ONCE = 256
 
 
 def draw_entities(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, entities: "EntityIndex") -> MaskPlan:
@@ -27,29 +30,61 @@ def draw_entities(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *,
 
 
 class EntityIndex:
-    """The named entities of a corpus, found by spaCy when a block is first asked for."""
+    """The named entities of a corpus: found by spaCy when the first block is asked for, and kept beside the corpus.
+
+    Every block is read at once, because spaCy reads many texts faster than a few at a time, and because other cells of
+    a comparison ask for what one has left out.
+    """
 
     def __init__(self, corpus: "Corpus", recogniser: "Language") -> None:
         self._corpus = corpus
         self._recogniser = recogniser
-        self._entity_of: dict[int, npt.NDArray[np.int16]] = {}
 
     def of(self, blocks: TokenBlocks) -> torch.Tensor:
         """int64 [B, T]: number of the entity a token belongs to, -1 where none."""
-        block_ids = blocks.block_ids.tolist()
-        self._find([block_id for block_id in dict.fromkeys(block_ids) if block_id not in self._entity_of])
         entity_of = np.full(tuple(blocks.input_ids.shape), -1)
-        for row, block_id in enumerate(block_ids):
-            known = self._entity_of[block_id]
-            entity_of[row, : len(known)] = known
+        for row, block_id in enumerate(blocks.block_ids.tolist()):
+            tokens = slice(*self._ends[block_id : block_id + 2])
+            entity_of[row, : tokens.stop - tokens.start] = self._entity_of[tokens]
         return torch.from_numpy(entity_of).to(blocks.input_ids.device)
 
-    def _find(self, block_ids: Sequence[int]) -> None:
-        texts = (self._corpus.text(block_id) for block_id in block_ids)
-        for block_id, document in zip(block_ids, self._recogniser.pipe(texts), strict=True):
+    @cached_property
+    def _ends(self) -> IntArray:
+        """[blocks + 1]: block b has the tokens _ends[b] to _ends[b + 1] of the corpus."""
+        return np.append(0, np.cumsum(self._corpus.lengths))
+
+    @cached_property
+    def _entity_of(self) -> npt.NDArray[np.int16]:
+        """[tokens of the corpus]"""
+        path = self._corpus.beside(f"entities-{_digest(self._recogniser)}.npy")
+        try:
+            kept: npt.NDArray[np.int16] = np.load(path, allow_pickle=False)
+            if kept.shape == (self._ends[-1],) and kept.dtype == np.int16:
+                return kept
+        except (OSError, ValueError, EOFError):  # there is none, or it is damaged
+            pass
+        found = self._find()
+        with write_aside(path) as aside:
+            np.save(aside, found)
+        return found
+
+    def _find(self) -> npt.NDArray[np.int16]:
+        found = []
+        texts = (self._corpus.text(block_id) for block_id in range(len(self._corpus)))
+        for block_id, document in enumerate(self._recogniser.pipe(texts, batch_size=TEXTS_AT_ONCE)):
             spans = np.array([(entity.start_char, entity.end_char) for entity in document.ents], np.int64)
-            found = entity_of_tokens(spans.reshape(-1, 2), self._corpus.offsets(block_id))
-            self._entity_of[block_id] = found.astype(np.int16)
+            found.append(entity_of_tokens(spans.reshape(-1, 2), self._corpus.offsets(block_id)))
+        return np.concatenate(found).astype(np.int16)
+
+
+def _digest(recogniser: Any) -> str:
+    """Of all that the entities depend on: spaCy's version, and each component with its weights."""
+    import spacy
+
+    digest = hashlib.sha256(f"{spacy.__version__} {recogniser.config.to_str()}".encode())
+    for _, component in recogniser.pipeline:
+        digest.update(component.to_bytes(exclude=["vocab"]))
+    return digest.hexdigest()[:16]
 
 
 def entity_of_tokens(entities: IntArray, offsets: IntArray) -> IntArray:
