@@ -36,6 +36,10 @@ class Spy:
     def lengths(self) -> IntArray:
         return self.masks.lengths
 
+    @property
+    def token_ids(self) -> Tensor:
+        return self.masks.token_ids
+
     def start(self, arena: Arena, randomness: StreamName) -> Batches:
         batches = self.masks.start(arena, randomness)
 

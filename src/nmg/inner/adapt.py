@@ -1,9 +1,12 @@
 """Further pre-training of a masked LM under given masks."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
+from nmg.fast.word_table import only_words
 from nmg.inner.arena import Arena
 from nmg.inner.fit import FitResult, fit
 from nmg.inner.lm import masked_lm_loss
@@ -26,18 +29,36 @@ def adapt(arena: Arena, masks: Masks, randomness: StreamName, steps: int | None 
 
     `steps`: train so many steps, with a learning rate that reaches 0 at the last; `arena.adapt.epochs` otherwise.
     """
+    if arena.adapt.vocabulary == "all":
+        return _adapt(arena, masks, randomness, steps)
+    ids = torch.cat([masks.token_ids, torch.tensor([arena.vocabulary.mask_id])])
+    with only_words(arena.model, ids) as words:
+        return _adapt(replace(arena, vocabulary=arena.vocabulary.within(ids)), masks, randomness, steps, words.rows)
+
+
+def _adapt(
+    arena: Arena,
+    masks: Masks,
+    randomness: StreamName,
+    steps: int | None,
+    columns: Callable[[Tensor], Tensor] = lambda labels: labels,
+) -> AdaptResult:
+    """`columns`: ids, as labels → their places among the logits."""
     settings, masked_tokens, tokens = arena.adapt, 0, 0
     if steps is not None:
         steps_an_epoch = -(-len(masks.lengths) // settings.batch_size)
         settings = settings.model_copy(update={"epochs": -(-steps // steps_an_epoch)})
     batches = masks.start(arena, randomness)
 
-    def loss_of(rows: IntArray) -> Tensor:
+    def loss_of(rows: IntArray) -> Iterator[Tensor]:
         nonlocal masked_tokens, tokens
         corrupted = batches(rows)
-        masked_tokens += int((corrupted.labels != IGNORED_LABEL).sum())
+        n_masked = int((corrupted.labels != IGNORED_LABEL).sum())
+        masked_tokens += n_masked
         tokens += int(corrupted.is_token.sum())
-        return masked_lm_loss(arena.model, corrupted)
+        corrupted = replace(corrupted, labels=columns(corrupted.labels))
+        for part, times in arena.runtime.parts(len(rows)):
+            yield masked_lm_loss(arena.model, corrupted[part], n_masked / times)
 
     result = fit(
         arena.model,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import torch
+from torch import Tensor
 
 from nmg.inner.arena import Arena
 from nmg.masking.base import Masking
@@ -31,6 +32,11 @@ class Masks(Protocol):
         """[F] tokens of each row, special tokens included"""
         ...
 
+    @property
+    def token_ids(self) -> Tensor:
+        """int64 [n]: every id that occurs"""
+        ...
+
     def start(self, arena: Arena, randomness: StreamName) -> Batches: ...
 
 
@@ -47,6 +53,10 @@ class FixedMasks:
     def lengths(self) -> IntArray:
         lengths: IntArray = self.blocks.is_token.sum(dim=1).numpy()
         return lengths
+
+    @property
+    def token_ids(self) -> Tensor:
+        return self.blocks.input_ids.unique()
 
     def start(self, arena: Arena, randomness: StreamName) -> Batches:
         rng = (randomness / "corruption").generator()
@@ -77,6 +87,10 @@ class DrawnMasks:
     @property
     def lengths(self) -> IntArray:
         return self.corpus.lengths
+
+    @property
+    def token_ids(self) -> Tensor:
+        return torch.from_numpy(self.corpus.distinct_ids)
 
     def start(self, arena: Arena, randomness: StreamName) -> Batches:
         encode, masking, rate = arena.reader, self.masking, arena.masking.rate
