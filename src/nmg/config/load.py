@@ -15,6 +15,9 @@ from nmg.config.schema import Config
 from nmg.errors import UserError, bad_input
 from nmg.settings import Section
 
+SHORT = {"--engine": "--runtime.engine", "--ray-address": "--runtime.ray_address"}
+"""Settings that have a name of their own on the command line."""
+
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file and apply overrides written as on the command line: `--section.field value` or `=value`.
@@ -83,6 +86,7 @@ def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict
     while words:
         word = words.pop(0)
         name, equals, value = word.partition("=")
+        name = SHORT.get(name, name)
         if not name.startswith("--") or name.count(".") != 1:
             raise UserError(f"'{word}' is neither an option of this command nor a setting '--section.field value'")
         if not equals:
