@@ -103,9 +103,10 @@ class CellBench:
             cell = self._cell(own_key, trial, outcome, masking.seconds, *held_out)
             cell.check_finite()
             model = self._model_folder(own_key)
-            if model is not None and not model.is_dir():
-                save_lm(self.model.lm, model)
-            self.folder.save(cell)
+            if self.model.runtime.is_first:
+                if model is not None and not model.is_dir():
+                    save_lm(self.model.lm, model)
+                self.folder.save(cell)
             yield CellEvent(own_key, cell)
 
     def _trial(self, seed: int, labelled: Labelled) -> Trial:

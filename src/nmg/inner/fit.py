@@ -80,7 +80,7 @@ def bucketed_batches(lengths: IntArray, batch_size: int, rng: np.random.Generato
 def fit(
     model: nn.Module,
     lengths: IntArray,
-    loss_of: Callable[[IntArray], Tensor],
+    loss_of: Callable[[IntArray], Tensor | Iterable[Tensor]],
     settings: OptimiserSettings,
     runtime: Runtime,
     randomness: StreamName,
@@ -95,6 +95,9 @@ def fit(
     AdamW, gradient clipping, learning rate falling linearly to 0 after a warm-up. Row order and dropout come from
     `randomness`, so two calls that differ in nothing but the loss see the same rows and the same dropout. `watch` may
     end the training early; in any case it leaves the weights that it found best.
+
+    A loss may come in parts that add up (see `Runtime.parts`): each is made when the gradient of the one before is
+    there. Where several processes train together, the loss is the mean of theirs, and each has dropout of its own.
     """
     began = time.perf_counter()
     order = (randomness / "order").generator()
@@ -104,7 +107,7 @@ def fit(
     losses: list[Tensor] = []
     model.train()
     with (
-        (randomness / "dropout").torch(),
+        runtime.own(randomness / "dropout").torch(),
         FastDropout(),
         training_weights(model, trained, runtime.precision) as weights,
     ):
@@ -119,22 +122,37 @@ def fit(
         if watch is not None:
             watch.after(0, len(batches), weights.masters)
         for step, rows in enumerate(batches, start=1):
-            with runtime.autocast():
-                loss = loss_of(rows)
-            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(_backward(loss_of, rows, runtime))
             weights.collect_gradients()
+            runtime.average([master.grad for master in weights.masters if master.grad is not None])
             nn.utils.clip_grad_norm_(weights.masters, settings.max_grad_norm)
             optimiser.step()
             weights.publish()
             schedule.step()
             optimiser.zero_grad(set_to_none=True)
-            losses.append(loss.detach())
             if progress is not None:
                 progress(step, len(batches))
             if watch is not None and watch.after(step, len(batches), weights.masters):
                 break
         if watch is not None:
             watch.go_back(weights.masters)
-    last_epoch = losses[-len(epochs[-1]) :] if losses else []
-    mean = float(torch.stack(last_epoch).float().mean()) if last_epoch else float("nan")
+    mean = float("nan")
+    if losses:
+        last_epoch = torch.stack(losses[-len(epochs[-1]) :]).float().mean()
+        runtime.average([last_epoch])
+        mean = float(last_epoch)
     return FitResult(len(losses), mean, time.perf_counter() - began)
+
+
+def _backward(loss_of: Callable[[IntArray], Tensor | Iterable[Tensor]], rows: IntArray, runtime: Runtime) -> Tensor:
+    """Add the gradient of the loss, part by part, to the parameters; returns the loss."""
+    with runtime.autocast():
+        loss = loss_of(rows)
+    parts, whole = iter([loss] if isinstance(loss, Tensor) else loss), torch.zeros((), device=runtime.device)
+    while True:
+        with runtime.autocast():
+            part = next(parts, None)
+        if part is None:
+            return whole
+        part.backward()  # type: ignore[no-untyped-call]
+        whole += part.detach()

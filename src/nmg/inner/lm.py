@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from nmg.errors import UserError
 from nmg.fast.positions import only_states
-from nmg.inner.runtime import Runtime
+from nmg.inner.runtime import Runtime, send
 from nmg.settings import ModelSettings
 from nmg.types import IGNORED_LABEL, CorruptedBlocks, TokenBlocks
 
@@ -108,19 +108,29 @@ def masked_logits(model: PreTrainedModel, input_ids: Tensor, is_token: Tensor, i
 
     Every masked-LM head is position-wise, so the gathered states [1, M, H] in the place of [B, T, H] give the same
     logits for a fraction of the head's work (it is V x H a position), whatever the architecture.
+
+    For a batch on the CPU a GPU need not be waited for: how many positions are masked is known here. But for a batch
+    with padding transformers itself looks, on the GPU, whether there is any.
     """
-    with only_states(model, lambda states: states[is_masked].unsqueeze(0)):
-        logits = model(input_ids=input_ids, attention_mask=is_token.long()).logits
+    places = tuple(send(index, model.device) for index in is_masked.nonzero(as_tuple=True))
+    has_padding = not bool(is_token.all())
+    with only_states(model, lambda states: states[places].unsqueeze(0)):
+        logits = model(
+            input_ids=send(input_ids, model.device),
+            attention_mask=send(is_token.long(), model.device) if has_padding else None,
+        ).logits
     return logits.squeeze(0)  # type: ignore[no-any-return]
 
 
-def masked_lm_loss(model: PreTrainedModel, corrupted: CorruptedBlocks) -> Tensor:
-    """Mean cross-entropy over the masked positions of a batch (scalar); 0, with a gradient of 0, where none is."""
-    device = model.device
-    labels = corrupted.labels.to(device)
-    is_masked = labels != IGNORED_LABEL
-    logits = masked_logits(model, corrupted.input_ids.to(device), corrupted.is_token.to(device), is_masked)
-    return cross_entropy(logits.float(), labels[is_masked], reduction="sum") / max(int(is_masked.sum()), 1)
+def masked_lm_loss(model: PreTrainedModel, corrupted: CorruptedBlocks, n_masked: float | None = None) -> Tensor:
+    """Mean cross-entropy over the masked positions of a batch (scalar); 0, with a gradient of 0, where none is.
+
+    `n_masked`: what the sum is divided by, where the batch is part of one with so many masked positions.
+    """
+    is_masked = corrupted.labels != IGNORED_LABEL
+    logits = masked_logits(model, corrupted.input_ids, corrupted.is_token, is_masked)
+    labels = corrupted.labels[is_masked]
+    return cross_entropy(logits.float(), send(labels, model.device), reduction="sum") / max(n_masked or len(labels), 1)
 
 
 def encoder_states(model: PreTrainedModel, blocks: TokenBlocks | CorruptedBlocks) -> Tensor:

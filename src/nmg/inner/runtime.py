@@ -3,13 +3,17 @@
 import ctypes
 import functools
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from nmg.errors import UserError
+from nmg.seeding import StreamName
 from nmg.settings import RuntimeSettings
 
 
@@ -17,10 +21,14 @@ from nmg.settings import RuntimeSettings
 class Runtime:
     accelerator: Accelerator
     evaluation_batch_size: int
+    rows_at_once: int | None = None
+    """of a training step, in each process"""
 
     @classmethod
     def start(cls, settings: RuntimeSettings) -> "Runtime":
-        """Raises UserError when the device asked for is not there."""
+        """Raises UserError when the device or the engine asked for is not there."""
+        if settings.engine == "ray" and find_spec("ray") is None:
+            raise UserError("runtime.engine ray needs Ray: pip install 'nmg[ray]'")
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -30,7 +38,8 @@ class Runtime:
         if on_cpu:
             keep_freed_memory()
         mixed = "no" if _precision(settings, on_cpu) == "fp32" else "bf16"
-        return cls(Accelerator(cpu=on_cpu, mixed_precision=mixed), settings.evaluation_batch_size)
+        accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed)
+        return cls(accelerator, settings.evaluation_batch_size, settings.rows_at_once)
 
     @property
     def device(self) -> torch.device:
@@ -44,8 +53,44 @@ class Runtime:
     def threads(self) -> int:
         return torch.get_num_threads()
 
+    @property
+    def is_first(self) -> bool:
+        """False in all but one of several processes that train together (`accelerate launch`): the one that writes."""
+        return bool(self.accelerator.is_main_process)
+
+    def parts(self, n_rows: int) -> list[tuple[slice, int]]:
+        """The rows of a batch that this process trains on, at most `rows_at_once` at once, and how often each counts.
+
+        Sums over rows, times that number, average over the processes to the sum over the batch. A batch of fewer rows
+        than there are processes is trained on by each.
+        """
+        n, this = self.accelerator.num_processes, self.accelerator.process_index
+        if n_rows < n:
+            n, this = 1, 0
+        first, last = n_rows * this // n, n_rows * (this + 1) // n
+        size = self.rows_at_once or n_rows
+        return [(slice(start, min(start + size, last)), n) for start in range(first, last, size)]
+
+    def own(self, randomness: StreamName) -> StreamName:
+        """The stream of this process among those that train together; the first one's is that of a process alone."""
+        return randomness / self.accelerator.process_index if self.accelerator.process_index else randomness
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its mean over the processes that train together."""
+        if self.accelerator.num_processes > 1:
+            for tensor in tensors:
+                torch.distributed.all_reduce(tensor)
+                tensor.div_(self.accelerator.num_processes)
+
     def autocast(self) -> AbstractContextManager[None]:
         return self.accelerator.autocast()  # type: ignore[no-any-return]
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on `device`; to a GPU from pinned memory, without waiting until it is there."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 @functools.cache

@@ -45,7 +45,8 @@ def compare(
     missing = len(plan.keys()) - len(comparison.found)
     finished = comparison.run(lambda event: on_cell(event, missing))
     results = analyse(comparison.config, plan, comparison.bench.table_metrics, finished)
-    write_comparison(out, results)
+    if comparison.bench.model.runtime.is_first:
+        write_comparison(out, results)
     return results
 
 
