@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
@@ -109,6 +110,10 @@ class _Part:
     @property
     def lengths(self) -> IntArray:
         return self.drawn.lengths[self.rows]
+
+    @property
+    def token_ids(self) -> Tensor:
+        return self.drawn.token_ids
 
     def start(self, arena: Arena, randomness: StreamName) -> Batches:
         batches = self.drawn.start(arena, randomness)
