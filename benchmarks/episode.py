@@ -6,7 +6,9 @@ masks, their 200 examples for 5 task epochs, 417 validation examples, three play
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -29,7 +31,9 @@ WARM_UP = 3
 """episodes until the replay has started and the opponent plays"""
 
 
-def open_training(folder: Path, cache: Path, n_validation: int, precision: str = "auto") -> MetaTraining:
+def open_training(
+    folder: Path, cache: Path, n_validation: int, runtime: Mapping[str, Any] = MappingProxyType({})
+) -> MetaTraining:
     """A run of these sizes, before its first episode."""
     folder.mkdir()
     train, validation = write_task(folder, n_train=1500, n_validation=n_validation)
@@ -49,7 +53,7 @@ def open_training(folder: Path, cache: Path, n_validation: int, precision: str =
             },
             "policy": {"kind": "attention"},
             "learner": {"kind": "actor-critic"},
-            "runtime": {"cache_dir": str(cache), "precision": precision},
+            "runtime": {"cache_dir": str(cache), **runtime},
         }
     )
     return MetaTraining(Workbench.prepare(config, Silent()))
@@ -80,7 +84,7 @@ def _seconds_fp32(training: MetaTraining, whole: float, quick: bool, cache: Path
     """Of an episode where the machine multiplies no bf16, as many do."""
     if training.arena.runtime.precision == "fp32":
         return whole
-    training = open_training(cache / "episode-fp32", cache, n_validation=417, precision="fp32")
+    training = open_training(cache / "episode-fp32", cache, n_validation=417, runtime={"precision": "fp32"})
     with training.engine:
         for _ in range(WARM_UP):
             training.episode()

@@ -180,7 +180,11 @@ class RuntimeSettings(Section):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    deterministic: bool = False
+    """algorithms that give the same bits each time, which some of a GPU's do not; slower there"""
     evaluation_batch_size: Count = 64
+    packing: bool = False
+    """an LM adapts on blocks end to end, without padding; for BERT and its kin"""
     rows_at_once: Count | None = None
     """of a training batch in each process, whose gradients add up; all where not given"""
     threads: Count | None = None

@@ -58,7 +58,7 @@ def _adapt(
         tokens += int(corrupted.is_token.sum())
         corrupted = replace(corrupted, labels=columns(corrupted.labels))
         for part, times in arena.runtime.parts(len(rows)):
-            yield masked_lm_loss(arena.model, corrupted[part], n_masked / times)
+            yield masked_lm_loss(arena.model, corrupted[part], n_masked / times, is_packed=arena.runtime.packing)
 
     result = fit(
         arena.model,

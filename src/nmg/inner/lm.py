@@ -1,10 +1,10 @@
 """The masked language model: loading, hidden states, and a head that runs on masked positions only."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -14,6 +14,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from nmg.errors import UserError
+from nmg.fast.packing import packed_inputs, packing
 from nmg.fast.positions import only_states
 from nmg.inner.runtime import Runtime, send
 from nmg.settings import ModelSettings
@@ -103,32 +104,38 @@ def copy_state(model: nn.Module) -> ModelState:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def masked_logits(model: PreTrainedModel, input_ids: Tensor, is_token: Tensor, is_masked: Tensor) -> Tensor:
+def masked_logits(
+    model: PreTrainedModel, input_ids: Tensor, is_token: Tensor, is_masked: Tensor, *, is_packed: bool = False
+) -> Tensor:
     """Vocabulary logits [M, V] at the M masked positions, in row-major order of `is_masked` [B, T].
 
     Every masked-LM head is position-wise, so the gathered states [1, M, H] in the place of [B, T, H] give the same
     logits for a fraction of the head's work (it is V x H a position), whatever the architecture.
 
     For a batch on the CPU a GPU need not be waited for: how many positions are masked is known here. But for a batch
-    with padding transformers itself looks, on the GPU, whether there is any.
+    with padding transformers itself looks, on the GPU, whether there is any. `is_packed`: see `fast.packing`.
     """
+    inputs: dict[str, Any] = {"input_ids": input_ids}
+    if is_packed:
+        inputs, is_masked = packed_inputs(model, input_ids, is_token), is_masked[is_token].unsqueeze(0)
+    elif not bool(is_token.all()):
+        inputs["attention_mask"] = is_token.long()
     places = tuple(send(index, model.device) for index in is_masked.nonzero(as_tuple=True))
-    has_padding = not bool(is_token.all())
-    with only_states(model, lambda states: states[places].unsqueeze(0)):
-        logits = model(
-            input_ids=send(input_ids, model.device),
-            attention_mask=send(is_token.long(), model.device) if has_padding else None,
-        ).logits
+    sent = {name: send(value, model.device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+    with only_states(model, lambda states: states[places].unsqueeze(0)), packing(model) if is_packed else nullcontext():
+        logits = model(**sent).logits
     return logits.squeeze(0)  # type: ignore[no-any-return]
 
 
-def masked_lm_loss(model: PreTrainedModel, corrupted: CorruptedBlocks, n_masked: float | None = None) -> Tensor:
+def masked_lm_loss(
+    model: PreTrainedModel, corrupted: CorruptedBlocks, n_masked: float | None = None, *, is_packed: bool = False
+) -> Tensor:
     """Mean cross-entropy over the masked positions of a batch (scalar); 0, with a gradient of 0, where none is.
 
     `n_masked`: what the sum is divided by, where the batch is part of one with so many masked positions.
     """
     is_masked = corrupted.labels != IGNORED_LABEL
-    logits = masked_logits(model, corrupted.input_ids, corrupted.is_token, is_masked)
+    logits = masked_logits(model, corrupted.input_ids, corrupted.is_token, is_masked, is_packed=is_packed)
     labels = corrupted.labels[is_masked]
     return cross_entropy(logits.float(), send(labels, model.device), reduction="sum") / max(n_masked or len(labels), 1)
 

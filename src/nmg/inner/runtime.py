@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -23,6 +24,8 @@ class Runtime:
     evaluation_batch_size: int
     rows_at_once: int | None = None
     """of a training step, in each process"""
+    packing: bool = False
+    """whether an LM adapts on blocks without padding"""
 
     @classmethod
     def start(cls, settings: RuntimeSettings) -> "Runtime":
@@ -37,9 +40,12 @@ class Runtime:
         on_cpu = settings.device == "cpu" or not (available["cuda"] or available["mps"])
         if on_cpu:
             keep_freed_memory()
+        if settings.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS has no such algorithms without it
+            torch.use_deterministic_algorithms(True)
         mixed = "no" if _precision(settings, on_cpu) == "fp32" else "bf16"
         accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed)
-        return cls(accelerator, settings.evaluation_batch_size, settings.rows_at_once)
+        return cls(accelerator, settings.evaluation_batch_size, settings.rows_at_once, settings.packing)
 
     @property
     def device(self) -> torch.device:

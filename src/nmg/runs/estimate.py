@@ -176,10 +176,10 @@ def _short_run(training: MetaTraining, out: Path, reporter: Reporter) -> tuple[l
         assert training.steps is not None, "the trainings of this run end early"
         measured.append(Measured(training.steps, record, time.perf_counter() - last))
         growth.look()
+        reporter.notify(f"measured {len(measured)} of 3 episodes, {training.steps} steps of each training")
         if len(measured) == 2:
             a_step = (record.seconds["adapt"] + record.seconds["finetune"]) / FEW
             training.steps = int(np.clip(SECONDS / a_step, LEAST, MOST))
-        reporter.notify(f"measured: {training.steps} steps of each training, {len(measured)} of 3 episodes")
         last = time.perf_counter()
 
     training.steps = FEW
