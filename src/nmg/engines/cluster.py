@@ -7,6 +7,8 @@ started again, and its job with it; jobs depend on nothing but themselves, so th
 
 import os
 import pickle
+import socket
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,6 +22,8 @@ from nmg.errors import UserError
 
 RETRIES = 3
 """of a job whose worker was killed"""
+SECONDS_TO_ANSWER = 10.0
+"""until a cluster counts as not there"""
 
 
 class RayEngine(AbstractContextManager["RayEngine"]):
@@ -44,7 +48,8 @@ class RayEngine(AbstractContextManager["RayEngine"]):
 
         whole = type(shared) if hasattr(shared, "_fields") else None  # a named tuple comes apart, and together again
         references = self._send([shared] if whole is None else shared)
-        idle, waiting, playing = list(self._workers), list(enumerate(jobs)), {}
+        idle, waiting = list(self._workers), list(enumerate(jobs))
+        playing: dict[Any, tuple[int, Any]] = {}
         try:
             while waiting or playing:
                 while waiting and idle:
@@ -89,13 +94,13 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         threads = max(torch.get_num_threads() // self.processes, 1)
         if not ray.is_initialized():
             self._is_ours = True
-            _connect(self._address, self.processes * threads)
+            connect(self._address, self.processes * threads)
         room = ray.cluster_resources()
         n_gpus = 1 if room.get("GPU") else 0
         self.processes = min(self.processes, max(int(room["GPU"] if n_gpus else room["CPU"] // threads), 1))
         worker = ray.remote(num_cpus=threads, num_gpus=n_gpus, max_restarts=-1, max_task_retries=RETRIES)(_Worker)
         opener = ray.put(_pack(self._opener))
-        self._workers = [worker.remote(opener, threads, Path.cwd()) for _ in range(self.processes)]
+        self._workers = [worker.remote(opener, threads, Path.cwd(), sys.path) for _ in range(self.processes)]
 
     def _send(self, parts: Sequence[Any]) -> list[Any]:
         """A reference to each part in the object store."""
@@ -112,8 +117,9 @@ class RayEngine(AbstractContextManager["RayEngine"]):
 class _Worker:
     """An actor: one process of the cluster, with a workplace of its own."""
 
-    def __init__(self, opener: bytes, threads: int, folder: Path) -> None:
+    def __init__(self, opener: bytes, threads: int, folder: Path, packages: list[str]) -> None:
         os.chdir(folder)  # paths of settings may be relative
+        sys.path += [path for path in packages if path not in sys.path]
         self._workplace: Workplace = pickle.loads(opener).open(threads)
 
     def play(self, job: bytes, whole: type | None, *parts: bytes) -> bytes:
@@ -122,18 +128,25 @@ class _Worker:
         return _pack(self._workplace.play(shared, pickle.loads(job)))
 
 
-def _connect(address: str | None, n_threads: int) -> None:
+def connect(address: str | None, n_threads: int) -> None:
     """Join the cluster at `address`, or start a local one. Raises UserError where there is none."""
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anyone who was not asked for
     quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
-    try:
-        if address is None:
+    if address is None:
+        try:
             ray.init(num_cpus=n_threads, include_dashboard=False, **quiet)
-        else:
-            ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception:  # Ray waits for its own processes for a quarter of a minute, too short on a busy machine
+            ray.shutdown()
+            ray.init(num_cpus=n_threads, include_dashboard=False, **quiet)
+        return
+    try:
+        if ":" in address:  # Ray itself would try for minutes
+            host, _, port = address.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
+        ray.init(address=address, **quiet)
+    except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"runtime.ray_address: there is no Ray cluster at '{address}': {error}") from error
 
 

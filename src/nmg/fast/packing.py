@@ -43,11 +43,11 @@ def packed_attention(
     """
     mixed, first = [], 0
     for length, n in _runs(block_lengths):
-        parts = (
-            tensor[0, :, first : first + n * length].unflatten(1, (n, length)).transpose(0, 1)
+        q, k, v = (
+            tensor[0, :, first : first + n * length].reshape(tensor.shape[1], n, length, -1).transpose(0, 1)
             for tensor in (query, key, value)
         )
-        found = F.scaled_dot_product_attention(*parts, dropout_p=dropout, scale=scaling)  # [n, heads, length, ...]
+        found = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)  # [n, heads, length, ...]
         mixed.append(found.transpose(1, 2).flatten(0, 1))
         first += n * length
     return torch.cat(mixed).unsqueeze(0), None

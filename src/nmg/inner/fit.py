@@ -154,5 +154,5 @@ def _backward(loss_of: Callable[[IntArray], Tensor | Iterable[Tensor]], rows: In
             part = next(parts, None)
         if part is None:
             return whole
-        part.backward()  # type: ignore[no-untyped-call]
+        part.backward()
         whole += part.detach()

@@ -56,7 +56,7 @@ class FixedMasks:
 
     @property
     def token_ids(self) -> Tensor:
-        return self.blocks.input_ids.unique()
+        return torch.unique(self.blocks.input_ids)  # type: ignore[no-any-return]
 
     def start(self, arena: Arena, randomness: StreamName) -> Batches:
         rng = (randomness / "corruption").generator()
