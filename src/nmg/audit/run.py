@@ -20,7 +20,7 @@ from nmg.audit.plays import AuditBench, AuditOpener, Played, PlayKey
 from nmg.audit.recommend import recommend
 from nmg.config import Config
 from nmg.engines.base import Engine
-from nmg.engines.registry import open_engine
+from nmg.engines.registry import check_alone, open_engine
 from nmg.errors import UserError, bad_input
 from nmg.files import write_text
 from nmg.inner.lm_quality import held_out_loss, unigram_entropy
@@ -63,6 +63,7 @@ def audit(
 
     The test set is not read.
     """
+    check_alone("audit")
     reporter = reporter or Silent()
     done = _read_plays(out / "plays.jsonl")
     bench = AuditBench.open(config, reporter)

@@ -79,7 +79,10 @@ class Comparison:
         cells, failures = dict(self.found), {}
         opener = CellBenchOpener.of(self.bench)
         n_parameters = self.bench.model.lm.model.num_parameters()
-        at_once = min(self.bench.model.runtime.threads, max(len(jobs), 1))
+        # A small model keeps a thread of this machine busy; what a cluster has room for is known to the engine.
+        at_once = max(len(jobs), 1)
+        if self.config.runtime.engine != "ray":
+            at_once = min(at_once, self.bench.model.runtime.threads)
         with open_engine(self.config.runtime, self.bench, opener, at_once, n_parameters) as engine:
             for _, events in engine.play(None, jobs):
                 for event in events:

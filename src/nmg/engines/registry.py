@@ -8,6 +8,7 @@ from nmg.engines.base import Engine, Opener, Workplace
 from nmg.engines.cluster import RayEngine
 from nmg.engines.processes import ProcessEngine
 from nmg.engines.serial import SerialEngine
+from nmg.errors import UserError
 from nmg.settings import RuntimeSettings
 
 SMALL_MODEL = 50_000_000
@@ -34,6 +35,14 @@ def open_engine(
 def train_together() -> bool:
     """Whether this process is one of several that share every training batch (`accelerate launch`)."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def check_alone(command: str) -> None:
+    """Raises UserError among processes that train together, for a command whose inner loops an engine shares out."""
+    if train_together():
+        raise UserError(
+            f"nmg {command} is not for `accelerate launch`: more machines play its inner loops by --engine ray"
+        )
 
 
 def process_count(settings: RuntimeSettings, at_once: int, n_parameters: int) -> int:

@@ -7,8 +7,10 @@ from types import TracebackType
 import psutil
 
 MIB = 2**20
-INTERVAL = 0.05
+INTERVAL = 0.1
 """seconds between two looks"""
+LOOKS = 20
+"""before processes are looked for again: that takes longer, the more the machine has"""
 
 
 class PeakMemory(AbstractContextManager["PeakMemory"]):
@@ -19,14 +21,14 @@ class PeakMemory(AbstractContextManager["PeakMemory"]):
 
     def __init__(self) -> None:
         self.mib = 0.0
-        self._process = psutil.Process()
+        self._processes: list[psutil.Process] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def look(self) -> float:
         """MiB held now."""
         held = 0
-        for process in (self._process, *self._process.children(recursive=True)):
+        for process in self._processes:
             try:
                 held += process.memory_info().rss
             except psutil.Error:  # it has just ended
@@ -34,7 +36,12 @@ class PeakMemory(AbstractContextManager["PeakMemory"]):
         self.mib = max(self.mib, held / MIB)
         return held / MIB
 
+    def find(self) -> None:
+        this = psutil.Process()
+        self._processes = [this, *this.children(recursive=True)]
+
     def __enter__(self) -> "PeakMemory":
+        self.find()
         self._thread.start()
         return self
 
@@ -46,5 +53,9 @@ class PeakMemory(AbstractContextManager["PeakMemory"]):
         self.look()
 
     def _watch(self) -> None:
+        looks = 0
         while not self._ended.wait(INTERVAL):
+            looks += 1
+            if looks % LOOKS == 0:
+                self.find()
             self.look()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nmg.config import Config, load_config
-from nmg.engines.registry import train_together
+from nmg.engines.registry import check_alone
 from nmg.errors import UserError
 from nmg.files import write_text
 from nmg.inner.runtime import Runtime
@@ -48,7 +48,7 @@ OnEpisode = Callable[[EpisodeRecord, int], None]
 
 def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) -> MetaTraining:
     """Meta-train into the empty folder `out`. Raises UserError for bad settings, data, model or folder."""
-    _check_alone()
+    check_alone("meta-train")
     check_output(out, "another run (continue that one with --resume)")
     check_trackers(config)
     training = MetaTraining(Workbench.prepare(config, reporter))
@@ -62,7 +62,7 @@ def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: 
 
     The result is that of an uninterrupted run. Only `meta.episodes` and `runtime.*` may be overridden.
     """
-    _check_alone()
+    check_alone("meta-train")
     if not (out / "config.yaml").is_file():
         raise UserError(f"--resume {out}: there is no run in this folder (no config.yaml)")
     recorded, config = load_config(out / "config.yaml"), load_config(out / "config.yaml", overrides)
@@ -78,12 +78,6 @@ def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: 
     reporter.notify(f"resuming after {training.next_episode} of {training.planned_episodes} episodes")
     go_on(training, out, reporter, on_episode)
     return training
-
-
-def _check_alone() -> None:
-    """Raises UserError among processes that train together: players are shared out by an engine instead."""
-    if train_together():
-        raise UserError("a meta-training is not for `accelerate launch`; more machines play its inner loops: --engine ray")
 
 
 def go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnEpisode) -> None:
