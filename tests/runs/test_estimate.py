@@ -92,6 +92,7 @@ def test_disk_is_what_the_run_leaves(inputs: Inputs, tmp_path: Path, sections: d
     assert found.head_steps == 0
 
 
+@pytest.mark.slow
 def test_a_missing_head_is_measured_and_not_made(minilm: Path, inputs: Inputs):
     config = inputs.config(model={"name": str(minilm), "head_warmup_steps": 3, "head_tuning_steps": 4})
     before = set(default_cache_dir(None).glob("head-*"))
