@@ -1,6 +1,9 @@
 # make demo    set up an environment and run the demo, into runs/demo
 # make test    set up an environment from nothing where it is stale, then check everything
 # make lint    the checks without the tests
+# make supply-chain   a bill of materials, and known vulnerabilities of what is installed, into dist/
+# make hashes  write the hashes that CI installs by, into .ci/requirements.txt (needs a network)
+# make test-install   build wheel and sdist, and try them in clean environments (needs a network and minutes)
 # make bench   measure speed, into benchmarks/out/bench.json (make bench-quick: in under five minutes)
 # make clean   remove what these made
 
@@ -11,7 +14,10 @@ CONSTRAINTS ?= constraints.txt
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check install --constraint $(CONSTRAINTS)
 
-.PHONY: demo test lint bench bench-quick clean
+# Files that CI may install: make test HASHES=.ci/requirements.txt
+HASHES ?=
+
+.PHONY: demo test lint supply-chain hashes test-install bench bench-quick clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nmg demo --out runs/demo
@@ -24,6 +30,19 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+supply-chain: $(VENV)/.dev
+	$(BIN)/python .ci/supply_chain.py $(BIN)/python dist
+
+# Without torch and what belongs to its CUDA build alone: the build for CPUs, which CI prefers, has other files.
+hashes: $(VENV)/.dev
+	$(PIP) uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev --no-annotate --no-header \
+		--constraint $(CONSTRAINTS) --output-file $(VENV)/hashes.txt pyproject.toml
+	$(BIN)/python .ci/without_torch.py $(VENV)/hashes.txt > .ci/requirements.txt
+
+test-install: $(VENV)/.dev
+	$(BIN)/pytest -m slow tests/test_install.py
+
 bench: $(VENV)/.demo
 	$(BIN)/python -m benchmarks
 
@@ -31,8 +50,9 @@ bench-quick: $(VENV)/.demo
 	$(BIN)/python -m benchmarks --quick
 
 # The stamps tell when an environment was set up, and with what.
-$(VENV)/.dev: pyproject.toml $(CONSTRAINTS)
+$(VENV)/.dev: pyproject.toml $(CONSTRAINTS) $(HASHES)
 	$(PYTHON) -m venv --clear $(VENV)
+	$(if $(HASHES),$(BIN)/python -m pip --quiet --disable-pip-version-check install --require-hashes --no-deps --requirement $(HASHES))
 	$(PIP) --editable '.[dev]'
 	command -v chromium chromium-browser google-chrome || $(BIN)/playwright install chromium || true  # else pages stay untested
 	touch $(VENV)/.demo $@

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import adaptation, agreement, episode, evaluation, machine, masks, replay
+from benchmarks import adaptation, agreement, episode, evaluation, machine, maskings, masks, replay
 from nmg.files import write_text
 
 SECTIONS: dict[str, Callable[[bool, Path], dict[str, Any]]] = {
     "adaptation": adaptation.run,
     "episode": episode.run,
     "masks": masks.run,
+    "maskings": maskings.run,
     "replay": replay.run,
     "evaluation": evaluation.run,
     "agreement": agreement.run,

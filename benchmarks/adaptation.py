@@ -118,8 +118,8 @@ class _Part:
     def token_ids(self) -> Tensor:
         return self.drawn.token_ids
 
-    def start(self, arena: Arena, randomness: StreamName) -> Batches:
-        batches = self.drawn.start(arena, randomness)
+    def start(self, arena: Arena, randomness: StreamName, steps: int = 1) -> Batches:
+        batches = self.drawn.start(arena, randomness, steps)
         return lambda chosen: batches(self.rows[chosen])
 
 

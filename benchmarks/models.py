@@ -28,5 +28,5 @@ def save_random_bert(folder: Path, layers: int, hidden: int) -> Path:
             intermediate_size=4 * hidden,
         )
         BertForMaskedLM(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(demo_model_folder()).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(demo_model_folder(), trust_remote_code=False).save_pretrained(folder)
     return folder

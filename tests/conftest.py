@@ -10,7 +10,7 @@ import pytest
 
 from nmg.cli import main
 from support.command import Answer, Nmg
-from support.runs import Inputs, reset_accelerate
+from support.runs import Inputs
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,13 +31,12 @@ def _no_bars() -> None:
 
 @pytest.fixture(autouse=True)
 def _fresh_process_state() -> Iterator[None]:
-    """accelerate keeps one state a process, and runs may set the number of threads: both as they were, after a test."""
+    """Runs may set the number of threads, and commands variables: as they were, after a test."""
     import torch
 
     threads = torch.get_num_threads()
     environment = dict(os.environ)
     yield
-    reset_accelerate()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
     for name in set(os.environ) - set(environment):
@@ -68,7 +67,6 @@ def nmg(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
 
     def call(*words: str | Path) -> Answer:
         monkeypatch.setattr(sys, "argv", ["nmg", *map(str, words)])
-        reset_accelerate()
         capfd.readouterr()
         code = 0
         try:

@@ -53,6 +53,39 @@ def test_compare_maskings(run, tmp_path: Path):
     assert (tmp_path / "comparison" / "index.html").is_file()
 
 
+@pytest.fixture
+def domain(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of texts; the working folder is an empty one."""
+    texts = [json.loads(line)["text"] for line in inputs.train.read_text().splitlines()]
+    (tmp_path / "domain.txt").write_text("\n".join(texts) + "\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "domain.txt"
+
+
+def test_masking_in_trainer(
+    inputs: Inputs, domain: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", ["masking_in_trainer", str(inputs.model), str(domain), "0.5*idf+0.5*whole-word"])
+    runpy.run_path(str(EXAMPLES / "masking_in_trainer.py"), run_name="__main__")
+    assert "masked-LM loss on held-out text: " in capsys.readouterr().out
+    AutoModelForMaskedLM.from_pretrained(domain.parent / "trained")
+
+
+def test_the_notebook(inputs: Inputs, domain: Path, capsys: pytest.CaptureFixture[str]):
+    """Its cells, run one after the other, with the names of its first one changed."""
+    cells = json.loads((EXAMPLES / "masking_in_trainer.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    names: dict[str, object] = {}
+    for number, cell in enumerate(code):
+        exec(cell, names)
+        if number == 0:
+            assert {"MODEL", "FILE", "MASKING"} <= set(names)
+            names |= {"MODEL": str(inputs.model), "FILE": str(domain)}
+    assert "masked-LM loss on held-out text: " in capsys.readouterr().out
+    assert all(not cell["outputs"] for cell in cells if cell["cell_type"] == "code")
+
+
 def test_every_example_is_run():
-    tested = {"adapt_with_a_rule", "learn_a_policy", "compare_maskings", "your_own_masking"}
+    tested = {"adapt_with_a_rule", "learn_a_policy", "compare_maskings", "your_own_masking", "masking_in_trainer"}
     assert {path.stem for path in EXAMPLES.glob("*.py")} == tested
+    assert [path.stem for path in EXAMPLES.glob("*.ipynb")] == ["masking_in_trainer"]

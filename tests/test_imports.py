@@ -14,12 +14,13 @@ import nmg
 SOURCE = Path(__file__).parents[1] / "src"
 
 FLOORS = (
-    {"errors", "files", "types", "seeding", "reporter", "settings"},
+    {"errors"},
+    {"files", "types", "seeding", "reporter", "settings", "together"},
     {"data"},
     {"tasks", "masking", "fast"},
     {"inner", "engines"},
     {"policies"},
-    {"learners"},
+    {"learners", "collation"},
     {"config"},
     {"workbench"},
     {"meta_train"},
@@ -34,7 +35,7 @@ FLOORS = (
 """Every part of nmg, the lowest first; a part imports from floors below its own, and from itself."""
 
 HEAVY = {"statsmodels", "torch", "transformers", "spacy", "matplotlib", "datasets", "accelerate", "scipy", "pyarrow"}
-HEAVY |= {"cmaes"}  # imports scipy
+HEAVY |= {"cmaes", "datasketch"}  # import scipy
 NOT_FOR_SETTINGS = HEAVY - {"torch"}
 
 

@@ -132,7 +132,15 @@ def test_every_finding_of_an_audit_is_defined():
     names = {f"adaptation.{field.name}" for field in fields(Adaptation)}
     names |= {field.name for record in (Schedule, RewardFinding) for field in fields(record)} | {"minutes"}
     names |= {f"maskings.{field.name}" for field in fields(Spread)} - {"maskings.maskings"} | {"maskings.mean"}
-    names |= {"lm.loss", "lm.unigram_entropy", "lm.margin", "leakage.twins", "rewards", "recommendation"}
+    names |= {
+        "lm.loss",
+        "lm.unigram_entropy",
+        "lm.margin",
+        "leakage.twins",
+        "leakage.near",
+        "rewards",
+        "recommendation",
+    }
     assert names <= _defined()
 
 

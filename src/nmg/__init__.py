@@ -7,7 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nmg.collation.collator import MaskingCollator
     from nmg.config import Config, load_config
+    from nmg.masking.schedule import RateSchedule
     from nmg.meta_train import MetaTraining
     from nmg.policies.named import load_masking
     from nmg.policies.registry import load_policy
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Config",
+    "MaskingCollator",
     "MetaTraining",
     "ModelBench",
+    "RateSchedule",
     "Workbench",
     "adapt",
     "compare",
@@ -29,8 +33,10 @@ __all__ = [
 
 _PLACES = {
     "Config": "nmg.config:Config",
+    "MaskingCollator": "nmg.collation.collator:MaskingCollator",
     "MetaTraining": "nmg.meta_train:MetaTraining",
     "ModelBench": "nmg.workbench:ModelBench",
+    "RateSchedule": "nmg.masking.schedule:RateSchedule",
     "Workbench": "nmg.workbench:Workbench",
     "adapt": "nmg.runs.adaptation:adapt_corpus",
     "compare": "nmg.report.comparison_files:compare",

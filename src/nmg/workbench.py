@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from nmg.config import Config
@@ -71,10 +70,7 @@ class Workbench(ModelBench):
 
         Raises UserError for anything wrong with settings, data or model.
         """
-        bench = cls.open_all(config, reporter)
-        if bench.lm.new_parameters:
-            bench.warm_up_head(bench.corpus(load_corpus_texts(config.data)))
-        return bench
+        return cls.open_all(config, reporter).with_head()
 
     @classmethod
     def open_all(cls, config: Config, reporter: Reporter) -> Self:
@@ -85,6 +81,12 @@ class Workbench(ModelBench):
         task = task_kind(config.data.task).build(model.lm.tokenizer, data.train, config.finetune)
         check_metric(config, task)
         return cls(config, model.lm, model.runtime, reporter, data, task)
+
+    def with_head(self) -> Self:
+        """The same, with a head that the checkpoint lacks warmed up on the text to adapt on."""
+        if self.lm.new_parameters:
+            self.warm_up_head(self.corpus(load_corpus_texts(self.config.data)))
+        return self
 
     def policy_ground(self, corpus: Corpus, labelled: Sequence[Example]) -> Ground:
         """What a policy for this model may be made from; `labelled`: the examples whose labels it may know."""
@@ -128,11 +130,3 @@ def check_metric(config: Config, task: Task) -> None:
             f"reward.metric: the task '{config.data.task}' has no score '{config.reward.metric}' "
             f"(known: {', '.join(known)})"
         )
-
-
-def check_output(out: Path, holds: str = "another run") -> None:
-    """Raises UserError where the output folder is not empty or cannot be one."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out}: is a file, not a folder")
-    if out.is_dir() and any(out.iterdir()):
-        raise UserError(f"--out {out}: the folder already holds {holds}; choose another, or remove it first")

@@ -7,14 +7,13 @@ import pytest
 from scipy import stats
 
 from nmg.audit.findings import POWER_Z, adaptation, rewards, score_of, spread_of, table_of
-from nmg.audit.leakage import folded, twins
 from nmg.audit.plays import Played, PlayKey
 
 
 def played(masking: str, seed: int, accuracy: tuple[float, float], probe: float = 0.5, steps: int = 10) -> Played:
     scores = [{"accuracy": value, "loss": 1 - value} for value in accuracy]
     cost = {"adapt": 4.0, "probe": 1.0, "finetune": 3.0}
-    return Played(PlayKey(seed, masking, steps, 1e-3), {"accuracy": probe, "loss": 1 - probe}, scores, 5.0, cost)
+    return Played(PlayKey(seed, masking, steps, 1e-3, 100), {"accuracy": probe, "loss": 1 - probe}, scores, 5.0, cost)
 
 
 def test_a_lower_loss_is_the_better_score():
@@ -113,12 +112,3 @@ def test_whether_adapting_pays(gain: float, pays: bool | None):
     assert found.pays is pays
     assert [one.steps for one in found.schedules] == [10, 30]
     assert found.best.gain == max(one.gain for one in found.schedules)
-
-
-def test_twins_are_alike_but_for_marks_digits_case_and_spaces():
-    assert (
-        folded("<<Aspirin>>  inhibits [[COX-1]].") == folded("aspirin inhibits <<COX-2>>") == "aspirin inhibits cox 0"
-    )
-    assert folded("@GENE$ binds @CHEMICAL$") == "binds"
-    held_out = ["The <<drug>> binds 5 sites.", "Another text.", "Third"]
-    assert twins(held_out, ["the drug [[binds]] 7 sites", "third one"]) == 1

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from nmg.audit.findings import Adaptation, RewardFinding, Schedule
-from nmg.audit.plays import Played, PlayKey
+from nmg.audit.plays import AuditBench, Played, PlayKey
 from nmg.audit.recommend import best_reward, recommend
-from nmg.audit.run import FEWEST, MOST, Budget, audit
+from nmg.audit.run import FEW_RULES, MOST, RULES, Budget, audit
 from nmg.config import Config, load_config
 from nmg.errors import UserError
+from nmg.reporter import Silent
 from support.command import Nmg
 from support.runs import Inputs
 
@@ -32,7 +33,7 @@ def test_the_command_and_its_files(inputs: Inputs, tmp_path: Path, nmg: Nmg):
     assert answer.code == 0, answer.err
     facts = json.loads((tmp_path / "audit" / "audit.json").read_text())
     assert {"loss", "unigram_entropy"} <= set(facts["lm"])
-    assert isinstance(facts["leakage"]["twins"], int)
+    assert facts["leakage"]["twins"] == 0 <= facts["leakage"]["near"]
     assert facts["adaptation"]["pays"] in {True, False, None}
     assert facts["recommendation"] in answer.out.replace("\n", " ")
     assert len(facts["rewards"]) == 5
@@ -53,7 +54,7 @@ def test_an_interrupted_audit_goes_on_to_the_same_result(inputs: Inputs, tmp_pat
     part = audit(
         settings(inputs), tmp_path / "part", seeds=2, minutes=1, on_play=lambda play, _done, _all: played.append(play)
     )
-    assert not {play.key for play in played} & {Played.from_json(json.loads(line)).key for line in lines[:5]}
+    assert not {play.key for play in played} & {Played.from_json(line).key for line in lines[:5]}
     shared = {play.key: play for play in whole.plays}
     assert all(play.probe == shared[play.key].probe for play in part.plays if play.key in shared)
     assert part.facts["lm"] == whole.facts["lm"]
@@ -74,23 +75,43 @@ def test_a_damaged_line_is_named(inputs: Inputs, tmp_path: Path):
         audit(settings(inputs), tmp_path, seeds=2)
 
 
+def test_a_short_audit_fine_tunes_on_fewer_examples(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Many labels must not make it long; fewer examples are some of the more."""
+    monkeypatch.setattr("nmg.audit.run.LEAST_EXAMPLES", 4)
+    bench = AuditBench.open(settings(inputs), Silent())
+    assert set(bench.rows(4)) < set(bench.rows(10)) < set(bench.rows(10**6))
+    assert (len(bench.rows(4)), len(bench.rows(10))) == (4, 10)
+    found = audit(settings(inputs), tmp_path / "out", seeds=2, minutes=1e-6)
+    assert found.facts["examples"] == {"used": 4, "labelled": len(bench.train.examples)}
+    assert {play.key.examples for play in found.plays} == {4}
+
+
 def play(masking: str, steps: int, adapt: float) -> Played:
     cost = {"adapt": adapt, "probe": 1.0, "finetune": 2.0}
-    return Played(PlayKey(0, masking, steps, 1e-3), {}, [{}, {}], 1.0, cost)
+    return Played(PlayKey(0, masking, steps, 1e-3, 100), {}, [{}, {}], 1.0, cost)
 
 
 def test_a_budget_by_hand():
-    """3 seeds: 1 + 3 × (5 + 4 + 4) plays at least; 10 minutes on 2 processes are 1200 s, 30 s a play."""
-    budget = Budget(1200, 3)
-    assert budget.fewest == 40
-    assert budget.steps(play("random", 10, 5.0), 200) == 50  # 25 s are left for steps of 0.5 s
-    assert budget.steps(play("random", 10, 5.0), 40) == 40
-    assert budget.steps(play("random", 10, 500.0), 200) == 20
+    """3 seeds: 1 + 3 × (5 + 1 + 4) plays at least; 31 minutes of one process are 60 s a play."""
+    budget = Budget(31 * 60, 3)
+    assert budget.fewest == 31
+    pilot = play("random", 10, 5.0)  # 0.5 s a step, 0.05 s an example
+    assert budget.examples(pilot, 5000) == 600, "in 30 s"
+    assert budget.examples(pilot, 300) == 300
+    assert Budget(31, 3).examples(pilot, 5000) == 100
+    assert budget.steps(pilot, 100, 200) == 110, "in 55 s"
+    assert budget.steps(pilot, 600, 200) == 60, "in 30 s"
+    assert budget.steps(pilot, 100, 40) == 40
+    assert budget.steps(play("random", 10, 500.0), 100, 200) == 20
     plays = [play("none", 50, 0.0)] * 3 + [play("random", 50, 25.0)] * 12
-    left = 1200 - 3 * 5 - 12 * 30
-    assert budget.directions(plays) == int(left / 90) - 4
-    assert budget.directions([play("random", 50, 1000.0)] * 12) == FEWEST
-    assert Budget(1e6, 3).directions(plays) == MOST
+    left = 31 * 60 - 3 * 5 - 12 * 30
+    assert left // 90 == 16, "plays of each seed; random is the 17th"
+    assert budget.maskings(plays) == [*RULES, *(f"direction-{n}" for n in range(12))]
+    assert len(Budget(left, 3).maskings(plays)) == 13
+    few = [*FEW_RULES, "direction-0", "direction-1", "direction-2", "direction-3"]
+    assert budget.maskings([play("random", 50, 1000.0)] * 12) == few
+    assert Budget(15 + 360 + 7 * 90, 3).maskings(plays)[2:] == [f"direction-{n}" for n in range(6)]
+    assert Budget(1e6, 3).maskings(plays) == [*RULES, *(f"direction-{n}" for n in range(MOST))]
 
 
 def reward(name: str, metric: str, corrected: float | None, plays: int | None, seconds: float = 1.0) -> RewardFinding:
@@ -113,7 +134,7 @@ def adapting(pays: bool | None) -> Adaptation:
 
 FACTS: dict[str, Any] = {
     "lm": {"loss": 4.0, "unigram_entropy": 7.0, "margin": 3.0},
-    "leakage": {"validation": 100, "twins": 0, "train": 50},
+    "leakage": {"validation": 100, "twins": 0, "near": 0, "train": 50},
     "maskings": {"metric": "accuracy", "between": 0.02, "p": 0.01, "mean": {"idf-2": 0.5, "idf-5": 0.6, "random": 0.4}},
 }
 
@@ -138,7 +159,7 @@ def test_nothing_to_learn_is_said():
 
 def test_a_model_that_is_none_and_a_split_that_leaks_are_said_first():
     lm = {"loss": 6.9, "unigram_entropy": 7.0, "margin": 0.1}
-    facts = FACTS | {"lm": lm, "leakage": {"validation": 100, "twins": 80, "train": 50}}
+    facts = FACTS | {"lm": lm, "leakage": {"validation": 100, "twins": 70, "near": 80, "train": 50}}
     _, text = recommend(Config(), facts, adapting(pays=None), [], 20)
     assert text.startswith("The model is hardly a language model: its masked-LM loss of 6.90 is 0.10 nats below")
     assert "80 of 100 validation examples have a twin in training" in text

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from nmg.config import load_config
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from support.command import Nmg
 from support.planted import WORDS
@@ -165,6 +166,17 @@ def test_a_setting_of_another_kind(refused: Callable[..., str], tmp_path: Path):
     file = write(tmp_path / "kind.yaml", "learner:", "  replay_start: 3")
     said = "there is no such setting; it belongs to learner.kind actor-critic"
     assert refused("validate", file) == f"{file}, line 2, field 'learner.replay_start': {said}"
+
+
+def test_a_replay_that_can_never_fill(refused: Callable[..., str], tmp_path: Path):
+    file = write(tmp_path / "replay.yaml", "learner:", "  kind: actor-critic", "  replay_start: 50000")
+    said = (
+        "updates begin above 50000 transitions, but replay_capacity 50000 holds no more than that: nothing would ever"
+    )
+    assert refused("validate", file).startswith(f"{file}, line 3, field 'learner.replay_start': {said} be learned")
+    old = write(tmp_path / "old.yaml", "replay:", "  capacity: 200")
+    assert "updates begin above 500 transitions, but replay_capacity 200" in refused("validate", old)
+    assert load_config(file, ["--learner.replay_capacity=50001"]).learner.kind == "actor-critic"
 
 
 def test_a_learner_and_a_policy_that_do_not_go_together(refused: Callable[..., str], tmp_path: Path):

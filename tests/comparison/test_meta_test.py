@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, pipeline
 
 from nmg.comparison.bench import CellBench
@@ -28,7 +28,7 @@ from nmg.workbench import ModelBench
 from support.command import Nmg
 from support.planted import WORDS
 from support.runs import Inputs, Notes, is_same
-from support.tiny import save_tiny_bert
+from support.tiny import save_headless_bert
 
 from .helpers import facts, save_policy, written
 
@@ -254,10 +254,11 @@ def test_names_of_rules_are_rules_whatever_folders_are_there(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    config = inputs.config()
+    (tmp_path / "weights.tsv").write_text(f"{WORDS[0]}\t2\n")
+    config = inputs.config(masking={"keywords": [WORDS[0]], "weights": "weights.tsv"})
     lm = load_pretrained(config.model)
     corpus = ModelBench.open(config, Silent()).corpus([" ".join(WORDS[:9])])
-    for name in sorted(set(RULES) - {"entity"}):
+    for name in sorted(set(RULES) - {"entity", "selective"}):
         (tmp_path / name).mkdir()
         assert load_masking(name, lm, corpus, config.masking).name == name
 
@@ -265,10 +266,7 @@ def test_names_of_rules_are_rules_whatever_folders_are_there(
 @pytest.fixture
 def headless(tmp_path: Path) -> Path:
     """A model whose LM head would have to be warmed up."""
-    folder = save_tiny_bert(tmp_path / "headless", WORDS, hidden=16)
-    weights = {n: t for n, t in load_file(folder / "model.safetensors").items() if not n.startswith("cls.")}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
+    return save_headless_bert(tmp_path / "headless", WORDS, hidden=16)
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,6 @@ def test_json_has_everything_and_no_nan():
         assert setting["maskings"][0]["metrics"]["accuracy"]["n"] == len(cells) / 3
         assert len(setting["pairs"]) == 3
         expected = {"first", "second", "mean", "low", "high", "t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm"}
-        expected |= {"n", "effect_size", "wins", "ties", "losses", "seeds_needed", "seeds_still_needed"}
+        expected |= {"n", "effect_size", "wins", "ties", "losses", "seeds_needed", "seeds_still_needed", "mixed_seeds"}
         assert set(setting["pairs"][0]) == expected
     assert setting["pairs"][0]["t_p"] is None

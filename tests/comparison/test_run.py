@@ -13,17 +13,18 @@ from safetensors.torch import load_file, save_file
 from nmg.comparison.bench import CellBench
 from nmg.comparison.cells import Cell, CellEvent, CellKey
 from nmg.comparison.plan import Plan
+from nmg.comparison.run import _origins
 from nmg.engines import registry
 from nmg.engines.processes import ProcessEngine
 from nmg.engines.serial import SerialEngine
-from nmg.errors import UserError
+from nmg.errors import Diverged, UserError
 from nmg.inner import loop
 from nmg.inner.adapt import adapt
 from nmg.inner.masks import DrawnMasks
 from nmg.policies.masking import PolicyMasking
 from support.planted import WORDS, write_planted
 from support.runs import Inputs, Notes
-from support.tiny import save_tiny_bert
+from support.tiny import save_headless_bert
 
 from .helpers import RULES, by_hand, compare, facts, plan, quick, save_policy, written
 
@@ -138,7 +139,7 @@ def test_a_cell_that_fails_stops_no_other_and_is_tried_again(inputs: Inputs, tmp
     assert [(cell.masking, cell.seed) for cell in finished.cells] == [
         (name, seed) for seed in (0, 1) for name in RULES if (name, seed) != ("random", 0)
     ]
-    problem = "RuntimeError: out of memory" if error else "ArithmeticError: loss is nan: the training diverged"
+    problem = "RuntimeError: out of memory" if error else "Diverged: loss is nan: the training diverged"
     assert finished.failures == {"random.seed-0": problem}
     report = (tmp_path / "cells" / "random.seed-0.error.txt").read_text()
     assert "Traceback" in report
@@ -161,7 +162,7 @@ def test_every_number_of_a_cell_is_finite(inputs: Inputs, tmp_path: Path):
         "accuracy": {"scores": {"loss": 0.5, "accuracy": -math.inf}},
     }
     for name, change in changes.items():
-        with pytest.raises(ArithmeticError, match=f"^{name} is"):
+        with pytest.raises(Diverged, match=f"^{name} is"):
             replace(cell, **change).check_finite()
     replace(cell, lm_loss=None, held_out_loss=None).check_finite()
 
@@ -247,6 +248,18 @@ def test_what_other_inputs_gave_is_not_mixed_in(own: Inputs, tmp_path: Path, cha
     assert written(out) == files
 
 
+@pytest.mark.parametrize("drop", [False, True])
+def test_a_validation_file_counts_where_it_decides_what_is_dropped(own: Inputs, tmp_path: Path, drop: bool):
+    validation = write_planted(tmp_path / "dev.jsonl", 10, seed=5)
+    config = quick(own, data={"validation": str(validation), "drop_duplicates": drop})
+    before = _origins(config, plan(["none"], 1), "corpus", {})
+    write_planted(validation, 10, seed=6)
+    after = _origins(config, plan(["none"], 1), "corpus", {})
+    assert (before == after) is not drop
+    own.test.write_text(own.test.read_text() + own.train.read_text())
+    assert _origins(config, plan(["none"], 1), "corpus", {})["none"]["data"] != after["none"]["data"]
+
+
 def test_speed_may_change(inputs: Inputs, tmp_path: Path):
     compare(quick(inputs), plan(["none"], 1), tmp_path)
     notes = Notes()
@@ -269,9 +282,7 @@ def test_a_file_that_is_no_cell(inputs: Inputs, tmp_path: Path):
 
 def test_a_head_is_not_warmed_up_for_nothing(inputs: Inputs, tmp_path: Path):
     """What another folder must be chosen for is said before the first training."""
-    folder = save_tiny_bert(tmp_path / "headless", WORDS, hidden=16)
-    weights = {n: t for n, t in load_file(folder / "model.safetensors").items() if not n.startswith("cls.")}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    folder = save_headless_bert(tmp_path / "headless", WORDS, hidden=16)
     changes: dict[str, Any] = {
         "model": {"name": str(folder), "head_warmup_steps": 2, "head_tuning_steps": 0},
         "runtime": {"cache_dir": str(tmp_path / "cache")},

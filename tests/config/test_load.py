@@ -1,5 +1,6 @@
 """Settings: the published values, and an error for each way to get them wrong."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -442,3 +443,64 @@ def test_every_policy_goes_with_the_published_learner(load):
         for continual in ("true", "false"):
             words = (f"--policy.kind={kind}", f"--meta.continual={continual}")
             assert load(SELF_PLAY, *words).learner.self_play == "frozen"
+
+
+# ---- files that nobody means well
+
+BILLIONS = "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[" * 10_000, "it is nested more than 20 deep"),
+        ("[" * 10_000 + "]" * 10_000, "it is nested more than 20 deep"),
+        ("{a: " * 10_000, "it is nested more than 20 deep"),
+        ("\n".join(" " * n + "a:" for n in range(500)), "it is nested more than 20 deep"),
+        (BILLIONS, "it holds more than 10000 values"),
+        ("a: &a [*a]\n", "it is nested more than 20 deep"),
+        ("a: &a {<<: *a}\n", "it is nested more than 20 deep"),
+        ("run: {seed: !!bool maybe}\n", "a value is not of the type that its tag says"),
+        ("run: {seed: !!int ''}\n", "a value is not of the type that its tag says"),
+        ("run: {seed: !!timestamp x}\n", "a value is not of the type that its tag says"),
+        ("run: {seed: !!float x}\n", "could not convert string to float"),
+    ],
+    ids=["open", "closed", "mappings", "block", "aliases", "self", "merge", "bool", "int", "timestamp", "float"],
+)
+def test_a_text_that_stands_for_more_than_a_configuration(problem, text: str, said: str):
+    assert f": is not valid YAML: {said}" in problem(text)
+    if "\n" not in text:
+        assert problem("", "--data.train", text) == f"--data.train: cannot read the value '{text}'"
+
+
+def test_aliases_within_reason_are_read(load):
+    config = load("adapt: &long {learning_rate: 3e-5}\nfinetune: {<<: *long, epochs: 2}\n")
+    assert (config.adapt.learning_rate, config.finetune.learning_rate, config.finetune.epochs) == (3e-5, 3e-5, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1: {}\n", "the name of a section must be a word, not 1"),
+        ("null: {}\n", "the name of a section must be a word, not None"),
+        ("run: {seed: 0x" + "f" * 8000 + "}\n", "field 'run.seed': Input should be less than"),
+        ("adapt: {epochs: 9223372036854775808}\n", "Input should be less than or equal to 9223372036854775807"),
+        ("run: {seed: " + "[" * 18 + "]" * 18 + "}\n", "field 'run.seed': Input should be"),
+        ("run: {? " + "x" * 100_000 + " : 1}\n", "there is no such setting"),
+        ("x" * 300_000, "is longer than 262144 bytes"),
+    ],
+    ids=["number", "null", "digits", "count", "nested", "long name", "long"],
+)
+def test_odd_names_and_values(problem, text: str, said: str):
+    message = problem(text)
+    assert said in message
+    assert len(message) < 3000
+
+
+def test_a_pipe_is_no_configuration(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(UserError, match="it is a device or a pipe"):
+        load_config(tmp_path / "pipe.yaml")
+    with pytest.raises(UserError, match="cannot read the configuration: embedded null byte"):
+        load_config(tmp_path / "a\0b.yaml")

@@ -23,7 +23,7 @@ VALUES: dict[str, object] = {
     "policy.value_weight": 0.125,
     "policy.objective": "policy-gradient",
     "policy.importance_ratio": False,
-    "replay.capacity": 11,
+    "replay.capacity": 1100,
     "replay.max_states": 12,
     "replay.start": 13,
     "replay.weighting": "uniform",

@@ -240,7 +240,7 @@ def test_unusable_tokenizer(byte_level: PreTrainedTokenizerBase, tmp_path: Path)
 
 def test_unwritable_cache(byte_level: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match=r"file/\w+\.arrow: cannot write the tokenised corpus: \w+"):
+    with pytest.raises(UserError, match=r"file/\w+\.arrow: cannot be written: \w+"):
         Corpus.build(TEXTS, byte_level, 6, tmp_path / "file")
 
 

@@ -12,19 +12,26 @@ from nmg.data.corpus import Corpus
 from nmg.data.episodes import sample_episode, split_contexts
 from nmg.data.formats.classification import ClassificationExample
 from nmg.data.task_data import TaskData
+from nmg.data.twins import folded
 from nmg.errors import UserError
+from nmg.seeding import stream
 from nmg.settings import MetaSettings
 from nmg.types import Context
 
 
+def text(context_id: int) -> str:
+    """Of words, for texts that differ in digits alone are twins."""
+    return f"the cat {chr(97 + context_id // 26)}{chr(97 + context_id % 26)}"
+
+
 def example(context_id: int, number: int) -> ClassificationExample:
-    return ClassificationExample(f"{context_id}-{number}", f"the cat {context_id}", "x", context_id)
+    return ClassificationExample(f"{context_id}-{number}", text(context_id), "x", context_id)
 
 
 @pytest.fixture
 def data() -> TaskData:
     """40 contexts; those of even id have three examples each, the others none."""
-    contexts = tuple(Context(i, f"the cat {i}") for i in range(40))
+    contexts = tuple(Context(i, text(i)) for i in range(40))
     return TaskData(tuple(example(i, j) for j in range(3) for i in range(0, 40, 2)), None, None, contexts)
 
 
@@ -64,6 +71,46 @@ def test_split_is_capped(data: TaskData) -> None:
 
 def test_a_small_share_still_takes_one_context(data: TaskData) -> None:
     assert len(split_contexts(data, meta(validation_share=0.001), 0).validation_examples) == 3
+
+
+def with_texts(data: TaskData, *texts: str) -> TaskData:
+    """One labelled example a text."""
+    examples = tuple(ClassificationExample(str(i), text, "x", i) for i, text in enumerate(texts))
+    return TaskData(examples, None, None, tuple(Context(i, text) for i, text in enumerate(texts)))
+
+
+def test_twins_stay_on_one_side(data: TaskData) -> None:
+    """Thirty sentences, each with five pairs of marked entities, as in ChemProt."""
+    words = [f"{text(i)} inhibits" for i in range(30)]
+    marked = [f"<<{word}>> [[COX-{number}]]" for number in range(5) for word in words]
+    for seed in range(5):
+        split = split_contexts(with_texts(data, *marked), meta(), seed)
+        held_out = {folded(example.passage) for example in split.validation_examples}
+        assert len(held_out) == 3
+        assert len(split.validation_examples) == 15
+        assert held_out.isdisjoint(folded(marked[i]) for i in split.train_context_ids)
+        assert len(split.train_context_ids) == 135
+
+
+def test_without_twins_the_split_is_that_of_its_contexts(data: TaskData) -> None:
+    """As it was before twins were looked for: runs of that time resume."""
+    order = stream(4, "split", "contexts").permutation(np.arange(0, 40, 2))
+    assert split_contexts(data, meta(), 4).train_context_ids.tolist() == sorted(order[2:].tolist())
+
+
+def test_all_texts_are_twins(data: TaskData) -> None:
+    with pytest.raises(UserError, match="of 3 contexts leaves none to train on"):
+        split_contexts(with_texts(data, "Cats 1", "cats 2", "<<cats>> 3"), meta(), 0)
+
+
+def test_near_duplicates_of_what_is_put_aside_are_dropped_where_asked_for(data: TaskData) -> None:
+    long = " ".join(text(i) for i in range(10))
+    texts = [f"{long} {text(i)}" if i < 20 else f"{text(i)} alone here" for i in range(40)]
+    kept = split_contexts(with_texts(data, *texts), meta(), 1)
+    dropped = split_contexts(with_texts(data, *texts), meta(), 1, drop_duplicates=True)
+    assert dropped.validation_examples == kept.validation_examples
+    assert any(example.passage.startswith(long) for example in kept.validation_examples)
+    assert dropped.train_context_ids.tolist() == [i for i in kept.train_context_ids if i >= 20]
 
 
 def test_split_that_leaves_nothing(data: TaskData) -> None:

@@ -119,3 +119,51 @@ def test_a_script_needs_no_guard_and_ends(inputs: Inputs, tmp_path: Path):
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout == "once\n2 ['learner', 'random']\n"
+
+
+PLACES = """
+import time
+
+class Slow:
+    def __init__(self, opening):
+        self.opening = opening
+
+    def open(self, threads):
+        time.sleep(self.opening)
+        return self
+
+    def play(self, shared, job):
+        return time.sleep(job)
+"""
+ORPHANS = """
+import sys, time
+from nmg.engines.processes import ProcessEngine
+from places import Slow
+
+state = sys.argv[1]
+engine = ProcessEngine(Slow(60 if state == "opening" else 0), 2)
+if state == "idle":
+    list(engine.play(None, [0, 0]))
+else:
+    futures = [engine._start().submit(time.sleep, 60) for _ in range(2)]
+print(*engine._start()._processes, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("state", ["idle", "at work", "opening"])
+def test_no_process_outlives_a_parent_that_was_killed(tmp_path: Path, state: str):
+    """Three of 2 GB once stayed for five minutes."""
+    (tmp_path / "places.py").write_text(PLACES)
+    (tmp_path / "script.py").write_text(ORPHANS)
+    parent = subprocess.Popen([sys.executable, "script.py", state], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    children = [int(word) for word in parent.stdout.readline().split()]
+    assert len(children) == 2
+    time.sleep(1.0)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 5
+    while any(is_running(child) for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -1,6 +1,6 @@
 """Masks of an episode stay, those of a meta-test are drawn anew."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -10,9 +10,10 @@ from torch import Tensor
 from nmg.data.corpus import Corpus
 from nmg.inner.adapt import adapt
 from nmg.inner.arena import Arena
-from nmg.inner.lm import load_pretrained
+from nmg.inner.lm import LMReader, load_pretrained
 from nmg.inner.masks import Batches, DrawnMasks, FixedMasks, Masks
 from nmg.inner.runtime import Runtime
+from nmg.masking.registry import build_masking
 from nmg.masking.rules import RandomMasking
 from nmg.seeding import StreamName
 from nmg.settings import ModelSettings
@@ -40,8 +41,8 @@ class Spy:
     def token_ids(self) -> Tensor:
         return self.masks.token_ids
 
-    def start(self, arena: Arena, randomness: StreamName) -> Batches:
-        batches = self.masks.start(arena, randomness)
+    def start(self, arena: Arena, randomness: StreamName, steps: int = 1) -> Batches:
+        batches = self.masks.start(arena, randomness, steps)
 
         def spied(rows: IntArray) -> CorruptedBlocks:
             batch = batches(rows)
@@ -150,3 +151,29 @@ def test_a_learned_masking_may_see_the_states_of_the_start_alone(arena: Arena, c
 def test_steps_take_the_place_of_epochs(arena: Arena, corpus: Corpus, steps: int):
     """18 blocks in batches of 4: an epoch has 5 steps, and the settings ask for 10."""
     assert adapt(arena, fixed_masks(corpus), StreamName(0), steps).fit.steps == steps
+
+
+@pytest.mark.parametrize("steps", [None, 7])
+def test_a_rate_that_moves_ends_with_the_adaptation(arena: Arena, corpus: Corpus, steps: int | None):
+    """From 0.6 to 0.2 in a straight line over all steps, however many were asked for; a step is one block here."""
+    moving = MASKING.model_copy(update={"rate": 0.6, "rate_schedule": "linear", "rate_end": 0.2})
+    arena = replace(arena, masking=moving, adapt=ADAPT.model_copy(update={"batch_size": 1}))
+    spy = Spy(DrawnMasks(corpus, RandomMasking()))
+    n_steps = adapt(arena, spy, StreamName(0), steps).fit.steps
+    assert n_steps == len(spy.seen) == (steps or 2 * len(corpus))
+    for step, (_, ids, labels) in enumerate(spy.seen):
+        rate = 0.6 - 0.4 * step / (n_steps - 1)
+        assert int((labels != IGNORED_LABEL).sum()) == max(1, int((len(ids) - 2) * rate + 1e-9))
+
+
+def test_readings_of_the_lm_stand_for_so_many_steps(arena: Arena, corpus: Corpus, monkeypatch: pytest.MonkeyPatch):
+    """Over two epochs, every block is read twice where a reading stands for one step, once where it stands for all."""
+    read: list[int] = []
+    surprise = LMReader.surprise
+    monkeypatch.setattr(LMReader, "surprise", lambda self, blocks: read.append(len(blocks)) or surprise(self, blocks))
+    masking = build_masking("loss", None, corpus, MASKING)  # type: ignore[arg-type]
+    for refresh, times in ((1, arena.adapt.epochs), (1000, 1)):
+        read.clear()
+        settings = MASKING.model_copy(update={"refresh_steps": refresh})
+        adapt(replace(arena, masking=settings), DrawnMasks(corpus, masking), StreamName(0))
+        assert sum(read) == times * len(corpus)

@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from nmg.data.corpus import Corpus
 from nmg.data.formats.classification import ClassificationExample
+from nmg.inner.accumulation import Accumulation
 from nmg.inner.adapt import adapt
 from nmg.inner.arena import Arena
 from nmg.inner.finetune import finetune, task_model
 from nmg.inner.lm import PretrainedLM, load_pretrained
 from nmg.inner.masks import DrawnMasks
 from nmg.inner.runtime import Runtime
+from nmg.inner.sharing import Sharing
 from nmg.masking.rules import RandomMasking
 from nmg.seeding import StreamName
 from nmg.settings import FinetuneSettings, ModelSettings, RuntimeSettings
@@ -29,27 +32,32 @@ from support.runs import Inputs, is_same
 from support.tiny import save_tiny_bert
 
 
-class Shares:
-    """The processes of an accelerator that is not there."""
-
-    def __init__(self, num_processes: int, process_index: int) -> None:
-        self.num_processes, self.process_index = num_processes, process_index
-
-
 @pytest.mark.parametrize(
     ("n_rows", "processes", "at_once", "expected"),
     [
-        (5, 1, None, [[(0, 5, 1)]]),
-        (5, 1, 2, [[(0, 2, 1), (2, 4, 1), (4, 5, 1)]]),
-        (5, 2, None, [[(0, 2, 2)], [(2, 5, 2)]]),
-        (8, 2, 3, [[(0, 3, 2), (3, 4, 2)], [(4, 7, 2), (7, 8, 2)]]),
-        (1, 2, None, [[(0, 1, 1)], [(0, 1, 1)]]),
+        (5, 1, None, [[(0, 5)]]),
+        (5, 1, 2, [[(0, 2), (2, 4), (4, 5)]]),
+        (5, 2, None, [[(0, 2)], [(2, 5)]]),
+        (8, 2, 3, [[(0, 3), (3, 4)], [(4, 7), (7, 8)]]),
+        (1, 2, None, [[(0, 1)], [(0, 1)]]),
     ],
 )
 def test_each_process_has_its_part_of_a_batch(n_rows: int, processes: int, at_once: int | None, expected: Any):
+    """The mean of their losses and gradients is that of the batch."""
+    targets, gradients, losses = torch.arange(float(n_rows)), [], []
     for index, parts in enumerate(expected):
-        runtime = Runtime(Shares(processes, index), 64, at_once)  # type: ignore[arg-type]
-        assert [(part.start, part.stop, times) for part, times in runtime.parts(n_rows)] == parts
+        sharing, asked, model = Sharing(processes, index), [], nn.Linear(1, 1, bias=False)
+
+        def loss(part: slice, asked: Any = asked, model: Any = model) -> torch.Tensor:
+            asked.append((part.start, part.stop))
+            return (model.weight * targets[part]).sum() / n_rows
+
+        runtime = Runtime(torch.device("cpu"), "fp32", 64, sharing, at_once)
+        losses.append(float(Accumulation(8, runtime).backward(loss, n_rows, model)) / model.weight.item())
+        gradients.append(float(model.weight.grad))
+        assert asked == parts
+    assert np.mean(gradients) == pytest.approx(float(targets.mean()))
+    assert np.mean(losses) == pytest.approx(float(targets.mean()))
 
 
 def weights_after(arena: Arena, corpus: Corpus) -> tuple[dict[str, torch.Tensor], float]:
@@ -96,9 +104,8 @@ def test_a_fine_tuning_in_parts_is_that_of_whole_batches(still: PretrainedLM):
 
 
 def launch(n: int, *words: str | Path) -> str:
-    """`accelerate launch` on CPUs; the standard output of all processes."""
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_cpu_threads_per_process", "1"]
-    launcher += ["--num_processes", str(n), "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    """The standard output of all of n processes, which torchrun starts, as `accelerate launch` does on GPUs."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n)]
     run = subprocess.run(
         [*launcher, "-m", "nmg", *map(str, words)], capture_output=True, text=True, timeout=200, check=False
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from nmg.inner.fit import POOL_BATCHES, FitResult, bucketed_batches, fit
+from nmg.errors import Diverged, UserError
+from nmg.inner.accumulation import BatchLoss
+from nmg.inner.fit import LOOK_EVERY, POOL_BATCHES, FitResult, KeepBest, bucketed_batches, fit
 from nmg.inner.runtime import Runtime
 from nmg.seeding import StreamName, torch_stream
-from nmg.settings import OptimiserSettings
+from nmg.settings import OptimiserSettings, RuntimeSettings
 from nmg.types import IntArray
 
 LENGTHS = np.array([3, 9, 4, 8, 5, 7, 6, 2, 1, 10, 3])
@@ -32,12 +35,12 @@ def rows_of_data(rows: IntArray) -> tuple[Tensor, Tensor]:
     return inputs[torch.from_numpy(rows)], targets[torch.from_numpy(rows)]
 
 
-def loss_with(model: nn.Module, seen: list[IntArray] | None = None) -> Callable[[IntArray], Tensor]:
-    def loss_of(rows: IntArray) -> Tensor:
+def loss_with(model: nn.Module, seen: list[IntArray] | None = None) -> Callable[[IntArray], BatchLoss]:
+    def loss_of(rows: IntArray) -> BatchLoss:
         if seen is not None:
             seen.append(rows)
         inputs, targets = rows_of_data(rows)
-        return 5 * mse_loss(model(inputs).squeeze(1), targets)
+        return lambda part: 5 * mse_loss(model(inputs[part]).squeeze(1), targets[part], reduction="sum") / len(rows)
 
     return loss_of
 
@@ -95,7 +98,7 @@ def test_training_is_adamw_with_a_rate_that_falls_linearly_to_zero(runtime: Runt
     for step, rows in enumerate(seen, start=1):
         rate = SETTINGS.learning_rate * (1 - (step - 1) / len(seen))
         slow.zero_grad()
-        loss = loss_with(slow)(rows)
+        loss = loss_with(slow)(rows)(slice(None))
         loss.backward()
         losses.append(loss.item())
         gradients = [p.grad.clone() for p in parameters if p.grad is not None]
@@ -191,3 +194,156 @@ def test_progress_is_told_after_each_step(runtime: Runtime):
     model, told = new_model(), []
     fit(model, LENGTHS, loss_with(model), SETTINGS, runtime, StreamName(0), progress=lambda *step: told.append(step))
     assert told == [(step, 9) for step in range(1, 10)]
+
+
+# ---- a watch over a training of nine steps
+
+
+def watched(runtime: Runtime, losses: list[float], every: int, patience: int) -> tuple[Tensor, list[Tensor], FitResult]:
+    """The weights left, the weights at each look, and how the training went; looks find the given losses."""
+    model, at_looks, left = new_model(), list[Tensor](), iter(losses)
+
+    def look() -> float:
+        at_looks.append(weights(model).clone())
+        return next(left)
+
+    watch = KeepBest(look, every, patience)
+    result = fit(model, LENGTHS, loss_with(model), SETTINGS, runtime, StreamName(0), watch=watch)
+    assert watch.best == min([loss for loss in losses[: len(at_looks)] if not np.isnan(loss)], default=float("inf"))
+    return weights(model), at_looks, result
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("losses", "patience", "steps", "kept"),
+    [
+        ([5, 3, 4, 6, 1], 2, 6, 1),  # the second look in vain, after six steps, ends it
+        ([5, 3, 4, 2, 3, 1], 2, 9, 5),  # the last step is looked at, too
+        ([1, 2, 3, 4, 5, 6], 9, 9, 0),  # nothing was better than the start
+        ([float("nan"), 2, float("nan"), float("nan")], 2, 6, 1),
+    ],
+)
+def test_a_watch_leaves_the_best_weights(
+    runtime: Runtime, precision: str, losses: list[float], patience: int, steps: int, kept: int
+):
+    if precision == "bf16":
+        runtime = Runtime.start(RuntimeSettings(device="cpu", precision="bf16"))
+    found, at_looks, result = watched(runtime, losses, 2, patience)
+    assert result.steps == steps
+    as_computed_with = found if precision == "fp32" else found.bfloat16().float()
+    assert torch.equal(as_computed_with, at_looks[kept].float())
+
+
+def test_a_watch_that_only_looks_changes_nothing(runtime: Runtime):
+    seen: list[float] = []
+    model = new_model(0.2)
+
+    def look() -> float:
+        seen.append(-float(len(seen)))
+        return seen[-1]
+
+    watch = KeepBest(look, 4, 1)
+    result = fit(model, LENGTHS, loss_with(model), SETTINGS, runtime, StreamName(0), watch=watch)
+    assert len(seen) == 4, "before the first step, after 4 and 8, after the last"
+    plain, as_plain = train(runtime)
+    assert torch.equal(weights(model), plain)
+    assert result.loss == as_plain.loss
+
+
+def spoil(model: nn.Module, at_step: int, value: float) -> Callable[[IntArray], BatchLoss]:
+    """A loss that is `value` in one step, counted from 1, and sound in all others."""
+    loss_of, steps = loss_with(model), 0
+
+    def spoiled(rows: IntArray) -> BatchLoss:
+        nonlocal steps
+        steps += 1
+        loss = loss_of(rows)
+        return (lambda part: loss(part) * value) if steps == at_step else loss
+
+    return spoiled
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("step", [1, 5, 9])
+def test_a_loss_that_is_no_number_ends_the_training(runtime: Runtime, value: float, step: int):
+    model = new_model()
+    with pytest.raises(Diverged, match=r"after 9 of 9 steps .* Lower finetune.learning_rate \(0.05\)\."):
+        fit(
+            model,
+            LENGTHS,
+            spoil(model, step, value),
+            SETTINGS,
+            runtime,
+            StreamName(0),
+            lower="finetune.learning_rate",
+        )
+
+
+def test_weights_that_are_no_numbers_end_the_training_too(runtime: Runtime):
+    """After the last step no loss tells."""
+    model, once = new_model(), SETTINGS.model_copy(update={"epochs": 1, "batch_size": len(LENGTHS)})
+    too_high = once.model_copy(update={"learning_rate": 1e39})
+    with pytest.raises(Diverged, match="after 1 of 1 steps"):
+        fit(model, LENGTHS, loss_with(model), too_high, runtime, StreamName(0))
+
+
+def test_a_diverged_training_is_not_played_to_its_end(runtime: Runtime):
+    model, seen = new_model(), []
+    long = SETTINGS.model_copy(update={"epochs": 100})
+    loss_of = spoil(model, 3, float("nan"))
+
+    def counted(rows: IntArray) -> BatchLoss:
+        seen.append(rows)
+        return loss_of(rows)
+
+    with pytest.raises(Diverged):
+        fit(model, LENGTHS, counted, long, runtime, StreamName(0))
+    assert len(seen) == LOOK_EVERY
+
+
+def test_a_watched_training_that_diverges_goes_back_to_its_best(runtime: Runtime):
+    """A new head is watched: it keeps what it had."""
+    model = new_model()
+    every = KeepBest(lambda: loss_with(model)(np.arange(11))(slice(None)).item(), every=1, patience=100)
+    fit(model, LENGTHS, spoil(model, 4, float("nan")), SETTINGS, runtime, StreamName(0), watch=every)
+    assert weights(model).isfinite().all()
+    assert float(loss_with(model)(np.arange(11))(slice(None))) == pytest.approx(every.best, rel=1e-6)
+
+
+def short_of_memory(loss_of: Callable[[IntArray], BatchLoss], fits: int, seen: list[int]) -> Any:
+    """As on a GPU whose memory takes no more than `fits` rows."""
+
+    def short(rows: IntArray) -> BatchLoss:
+        loss = loss_of(rows)
+
+        def of_part(part: slice) -> Tensor:
+            n = len(rows[part])
+            seen.append(n)
+            if n > fits:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return loss(part)
+
+        return of_part
+
+    return short
+
+
+@pytest.mark.parametrize("fits", [1, 2, 3])
+def test_where_gpu_memory_is_short_the_gradients_of_parts_add_up(runtime: Runtime, fits: int):
+    model, whole, seen = new_model(), new_model(), []
+    expected = fit(whole, LENGTHS, loss_with(whole), SETTINGS, runtime, StreamName(0))
+    with pytest.warns(UserWarning, match=r"out of GPU memory: .* \d rows at a time") as notices:
+        found = fit(model, LENGTHS, short_of_memory(loss_with(model), fits, seen), SETTINGS, runtime, StreamName(0))
+    torch.testing.assert_close(weights(model), weights(whole), rtol=1e-5, atol=1e-6)
+    assert found.loss == pytest.approx(expected.loss, rel=1e-6)
+    assert found.steps == expected.steps
+    tried = [4, 2] if fits > 1 else [4, 2, 1]
+    assert seen[: len(tried)] == tried, "halved until it fits"
+    assert max(seen[len(tried) :]) == tried[-1], "and it stays so"
+    assert len(notices) == len(tried) - 1
+
+
+def test_where_not_even_a_row_fits_it_is_an_error(runtime: Runtime):
+    model = new_model()
+    with pytest.warns(UserWarning, match="rows at a time"), pytest.raises(UserError, match="on a single text"):
+        fit(model, LENGTHS, short_of_memory(loss_with(model), 0, []), SETTINGS, runtime, StreamName(0))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from nmg.data.corpus import Corpus
 from nmg.inner.arena import Arena
@@ -23,7 +23,7 @@ from nmg.settings import AdaptSettings, ModelSettings
 from support.arenas import ADAPT, arena_of
 from support.planted import WORDS
 from support.runs import Notes, is_same
-from support.tiny import save_tiny_bert
+from support.tiny import save_headless_bert
 
 RANDOMNESS = StreamName(0)
 
@@ -31,9 +31,7 @@ RANDOMNESS = StreamName(0)
 @pytest.fixture
 def headless(tmp_path: Path) -> PretrainedLM:
     """A checkpoint of an encoder alone, as of a sentence embedder."""
-    folder = save_tiny_bert(tmp_path / "headless", WORDS, hidden=16, dropout=0.1)
-    weights = {n: t for n, t in load_file(folder / "model.safetensors").items() if not n.startswith("cls.")}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    folder = save_headless_bert(tmp_path / "headless", WORDS, hidden=16, dropout=0.1)
     with torch_stream(0, "head"):
         return load_pretrained(ModelSettings(name=str(folder)))
 

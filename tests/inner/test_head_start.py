@@ -1,5 +1,6 @@
 """The closed form of a new head: what it solves, how it is written into heads of all forms, and what it is worth."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, gelu, layer_norm
+from torch.nn.functional import cross_entropy, gelu
 
 from nmg.data.corpus import Corpus
 from nmg.inner import head_start
-from nmg.inner.head_start import LINEAR, start_head
+from nmg.inner.head_start import LINEAR, newton_step, start_head
 from nmg.inner.lm import PretrainedLM, copy_state
 from nmg.inner.lm_quality import held_out_loss, log_frequencies
 from nmg.inner.runtime import Runtime
@@ -79,7 +80,7 @@ def test_it_lowers_the_loss_of_every_architecture(headless: PretrainedLM, pairs:
 
 def test_a_closed_form_that_is_worse_is_taken_back(headless: PretrainedLM, pairs: Corpus, runtime: Runtime):
     before = copy_state(headless.model)
-    losses = iter([1.0, 2.0])
+    losses = iter([1.0, 2.0, 1.5, 1.75])
     start_head(headless, arena_of(headless, runtime), pairs, np.arange(60), RANDOMNESS, lambda: next(losses))
     after = copy_state(headless.model)
     bias = headless.model.get_output_embeddings().bias
@@ -98,54 +99,79 @@ def test_parameters_of_the_checkpoint_stay(headless: PretrainedLM, pairs: Corpus
 # ---- the equations
 
 
-def small_problem() -> tuple[head_start._Head, Tensor, Tensor, FloatArray]:
-    """Three dimensions, five words whose frequencies are those of the hidden words."""
+def small_problem() -> tuple[Tensor, Tensor, Tensor, FloatArray]:
+    """States [400, 4], words, embeddings [5, 4], and the words' frequencies."""
     generator = torch.Generator().manual_seed(0)
     words = torch.randint(0, 5, (400,), generator=generator)
-    embeddings = torch.randn(5, 3, generator=generator)
-    states = torch.randn(400, 3, generator=generator) + embeddings[words] @ torch.randn(3, 3, generator=generator)
+    embeddings = torch.randn(5, 4, generator=generator)
+    states = torch.randn(400, 4, generator=generator) + embeddings[words] @ torch.randn(4, 4, generator=generator)
     frequencies = np.log(np.bincount(words.numpy(), minlength=5) / len(words))
-    head = head_start._Head(nn.Linear(3, 3), nn.LayerNorm(3), nn.Parameter(embeddings))
-    return head, states.double(), words, frequencies
+    return states.double(), words, embeddings, frequencies
 
 
 def test_it_is_a_newton_step_on_the_likelihood(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(head_start, "STATES_RIDGE", 0.0)
     monkeypatch.setattr(head_start, "WORDS_RIDGE", 0.0)
-    head, states, words, frequencies = small_problem()
-    embeddings, centred = head.embeddings.detach().double(), states - states.mean(dim=0)
+    states, words, embeddings, frequencies = small_problem()
+    centred = states - states.mean(dim=0)
 
     def loss(flat: Tensor) -> Tensor:
-        logits = centred @ flat.view(3, 3).T @ embeddings.T + torch.from_numpy(frequencies)
+        logits = centred @ flat.view(4, 4).T @ embeddings.double().T + torch.from_numpy(frequencies)
         return cross_entropy(logits, words)
 
-    start = torch.zeros(9, dtype=torch.float64)
+    start = torch.zeros(16, dtype=torch.float64)
     gradient = torch.autograd.functional.jacobian(loss, start)
-    step = -torch.linalg.solve(torch.autograd.functional.hessian(loss, start), gradient).view(3, 3)
-    assert head_start._set(head, states, words, frequencies)
-    found = head.dense.weight * head.norm.weight.mean()
-    torch.testing.assert_close(found.double(), step, rtol=1e-4, atol=1e-5)
+    step = -torch.linalg.solve(torch.autograd.functional.hessian(loss, start), gradient).view(4, 4)
+    found = newton_step(states, words, embeddings, frequencies)
+    torch.testing.assert_close(found, step, rtol=1e-6, atol=1e-8)
+
+
+def test_ridges_by_hand():
+    """One dimension: a covariance over two variances, each with its share of itself added."""
+    states, words = torch.tensor([[0.0], [2.0], [0.0], [2.0]]).double(), torch.tensor([0, 1, 0, 1])
+    frequencies = np.log([0.5, 0.5])
+    found = newton_step(states, words, torch.tensor([[-3.0], [3.0]]), frequencies)
+    assert found.item() == pytest.approx(3 / ((1 + head_start.STATES_RIDGE / 4) * 9 * (1 + head_start.WORDS_RIDGE)))
+
+
+def small_head() -> head_start._Head:
+    return head_start._Head(nn.Linear(6, 4), nn.LayerNorm(4), nn.Parameter(torch.zeros(5, 4)))
 
 
 @torch.no_grad()
-def test_the_head_computes_that_map_but_for_its_length():
-    """The activation is linear where the dense layer's outputs lie; LayerNorm gives all of them the mean length."""
-    head, states, words, frequencies = small_problem()
-    assert head_start._set(head, states, words, frequencies)
-    scale = head.norm.weight.mean()
-    linear = (states.float() - states.float().mean(dim=0)) @ head.dense.weight.T
-    assert float(linear.std()) == pytest.approx(1, rel=1e-3)
+def test_the_head_computes_the_map():
+    generator, head = torch.Generator().manual_seed(0), small_head()
+    states, weight = (torch.randn(shape, generator=generator).double() for shape in ((50, 6), (4, 6)))
+    weight *= 0.01
+    head_start._write(head, weight, states.mean(dim=0))
     found = head.norm(gelu(head.dense(states.float())))
-    direction = layer_norm(linear, (3,))
-    usual = linear.min(dim=1).values > 3 - LINEAR
-    assert usual.float().mean() > 0.9
-    torch.testing.assert_close(found[usual], scale * direction[usual], rtol=0.02, atol=0.02 * float(scale))
+    expected = ((states - states.mean(dim=0)) @ weight.T).float()
+    pattern = torch.tensor([-1.0, 1.0, -1.0, 1.0])
+    along = expected - expected.mean(dim=1, keepdim=True)  # LayerNorm takes off the mean and what lies in the pattern
+    along = along - pattern * (along @ pattern)[:, None] / 4
+    torch.testing.assert_close(found, along, rtol=0.05, atol=0.002)
+    assert float(along.std()) > 0.01
 
 
-def test_text_that_is_one_word_over_and_over_sets_nothing():
-    head, states, _, _ = small_problem()
-    before = copy_state(head.norm)
+@pytest.mark.parametrize(
+    ("losses", "scale", "best"),
+    [
+        ((3.0, 4.0), 1, 3.0),
+        ((3.0, 2.0, 1.0, 1.5), 1 / 4, 1.0),
+        ((6, 5, 4, 3, 2, 1, 0), 1 / 32, 1),
+        ((1, math.nan), 1, 1),
+    ],
+)
+def test_a_step_that_is_too_long_is_halved(losses: tuple[float, ...], scale: float, best: float):
+    head, left = small_head(), iter(losses)
+    weight, centre = torch.ones(4, 6).double(), torch.ones(6).double()
+    assert head_start._write_damped(head, weight, centre, lambda: next(left)) == best
+    assert head.dense.weight.unique().tolist() == [scale]
+    assert head.dense.bias.tolist() == [LINEAR + sign - 6 * scale for sign in (-1, 1, -1, 1)]
+
+
+def test_text_that_is_one_word_over_and_over_has_no_step():
+    states, _, embeddings, _ = small_problem()
     frequencies = np.log(np.array([1 - 4e-9, 1e-9, 1e-9, 1e-9, 1e-9]))
-    same = states[:1].expand(10, 3)
-    assert not head_start._set(head, same, torch.zeros(10, dtype=torch.int64), frequencies)
-    assert is_same(before, head.norm.state_dict())
+    same = states[:1].expand(10, 4)
+    assert not newton_step(same, torch.zeros(10, dtype=torch.int64), embeddings, frequencies).any()

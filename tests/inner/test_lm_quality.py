@@ -125,7 +125,7 @@ def test_held_out_loss_changes_nothing_and_heeds_nothing_else(lm: PretrainedLM, 
     rows = np.arange(len(corpus))
     before, loss = copy_state(lm.model), held_out_loss(arena, corpus, rows, RANDOMNESS)
     assert all(torch.equal(before[name], tensor) for name, tensor in lm.model.state_dict().items())
-    small = Runtime(arena.runtime.accelerator, evaluation_batch_size=3)
+    small = replace(arena.runtime, evaluation_batch_size=3)
     other = replace(arena, runtime=small, masking=MaskingSettings(rate=0.6))
     assert held_out_loss(other, corpus, rows, RANDOMNESS) == pytest.approx(loss, rel=1e-6)
     assert held_out_loss(arena, corpus, rows, StreamName(1)) != pytest.approx(loss, rel=1e-6)

@@ -28,6 +28,7 @@ from nmg.tasks.load import read_any_texts
 from support.command import Nmg
 from support.planted import WORDS
 from support.runs import Inputs, Notes
+from support.tiny import save_headless_bert
 
 from .helpers import drawn, table_of
 
@@ -166,6 +167,24 @@ def test_a_page_without_spacy_says_how_to_get_it(inputs: Inputs, tmp_path: Path)
     assert "pip install" in page.notices[0]
     assert notes.lines == list(page.notices)
     assert "Part of speech" not in [shares.title for shares in page.shares]
+
+
+def test_a_policy_reads_the_model_that_its_run_gave_a_head(inputs: Inputs, tmp_path: Path):
+    """The head's training moves the encoder, so what the policy does is another thing without it."""
+    folder = save_headless_bert(tmp_path / "headless", WORDS, hidden=16)
+    model, policies = {"name": str(folder), "head_tuning_learning_rate": 0.05}, {"mine": save_policy(tmp_path / "p")}
+    config, told, silent = inputs.config(model=model), Notes(), Notes()
+    seen = inspect_texts(config, inputs.train, policies, [], told, draws=50, with_tags=False)
+    assert [phase for phase in told.phases if "LM" in phase] == ["LM head warm-up", "LM with its new head"]
+    assert seen.notices == ()
+
+    without_data = config.model_copy(update={"data": DataSettings()})
+    bare = inspect_texts(without_data, inputs.train, policies, [], silent, draws=50, with_tags=False)
+    assert "--config RUN/config.yaml" in bare.notices[0]
+    assert silent.lines == list(bare.notices)
+
+    rules = inspect_texts(without_data, inputs.train, {}, ["random"], silent, draws=2, with_tags=False)
+    assert rules.notices == (), "rules read no model"
 
 
 # ---- texts

@@ -3,12 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import BertTokenizerFast
+from torch import Tensor
+from transformers import BertConfig, BertForTokenClassification, BertTokenizerFast
 
-from nmg.types import IntArray, TokenBlocks
+from nmg.masking.base import BlockTexts, Ingredients, Masking
+from nmg.masking.registry import build_rule
+from nmg.settings import MaskingSettings
+from nmg.types import IntArray, MaskPlan, StateEncoder, TokenBlocks
 
 CLS, SEP, PAD, FIRST_ID = 2, 3, 0, 6
 SENTENCE = "Yesterday Barack Obama met Angela Merkel in Berlin and the cat sat on a mat near the old stone bridge"
@@ -106,3 +111,50 @@ class FakeCorpus:
             word[b, : len(row)] = torch.tensor([-1 if w is None else w for w in self._encoded.word_ids(i)])
         index = torch.tensor(rows, dtype=torch.long)
         return TokenBlocks(index, index.clone(), ids, is_token, word >= 0, word)
+
+
+class FakeLM:
+    """A `StateEncoder` that finds a token as hard as its id says."""
+
+    def __call__(self, blocks: TokenBlocks) -> Tensor:
+        raise AssertionError("no rule asks for states")
+
+    def surprise(self, blocks: TokenBlocks) -> Tensor:
+        return torch.stack([blocks.input_ids % 7, blocks.input_ids % 5], dim=2).float()
+
+
+@dataclass(frozen=True)
+class WithLM:
+    """A masking that is always given an LM to read."""
+
+    masking: Masking
+    reads_states = False
+
+    @property
+    def name(self) -> str:
+        return self.masking.name
+
+    def plan(
+        self, blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder | None = None
+    ) -> MaskPlan:
+        return self.masking.plan(blocks, rate, rng, encode or FakeLM())
+
+
+def any_masking(
+    name: str, tokenizer: Any, corpus: Any, folder: Path, texts: BlockTexts | None = None, **settings: Any
+) -> Masking:
+    """A rule with all that it needs: words, weights, embeddings, a classifier that nobody trained, an LM.
+
+    `texts`: of the blocks, where these are not of the corpus.
+    """
+    size = max(tokenizer.get_vocab().values()) + 1
+    word = next(token for token in tokenizer.get_vocab() if token.isalpha())
+    (folder / "weights.json").write_text(f'{{"{word}": 5.0}}')
+    given = {"keywords": (word,), "weights": str(folder / "weights.json"), "pmi_least_count": 2}
+    if name == "selective":
+        sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+        BertForTokenClassification(BertConfig(vocab_size=size, **sizes)).save_pretrained(folder / "classifier")
+        given["selective_model"] = str(folder / "classifier")
+    embeddings = torch.randn(size, 4, generator=torch.Generator().manual_seed(0))
+    settings_of_rule = MaskingSettings(**(given | settings))
+    return WithLM(build_rule(name, Ingredients(tokenizer, corpus, settings_of_rule, texts or corpus, embeddings)))

@@ -1,5 +1,6 @@
 """What all rules promise, and what each of them draws."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from .helpers import (
     OTHERS,
     SENTENCE,
     FakeCorpus,
+    any_masking,
     copies,
     empty_blocks,
     random_blocks,
@@ -43,18 +45,20 @@ class NothingFound:
 
     ents = ()
 
-    def pipe(self, texts):
+    def pipe(self, texts, batch_size):
         return [self for _ in texts]
 
 
-@pytest.fixture(params=[("idf", "word"), *((name, "piece") for name in RULES if name != "none")], ids="-".join)
-def masking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Masking:
+@pytest.fixture(
+    params=[("idf", "word"), ("tf-idf", "word"), *((name, "piece") for name in RULES if name != "none")], ids="-".join
+)
+def masking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Masking:
     name, unit = request.param
     monkeypatch.setattr("nmg.masking.entity.load_recogniser", lambda model: NothingFound())
     monkeypatch.setattr(FakeCorpus, "offsets", lambda self, block_id: np.zeros((0, 2), np.int64))
     tokenizer = word_piece_tokenizer(WORDS)
     corpus = FakeCorpus([" ".join(WORDS[i : i + 9]) for i in range(20)], tokenizer)
-    return build_masking(name, tokenizer, corpus, MaskingSettings(idf_unit=unit))
+    return any_masking(name, tokenizer, corpus, tmp_path, replace(corpus), idf_unit=unit)
 
 
 def check_plan(plan: MaskPlan, blocks: TokenBlocks, rate: float) -> None:
@@ -118,7 +122,7 @@ def test_maskings_of_a_real_corpus(name: str, tmp_path: Path) -> None:
     corpus = Corpus.build([SENTENCE, OTHERS, SENTENCE], tokenizer, 6, tmp_path)
     blocks = corpus.blocks(np.arange(len(corpus)))
     assert len(corpus) > 6
-    plan = build_masking(name, tokenizer, corpus, MaskingSettings()).plan(blocks, 0.4, np.random.default_rng(0))
+    plan = any_masking(name, tokenizer, corpus, tmp_path).plan(blocks, 0.4, np.random.default_rng(0))
     assert plan.budget.equal(blocks.budgets(0.4))
     assert plan.is_masked(blocks.input_ids.shape[1]).sum() == plan.budget.sum()
     berlin = (blocks.input_ids == tokenizer.convert_tokens_to_ids("Berlin")).nonzero()
@@ -136,7 +140,9 @@ def test_none_chooses_nothing() -> None:
 
 
 def test_names() -> None:
-    assert list(MASKINGS) == ["none", "random", "whole-word", "span", "entity", "punctuation", "idf", "neural"]
+    first = ["none", "random", "whole-word", "span", "entity", "punctuation", "idf", "tf-idf", "frequency", "pmi"]
+    others = ["keyword", "weights", "difference", "selective", "loss", "entropy", "neural"]
+    assert list(MASKINGS) == [*first, *others]
     tokenizer = word_piece_tokenizer(WORDS)
     for name, message in [("whole_words", "did you mean 'whole-word'"), ("xyzzy", "known: none"), ("neural", "folder")]:
         with pytest.raises(UserError, match=message):
@@ -299,3 +305,13 @@ def test_punctuation_of_a_sentence_piece_vocabulary() -> None:
     model.pre_tokenizer, model.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
     table = punctuation_table(PreTrainedTokenizerFast(tokenizer_object=model))
     assert dict(zip(tokens, table.tolist(), strict=True)) == tokens
+
+
+def test_rules_that_say_they_need_no_words_do_not(masking: Masking) -> None:
+    """With every token a word for itself they draw the same."""
+    blocks = random_blocks(12)
+    if masking.masking.reads_words:
+        return
+    apart = replace(blocks, word_index=torch.where(blocks.is_maskable, torch.arange(blocks.input_ids.shape[1]), -1))
+    plans = [masking.plan(one, 0.3, np.random.default_rng(0)) for one in (blocks, apart)]
+    assert plans[0].positions.equal(plans[1].positions)

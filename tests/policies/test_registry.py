@@ -23,7 +23,7 @@ def test_a_policy_folder_round_trip(tmp_path: Path) -> None:
     )
     policy = AttentionPolicy(config)
     policy.save_pretrained(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors", "README.md"}
     state = torch.random.get_rng_state()
     loaded = load_policy(tmp_path)
     assert torch.equal(torch.random.get_rng_state(), state)

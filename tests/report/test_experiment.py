@@ -64,4 +64,7 @@ def test_the_page_draws_the_effects():
     assert "What raises the score" in page
     assert "Is it better than a rule?" in page
     assert "learned-2" in page
+    assert "score over random" in page
+    no_random = log(tuned={"idf-2": 0.0, "idf-5": 0.01, "learned-2": 0.02})
+    assert "score over idf-2" in render_page(run_page(no_random))
     assert sections(log_of(episode(0), config=Config())) == []

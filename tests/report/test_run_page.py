@@ -238,8 +238,8 @@ def test_everything_is_escaped():
 def test_the_page_loads_itself_again_only_while_the_run_goes_on():
     again = '<meta http-equiv="refresh" content="7">'
     assert again in render_page(run_page(log_of(episode(0)), refresh_seconds=7))
-    assert "http-equiv" not in render_page(run_page(log_of(episode(0))))
-    assert "http-equiv" not in render_page(run_page(log_of(episode(0), planned=1), refresh_seconds=7))
+    assert 'http-equiv="refresh"' not in render_page(run_page(log_of(episode(0))))
+    assert 'http-equiv="refresh"' not in render_page(run_page(log_of(episode(0), planned=1), refresh_seconds=7))
 
 
 def test_the_page_of_a_real_run(inputs: Inputs, tmp_path: Path):

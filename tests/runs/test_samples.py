@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from nmg.errors import UserError
 from nmg.inner.lm import encoder_states
 from nmg.meta_train import MetaTraining
 from nmg.reporter import Silent
@@ -178,6 +179,6 @@ def test_the_file_is_whole_or_as_it_was(training: MetaTraining, tmp_path: Path, 
         raise OSError("the disk is full")
 
     monkeypatch.setattr("nmg.files._flush", fail)
-    with pytest.raises(OSError, match="disk is full"):
+    with pytest.raises(UserError, match=r"samples.jsonl: cannot be written: the disk is full"):
         log_samples(training, path)
     assert path.read_bytes() == before

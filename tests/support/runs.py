@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 import yaml
-from accelerate.state import AcceleratorState, GradientState
 
 from nmg.config import Config, load_config
+from nmg.meta_train import MetaTraining
 from support.planted import WORDS, write_planted
 from support.tiny import save_tiny_bert
 
@@ -73,12 +73,6 @@ class Notes:
         return lambda _done, _total: None
 
 
-def reset_accelerate() -> None:
-    """accelerate keeps one state a process; a command of its own process starts with none."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-
-
 def read_log(run: Path, *, seconds: bool = False) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, without what the clock says."""
     text = (run / "metrics.jsonl").read_text(encoding="utf-8")
@@ -94,3 +88,23 @@ def is_same(first: Any, second: Any) -> bool:
     if isinstance(first, torch.Tensor):
         return torch.equal(first, second)
     return set(first) == set(second) and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def players_of(*trainings: MetaTraining) -> list[tuple[Any, ...]]:
+    """The same player of each training, side by side."""
+    return [tuple(getattr(one.learner, name) for one in trainings) for name in ("learner", "opponent")]
+
+
+def assert_same_run(first: MetaTraining, second: MetaTraining) -> None:
+    """All that the next episode depends on is equal to the bit."""
+    for ours, theirs in players_of(first, second):
+        assert is_same(ours.policy, theirs.policy), ours.name
+        assert is_same(ours.value, theirs.value), ours.name
+        assert is_same(ours.replay.transitions_state(), theirs.replay.transitions_state())
+        assert list(ours.replay.shards) == list(theirs.replay.shards)
+        for key, shard in ours.replay.shards.items():
+            assert is_same(shard.to_tensors(), theirs.replay.shards[key].to_tensors())
+        assert is_same(ours.to_files()[f"{ours.name}-optimiser"], theirs.to_files()[f"{ours.name}-optimiser"])
+    assert is_same(first.lm_state, second.lm_state)
+    assert first.learner.score_noise == second.learner.score_noise
+    assert first.next_episode == second.next_episode

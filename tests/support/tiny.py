@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
@@ -66,4 +68,12 @@ def save_tiny_bert(
             embeddings[tokenizer.convert_tokens_to_ids(list(group))] += strength * deviation * torch.randn(hidden)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_headless_bert(folder: Path, words: Sequence[str], **of_bert: Any) -> Path:
+    """As above, without the weights of the LM head: a checkpoint of an encoder alone, as of a sentence embedder."""
+    save_tiny_bert(folder, words, **of_bert)
+    weights = {n: t for n, t in load_file(folder / "model.safetensors").items() if not n.startswith("cls.")}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder

@@ -224,3 +224,41 @@ def test_real_data(shared: Path) -> None:
     assert (len(data.train), len(labels(data.train))) == (4169, 13)
     assert data.test is not None
     assert len(data.test) == 3469
+
+
+LONG = "the quick brown fox jumps over the lazy dog and runs far away from every hound of the village"
+NEARLY = LONG.replace("lazy", "weary")
+
+
+def test_duplicates_are_dropped_from_what_is_trained_on(write: Write) -> None:
+    """Test wins over validation, and both over training and corpus."""
+    train = write("train.csv", table((LONG, "x"), ("kept one", "x"), ("Drug 1 binds", "y"), ("kept two", "y")))
+    validation = write("dev.csv", table(("drug 22 <<binds>>", "y"), (NEARLY, "x"), ("only here", "x")))
+    test = write("test.csv", table((LONG.upper(), "x"), ("also only here", "y")))
+    corpus = write("corpus.txt", f"{NEARLY}\nsome domain text\n[[Drug]] 5 binds\nOnly here!\n")
+    files = {name: str(path) for name, path in (("train", train), ("validation", validation), ("test", test))}
+
+    everything = load(**files)
+    assert (len(everything.train), len(everything.validation or ()), len(everything.test or ())) == (4, 3, 2)
+    data = load(**files, drop_duplicates=True)
+    assert [example.passage for example in data.train] == ["kept one", "kept two"]
+    assert [context.text for context in data.contexts] == ["kept one", "kept two"]
+    assert [example.context_id for example in data.train] == [0, 1]
+    assert [example.passage for example in data.validation or ()] == ["drug 22 <<binds>>", "only here"]
+    assert data.test == everything.test
+    sampled = load(**files, drop_duplicates=True, test_examples=1)
+    assert sampled.train == data.train, "what is dropped is of the whole test set"
+
+    settings = DataSettings(**files, drop_duplicates=True)
+    assert load_corpus_texts(settings) == ["kept one", "kept two"]
+    with_corpus = settings.model_copy(update={"corpus": str(corpus)})
+    assert load_corpus_texts(with_corpus) == ["some domain text"]
+    assert len(load_corpus_texts(with_corpus.model_copy(update={"drop_duplicates": False}))) == 4
+
+
+def test_a_training_file_of_nothing_but_duplicates(write: Write) -> None:
+    train = str(write("train.csv", table(("one", "x"), ("two", "y"))))
+    with pytest.raises(UserError, match=r"data\.drop_duplicates: every text of data\.train is nearly one of"):
+        load(train=train, test=train, drop_duplicates=True)
+    with pytest.raises(UserError, match=r"every text of data\.validation"):
+        load(train=train, validation=train, test=train, drop_duplicates=True)

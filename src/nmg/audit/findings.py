@@ -10,6 +10,7 @@ from scipy import stats
 
 from nmg.audit.plays import Played
 from nmg.comparison.statistics import paired_comparison
+from nmg.errors import UserError
 from nmg.types import FloatArray
 
 LEVEL = 0.05
@@ -162,7 +163,10 @@ class Adaptation:
 
 
 def adaptation(plays: Sequence[Played], metric: str) -> Adaptation:
-    """From plays of `none` and of `random` at several schedules, on the mean of each play's fine-tunings."""
+    """From plays of `none` and of `random` at several schedules, on the mean of each play's fine-tunings.
+
+    Schedules with a seed that diverged are left out. Raises UserError where none is left.
+    """
 
     def score(play: Played) -> float:
         return float(np.mean([score_of(one, metric) for one in play.finetune]))
@@ -172,6 +176,9 @@ def adaptation(plays: Sequence[Played], metric: str) -> Adaptation:
     for play in plays:
         if play.key.masking == "random":
             by_schedule.setdefault((play.key.steps, play.key.learning_rate), {})[play.key.seed] = play
+    by_schedule = {schedule: of for schedule, of in by_schedule.items() if set(of) >= set(none)}
+    if not none or not by_schedule:
+        raise UserError("adapt.learning_rate: under every schedule of the audit some training diverged; lower it")
     schedules = []
     for (steps, rate), of in by_schedule.items():
         seeds = [seed for seed in of if seed in none]

@@ -6,10 +6,12 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 
 from nmg.config import Config
 from nmg.data.corpus import Corpus
 from nmg.data.episodes import split_contexts
+from nmg.errors import Diverged
 from nmg.inner.lm import ModelState, copy_state
 from nmg.inner.loop import Encoded, Trial, inner_loop
 from nmg.inner.masks import DrawnMasks
@@ -21,7 +23,7 @@ from nmg.reporter import Reporter, Silent
 from nmg.seeding import StreamName
 from nmg.settings import MaskingSettings
 from nmg.tasks.load import load_corpus_texts
-from nmg.types import Outcome
+from nmg.types import IntArray, Outcome
 from nmg.workbench import Workbench
 
 FINE_TUNINGS = 2
@@ -42,6 +44,8 @@ class PlayKey:
     """none, a rule, idf-N (sharpness N), or direction-N"""
     steps: int
     learning_rate: float
+    examples: int
+    """labelled examples of the fine-tunings and of the probe"""
 
     @property
     def name(self) -> str:
@@ -58,13 +62,16 @@ class Played:
     lm_loss: float | None
     seconds: Mapping[str, float] = field(default_factory=dict)
     """adapt, probe, finetune (one)"""
+    diverged: str = ""
+    """what happened, where a training diverged; there are no scores then"""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "diverged" or value}
 
     @classmethod
-    def from_json(cls, facts: Mapping[str, Any]) -> "Played":
-        return cls(**{**facts, "key": PlayKey(**facts["key"])})
+    def from_json(cls, line: str | bytes) -> "Played":
+        """Raises ValueError for a line that is no play."""
+        return TypeAdapter(cls).validate_json(line)
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ class AuditBench:
         config = config.model_copy(update={"data": config.data.model_copy(update={"test": None})}).for_meta_test()
         bench = Workbench.prepare(config, reporter)
         corpus = bench.corpus(load_corpus_texts(config.data))
-        split = split_contexts(bench.data, config.meta, config.run.seed)
+        split = split_contexts(bench.data, config.meta, config.run.seed, drop_duplicates=config.data.drop_duplicates)
         seen = set(split.train_context_ids.tolist())
         labelled = [example for example in bench.data.train if example.context_id in seen]
         settings = LinearSettings(features=MAX_FEATURES)
@@ -99,6 +106,12 @@ class AuditBench:
             settings.build(bench.policy_ground(corpus, labelled)),
         )
 
+    def rows(self, examples: int) -> IntArray:
+        """Rows of so many training examples; those of a smaller number are among those of a larger."""
+        order = (StreamName(self.config.run.seed) / "audit" / "examples").generator()
+        chosen = order.permutation(len(self.train.examples))[:examples]
+        return np.flatnonzero(np.isin(self.train.features.example_index, chosen))
+
     @property
     def steps_an_epoch(self) -> int:
         return -(-len(self.corpus) // self.config.adapt.batch_size)
@@ -106,11 +119,13 @@ class AuditBench:
     def play(self, _shared: None, job: PlayKey) -> Played:
         arena = replace(self.bench.arena.silent(), adapt=self._adapt_settings(job))
         masks = None if job.masking == "none" else DrawnMasks(self.corpus, self._masking(job))
-        rows = np.arange(len(self.train.features))
-        probed = Trial(self.bench.task, self.train, rows, self.validation, "probe")
+        probed = Trial(self.bench.task, self.train, self.rows(job.examples), self.validation, "probe")
         tuned = [replace(probed, measure="finetune", again=again) for again in range(FINE_TUNINGS)]
         randomness = StreamName(self.config.run.seed) / "audit" / job.seed
-        first, *others = inner_loop(arena, self.pretrained, masks, [probed, *tuned], randomness, job.steps)
+        try:
+            first, *others = inner_loop(arena, self.pretrained, masks, [probed, *tuned], randomness, job.steps)
+        except Diverged as error:
+            return Played(job, {}, [], None, diverged=str(error))
         return Played(
             job,
             dict(first.scores),

@@ -30,10 +30,10 @@ def recommend(
             f"The model is hardly a language model: its masked-LM loss of {lm['loss']:.2f} is {lm['margin']:.2f} nats "
             f"below what word frequencies alone give ({lm['unigram_entropy']:.2f}). Take one with a trained LM head."
         )
-    if leakage["twins"]:
+    if leakage["near"]:
         sentences.append(
-            f"{leakage['twins']} of {leakage['validation']} validation examples have a twin in training: give a "
-            "validation file without them (data.validation)."
+            f"{leakage['near']} of {leakage['validation']} validation examples have a twin in training: set "
+            "data.drop_duplicates, or give a validation file without them (data.validation)."
         )
     sentences.append(_on_adaptation(adapting, maskings["metric"]))
     differs = maskings["p"] is not None and maskings["p"] < LEVEL

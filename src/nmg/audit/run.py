@@ -6,7 +6,6 @@ DIR/recommended.yaml  the configuration that follows from them
 DIR/index.html        the page
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,23 +14,29 @@ from typing import Any
 import numpy as np
 
 from nmg.audit.findings import Adaptation, RewardFinding, Schedule, adaptation, rewards, score_of, spread_of, table_of
-from nmg.audit.leakage import twins
 from nmg.audit.plays import AuditBench, AuditOpener, Played, PlayKey
 from nmg.audit.recommend import recommend
 from nmg.config import Config
+from nmg.data.overlap import overlap, say_overlaps
 from nmg.engines.base import Engine
 from nmg.engines.registry import check_alone, open_engine
 from nmg.errors import UserError, bad_input
-from nmg.files import write_text
+from nmg.files import append_line, as_json, write_text
 from nmg.inner.lm_quality import held_out_loss, unigram_entropy
 from nmg.reporter import Reporter, Silent
+from nmg.runs.outputs import sole_writer
 from nmg.seeding import StreamName
+from nmg.tasks.load import load_corpus_texts
 
 PILOT_STEPS, LEAST_STEPS, MAX_STEPS = 10, 20, 200
 """of an adaptation in an audit"""
+PILOT_EXAMPLES, LEAST_EXAMPLES = 100, 100
+"""of a fine-tuning"""
 SHORTER, FASTER = 3, 3.0
 """the schedules tried beside the one of the settings: a third of the steps, three times the learning rate"""
-RULES = ("random", "whole-word", "idf-2", "idf-5", "idf-10")
+RULES = ("random", "idf-5", "whole-word", "idf-2", "idf-10")
+FEW_RULES = RULES[:2]
+"""where the minutes do not reach for all"""
 FEWEST, MOST = 4, 16
 """random directions, as many as the minutes allow"""
 
@@ -64,11 +69,14 @@ def audit(
     The test set is not read.
     """
     check_alone("audit")
-    reporter = reporter or Silent()
+    with sole_writer(out):
+        return _audit(config, out, seeds, minutes, reporter or Silent(), on_play)
+
+
+def _audit(config: Config, out: Path, seeds: int, minutes: float, reporter: Reporter, on_play: OnPlay) -> AuditResult:
     done = _read_plays(out / "plays.jsonl")
     bench = AuditBench.open(config, reporter)
-    out.mkdir(parents=True, exist_ok=True)
-    facts = {"lm": _language_model(bench), "leakage": _leakage(bench)}
+    facts = {"lm": _language_model(bench), "leakage": _leakage(bench, reporter)}
     n_parameters = bench.bench.lm.model.num_parameters()
     at_once = bench.bench.runtime.threads
     with open_engine(config.runtime, bench, AuditOpener(config), at_once, n_parameters) as engine:
@@ -76,13 +84,16 @@ def audit(
         budget = Budget(60 * minutes * engine.processes, seeds)
         pilot = _pilot(bench)
         player.play([pilot], budget.fewest)
-        first = _schedules(bench, range(seeds), budget.steps(player.of([pilot])[0], _all_steps(bench)))
+        n_examples = budget.examples(player.of([pilot])[0], len(bench.train.examples))
+        n_steps = budget.steps(player.of([pilot])[0], n_examples, _all_steps(bench))
+        first = _schedules(bench, range(seeds), n_steps, n_examples)
         player.play(first, budget.fewest)
         metric = bench.bench.task.table_metrics[0]
         adapting = adaptation(player.of(first), metric)
-        second = _maskings(adapting.best, range(seeds), budget.directions(player.of(first)))
+        second = _maskings(adapting.best, range(seeds), budget.maskings(player.of(first)), n_examples)
         player.play(second, len(first) + len(second))
     plays = player.of([*first, *second])
+    facts["examples"] = {"used": n_examples, "labelled": len(bench.train.examples)}
     return _conclude(config, out, facts, adapting, plays, second, metric, bench.steps_an_epoch)
 
 
@@ -117,7 +128,7 @@ def _conclude(
     }
     recommended, sentence = recommend(config, facts, adapting, found, steps_an_epoch)
     facts["recommendation"] = sentence
-    write_text(out / "audit.json", json.dumps(facts, indent=1, allow_nan=False) + "\n")
+    write_text(out / "audit.json", as_json(facts, indent=1) + "\n")
     write_text(out / "recommended.yaml", recommended.to_yaml())
     return AuditResult(config, facts, recommended, plays, adapting, found)
 
@@ -135,13 +146,16 @@ class _Player:
     def play(self, keys: Sequence[PlayKey], in_all: int) -> None:
         missing = [key for key in keys if key not in self._done]
         for _, played in self._engine.play(None, missing):
-            with self._path.open("a", encoding="utf-8") as log:
-                log.write(json.dumps(played.to_json(), allow_nan=False) + "\n")
+            append_line(self._path, as_json(played.to_json()))
             self._done[played.key] = played
             self._on_play(played, len(self._done), max(in_all, len(self._done)))
 
     def of(self, keys: Sequence[PlayKey]) -> list[Played]:
-        return [self._done[key] for key in keys]
+        """Those whose trainings ended well. Raises UserError where none did."""
+        plays = [self._done[key] for key in keys]
+        if all(play.diverged for play in plays):
+            raise UserError(f"{plays[0].key.name}: {plays[0].diverged}")
+        return [play for play in plays if not play.diverged]
 
 
 @dataclass(frozen=True)
@@ -155,20 +169,27 @@ class Budget:
     @property
     def fewest(self) -> int:
         """plays"""
-        return 1 + self.seeds * (5 + len(RULES) - 1 + FEWEST)
+        return 1 + self.seeds * (5 + len(FEW_RULES) - 1 + FEWEST)
 
-    def steps(self, pilot: Played, wanted: int) -> int:
-        """Of an adaptation: as many as are wanted, or as fit into the time."""
+    def examples(self, pilot: Played, labelled: int) -> int:
+        """Of a fine-tuning: all, or as many as take half of a play's time."""
+        an_example = (_cost(pilot) - pilot.seconds["adapt"]) / pilot.key.examples
+        return int(np.clip(self.seconds / self.fewest / 2 / an_example, min(LEAST_EXAMPLES, labelled), labelled))
+
+    def steps(self, pilot: Played, n_examples: int, wanted: int) -> int:
+        """Of an adaptation: as many as are wanted, or as fit into the rest of a play's time."""
         a_step = pilot.seconds["adapt"] / pilot.key.steps
-        others = _cost(pilot) - pilot.seconds["adapt"]
+        others = (_cost(pilot) - pilot.seconds["adapt"]) * n_examples / pilot.key.examples
         return int(np.clip((self.seconds / self.fewest - others) / a_step, min(LEAST_STEPS, wanted), wanted))
 
-    def directions(self, plays: Sequence[Played]) -> int:
-        """As many as the rest of the time allows."""
+    def maskings(self, plays: Sequence[Played]) -> list[str]:
+        """Rules and random directions, as many as the rest of the time allows; random has been played already."""
         with_masks = [_cost(play) for play in plays if play.key.masking != "none"]
         left = self.seconds - sum(map(_cost, plays))
-        affordable = int(left / (float(np.mean(with_masks)) * self.seeds)) - (len(RULES) - 1)
-        return min(max(affordable, FEWEST), MOST)
+        affordable = int(left / (float(np.mean(with_masks)) * self.seeds)) + 1
+        rules = RULES if affordable >= len(RULES) + FEWEST else FEW_RULES
+        n_directions = min(max(affordable - len(rules), FEWEST), MOST)
+        return [*rules, *(f"direction-{n}" for n in range(n_directions))]
 
 
 def _cost(play: Played) -> float:
@@ -187,25 +208,25 @@ def _all_steps(bench: AuditBench) -> int:
 
 def _pilot(bench: AuditBench) -> PlayKey:
     """A short play, to know what plays cost."""
-    return PlayKey(0, "random", min(PILOT_STEPS, _all_steps(bench)), bench.config.adapt.learning_rate)
+    n_examples = min(PILOT_EXAMPLES, len(bench.train.examples))
+    return PlayKey(0, "random", min(PILOT_STEPS, _all_steps(bench)), bench.config.adapt.learning_rate, n_examples)
 
 
-def _schedules(bench: AuditBench, seeds: Sequence[int], steps: int) -> list[PlayKey]:
+def _schedules(bench: AuditBench, seeds: Sequence[int], steps: int, n_examples: int) -> list[PlayKey]:
     """No adaptation, and random masks at a few schedules; seeds outermost."""
     settings = bench.config.adapt
     rates = (settings.learning_rate, FASTER * settings.learning_rate)
     schedules = [(n, rate) for n in dict.fromkeys((max(steps // SHORTER, 1), steps)) for rate in rates]
     keys = []
     for seed in seeds:
-        keys.append(PlayKey(seed, "none", steps, settings.learning_rate))
-        keys += [PlayKey(seed, "random", n, rate) for n, rate in schedules]
+        keys.append(PlayKey(seed, "none", steps, settings.learning_rate, n_examples))
+        keys += [PlayKey(seed, "random", n, rate, n_examples) for n, rate in schedules]
     return keys
 
 
-def _maskings(best: Schedule, seeds: Sequence[int], n_directions: int) -> list[PlayKey]:
-    """Rules and random directions at the best schedule."""
-    names = [*RULES, *(f"direction-{n}" for n in range(n_directions))]
-    return [PlayKey(seed, name, best.steps, best.learning_rate) for seed in seeds for name in names]
+def _maskings(best: Schedule, seeds: Sequence[int], names: Sequence[str], n_examples: int) -> list[PlayKey]:
+    """Maskings at the best schedule."""
+    return [PlayKey(seed, name, best.steps, best.learning_rate, n_examples) for seed in seeds for name in names]
 
 
 def _language_model(bench: AuditBench) -> dict[str, Any]:
@@ -219,10 +240,14 @@ def _language_model(bench: AuditBench) -> dict[str, Any]:
     return {"loss": loss, "unigram_entropy": entropy, "margin": entropy - loss}
 
 
-def _leakage(bench: AuditBench) -> dict[str, int]:
+def _leakage(bench: AuditBench, reporter: Reporter) -> dict[str, int]:
+    """Validation examples that training shows, too; what the corpus shows of them is said alone."""
     held_out = [example.passage for example in bench.validation.examples]
     seen = [example.passage for example in bench.train.examples]
-    return {"validation": len(held_out), "train": len(seen), "twins": twins(held_out, seen)}
+    found = overlap("validation", "train", held_out, seen)
+    corpus = load_corpus_texts(bench.config.data) if bench.config.data.corpus is not None else []
+    say_overlaps({"validation": held_out, "corpus": corpus}, reporter)
+    return {"validation": found.n, "train": len(seen), "twins": found.same, "near": found.near}
 
 
 def _read_plays(path: Path) -> dict[PlayKey, Played]:
@@ -233,8 +258,8 @@ def _read_plays(path: Path) -> dict[PlayKey, Played]:
     found = {}
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            play = Played.from_json(json.loads(line))
-        except (ValueError, TypeError, KeyError) as error:
+            play = Played.from_json(line)
+        except ValueError as error:
             raise bad_input(path, "is not a play; remove the line to have it played again", line=number) from error
         found[play.key] = play
     if lines[-1]:

@@ -1,12 +1,28 @@
 """The command line: one small module a command; heavy imports happen inside the commands."""
 
 import os
+import signal
 import sys
+from types import FrameType
 
 import typer
 
-from nmg.cli import adapt, audit, compare, data, demo, estimate, inspect, meta_test, meta_train, report, validate
-from nmg.errors import UserError
+from nmg.cli import (
+    adapt,
+    audit,
+    compare,
+    data,
+    demo,
+    estimate,
+    inspect,
+    maskings,
+    meta_test,
+    meta_train,
+    report,
+    share,
+    validate,
+)
+from nmg.errors import UserError, printable
 
 app = typer.Typer(
     name="nmg",
@@ -28,18 +44,27 @@ app.command("compare", context_settings=WITH_SETTINGS)(compare.compare)
 app.command("adapt", context_settings=WITH_SETTINGS)(adapt.adapt)
 app.command("inspect", context_settings=WITH_SETTINGS)(inspect.inspect)
 app.command("report")(report.report)
+app.command("maskings")(maskings.maskings)
+app.command("share")(share.share)
 app.add_typer(data.app, name="data", help="Look at, convert and prepare data.")
 
 
 def main() -> None:
-    """Exit code 0: done; 2: bad input, said in one message; 130: interrupted."""
+    """Exit code 0: done; 2: bad input, said in one message; 130: interrupted; 143: ended by SIGTERM."""
     # The tokenizers' threads and the data loaders' processes do not go together; we fork neither.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ["NMG_COMMAND"] = "1"  # see `runtime.keep_memory`
+    signal.signal(signal.SIGTERM, _end)
     try:
         app()
     except UserError as error:
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        typer.secho(f"error: {printable(str(error))}", fg=typer.colors.RED, err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """End as from within, so that processes end, locks open and trackers close."""
+    sys.exit(128 + number)

@@ -19,8 +19,9 @@ def adapt(
     OUT loads in transformers: pipeline("fill-mask", OUT). Settings: --masking.rate 0.15 --adapt.epochs 3
     --adapt.batch_size 16 --adapt.block_size 126 ...
     """
-    from nmg.cli.console import is_first_process, progress_console
+    from nmg.cli.console import progress_console
     from nmg.config import load_config
+    from nmg.together import is_first_process
 
     overrides = [*context.args, f"--data.corpus={corpus}", *([f"--model.name={model}"] if model else [])]
     settings = load_config(config, overrides)

@@ -80,7 +80,7 @@ def show_cells(console: "ProgressConsole") -> "Callable[[CellEvent, int], None]"
 
 def show_results(results: "ComparisonResults", out: Path) -> None:
     """Tables and reading on standard output, failures on standard error; said once by processes that train together."""
-    from nmg.cli.console import is_first_process
+    from nmg.together import is_first_process
 
     if not is_first_process():
         return

@@ -10,6 +10,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from nmg import reporter
+from nmg.errors import printable
+from nmg.together import is_first_process
 
 
 class ProgressConsole:
@@ -21,7 +23,7 @@ class ProgressConsole:
         self._overall = progress.add_task("", total=None, visible=False)
 
     def notify(self, line: str) -> None:
-        self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._progress.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
     def show(self, table: Table) -> None:
         self._progress.console.print(table)
@@ -55,11 +57,6 @@ def progress_console() -> Iterator[ProgressConsole]:
     console = Console(stderr=True, quiet=not is_first_process())
     with Progress(*columns, console=console, speed_estimate_period=600) as progress:
         yield ProgressConsole(progress)
-
-
-def is_first_process() -> bool:
-    """False in all but one of several processes that train together (`accelerate launch`): the one that speaks."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _quiet_libraries() -> None:

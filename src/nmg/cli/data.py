@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nmg.errors import UserError, bad_input
+from nmg.errors import UserError, bad_input, printable
+from nmg.files import is_folder, is_there
 
 if TYPE_CHECKING:
     from nmg.tasks.base import TaskKind
@@ -29,6 +30,7 @@ def describe(
 ) -> None:
     """Print counts, lengths, labels or answers, and a sample."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
@@ -36,9 +38,9 @@ def describe(
         rows = _describe_texts(file)
     else:
         rows = _describe_examples(file, *_read(file, task, text_field, label_field))
-    table = Table(title=str(file), show_header=False)
+    table = Table(title=escape(printable(str(file))), show_header=False)
     for name, value in rows:
-        table.add_row(name, Text(value))  # Text: brackets in the data are no markup
+        table.add_row(printable(name), Text(printable(value)))  # Text: brackets in the data are no markup
     Console().print(table)
 
 
@@ -47,10 +49,12 @@ def convert(
     file: File, out: Out, task: TaskOption = None, text_field: TextField = "text", label_field: LabelField = "label"
 ) -> None:
     """Write the examples in another format of the same task, by the ending of OUT."""
+    from nmg.runs.outputs import check_file
     from nmg.settings import DataSettings
     from nmg.tasks.load import ending_of
 
     _refuse_existing(out)
+    check_file(out)
     kind, examples = _read(file, task, text_field, label_field)
     found = kind.formats.get(ending_of(out))
     if found is None:
@@ -66,8 +70,10 @@ def corpus(
     """Write the distinct contexts of a task file as a text corpus, .jsonl or .txt (one a line)."""
     from nmg.data.formats.text import write_texts
     from nmg.data.task_data import distinct_texts
+    from nmg.runs.outputs import check_file
 
     _refuse_existing(out)
+    check_file(out)
     texts = distinct_texts(_read(file, task, text_field, label_field)[1])
     write_texts(texts, out)
     typer.echo(f"{out}: {len(texts)} contexts")
@@ -83,11 +89,11 @@ def _read(file: Path, task: str | None, text_field: str, label_field: str) -> "t
 
 
 def _is_plain_text(file: Path) -> bool:
-    return file.is_dir() or file.name.removesuffix(".gz").endswith(".txt")
+    return is_folder(file) or file.name.removesuffix(".gz").endswith(".txt")
 
 
 def _refuse_existing(out: Path) -> None:
-    if out.exists():
+    if is_there(out):
         raise UserError(f"{out}: is there already; remove it or choose another name")
 
 

@@ -47,7 +47,9 @@ def inspect(
     from nmg.inspection.run import inspect_texts
     from nmg.policies.named import parse_policies
     from nmg.report.inspect_page import write_inspect_page
+    from nmg.runs.outputs import check_file
 
+    check_file(out)
     folders = parse_policies(policy or [], "--policy")
     with progress_console() as console:
         seen = inspect_texts(settings, text, folders, rules, console, draws=draws, limit=limit, with_tags=tags)

@@ -1,9 +1,12 @@
 """nmg report: the page of a meta-training."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from nmg.runs.log import RunLog
 
 
 def report(
@@ -19,22 +22,40 @@ def report(
     """
     import time
 
-    from nmg.errors import UserError
-    from nmg.report.page import write_page
-    from nmg.report.run_page import run_page
-    from nmg.runs.log import read_run
+    from nmg.files import write_text
+    from nmg.runs.outputs import check_file
 
     out = out or run / "report.html"
+    check_file(out)
     said = None
     while True:
-        log = read_run(run)
-        try:
-            write_page(out, run_page(log, watch))
-        except OSError as error:
-            raise UserError(f"--out {out}: cannot write the page: {error.strerror}") from error
+        log, html = page_of(run, watch)
+        write_text(out, html)
         if said != len(log.episodes):
             said = len(log.episodes)
             typer.echo(f"{out}: {said} of {log.planned_episodes} episodes")
         if watch is None or log.is_finished:
             return
         time.sleep(watch)
+
+
+def page_of(run: Path, watch: int | None) -> "tuple[RunLog, str]":
+    """What the folder says, and its page as HTML.
+
+    Raises UserError also for a log that does not hold what a meta-training writes: it may come from anywhere.
+    """
+    from nmg.errors import UserError, shown
+    from nmg.report.page import render_page
+    from nmg.report.run_page import run_page
+    from nmg.runs.log import read_run
+
+    try:
+        log = read_run(run)
+        html = render_page(run_page(log, watch))
+        html.encode()  # half a character in the log could not be written
+        return log, html
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise UserError(
+            f"{run}: no page can be made of this log; it is damaged, or not of this nmg "
+            f"({type(error).__name__}: {shown(str(error))})"
+        ) from error

@@ -18,12 +18,13 @@ def validate(
     from nmg.cli.words import required_config
     from nmg.config import load_config
     from nmg.errors import UserError
+    from nmg.files import is_there, user_path
 
     config, overrides = required_config(config, context.args)
     settings = load_config(config, overrides)
     for field in ("train", "validation", "test", "corpus"):
         file = getattr(settings.data, field)
-        if file is not None and not Path(file).expanduser().exists():
+        if file is not None and not is_there(user_path(file)):
             raise UserError(f"data.{field}: there is no file {file}")
     if not quiet:
         typer.echo(settings.to_yaml(), nl=False)

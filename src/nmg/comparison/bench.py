@@ -20,10 +20,11 @@ from nmg.inner.masks import DrawnMasks
 from nmg.masking.base import Masking
 from nmg.policies.named import load_masking
 from nmg.reporter import Reporter, Silent
-from nmg.runs.adaptation import save_lm
+from nmg.runs.adaptation import is_saved, save_lm
 from nmg.seeding import StreamName
 from nmg.tasks.load import load_corpus_texts, load_task_data
 from nmg.tasks.registry import task_kind
+from nmg.together import is_first_process
 from nmg.types import Outcome
 from nmg.workbench import ModelBench, Workbench
 
@@ -55,7 +56,7 @@ class CellBench:
         model = Workbench.open_all(config, reporter)
         corpus = model.corpus(load_corpus_texts(config.data))
         maskings = {
-            name: load_masking(name, model.lm, corpus, config.masking, path, config.test)
+            name: load_masking(name, model.lm, corpus, config.masking, path, config.test, reporter)
             for name, path in plan.maskings.items()
         }
         pretrained = copy_state(model.lm.model)
@@ -73,7 +74,7 @@ class CellBench:
     def is_complete(self, key: CellKey) -> bool:
         """Whether the cell's model is there, where one is to be kept."""
         model = self._model_folder(key)
-        return model is None or model.is_dir()
+        return model is None or is_saved(model)
 
     def play(self, _shared: None, job: list[CellKey]) -> list[CellEvent]:
         """Adapt once, then fine-tune and score for each cell. One that fails does not stop the others."""
@@ -103,8 +104,8 @@ class CellBench:
             cell = self._cell(own_key, trial, outcome, masking.seconds, *held_out)
             cell.check_finite()
             model = self._model_folder(own_key)
-            if self.model.runtime.is_first:
-                if model is not None and not model.is_dir():
+            if is_first_process():
+                if model is not None and not is_saved(model):
                     save_lm(self.model.lm, model)
                 self.folder.save(cell)
             yield CellEvent(own_key, cell)
@@ -147,6 +148,7 @@ class CellBench:
             tokens=outcome.tokens,
             held_out_loss=loss,
             origin=self.origins[key.masking],
+            circumstances=self.model.runtime.circumstances(),
         )
 
     def _model_folder(self, key: CellKey) -> Path | None:

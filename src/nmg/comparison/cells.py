@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from nmg.errors import UserError, bad_input
+from pydantic import TypeAdapter
+
+from nmg.errors import Diverged, UserError, bad_input
 from nmg.files import write_text
 
 Labelled: TypeAlias = int | Literal["all"] | None
@@ -78,6 +80,8 @@ class Cell:
     """mean masked-LM loss on held-out text under fixed random masks; None where there is no held-out text"""
     origin: Mapping[str, str] = field(default_factory=dict)
     """digests of all that gives the cell: settings, data, model, masking"""
+    circumstances: Mapping[str, str] = field(default_factory=dict)
+    """what may have rounded it otherwise (`Runtime.circumstances`); empty in cells of an older nmg"""
 
     @property
     def total_seconds(self) -> float:
@@ -88,11 +92,11 @@ class Cell:
         return CellKey(self.masking, self.seed, Setting(self.labelled, self.adapt_steps))
 
     def check_finite(self) -> None:
-        """Raises ArithmeticError, naming it, for a number that is none."""
+        """Raises Diverged, naming it, for a number that is none."""
         numbers = {**self.scores, "lm_loss": self.lm_loss, "held_out_loss": self.held_out_loss}
         for name, value in numbers.items():
             if value is not None and not math.isfinite(value):
-                raise ArithmeticError(f"{name} is {value}: the training diverged")
+                raise Diverged(f"{name} is {value}: the training diverged")
 
 
 @dataclass(frozen=True)
@@ -150,8 +154,11 @@ class CellFolder:
         return self.folder / f"{key.name}.{ending}"
 
 
+_CELL = TypeAdapter(Cell)
+
+
 def _read(path: Path) -> Cell:
     try:
-        return Cell(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        return _CELL.validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise bad_input(path, "is not the file of a cell; remove it to have the cell run again") from error

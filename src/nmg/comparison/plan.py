@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from nmg.comparison.cells import CellKey, Labelled, Setting, slug
 from nmg.errors import UserError
+from nmg.files import is_folder
 from nmg.masking.registry import RULES
 from nmg.policies.named import CONTROLS, control_folder
 from nmg.settings import DataSettings
@@ -29,7 +30,7 @@ class Plan:
         """
         if "neural" in names and "neural" not in policies:
             raise UserError("--maskings neural: name the trained policy (--policy RUN, or --policies NAME=RUN)")
-        folders = {name: Path(name) for name in names if name not in RULES and Path(name).is_dir()} | dict(policies)
+        folders = {name: Path(name) for name in names if name not in RULES and is_folder(name)} | dict(policies)
         folders |= {name: control_folder(name, policies) for name in names if name in CONTROLS}
         plan = cls({name: folders.get(name) for name in [*names, *policies]}, seeds, **curves)
         plan._check()

@@ -6,13 +6,14 @@ call is false is at most 5 %.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from nmg.comparison.cells import Cell, Setting
+from nmg.comparison.circumstances import differing, mixed_seeds
 from nmg.comparison.learned import meta_training_seconds
 from nmg.comparison.plan import Plan
 from nmg.comparison.run import Finished
@@ -58,6 +59,8 @@ class Pair:
     t_p_holm: float | None = None
     """corrected over all pairs of the comparison"""
     wilcoxon_p_holm: float | None = None
+    mixed_seeds: tuple[int, ...] = ()
+    """seeds whose two cells were made under different circumstances, and so differ in more than their masks"""
 
     @property
     def is_tested(self) -> bool:
@@ -110,6 +113,11 @@ class ComparisonResults:
         return [pair for setting in self.settings for pair in setting.pairs]
 
     @property
+    def differing(self) -> dict[str, list[str]]:
+        """Circumstance → its values, of those that are not the same for all cells."""
+        return differing(cell.circumstances for cell in self.cells)
+
+    @property
     def n_tested(self) -> int:
         """pairs that the correction was over"""
         return sum(pair.is_tested for pair in self.pairs)
@@ -129,6 +137,7 @@ class ComparisonResults:
                 for name, cost in self.meta_training.items()
             },
             "failures": dict(self.failures),
+            "differing_circumstances": self.differing,
             "cells": [asdict(cell) for cell in self.cells],
         }
 
@@ -154,7 +163,12 @@ def _analyse_setting(
         setting,
         [_analyse_masking(name, list(of_masking.values()), metrics) for name, of_masking in by_masking.items()],
         [
-            Pair(later, earlier, _paired(by_masking[later], by_masking[earlier], metrics[0]))
+            Pair(
+                later,
+                earlier,
+                _paired(by_masking[later], by_masking[earlier], metrics[0]),
+                mixed_seeds=mixed_seeds(by_masking[later], by_masking[earlier]),
+            )
             for earlier, later in combinations(by_masking, 2)
             if set(by_masking[earlier]) & set(by_masking[later])
         ],
@@ -205,7 +219,7 @@ def _corrected(settings: Sequence[SettingResult]) -> list[SettingResult]:
     by_t = holm([pair.test.t_p for pair in pairs])
     by_ranks = holm([pair.test.wilcoxon_p for pair in pairs])
     corrected = iter(
-        Pair(pair.first, pair.second, pair.test, t_p, wilcoxon_p)
+        replace(pair, t_p_holm=t_p, wilcoxon_p_holm=wilcoxon_p)
         for pair, t_p, wilcoxon_p in zip(pairs, by_t, by_ranks, strict=True)
     )
     return [SettingResult(r.setting, r.maskings, [next(corrected) for _ in r.pairs]) for r in settings]
@@ -219,6 +233,7 @@ def _setting_json(result: SettingResult) -> dict[str, Any]:
             "seeds_still_needed": pair.test.seeds_still_needed,
             "t_p_holm": pair.t_p_holm,
             "wilcoxon_p_holm": pair.wilcoxon_p_holm,
+            "mixed_seeds": list(pair.mixed_seeds),
         }
         for pair in result.pairs
     ]

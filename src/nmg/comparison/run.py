@@ -5,21 +5,26 @@ one metric that will be tested is the first of the task's table.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nmg.comparison.bench import CellBench, CellBenchOpener
 from nmg.comparison.cells import Cell, CellEvent, CellFolder, CellKey
+from nmg.comparison.circumstances import described, differing
 from nmg.comparison.learned import policy_digest
 from nmg.comparison.plan import Plan
 from nmg.config import Config
+from nmg.data.overlap import say_overlaps
 from nmg.engines.registry import open_engine
 from nmg.errors import UserError
-from nmg.inner.lm import ModelState
+from nmg.files import content_digest, user_path
+from nmg.inner.lm import ModelState, state_digest
+from nmg.inner.runtime import Runtime
 from nmg.policies.registry import load_policy
 from nmg.reporter import Reporter
-from nmg.workbench import check_output
+from nmg.runs.outputs import check_output
+from nmg.tasks.load import load_corpus_texts, load_task_data
 
 OnCell = Callable[[CellEvent], None]
 
@@ -66,6 +71,9 @@ class Comparison:
         if found:
             missing = len(plan.keys()) - len(found)
             reporter.notify(f"{len(found)} cells are there already, {missing} are missing")
+            if missing:
+                _say_circumstances(found.values(), bench.model.runtime, reporter)
+        _say_overlaps(config, reporter)
         bench = bench.with_head()
         if bench.held_out is None:
             reporter.notify("every text of the test set is in the corpus: there is no masked-LM loss on held-out text")
@@ -79,8 +87,9 @@ class Comparison:
         cells, failures = dict(self.found), {}
         opener = CellBenchOpener.of(self.bench)
         n_parameters = self.bench.model.lm.model.num_parameters()
+        # Of all cells, not of those that are missing: a comparison that goes on gives each as many threads as it began.
+        at_once = len(list(self.plan.adaptations()))
         # A small model keeps a thread of this machine busy; what a cluster has room for is known to the engine.
-        at_once = max(len(jobs), 1)
         if self.config.runtime.engine != "ray":
             at_once = min(at_once, self.bench.model.runtime.threads)
         with open_engine(self.config.runtime, self.bench, opener, at_once, n_parameters) as engine:
@@ -97,16 +106,34 @@ class Comparison:
         )
 
 
+def _say_overlaps(config: Config, reporter: Reporter) -> None:
+    """Tell of texts of the whole test set that are in the training file, labelled or not, or in the corpus."""
+    data = load_task_data(config.data.model_copy(update={"test_examples": None}), config.run.seed)
+    sides = {"train": [one.text for one in data.contexts], "test": [one.passage for one in data.test or ()]}
+    if config.data.corpus is not None:
+        sides["corpus"] = load_corpus_texts(config.data)
+    say_overlaps(sides, reporter)
+
+
+def _say_circumstances(found: Iterable[Cell], runtime: Runtime, reporter: Reporter) -> None:
+    """Warn where the cells that are there were made under other circumstances than those to come."""
+    now = runtime.circumstances()
+    del now["threads"]  # of a cell: as the engine shares them
+    then = ({name: value for name, value in cell.circumstances.items() if name != "threads"} for cell in found)
+    if differences := differing([*then, now]):
+        reporter.notify(
+            f"warning: the cells that are there, and those to come, are not all of the same {described(differences)}. "
+            "Pairs of such cells differ in more than their masks, and will be marked; for a clean comparison make the "
+            "circumstances the same (runtime.precision, runtime.device) or choose another --out"
+        )
+
+
 def _origins(config: Config, plan: Plan, corpus_digest: str, pretrained: ModelState) -> dict[str, dict[str, str]]:
     """masking → digests of all that gives its cells."""
-    data, model = hashlib.sha256(corpus_digest.encode()), hashlib.sha256()
-    for file in (config.data.train, config.data.test):
-        content = Path(str(file)).expanduser().read_bytes()
-        data.update(len(content).to_bytes(8, "little") + content)
-    for name, tensor in pretrained.items():
-        model.update(name.encode())
-        model.update(tensor.cpu().numpy().tobytes())
-    common = {"settings": config.digest, "data": data.hexdigest()[:16], "model": model.hexdigest()[:16]}
+    files = [config.data.train, config.data.test, *([config.data.validation] if config.data.drop_duplicates else [])]
+    digests = [corpus_digest, *(content_digest(user_path(file)) for file in files if file is not None)]
+    data = hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
+    common = {"settings": config.digest, "data": data, "model": state_digest(pretrained)}
     return {
         name: common | {"masking": policy_digest(plan.learned[name]) if name in plan.learned else name}
         for name in plan.names

@@ -1,7 +1,7 @@
 """Settings from a YAML file and from words of the command line, with errors that say where they come from."""
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,9 +12,12 @@ from pydantic_core import ErrorDetails
 
 from nmg.config.renamed import RENAMED, as_before, rename
 from nmg.config.schema import Config
-from nmg.errors import UserError, bad_input
+from nmg.config.yaml_text import lines_to, parse_yaml, repeated_keys
+from nmg.errors import UserError, bad_input, shown
 from nmg.settings import Section
 
+MAX_LENGTH = 256 * 2**10
+"""bytes of a configuration; it is a page or two"""
 SHORT = {"--engine": "--runtime.engine", "--ray-address": "--runtime.ray_address"}
 """Settings that have a name of their own on the command line."""
 
@@ -40,43 +43,42 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        if not path.is_file() and not path.is_dir() and path.exists():
+            raise bad_input(path, "cannot read the configuration: it is a device or a pipe, not a file")
+        with path.open("rb") as file:
+            content = file.read(MAX_LENGTH + 1)
+        text = content.decode("utf-8")
     except OSError as error:
         raise bad_input(path, f"cannot read the configuration: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise bad_input(path, "cannot read the configuration: it is not UTF-8 text") from error
+    except ValueError as error:  # a name that no file can have
+        raise bad_input(path, f"cannot read the configuration: {error}") from error
+    if len(content) > MAX_LENGTH:
+        raise bad_input(path, f"is longer than {MAX_LENGTH} bytes, which no configuration is")
+    return text
 
 
 def _parse(text: str, path: Path) -> dict[str, Any]:
     """The sections of a file, whatever they hold."""
     try:
-        settings = yaml.safe_load(text)
+        settings = parse_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else None
         raise bad_input(path, f"is not valid YAML: {getattr(error, 'problem', error)}", line=line) from error
-    except ValueError as error:  # a value that looks like a date or a number, and is none
+    except ValueError as error:
         raise bad_input(path, f"is not valid YAML: {error}") from error
     if settings is None:
         settings = {}
     if not isinstance(settings, dict):
         raise bad_input(path, "must hold sections with fields, e.g. 'masking: {rate: 0.05}'")
-    for name, line in _repeated_keys(yaml.compose(text)):
+    for name in settings:
+        if not isinstance(name, str):
+            raise bad_input(path, f"the name of a section must be a word, not {shown(name)}")
+    for name, line in repeated_keys(yaml.compose(text)):
         raise bad_input(path, "stands here a second time; only one can count", line=line, field=name)
     return settings
-
-
-def _repeated_keys(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:
-    """Name and line of each key that its mapping has had before; YAML itself would silently take the last."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen = set()
-    for key, value in node.value:
-        name = f"{prefix}{key.value}"
-        if name in seen:
-            yield name, key.start_mark.line + 1
-        seen.add(name)
-        yield from _repeated_keys(value, f"{name}.")
 
 
 def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, str]:
@@ -99,7 +101,7 @@ def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict
             old = next(word for word in (written, given[setting][0]) if word != setting)
             raise UserError(f"--{old} is called --{setting} now, and both are given; give --{setting} alone")
         try:
-            given[setting] = written, yaml.safe_load(value)
+            given[setting] = written, parse_yaml(value)
         except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"{name}: cannot read the value '{value}'") from error
     if any(setting != written and setting.startswith("learner.") for setting, (written, _) in given.items()):
@@ -140,8 +142,8 @@ def _explain(
             problems.append(f"{', '.join(f'--{option}' for option in options)}: {message}")
         else:
             names = [moved.get(name, name) for name in blamed]
-            name = max(names, key=lambda name: len(_lines_to(root, name)))
-            line = next(reversed(_lines_to(root, name)), None)
+            name = max(names, key=lambda name: len(lines_to(root, name)))
+            line = next(reversed(lines_to(root, name)), None)
             problems.append(str(bad_input(path, message, line=line, field=name)))
     return UserError("\n".join(problems))
 
@@ -163,11 +165,11 @@ def _read_problem(problem: ErrorDetails) -> tuple[list[str], str]:
             known = problem["ctx"]["expected_tags"].replace("'", "")
             location, message = [location[0], "kind"], f"there is no '{problem['ctx']['tag']}' (known: {known})"
         case "model_type" | "model_attributes_type":
-            message = f"must hold fields (given: {problem['input']!r})"
+            message = f"must hold fields (given: {shown(problem['input'])})"
         case "misfit":
             return problem["ctx"]["settings"], message
         case _ if not isinstance(problem["input"], dict | Section):  # a whole section would say nothing
-            message += f" (given: {problem['input']!r})"
+            message += f" (given: {shown(problem['input'])})"
     return [".".join(location[:2])], message
 
 
@@ -196,17 +198,3 @@ def _kinds_of(section: FieldInfo) -> dict[str, list[str]]:
     classes = get_args(section.annotation) or (section.annotation,)
     fields = [getattr(one, "model_fields", {}) for one in classes]
     return {f["kind"].default if len(classes) > 1 else "": list(f) for f in fields}
-
-
-def _lines_to(node: yaml.Node | None, name: str) -> list[int]:
-    """Lines (from 1) of the keys on the way to a dotted name, as far as they exist."""
-    lines: list[int] = []
-    for part in name.split("."):
-        if not isinstance(node, yaml.MappingNode):
-            break
-        found = next(((key, value) for key, value in node.value if key.value == part), None)
-        if found is None:
-            break
-        key, node = found
-        lines.append(key.start_mark.line + 1)
-    return lines

@@ -69,6 +69,15 @@ class Config(Section):
                 raise _misfit(f"the learner '{learner.kind}' needs idf among policy.features", "policy.features")
         return learner
 
+    @field_validator("test")
+    @classmethod
+    def _plans_at_one_rate(cls, test: MetaTestSettings, info: ValidationInfo) -> MetaTestSettings:
+        masking = info.data.get("masking")
+        if masking is not None and masking.rate_schedule != "constant" and test.policy_sees == "start":
+            message = "masks that are chosen at the start have one rate: masking.rate_schedule must be constant"
+            raise _misfit(message, "masking.rate_schedule", "test.policy_sees")
+        return test
+
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
@@ -92,9 +101,9 @@ class Config(Section):
         )
 
 
-def _misfit(message: str, setting: str) -> PydanticCustomError:
-    """The kind of learner does not go with `setting`; either may be to blame."""
-    return PydanticCustomError("misfit", "{message}", {"message": message, "settings": [setting, "learner.kind"]})
+def _misfit(message: str, setting: str, other: str = "learner.kind") -> PydanticCustomError:
+    """Two settings do not go together; either may be to blame."""
+    return PydanticCustomError("misfit", "{message}", {"message": message, "settings": [setting, other]})
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ import pyarrow as pa
 import torch
 
 from nmg.data.cutting import SCHEMA, TOKEN_COLUMNS, SpecialTokens, cut_texts, fingerprint
-from nmg.errors import UserError, bad_input
-from nmg.files import write_aside
+from nmg.errors import UserError
+from nmg.files import user_path, write_aside
 from nmg.types import NO_POSITION, IntArray, TokenBlocks
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 def default_cache_dir(setting: str | None) -> Path:
     """Where tokenised corpora are kept: the setting, else `$NMG_CACHE`, else ~/.cache/nmg."""
-    return Path(setting or os.environ.get("NMG_CACHE") or "~/.cache/nmg").expanduser()
+    return user_path(setting or os.environ.get("NMG_CACHE") or "~/.cache/nmg")
 
 
 class Corpus:
@@ -78,10 +78,7 @@ class Corpus:
             columns = cut_texts(texts, tokenizer, block_size)
             if columns.num_rows == 0:
                 raise UserError(f"the corpus is empty: its {len(texts)} texts hold no token")
-            try:
-                _write(columns, path, digest)
-            except OSError as error:
-                raise bad_input(path, f"cannot write the tokenised corpus: {error.strerror or error}") from error
+            _write(columns, path, digest)
             columns = _read(path, digest) or columns  # the mapped file, so that memory is given back
         return cls(digest, columns, padding_id, cache_dir)
 

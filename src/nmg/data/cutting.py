@@ -1,5 +1,6 @@
 """Texts → token blocks, as the Arrow columns that a corpus keeps."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,6 +71,11 @@ def fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
     backend = tokenizer.backend_tokenizer.to_str()
     frame = [special.prefix, special.suffix, special.padding, sorted(special.unmaskable)]
     return json.dumps([backend, frame, tokenizer.split_special_tokens])
+
+
+def tokenizer_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """16 hex digits of its `fingerprint`."""
+    return hashlib.sha256(fingerprint(tokenizer).encode()).hexdigest()[:16]
 
 
 def cut_texts(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", block_size: int) -> pa.RecordBatch:

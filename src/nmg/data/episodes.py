@@ -1,11 +1,13 @@
 """The split of a run, and what each episode sees of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nmg.data.corpus import Corpus
 from nmg.data.task_data import TaskData, sample
+from nmg.data.twins import BoolArray, groups, near
 from nmg.errors import UserError
 from nmg.seeding import stream
 from nmg.settings import MetaSettings
@@ -22,28 +24,41 @@ class MetaSplit:
     """what every player of every episode is scored on; none is of a training context (unless the files overlap)"""
 
 
-def split_contexts(data: TaskData, meta: MetaSettings, seed: int) -> MetaSplit:
+def split_contexts(data: TaskData, meta: MetaSettings, seed: int, *, drop_duplicates: bool = False) -> MetaSplit:
     """Put `validation_share` of the contexts that have examples aside; their examples are the validation set.
 
-    With a validation file its examples are taken instead and all contexts train. At least one context is put aside.
-    Raises UserError if none is left to train on.
+    Contexts that are the same once folded (`data.twins`) go to one side together, so a little more may be put aside; at
+    least one context is. With `drop_duplicates` near duplicates of the validation set are not trained on. With a
+    validation file its examples are taken instead and all contexts train. Raises UserError if none is left to train on.
     """
     context_ids = np.unique(_context_of(data))
     if data.validation is not None:
         held_out: tuple[Example, ...] = data.validation
     else:
-        n_validation = max(1, round(len(context_ids) * meta.validation_share))
-        if n_validation >= len(context_ids):
+        texts = [data.contexts[context_id].text for context_id in context_ids]
+        is_aside = _put_aside(texts, meta.validation_share, seed)
+        aside = set(context_ids[is_aside].tolist())
+        held_out = tuple(example for example in data.train if example.context_id in aside)
+        if drop_duplicates:
+            is_aside, _ = near(texts, [data.contexts[context_id].text for context_id in aside])
+        if is_aside.all():
             raise UserError(
                 f"meta.validation_share {meta.validation_share} of {len(context_ids)} contexts leaves none to train "
                 "on; lower it or give --data.validation FILE"
             )
-        order = stream(seed, "split", "contexts").permutation(context_ids)
-        validation_ids = set(order[:n_validation].tolist())
-        context_ids = np.sort(order[n_validation:])
-        held_out = tuple(example for example in data.train if example.context_id in validation_ids)
+        context_ids = context_ids[~is_aside]
     rng = stream(seed, "split", "examples")
     return MetaSplit(context_ids, tuple(sample(held_out, meta.max_validation_examples, rng)))
+
+
+def _put_aside(texts: Sequence[str], share: float, seed: int) -> BoolArray:
+    """bool [n]: groups of texts that are the same once folded, in random order, until they hold `share` of all."""
+    group_of = groups(texts)
+    order = stream(seed, "split", "contexts").permutation(np.unique(group_of))
+    sizes = np.bincount(group_of)[order]
+    size_before = np.cumsum(sizes) - sizes
+    chosen: BoolArray = np.isin(group_of, order[size_before < max(1, round(len(texts) * share))])
+    return chosen
 
 
 def sample_episode(

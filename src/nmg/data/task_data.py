@@ -19,7 +19,7 @@ class TaskData:
     test: tuple[Example, ...] | None
     """None where no file is given; `context_id` is -1"""
     contexts: tuple[Context, ...]
-    """distinct texts (classification) or passages (qa) of the whole training file"""
+    """distinct texts (classification) or passages (qa) of the whole training file, less dropped duplicates"""
 
 
 def distinct_texts(examples: Iterable[Example]) -> list[str]:

@@ -22,7 +22,7 @@ from nmg.reporter import Reporter
 from nmg.runs.adaptation import adapt_corpus
 from nmg.runs.log import read_run
 from nmg.runs.meta_training import episode_line, start
-from nmg.workbench import check_output
+from nmg.runs.outputs import check_output, sole_writer
 
 TASKS = ("classification", "qa")
 MASKINGS = ("none", "random", "idf", "neural", "placebo")
@@ -87,9 +87,14 @@ def configs_folder() -> Path:
 def run_demo(out: Path, seed: int, n_seeds: int, overrides: Sequence[str], reporter: DemoReporter) -> list[TaskResult]:
     """Run everything into the empty folder `out`; returns the results of each task.
 
-    Raises UserError where a package of the demo is missing, and where `out` holds something.
+    Raises UserError where a package of the demo is missing, and where `out` holds something or cannot be written to.
     """
     check_output(out, "an earlier demo or another run")
+    with sole_writer(out):
+        return _run_all(out, seed, n_seeds, overrides, reporter)
+
+
+def _run_all(out: Path, seed: int, n_seeds: int, overrides: Sequence[str], reporter: DemoReporter) -> list[TaskResult]:
     data = write_demo_data(out / "data", seed, SIZES)
     configs: dict[str, Config] = {}
     for task in TASKS:

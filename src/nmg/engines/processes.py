@@ -3,8 +3,8 @@
 A training step of a small model is too short to share among cores, while inner loops do not touch each other.
 """
 
+import os
 import pickle
-import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -15,17 +15,18 @@ from typing import Any
 import torch
 from loky import ProcessPoolExecutor
 
-from nmg.engines.base import Opener, Workplace
+from nmg.engines.base import Opener
+from nmg.engines.worker import open_workplace, pack, play
 from nmg.errors import UserError
 
 IDLE_SECONDS = 300
-"""until a process without work ends (a new one starts when there is), so that none outlives a run that was killed"""
+"""until a process without work ends; a new one starts when there is"""
 KEEPS_MEMORY = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e15"}
 """bytes; loky takes memory that a process keeps for a leak, and starts another in its place, in the midst of a run"""
 
 
 class ProcessEngine(AbstractContextManager["ProcessEngine"]):
-    """The processes share this one's threads, and end with the engine."""
+    """The processes share this one's threads, and end with the engine, or with this process, however that ends."""
 
     def __init__(self, opener: Opener, processes: int) -> None:
         self.processes = processes
@@ -33,9 +34,9 @@ class ProcessEngine(AbstractContextManager["ProcessEngine"]):
         self._executor: ProcessPoolExecutor | None = None
 
     def play(self, shared: Any, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        packed = _pack(shared)
+        packed = pack(shared)
         try:
-            futures = {self._start().submit(_play, packed, _pack(job)): index for index, job in enumerate(jobs)}
+            futures = {self._start().submit(play, packed, pack(job)): index for index, job in enumerate(jobs)}
             for future in as_completed(futures):
                 yield futures[future], pickle.loads(future.result())
         except BrokenProcessPool as error:
@@ -61,30 +62,8 @@ class ProcessEngine(AbstractContextManager["ProcessEngine"]):
             self._executor = ProcessPoolExecutor(
                 max_workers=self.processes,
                 timeout=IDLE_SECONDS,
-                initializer=_open,
-                initargs=(_pack(self._opener), threads),
+                initializer=open_workplace,
+                initargs=(pack(self._opener), threads, os.getpid()),
                 env=KEEPS_MEMORY,
             )
         return self._executor
-
-
-_workplace: Workplace
-"""of a process that an engine started"""
-
-
-def _open(opener: bytes, threads: int) -> None:
-    global _workplace  # noqa: PLW0603 the process has this one purpose
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends the others
-    _workplace = pickle.loads(opener).open(threads)
-
-
-def _play(shared: bytes, job: bytes) -> bytes:
-    return _pack(_workplace.play(pickle.loads(shared), pickle.loads(job)))
-
-
-def _pack(value: Any) -> bytes:
-    """Bytes for another of our own processes.
-
-    Left to itself, multiprocessing would hand tensors over in shared memory, of which containers have little.
-    """
-    return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)

@@ -1,7 +1,5 @@
 """Which engine plays the jobs of a run."""
 
-import os
-
 import torch
 
 from nmg.engines.base import Engine, Opener, Workplace
@@ -10,6 +8,7 @@ from nmg.engines.processes import ProcessEngine
 from nmg.engines.serial import SerialEngine
 from nmg.errors import UserError
 from nmg.settings import RuntimeSettings
+from nmg.together import train_together
 
 SMALL_MODEL = 50_000_000
 """parameters; a larger model keeps all cores busy by itself, and several copies of it in training may not fit"""
@@ -30,11 +29,6 @@ def open_engine(
     if settings.engine == "serial" or (settings.engine == "auto" and processes == 1):
         return SerialEngine(workplace)
     return ProcessEngine(opener, processes)
-
-
-def train_together() -> bool:
-    """Whether this process is one of several that share every training batch (`accelerate launch`)."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def check_alone(command: str) -> None:

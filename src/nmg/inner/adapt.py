@@ -1,12 +1,14 @@
 """Further pre-training of a masked LM under given masks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from nmg.fast.word_table import only_words
+from nmg.inner.accumulation import BatchLoss
 from nmg.inner.arena import Arena
 from nmg.inner.fit import FitResult, fit
 from nmg.inner.lm import masked_lm_loss
@@ -25,7 +27,7 @@ class AdaptResult:
 
 
 def adapt(arena: Arena, masks: Masks, randomness: StreamName, steps: int | None = None) -> AdaptResult:
-    """Train `arena.model` in place on its masked-LM loss.
+    """Train `arena.model` in place on its masked-LM loss. Raises Diverged where that ends in no finite weights.
 
     `steps`: train so many steps, with a learning rate that reaches 0 at the last; `arena.adapt.epochs` otherwise.
     """
@@ -45,20 +47,19 @@ def _adapt(
 ) -> AdaptResult:
     """`columns`: ids, as labels → their places among the logits."""
     settings, masked_tokens, tokens = arena.adapt, 0, 0
+    steps_an_epoch = -(-len(masks.lengths) // settings.batch_size)
     if steps is not None:
-        steps_an_epoch = -(-len(masks.lengths) // settings.batch_size)
         settings = settings.model_copy(update={"epochs": -(-steps // steps_an_epoch)})
-    batches = masks.start(arena, randomness)
+    batches = masks.start(arena, randomness, steps or settings.epochs * steps_an_epoch)
 
-    def loss_of(rows: IntArray) -> Iterator[Tensor]:
+    def loss_of(rows: IntArray) -> BatchLoss:
         nonlocal masked_tokens, tokens
         corrupted = batches(rows)
         n_masked = int((corrupted.labels != IGNORED_LABEL).sum())
         masked_tokens += n_masked
         tokens += int(corrupted.is_token.sum())
         corrupted = replace(corrupted, labels=columns(corrupted.labels))
-        for part, times in arena.runtime.parts(len(rows)):
-            yield masked_lm_loss(arena.model, corrupted[part], n_masked / times, is_packed=arena.runtime.packing)
+        return partial(masked_lm_loss, arena.model, corrupted, is_packed=arena.runtime.packing)
 
     result = fit(
         arena.model,
@@ -67,6 +68,7 @@ def _adapt(
         settings,
         arena.runtime,
         randomness / "adapt",
+        lower="adapt.learning_rate",
         max_steps=steps,
         progress=arena.reporter.steps(f"adapting · {masks.name}"),
     )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from nmg.errors import Diverged
 from nmg.inner.arena import Arena
 from nmg.inner.lm import ModelState, copy_state
 from nmg.inner.loop import Encoded, Trial, inner_loop, mean_outcome
@@ -48,8 +49,11 @@ class Playground:
     seed: int
     reward: RewardSettings
 
-    def play(self, shared: EpisodeStart, job: Turn) -> tuple[Outcome, ModelState | None]:
-        """Adapt under the plan, fine-tune on the episode's examples, score on the validation set."""
+    def play(self, shared: EpisodeStart, job: Turn) -> tuple[Outcome | Diverged, ModelState | None]:
+        """Adapt under the plan, fine-tune on the episode's examples, score on the validation set.
+
+        A training that diverges has no outcome, and its LM is not kept; the other players go on.
+        """
         episode = shared.episode
         rows = np.flatnonzero(np.isin(self.train.features.example_index, episode.example_ids))
         times = self.reward.fine_tunings if self.reward.measure == "finetune" else 1
@@ -59,7 +63,11 @@ class Playground:
         ]
         masks = FixedMasks(shared.blocks, job.plan)
         randomness = StreamName(self.seed) / "episode" / episode.index
-        outcome = mean_outcome(list(inner_loop(self.arena, shared.state, masks, trials, randomness, shared.steps)))
+        try:
+            loop = inner_loop(self.arena, shared.state, masks, trials, randomness, shared.steps)
+            outcome = mean_outcome(list(loop))
+        except Diverged as error:
+            return error.with_traceback(None), None  # frames would hold the training's tensors
         return outcome, copy_state(self.arena.model) if job.keep else None
 
     def opener(self, runtime: RuntimeSettings) -> "PlaygroundOpener":

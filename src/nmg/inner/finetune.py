@@ -1,6 +1,6 @@
 """Fine-tuning an encoder on a task, and scoring it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from nmg.fast.embeddings import only_rows
 from nmg.fast.positions import states_the_head_reads
+from nmg.inner.accumulation import BatchLoss
 from nmg.inner.fit import FitResult, fit
 from nmg.inner.runtime import Runtime, send
 from nmg.reporter import Progress
@@ -25,8 +26,10 @@ def task_model(task: Task, lm: PreTrainedModel, randomness: StreamName) -> PreTr
 
     Raises ValueError where the encoders do not match; only a pooler, which masked LMs do not have, may be new.
     """
+    # transformers keeps Python that comes with a model in this package: it runs already, because the user trusts it.
+    is_trusted = type(lm).__module__.startswith("transformers_modules.")
     with randomness.torch():
-        model = task.new_model(lm.config)
+        model = task.new_model(lm.config, trust_remote_code=is_trusted)
     missing, unexpected = model.base_model.load_state_dict(lm.base_model.state_dict(), strict=False)
     strays = [name for name in missing if not name.startswith("pooler.")] + list(unexpected)
     if strays:
@@ -45,15 +48,21 @@ def finetune(
     max_steps: int | None = None,
     progress: Progress | None = None,
 ) -> FitResult:
-    """Train `model` in place on the given rows of `features`; `max_steps` as in `fit`."""
+    """Train `model` in place on the given rows of `features`; `max_steps` as in `fit`.
 
-    def loss_of(chosen: IntArray) -> Iterator[Tensor]:
-        for part, times in runtime.parts(len(chosen)):
-            some = rows[chosen[part]]
-            batch = {name: send(tensor, model.device) for name, tensor in features.batch(some).items()}
+    Raises Diverged where that ends in no finite weights.
+    """
+
+    def loss_of(chosen: IntArray) -> BatchLoss:
+        batch = features.batch(rows[chosen])
+
+        def of_part(part: slice) -> Tensor:
+            some = {name: send(tensor[part], model.device) for name, tensor in batch.items()}
+            share = len(some["input_ids"]) / len(chosen)
             with states_the_head_reads(model):
-                loss = model(**batch).loss  # the mean over rows
-            yield loss * (times * len(some) / len(chosen))
+                return model(**some).loss * share  # type: ignore[no-any-return]
+
+        return of_part
 
     # With weight decay every row of the embeddings moves, whether it occurs or not.
     is_exact = settings.weight_decay == 0
@@ -65,6 +74,7 @@ def finetune(
             settings,
             runtime,
             randomness,
+            lower="finetune.learning_rate",
             max_steps=max_steps,
             progress=progress,
         )

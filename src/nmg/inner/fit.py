@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformers import get_linear_schedule_with_warmup
 
+from nmg.errors import Diverged
 from nmg.fast.dropout import FastDropout
 from nmg.fast.weights import training_weights
+from nmg.inner.accumulation import Accumulation, BatchLoss
 from nmg.inner.runtime import Runtime
 from nmg.reporter import Progress
 from nmg.seeding import StreamName
@@ -20,6 +22,8 @@ from nmg.types import IntArray
 
 POOL_BATCHES = 32
 """Batches that are sorted by length together: enough to save padding, few enough to keep epochs well mixed."""
+LOOK_EVERY = 20
+"""steps between two looks at whether losses are finite, and two returns of kept memory; a look waits for the GPU"""
 
 
 @dataclass(frozen=True)
@@ -80,24 +84,26 @@ def bucketed_batches(lengths: IntArray, batch_size: int, rng: np.random.Generato
 def fit(
     model: nn.Module,
     lengths: IntArray,
-    loss_of: Callable[[IntArray], Tensor | Iterable[Tensor]],
+    loss_of: Callable[[IntArray], BatchLoss],
     settings: OptimiserSettings,
     runtime: Runtime,
     randomness: StreamName,
     *,
+    lower: str = "the learning rate",
     parameters: Iterable[nn.Parameter] | None = None,
     max_steps: int | None = None,
     progress: Progress | None = None,
     watch: KeepBest | None = None,
 ) -> FitResult:
-    """Minimise `loss_of(rows)` over `settings.epochs` epochs of the rows whose token counts are `lengths` [F].
+    """Minimise the loss of batches, `loss_of` their rows, over `settings.epochs` epochs of rows of `lengths` [F].
 
     AdamW, gradient clipping, learning rate falling linearly to 0 after a warm-up. Row order and dropout come from
     `randomness`, so two calls that differ in nothing but the loss see the same rows and the same dropout. `watch` may
-    end the training early; in any case it leaves the weights that it found best.
+    end the training early; in any case it leaves the weights that it found best. Where several processes train
+    together, the loss is that of the whole batch, and each has dropout of its own.
 
-    A loss may come in parts that add up (see `Runtime.parts`): each is made when the gradient of the one before is
-    there. Where several processes train together, the loss is the mean of theirs, and each has dropout of its own.
+    Raises Diverged, which names the setting to `lower`, where losses or weights are not finite; with `watch`, where the
+    best weights are not.
     """
     began = time.perf_counter()
     order = (randomness / "order").generator()
@@ -105,9 +111,10 @@ def fit(
     batches = [rows for epoch in epochs for rows in epoch][:max_steps]
     trained = list(model.parameters() if parameters is None else parameters)
     losses: list[Tensor] = []
+    accumulation = Accumulation(settings.batch_size, runtime)
     model.train()
     with (
-        runtime.own(randomness / "dropout").torch(),
+        runtime.sharing.own(randomness / "dropout").torch(),
         FastDropout(),
         training_weights(model, trained, runtime.precision) as weights,
     ):
@@ -122,9 +129,12 @@ def fit(
         if watch is not None:
             watch.after(0, len(batches), weights.masters)
         for step, rows in enumerate(batches, start=1):
-            losses.append(_backward(loss_of, rows, runtime))
+            with runtime.autocast():
+                loss = loss_of(rows)
+            losses.append(accumulation.backward(loss, len(rows), model))
             weights.collect_gradients()
-            runtime.average([master.grad for master in weights.masters if master.grad is not None])
+            gradients = [master.grad for master in weights.masters if master.grad is not None]
+            runtime.sharing.average([losses[-1], *gradients])
             nn.utils.clip_grad_norm_(weights.masters, settings.max_grad_norm)
             optimiser.step()
             weights.publish()
@@ -134,25 +144,22 @@ def fit(
                 progress(step, len(batches))
             if watch is not None and watch.after(step, len(batches), weights.masters):
                 break
+            if step % LOOK_EVERY == 0:
+                runtime.give_back_memory()
+                if not _are_finite(losses[-LOOK_EVERY:]):
+                    break
         if watch is not None:
             watch.go_back(weights.masters)
-    mean = float("nan")
-    if losses:
-        last_epoch = torch.stack(losses[-len(epochs[-1]) :]).float().mean()
-        runtime.average([last_epoch])
-        mean = float(last_epoch)
+        if not _are_finite(weights.masters) or (watch is None and not _are_finite(losses)):
+            raise Diverged(
+                f"the training diverged: after {len(losses)} of {len(batches)} steps its loss or weights are not "
+                f"finite. Lower {lower} ({settings.learning_rate:g})."
+            )
+    runtime.give_back_memory()
+    last_epoch = losses[-len(epochs[-1]) :] if losses else []
+    mean = float(torch.stack(last_epoch).float().mean()) if last_epoch else float("nan")
     return FitResult(len(losses), mean, time.perf_counter() - began)
 
 
-def _backward(loss_of: Callable[[IntArray], Tensor | Iterable[Tensor]], rows: IntArray, runtime: Runtime) -> Tensor:
-    """Add the gradient of the loss, part by part, to the parameters; returns the loss."""
-    with runtime.autocast():
-        loss = loss_of(rows)
-    parts, whole = iter([loss] if isinstance(loss, Tensor) else loss), torch.zeros((), device=runtime.device)
-    while True:
-        with runtime.autocast():
-            part = next(parts, None)
-        if part is None:
-            return whole
-        part.backward()
-        whole += part.detach()
+def _are_finite(tensors: Sequence[Tensor]) -> bool:
+    return all(bool(tensor.detach().isfinite().all()) for tensor in tensors)

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,7 +14,7 @@ import numpy as np
 from safetensors.torch import load_file
 from torch import nn
 
-from nmg.files import save_tensors, write_text
+from nmg.files import as_json, save_tensors, write_text
 from nmg.inner.arena import Arena
 from nmg.inner.fit import KeepBest, fit
 from nmg.inner.head_start import start_head
@@ -27,7 +29,7 @@ from nmg.types import IntArray
 if TYPE_CHECKING:
     from nmg.data.corpus import Corpus
 
-VERSION = 2
+VERSION = 3
 """Part of every digest: raise it whenever a head comes out otherwise."""
 MASKING = MaskingSettings(rate=0.2)
 """of the training: random masks, whatever the run's masking is"""
@@ -53,7 +55,9 @@ class HeadQuality:
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Self:
-        return cls(**{**facts, "stages": [tuple(stage) for stage in facts["stages"]]})
+        loss, unigram = (math.nan if facts[name] is None else facts[name] for name in ("loss", "unigram"))
+        stages = [(name, math.nan if value is None else value, steps) for name, value, steps in facts["stages"]]
+        return cls(loss, unigram, stages, facts["seconds"])
 
     def lines(self) -> list[str]:
         """What the user should read: the loss, and a warning where the head is hardly one."""
@@ -92,7 +96,7 @@ def warm_up_missing_head(
             f"{settings.head_warmup_steps} steps alone, {settings.head_tuning_steps} with the whole model, at most."
         )
         quality = make_head(lm, arena, settings, corpus, head_randomness(seed))
-        write_text(facts, json.dumps(asdict(quality)) + "\n")
+        write_text(facts, as_json(asdict(quality)) + "\n")
         trained = lm.model.named_parameters()
         keeps_all = settings.head_tuning_steps > 0
         save_tensors(cached, {name: p for name, p in trained if keeps_all or name in lm.new_parameters})
@@ -127,10 +131,10 @@ def make_head(
 
     start_head(lm, arena, corpus, rows, randomness / "closed form", loss)
     stages = [("closed form", loss(), 0)]
-    alone = _Stage("head", "LM head warm-up", settings.head_warmup_steps, settings.head_warmup_learning_rate)
-    whole = _Stage(
-        "whole model", "LM with its new head", settings.head_tuning_steps, settings.head_tuning_learning_rate, 0.05
-    )
+    names = ("model.head_warmup_learning_rate", "model.head_tuning_learning_rate")
+    rates = (settings.head_warmup_learning_rate, settings.head_tuning_learning_rate)
+    alone = _Stage("head", "LM head warm-up", settings.head_warmup_steps, names[0], rates[0])
+    whole = _Stage("whole model", "LM with its new head", settings.head_tuning_steps, names[1], rates[1], 0.05)
     for stage, parameters in ((alone, lm.drawn_anew()), (whole, list(lm.model.parameters()))):
         if stage.steps:
             watch = KeepBest(loss, LOOK_EVERY, PATIENCE)
@@ -156,6 +160,8 @@ class _Stage:
     phase: str
     """what the reporter calls it"""
     steps: int
+    setting: str
+    """name of the learning rate's"""
     learning_rate: float
     warmup_share: float = 0.0
 
@@ -184,10 +190,11 @@ class _Stage:
             return fit(
                 model,
                 corpus.lengths[rows],
-                lambda some: masked_lm_loss(model, batches(rows[some])),
+                lambda some: partial(masked_lm_loss, model, batches(rows[some])),
                 schedule,
                 arena.runtime,
                 randomness,
+                lower=self.setting,
                 parameters=parameters,
                 max_steps=self.steps,
                 progress=arena.reporter.steps(self.phase),

@@ -7,8 +7,10 @@ one Newton step on the likelihood of a linear map W from states h to logits E W 
     W = Cov(e)⁻¹ · Cov(e, h) · Cov(h)⁻¹
 
 with e the embedding of the word hidden at h: ridge regression from states to the embedding of the hidden word, freed of
-what words have in common anyway. The dense layer takes W under a bias at which the activation is linear; LayerNorm,
-which gives all predictions the same length, takes their mean length.
+what words have in common anyway. The dense layer takes W, under a bias at which the activation is linear, and with a
+pattern of ±1 added that is large beside W h: so LayerNorm is nearly linear, too, and its own bias takes the pattern off
+again. (LayerNorm could give the predictions their mean length instead. But that is short, and an optimiser's steps do
+not depend on the size of gradients: a head with small gains learns as slowly as with a small learning rate.)
 """
 
 from collections.abc import Callable
@@ -31,8 +33,10 @@ STATES_RIDGE = 5.0
 """added to each variance of the states, in units of their mean variance, times dimensions / positions"""
 WORDS_RIDGE = 3.0
 """added to each variance of the words' embeddings, in units of their mean variance"""
-LINEAR = 5.0
-"""GELU and its kin are the identity around here, for what varies with a standard deviation of 1"""
+MAX_HALVINGS = 5
+"""of the step"""
+LINEAR = 4.0
+"""GELU and its kin are the identity around here"""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def start_head(
     """Set the new parameters of `lm`'s head from the blocks `rows`; the model's other parameters stay.
 
     The output's bias becomes the words' log-frequencies, where it is new. A head of the form above then starts as the
-    linear map, unless `loss` says that it is worse than the head as drawn under this bias.
+    linear map, halved as long as that lowers `loss`; unless the head as drawn is better even so.
     """
     output = lm.model.get_output_embeddings()
     bias = getattr(output, "bias", None)
@@ -70,8 +74,8 @@ def start_head(
     drawn = [(parameter, parameter.detach().clone()) for parameter in head.parameters()]
     loss_as_drawn = loss()
     states, words = _states(arena, corpus, rows, randomness)
-    is_set = _set(head, states, words, log_frequencies(corpus, rows, len(head.embeddings)))
-    if is_set and not loss() < loss_as_drawn:
+    weight = newton_step(states, words, head.embeddings, log_frequencies(corpus, rows, len(head.embeddings)))
+    if not _write_damped(head, weight, states.mean(dim=0), loss) < loss_as_drawn:
         for parameter, value in drawn:
             parameter.data.copy_(value)
 
@@ -83,8 +87,10 @@ def _new_head(lm: PretrainedLM) -> _Head | None:
     modules = {name.rpartition(".")[0]: None for name in lm.new_parameters}
     new = [module for module in map(model.get_submodule, modules) if module is not output]
     dense = [module for module in new if isinstance(module, nn.Linear)]
-    norms = [module for module in new if isinstance(module, nn.LayerNorm) and module.elementwise_affine]
-    if not isinstance(weight, nn.Parameter) or len(dense) != 1 or len(norms) != 1 or dense[0].bias is None:
+    norms = [module for module in new if isinstance(module, nn.LayerNorm)]
+    if not isinstance(weight, nn.Parameter) or len(dense) != 1 or len(norms) != 1:
+        return None
+    if dense[0].bias is None or norms[0].bias is None:
         return None
     if dense[0].weight.shape != (weight.shape[1], lm.hidden_size):
         return None
@@ -106,28 +112,50 @@ def _states(arena: Arena, corpus: Corpus, rows: IntArray, randomness: StreamName
 
 
 @torch.no_grad()
-def _set(head: _Head, states: Tensor, words: Tensor, log_frequencies: FloatArray) -> bool:
-    """Write the map from `states` [N, H] to the embeddings of `words` [N] into the head; False where there is none."""
+def newton_step(states: Tensor, words: Tensor, embeddings: Tensor, log_frequencies: FloatArray) -> Tensor:
+    """W of the module's text, float64 [D, H].
+
+    Args:
+        states: float64 [N, H], at positions where `words`, int64 [N], are hidden.
+        embeddings: of the output, [V, D].
+        log_frequencies: of words, [V].
+    """
     n, size = states.shape
     frequencies = torch.from_numpy(log_frequencies).exp()
-    embeddings = head.embeddings.detach().double().cpu()
+    embeddings = embeddings.detach().double().cpu()
     embeddings -= frequencies @ embeddings
-    centre = states.mean(dim=0)
-    states = states - centre
-    by_state = torch.linalg.solve(
-        _ridge(states.T @ states / n, STATES_RIDGE * size / n), states.T @ embeddings[words] / n
-    )  # [H, D]
-    spread = _ridge((embeddings * frequencies[:, None]).T @ embeddings, WORDS_RIDGE)
-    weight = torch.linalg.solve(spread, by_state.T)  # [D, H]
-    scale = (states @ weight.T).std()
-    if not scale > 0:
-        return False
-    head.dense.weight.copy_(weight / scale)
-    head.dense.bias.copy_(LINEAR - weight @ centre / scale)
-    head.norm.weight.fill_(float(scale))
-    if head.norm.bias is not None:
-        head.norm.bias.zero_()
-    return True
+    states = states - states.mean(dim=0)
+    with_words = states.T @ embeddings[words] / n
+    by_state = torch.linalg.solve(_ridge(states.T @ states / n, STATES_RIDGE * size / n), with_words)  # [H, D]
+    spread = (embeddings * frequencies[:, None]).T @ embeddings
+    weight: Tensor = torch.linalg.solve(_ridge(spread, WORDS_RIDGE), by_state.T)
+    return weight
+
+
+@torch.no_grad()
+def _write_damped(head: _Head, weight: Tensor, centre: Tensor, loss: Callable[[], float]) -> float:
+    """Write the map, and halve it as long as that lowers the loss, which is returned: steps on little text are long."""
+    _write(head, weight, centre)
+    best = loss()
+    for _ in range(MAX_HALVINGS):
+        _write(head, weight / 2, centre)
+        found = loss()
+        if not found < best:
+            _write(head, weight, centre)
+            break
+        best, weight = found, weight / 2
+    return best
+
+
+@torch.no_grad()
+def _write(head: _Head, weight: Tensor, centre: Tensor) -> None:
+    """Have the head compute `weight` [D, H] times (state - `centre` [H]), nearly."""
+    pattern = torch.ones(len(weight), dtype=weight.dtype)
+    pattern[::2] = -1
+    head.dense.weight.copy_(weight)
+    head.dense.bias.copy_(LINEAR + pattern - weight @ centre)
+    head.norm.weight.fill_(1.0)
+    head.norm.bias.copy_(-pattern)
 
 
 def _ridge(covariance: Tensor, strength: float) -> Tensor:

@@ -1,10 +1,10 @@
 """The masked language model: loading, hidden states, and a head that runs on masked positions only."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -16,7 +16,8 @@ from transformers.utils import logging as transformers_logging
 from nmg.errors import UserError
 from nmg.fast.packing import packed_inputs, packing
 from nmg.fast.positions import only_states
-from nmg.inner.runtime import Runtime, send
+from nmg.files import is_folder
+from nmg.inner.runtime import send
 from nmg.settings import ModelSettings
 from nmg.types import IGNORED_LABEL, CorruptedBlocks, TokenBlocks
 
@@ -49,11 +50,12 @@ class PretrainedLM:
         return int(max(self.tokenizer.get_vocab().values())) + 1
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     """Raises UserError where there is none, where it has no mask token, or where it cannot tell words apart."""
+    name = settings.name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=settings.trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise _cannot_load(name, "tokenizer", error) from error
     if not tokenizer.is_fast:
         raise UserError(f"model.name: '{name}' has no fast tokenizer; nmg needs one to know words and characters")
@@ -66,15 +68,19 @@ def load_pretrained(settings: ModelSettings) -> PretrainedLM:
     """Load any `AutoModelForMaskedLM` with its tokenizer.
 
     New parameters are drawn from torch's generators: call it under `torch_stream`. Raises UserError for a model that
-    does not load, or whose checkpoint lacks more than the LM head.
+    does not load, whose checkpoint lacks more than the LM head, or that needs Python of its own which the settings do
+    not trust.
     """
-    tokenizer = load_tokenizer(settings.name)
+    tokenizer = load_tokenizer(settings)
     try:
         with _quiet_transformers():
             model, report = AutoModelForMaskedLM.from_pretrained(
-                settings.name, output_loading_info=True, dtype=torch.float32
+                settings.name,
+                output_loading_info=True,
+                dtype=torch.float32,
+                trust_remote_code=settings.trust_remote_code,
             )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise _cannot_load(settings.name, "masked language model", error) from error
     missing = tuple(sorted(report["missing_keys"]))
     encoder = tuple(name for name in missing if name.startswith(model.base_model_prefix + "."))
@@ -84,8 +90,13 @@ def load_pretrained(settings: ModelSettings) -> PretrainedLM:
 
 
 def _cannot_load(name: str, what: str, error: Exception) -> UserError:
+    if "trust_remote_code" in str(error):  # transformers' advice, in the words of its own argument
+        return UserError(
+            f"model.name: the {what} of '{name}' needs Python that comes with it, and nmg runs none; "
+            "--model.trust_remote_code true runs it: read it first"
+        )
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    kind = "the folder" if Path(name).is_dir() else "the hub (and there is no such folder)"
+    kind = "the folder" if is_folder(name) else "the hub (and there is no such folder)"
     return UserError(f"model.name: cannot load a {what} '{name}' from {kind}: {reason}")
 
 
@@ -98,6 +109,16 @@ def _quiet_transformers() -> Iterator[None]:
         yield
     finally:
         transformers_logging.set_verbosity(level)
+
+
+def state_digest(state: ModelState, without: Collection[str] = ()) -> str:
+    """16 hex digits of names and weights, those `without` left out."""
+    digest = hashlib.sha256()
+    for name, tensor in state.items():
+        if name not in without:
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def copy_state(model: nn.Module) -> ModelState:
@@ -128,16 +149,18 @@ def masked_logits(
 
 
 def masked_lm_loss(
-    model: PreTrainedModel, corrupted: CorruptedBlocks, n_masked: float | None = None, *, is_packed: bool = False
+    model: PreTrainedModel, corrupted: CorruptedBlocks, part: slice = slice(None), *, is_packed: bool = False
 ) -> Tensor:
     """Mean cross-entropy over the masked positions of a batch (scalar); 0, with a gradient of 0, where none is.
 
-    `n_masked`: what the sum is divided by, where the batch is part of one with so many masked positions.
+    Of a `part` of its blocks, what these add to that mean: the parts of a batch sum to the loss of the whole.
     """
-    is_masked = corrupted.labels != IGNORED_LABEL
-    logits = masked_logits(model, corrupted.input_ids, corrupted.is_token, is_masked, is_packed=is_packed)
-    labels = corrupted.labels[is_masked]
-    return cross_entropy(logits.float(), send(labels, model.device), reduction="sum") / max(n_masked or len(labels), 1)
+    some = corrupted[part]
+    is_masked = some.labels != IGNORED_LABEL
+    logits = masked_logits(model, some.input_ids, some.is_token, is_masked, is_packed=is_packed)
+    labels = send(some.labels[is_masked], model.device)
+    n_masked = max(int((corrupted.labels != IGNORED_LABEL).sum()), 1)
+    return cross_entropy(logits.float(), labels, reduction="sum") / n_masked
 
 
 def encoder_states(model: PreTrainedModel, blocks: TokenBlocks | CorruptedBlocks) -> Tensor:
@@ -159,13 +182,32 @@ HIDDEN_AT_ONCE = 7
 """To see how hard tokens are to predict, every seventh position is hidden at once, as in training at a rate of 1/7."""
 
 
+class Passes(Protocol):
+    """How forward passes run; a `Runtime` says."""
+
+    @property
+    def evaluation_batch_size(self) -> int: ...
+
+    def autocast(self) -> AbstractContextManager[None]: ...
+
+
+@dataclass(frozen=True)
+class PlainPasses:
+    """In the precision of the model's weights, on the device where it is."""
+
+    evaluation_batch_size: int = 64
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
 @dataclass(frozen=True)
 class LMReader:
     """A `types.StateEncoder`: reads `model` as it is at the time of each call."""
 
     model: PreTrainedModel
     mask_id: int
-    runtime: Runtime
+    runtime: Passes
 
     def __call__(self, blocks: TokenBlocks) -> Tensor:
         def read(part: TokenBlocks) -> Tensor:

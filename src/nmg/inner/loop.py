@@ -3,6 +3,7 @@
 Episodes, comparisons, meta-test and the demo all run this one.
 """
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from nmg.errors import Diverged
 from nmg.inner.adapt import adapt
 from nmg.inner.arena import Arena
 from nmg.inner.finetune import evaluate, finetune, task_model
@@ -64,7 +66,8 @@ def inner_loop(
 
     Afterwards `arena.model` holds the adapted LM. Without masks it is the one it starts from. Every random draw
     (corruption, batch order, dropout, task head) is named by `randomness` alone, so inner loops of one name differ in
-    nothing but their masks, and equal masks give equal outcomes.
+    nothing but their masks, and equal masks give equal outcomes. Raises Diverged where a training or a score is not
+    finite.
     """
     arena.model.load_state_dict(start)
     began = time.perf_counter()
@@ -73,6 +76,7 @@ def inner_loop(
     name = masks.name if masks is not None else "none"
     for trial in trials:
         evaluation, tuned, evaluating = _try(arena, trial, randomness, name)
+        _check_finite(evaluation)
         yield Outcome(
             scores=evaluation.scores,
             example_scores=evaluation.example_scores,
@@ -113,6 +117,15 @@ def _try(arena: Arena, trial: Trial, randomness: StreamName, name: str) -> tuple
     began = time.perf_counter()
     evaluation = evaluate(model, trial.task, features, trial.held_out.examples, arena.runtime)
     return evaluation, tuned, time.perf_counter() - began
+
+
+def _check_finite(evaluation: Evaluation) -> None:
+    for name, score in evaluation.scores.items():
+        if not math.isfinite(score):
+            raise Diverged(
+                f"the training diverged: the score '{name}' of its model is {score}. Lower finetune.learning_rate or "
+                "adapt.learning_rate."
+            )
 
 
 def mean_outcome(outcomes: Sequence[Outcome]) -> Outcome:

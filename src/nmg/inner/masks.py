@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from nmg.inner.arena import Arena
+from nmg.inner.kept import KeptSurprise
 from nmg.masking.base import Masking
 from nmg.masking.corrupt import corrupt
 from nmg.masking.planned import plan_ahead
+from nmg.masking.schedule import RateSchedule
 from nmg.seeding import StreamName
-from nmg.types import CorruptedBlocks, IntArray, MaskPlan, TokenBlocks
+from nmg.types import CorruptedBlocks, IntArray, MaskPlan, StateEncoder, TokenBlocks
 
 if TYPE_CHECKING:
     from nmg.data.corpus import Corpus
@@ -37,7 +40,9 @@ class Masks(Protocol):
         """int64 [n]: every id that occurs"""
         ...
 
-    def start(self, arena: Arena, randomness: StreamName) -> Batches: ...
+    def start(self, arena: Arena, randomness: StreamName, steps: int = 1) -> Batches:
+        """`steps`: how many batches there will be, for a masking rate that moves."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class FixedMasks:
     def token_ids(self) -> Tensor:
         return torch.unique(self.blocks.input_ids)  # type: ignore[no-any-return]
 
-    def start(self, arena: Arena, randomness: StreamName) -> Batches:
+    def start(self, arena: Arena, randomness: StreamName, steps: int = 1) -> Batches:  # noqa: ARG002
         rng = (randomness / "corruption").generator()
         corrupted = corrupt(self.blocks, self.plan, arena.vocabulary, arena.masking, rng)
         lengths = self.lengths
@@ -92,17 +97,21 @@ class DrawnMasks:
     def token_ids(self) -> Tensor:
         return torch.from_numpy(self.corpus.distinct_ids)
 
-    def start(self, arena: Arena, randomness: StreamName) -> Batches:
-        encode, masking, rate = arena.reader, self.masking, arena.masking.rate
+    def start(self, arena: Arena, randomness: StreamName, steps: int = 1) -> Batches:
+        encode: StateEncoder = arena.reader
+        masking, rates = self.masking, RateSchedule.of(arena.masking, steps)
+        if arena.masking.refresh_steps > 1:
+            encode = KeptSurprise(encode, arena.masking.refresh_steps)
         if self.sees == "start" and masking.reads_states:
             rng = (randomness / "plan").generator()
-            masking = plan_ahead(masking, self.corpus, rate, rng, encode, arena.runtime.evaluation_batch_size)
+            masking = plan_ahead(masking, self.corpus, rates.start, rng, encode, arena.runtime.evaluation_batch_size)
         choices = (randomness / "masks" / "choices").generator()
         corruption = (randomness / "masks" / "corruption").generator()
+        number = count()
 
         def batch(rows: IntArray) -> CorruptedBlocks:
             blocks = self.corpus.blocks(rows)
-            plan = masking.plan(blocks, rate, choices, encode)
+            plan = masking.plan(blocks, rates.at(next(number)), choices, encode)
             return corrupt(blocks, plan, arena.vocabulary, arena.masking, corruption)
 
         return batch

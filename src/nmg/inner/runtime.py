@@ -4,28 +4,40 @@ import ctypes
 import functools
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
+from typing import Literal
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from nmg.errors import UserError
-from nmg.seeding import StreamName
+from nmg.inner.sharing import ALONE, Sharing
 from nmg.settings import RuntimeSettings
+from nmg.together import train_together
+
+PACKAGES = ("nmg", "torch", "transformers", "tokenizers", "accelerate", "numpy")
 
 
 @dataclass(frozen=True)
 class Runtime:
-    accelerator: Accelerator
+    """No state of the process but torch's number of threads, and what `deterministic` asks for: runs of other settings
+    may follow, or go on beside it. Processes that train together are joined by accelerate, which fixes their devices.
+    """
+
+    device: torch.device
+    precision: Literal["fp32", "bf16"]
     evaluation_batch_size: int
+    sharing: Sharing = ALONE
+    """of every training batch among processes"""
     rows_at_once: int | None = None
     """of a training step, in each process"""
     packing: bool = False
     """whether an LM adapts on blocks without padding"""
+    keeps_memory: bool = False
+    """whether freed memory is kept for the next step"""
 
     @classmethod
     def start(cls, settings: RuntimeSettings) -> "Runtime":
@@ -37,59 +49,66 @@ class Runtime:
         available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if settings.device != "auto" and not available[settings.device]:
             raise UserError(f"runtime.device: this machine has no '{settings.device}' (use auto or cpu)")
-        on_cpu = settings.device == "cpu" or not (available["cuda"] or available["mps"])
-        if on_cpu:
+        name = settings.device
+        if name == "auto":
+            name = next(known for known in ("cuda", "mps", "cpu") if available[known])
+        device, sharing = _join(name) if train_together() else (torch.device(name), ALONE)
+        on_cpu = device.type == "cpu"
+        kept = on_cpu and sys.platform == "linux" and keeps_memory(settings)
+        if kept:
             keep_freed_memory()
         if settings.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS has no such algorithms without it
             torch.use_deterministic_algorithms(True)
-        mixed = "no" if _precision(settings, on_cpu) == "fp32" else "bf16"
-        accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed)
-        return cls(accelerator, settings.evaluation_batch_size, settings.rows_at_once, settings.packing)
-
-    @property
-    def device(self) -> torch.device:
-        return self.accelerator.device  # type: ignore[no-any-return]
-
-    @property
-    def precision(self) -> str:
-        return "fp32" if self.accelerator.mixed_precision == "no" else "bf16"
+        return cls(
+            device,
+            _precision(settings, on_cpu),
+            settings.evaluation_batch_size,
+            sharing,
+            settings.rows_at_once,
+            settings.packing,
+            kept,
+        )
 
     @property
     def threads(self) -> int:
         return torch.get_num_threads()
 
-    @property
-    def is_first(self) -> bool:
-        """False in all but one of several processes that train together (`accelerate launch`): the one that writes."""
-        return bool(self.accelerator.is_main_process)
-
-    def parts(self, n_rows: int) -> list[tuple[slice, int]]:
-        """The rows of a batch that this process trains on, at most `rows_at_once` at once, and how often each counts.
-
-        Sums over rows, times that number, average over the processes to the sum over the batch. A batch of fewer rows
-        than there are processes is trained on by each.
-        """
-        n, this = self.accelerator.num_processes, self.accelerator.process_index
-        if n_rows < n:
-            n, this = 1, 0
-        first, last = n_rows * this // n, n_rows * (this + 1) // n
-        size = self.rows_at_once or n_rows
-        return [(slice(start, min(start + size, last)), n) for start in range(first, last, size)]
-
-    def own(self, randomness: StreamName) -> StreamName:
-        """The stream of this process among those that train together; the first one's is that of a process alone."""
-        return randomness / self.accelerator.process_index if self.accelerator.process_index else randomness
-
-    def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its mean over the processes that train together."""
-        if self.accelerator.num_processes > 1:
-            for tensor in tensors:
-                torch.distributed.all_reduce(tensor)
-                tensor.div_(self.accelerator.num_processes)
+    def circumstances(self) -> dict[str, str]:
+        """All that may round a result otherwise: where it is computed, how, and by which versions."""
+        on_cuda = self.device.type == "cuda"
+        return {
+            "device": torch.cuda.get_device_name(self.device) if on_cuda else self.device.type,
+            "precision": self.precision,
+            "threads": str(self.threads),
+            "processes that share batches": str(self.sharing.processes),
+            "rows at once": str(self.rows_at_once or "all"),
+            "packing": "yes" if self.packing else "no",
+            **package_versions(),
+        }
 
     def autocast(self) -> AbstractContextManager[None]:
-        return self.accelerator.autocast()  # type: ignore[no-any-return]
+        """Matrix products in bf16 where that is the precision; nothing otherwise."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+
+    def give_back_memory(self) -> None:
+        """Give the system what was freed and kept so far: a bound on what is kept, at the cost of one slower step."""
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if self.keeps_memory else None
+        if trim is not None:
+            trim(0)
+
+
+COMMAND = "NMG_COMMAND"
+"""variable of the environment that says that this process is a command of nmg's, or was started by one"""
+
+
+def keeps_memory(settings: RuntimeSettings) -> bool:
+    return COMMAND in os.environ if settings.keep_memory == "auto" else settings.keep_memory
+
+
+def package_versions() -> dict[str, str]:
+    """Of nmg and the packages whose versions may change a result."""
+    return {name: version(name) for name in PACKAGES}
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
@@ -101,13 +120,11 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Ask glibc to keep what is freed instead of giving it back to the system; does nothing with another C library.
+    """Ask glibc to keep what is freed until `Runtime.give_back_memory`; does nothing with another C library.
 
     A training step frees and asks for the same large tensors again and again. Each time they come as fresh pages, which
     the system must map and clear: up to a fifth of a step of MiniLM.
     """
-    if sys.platform != "linux":
-        return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**26)):
@@ -118,7 +135,15 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 """Names and numbers of malloc.h."""
 
 
-def _precision(settings: RuntimeSettings, on_cpu: bool) -> str:
+def _join(device: str) -> tuple[torch.device, Sharing]:
+    """The device of this process among those that train together, and its share."""
+    from accelerate import PartialState
+
+    state = PartialState(cpu=device == "cpu")
+    return state.device, Sharing(state.num_processes, state.process_index)
+
+
+def _precision(settings: RuntimeSettings, on_cpu: bool) -> Literal["fp32", "bf16"]:
     if settings.precision != "auto":
         return settings.precision
     return "bf16" if _multiplies_bf16(on_cpu) else "fp32"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nmg.data.corpus import Corpus
+from nmg.inner.kept import KeptSurprise
 from nmg.inspection.tokens import TokenTable
 from nmg.masking.base import Draw, Masking, choose
 from nmg.policies.base import Policy
@@ -20,6 +22,10 @@ from nmg.types import FloatArray, IntArray, MaskPlan, StateEncoder, TokenBlocks
 BLOCKS_AT_A_TIME = 64
 POSITIONS_AT_A_TIME = 1 << 18
 """positions of one call of a masking, so that memory stays within tens of megabytes whatever the number of draws"""
+
+
+READ_FOR_ALL_DRAWS = 1 << 62
+"""calls for which a reading of the LM stands: it does not change here"""
 
 
 @dataclass(frozen=True)
@@ -97,8 +103,9 @@ def observe(
 ) -> list[Observed]:
     """Draw every masking `draws` times over every block: policies first, all on what the LM was read for once.
 
-    The LM runs only where there is a policy. Blocks of similar length share a batch.
+    The LM runs only where a policy or a rule looks at it. Blocks of similar length share a batch.
     """
+    for_draws = KeptSurprise(encode, READ_FOR_ALL_DRAWS)
     encode = _ReadOnce(encode)
     columns = {name: _Columns(table, name in policies) for name in (*policies, *rules)}
     streams = {name: (randomness / name).generator() for name in columns}
@@ -112,7 +119,8 @@ def observe(
                 column.fill_policy(rows, blocks, seen)
                 counts = count_draws(Perturbed(seen.logits), blocks, rate, draws, streams[name])
             else:
-                counts = count_draws(rules[name].plan, blocks, rate, draws, streams[name])
+                plan = partial(rules[name].plan, encode=for_draws)
+                counts = count_draws(plan, blocks, rate, draws, streams[name])
             column.drawn[rows] = counts[blocks.is_maskable.numpy()]
         progress(min(first + BLOCKS_AT_A_TIME, len(order)), len(order))
     return [column.observed(name, about[name], draws) for name, column in columns.items()]

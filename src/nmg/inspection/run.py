@@ -11,12 +11,13 @@ from nmg.errors import UserError, bad_input
 from nmg.inspection.draws import Observed, observe
 from nmg.inspection.tags import Tags, load_tagger, tag_words
 from nmg.inspection.tokens import TokenTable
-from nmg.masking.registry import MASKINGS, RULES, build_masking, unknown_masking
+from nmg.masking.registry import MASKINGS, about_masking, build_masking, is_rule, unknown_masking
 from nmg.policies.base import Policy
+from nmg.policies.named import say_foreign_use
 from nmg.policies.registry import load_policy
 from nmg.reporter import Reporter
 from nmg.seeding import StreamName, stream
-from nmg.tasks.load import read_any_texts
+from nmg.tasks.load import load_corpus_texts, read_any_texts
 from nmg.workbench import ModelBench
 
 
@@ -65,11 +66,14 @@ def inspect_texts(
     kept = sample_texts(texts, limit, config.run.seed)
     bench = ModelBench.open(config, reporter)
     lm = bench.lm
-    for policy in loaded.values():
+    for name, policy in loaded.items():
         policy.check_fits(lm.hidden_size, lm.vocabulary_size)
+        say_foreign_use(name, policy, lm, config.masking.rate, reporter)
         policy.to(lm.model.device)
+    headless = _give_head(bench) if any(policy.reads_lm for policy in loaded.values()) else ()
     corpus = bench.corpus(kept)
-    rules = {name: build_masking(name, lm.tokenizer, corpus, config.masking) for name in maskings}
+    embeddings = lm.model.get_input_embeddings().weight
+    rules = {name: build_masking(name, lm.tokenizer, corpus, config.masking, embeddings) for name in maskings}
     table = TokenTable.of(corpus)
     if table.n_tokens == 0:
         raise bad_input(text_file, "holds no token that may be masked")
@@ -83,12 +87,12 @@ def inspect_texts(
         rate=config.masking.rate,
         draws=draws,
         randomness=StreamName(config.run.seed) / "inspect",
-        about=about | {name: MASKINGS[name] for name in maskings},
+        about=about | {name: about_masking(name) for name in maskings},
         progress=reporter.steps("drawing masks"),
     )
     tags, notices = _tag(table, config.masking.spacy_model, reporter) if with_tags else (None, ())
     left_out = len(texts) - len(kept)
-    return Inspection(table, tuple(observed), tags, notices, config, text_file, len(kept), left_out)
+    return Inspection(table, tuple(observed), tags, headless + notices, config, text_file, len(kept), left_out)
 
 
 def _check_names(policies: Mapping[str, Path], maskings: Sequence[str]) -> None:
@@ -100,10 +104,29 @@ def _check_names(policies: Mapping[str, Path], maskings: Sequence[str]) -> None:
     if "neural" in maskings:
         raise UserError("--maskings neural: name the trained policy with --policy RUN")
     for name in maskings:
-        if name not in RULES:
+        if not is_rule(name):
             raise unknown_masking(name)
     if not policies and not maskings:
         raise UserError("name a policy (--policy RUN) or a masking (--maskings random)")
+
+
+def _give_head(bench: ModelBench) -> tuple[str, ...]:
+    """Where the checkpoint has no LM head, train or take from the cache the one of the run whose data are given.
+
+    A notice where none are: without that training the policy reads another model than it learned from.
+    """
+    lm, data = bench.lm, bench.config.data
+    if not lm.new_parameters:
+        return ()
+    if data.train is not None or data.corpus is not None:
+        bench.warm_up_head(bench.corpus(load_corpus_texts(data)))
+        return ()
+    notice = (
+        f"'{lm.name}' has no LM head, and the run of a policy trained one first, with the whole model: name that run's "
+        "data (--config RUN/config.yaml) to see what the policy saw"
+    )
+    bench.reporter.notify(notice)
+    return (notice,)
 
 
 def _tag(table: TokenTable, model: str, reporter: Reporter) -> tuple[Tags | None, tuple[str, ...]]:

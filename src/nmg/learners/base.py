@@ -27,7 +27,10 @@ class Saved:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """what JSON can hold"""
     lasting: Mapping[str, Callable[[], Tensors]] = field(default_factory=dict)
-    """name → tensors that never change under this name: written once, kept while they are named"""
+    """name → tensors that never change under this name: written once, kept while they are named
+
+    Of what `restore` gets some may be missing, where files were damaged: the learner goes on without it.
+    """
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,10 @@ class Learner(Protocol):
         ...
 
     def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
-        """Learn from the outcome of each proposed plan; returns what the log should say, as JSON has it."""
+        """Learn from the outcomes of the proposed plans; returns what the log should say, as JSON has it.
+
+        A player whose training diverged has none.
+        """
         ...
 
     def findings(self) -> dict[str, Any]:

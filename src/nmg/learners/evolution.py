@@ -60,9 +60,11 @@ class Evolution(NothingToTell):
         return propose_candidates(self.policy, candidates, self.ground, episode, blocks, encode)
 
     def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:  # noqa: ARG002
-        """Raises ValueError where a score is NaN."""
+        """A candidate whose training diverged counts as the worst of the others. Raises ValueError for a NaN score."""
         candidates, before = self._candidates(), self._mean()
-        scores = {name: self.ground.score(outcomes[name]) for name in candidates}
+        known = {name: self.ground.score(outcome) for name, outcome in outcomes.items()}
+        worst = min(known.values(), default=0.0)
+        scores = {name: known.get(name, worst) for name in candidates}
         if any(map(math.isnan, scores.values())):
             raise ValueError(f"cannot compare the scores {scores}")
         generation = {"candidates": [one.tolist() for one in candidates.values()], "scores": list(scores.values())}

@@ -45,6 +45,8 @@ class RandomSearch(NothingToTell):
     @torch.no_grad()
     def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
         best = sorted(outcomes, key=lambda name: -self.ground.score(outcomes[name]))[: (len(outcomes) + 1) // 2]
+        if not best:
+            return {}
         before, candidates = weights_of(self.policy), self._candidates(episode)
         mean = torch.stack([candidates[name] for name in best]).mean(dim=0)
         vector_to_parameters(mean, self.policy.parameters())

@@ -39,12 +39,13 @@ class RuleSearch(NothingToTell):
         policy = ground.new_policy()
         assert isinstance(policy, LinearPolicy), "the configuration has seen to it"
         self._template = policy.to(ground.device)
+        self.episodes = 0
         self.scores: list[list[float]] = []
-        """[episodes][sharpnesses]"""
+        """[episodes in which every training ended well][sharpnesses]"""
 
     @property
     def is_finished(self) -> bool:  # type: ignore[override]
-        return (len(self.scores) + 1) * self.players > self.settings.plays
+        return (self.episodes + 1) * self.players > self.settings.plays
 
     @property
     def most_episodes(self) -> int:  # type: ignore[override]
@@ -64,6 +65,10 @@ class RuleSearch(NothingToTell):
         return plans
 
     def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:  # noqa: ARG002
+        """An episode with a training that diverged counts, and tells nothing: sharpnesses are compared within one."""
+        self.episodes += 1
+        if len(outcomes) < self.players:
+            return {}
         self.scores.append([self.ground.score(outcome) for outcome in outcomes.values()])
         return {"best": list(outcomes)[int(np.argmax(self.scores[-1]))]}
 
@@ -73,10 +78,11 @@ class RuleSearch(NothingToTell):
         return {"episodes": len(self.scores), "mean_score": dict(zip(names, means, strict=False))}
 
     def save(self) -> Saved:
-        return Saved(facts={"scores": self.scores})
+        return Saved(facts={"scores": self.scores, "episodes": self.episodes})
 
     def restore(self, saved: Saved) -> None:
         self.scores = [list(row) for row in saved.facts["scores"]]
+        self.episodes = saved.facts.get("episodes", len(self.scores))  # older checkpoints do not say
 
     def _rule(self, sharpness: float) -> LinearPolicy:
         policy = copy.deepcopy(self._template)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nmg.errors import UserError
 from nmg.settings import MaskingSettings
 from nmg.types import NO_POSITION, FloatArray, IntArray, MaskPlan, StateEncoder, TokenBlocks
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Draw: TypeAlias = Callable[[TokenBlocks, float, np.random.Generator], MaskPlan]
 """blocks, rate, randomness → the positions to mask"""
+ReadingDraw: TypeAlias = Callable[[TokenBlocks, float, np.random.Generator, StateEncoder], MaskPlan]
+"""the same for a rule that reads the LM"""
 
 
 class Masking(Protocol):
@@ -50,6 +53,8 @@ class Rule:
 
     name: str
     draw: Draw
+    reads_words: bool = True
+    """False where it does not matter which tokens are of one word"""
     reads_states = False
 
     def plan(
@@ -63,12 +68,51 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class ReadingRule:
+    """A masking by what the LM makes of the blocks."""
+
+    name: str
+    draw: ReadingDraw
+    reads_words: bool = True
+    reads_states = True
+
+    def plan(
+        self, blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder | None = None
+    ) -> MaskPlan:
+        """Raises ValueError without `encode`."""
+        if encode is None:
+            raise ValueError(f"the masking '{self.name}' reads the language model: it needs `encode`")
+        return self.draw(blocks, rate, rng, encode)
+
+
+class BlockTexts(Protocol):
+    """The text behind blocks; a `Corpus` is one."""
+
+    def text(self, block_id: int) -> str: ...
+
+    def offsets(self, block_id: int) -> IntArray:
+        """int64 [n_tokens, 2]: the characters of `text(block_id)` each token stands for; (0, 0) at special tokens."""
+        ...
+
+
+@dataclass(frozen=True)
 class Ingredients:
     """What a rule may be made from."""
 
     tokenizer: "PreTrainedTokenizerBase"
-    corpus: "Corpus"
+    corpus: "Corpus | None"
+    """text of the domain, to count words in; None where there is none at hand"""
     settings: MaskingSettings
+    texts: BlockTexts
+    """text of the blocks that are to be masked"""
+    embeddings: Tensor | None = None
+    """float [V or more, H], the LM's input embeddings; None where there is no LM at hand"""
+
+    def counted_corpus(self, masking: str) -> "Corpus":
+        """Raises UserError where there is no corpus."""
+        if self.corpus is None:
+            raise UserError(f"the masking '{masking}' counts words in text of the domain: give it some (texts=…)")
+        return self.corpus
 
 
 def position_noise(blocks: TokenBlocks, rng: np.random.Generator) -> Tensor:
@@ -77,6 +121,23 @@ def position_noise(blocks: TokenBlocks, rng: np.random.Generator) -> Tensor:
     What a stream gives to one position thus never depends on what is maskable or chosen elsewhere.
     """
     return torch.from_numpy(rng.random(tuple(blocks.input_ids.shape))).to(blocks.input_ids.device)
+
+
+def weighted_scores(weights: Tensor, blocks: TokenBlocks, rng: np.random.Generator) -> Tensor:
+    """float64 [B, T]: scores whose order is that of draws without replacement, the next one with probability ∝ weight.
+
+    Successive draws are one sort: ln(weight) plus Gumbel noise, highest first (Efraimidis and Spirakis 2006; Kool et
+    al. 2019, section 2.3). Weights of 0 come last, in random order.
+
+    Args:
+        weights: float [B, T], 0 or more; values at positions that are not maskable do not matter.
+    """
+    noise = -torch.log(-torch.log(position_noise(blocks, rng)))
+    return noise + weights.double().to(noise.device).clamp(min=LEAST_WEIGHT).log()
+
+
+LEAST_WEIGHT = 1e-300
+"""stands for a weight of 0, whose logarithm would order nothing"""
 
 
 def choose(scores: Tensor, blocks: TokenBlocks, rate: float) -> MaskPlan:

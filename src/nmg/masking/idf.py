@@ -9,9 +9,12 @@ import numpy.typing as npt
 import torch
 
 from nmg.masking.base import Draw, Ingredients, Rule, choose, choose_units, number_units, position_noise
+from nmg.masking.counts import guessed_counts, say_that_counts_are_guessed
 from nmg.types import FloatArray, IntArray, MaskPlan, TokenBlocks
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from nmg.data.corpus import Corpus
 
 Keys: TypeAlias = npt.NDArray[np.uint64]
@@ -84,6 +87,22 @@ class InverseDocumentFrequency:
         idf: FloatArray = np.log((1.0 + self.n_documents) / (1.0 + counts)) + 1.0
         return idf
 
+    @classmethod
+    def guess(cls, tokenizer: "PreTrainedTokenizerBase") -> Self:
+        """Of word pieces, without a corpus: by the order of the vocabulary, as if every context held the first
+        piece."""
+        counts = guessed_counts(tokenizer)
+        pieces = np.flatnonzero(counts)
+        return cls(pieces.astype(np.uint64), counts[pieces].round().astype(np.int64), len(pieces))
+
+
+def document_frequency(ingredients: Ingredients, unit: str, masking: str) -> InverseDocumentFrequency:
+    """Counted in the corpus, or guessed where there is none. Raises UserError where words would have to be guessed."""
+    if ingredients.corpus is None and unit == "piece":
+        say_that_counts_are_guessed()
+        return InverseDocumentFrequency.guess(ingredients.tokenizer)
+    return InverseDocumentFrequency.count(ingredients.counted_corpus(masking), UNIT_KEYS[unit])
+
 
 def draw_rare(
     blocks: TokenBlocks,
@@ -116,5 +135,5 @@ def idf_rule(corpus: "Corpus", sharpness: float) -> Rule:
 
 def idf_masking(ingredients: Ingredients) -> Draw:
     settings = ingredients.settings
-    idf = InverseDocumentFrequency.count(ingredients.corpus, UNIT_KEYS[settings.idf_unit])
+    idf = document_frequency(ingredients, settings.idf_unit, "idf")
     return partial(draw_rare, idf=idf, unit=settings.idf_unit, sharpness=settings.idf_sharpness)

@@ -2,16 +2,26 @@
 
 import difflib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from nmg.errors import UserError
-from nmg.masking.base import Draw, Ingredients, Rule
+from nmg.masking.base import Draw, Ingredients, Masking, ReadingDraw, ReadingRule, Rule
+from nmg.masking.difference import difference_masking
 from nmg.masking.entity import entity_masking
+from nmg.masking.frequency import frequency_masking
 from nmg.masking.idf import idf_masking
+from nmg.masking.keyword import keyword_masking
+from nmg.masking.mixture import Mixture, parse_mixture
+from nmg.masking.pmi import pmi_masking
 from nmg.masking.rules import draw_nothing, draw_random, draw_whole_words, punctuation_masking, span_masking
+from nmg.masking.selective import selective_masking
+from nmg.masking.surprise import entropy_masking, loss_masking
+from nmg.masking.tfidf import tfidf_masking
+from nmg.masking.weights import weights_masking
 from nmg.settings import MaskingSettings
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
     from nmg.data.corpus import Corpus
@@ -20,30 +30,86 @@ if TYPE_CHECKING:
 class RuleKind(NamedTuple):
     about: str
     """what is masked"""
-    build: Callable[[Ingredients], Draw]
+    source: str
+    build: Callable[[Ingredients], Draw | ReadingDraw]
     """Raises UserError where something that the rule needs is missing."""
+    reads_states: bool = False
+    """whether it looks at the language model: `build` gives a `ReadingDraw`"""
 
 
 RULES = {
-    "none": RuleKind("no tokens: no further pre-training", lambda _: draw_nothing),
-    "random": RuleKind("tokens, uniformly at random", lambda _: draw_random),
-    "whole-word": RuleKind("whole words, in random order", lambda _: draw_whole_words),
-    "span": RuleKind("spans of consecutive words, of random length", span_masking),
-    "entity": RuleKind("named entities first, then other tokens at random", entity_masking),
-    "punctuation": RuleKind("punctuation first, then other tokens at random", punctuation_masking),
-    "idf": RuleKind("rare tokens or words more often than frequent ones", idf_masking),
+    "none": RuleKind("no tokens: no further pre-training", "a control", lambda _: draw_nothing),
+    "random": RuleKind("tokens, uniformly at random", "Devlin et al. 2019", lambda _: draw_random),
+    "whole-word": RuleKind("whole words, in random order", "BERT's code, 2019", lambda _: draw_whole_words),
+    "span": RuleKind("spans of consecutive words, of random length", "Joshi et al. 2020", span_masking),
+    "entity": RuleKind("named entities first, then other tokens at random", "Kang et al. 2020", entity_masking),
+    "punctuation": RuleKind("punctuation first, then other tokens at random", "Kang et al. 2020", punctuation_masking),
+    "idf": RuleKind("rare tokens or words more often than frequent ones", "ours", idf_masking),
+    "tf-idf": RuleKind("what a text is about: frequent in it, rare elsewhere", "Belfathi et al. 2024", tfidf_masking),
+    "frequency": RuleKind("tokens by count ** -alpha", "Lample and Conneau 2019", frequency_masking),
+    "pmi": RuleKind("collocations and single words, as a whole", "Levine et al. 2021", pmi_masking),
+    "keyword": RuleKind("your words first, then others at random", "Golchin et al. 2023", keyword_masking),
+    "weights": RuleKind("words by weights of your own", "ours", weights_masking),
+    "difference": RuleKind("words like those that set the domain apart", "Wilf et al. 2023", difference_masking),
+    "selective": RuleKind("tokens that matter to a task first", "Gu et al. 2020", selective_masking),
+    "loss": RuleKind("tokens that the LM predicts badly", "Zhong et al. 2023", loss_masking, reads_states=True),
+    "entropy": RuleKind("tokens where the LM hesitates", "Zhong et al. 2023", entropy_masking, reads_states=True),
 }
 """A line a rule, in the order of tables."""
 
+_WITHOUT_WORDS = frozenset({"none", "random", "punctuation", "frequency", "selective", "loss", "entropy"})
+_BY_UNIT = frozenset({"idf", "tf-idf"})
+
+
+def _reads_words(name: str, settings: MaskingSettings) -> bool:
+    """False where it does not matter which tokens are of one word: a collator need not find out."""
+    return name not in _WITHOUT_WORDS and (name not in _BY_UNIT or settings.idf_unit == "word")
+
+
 MASKINGS = {name: rule.about for name, rule in RULES.items()} | {"neural": "what a trained policy chooses"}
 """name → what is masked"""
+SOURCES = {name: rule.source for name, rule in RULES.items()} | {"neural": "Kang et al. 2020, arXiv 2010.02705"}
+"""name → who published it"""
 
 
-def build_masking(name: str, tokenizer: "PreTrainedTokenizerBase", corpus: "Corpus", settings: MaskingSettings) -> Rule:
-    """The rule of that name. Raises UserError where there is none, or where something that it needs is missing."""
+def is_rule(name: str) -> bool:
+    """Whether `name` is a rule's, or that of a mixture of rules. Raises UserError for a mixture that is written
+    wrongly."""
+    members = [member for _, member in parse_mixture(name)] or [name]
+    return all(member in RULES for member in members)
+
+
+def about_masking(name: str) -> str:
+    """What a rule masks, or a mixture of them."""
+    return MASKINGS.get(name, "of every block, what one of these masks, drawn by its share")
+
+
+def build_masking(
+    name: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    corpus: "Corpus",
+    settings: MaskingSettings,
+    embeddings: "Tensor | None" = None,
+) -> Masking:
+    """The rule of that name, or a mixture of rules (`0.7*idf+0.3*random`), for blocks of `corpus`.
+
+    Raises UserError where there is none, or where something that it needs is missing.
+    """
+    return build_rule(name, Ingredients(tokenizer, corpus, settings, corpus, embeddings))
+
+
+def build_rule(name: str, ingredients: Ingredients) -> Masking:
+    """As `build_masking`, from ingredients of any kind."""
+    members = parse_mixture(name)
+    if members:
+        return Mixture(name, [(share, build_rule(member, ingredients)) for share, member in members])
     if name not in RULES:
         raise unknown_masking(name)
-    return Rule(name, RULES[name].build(Ingredients(tokenizer, corpus, settings)))
+    kind = RULES[name]
+    draw, reads_words = kind.build(ingredients), _reads_words(name, ingredients.settings)
+    if kind.reads_states:
+        return ReadingRule(name, cast(ReadingDraw, draw), reads_words)
+    return Rule(name, cast(Draw, draw), reads_words)
 
 
 def unknown_masking(name: str) -> UserError:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from nmg.errors import UserError
 from nmg.policies.base import Ground, Policy, PolicyConfig
-from nmg.settings import Count, Section
+from nmg.settings import Count, Positive, Section
 from nmg.types import StateEncoder, TokenBlocks
 
 INITIAL_SPREAD = 0.02
@@ -24,12 +24,12 @@ INITIAL_SPREAD = 0.02
 class AttentionConfig(PolicyConfig):
     """Sizes of an `AttentionPolicy`. Raises ValueError where the heads do not share H evenly."""
 
-    hidden_size: int = 768
+    hidden_size: Count = 768
     """H of the language model whose states the policy reads"""
-    num_attention_heads: int = 12
-    head_hidden: int = 128
+    num_attention_heads: Count = 12
+    head_hidden: Count = 128
     """units of the hidden layer of the head"""
-    layer_norm_eps: float = 1e-12
+    layer_norm_eps: Positive = 1e-12
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_attention_heads:
@@ -122,8 +122,7 @@ class AttentionSettings(Section):
     def build(self, ground: Ground) -> AttentionPolicy:
         return AttentionPolicy(
             AttentionConfig(
-                base_model=ground.base_model,
-                masking_rate=ground.rate,
+                **ground.provenance,
                 hidden_size=ground.hidden_size,
                 num_attention_heads=ground.n_heads,
                 head_hidden=self.hidden,

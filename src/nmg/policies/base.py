@@ -1,9 +1,11 @@
 """What a policy is: a module that looks at blocks and scores their tokens. One file a kind; `registry` names them.
 
-A policy is saved as a folder of config.json and model.safetensors (`save_pretrained`); `registry.load_policy` reads it.
+A policy is saved as a folder of config.json, model.safetensors and a model card (`save_pretrained`);
+`registry.load_policy` reads it.
 """
 
 import json
+import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from nmg.files import save_tensors, write_text
+from nmg.policies.card import CARD, Provenance, model_card
+from nmg.policies.hub import upload_policy
+from nmg.settings import Rate
 from nmg.types import FloatArray, StateEncoder, TokenBlocks
 
 if TYPE_CHECKING:
@@ -33,9 +38,11 @@ class PolicyConfig:
     """What makes a policy but its weights."""
 
     base_model: str = ""
-    """name of the language model it was trained with; for the reader"""
-    masking_rate: float = 0.05
-    """share of the maskable tokens it was trained to choose; for the reader"""
+    """name of the language model it was trained with"""
+    masking_rate: Rate = 0.05
+    """share of the maskable tokens it was trained to choose"""
+    tokenizer: str = ""
+    """digest of the tokenizer it was trained with; empty in folders of an older nmg"""
 
 
 class Policy(nn.Module):
@@ -87,11 +94,32 @@ class Policy(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Write the policy's folder, each file whole or not there."""
+    @staticmethod
+    def from_pretrained(place: Path | str, revision: str | None = None) -> "Policy":
+        """The policy of a folder (a run's or a policy's) or of a hub repository: see `registry.load_policy`."""
+        from nmg.policies.registry import load_policy  # which knows the kinds
+
+        return load_policy(place, revision)
+
+    def save_pretrained(self, folder: Path | str, known: Provenance | None = None) -> None:
+        """Write the policy's folder, each file whole or not there. `known`: what its model card says beside."""
+        folder = Path(folder)
         facts = {"model_type": MODEL_TYPE, "kind": self.kind, **asdict(self.config)}
         write_text(folder / CONFIG, json.dumps(facts, indent=2) + "\n")
         save_tensors(folder / WEIGHTS, self.state_dict())
+        write_text(folder / CARD, model_card(self, known or Provenance.read()))
+
+    def push_to_hub(
+        self, name: str, known: Provenance | None = None, *, token: str | None = None, private: bool = False
+    ) -> str:
+        """Put the policy and its model card into the hub repository `name` (`OWNER/NAME`); returns its address.
+
+        The repository is made where it is missing. Without `token` it is the one that `hf auth login` has left. Raises
+        UserError where the hub refuses.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, known)
+            return upload_policy(Path(folder), name, token=token, private=private)
 
 
 @dataclass(frozen=True)
@@ -110,6 +138,14 @@ class Ground:
     """float [V or more, H], the LM's input embeddings"""
     relevance: Callable[[], FloatArray] | None = None
     """[V] how much each token tells of the task, from training labels alone; None where there are no labels"""
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The fields of `PolicyConfig`."""
+        from nmg.data.cutting import tokenizer_digest  # imports pyarrow
+
+        tokenizer = tokenizer_digest(self.tokenizer)
+        return {"base_model": self.base_model, "masking_rate": self.rate, "tokenizer": tokenizer}
 
 
 class PolicyKind(Protocol):

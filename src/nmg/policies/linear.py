@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from nmg.errors import UserError
 from nmg.policies.base import Ground, Policy, PolicyConfig
 from nmg.policies.features import FEATURES, READ_THE_LM, OfPieces, ReadOnce, Vocabulary, piece_table
-from nmg.settings import Positive, Section
+from nmg.settings import CountOrZero, Positive, Section
 from nmg.types import StateEncoder, TokenBlocks
 
 MEASURED_BLOCKS = 256
@@ -28,8 +28,8 @@ MEASURED_BLOCKS = 256
 @dataclass(frozen=True, kw_only=True)
 class LinearConfig(PolicyConfig):
     features: tuple[str, ...] = ()
-    vocabulary_size: int = 0
-    temperature: float = 1.0
+    vocabulary_size: CountOrZero = 0
+    temperature: Positive = 1.0
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.features if name not in FEATURES]
@@ -132,8 +132,7 @@ class LinearSettings(Section):
         vocabulary = Vocabulary(ground)
         policy = LinearPolicy(
             LinearConfig(
-                base_model=ground.base_model,
-                masking_rate=ground.rate,
+                **ground.provenance,
                 features=self.features,
                 vocabulary_size=vocabulary.size,
                 temperature=self.temperature,

@@ -1,14 +1,20 @@
 """Maskings as a user names them: a rule by its name, a policy by its folder, both as words of a command line."""
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nmg.data.cutting import tokenizer_digest
 from nmg.errors import UserError
+from nmg.files import is_folder, is_there, user_path
+from nmg.masking.mixture import Mixture, parse_mixture
 from nmg.masking.registry import RULES, build_masking, unknown_masking
-from nmg.policies.base import CONFIG
+from nmg.policies.base import CONFIG, Policy
+from nmg.policies.hub import is_hub_name
 from nmg.policies.masking import PolicyMasking
 from nmg.policies.registry import find_policy, load_policy
+from nmg.reporter import Reporter, Silent
 from nmg.seeding import StreamName
 from nmg.settings import MaskingSettings, MetaTestSettings
 
@@ -27,12 +33,12 @@ def parse_policies(words: Iterable[str], option: str) -> dict[str, Path]:
     policies: dict[str, Path] = {}
     for word in filter(None, (word.strip() for word in words)):
         name, equals, folder = word.partition("=")
-        if equals and not Path(word).expanduser().exists():
-            path, name = Path(folder.strip()).expanduser(), name.strip()
+        if equals and not is_there(user_path(word)):
+            path, name = user_path(folder.strip()), name.strip()
             if not name or not folder.strip():
                 raise UserError(f"{option} {word}: write FOLDER or NAME=FOLDER")
         else:
-            path = Path(word).expanduser()
+            path = user_path(word)
             resolved = path.resolve()
             name = resolved.parent.name if resolved.name == "policy" else resolved.name
         if name in RULES or name in CONTROLS or name in policies:
@@ -64,6 +70,39 @@ def control_folder(name: str, policies: Mapping[str, Path]) -> Path:
     return run / name
 
 
+def foreign_use(policy: Policy, lm: "PretrainedLM", rate: float) -> list[str]:
+    """What of its use is not as it was trained, each as 'model A, here B'. What its folder does not say is not told."""
+    then, found = policy.config, []
+    if then.base_model and _same_place(then.base_model) != _same_place(lm.name):
+        found.append(f"the model '{then.base_model}', here '{lm.name}'")
+    if then.tokenizer and then.tokenizer != (digest := tokenizer_digest(lm.tokenizer)):
+        found.append(f"the tokenizer {then.tokenizer} of '{then.base_model}', here {digest} of '{lm.name}'")
+    if not math.isclose(then.masking_rate, rate):
+        found.append(f"the masking rate {then.masking_rate:g}, here {rate:g}")
+    return found
+
+
+def say_foreign_use(name: str, policy: Policy, lm: "PretrainedLM", rate: float, reporter: Reporter) -> None:
+    """Tell where a policy is used with something else than it was trained with."""
+    if found := foreign_use(policy, lm, rate):
+        reporter.notify(f"the policy '{name}' was trained with {'; '.join(found)}: it may not mask as it learned to")
+
+
+def _same_place(model: str) -> str:
+    """A folder by its full path, a name of the hub as it is."""
+    return str(Path(model).expanduser().resolve()) if Path(model).expanduser().is_dir() else model
+
+
+def policy_place(name: str) -> str:
+    """`name`, where it may be a policy: a folder that is there, or the name of a hub repository (`OWNER/NAME`).
+
+    Raises UserError where it is neither.
+    """
+    if is_folder(name) or is_hub_name(name):
+        return name
+    raise unknown_masking(name)
+
+
 def load_masking(
     name: str,
     lm: "PretrainedLM",
@@ -71,22 +110,29 @@ def load_masking(
     settings: MaskingSettings,
     policy_folder: Path | None = None,
     test: MetaTestSettings | None = None,
+    reporter: Reporter | None = None,
 ) -> "Masking":
-    """A rule by its name, or a learned policy, which acts as `test` says.
+    """A rule by its name, a mixture (`0.7*idf+0.3*runs/mine`), or a learned policy, which acts as `test` says.
 
-    The policy is that of `policy_folder`, or, where none is given, of the folder that is called `name`. Raises
-    UserError for an unknown name, and for a policy that is missing or does not fit the model.
+    The policy is that of `policy_folder`, or, where none is given, of the folder or hub repository that is called
+    `name`. `reporter` hears of one that was trained with another model, tokenizer or rate. Raises UserError for an
+    unknown name, and for a policy that is missing or does not fit the model.
     """
     test = test or MetaTestSettings()
+    members = parse_mixture(name) if policy_folder is None and not is_folder(name) else []
+    if members:
+        loaded = [
+            (share, load_masking(one, lm, corpus, settings, test=test, reporter=reporter)) for share, one in members
+        ]
+        return Mixture(name, loaded)
     if policy_folder is None and name in RULES:  # also where a folder of that name happens to be there
-        return build_masking(name, lm.tokenizer, corpus, settings)
+        embeddings = lm.model.get_input_embeddings().weight
+        return build_masking(name, lm.tokenizer, corpus, settings, embeddings)
     if policy_folder is None and name == "neural":
         raise unknown_masking(name)
-    folder = policy_folder or (Path(name) if Path(name).is_dir() else None)
-    if folder is None:
-        raise unknown_masking(name)
-    policy = load_policy(folder)
+    policy = load_policy(policy_folder or policy_place(name))
     policy.check_fits(lm.hidden_size, lm.vocabulary_size)
+    say_foreign_use(name, policy, lm, settings.rate, reporter or Silent())
     if name == "untrained":
         with (StreamName(0) / "untrained").torch():
             policy.randomise()

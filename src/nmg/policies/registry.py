@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_args
 
 import torch
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from nmg.errors import UserError
 from nmg.policies.attention import AttentionSettings
 from nmg.policies.base import CONFIG, MODEL_TYPE, WEIGHTS, Policy
+from nmg.policies.hub import download_policy, is_hub_name
 from nmg.policies.linear import LinearSettings
 from nmg.settings import default_kind
 
@@ -33,12 +35,15 @@ def find_policy(folder: Path) -> Path:
     return folder / "policy" if (folder / "policy" / CONFIG).is_file() else folder
 
 
-def load_policy(folder: Path) -> Policy:
-    """The policy of a run's folder or a policy's, on the CPU and in evaluation mode.
+def load_policy(place: Path | str, revision: str | None = None) -> Policy:
+    """The policy of a run's folder, of a policy's, or of a hub repository (`OWNER/NAME`, at `revision`).
 
-    Raises UserError where the folder is missing or does not hold exactly the weights of a policy.
+    It is on the CPU and in evaluation mode. Raises UserError where the folder or repository is missing or does not hold
+    exactly the weights of a policy.
     """
-    folder = find_policy(folder)
+    folder = find_policy(Path(place).expanduser())
+    if isinstance(place, str) and not folder.exists() and is_hub_name(place):
+        folder = download_policy(place, revision)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise UserError(f"{folder} is not the folder of a mask policy: it has no file {name}")
@@ -46,7 +51,7 @@ def load_policy(folder: Path) -> Policy:
         policy = _empty(json.loads((folder / CONFIG).read_text(encoding="utf-8")), folder)
         weights = load_file(folder / WEIGHTS)
         # Folders written before policies had kinds hold a value network too.
-        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("value.")}
+        weights = {name: _checked(tensor, name) for name, tensor in weights.items() if not name.startswith("value.")}
         policy.load_state_dict(weights, assign=True)
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: cannot load the mask policy: {error}") from error
@@ -62,6 +67,18 @@ def _empty(facts: dict[str, Any], folder: Path) -> Policy:
         raise UserError(f"{folder} holds a mask policy of the kind {kind!r} (known: {', '.join(CLASSES)})")
     policy_class = CLASSES[kind]
     known = policy_class.config_class.__dataclass_fields__
-    config = policy_class.config_class(**{name: value for name, value in facts.items() if name in known})
+    try:  # pydantic checks the fields' types, and the bounds that these name
+        config = TypeAdapter(policy_class.config_class).validate_python({n: v for n, v in facts.items() if n in known})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = "".join(f"{name}: " for name in problem["loc"][:1])
+        raise ValueError(f"{place}{problem['msg'].removeprefix('Value error, ')}") from error
     with torch.device("meta"):
         return policy_class(config)
+
+
+def _checked(weights: Tensor, name: str) -> Tensor:
+    """float32. Raises ValueError for numbers that no policy has."""
+    if not weights.is_floating_point() or not bool(weights.isfinite().all()):
+        raise ValueError(f"{name} holds what are no finite numbers")
+    return weights.float()

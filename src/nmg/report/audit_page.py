@@ -52,9 +52,10 @@ def _facts(result: AuditResult) -> Facts:
         (
             ("masked-LM loss", f"{lm['loss']:.2f}"),
             ("word frequencies alone", f"{lm['unigram_entropy']:.2f}"),
-            ("validation examples with a twin in training", f"{leakage['twins']} of {leakage['validation']}"),
+            ("validation examples with a twin in training", f"{leakage['near']} of {leakage['validation']}"),
             ("adapting pays", {True: "yes", False: "no", None: "cannot tell"}[result.adaptation.pays]),
             ("plays", str(len(result.plays))),
+            ("labelled examples of a fine-tuning", "{used:,} of {labelled:,}".format(**result.facts["examples"])),
         )
     )
 

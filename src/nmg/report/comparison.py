@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from nmg.comparison.cells import Setting
+from nmg.comparison.circumstances import described
 from nmg.comparison.results import HELD_OUT, ComparisonResults, MaskingResult, MetaTrainingCost, Pair, SettingResult
 from nmg.comparison.statistics import Estimate
 from nmg.report.tables import (
@@ -37,6 +38,10 @@ def metric_title(metric: str) -> str:
     return "held-out LM loss" if metric == HELD_OUT else metric
 
 
+MIXED = "†"
+"""marks a pair whose cells were made under different circumstances"""
+
+
 def scores_table(result: SettingResult, metrics: Sequence[str]) -> Table:
     """Mean ± deviation of each metric, the interval of the first, masked-LM loss on held-out text, and the cost."""
     shown = [*metrics, *([HELD_OUT] if any(HELD_OUT in one.estimates for one in result.maskings) else [])]
@@ -69,7 +74,7 @@ def pairs_table(result: SettingResult, metric: str, n_tested: int) -> Table:
         test = pair.test
         rows.append(
             (
-                pair_name(pair),
+                pair_name(pair) + (MIXED if pair.mixed_seeds else ""),
                 str(test.n),
                 difference_text(test.mean, test.low, test.high, metric),
                 p_text(test.t_p),
@@ -81,14 +86,19 @@ def pairs_table(result: SettingResult, metric: str, n_tested: int) -> Table:
                 NOTHING if test.seeds_needed is None else f"{test.seeds_needed:,} (+{test.seeds_still_needed:,})",
             )
         )
-    notes = (
+    notes = [
         "Δ: mean difference within the same n seeds with its 95 % t interval; p: two-sided paired t test, and exact "
         f"Wilcoxon signed-rank test; Holm: corrected over all {n_tested} tested pairs of this comparison.",
         "d_z: mean / standard deviation of the differences; w/t/l: seeds won, tied and lost by the first.",
         "Seeds needed (+ those still missing): to find a difference of just this d_z with 80 % power in one test at "
         "5 %; a d_z from few seeds is itself uncertain.",
-    )
-    return Table((*header, "seeds needed"), tuple(rows), notes)
+    ]
+    if any(pair.mixed_seeds for pair in result.pairs):
+        notes.append(
+            f"{MIXED}: in a seed or several the two cells were made under different circumstances, so their difference "
+            "is not of masks alone."
+        )
+    return Table((*header, "seeds needed"), tuple(rows), tuple(notes))
 
 
 def costs_table(result: SettingResult, meta_training: Mapping[str, MetaTrainingCost]) -> Table:
@@ -153,7 +163,22 @@ def reading(results: ComparisonResults) -> str:
     if results.failures:
         n = len(results.failures)
         text += f" {n} cell{'s' if n > 1 else ''} failed; what stands here leaves {'them' if n > 1 else 'it'} out."
+    if results.differing:
+        text += f" {_on_circumstances(results)}"
     return text
+
+
+def _on_circumstances(results: ComparisonResults) -> str:
+    """In what the cells differ beside their masks, and which differences not to believe for it."""
+    text = f"Not all cells were made under the same circumstances: they differ in {described(results.differing)}."
+    mixed = sum(bool(pair.mixed_seeds) for pair in results.pairs)
+    if not mixed:
+        return f"{text} Within each seed they are the same."
+    return (
+        f"{text} {_count(mixed, 'pair')}, marked {MIXED}, "
+        f"{'differs' if mixed == 1 else 'differ'} so within a seed: what is found there is not of masks alone. Run "
+        "the comparison in another folder for one that is."
+    )
 
 
 def _nothing_to_test(results: ComparisonResults) -> str:

@@ -18,6 +18,11 @@ from nmg.report.latex import as_latex
 from nmg.report.page import write_page
 from nmg.report.tables import Table, as_markdown
 from nmg.reporter import Reporter, Silent
+from nmg.runs.outputs import sole_writer
+from nmg.together import is_first_process
+
+CIRCUMSTANCES = ("device", "precision", "threads")
+"""of a cell, in results.csv; versions are in results.json"""
 
 
 def compare(
@@ -41,12 +46,13 @@ def compare(
     """
     first = config.run.seed
     plan = Plan.of(maskings, policies or {}, range(first, first + seeds), labelled=labelled, adapt_steps=adapt_steps)
-    comparison = Comparison.prepare(config, plan, out, reporter or Silent(), save_models=save_models)
-    missing = len(plan.keys()) - len(comparison.found)
-    finished = comparison.run(lambda event: on_cell(event, missing))
-    results = analyse(comparison.config, plan, comparison.bench.table_metrics, finished)
-    if comparison.bench.model.runtime.is_first:
-        write_comparison(out, results)
+    with sole_writer(out):
+        comparison = Comparison.prepare(config, plan, out, reporter or Silent(), save_models=save_models)
+        missing = len(plan.keys()) - len(comparison.found)
+        finished = comparison.run(lambda event: on_cell(event, missing))
+        results = analyse(comparison.config, plan, comparison.bench.table_metrics, finished)
+        if is_first_process():
+            write_comparison(out, results)
     return results
 
 
@@ -88,10 +94,12 @@ def cells_csv(results: ComparisonResults) -> str:
     phases = list(results.cells[0].seconds) if results.cells else []
     header = ["masking", "seed", "labelled", "adapt_steps", "n_labelled", *results.metrics, "held_out_loss", "lm_loss"]
     header += ["lm_steps", "task_steps", "tokens", "masked_tokens", *(f"seconds_{phase}" for phase in phases)]
+    header += CIRCUMSTANCES
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     for cell in results.cells:
         facts = {**vars(cell), **cell.scores} | {f"seconds_{phase}": cell.seconds[phase] for phase in phases}
+        facts |= {name: cell.circumstances.get(name) for name in CIRCUMSTANCES}
         writer.writerow([facts[name] for name in header])
     return text.getvalue()

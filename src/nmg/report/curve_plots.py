@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.ticker import NullLocator
 
 from nmg.comparison.statistics import Estimate
-from nmg.report.plots import SERIES, axis_name, cycled, legend_above, new_figure, to_svg
+from nmg.report.plots import SERIES, axis_name, cycled, legend_above, legend_name, new_figure, to_svg
 from nmg.report.tables import shown_scale
 
 DODGE = 1.015
@@ -34,12 +34,14 @@ def score_curves(
             x = np.array([at for at, _ in points]) * shift
             y = np.array([value.mean for _, value in points]) * scale
             colour = colours[name]
-            axes.plot(x, y, "o-", color=colour, linewidth=1.6, markersize=4, label=name)
+            axes.plot(x, y, "o-", color=colour, linewidth=1.6, markersize=4, label=legend_name(name))
             for at, (_, value) in zip(x, points, strict=True):
                 if value.low is not None and value.high is not None:
                     axes.plot([at, at], [value.low * scale, value.high * scale], color=colour, linewidth=1, alpha=0.6)
         for name, level in (levels or {}).items():
-            axes.axhline(level * scale, color=colours[name], linewidth=1.2, linestyle=(0, (3, 3)), label=name)
+            axes.axhline(
+                level * scale, color=colours[name], linewidth=1.2, linestyle=(0, (3, 3)), label=legend_name(name)
+            )
         places = sorted({at for points in curves.values() for at, _ in points})
         axes.set_xticks(places, [f"{at:g}" for at in places])
         axes.xaxis.set_minor_locator(NullLocator())

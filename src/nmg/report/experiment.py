@@ -106,7 +106,8 @@ def _comparison(log: RunLog) -> list[Block]:
     note = (
         "Mean over the episodes of the second stage, in which all play; learned-2: the learned direction of length 2."
     )
-    return [*blocks, Table(("masking", "score over random"), tuple(rows), (note,))]
+    base = "random" if "random" in found["tuned"] else next(iter(found["tuned"]))
+    return [*blocks, Table(("masking", f"score over {base}"), tuple(rows), (note,))]
 
 
 def _p(p: float | None) -> str:

@@ -116,6 +116,10 @@ class PageContent:
     """the browser loads the page again after so long, for one that is still being rewritten"""
 
 
+SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+"""The page has no script, and runs none that a text in it may hold; shades and figures have styles of their own."""
+
+
 def render_page(content: PageContent) -> str:
     """The page as HTML. It loads nothing: style and figures are inside."""
     environment = jinja2.Environment(
@@ -127,7 +131,7 @@ def render_page(content: PageContent) -> str:
     )
     environment.filters |= {"marked_up": _marked_up, "trusted": Markup}
     environment.tests["of_kind"] = lambda block, kind: type(block).__name__ == kind
-    return environment.get_template("run.html.j2").render(page=content)
+    return environment.get_template("run.html.j2").render(page=content, security_policy=SECURITY_POLICY)
 
 
 def write_page(path: Path, content: PageContent) -> None:

@@ -39,6 +39,7 @@ NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/
 
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",  # text stays text, in the page's font
+    "text.parse_math": False,  # a `$` in a name is a dollar, not the start of a formula
     "svg.hashsalt": "nmg",  # the same figure gives the same ids
     "font.family": "sans-serif",
     "font.size": 10,
@@ -126,6 +127,11 @@ def axis_name(metric: str) -> str:
     return metric if shown_scale(metric) == 1 else f"{metric} × {shown_scale(metric)}"
 
 
+def legend_name(name: str) -> str:
+    """The label of a curve for the legend, which would leave out one that begins with an underscore."""
+    return f"\u200b{name}" if name.startswith("_") else name
+
+
 def legend_above(axes: Axes) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, handlelength=1.4)
 
@@ -153,7 +159,12 @@ def to_svg(figure: Figure, title: str) -> str:
     tag = f'<svg {NAMESPACES} viewBox="{view_box}" stroke-linejoin="round" role="img" aria-label={quoteattr(title)}>'
     text = tag + text[text.index(">") + 1 :]
     prefix = "f" + hashlib.sha256(text.encode()).hexdigest()[:8]
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
+    return re.sub(r"<[^>]*>", lambda tag: _for_page(tag.group(), prefix), text).strip()
+
+
+def _for_page(tag: str, prefix: str) -> str:
+    """A tag with ids of its own and the page's colours. What stands between tags, names among it, is not touched."""
+    tag = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", tag)
     for drawn, shown in COLOURS.items():
-        text = text.replace(drawn, shown)
-    return text.strip()
+        tag = tag.replace(drawn, shown)
+    return tag

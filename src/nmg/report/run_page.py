@@ -24,7 +24,7 @@ from nmg.report.page import (
 )
 from nmg.report.run_plots import bars_plot
 from nmg.report.run_scores import RECENT, leaders_of, score_blocks
-from nmg.report.tables import Table, duration_text, score_text
+from nmg.report.tables import Table, count_text, duration_text, score_text
 from nmg.runs.log import RunLog
 from nmg.types import INNER_PHASES, PHASES
 
@@ -43,9 +43,10 @@ def run_page(log: RunLog, refresh_seconds: int | None = None) -> PageContent:
     if not done:
         first.append(Paragraph("No episode has ended yet. Make this page again when one has."))
     sections = [Section("The run", first)]
+    if log.sound.episodes:
+        sections.append(Section("Scores", score_blocks(log.sound)))
+        sections += learner_sections(log.sound)
     if done:
-        sections.append(Section("Scores", score_blocks(log)))
-        sections += learner_sections(log)
         sections.append(Section("Time", _time(log)))
     sections += [Section("Sample masks", sample_blocks(log)), Section("Settings", _settings(log))]
     return PageContent(
@@ -59,7 +60,12 @@ def run_page(log: RunLog, refresh_seconds: int | None = None) -> PageContent:
 def warnings(log: RunLog) -> list[str]:
     """What seems to go wrong with the run, and what to do about it."""
     shown = LEARNERS.get(log.config.learner.kind)
-    return shown.warnings(log) if shown else []
+    n_lost = len(log.episodes) - len(log.sound.episodes)
+    lost = [
+        f"**In {count_text(n_lost, 'episode')} a player's training diverged**: its losses or weights were not finite. "
+        "These episodes are left out below. Lower `adapt.learning_rate` or `finetune.learning_rate`."
+    ]
+    return [*lost[: min(n_lost, 1)], *(shown.warnings(log.sound) if shown else [])]
 
 
 def learner_sections(log: RunLog) -> list[Section]:
@@ -72,13 +78,14 @@ def _facts(log: RunLog) -> Facts:
     config, done = log.config, len(log.episodes)
     seconds = _episode_seconds(log)
     facts = [("episodes", f"{done} of {log.planned_episodes}")]
-    if done:
+    if log.sound.episodes:
         metric = log.metric
-        of_players = [log.series("scores", player, metric) for player in leaders_of(log)]
+        of_players = [log.sound.series("scores", player, metric) for player in leaders_of(log.sound)]
         scores = np.nanmin(of_players, axis=0) if metric == "loss" else np.nanmax(of_players, axis=0)
         best = int(np.nanargmin(scores) if metric == "loss" else np.nanargmax(scores))
+        number = log.sound.episodes[best]["episode"] + 1
         facts += [
-            ("best episode", f"{best + 1} ({metric} {score_text(scores[best], metric)})"),
+            ("best episode", f"{number} ({metric} {score_text(scores[best], metric)})"),
             ("time", duration_text(sum(seconds))),
             ("an episode", duration_text(float(np.mean(seconds)))),
         ]
@@ -102,7 +109,7 @@ def _facts(log: RunLog) -> Facts:
 
 def _time(log: RunLog) -> list[Block]:
     seconds = {lap: np.array(log.series("seconds", lap)) for lap in PHASES}
-    inner = {phase: np.array(log.series("seconds", phase)) for phase in INNER_PHASES}
+    inner = {phase: np.nan_to_num(log.series("seconds", phase)) for phase in INNER_PHASES}  # none where all diverged
     parts = {
         "states, masks": seconds["masks"] + np.nan_to_num(log.series("seconds", "encode")),  # apart in old logs
         "adapt": inner["adapt"],

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from nmg.report.plots import INK, SERIES, cycled, new_figure, running_mean, to_svg
+from nmg.report.plots import INK, SERIES, cycled, legend_name, new_figure, running_mean, to_svg
 from nmg.types import FloatArray, IntArray
 
 MAX_POINTS = 300
@@ -61,7 +61,7 @@ def bars_plot(parts: Mapping[str, Sequence[float] | FloatArray], quantity: str, 
         for colour, (name, values) in zip(SERIES, parts.items(), strict=False):
             heights = _bin_means(np.nan_to_num(np.asarray(values, dtype=float)), edges)
             middles = 1 + edges[:-1] + (widths - 1) / 2
-            axes.bar(middles, heights, 0.86 * widths, base, color=colour, linewidth=0, label=name)
+            axes.bar(middles, heights, 0.86 * widths, base, color=colour, linewidth=0, label=legend_name(name))
             base = base + heights
         axes.set(xlabel="episode", ylabel=quantity)
         _finish(axes, n_episodes, len(parts))
@@ -76,11 +76,13 @@ def _draw(axes: Axes, panel: Panel, width: float) -> None:
         dots = _bin_means(numbers, edges)
         axes.plot(last + 1, dots, "o", color=colour, alpha=0.45, markersize=3.2, markeredgewidth=0)
         mean = running_mean(numbers, max(len(numbers) // 10, 5))
-        axes.plot(last + 1, mean[last], color=colour, linewidth=1.7, label=name)
+        axes.plot(last + 1, mean[last], color=colour, linewidth=1.7, label=legend_name(name))
     if panel.reference is not None:
         axes.axhline(panel.reference, color=INK, linewidth=0.6)
     if panel.may_be_logarithmic and _is_wide(panel.curves):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # matplotlib's own writes formulas
+        axes.yaxis.set_minor_formatter(NullFormatter())
     names_a_row = _names_a_row(list(panel.curves), width)
     n_rows = max(-(-len(panel.curves) // names_a_row), 1)
     axes.set_title(panel.heading, pad=8 + 14 * n_rows)

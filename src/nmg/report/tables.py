@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import rich.table
 from rich.markup import escape
 
+from nmg.errors import printable
+
 RAW_METRICS = frozenset({"loss", "held_out_loss"})
 """metrics shown as they are; every other one is a fraction, shown × 100"""
 
@@ -37,7 +39,7 @@ def as_rich(table: Table, title: str) -> rich.table.Table:
     for number, name in enumerate(table.header):
         printed.add_column(name, justify="left" if number == 0 else "right")
     for row in table.rows:
-        printed.add_row(*map(escape, row))  # brackets in a name are no markup
+        printed.add_row(*(escape(printable(cell)) for cell in row))  # brackets in a name are no markup
     return printed
 
 

@@ -1,11 +1,13 @@
 """Further pre-training of one model on one corpus, to a folder that transformers loads."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from nmg.config import Config
+from nmg.files import as_json, cannot_write
 from nmg.inner.adapt import AdaptResult, adapt
 from nmg.inner.fit import FitResult
 from nmg.inner.lm import PretrainedLM
@@ -13,52 +15,68 @@ from nmg.inner.masks import DrawnMasks
 from nmg.masking.base import Masking
 from nmg.policies.named import load_masking
 from nmg.reporter import Reporter, Silent
+from nmg.runs.outputs import PARTIAL, check_output, sole_writer
 from nmg.seeding import StreamName
 from nmg.tasks.load import load_corpus_texts
-from nmg.workbench import ModelBench, check_output
+from nmg.together import is_first_process
+from nmg.workbench import ModelBench
+
+MODEL_CONFIG = "config.json"
 
 
 def adapt_corpus(config: Config, masking: str | Masking, out: Path, reporter: Reporter | None = None) -> AdaptResult:
     """Adapt `config.model` to the text of `config.data.corpus` and save model, tokenizer and nmg.json into `out`.
 
     `masking` is a name, a policy's folder, or a masking of your own. Raises UserError for bad settings, text, model or
-    policy, and where `out` is not empty.
+    policy, where `out` is not empty or cannot be written to, and where the training diverges.
     """
     check_output(out)
-    texts = load_corpus_texts(config.data)
-    bench = ModelBench.open(config, reporter or Silent())
-    corpus = bench.corpus(texts)
-    if isinstance(masking, str):
-        masking = load_masking(masking, bench.lm, corpus, config.masking, test=config.test)
-    bench.warm_up_head(corpus)
-    result = AdaptResult(FitResult(0, float("nan"), 0.0), 0, 0)
-    if masking.name != "none":
-        masks = DrawnMasks(corpus, masking, config.test.policy_sees)
-        result = adapt(bench.arena, masks, StreamName(config.run.seed) / "adapt")
-    facts = {
-        "masking": masking.name,
-        "settings": config.model_dump(mode="json"),
-        "corpus_digest": corpus.digest,
-        "steps": result.fit.steps,
-        "masked_tokens": result.masked_tokens,
-        "seconds": result.fit.seconds,
-    }
-    if bench.runtime.is_first:
-        save_lm(bench.lm, out, {"nmg.json": json.dumps(facts, indent=1) + "\n"})
+    with sole_writer(out):
+        texts = load_corpus_texts(config.data)
+        bench = ModelBench.open(config, reporter or Silent())
+        corpus = bench.corpus(texts)
+        if isinstance(masking, str):
+            masking = load_masking(masking, bench.lm, corpus, config.masking, test=config.test, reporter=bench.reporter)
+        bench.warm_up_head(corpus)
+        result = AdaptResult(FitResult(0, float("nan"), 0.0), 0, 0)
+        if masking.name != "none":
+            masks = DrawnMasks(corpus, masking, config.test.policy_sees)
+            result = adapt(bench.arena, masks, StreamName(config.run.seed) / "adapt")
+        facts = {
+            "masking": masking.name,
+            "settings": config.model_dump(mode="json"),
+            "corpus_digest": corpus.digest,
+            "steps": result.fit.steps,
+            "masked_tokens": result.masked_tokens,
+            "seconds": result.fit.seconds,
+        }
+        if is_first_process():
+            save_lm(bench.lm, out, {"nmg.json": as_json(facts, indent=1) + "\n"})
     return result
 
 
 def save_lm(lm: PretrainedLM, folder: Path, texts: Mapping[str, str] | None = None) -> None:
-    """A folder that `transformers` loads (`pipeline("fill-mask", folder)`), complete from the moment it exists.
+    """A folder that `transformers` loads (`pipeline("fill-mask", folder)`), but not before it is complete.
 
-    `texts`: further files, name → content.
+    `texts`: further files, name → content. The files are written aside, in the folder itself, which may be one that
+    cannot be renamed (the mount point of a container); the one without which nothing loads takes its place last. Raises
+    UserError where the disk does not take them.
     """
-    aside = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    lm.model.save_pretrained(aside)
-    lm.tokenizer.save_pretrained(aside)
-    for name, text in (texts or {}).items():
-        (aside / name).write_text(text, encoding="utf-8")
-    if folder.is_dir():
-        folder.rmdir()  # an empty folder the user made
-    aside.rename(folder)
+    aside = folder / PARTIAL
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        lm.model.save_pretrained(aside)
+        lm.tokenizer.save_pretrained(aside)
+        for name, text in (texts or {}).items():
+            (aside / name).write_text(text, encoding="utf-8")
+        for path in sorted(aside.iterdir(), key=lambda path: path.name == MODEL_CONFIG):
+            path.replace(folder / path.name)
+        aside.rmdir()
+    except (OSError, SafetensorError) as error:
+        raise cannot_write(folder, error) from error
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether `save_lm` has written all of the folder."""
+    return (folder / MODEL_CONFIG).is_file()

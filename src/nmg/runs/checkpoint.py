@@ -1,33 +1,64 @@
 """Atomic checkpoints: a folder of safetensors and one JSON file, complete from the moment its name exists.
 
 RUN/checkpoints/episode-00007/   the last one: everything a resumed run needs but the replay's states
+RUN/checkpoints/episode-00006/   the one before it, for when the last one turns out to be damaged
 RUN/checkpoints/kept-00050/      policy and LM of every n-th episode, kept for good
 RUN/replay/episode-00003.safetensors   what a learner keeps for long, written once: states of one episode
 RUN/policy/                      the learner's policy as a Hugging Face folder, as of the last checkpoint
+
+All but the policy have digests (`nmg.runs.digests`).
 """
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
 
 from nmg.errors import UserError
-from nmg.files import save_tensors, write_text
+from nmg.files import cannot_write, save_tensors, write_text
 from nmg.learners.base import Tensors
+from nmg.runs.digests import damaged_files, digest_of, read_sums, write_sums
+
+FACTS = "facts.json"
+HELD = 2
+"""checkpoints, beside those kept for good"""
 
 
-def save_checkpoint(run: Path, episode: int, files: Mapping[str, Tensors], facts: Mapping[str, Any]) -> None:
-    """Write `files` (name → tensors) and `facts` as the checkpoint after `episode`, then drop the one before it."""
-    folder = run / "checkpoints" / f"episode-{episode:05d}"
-    _write_folder(folder, files, facts)
-    for older in folder.parent.glob("episode-*"):
-        if older != folder:
-            shutil.rmtree(older)
+@dataclass(frozen=True)
+class Checkpoint:
+    files: Mapping[str, Tensors]
+    """name → tensors, on the CPU"""
+    facts: Mapping[str, Any]
+    lasting: Mapping[str, Callable[[], Tensors]]
+    """what the learner keeps for long, but for what is lost"""
+    lost: tuple[str, ...]
+    """names of `lasting` whose files are damaged"""
+    damaged: tuple[Path, ...]
+    """files of this and later checkpoints"""
+
+
+def save_checkpoint(
+    run: Path,
+    episode: int,
+    files: Mapping[str, Tensors],
+    facts: Mapping[str, Any],
+    lasting: Mapping[str, Callable[[], Tensors]],
+) -> None:
+    """Write the checkpoint after `episode`, then drop all but it and the one before, and what neither refers to.
+
+    `files` and `lasting`: name → tensors. Raises UserError where the disk does not take it.
+    """
+    for name, tensors in lasting.items():
+        _save_lasting(run, name, tensors)
+    _write_folder(run / "checkpoints" / f"episode-{episode:05d}", files, {**facts, "lasting": sorted(lasting)})
+    for older in _folders(run)[HELD:]:
+        shutil.rmtree(older)
+    _drop_unneeded(run)
 
 
 def keep_checkpoint(run: Path, episode: int, files: Mapping[str, Tensors], facts: Mapping[str, Any]) -> None:
@@ -35,53 +66,96 @@ def keep_checkpoint(run: Path, episode: int, files: Mapping[str, Tensors], facts
     _write_folder(run / "checkpoints" / f"kept-{episode:05d}", files, facts)
 
 
-def load_checkpoint(run: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-    """The last complete checkpoint's files and facts, on the CPU; None where the run has none yet."""
-    folders = [f for f in sorted((run / "checkpoints").glob("episode-*")) if f.suffix != ".tmp"]
+def load_checkpoint(run: Path) -> Checkpoint | None:
+    """The newest checkpoint without a damaged file; None where the run has none yet.
+
+    Where the states of the replay are damaged that every one refers to, the newest one without these states. What is
+    newer than the checkpoint goes, as it is made again. Raises UserError where none is left.
+    """
+    folders = _folders(run)
     if not folders:
+        _drop_unneeded(run)
         return None
-    try:
-        facts = json.loads((folders[-1] / "facts.json").read_text())
-        return {file.stem: load_file(file) for file in folders[-1].glob("*.safetensors")}, facts
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"{folders[-1]}: the checkpoint cannot be read ({error})") from error
+    damaged = {folder: damaged_files(folder) for folder in folders}
+    there = {path.stem for path in _lasting(run)} - {path.stem for path in damaged_files(run / "replay")}
+    sound = [folder for folder in folders if not damaged[folder]]
+    whole = [folder for folder in sound if _needed(run, folder) <= there]
+    if not sound:
+        names = ", ".join(str(path) for folder in folders for path in damaged[folder])
+        raise UserError(f"{run}: no checkpoint is left to go on from, so start a new run; damaged: {names}")
+    chosen = (whole or sound)[0]
+    needed, newer = _needed(run, chosen), folders[: folders.index(chosen)]
+    missed = needed.union(*(_needed(run, folder) for folder in newer)) - there
+    named = [path for folder in newer for path in damaged[folder]]
+    named += [_lasting_path(run, name) for name in sorted(missed)]
+    for folder in newer:
+        shutil.rmtree(folder)
+    _drop_unneeded(run)
+    return Checkpoint(
+        {path.stem: load_file(path) for path in chosen.glob("*.safetensors")},
+        _facts(chosen),
+        {name: partial(load_file, _lasting_path(run, name)) for name in sorted(needed & there)},
+        tuple(sorted(needed - there)),
+        tuple(named),
+    )
 
 
 def _write_folder(folder: Path, files: Mapping[str, Tensors], facts: Mapping[str, Any]) -> None:
     aside = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    for name, tensors in files.items():
-        save_tensors(aside / f"{name}.safetensors", tensors)
-    write_text(aside / "facts.json", json.dumps(facts, indent=1))
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        for name, tensors in files.items():
+            save_tensors(aside / f"{name}.safetensors", tensors)
+        write_text(aside / FACTS, json.dumps(facts, indent=1, allow_nan=False))
+        write_sums(aside, {path.name: digest_of(path) for path in sorted(aside.iterdir())})
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
 
 
-def save_lasting(run: Path, name: str, tensors: Callable[[], Tensors]) -> None:
+def _folders(run: Path) -> list[Path]:
+    """Of the last checkpoints, the newest first."""
+    found = (run / "checkpoints").glob("episode-*")
+    return sorted((folder for folder in found if folder.suffix != ".tmp"), reverse=True)
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """Empty where they cannot be read."""
+    try:
+        return dict(json.loads((folder / FACTS).read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _needed(run: Path, folder: Path) -> set[str]:
+    """Names of what a checkpoint refers to in `replay/`; those of older versions do not say, and need all there is."""
+    names = _facts(folder).get("lasting")
+    return {path.stem for path in _lasting(run)} if names is None else set(names)
+
+
+def _save_lasting(run: Path, name: str, tensors: Callable[[], Tensors]) -> None:
     """Write what never changes under its name, unless it is there."""
     path = _lasting_path(run, name)
-    if not path.is_file():
+    sums = read_sums(path.parent)
+    if path.name not in sums or not path.is_file():
         save_tensors(path, tensors())
+        write_sums(path.parent, {**sums, path.name: digest_of(path)})
 
 
-def load_lasting(run: Path, name: str) -> Tensors:
-    path = _lasting_path(run, name)
-    try:
-        return load_file(path)  # type: ignore[no-any-return]
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: the states of the replay cannot be read ({error})") from error
+def _drop_unneeded(run: Path) -> None:
+    """Remove what no checkpoint refers to."""
+    wanted: set[str] = set().union(*(_needed(run, folder) for folder in _folders(run)))
+    dropped = {path.name for path in _lasting(run) if path.stem not in wanted}
+    if dropped:  # digests first: a kill leaves a file without one, and not a digest whose file is gone
+        write_sums(run / "replay", {name: of for name, of in read_sums(run / "replay").items() if name not in dropped})
+    for name in dropped:
+        (run / "replay" / name).unlink()
 
 
-def lasting_names(run: Path) -> list[str]:
-    return sorted(path.stem for path in (run / "replay").glob("[!.]*.safetensors"))
-
-
-def drop_lasting_except(run: Path, wanted: Collection[str]) -> None:
-    """Remove what is no longer referred to. Call it after the checkpoint that no longer needs it."""
-    for name in lasting_names(run):
-        if name not in wanted:
-            _lasting_path(run, name).unlink()
+def _lasting(run: Path) -> list[Path]:
+    return sorted((run / "replay").glob("[!.]*.safetensors"))
 
 
 def _lasting_path(run: Path, name: str) -> Path:

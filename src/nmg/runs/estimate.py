@@ -183,7 +183,7 @@ def _short_run(training: MetaTraining, out: Path, reporter: Reporter) -> tuple[l
         last = time.perf_counter()
 
     training.steps = FEW
-    describe_run(out, training.config, training.arena.runtime)
+    describe_run(out, training.config, training.arena.runtime, inputs={})
     go_on(training, out, reporter, on_episode)
     if len(measured) < 3:
         raise UserError("the run is over before three episodes: there is nothing to estimate from")
@@ -193,7 +193,9 @@ def _short_run(training: MetaTraining, out: Path, reporter: Reporter) -> tuple[l
 
 def _work(training: MetaTraining, config: Config) -> Work:
     adapting, tuning, seed = config.adapt, config.finetune, config.run.seed
-    held_out = split_contexts(training.data, config.meta, seed).validation_examples
+    held_out = split_contexts(
+        training.data, config.meta, seed, drop_duplicates=config.data.drop_duplicates
+    ).validation_examples
     example_of_row = training.playground.train.features.example_index
     blocks, rows = [], []
     for index in range(min(SAMPLED, config.meta.episodes)):
@@ -212,9 +214,7 @@ def _inner_loops(measured: Sequence[Measured], work: Work, config: Config) -> fl
     """Seconds of the inner loops of an episode with as many players as the last one measured has."""
     few, more = measured[-2:]
     same = more.players / few.players
-    adapting = extrapolate(
-        (few.steps, few.seconds("adapt") * same), (more.steps, more.seconds("adapt")), work.lm_steps
-    )
+    adapting = extrapolate((few.steps, few.seconds("adapt") * same), (more.steps, more.seconds("adapt")), work.lm_steps)
     scored = min(work.held_out, HELD_OUT)
     if config.reward.measure == "probe":
         tuning = more.seconds("finetune") * (work.rows + work.held_out) / (work.rows + scored)

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nmg.config import Config, load_config
 from nmg.errors import UserError, bad_input
@@ -36,7 +36,13 @@ class RunLog:
 
     @property
     def is_finished(self) -> bool:
-        return len(self.episodes) >= self.planned_episodes or self.findings.get("stage") == "done"
+        done = self.episodes[-1]["episode"] + 1 if self.episodes else 0  # a line may have been lost
+        return done >= self.planned_episodes or self.findings.get("stage") == "done"
+
+    @property
+    def sound(self) -> "RunLog":
+        """The same without episodes in which a player's training diverged."""
+        return replace(self, episodes=[episode for episode in self.episodes if not episode.get("diverged")])
 
     @property
     def metric(self) -> str:
@@ -64,7 +70,7 @@ def read_run(run: Path) -> RunLog:
     return RunLog(
         name=run.resolve().name,
         config=load_config(run / "config.yaml"),
-        facts=_json(run / "run.json"),
+        facts=read_facts(run),
         episodes=log_lines(metrics),
         texts=lines[0]["texts"] if lines else (),
         snapshots=lines[1:],
@@ -73,21 +79,40 @@ def read_run(run: Path) -> RunLog:
     )
 
 
+def read_facts(run: Path) -> dict[str, Any]:
+    """What run.json says, empty where it is missing. Raises UserError where it is damaged."""
+    return _json(run / "run.json")
+
+
 def _json(path: Path) -> dict[str, Any]:
     """The object of a file, empty where it is missing. Raises UserError for one that is damaged."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise bad_input(path, "is not valid JSON") from error
 
 
-def log_lines(path: Path) -> list[dict[str, Any]]:
+class Lines(NamedTuple):
+    records: list[dict[str, Any]]
+    broken: list[int]
+    """numbers, from 1, of lines that are no JSON object"""
+
+
+def read_lines(path: Path) -> Lines:
     """The objects of a file, none where it is missing. A last line that is just being written does not count."""
     lines = path.read_bytes().split(b"\n") if path.is_file() else []
-    records = []
+    found = Lines([], [])
     for number, line in enumerate(lines[:-1], start=1):  # behind the last line break is nothing, or half a line
         try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise bad_input(path, "is not valid JSON", line=number) from error
-    return records
+            found.records.append(dict(json.loads(line)))
+        except (ValueError, TypeError, RecursionError):
+            found.broken.append(number)
+    return found
+
+
+def log_lines(path: Path) -> list[dict[str, Any]]:
+    """As `read_lines`. Raises UserError for a broken line."""
+    found = read_lines(path)
+    if found.broken:
+        raise bad_input(path, "is not valid JSON", line=found.broken[0])
+    return found.records

@@ -9,58 +9,63 @@ RUN/effects.json     what the learner has found, where it has something to tell
 RUN/checkpoints/, RUN/replay/   see nmg.runs.checkpoint
 """
 
-import json
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nmg.config import Config, load_config
+from nmg.data.overlap import say_overlaps
 from nmg.engines.registry import check_alone
-from nmg.errors import UserError
-from nmg.files import write_text
-from nmg.inner.runtime import Runtime
+from nmg.errors import Diverged, UserError
+from nmg.files import append_line, as_json, write_text
+from nmg.inner.runtime import Runtime, package_versions
 from nmg.learners.base import Saved, Tensors
 from nmg.meta_train import EpisodeRecord, MetaTraining
+from nmg.policies.card import Provenance
 from nmg.reporter import Reporter
-from nmg.runs.checkpoint import (
-    drop_lasting_except,
-    keep_checkpoint,
-    lasting_names,
-    load_checkpoint,
-    load_lasting,
-    save_checkpoint,
-    save_lasting,
-)
+from nmg.runs.checkpoint import Checkpoint, keep_checkpoint, load_checkpoint, save_checkpoint
+from nmg.runs.inputs import check_unchanged, input_digests
+from nmg.runs.log import read_facts, read_lines
+from nmg.runs.outputs import check_output, sole_writer
 from nmg.runs.samples import log_samples
 from nmg.runs.trackers import check_trackers, start_trackers
+from nmg.tasks.load import load_corpus_texts
 from nmg.types import PHASES
-from nmg.workbench import Workbench, check_output
+from nmg.workbench import Workbench
 
 TIES_BEFORE_WARNING = 3
+DIVERGED_BEFORE_END = 3
+"""episodes in a row"""
 
 OnEpisode = Callable[[EpisodeRecord, int], None]
 """Takes the record of an episode and the number of episodes of the run."""
 
 
 def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) -> MetaTraining:
-    """Meta-train into the empty folder `out`. Raises UserError for bad settings, data, model or folder."""
+    """Meta-train into the empty folder `out`.
+
+    Raises UserError for bad settings, data, model or folder, and where trainings diverge in every episode.
+    """
     check_alone("meta-train")
     check_output(out, "another run (continue that one with --resume)")
     check_trackers(config)
-    training = MetaTraining(Workbench.prepare(config, reporter))
-    describe_run(out, config, training.arena.runtime)
-    go_on(training, out, reporter, on_episode)
+    with sole_writer(out):
+        bench = Workbench.open_all(config, reporter)
+        inputs = input_digests(bench)
+        training = MetaTraining(bench.with_head())
+        say_overlaps(_sides(training), reporter)
+        describe_run(out, config, training.arena.runtime, inputs)
+        go_on(training, out, reporter, on_episode)
     return training
 
 
 def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: OnEpisode) -> MetaTraining:
     """Continue a run where its last checkpoint left it.
 
-    The result is that of an uninterrupted run. Only `meta.episodes` and `runtime.*` may be overridden.
+    The result is that of an uninterrupted run. Only `meta.episodes` and `runtime.*` may be overridden. Raises UserError
+    where data or model have changed.
     """
     check_alone("meta-train")
     if not (out / "config.yaml").is_file():
@@ -70,13 +75,15 @@ def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: 
     if config.model_copy(update={"meta": meta}).digest != recorded.digest:
         raise UserError(f"--resume {out}: only meta.episodes and runtime settings may change when a run is resumed")
     check_trackers(config)
-    training = MetaTraining(Workbench.prepare(config, reporter))
-    restore(training, out)
-    drop_lasting_except(out, training.learner.save().lasting)  # what came after the checkpoint is made again
-    write_text(out / "config.yaml", config.to_yaml())
-    _cut_log(out / "metrics.jsonl", training.next_episode)
-    reporter.notify(f"resuming after {training.next_episode} of {training.planned_episodes} episodes")
-    go_on(training, out, reporter, on_episode)
+    with sole_writer(out):
+        bench = Workbench.open_all(config, reporter)
+        check_unchanged(out, read_facts(out).get("inputs"), bench, reporter)
+        training = MetaTraining(bench.with_head())
+        restore(training, out, reporter)
+        write_text(out / "config.yaml", config.to_yaml())
+        _cut_log(out / "metrics.jsonl", training.next_episode, reporter)
+        reporter.notify(f"resuming after {training.next_episode} of {training.planned_episodes} episodes")
+        go_on(training, out, reporter, on_episode)
     return training
 
 
@@ -84,11 +91,10 @@ def go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnE
     """Play the episodes that are missing, and keep in `out` what each leaves."""
     log_samples(training, out / "samples.jsonl")
     ties = 0
-    with start_trackers(training.config, training.arena.runtime.accelerator, out) as track, training.engine:
+    with start_trackers(training.config, out) as track, training.engine:
         while not training.is_finished:
             record = training.episode()
-            with (out / "metrics.jsonl").open("a", encoding="utf-8") as log:
-                log.write(json.dumps(record.to_json()) + "\n")
+            append_line(out / "metrics.jsonl", as_json(record.to_json()))
             checkpoint(training, out)
             log_samples(training, out / "samples.jsonl")
             track(record)
@@ -99,6 +105,8 @@ def go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnE
                     "examples, longer adaptation, or '--reward.metric loss' tell players apart."
                 )
             on_episode(record, training.planned_episodes)
+            if training.diverged_in_a_row >= DIVERGED_BEFORE_END:
+                raise UserError(_diverged(record, training.diverged_in_a_row))
     _publish(training, out)
     for name, policy in training.learner.extra_policies().items():
         policy.save_pretrained(out / name)
@@ -106,70 +114,114 @@ def go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnE
 
 def _publish(training: MetaTraining, out: Path) -> None:
     """Write what the learner would hand out now, and what it has found."""
-    training.learner.policy.save_pretrained(out / "policy")
     findings = training.learner.findings()
     if findings:
-        write_text(out / "effects.json", json.dumps(findings, indent=1, allow_nan=False) + "\n")
+        write_text(out / "effects.json", as_json(findings, indent=1) + "\n")
+    training.learner.policy.save_pretrained(out / "policy", Provenance.read(out))
 
 
 def checkpoint(training: MetaTraining, out: Path) -> None:
-    """Write everything an exact continuation needs, then let go of what it no longer needs."""
+    """Write everything an exact continuation needs, then let go of what it no longer needs.
+
+    Raises Diverged where the learner's weights are not finite, and leaves the checkpoint before as it is.
+    """
     saved, policy = training.learner.save(), training.learner.policy
-    for name, tensors in saved.lasting.items():
-        save_lasting(out, name, tensors)
+    if not all(bool(tensor.isfinite().all()) for tensors in saved.files.values() for tensor in tensors.values()):
+        raise Diverged(
+            f"the learner diverged: after {training.next_episode} episodes its weights are not finite. Start a new run "
+            "with a lower learner.learning_rate."
+        )
     files: dict[str, Tensors] = dict(saved.files)
     if training.config.meta.continual:
         files["lm"] = training.lm_state
-    facts = {"next_episode": training.next_episode, "learner": saved.facts}
-    save_checkpoint(out, training.next_episode, files, facts)
-    drop_lasting_except(out, saved.lasting)
-    _publish(training, out)
+    facts = {
+        "next_episode": training.next_episode,
+        "diverged_in_a_row": training.diverged_in_a_row,
+        "learner": saved.facts,
+    }
     if training.next_episode % training.config.meta.checkpoint_every == 0:
         kept = {"learner-policy": policy.state_dict()} | {name: files[name] for name in files if name == "lm"}
-        keep_checkpoint(out, training.next_episode, kept, facts)
+        keep_checkpoint(out, training.next_episode, kept, facts)  # first: a resumed run does not come by here again
+    save_checkpoint(out, training.next_episode, files, facts, saved.lasting)
+    _publish(training, out)
 
 
-def restore(training: MetaTraining, out: Path) -> None:
-    """Bring `training` to the state of the run's last checkpoint; leave it at the start where there is none."""
-    loaded = load_checkpoint(out)
-    if loaded is None:
+def restore(training: MetaTraining, out: Path, reporter: Reporter) -> None:
+    """Bring `training` to the state of the run's last good checkpoint; leave it at the start where there is none."""
+    found = load_checkpoint(out)
+    if found is None:
         return
-    files, facts = loaded
+    facts = found.facts
     training.next_episode = int(facts["next_episode"])
+    training.diverged_in_a_row = int(facts.get("diverged_in_a_row", 0))
     # Checkpoints written before learners had facts of their own hold them beside the number of the episode.
     of_learner = facts.get("learner", facts)
-    lasting = {name: partial(load_lasting, out, name) for name in lasting_names(out)}
     try:
-        training.learner.restore(Saved(files, of_learner, lasting))
+        training.learner.restore(Saved(found.files, of_learner, found.lasting))
     except KeyError as error:
         raise UserError(f"{out}: the last checkpoint lacks {error}") from error
-    if "lm" in files:
+    if "lm" in found.files:
         device = training.arena.runtime.device
-        training.lm_state = {name: tensor.to(device) for name, tensor in files["lm"].items()}
+        training.lm_state = {name: tensor.to(device) for name, tensor in found.files["lm"].items()}
+    for line in _damage(found):
+        reporter.notify(line)
 
 
-def describe_run(out: Path, config: Config, runtime: Runtime) -> None:
-    """Write the resolved settings, and the command, versions, digest and device that go with them."""
+def _damage(found: Checkpoint) -> Iterator[str]:
+    """What the user should know of damaged files."""
+    if found.damaged:
+        names = ", ".join(map(str, found.damaged))
+        yield f"damaged: {names}. The run goes on from the checkpoint after {found.facts['next_episode']} episodes."
+    if found.lost:
+        yield (
+            f"The replay goes on without the states of {', '.join(found.lost)}: the result differs from that of a run "
+            "whose files were not damaged."
+        )
+
+
+def describe_run(out: Path, config: Config, runtime: Runtime, inputs: Mapping[str, str]) -> None:
+    """Write the resolved settings, and the command, versions, digests and device that go with them."""
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "config.yaml", config.to_yaml())
-    packages = ("nmg", "torch", "transformers", "tokenizers", "accelerate", "numpy")
     facts: dict[str, Any] = {
         "command": sys.argv,
         "settings_digest": config.digest,
+        "inputs": dict(inputs),
         "seed": config.run.seed,
         "python": platform.python_version(),
         "device": runtime.device.type,
         "precision": runtime.precision,
-        "versions": {name: version(name) for name in packages},
+        "versions": package_versions(),
     }
-    write_text(out / "run.json", json.dumps(facts, indent=2) + "\n")
+    write_text(out / "run.json", as_json(facts, indent=2) + "\n")
 
 
-def _cut_log(path: Path, episodes: int) -> None:
-    """Drop the lines of episodes that ran after the last checkpoint, whole or half-written."""
+def _sides(training: MetaTraining) -> dict[str, list[str]]:
+    """The texts of the run by what they serve, an entry an example."""
+    data, seen = training.data, set(training.split.train_context_ids.tolist())
+    sides = {
+        "train": [example.passage for example in data.train if example.context_id in seen],
+        "validation": [example.passage for example in training.split.validation_examples],
+        "test": [example.passage for example in data.test or ()],
+    }
+    if training.config.data.corpus is not None:
+        sides["corpus"] = load_corpus_texts(training.config.data)
+    return sides
+
+
+def _cut_log(path: Path, episodes: int, reporter: Reporter) -> None:
+    """Drop the lines of episodes that ran after the checkpoint, lines said twice, and broken ones."""
+    found = read_lines(path)
+    of_episode = {line["episode"]: line for line in found.records if line.get("episode") in range(episodes)}
+    if found.broken:
+        reporter.notify(f"{path}: left out broken lines: {', '.join(map(str, found.broken))}")
     if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:episodes]
-        write_text(path, "".join(lines))
+        write_text(path, "".join(as_json(of_episode[episode]) + "\n" for episode in sorted(of_episode)))
+
+
+def _diverged(record: EpisodeRecord, in_a_row: int) -> str:
+    player, what = next(iter(record.diverged.items()))
+    return f"in {in_a_row} episodes in a row a player's training diverged. The last was that of '{player}': {what}"
 
 
 def episode_line(record: EpisodeRecord, episodes: int) -> str:
@@ -179,5 +231,6 @@ def episode_line(record: EpisodeRecord, episodes: int) -> str:
     reward = "" if reward is None else f"  reward {reward:+.3f}"
     entropy = f"  entropy {update['entropy_per_row']:.3f}" if update else ""
     tie = "  (tie: no reward)" if record.is_tie else ""
+    tie += f"  (diverged: {', '.join(record.diverged)})" if record.diverged else ""
     seconds = sum(record.seconds[phase] for phase in PHASES)
     return f"episode {record.episode + 1}/{episodes}  {record.metric}: {players}{reward}{entropy}  {seconds:.1f} s{tie}"

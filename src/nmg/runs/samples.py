@@ -9,15 +9,15 @@ A snapshot shows policy and LM as they are after so many episodes: the probabili
 and the positions that the policy takes at the run's rate when it does not explore (top k).
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nmg.files import write_text
+from nmg.files import as_json, write_text
 from nmg.meta_train import MetaTraining
 from nmg.policies.masking import read_out
+from nmg.runs.log import read_lines
 from nmg.types import IntArray
 
 N_TEXTS = 3
@@ -27,11 +27,11 @@ MAX_SNAPSHOTS = 40
 def log_samples(training: MetaTraining, path: Path) -> None:
     """Add a snapshot of `training` as it is now; drop those no longer held, and those of episodes still to come."""
     now, block_ids = training.next_episode, sample_blocks(training)
-    lines = path.read_text(encoding="utf-8").splitlines()[1:] if path.is_file() else []
-    held = [line for line in map(json.loads, lines) if line["episodes"] != now and is_held(line["episodes"], now)]
+    snapshots = [line for line in read_lines(path).records if isinstance(line.get("episodes"), int)]
+    held = [line for line in snapshots if line["episodes"] != now and is_held(line["episodes"], now)]
     texts = {"texts": [describe_block(training, block) for block in block_ids.tolist()]}
     written = [texts, *held, snapshot(training, block_ids)]
-    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in written))
+    write_text(path, "".join(as_json(line) + "\n" for line in written))
 
 
 def is_held(episodes: int, now: int) -> bool:

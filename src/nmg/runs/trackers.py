@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from accelerate import Accelerator
-from accelerate.tracking import filter_trackers, get_available_trackers
+from accelerate import PartialState
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
 
 from nmg.config import Config
 from nmg.errors import UserError
@@ -32,28 +32,37 @@ def check_trackers(config: Config) -> None:
 
 
 @contextmanager
-def start_trackers(config: Config, accelerator: Accelerator, run: Path) -> Iterator[LogEpisode]:
+def start_trackers(config: Config, run: Path) -> Iterator[LogEpisode]:
     """Yields the function that logs an episode to all trackers; they are closed when the block ends, also by an error.
 
     TensorBoard writes to RUN/nmg. The others keep what they get where they always do, under the name of the run's
     folder and with its settings.
     """
-    if not config.runtime.trackers:
-        yield lambda _record: None
-        return
-    accelerator.project_configuration.set_directories(str(run))
-    accelerator.log_with = filter_trackers(list(config.runtime.trackers), str(run))
-    name = run.resolve().name
-    accelerator.init_trackers(
-        PROJECT, init_kwargs={"wandb": {"name": name}, "trackio": {"name": name}, "mlflow": {"run_name": name}}
-    )
-    for tracker in accelerator.trackers:
-        if tracker.name != "tensorboard":  # it would begin another run beside this one, for the settings alone
-            tracker.store_init_configuration(flat(config.model_dump(mode="json")))
+    trackers: list[GeneralTracker] = []
+
+    def log(record: EpisodeRecord) -> None:
+        for tracker in trackers:
+            tracker.log(flat_metrics(record), step=record.episode)
+
     try:
-        yield lambda record: accelerator.log(flat_metrics(record), step=record.episode)
+        for name in dict.fromkeys(config.runtime.trackers):
+            trackers.append(_open(name, run))
+            if name != "tensorboard":  # it would begin another run beside this one, for the settings alone
+                trackers[-1].store_init_configuration(flat(config.model_dump(mode="json")))
+        yield log
     finally:
-        accelerator.end_training()
+        for tracker in trackers:
+            tracker.finish()
+
+
+def _open(name: str, run: Path) -> GeneralTracker:
+    PartialState()  # the trackers ask it whether they are in the main process; it fixes no precision for what follows
+    tracker_class, run_name = LOGGER_TYPE_TO_CLASS[name], run.resolve().name
+    given = {"wandb": {"name": run_name}, "trackio": {"name": run_name}, "mlflow": {"run_name": run_name}}
+    folder = [str(run)] if tracker_class.requires_logging_directory else []
+    tracker = tracker_class(PROJECT, *folder, **given.get(name, {}))
+    tracker.start()
+    return tracker
 
 
 def flat_metrics(record: EpisodeRecord) -> dict[str, float]:

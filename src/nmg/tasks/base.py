@@ -52,9 +52,10 @@ class Task(Protocol):
         encoded."""
         ...
 
-    def new_model(self, config: "PreTrainedConfig") -> "PreTrainedModel":
+    def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":
         """A float32 model of transformers' own class for the encoder `config` describes (which stays as it is);
-        every weight is drawn from torch's generator."""
+        every weight is drawn from torch's generator. `trust_remote_code`: of the class that comes with the encoder,
+        where it has one."""
         ...
 
     def evaluate(
@@ -121,14 +122,16 @@ def vocabulary_size(tokenizer: "PreTrainedTokenizerBase") -> int:
     return int(max(tokenizer.get_vocab().values())) + 1
 
 
-def model_with_head(auto_class: Any, config: "PreTrainedConfig", **changes: Any) -> "PreTrainedModel":
+def model_with_head(
+    auto_class: Any, config: "PreTrainedConfig", *, trust_remote_code: bool, **changes: Any
+) -> "PreTrainedModel":
     """A new float32 model of `auto_class` (of transformers) for a copy of `config` with `changes` made."""
     config = copy.deepcopy(config)
     for name, value in changes.items():
         setattr(config, name, value)
     try:
         # Mixed precision keeps its weights in float32, whatever the checkpoint was stored in.
-        return auto_class.from_config(config, dtype=torch.float32)
+        return auto_class.from_config(config, dtype=torch.float32, trust_remote_code=trust_remote_code)
     except ValueError as error:
         if "Unrecognized configuration class" not in str(error):
             raise

@@ -61,12 +61,13 @@ class ClassificationTask:
             )
         return self._index[example.label]
 
-    def new_model(self, config: "PreTrainedConfig") -> "PreTrainedModel":
+    def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":
         from transformers import AutoModelForSequenceClassification
 
         return model_with_head(
             AutoModelForSequenceClassification,
             config,
+            trust_remote_code=trust_remote_code,
             id2label=dict(enumerate(self.labels)),
             label2id=dict(self._index),
             problem_type="single_label_classification",

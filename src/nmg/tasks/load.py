@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from nmg.data.formats.reading import read_json_lines
 from nmg.data.formats.text import read_texts
 from nmg.data.task_data import TaskData, distinct_texts, sample
+from nmg.data.twins import BoolArray, near
 from nmg.errors import UserError, bad_input
+from nmg.files import is_folder, user_path
 from nmg.seeding import stream
 from nmg.settings import DataSettings
 from nmg.tasks.base import Format, TaskKind
@@ -27,27 +30,42 @@ def load_task_data(settings: DataSettings, seed: int) -> TaskData:
     kind.check_train(examples, settings)
 
     def held_out(file: str | None) -> tuple[Example, ...] | None:
-        return None if file is None else tuple(read_examples(Path(file).expanduser(), kind, settings, examples))
+        return None if file is None else tuple(read_examples(user_path(file), kind, settings, examples))
 
+    validation, test = held_out(settings.validation), held_out(settings.test)
+    if settings.drop_duplicates:
+        validation = None if validation is None else tuple(_without_twins(validation, test or (), "data.validation"))
+        examples = _without_twins(examples, [*(validation or ()), *(test or ())], "data.train")
+        kind.check_train(examples, settings)
     texts = distinct_texts(examples)
     ids = {text: index for index, text in enumerate(texts)}
     numbered = [replace(example, context_id=ids[example.passage]) for example in examples]
-    test = held_out(settings.test)
     if test is not None and settings.test_examples is not None:
         test = tuple(sample(test, settings.test_examples, stream(seed, "data", "test")))
     return TaskData(
         train=tuple(_few_shot(numbered, settings, kind, seed)),
-        validation=held_out(settings.validation),
+        validation=validation,
         test=test,
         contexts=tuple(Context(index, text) for index, text in enumerate(texts)),
     )
 
 
 def load_corpus_texts(settings: DataSettings) -> list[str]:
-    """The texts to adapt on: those of `data.corpus`, else the distinct contexts of the training file."""
+    """The texts to adapt on: those of `data.corpus`, else the distinct contexts of the training file.
+
+    With `data.drop_duplicates` without the twins of validation and test texts. Raises UserError where none is left.
+    """
     if settings.corpus is not None:
-        return read_texts(Path(settings.corpus).expanduser())
-    return distinct_texts(_read_train(settings))
+        texts = read_texts(user_path(settings.corpus))
+    else:
+        texts = distinct_texts(_read_train(settings))
+    if not settings.drop_duplicates:
+        return texts
+    kind = task_kind(settings.task)
+    files = [user_path(file) for file in (settings.validation, settings.test) if file is not None]
+    held_out = [example.passage for file in files for example in read_examples(file, kind, settings)]
+    is_twin, _ = near(texts, held_out)
+    return _rest(texts, is_twin, "data.corpus" if settings.corpus is not None else "data.train")
 
 
 def with_labels(settings: DataSettings, labelled: int | None) -> DataSettings:
@@ -102,7 +120,7 @@ def read_any_texts(path: Path, settings: DataSettings) -> list[str]:
 
     Raises UserError as the readers do.
     """
-    if path.is_dir() or ending_of(path) == ".txt":
+    if is_folder(path) or ending_of(path) == ".txt":
         return read_texts(path)
     if ending_of(path) == ".jsonl" and settings.text_field == "text":
         _, first = next(read_json_lines(path))
@@ -118,7 +136,20 @@ def _read_train(settings: DataSettings) -> Sequence[Example]:
         raise UserError(
             "there is no training data; give --data.train FILE, or 'train' under 'data' in the configuration"
         )
-    return read_examples(Path(settings.train).expanduser(), task_kind(settings.task), settings)
+    return read_examples(user_path(settings.train), task_kind(settings.task), settings)
+
+
+def _without_twins(examples: Sequence[Example], others: Sequence[Example], name: str) -> list[Example]:
+    """The examples whose passage is no near duplicate of another's. Raises UserError, with `name`, for none."""
+    is_twin, _ = near([example.passage for example in examples], [example.passage for example in others])
+    return _rest(examples, is_twin, name)
+
+
+def _rest(all_of_them: Sequence[Any], is_twin: BoolArray, name: str) -> list[Any]:
+    rest = [one for one, twin in zip(all_of_them, is_twin, strict=True) if not twin]
+    if not rest:
+        raise UserError(f"data.drop_duplicates: every text of {name} is nearly one of the validation or test set")
+    return rest
 
 
 def _few_shot(examples: Sequence[Example], settings: DataSettings, kind: TaskKind, seed: int) -> list[Example]:

@@ -159,10 +159,10 @@ class QuestionAnsweringTask:
         cls_token = self._tokenizer.cls_token_id
         return input_ids.index(cls_token) if cls_token in input_ids else 0
 
-    def new_model(self, config: "PreTrainedConfig") -> "PreTrainedModel":
+    def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":
         from transformers import AutoModelForQuestionAnswering
 
-        return model_with_head(AutoModelForQuestionAnswering, config, num_labels=2)
+        return model_with_head(AutoModelForQuestionAnswering, config, trust_remote_code=trust_remote_code, num_labels=2)
 
     def evaluate(
         self, outputs: Mapping[str, Tensor], features: TaskFeatures, examples: Sequence[Example]

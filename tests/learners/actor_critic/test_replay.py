@@ -246,7 +246,7 @@ def test_a_restored_replay_behaves_to_the_bit_as_the_original() -> None:
     original = _filled(episodes=6, capacity=40, max_states=10)
     shards = {key: StateShard.from_tensors(load(save(shard.to_tensors()))) for key, shard in original.shards.items()}
     restored = Replay(40, 10)
-    restored.restore(load(save(original.transitions_state())), shards.__getitem__)
+    restored.restore(load(save(original.transitions_state())), shards)
     assert list(restored.shards) == list(original.shards)
     assert restored.nbytes == original.nbytes
     plan, values = _plan(3, 4, seed=9)
@@ -261,6 +261,17 @@ def test_a_restored_replay_behaves_to_the_bit_as_the_original() -> None:
         assert all(_same(batches[0][name], batches[1][name]) for name in batches[0])
     one, two = original.transitions_state(), restored.transitions_state()
     assert all(_same(one[name], two[name]) for name in one)
+
+
+def test_transitions_whose_states_are_lost_are_left_out() -> None:
+    original, restored = _filled(episodes=4), Replay(1000, 1000)
+    kept = {key: shard for key, shard in original.shards.items() if key != 1}
+    restored.restore(original.transitions_state(), kept)
+    assert list(restored.shards) == [0, 2, 3]
+    before, after = original.transitions_state(), restored.transitions_state()
+    is_kept = before["shard"] != 1
+    assert 0 < int(is_kept.sum()) < len(is_kept)
+    assert all(_same(after[name], before[name][is_kept]) for name in before)
 
 
 def test_ages_are_counted_in_episodes() -> None:

@@ -1,6 +1,7 @@
 """Rewards and credit."""
 
 import itertools
+import json
 import math
 from dataclasses import asdict
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nmg.learners.actor_critic.reward import ScoreNoise, credit, credit_by_case, difference_reward, sign_reward
+from nmg.learners.actor_critic.reward import WINDOW, ScoreNoise, credit, credit_by_case, difference_reward, sign_reward
 
 from .helpers import plan_of
 
@@ -30,16 +31,45 @@ def _noise(*differences: float) -> ScoreNoise:
     return noise
 
 
-def test_the_noise_is_the_root_mean_square_of_all_differences() -> None:
+def test_the_noise_is_the_median_size_of_recent_differences_as_a_deviation() -> None:
     assert ScoreNoise().scale == 0.0
     assert _noise(0.0, 0.0).scale == 0.0
-    assert _noise(0.03, -0.04, 0.0).scale == pytest.approx(math.sqrt((0.03**2 + 0.04**2) / 3))
-    saved = asdict(_noise(0.03, -0.04))
-    assert ScoreNoise(**saved) == _noise(0.03, -0.04)
+    assert _noise(0.03, -0.04, 0.0, 0.09).scale == pytest.approx(1.4826 * 0.04)
+    assert _noise(-0.03, 0.05).scale == pytest.approx(1.4826 * 0.04)
+    saved = json.loads(json.dumps(asdict(_noise(0.03, -0.04))))
+    assert ScoreNoise.from_facts(saved) == _noise(0.03, -0.04)
+
+
+def test_the_noise_of_normal_differences_is_their_standard_deviation() -> None:
+    scales = [_noise(*np.random.default_rng(seed).normal(0, 0.02, WINDOW)).scale for seed in range(50)]
+    assert np.mean(scales) == pytest.approx(0.02, rel=0.03)
+
+
+def test_one_outlier_does_not_shrink_what_comes_after_it() -> None:
+    usual = np.random.default_rng(0).normal(0, 0.01, 20).tolist()
+    before, after = _noise(*usual), _noise(*usual, 50.0)
+    assert after.scale == pytest.approx(before.scale, rel=0.2)
+    assert difference_reward(0.71, 0.70, after, clip=3.0) > 0.8
+
+
+def test_only_recent_differences_count() -> None:
+    noise = _noise(*[1.0] * WINDOW, *[0.0] * WINDOW)
+    assert noise.scale == pytest.approx(1.4826), "ties push nothing out"
+    for _ in range(WINDOW):
+        noise.observe(0.01)
+    assert noise.scale == pytest.approx(0.014826)
+    assert len(noise.recent) == WINDOW
+
+
+def test_the_noise_of_an_older_checkpoint_goes_on_at_its_scale() -> None:
+    older = ScoreNoise.from_facts({"sum_of_squares": 0.0009, "count": 9})
+    assert older.scale == pytest.approx(0.01)
+    assert ScoreNoise.from_facts({"sum_of_squares": 0.0, "count": 4}) == ScoreNoise()
+    assert ScoreNoise.from_facts({"sum_of_squares": 0.0, "count": 0}) == ScoreNoise()
 
 
 def test_the_difference_reward_is_in_units_of_the_noise() -> None:
-    noise = _noise(0.02, -0.02)
+    noise = _noise(0.02 / 1.4826, -0.02 / 1.4826)
     assert difference_reward(0.71, 0.70, noise, clip=3.0) == pytest.approx(0.5)
     assert difference_reward(0.70, 0.71, noise, clip=3.0) == pytest.approx(-0.5)
     assert difference_reward(0.9, 0.7, noise, clip=3.0) == 3.0
@@ -51,8 +81,8 @@ def test_equal_scores_earn_nothing_even_before_any_difference_was_seen() -> None
     assert difference_reward(0.7, 0.7, ScoreNoise(), clip=3.0) == 0.0
 
 
-def test_the_first_difference_is_its_own_unit() -> None:
-    assert difference_reward(0.8, 0.7, _noise(0.8 - 0.7), clip=3.0) == pytest.approx(1.0)
+def test_the_first_difference_is_the_median_of_itself() -> None:
+    assert difference_reward(0.8, 0.7, _noise(0.8 - 0.7), clip=3.0) == pytest.approx(1 / 1.4826)
 
 
 def test_a_score_that_is_not_a_number_is_refused() -> None:

@@ -1,7 +1,9 @@
 """Ridge regression of scores on features: by closed forms, by least squares, and in simulation."""
 
 import json
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -178,7 +180,7 @@ def test_degenerate_inputs_give_numbers():
         assert (found.deviation >= 0).all(), name
         text = json.dumps(found.to_json([f"f{i}" for i in range(one_x.shape[1])]), allow_nan=False)
         assert len(json.loads(text)["features"]) == one_x.shape[1]
-        assert np.isfinite(found.likely_lengths(np.random.default_rng(0))).all(), name
+        assert np.isfinite(found.likely_gains(one_x, np.random.default_rng(0))).all(), name
         band = placebo_lengths(one_x, one_y, np.random.default_rng(0), 3)
         assert band.shape == (3,)
         assert np.isfinite(band).all(), name
@@ -229,13 +231,26 @@ def test_what_json_says():
         found.to_json(["idf"])
 
 
-def test_likely_lengths_are_draws_of_the_posterior():
+def test_likely_gains_are_those_of_the_best_direction_of_the_length_drawn():
+    """Three features, two of them nearly one: directions drawn by chance, and the best one, played for real."""
+    rng, mixing = np.random.default_rng(8), np.array([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 0.5]])
+    beta, directions = np.array([0.6, -0.2, 0.3]), 2 * rng.standard_normal((4000, 3))
+    best = mixing @ beta
+    best *= 2 * math.sqrt(3) / np.linalg.norm(best)
+    sure = replace(regress(directions, directions @ beta), mean=beta, covariance=np.zeros((3, 3)))
+    gains = sure.likely_gains(directions @ mixing, rng)
+    assert np.ptp(gains) == 0
+    assert gains[0] == pytest.approx(best @ mixing @ beta / 2, rel=0.03)
+
+
+def test_likely_gains_are_draws_of_the_posterior():
     ((x, y, _),) = simulated(1, 60, 0.5, seed=8, n_features=3)
     found = regress(x, y)
-    lengths = found.likely_lengths(np.random.default_rng(0))
-    wanted = found.length**2 + np.trace(found.covariance)
-    assert np.mean(lengths**2) == pytest.approx(wanted, rel=0.1)
-    np.testing.assert_array_equal(lengths, found.likely_lengths(np.random.default_rng(0)))
+    gains = found.likely_gains(x, np.random.default_rng(0))
+    moments = x.T @ x / len(x)
+    wanted = 3 / 4 * (found.mean @ moments @ found.mean + np.trace(moments @ found.covariance))
+    assert np.mean(gains**2) == pytest.approx(wanted, rel=0.1)
+    np.testing.assert_array_equal(gains, found.likely_gains(x, np.random.default_rng(0)))
 
 
 def test_the_placebo_band_is_of_what_chance_shows():

@@ -1,6 +1,7 @@
 """The stages of an experiment: what each may cost, when it ends, and what is handed out."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -129,14 +130,14 @@ def test_what_no_masking_can_gain_is_not_looked_for():
     assert (careless.possible_gain, careless.is_futile) == (0.0, False), "by default every gain counts"
 
 
-def test_the_possible_gain_is_the_likely_length_at_the_reach_of_a_direction():
+def test_the_possible_gain_is_that_of_the_best_direction_of_the_length_explored():
     book, rng = new_book(plays=20), np.random.default_rng(0)
-    for _ in range(5):
-        features = {"plus": np.array([3.0, 4.0, 0.0]), "minus": np.array([0.0, 0.0, 0.0])}
+    for sign in (1, -1, 1, 1, -1):
+        features = {"plus": sign * np.array([3.0, 4.0, 0.0]), "minus": np.zeros(3)}
         book.note("explore", {"plus": 1.0, "minus": 0.0}, features)
     book.move_on(replace(UNCLEAR, covariance=np.zeros((3, 3))), rng)
     assert book.stage == "tune"
-    assert book.possible_gain == pytest.approx(0.5 * 5 / 2)
+    assert book.possible_gain == pytest.approx(math.sqrt(3) * 3 * 0.3 / 2), "β = (0.3, 0, 0.4)"
     assert book.direction == [0.6, 0.0, 0.8]
 
 

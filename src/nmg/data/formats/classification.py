@@ -1,14 +1,22 @@
 """Texts with one label each: JSONL, CSV or TSV, by the file's ending."""
 
 import csv
-import io
 import json
+import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nmg.data.formats.reading import NO_CONTEXT, name_field, read_json_lines, read_text, string_field
+from nmg.data.formats.reading import (
+    MAX_LINE,
+    NO_CONTEXT,
+    name_field,
+    read_json_lines,
+    read_raw_lines,
+    string_field,
+)
 from nmg.errors import bad_input
 from nmg.files import write_aside
 
@@ -75,12 +83,11 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _table_rows(path: Path, delimiter: str) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, column name → cell) of each row below the header; a cell may run over several lines."""
-    text = read_text(path)
-    old_limit = csv.field_size_limit(len(text))  # a cell may be a long document
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    old_limit = csv.field_size_limit(MAX_LINE)  # a cell may be a long document
+    reader = csv.reader(_table_lines(path), delimiter=delimiter, strict=True)
     try:
         header = next(reader)
-        repeated = {name for name in header if header.count(name) > 1}
+        repeated = [name for name, count in Counter(header).items() if count > 1]
         if repeated:
             raise bad_input(path, "two columns have this name", line=1, field=min(repeated))
         line = reader.line_num + 1
@@ -95,3 +102,9 @@ def _table_rows(path: Path, delimiter: str) -> Iterator[tuple[int, dict[str, str
         raise bad_input(path, f"is not a valid table: {error}; {hint}", line=max(reader.line_num, 1)) from error
     finally:
         csv.field_size_limit(old_limit)
+
+
+def _table_lines(path: Path) -> Iterator[str]:
+    """Lines with their breaks, which may be carriage returns alone, as old spreadsheets write them."""
+    for _, line in read_raw_lines(path):
+        yield from filter(None, re.split(r"(?<=\r)(?!\n)", line))

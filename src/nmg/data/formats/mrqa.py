@@ -10,7 +10,7 @@ from typing import Any
 
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.reading import NO_CONTEXT, list_field, name_field, read_json_lines, string_field
-from nmg.errors import bad_input
+from nmg.errors import bad_input, shown
 from nmg.files import write_aside
 
 
@@ -70,7 +70,7 @@ def _question(question: Mapping[str, Any], context: str, path: Path, line: int, 
         for start, end in _spans(answer, context, path, line, answer_place):
             found = context[start:end]
             if _normal(found) != _normal(text):
-                problem = f"question '{identity}': the context has {found!r} there, the answer is {text!r}"
+                problem = f"question '{identity}': the context has {shown(found)} there, the answer is {shown(text)}"
                 raise bad_input(path, problem, line=line, field=f"{answer_place}.char_spans")
             answers[found, start] = None
     if not answers:
@@ -95,7 +95,7 @@ def _spans(answer: Mapping[str, Any], context: str, path: Path, line: int, place
     for span in spans:
         is_pair = isinstance(span, list) and len(span) == 2 and all(type(offset) is int for offset in span)
         if not is_pair or not 0 <= span[0] <= span[1] < len(context):
-            problem = f"{span!r} is no [first, last] character of a context of {len(context)} characters"
+            problem = f"{shown(span)} is no [first, last] character of a context of {len(context)} characters"
             raise bad_input(path, problem, line=line, field=field)
     return [(first, last + 1) for first, last in spans]
 

@@ -1,47 +1,132 @@
-"""What all readers share: decoding, lines, JSON objects, and fields that must be there."""
+"""What all readers share: bounded reading, decoding, lines, JSON objects, and fields that must be there.
 
+A file may be anything: a reader gives its text or one clear error, in memory that these limits bound.
+"""
+
+import codecs
 import gzip
+import io
 import json
+import stat
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nmg.errors import bad_input
 
 NO_CONTEXT = -1
 """`context_id` of an example whose text is no context of the corpus."""
 
+MAX_LINE = 16 * 2**20
+"""bytes of a line, and of a table's cell"""
+MAX_DOCUMENT = 256 * 2**20
+"""bytes of a file that can only be read as a whole: SQuAD's .json, a text of a corpus folder"""
+MAX_GROWTH = 100
+"""an unpacked .gz may be so many times as long as it is packed; text packs 3 to 20 times"""
+ALWAYS_UNPACKED = 16 * 2**20
+"""bytes that any .gz may unpack to"""
+
 
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file (a byte order mark is dropped), unpacked if its name ends in .gz.
 
-    Raises UserError if the file cannot be read, is not UTF-8 (with the line) or holds nothing but white space.
+    Raises UserError if the file cannot be read, is no regular file, is longer than `MAX_DOCUMENT`, unpacks to more than
+    a packed text does, is not UTF-8 (with the line), holds a NUL or nothing but white space.
     """
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise bad_input(path, f"is not a whole gzip file: {error}") from error
-    except OSError as error:
-        raise bad_input(path, f"cannot be read: {error.strerror}") from error
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        problem = f"is not UTF-8: byte 0x{error.object[error.start]:02x} cannot be decoded"
-        raise bad_input(path, problem, line=line) from error
+    with _open(path) as file:
+        content = file.read(MAX_DOCUMENT + 1)
+    if len(content) > MAX_DOCUMENT:
+        raise bad_input(path, f"is longer than {_size(MAX_DOCUMENT)}; split it")
+    text = _decode(content, path, first_line=1)
     if not text.strip():
         raise bad_input(path, "is empty")
     return text
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number from 1, line) of each line that is not blank. Raises as `read_text`."""
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    """(line number from 1, line) of each line that is not blank; one line is in memory at a time.
+
+    Raises as `read_text`, and for a line longer than `MAX_LINE`.
+    """
+    for number, line in read_raw_lines(path):
         if line.strip():
-            yield number, line.removesuffix("\r")
+            yield number, line.removesuffix("\n").removesuffix("\r")
+
+
+def read_raw_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(line number from 1, line) of every line, its line break included. Raises as `read_lines`."""
+    is_empty = True
+    with _open(path) as file:
+        for number, content in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), start=1):
+            if len(content) > MAX_LINE:
+                raise bad_input(path, f"is longer than {_size(MAX_LINE)}", line=number)
+            line = _decode(content, path, first_line=number)
+            is_empty = is_empty and not line.strip()
+            yield number, line
+    if is_empty:
+        raise bad_input(path, "is empty")
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a regular file, unpacked if its name ends in .gz; an error while it is read is a UserError."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
+            raise bad_input(path, f"cannot be read: it is {kind}, not a file")
+        if path.suffix != ".gz":
+            with path.open("rb") as file:
+                yield file
+        else:
+            with gzip.open(path) as packed:
+                bounded = _Bounded(packed, path, max(ALWAYS_UNPACKED, MAX_GROWTH * status.st_size))
+                yield io.BufferedReader(bounded, 2**20)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise bad_input(path, f"is not a whole gzip file: {error}") from error
+    except OSError as error:
+        raise bad_input(path, f"cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a name that no file can have
+        raise bad_input(path, f"cannot be read: {error}") from error
+
+
+class _Bounded(io.RawIOBase):
+    """What unpacks, as long as it does not unpack to more than `limit` bytes."""
+
+    def __init__(self, unpacking: gzip.GzipFile, path: Path, limit: int) -> None:
+        self._unpacking, self._path, self._left, self._limit = unpacking, path, limit, limit
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        n_read: int = self._unpacking.readinto(buffer)
+        self._left -= n_read
+        if self._left < 0:
+            problem = f"unpacks to more than {_size(self._limit)}, which text seldom does; unpack it beforehand"
+            raise bad_input(self._path, problem)
+        return n_read
+
+
+def _decode(content: bytes, path: Path, first_line: int) -> str:
+    if first_line == 1 and content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise bad_input(path, "is UTF-16; save it as UTF-8")
+    try:
+        text = content.decode("utf-8-sig" if first_line == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        line = first_line + error.object.count(b"\n", 0, error.start)
+        problem = f"is not UTF-8: byte 0x{error.object[error.start]:02x} cannot be decoded"
+        raise bad_input(path, problem, line=line) from error
+    if "\0" in text:
+        line = first_line + text.count("\n", 0, text.index("\0"))
+        raise bad_input(path, "holds a NUL, which is no text; if the file is UTF-16, save it as UTF-8", line=line)
+    return text
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:,.0f} MiB"
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -77,7 +162,7 @@ def string_field(
         raise bad_input(path, f"is missing (there are: {known or 'no fields'})", line=line, field=field)
     value = record[name]
     if not isinstance(value, str):
-        raise bad_input(path, f"must be a string, not {json.dumps(value)[:60]}", line=line, field=field)
+        raise bad_input(path, f"must be a string, not {_short_json(value)}", line=line, field=field)
     if not value.strip():
         raise bad_input(path, "is empty", line=line, field=field)
     try:
@@ -85,7 +170,20 @@ def string_field(
     except UnicodeEncodeError as error:
         problem = f"holds a lone surrogate at character {error.start}, which is no Unicode text"
         raise bad_input(path, problem, line=line, field=field) from error
+    if "\0" in value:
+        problem = f"holds a NUL at character {value.index(chr(0))}, which is no text"
+        raise bad_input(path, problem, line=line, field=field)
     return value
+
+
+def _short_json(value: Any) -> str:
+    """A value for an error message; of what may be long or nested only what it is."""
+    match value:
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+    return json.dumps(value)[:60]
 
 
 def name_field(

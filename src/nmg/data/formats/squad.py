@@ -8,7 +8,7 @@ from typing import Any
 
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.reading import NO_CONTEXT, list_field, name_field, parse_json, read_text, string_field
-from nmg.errors import bad_input
+from nmg.errors import bad_input, shown
 from nmg.files import write_text
 
 
@@ -79,9 +79,9 @@ def _answer(answer: Mapping[str, Any], context: str, path: Path, place: str, que
     start = answer.get("answer_start")
     field = f"{place}.answer_start"
     if not isinstance(start, int) or isinstance(start, bool) or start < 0:
-        raise bad_input(path, f"question '{question_id}': must be a character offset, not {start!r}", field=field)
+        raise bad_input(path, f"question '{question_id}': must be a character offset, not {shown(start)}", field=field)
     found = context[start : start + len(text)]
     if found != text:
-        problem = f"question '{question_id}': the context has {found!r} at {start}, the answer is {text!r}"
-        raise bad_input(path, problem, field=field)
+        there = f"the context has {shown(found)} at {shown(start)}"
+        raise bad_input(path, f"question '{question_id}': {there}, the answer is {shown(text)}", field=field)
     return text, start

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nmg.data.formats.reading import read_json_lines, read_lines, read_text, string_field
 from nmg.errors import bad_input
-from nmg.files import write_aside
+from nmg.files import is_folder, write_aside
 
 
 def read_texts(path: Path) -> list[str]:
@@ -14,7 +14,7 @@ def read_texts(path: Path) -> list[str]:
 
     Blank lines are skipped. Raises UserError for an unknown ending, an unreadable or an empty file.
     """
-    if path.is_dir():
+    if is_folder(path):
         files = sorted(path.glob("*.txt"))
         if not files:
             raise bad_input(path, "the folder holds no .txt files")

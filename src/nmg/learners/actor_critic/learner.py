@@ -71,8 +71,13 @@ class ActorCritic(NothingToTell):
         return plans
 
     def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
-        """Rewards, credit for each action, and updates from the replay."""
+        """Rewards, credit for each action, and updates from the replay.
+
+        Nothing is learned from an episode in which a player's training diverged: it has no one to compare with.
+        """
         proposal, index = self._proposed.pop(episode.index), episode.index
+        if set(outcomes) < set(proposal.plans):
+            return {"transitions": len(self.learner.replay), "states": self.learner.replay.n_states}
         blocks, plans, n_tokens = proposal.blocks, proposal.plans, proposal.blocks.input_ids.shape[1]
         opponent_plays = "opponent" in plans
         learner, random, opponent = plans["learner"], plans["random"], plans.get("opponent", plans["random"])
@@ -132,10 +137,10 @@ class ActorCritic(NothingToTell):
         )
 
     def restore(self, saved: Saved) -> None:
-        shards = {name: StateShard.from_tensors(read()) for name, read in saved.lasting.items()}
+        shards = {_shard_key(name): StateShard.from_tensors(read()) for name, read in saved.lasting.items()}
         for player in (self.learner, self.opponent):
-            player.restore(saved.files, lambda key: shards[_shard_name(key)])
-        self.score_noise = ScoreNoise(**saved.facts["score_noise"])
+            player.restore(saved.files, shards)
+        self.score_noise = ScoreNoise.from_facts(saved.facts["score_noise"])
 
     def _opponent_plays(self) -> bool:
         """Whether the opponent is a policy; until the learner's replay has filled it is the random player."""
@@ -182,3 +187,7 @@ def _rival(settings: ActorCriticSettings, ground: Ground) -> Masking:
 
 def _shard_name(key: int) -> str:
     return f"episode-{key:05d}"
+
+
+def _shard_key(name: str) -> int:
+    return int(name.removeprefix("episode-"))

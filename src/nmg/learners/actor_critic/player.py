@@ -1,6 +1,6 @@
 """A learning player: policy, value network, optimiser and replay, and how they are saved."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -57,15 +57,15 @@ class Player:
             f"{self.name}-replay": self.replay.transitions_state(),
         }
 
-    def restore(self, files: Mapping[str, Tensors], shard: Callable[[int], StateShard]) -> None:
-        """Become what `to_files` saved; `shard`: the states of an episode."""
+    def restore(self, files: Mapping[str, Tensors], shards: Mapping[int, StateShard]) -> None:
+        """Become what `to_files` saved; `shards`: the states of each episode, but for those that are lost."""
         policy = files[f"{self.name}-policy"]
         # Checkpoints written before the value network had a file of its own hold it beside the policy.
         value = files.get(f"{self.name}-value") or _part(policy, "value.")
         self.policy.load_state_dict({name: tensor for name, tensor in policy.items() if not name.startswith("value.")})
         self.value.load_state_dict(value)
         _restore_optimiser(self.optimiser, files[f"{self.name}-optimiser"])
-        self.replay.restore(files[f"{self.name}-replay"], shard)
+        self.replay.restore(files[f"{self.name}-replay"], shards)
 
 
 def _part(tensors: Tensors, prefix: str) -> dict[str, Tensor]:

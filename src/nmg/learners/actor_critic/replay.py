@@ -6,7 +6,7 @@ immutable `StateShard` an episode, and a transition only points to its row.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Literal, TypeAlias
@@ -264,12 +264,13 @@ class Replay:
         """The transitions, oldest first, as one tensor [len] a field; with `shards` all there is to restore."""
         return {name: _column(self._table, name) for name in _FIELDS}
 
-    def restore(self, transitions: Mapping[str, Tensor], shard: Callable[[int], StateShard]) -> None:
-        """Become, to the bit, the replay that `transitions_state` came from; `shard(key)` gives its shards."""
+    def restore(self, transitions: Mapping[str, Tensor], shards: Mapping[int, StateShard]) -> None:
+        """Become, to the bit, what `transitions_state` came from, but without transitions whose shard is lost."""
         self._table = np.empty(len(transitions["shard"]), dtype=_TRANSITION)
         for name in _FIELDS:
             self._table[name] = transitions[name].numpy()
-        self._shards = {key: shard(key) for key in self._shard_keys()}
+        self._table = self._table[np.isin(self._table["shard"], list(shards))]
+        self._shards = {key: shards[key] for key in self._shard_keys()}
         self._keep_limits()
 
 

@@ -5,7 +5,10 @@ did not take it.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,21 +26,40 @@ def sign_reward(learner: float, other: float) -> float:
     return float(learner > other) - float(learner < other)
 
 
+WINDOW = 100
+"""differences that the scale of rewards is of: those of 50 episodes with an opponent"""
+DEVIATIONS = 1.4826
+"""standard deviations of a normal distribution around 0 in one median of its absolute values"""
+
+
 @dataclass
 class ScoreNoise:
-    """How far apart two players' scores usually are: the root mean square of all differences observed."""
+    """How far apart two players' scores usually are, whatever a few outliers are."""
 
-    sum_of_squares: float = 0.0
-    count: int = 0
+    recent: list[float] = field(default_factory=list)
+    """the last `WINDOW` differences that were not 0, the oldest first"""
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> "ScoreNoise":
+        """As `asdict` gave them. Older checkpoints hold a root mean square; the noise goes on at its scale."""
+        if "recent" in facts:
+            return cls(list(facts["recent"]))
+        count = int(facts["count"])
+        scale = math.sqrt(facts["sum_of_squares"] / count) if count else 0.0
+        return cls([scale / DEVIATIONS] * min(count, WINDOW) if scale else [])
 
     def observe(self, difference: float) -> None:
-        self.sum_of_squares += difference**2
-        self.count += 1
+        """A tie says how often scores differ, not how far."""
+        if difference:
+            self.recent = [*self.recent[-WINDOW + 1 :], difference]
 
     @property
     def scale(self) -> float:
-        """0 until a difference other than 0 was observed."""
-        return math.sqrt(self.sum_of_squares / self.count) if self.count else 0.0
+        """A standard deviation, from the median size of the recent differences; 0 until one other than 0 was observed.
+
+        So one outlier moves it by a rank, and is forgotten after `WINDOW` more.
+        """
+        return DEVIATIONS * median(map(abs, self.recent)) if self.recent else 0.0
 
 
 def difference_reward(learner: float, other: float, noise: ScoreNoise, clip: float) -> float:

@@ -25,7 +25,7 @@ class ActorCriticSettings(Section):
     exploration_spread: Positive = 2.0
     """standard deviation of the logits that an `episode` leans by"""
     reward: Literal["sign", "difference"] = "sign"
-    """`difference`: the difference of the scores in units of its noise (root mean square so far), clipped"""
+    """`difference`: the difference of the scores in units of its noise (`reward.ScoreNoise`), clipped"""
     reward_clip: Positive = 3.0
     """bound of a `difference` reward"""
     learning_rate: Positive = 1e-4
@@ -59,6 +59,15 @@ class ActorCriticSettings(Section):
     def _there_is_a_ratio_to_clip(self) -> Self:
         if self.ratio_clip is not None and not self.importance_ratio:
             raise ValueError("ratio_clip: there is no ratio to clip where importance_ratio is false")
+        return self
+
+    @model_validator(mode="after")
+    def _the_replay_can_fill(self) -> Self:
+        if self.replay_start >= self.replay_capacity:
+            raise ValueError(
+                f"replay_start: updates begin above {self.replay_start} transitions, but replay_capacity "
+                f"{self.replay_capacity} holds no more than that: nothing would ever be learned"
+            )
         return self
 
     def build(self, ground: Ground) -> "ActorCritic":

@@ -79,7 +79,7 @@ class Experiment:
         rng = (self.ground.randomness / "episode" / episode.index / "look").generator()
         self.book.move_on(self.effects(), rng)
         record: dict[str, Any] = {"stage": proposal.stage, "plays": self.book.plays}
-        if proposal.stage == "explore":
+        if proposal.stage == "explore" and len(scores) == 2:
             record["difference"] = scores["plus"] - scores["minus"]
         return record
 

@@ -53,11 +53,17 @@ class Effects:
         unit: FloatArray = self.mean / self.length if self.length > 0 else np.zeros_like(self.mean)
         return unit
 
-    def likely_lengths(self, rng: np.random.Generator) -> FloatArray:
-        """[samples] of ‖β‖ from the posterior."""
+    def likely_gains(self, x: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """[samples] gain over random masks of the best direction as long as those that chance drew, by the posterior.
+
+        `x` [n, F] are the rows of directions u that were played both ways. With u ~ N(0, σ² I) and x ≈ A u, the score
+        of +u over that of −u is x · β, of deviation σ‖Aβ‖. The best of the directions of length σ√F gains √F times as
+        much, and half of that over random masks, which lie midway. Correlated features are not counted twice.
+        """
         draws = rng.multivariate_normal(self.mean, self.covariance, SAMPLES, method="eigh")
-        lengths: FloatArray = np.linalg.norm(draws, axis=1)
-        return lengths
+        explained = np.square(x @ draws.T).sum(axis=0) / max(len(x), 1)
+        gains: FloatArray = np.sqrt(x.shape[1] * explained) / 2
+        return gains
 
     def to_json(self, features: Sequence[str]) -> dict[str, Any]:
         rows = zip(features, self.mean, self.deviation, strict=True)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from nmg.learners.base import Ground
-from nmg.settings import Count, NonNegative, Positive, Section, Share
+from nmg.settings import LARGEST_COUNT, Count, NonNegative, Positive, Section, Share
 
 if TYPE_CHECKING:
     from nmg.learners.experiment.learner import Experiment
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 class ExperimentSettings(Section):
     kind: Literal["experiment"] = "experiment"
-    plays: Annotated[int, Field(ge=20)] = 200
+    plays: Annotated[int, Field(ge=20, le=LARGEST_COUNT)] = 200
     """inner loops of the whole run: half to explore, a quarter to choose strength and rule, a quarter for the gate"""
     spread: Positive = 2.0
     """standard deviation of each weight of the directions that are explored"""

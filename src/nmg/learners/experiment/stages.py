@@ -56,10 +56,10 @@ class Book:
     def note(self, stage: str, scores: Mapping[str, float], features: Mapping[str, FloatArray]) -> None:
         """Write down an episode: scores, and mean features of what was masked, of each player.
 
-        Of one with a player whose training diverged only the plays count.
+        Of one with a player whose training diverged, which has no score, only the plays count.
         """
-        self.plays += len(scores)
-        if not np.isfinite(list(scores.values())).all():
+        self.plays += len(features)
+        if len(scores) < len(features) or not np.isfinite(list(scores.values())).all():
             return
         contrasts = _contrasts(len(scores))
         self.x += (contrasts @ np.array([features[name] for name in scores])).tolist()
@@ -103,9 +103,8 @@ class Book:
         if not is_over and (n < first or (n - first) % LOOK_EVERY):
             return False
         x, _ = self.rows()
-        reach = float(np.linalg.norm(x, axis=1).sum()) / max(len(x), 1) / 2  # from random masks to a direction's
-        self.possible_gain = float(np.quantile(effects.likely_lengths(rng), SURE)) * reach
-        self.is_futile = self.possible_gain < self.settings.smallest_gain
+        self.possible_gain = float(np.quantile(effects.likely_gains(x, rng), SURE)) if n else None
+        self.is_futile = self.possible_gain is not None and self.possible_gain < self.settings.smallest_gain
         return is_over or self.is_futile or (effects.f_p is not None and effects.f_p < self.settings.clear)
 
     def _has_tuned(self) -> bool:

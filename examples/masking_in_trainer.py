@@ -1,0 +1,46 @@
+"""Masks of nmg in transformers' Trainer: drawn anew in training, fixed in evaluation.
+
+    python examples/masking_in_trainer.py bert-base-uncased domain.txt idf
+
+The last word is the masking: a name that `nmg maskings` lists, a mixture, or the folder of a run. The folder
+`trained` then loads in transformers: pipeline("fill-mask", "trained").
+"""
+
+import sys
+from pathlib import Path
+
+from transformers import AutoModelForMaskedLM, AutoTokenizer, Trainer, TrainingArguments
+
+from nmg import MaskingCollator
+
+name, file, masking = sys.argv[1:4]
+tokenizer = AutoTokenizer.from_pretrained(name)
+model = AutoModelForMaskedLM.from_pretrained(name)
+
+texts = [line for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
+rows = [dict(tokenizer(text, truncation=True, max_length=128)) for text in texts]
+n_held_out = max(len(rows) // 10, 1)
+train, held_out = rows[n_held_out:], rows[:n_held_out]
+
+# `texts` is what rules count words in; `model` is for maskings that look at the language model.
+collator = MaskingCollator(tokenizer, masking=masking, rate=0.15, seed=0, texts=train, model=model)
+arguments = TrainingArguments(
+    "trained/checkpoints",
+    num_train_epochs=1,
+    per_device_train_batch_size=16,
+    learning_rate=5e-5,
+    report_to=[],
+)
+trainer = Trainer(
+    model,
+    arguments,
+    data_collator=collator,
+    train_dataset=train,
+    eval_dataset=collator.fix(held_out),  # the same masks in every evaluation
+)
+before = trainer.evaluate()["eval_loss"]
+trainer.train()
+print(f"masked-LM loss on held-out text: {before:.3f} before, {trainer.evaluate()['eval_loss']:.3f} after")
+
+model.save_pretrained("trained")
+tokenizer.save_pretrained("trained")

@@ -1,0 +1,14 @@
+"""nmg maskings: what there is to mask by."""
+
+
+def maskings() -> None:
+    """List the maskings: what each masks, and who published it. docs/guide.md says which settings each has."""
+    from rich import print as show
+
+    from nmg.masking.registry import MASKINGS, SOURCES
+    from nmg.report.tables import Table, as_rich
+
+    rows = tuple((name, about, SOURCES[name]) for name, about in MASKINGS.items())
+    mixed = ("0.7*idf+0.3*random", "of every block, what one of several maskings, drawn by its share", "ours")
+    table = Table(("masking", "masks", "source"), (*rows, mixed))
+    show(as_rich(table, "Maskings: --masking NAME, --maskings NAME,NAME or MaskingCollator(tokenizer, NAME)"))

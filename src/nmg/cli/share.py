@@ -1,0 +1,36 @@
+"""nmg share: a policy with its model card, in a folder or on the hub."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def share(
+    policy: Annotated[Path, typer.Argument(help="Folder of a run or policy.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write policy and card to.")] = None,
+    to: Annotated[str | None, typer.Option(help="Hub repository, OWNER/NAME; made where it is missing.")] = None,
+    audit: Annotated[Path | None, typer.Option(help="Folder of `nmg audit`, for the card.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Folder of `nmg compare` or `meta-test`, for the card.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository a private one.")] = False,
+) -> None:
+    """Write a policy's model card: training, settings, audit, scores with intervals; put both on the hub.
+
+    Only names of files go into the card, no paths. Log in with `hf auth login` before --to.
+    """
+    from nmg.errors import UserError
+
+    if out is None and to is None:
+        raise UserError("say where to: --out FOLDER, --to OWNER/NAME, or both")
+
+    from nmg.policies.card import Provenance
+    from nmg.policies.registry import find_policy, load_policy
+
+    loaded = load_policy(policy)
+    folder = find_policy(policy).resolve()
+    known = Provenance.read(folder.parent if (folder.parent / "run.json").is_file() else None, audit, results)
+    if out is not None:
+        loaded.save_pretrained(out, known)
+        typer.echo(f"policy and model card: {out}")
+    if to is not None:
+        typer.echo(loaded.push_to_hub(to, known, private=private))

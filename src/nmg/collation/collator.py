@@ -1,0 +1,198 @@
+"""Masks of nmg in other people's training: a collator for transformers' Trainer, sentence-transformers, any
+DataLoader."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from nmg.collation.maskings import AnyMasking, NoModel, resolve_masking
+from nmg.collation.rows import Row, RowReader
+from nmg.collation.streams import BatchStreams
+from nmg.collation.texts import corpus_of
+from nmg.errors import UserError
+from nmg.inner.kept import KeptSurprise
+from nmg.inner.lm import LMReader, PlainPasses
+from nmg.masking.base import Ingredients
+from nmg.masking.corrupt import Vocabulary, corrupt
+from nmg.masking.schedule import RateSchedule
+from nmg.seeding import StreamName
+from nmg.settings import MaskingSettings
+from nmg.types import IGNORED_LABEL, CorruptedBlocks, StateEncoder, TokenBlocks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from nmg.data.corpus import Corpus
+
+
+class MaskingCollator:
+    """Pads rows to a batch, masks it, and gives `input_ids`, `attention_mask` and `labels`.
+
+    >>> collator = MaskingCollator(tokenizer, masking="idf", rate=0.15, seed=0)  # doctest: +SKIP
+    >>> Trainer(model, train_dataset=train, eval_dataset=collator.fix(test), data_collator=collator)  # doctest: +SKIP
+
+    Every row has exactly k = max(1, ⌊n · rate⌋) masks, n its tokens that may be masked. Labels are the tokens that were
+    there, -100 elsewhere. Masks are drawn anew for every batch; the same seed, data order and number of workers give
+    the same masks. Each worker of a data loader has a stream of its own, also in the next epoch.
+
+    Args:
+        tokenizer: a fast one, with a mask token.
+        masking: a rule's name (`nmg maskings` lists them), a mixture (`0.7*idf+0.3*random`), the folder of a run or
+            policy, a hub repository (`OWNER/NAME`), a policy, weights of words as a mapping or a file, a function from
+            `TokenBlocks` to weights [B, T], or a masking of your own (`nmg.masking.base.Rule`).
+        rate: share of the tokens to mask, or a `RateSchedule`, whose steps are batches of this collator.
+        seed: names all randomness.
+        texts: what a rule counts words in: texts, or a data set with a column `text` or `input_ids`, such as the
+            training set. Without it `idf`, `tf-idf` and `frequency` go by the order of the vocabulary.
+        model: the masked LM in training, for maskings that look at it, as it is at the time. Not in workers.
+        fixed: masks depend on nothing but the seed and the tokens of a row: they are the same in every epoch, whatever
+            the batch size and the number of workers. For evaluation; where one collator serves training and
+            evaluation, as in Trainer, use `fix`.
+        max_length: tokens of a row that is given as text, at most.
+        pad_to_multiple_of: as in transformers.
+        settings: those of `masking` (docs/guide.md): `mask_share=0.8`, `random_share=0.1`, `idf_unit="word"`, …
+    """
+
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        masking: AnyMasking = "random",
+        rate: float | RateSchedule = 0.15,
+        seed: int = 0,
+        *,
+        texts: "Iterable[Any] | Corpus | None" = None,
+        model: "PreTrainedModel | None" = None,
+        fixed: bool = False,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        **settings: Any,
+    ) -> None:
+        self.settings = _settings_of(rate, settings)
+        self.rates = rate if isinstance(rate, RateSchedule) else RateSchedule(rate, rate, 1, "constant")
+        self.seed, self.fixed, self._multiple = seed, fixed, pad_to_multiple_of or 1
+        self._vocabulary = Vocabulary.from_tokenizer(tokenizer)
+        self._reader = RowReader(tokenizer, max_length)
+        corpus = None if texts is None else corpus_of(texts, tokenizer)
+        embeddings = None if model is None else model.get_input_embeddings().weight
+        ingredients = Ingredients(tokenizer, corpus, self.settings, self._reader, embeddings)
+        self.masking = resolve_masking(masking, ingredients, model)
+        self._reader.reads_words = getattr(self.masking, "reads_words", True)
+        self._encode: StateEncoder = NoModel(self.masking.name)
+        if model is not None:
+            self._encode = LMReader(model, self._vocabulary.mask_id, PlainPasses())
+            if self.settings.refresh_steps > 1:
+                self._encode = KeptSurprise(self._encode, self.settings.refresh_steps)
+        elif self.masking.reads_states:
+            raise UserError(f"the masking '{self.masking.name}' looks at the language model: give it (model=…)")
+        self._streams = BatchStreams(seed)
+
+    def __call__(self, features: Sequence[Any]) -> dict[str, Tensor]:
+        """A batch of int64 [B, T] tensors, padded on the right.
+
+        Args:
+            features: rows: mappings with `input_ids` or `text`, lists of ids, or texts. `word_ids`, where a row has
+            them, say
+                which tokens are of one word; else they are found from the ids. Rows that `fix` has made stay as they
+                are.
+        """
+        if self.masking.reads_states and get_worker_info() is not None:
+            raise UserError(
+                f"the masking '{self.masking.name}' looks at the language model, which workers of a data loader do not "
+                "train: set num_workers (Trainer: dataloader_num_workers) to 0"
+            )
+        rows = self._reader.rows(features)
+        blocks = self._reader.blocks(rows)
+        given = [_fixed_labels(feature) for feature in features]
+        if all(labels is not None for labels in given):
+            labels = torch.full_like(blocks.input_ids, IGNORED_LABEL)
+            for b, one in enumerate(given):
+                labels[b, : len(rows[b].ids)] = torch.as_tensor(one)
+            return self._batch(rows, CorruptedBlocks(blocks.input_ids, blocks.is_token, labels))
+        return self._batch(rows, self._masked_apart(blocks) if self.fixed else self._masked_together(blocks))
+
+    def fix(self, dataset: Iterable[Any]) -> list[dict[str, list[int]]]:
+        """The rows of a data set masked once and for all, by the seed and their tokens: an evaluation set.
+
+        The collator hands such rows on as they are, so a Trainer takes them beside a training set whose masks are
+        drawn. The rate is that at the end of a schedule.
+        """
+        fixed = []
+        for feature in dataset:
+            rows = self._reader.rows([feature])
+            batch = self._masked_apart(self._reader.blocks(rows))
+            fixed.append(
+                {
+                    "input_ids": batch.input_ids[0].tolist(),
+                    "attention_mask": rows[0].is_token.tolist(),
+                    "labels": batch.labels[0].tolist(),
+                    **{name: list(values) for name, values in rows[0].extra.items()},
+                }
+            )
+        return fixed
+
+    def _masked_together(self, blocks: TokenBlocks) -> CorruptedBlocks:
+        name, number = self._streams.next()
+        return self._masked(blocks, name, self.rates.at(number))
+
+    def _masked_apart(self, blocks: TokenBlocks) -> CorruptedBlocks:
+        """Each row by itself, without padding, under a stream that its tokens name."""
+        ids, labels = blocks.input_ids.clone(), torch.full_like(blocks.input_ids, IGNORED_LABEL)
+        for b, length in enumerate(_lengths(blocks)):
+            alone = blocks.rows(torch.tensor([b]))
+            alone = TokenBlocks(**{n: c[:, :length] if c.ndim > 1 else c for n, c in vars(alone).items()})
+            name = StreamName(self.seed) / "collator" / "fixed" / alone.input_ids.numpy().tobytes().hex()
+            one = self._masked(alone, name, self.rates.at(self.rates.steps))
+            ids[b, :length], labels[b, :length] = one.input_ids[0], one.labels[0]
+        return CorruptedBlocks(ids, blocks.is_token, labels)
+
+    def _masked(self, blocks: TokenBlocks, name: StreamName, rate: float) -> CorruptedBlocks:
+        plan = self.masking.plan(blocks, rate, (name / "choices").generator(), self._encode)
+        return corrupt(blocks, plan, self._vocabulary, self.settings, (name / "corruption").generator())
+
+    def _batch(self, rows: Sequence[Row], corrupted: CorruptedBlocks) -> dict[str, Tensor]:
+        width = corrupted.input_ids.shape[1]
+        padding = -width % self._multiple
+        columns = {
+            "input_ids": (corrupted.input_ids, self._reader.recovery.special.padding),
+            "attention_mask": (corrupted.is_token.long(), 0),
+            "labels": (corrupted.labels, IGNORED_LABEL),
+        }
+        for name in rows[0].extra if rows else ():
+            values = torch.zeros(len(rows), width, dtype=torch.int64)
+            for b, row in enumerate(rows):
+                values[b, : len(row.ids)] = torch.as_tensor(np.asarray(row.extra[name]))
+            columns[name] = values, 0
+        return {
+            name: torch.nn.functional.pad(values, (0, padding), value=fill) for name, (values, fill) in columns.items()
+        }
+
+
+def _settings_of(rate: float | RateSchedule, settings: Mapping[str, Any]) -> MaskingSettings:
+    """Raises UserError for a setting that is none, or a value that does not go."""
+    start = rate.start if isinstance(rate, RateSchedule) else rate
+    try:
+        return MaskingSettings(rate=start, **settings)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"])) or "settings"
+        raise UserError(f"MaskingCollator, {field}: {problem['msg']}") from None
+
+
+def _fixed_labels(feature: Any) -> Any:
+    """The labels of a row that `fix` has made, else None: they leave tokens out, as copies of `input_ids` do not."""
+    labels = feature.get("labels") if isinstance(feature, Mapping) else None
+    if labels is None or np.ndim(labels) != 1 or len(labels) != len(feature["input_ids"]):
+        return None
+    return labels if IGNORED_LABEL in labels else None
+
+
+def _lengths(blocks: TokenBlocks) -> list[int]:
+    """Tokens of each row up to the last one that is no padding; at least one."""
+    place = torch.arange(1, blocks.input_ids.shape[1] + 1)
+    lengths: list[int] = (place * blocks.is_token).amax(dim=1).clamp(min=1).tolist() if len(blocks) else []
+    return lengths

@@ -1,0 +1,82 @@
+"""Maskings as a user hands them to a collator: by name, by folder, as weights, as a function, or ready-made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from torch import Tensor
+
+from nmg.errors import UserError
+from nmg.masking.base import Ingredients, Masking, Rule
+from nmg.masking.mixture import Mixture, parse_mixture
+from nmg.masking.registry import RULES, build_rule
+from nmg.masking.weights import WeightsOfBatch, draw_by_function, read_weights, weigh
+from nmg.policies.base import Policy
+from nmg.policies.masking import PolicyMasking
+from nmg.policies.named import policy_place
+from nmg.policies.registry import load_policy
+from nmg.types import TokenBlocks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+AnyMasking: TypeAlias = "str | Path | Masking | Policy | Mapping[str, float] | WeightsOfBatch"
+"""a name or folder, a masking, a policy, word → weight, or a function from `TokenBlocks` to weights [B, T]"""
+_WEIGHTS = (".json", ".tsv", ".csv", ".txt")
+"""endings of files of weights"""
+
+
+def resolve_masking(masking: AnyMasking, ingredients: Ingredients, model: "PreTrainedModel | None") -> Masking:
+    """Raises UserError for a name that is none, and for what a masking needs and lacks."""
+    if isinstance(masking, Mapping):
+        return Rule("weights", weigh(masking, ingredients))
+    if isinstance(masking, Policy):
+        return _of_policy(masking, "neural", ingredients, model)
+    if isinstance(masking, str | Path):
+        return _by_name(str(masking), ingredients, model)
+    if hasattr(masking, "plan"):
+        return cast(Masking, masking)
+    if callable(masking):
+        return Rule(getattr(masking, "__name__", "function"), partial(draw_by_function, weights_of=masking))
+    raise UserError(
+        f"masking: must be a name, a folder, weights, a function or a masking, not a {type(masking).__name__}"
+    )
+
+
+def _by_name(name: str, ingredients: Ingredients, model: "PreTrainedModel | None") -> Masking:
+    if name in RULES:
+        return build_rule(name, ingredients)
+    path = Path(name).expanduser()
+    if path.suffix in _WEIGHTS and path.is_file():
+        return Rule("weights", weigh(read_weights(path), ingredients))
+    if not path.is_dir():
+        members = parse_mixture(name)
+        if members:
+            return Mixture(name, [(share, _by_name(one, ingredients, model)) for share, one in members])
+    return _of_policy(load_policy(policy_place(name)), name, ingredients, model)
+
+
+def _of_policy(policy: Policy, name: str, ingredients: Ingredients, model: "PreTrainedModel | None") -> Masking:
+    if policy.reads_lm and model is None:
+        raise UserError(f"the policy '{name}' looks at the language model: hand it to the collator (model=…)")
+    hidden_size = int(model.config.hidden_size) if model is not None else 0
+    policy.check_fits(hidden_size, int(max(ingredients.tokenizer.get_vocab().values())) + 1)
+    return PolicyMasking(policy, greedy=policy.acts == "top-k", name=name)
+
+
+@dataclass(frozen=True)
+class NoModel:
+    """A `StateEncoder` where there is no LM to read. Raises UserError when it is asked."""
+
+    masking: str
+
+    def __call__(self, blocks: TokenBlocks) -> Tensor:  # noqa: ARG002
+        raise self._error()
+
+    def surprise(self, blocks: TokenBlocks) -> Tensor:  # noqa: ARG002
+        raise self._error()
+
+    def _error(self) -> UserError:
+        return UserError(f"the masking '{self.masking}' looks at the language model: hand it to the collator (model=…)")

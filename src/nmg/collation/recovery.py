@@ -1,0 +1,146 @@
+"""Words and text from token ids alone, for data that holds nothing else.
+
+A run of tokens is decoded and tokenised again; where that gives the same tokens, words and characters are those of the
+tokenizer, cut as a corpus is. It nearly always does: also the tokens of a word that was cut in two come back. Where it
+does not (a word that begins in the middle, say), the marks of word pieces tell: "##", "Ġ" and "▁", with punctuation
+apart.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from transformers import PreTrainedTokenizerBase
+
+from nmg.data.cutting import SpecialTokens, cut_texts
+from nmg.errors import UserError
+from nmg.types import NO_POSITION, IntArray
+
+_UNCUT = 1 << 30
+"""tokens of a block, at most: nothing is cut"""
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What a row of T tokens is made of."""
+
+    word_index: IntArray
+    """[T] as in `TokenBlocks`"""
+    text: str
+    offsets: IntArray
+    """[T, 2] characters of `text`; (0, 0) at special tokens"""
+
+
+class Recovery:
+    """Recovers rows for one tokenizer."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self.special = SpecialTokens.of(tokenizer)
+        self._is_special = np.zeros(max(*tokenizer.get_vocab().values(), *self.special.unmaskable) + 1, dtype=np.bool_)
+        self._is_special[list(self.special.unmaskable)] = True
+
+    def is_special(self, ids: IntArray) -> npt.NDArray[np.bool_]:
+        """Of any shape. Raises UserError for an id that the tokenizer does not have."""
+        if ids.size and not 0 <= ids.min() <= ids.max() < len(self._is_special):
+            raise UserError(f"input_ids: the tokenizer has no token {ids.max() if ids.min() >= 0 else ids.min()}")
+        found: npt.NDArray[np.bool_] = self._is_special[ids]
+        return found
+
+    def rows(self, rows: Sequence[IntArray]) -> list[Recovered]:
+        """`rows`: ids of each, special tokens among them, no padding."""
+        runs = [_runs(~self.is_special(row)) for row in rows]
+        pieces = iter(
+            self._runs([row[first:last] for row, ends in zip(rows, runs, strict=True) for first, last in ends])
+        )
+        return [
+            _joined(len(row), [(first, next(pieces)) for first, _ in ends])
+            for row, ends in zip(rows, runs, strict=True)
+        ]
+
+    def _runs(self, runs: Sequence[IntArray]) -> list[Recovered]:
+        """The same for runs of tokens none of which is special."""
+        if not runs:
+            return []
+        texts = [self._decoded(run) for run in runs]
+        columns = cut_texts(texts, self._tokenizer, _UNCUT)
+        again: list[Recovered | None] = [None] * len(runs)
+        inner = slice(len(self.special.prefix), -len(self.special.suffix) or None)
+        for number in range(columns.num_rows):
+            ids, words, starts, ends = (
+                columns[name][number].values.to_numpy()[inner] for name in ("input_ids", "word_index", "starts", "ends")
+            )
+            context = columns["context_id"][number].as_py()
+            if np.array_equal(ids, runs[context]):
+                offsets = np.stack([starts, ends], axis=1).astype(np.int64)
+                again[context] = Recovered(words.astype(np.int64), columns["text"][number].as_py(), offsets)
+        return [found or self._by_marks(run) for run, found in zip(runs, again, strict=True)]
+
+    def _decoded(self, ids: IntArray) -> str:
+        text = self._tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False)
+        return text if isinstance(text, str) else "".join(text)
+
+    def _by_marks(self, ids: IntArray) -> Recovered:
+        words: list[int] = []
+        spans: list[tuple[int, int]] = []
+        text = ""
+        was_punctuation = True
+        for number, token in enumerate(self._tokenizer.convert_ids_to_tokens(ids.tolist())):
+            shown, begins = self._marks.read(token)
+            is_punctuation = shown != "" and all(unicodedata.category(character)[0] in "PS" for character in shown)
+            begins = begins or number == 0 or is_punctuation != was_punctuation or is_punctuation
+            was_punctuation = is_punctuation
+            text += " " if begins and number else ""
+            words.append(words[-1] + begins if words else 0)
+            spans.append((len(text), len(text) + len(shown)))
+            text += shown
+        return Recovered(np.array(words, np.int64), text, np.array(spans, np.int64).reshape(-1, 2))
+
+    @cached_property
+    def _marks(self) -> "_Marks":
+        vocabulary = self._tokenizer.get_vocab()
+        of_starts = next((mark for mark in ("▁", "Ġ") if any(token.startswith(mark) for token in vocabulary)), "")
+        return _Marks(of_starts, "" if of_starts else "##", self._tokenizer)
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """How pieces show whether they begin a word."""
+
+    of_starts: str
+    """what the first piece of a word begins with; empty where pieces inside of words are marked"""
+    of_others: str
+    tokenizer: PreTrainedTokenizerBase
+
+    def read(self, token: str) -> tuple[str, bool]:
+        """The piece as text, and whether it begins a word."""
+        if self.of_starts:
+            return self.tokenizer.convert_tokens_to_string([token]).strip(), token.startswith(self.of_starts)
+        return token.removeprefix(self.of_others), not token.startswith(self.of_others)
+
+
+def _runs(is_inside: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and one behind the last place of each run of True."""
+    flags = np.zeros(len(is_inside) + 2, dtype=np.int8)
+    flags[1:-1] = is_inside
+    edges = np.flatnonzero(flags[1:] != flags[:-1]).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def _joined(length: int, pieces: Sequence[tuple[int, Recovered]]) -> Recovered:
+    """A row of runs, each with the place where it begins; their texts stand on lines of their own."""
+    word_index = np.full(length, NO_POSITION, dtype=np.int64)
+    offsets = np.zeros((length, 2), dtype=np.int64)
+    text, n_words = "", 0
+    for first, piece in pieces:
+        place = slice(first, first + len(piece.word_index))
+        is_word = piece.word_index != NO_POSITION
+        word_index[place] = np.where(is_word, piece.word_index + n_words, NO_POSITION)
+        text += "\n" if text else ""
+        offsets[place] = np.where(is_word[:, None], piece.offsets + len(text), 0)
+        text += piece.text
+        n_words += int(piece.word_index.max(initial=-1)) + 1
+    return Recovered(word_index, text, offsets)

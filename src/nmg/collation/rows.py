@@ -1,0 +1,147 @@
+"""Rows of a data loader → token blocks: padding, special tokens, words."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from nmg.collation.recovery import Recovered, Recovery
+from nmg.errors import UserError
+from nmg.types import NO_POSITION, IntArray, TokenBlocks
+
+ROWS_KEPT = 1 << 16
+"""rows whose words are kept, those found last: some 50 MB at 128 tokens"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: T tokens, no padding that the loader adds."""
+
+    ids: IntArray
+    """[T]"""
+    is_token: IntArray
+    """[T] the attention mask"""
+    is_special: IntArray | None
+    """[T] 1 at what may not be masked beside special tokens, where the data says so"""
+    word_ids: tuple[int | None, ...] | None
+    """[T] of the tokenizer, where the data has them"""
+    extra: Mapping[str, Sequence[int]]
+    """what else the model takes, [T] each"""
+
+    @cached_property
+    def key(self) -> int:
+        """63 bits that tell rows of other tokens apart, but for chance."""
+        digest = hashlib.blake2b(self.ids.tobytes(), digest_size=8).digest()
+        return int.from_bytes(digest, "little") >> 1
+
+
+class RowReader:
+    """Makes blocks of rows, and knows the text behind those it made last (`masking.base.BlockTexts`).
+
+    `reads_words`: False leaves every token a word for itself, which saves the time to find words.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> None:
+        self.tokenizer = tokenizer
+        self.recovery = Recovery(tokenizer)
+        self.reads_words = True
+        self._max_length = max_length
+        self._words: dict[int, npt.NDArray[np.int32]] = {}
+        self._last: dict[int, Row] = {}
+
+    def rows(self, features: Sequence[Any]) -> list[Row]:
+        """Rows from whatever a data set gives: texts, lists of ids, or mappings with `input_ids` or `text`.
+
+        Raises UserError for anything else.
+        """
+        return [self._row(feature) for feature in features]
+
+    def blocks(self, rows: Sequence[Row]) -> TokenBlocks:
+        """Padded on the right to the longest; `block_ids` are the keys of the rows."""
+        width = max((len(row.ids) for row in rows), default=0)
+        shape = (len(rows), width)
+        ids = np.full(shape, self.recovery.special.padding, dtype=np.int64)
+        is_token, word = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.int64)
+        self._last = {row.key: row for row in rows}
+        words = self._words_of(rows)
+        for b, row in enumerate(rows):
+            n = len(row.ids)
+            ids[b, :n], is_token[b, :n], word[b, :n] = row.ids, (row.is_token != 0), words[b]
+            if row.is_special is not None:
+                word[b, :n][row.is_special != 0] = NO_POSITION
+        word[~is_token | self.recovery.is_special(ids)] = NO_POSITION
+        index, word_index = torch.tensor([row.key for row in rows], dtype=torch.int64), torch.from_numpy(word)
+        tensors = (torch.from_numpy(ids), torch.from_numpy(is_token), word_index >= 0, word_index)
+        return TokenBlocks(index, index.clone(), *tensors)
+
+    def text(self, block_id: int) -> str:
+        return self._recovered(block_id).text
+
+    def offsets(self, block_id: int) -> IntArray:
+        return self._recovered(block_id).offsets
+
+    def _recovered(self, block_id: int) -> Recovered:
+        return self.recovery.rows([self._last[int(block_id)].ids])[0]
+
+    def _words_of(self, rows: Sequence[Row]) -> list[IntArray | npt.NDArray[np.int32]]:
+        """[T] of each row, numbers that do not fall from token to token."""
+        if not self.reads_words:
+            return [np.arange(len(row.ids)) for row in rows]
+        missing = {row.key: row.ids for row in rows if row.word_ids is None and row.key not in self._words}
+        for key, found in zip(missing, self.recovery.rows(list(missing.values())), strict=True):
+            self._words[key] = found.word_index.astype(np.int32)
+        words = [
+            self._words[row.key] if row.word_ids is None else _running(row.word_ids, self.recovery.is_special(row.ids))
+            for row in rows
+        ]
+        while len(self._words) > ROWS_KEPT:
+            del self._words[next(iter(self._words))]
+        return words
+
+    def _row(self, feature: Any) -> Row:
+        if isinstance(feature, Mapping) and "input_ids" not in feature and isinstance(feature.get("text"), str):
+            feature = feature["text"]
+        if isinstance(feature, str):
+            is_cut = self._max_length is not None
+            feature = self.tokenizer(feature, truncation=is_cut, max_length=self._max_length)
+        if not isinstance(feature, Mapping):
+            feature = {"input_ids": feature}
+        if "input_ids" not in feature:
+            raise UserError(f"a row has neither input_ids nor text (it has: {', '.join(feature) or 'nothing'})")
+        ids = np.asarray(feature["input_ids"], dtype=np.int64)
+        if ids.ndim != 1:
+            raise UserError(f"input_ids of a row must be one list of numbers, not of the shape {ids.shape}")
+        for name in ("attention_mask", "special_tokens_mask", "word_ids"):
+            if feature.get(name) is not None and len(feature[name]) != len(ids):
+                raise UserError(f"{name} of a row has {len(feature[name])} entries, but input_ids has {len(ids)}")
+        names = [name for name in self.tokenizer.model_input_names if name not in {"input_ids", "attention_mask"}]
+        word_ids = feature.get("word_ids")
+        return Row(
+            ids,
+            np.asarray(feature.get("attention_mask", np.ones_like(ids)), dtype=np.int64),
+            np.asarray(feature["special_tokens_mask"]) if "special_tokens_mask" in feature else None,
+            None if word_ids is None else tuple(word_ids),
+            {name: feature[name] for name in names if name in feature},
+        )
+
+
+def _running(word_ids: Sequence[int | None], is_special: npt.NDArray[np.bool_]) -> IntArray:
+    """The tokenizer's words as numbers that do not fall, also where a row holds several texts.
+
+    A token without a word is one for itself.
+    """
+    number, before = -1, object()
+    words = np.zeros(len(word_ids), dtype=np.int64)
+    for place, word in enumerate(word_ids):
+        if is_special[place]:
+            before = object()
+            continue
+        number += word is None or word != before
+        words[place], before = number, word
+    return words

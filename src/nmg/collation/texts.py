@@ -1,0 +1,39 @@
+"""Text of the domain, as a user hands it to a collator, for the rules that count words."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from nmg.data.corpus import Corpus, default_cache_dir
+from nmg.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BLOCK_SIZE = 510
+"""tokens of a block that words are counted in; contexts are counted whole"""
+
+
+def corpus_of(texts: "Iterable[Any] | Corpus", tokenizer: "PreTrainedTokenizerBase") -> Corpus:
+    """Texts, or rows with `text` or `input_ids`, as a corpus, kept in the cache.
+
+    Raises UserError for rows that have neither.
+    """
+    if isinstance(texts, Corpus):
+        return texts
+    if isinstance(texts, str):
+        raise UserError("texts: must be a list of texts or a data set, not one text")
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    return Corpus.build(
+        [_text_of(row, tokenizer, special) for row in texts], tokenizer, BLOCK_SIZE, default_cache_dir(None)
+    )
+
+
+def _text_of(row: Any, tokenizer: "PreTrainedTokenizerBase", special: set[int]) -> str:
+    if isinstance(row, str):
+        return row
+    if isinstance(row, Mapping) and isinstance(row.get("text"), str):
+        return str(row["text"])
+    if isinstance(row, Mapping) and "input_ids" in row:
+        ids = [int(token) for token in row["input_ids"] if int(token) not in special]
+        return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+    raise UserError("texts: must be texts, or rows with the field text or input_ids")

@@ -1,0 +1,48 @@
+"""How hard tokens are to predict, kept for some steps: reading it costs several passes of the LM."""
+
+import torch
+from torch import Tensor
+
+from nmg.types import StateEncoder, TokenBlocks
+
+
+class KeptSurprise:
+    """A `StateEncoder` that reads the loss and entropy of a block anew once they are `steps` calls old.
+
+    A call of `surprise` is a step. Blocks are known by their tokens. States are read anew each time.
+    """
+
+    def __init__(self, encode: StateEncoder, steps: int) -> None:
+        self._encode, self._steps = encode, steps
+        self._calls = 0
+        self._kept: dict[bytes, tuple[int, Tensor]] = {}
+
+    def __call__(self, blocks: TokenBlocks) -> Tensor:
+        return self._encode(blocks)
+
+    def surprise(self, blocks: TokenBlocks) -> Tensor:
+        """float32 [B, T, 2] on the CPU."""
+        lengths = blocks.is_token.sum(dim=1).tolist()
+        ids = blocks.input_ids.cpu().numpy()
+        keys = [ids[row, :length].tobytes() for row, length in enumerate(lengths)]
+        stale = {key: row for row, key in enumerate(keys) if not self._is_fresh(key)}
+        if stale:
+            rows = list(stale.values())
+            read = self._encode.surprise(blocks.rows(torch.tensor(rows, device=blocks.input_ids.device))).cpu()
+            for key, row, values in zip(stale, rows, read, strict=True):
+                self._kept.pop(key, None)  # so that the oldest reading stands first
+                self._kept[key] = self._calls, values[: lengths[row]].clone()
+        found = torch.zeros(*blocks.input_ids.shape, 2)
+        for row, (key, length) in enumerate(zip(keys, lengths, strict=True)):
+            found[row, :length] = self._kept[key][1]
+        self._calls += 1
+        self._forget()
+        return found
+
+    def _is_fresh(self, key: bytes) -> bool:
+        return key in self._kept and self._calls - self._kept[key][0] < self._steps
+
+    def _forget(self) -> None:
+        """Drop what will be read anew in any case."""
+        while self._kept and not self._is_fresh(key := next(iter(self._kept))):
+            del self._kept[key]

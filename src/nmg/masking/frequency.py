@@ -1,0 +1,29 @@
+"""Tokens by a power of how often they occur: weight count^−α.
+
+XLM draws so, with α = 0.5 in the paper (Lample and Conneau 2019, arXiv 1901.07291, section 3.3; `sample_alpha` in its
+code).
+"""
+
+from functools import partial
+
+import numpy as np
+import torch
+
+from nmg.masking.base import Draw, Ingredients, choose, weighted_scores
+from nmg.masking.counts import piece_counts
+from nmg.types import FloatArray, MaskPlan, TokenBlocks
+
+
+def draw_by_frequency(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, weights: FloatArray) -> MaskPlan:
+    """Tokens without replacement, the next one with probability ∝ its weight.
+
+    Args:
+        weights: [V]
+    """
+    of_tokens = torch.from_numpy(weights[blocks.input_ids.cpu().numpy()])
+    return choose(weighted_scores(of_tokens, blocks, rng), blocks, rate)
+
+
+def frequency_masking(ingredients: Ingredients) -> Draw:
+    counts = piece_counts(ingredients)
+    return partial(draw_by_frequency, weights=np.maximum(counts, 1.0) ** -ingredients.settings.frequency_alpha)

@@ -1,0 +1,26 @@
+"""Your words first, then others (Golchin et al. 2023, arXiv 2307.07160, who take them from the domain with KeyBERT)."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from nmg.data.formats.reading import read_lines
+from nmg.errors import UserError
+from nmg.masking.base import Draw, Ingredients, choose_units, position_noise
+from nmg.masking.phrases import Phrases
+from nmg.types import MaskPlan, TokenBlocks
+
+
+def draw_keywords(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, keywords: Phrases) -> MaskPlan:
+    """Keywords and key phrases as a whole in random order, then the other words in random order."""
+    unit, is_keyword = keywords.find(blocks, 0.0)
+    return choose_units(unit, position_noise(blocks, rng) + is_keyword, blocks, rate)
+
+
+def keyword_masking(ingredients: Ingredients) -> Draw:
+    given = ingredients.settings.keywords
+    words = [word for _, word in read_lines(Path(given).expanduser())] if isinstance(given, str) else given or ()
+    if not words:
+        raise UserError("the masking 'keyword' needs words: masking.keywords, a list or a file with one a line")
+    return partial(draw_keywords, keywords=Phrases.of(dict.fromkeys(words, 1.0), ingredients.tokenizer))

@@ -1,0 +1,80 @@
+"""Mixtures: every block is masked by one of several maskings, drawn by their shares. Ours."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from nmg.errors import UserError
+from nmg.masking.base import Masking
+from nmg.types import NO_POSITION, FloatArray, MaskPlan, StateEncoder, TokenBlocks
+
+_MEMBER = re.compile(r"(?:(?P<share>[^*]*)\*)?(?P<name>[^*]+)")
+
+
+def parse_mixture(name: str) -> list[tuple[float, str]]:
+    """'0.7*idf+0.3*random' → [(0.7, 'idf'), (0.3, 'random')]; 'idf+random': equal shares. Empty for a name without +.
+
+    Shares need not add up to 1. Raises UserError for a share that is no number above 0.
+    """
+    if "+" not in name:
+        return []
+    members = []
+    for part in name.split("+"):
+        found = _MEMBER.fullmatch(part.strip())
+        try:
+            share = float(found["share"] or 1.0) if found else 0.0
+        except ValueError:
+            share = 0.0
+        if found is None or share <= 0.0:
+            raise UserError(f"masking '{name}': a mixture is written 0.7*idf+0.3*random, with shares above 0")
+        members.append((share, found["name"].strip()))
+    return members
+
+
+class Mixture:
+    """A `Masking` of maskings."""
+
+    def __init__(self, name: str, members: Sequence[tuple[float, Masking]]) -> None:
+        self.name = name
+        self._members = [masking for _, masking in members]
+        shares: FloatArray = np.array([share for share, _ in members])
+        self._ends = (shares / shares.sum()).cumsum()[:-1]
+
+    @property
+    def reads_states(self) -> bool:
+        return any(member.reads_states for member in self._members)
+
+    @property
+    def reads_words(self) -> bool:
+        return any(getattr(member, "reads_words", True) for member in self._members)
+
+    def plan(
+        self, blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder | None = None
+    ) -> MaskPlan:
+        """Each member plans the blocks that fell to it, so budgets are as exact as those of the members."""
+        member_of = np.searchsorted(self._ends, rng.random(len(blocks)), side="right")
+        plans = []
+        for number, member in enumerate(self._members):
+            rows = torch.from_numpy(np.flatnonzero(member_of == number)).to(blocks.input_ids.device)
+            if len(rows):
+                plans.append((rows, member.plan(blocks.rows(rows), rate, rng, encode)))
+        return _together(plans, len(blocks))
+
+
+def _together(plans: Sequence[tuple[torch.Tensor, MaskPlan]], n_blocks: int) -> MaskPlan:
+    """One plan of all blocks from plans of some; `rows` int64 says which. Log-probabilities are left out."""
+    width = max((plan.positions.shape[1] for _, plan in plans), default=0)
+    device = plans[0][0].device if plans else None
+    positions = torch.full((n_blocks, width), NO_POSITION, device=device)
+    group, budget = positions.clone(), torch.zeros(n_blocks, dtype=torch.int64, device=device)
+    for rows, plan in plans:
+        columns = plan.positions.shape[1]
+        positions[rows, :columns] = plan.positions
+        budget[rows] = plan.budget
+        # Without groups every position has one for itself.
+        alone = torch.arange(columns, device=device).expand_as(plan.positions).masked_fill(~plan.is_chosen, NO_POSITION)
+        group[rows, :columns] = alone if plan.group is None else plan.group
+    has_groups = any(plan.group is not None for _, plan in plans)
+    return MaskPlan(positions, budget, group=group if has_groups else None)

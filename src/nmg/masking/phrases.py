@@ -1,0 +1,176 @@
+"""Runs of words that are looked for in blocks: n-grams by key, longest first, left to right.
+
+A phrase is found by the word pieces of its words (`masking.idf.word_keys`), so what counts as the same word is what the
+tokenizer writes alike.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from nmg.data.cutting import cut_texts
+from nmg.masking.base import number_units
+from nmg.masking.idf import Keys, word_keys
+from nmg.types import NO_POSITION, FloatArray, IntArray, TokenBlocks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_TEXT_LENGTH = 1 << 20
+"""tokens of a phrase, at most: it is not cut"""
+
+
+@dataclass(frozen=True)
+class Words:
+    """All words of a batch, in reading order: W words."""
+
+    keys: Keys
+    """[W]"""
+    rows: IntArray
+    """[W] block of each"""
+    number: IntArray
+    """[W] number of the word in its block, as `number_units` counts"""
+    follows: npt.NDArray[np.bool_]
+    """[W] True where the word before stands in the same block with nothing in between"""
+
+    @classmethod
+    def of(cls, blocks: TokenBlocks) -> "Words":
+        keys, rows, starts = word_keys(blocks)
+        unit, _ = number_units(blocks.word_index, blocks)
+        before = torch.nn.functional.pad(unit, (1, 0), value=NO_POSITION)[:, :-1].cpu().numpy()
+        number = unit.cpu().numpy()[rows, starts]
+        return cls(keys, rows, number, (before[rows, starts] >= 0) & (number > 0))
+
+    def ngrams(self, longest: int) -> list[tuple[Keys, npt.NDArray[np.bool_]]]:
+        """For n = 1 … longest: the key of the n words from each word on, [W], and whether there are n, [W]."""
+        keys, is_whole = self.keys, np.ones(len(self.keys), dtype=np.bool_)
+        found = [(keys, is_whole)]
+        for n in range(2, longest + 1):
+            keys = joined(keys, _shifted(self.keys, n - 1))
+            is_whole = is_whole & _shifted(self.follows, n - 1)
+            found.append((keys, is_whole))
+        return found
+
+
+Value = TypeVar("Value", bound=np.generic)
+
+
+def _shifted(values: npt.NDArray[Value], by: int) -> npt.NDArray[Value]:
+    """The value `by` places on; 0 or False behind the end."""
+    shifted = np.zeros_like(values)
+    shifted[: max(len(values) - by, 0)] = values[by:]
+    return shifted
+
+
+def look_up(known: Keys, keys: Keys) -> tuple[IntArray, npt.NDArray[np.bool_]]:
+    """Where each of `keys` [W] stands in `known` (ascending), and whether it does."""
+    if not len(known):
+        return np.zeros(len(keys), dtype=np.int64), np.zeros(len(keys), dtype=np.bool_)
+    at = np.searchsorted(known, keys).clip(max=len(known) - 1)
+    return at, known[at] == keys
+
+
+def joined(first: Keys, second: Keys) -> Keys:
+    """Keys of a run and of the word behind it → keys of the longer run; the order counts."""
+    mixed = first * np.uint64(0x9E3779B97F4A7C15) + second
+    return (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """Phrases by length, each with a value."""
+
+    keys: Sequence[Keys]
+    """for n = 1, 2, …: [P] ascending keys of the phrases of n words"""
+    values: Sequence[FloatArray]
+    """[P] of each"""
+
+    @classmethod
+    def of(cls, values: Mapping[str, float], tokenizer: "PreTrainedTokenizerBase") -> "Phrases":
+        """From text: as it is written, in lower case, in capitals, and with a first capital, also behind a space."""
+        found: dict[int, dict[int, float]] = {}
+        spelled = [(form, value) for text, value in values.items() for form in _spellings(text)]
+        for (_, value), (n, key) in zip(spelled, _keys_of([text for text, _ in spelled], tokenizer), strict=True):
+            if n:
+                found.setdefault(n, {}).setdefault(key, value)  # of two spellings alike, the first
+        return cls.of_tables([found.get(n, {}) for n in range(1, max(found, default=0) + 1)])
+
+    @classmethod
+    def of_tables(cls, tables: Sequence[Mapping[int, float]]) -> "Phrases":
+        """`tables`: for n = 1, 2, …: key → value."""
+        keys, values = [], []
+        for table in tables:
+            names = np.array(list(table), dtype=np.uint64)
+            order = np.argsort(names)
+            keys.append(names[order])
+            values.append(np.array(list(table.values()), dtype=np.float64)[order])
+        return cls(keys, values)
+
+    def find(self, blocks: TokenBlocks, otherwise: float) -> tuple[Tensor, Tensor]:
+        """Cut each block into phrases and the words between them.
+
+        Returns:
+            int64 [B, T]: number of the phrase or word that a token belongs to, in the block; -1 where there is none;
+            float64 [B, T]: the value of the phrase, `otherwise` elsewhere.
+        """
+        words = Words.of(blocks)
+        length = np.ones(len(words.keys), dtype=np.int64)
+        value = np.full(len(words.keys), otherwise)
+        ngrams = words.ngrams(len(self.keys))
+        for n, (known, values) in enumerate(zip(self.keys, self.values, strict=True), start=1):
+            keys, is_whole = ngrams[n - 1]
+            at, is_known = look_up(known, keys)
+            is_found = is_whole & is_known
+            length[is_found], value[is_found] = n, values[at[is_found]]
+        segment, value = _segments(length, value)
+        return self._spread(blocks, words, segment, -1), self._spread(blocks, words, value, otherwise)
+
+    def _spread(self, blocks: TokenBlocks, words: Words, of_word: npt.NDArray[np.generic], otherwise: float) -> Tensor:
+        """What words have [W] → what their tokens have [B, T]."""
+        unit, _ = number_units(blocks.word_index, blocks)
+        width = int(words.number.max(initial=0)) + 2
+        table = np.full((len(blocks), width), otherwise, dtype=of_word.dtype)
+        table[words.rows, words.number + 1] = of_word
+        return torch.from_numpy(np.take_along_axis(table, unit.cpu().numpy() + 1, axis=1)).to(unit.device)
+
+
+def _segments(length: IntArray, value: FloatArray) -> tuple[IntArray, FloatArray]:
+    """The phrases that are taken, from the left: number [W] and value [W] of each word's.
+
+    Args:
+        length: [W] words of the longest phrase that begins at each word, 1 where none does.
+        value: [W] its value.
+    """
+    segment, taken = np.arange(len(length)), value.copy()
+    free = 0
+    for start in np.flatnonzero(length > 1).tolist():
+        if start >= free:
+            free = start + int(length[start])
+            segment[start:free], taken[start:free] = start, value[start]
+    return segment, taken
+
+
+def _spellings(text: str) -> list[str]:
+    text = text.strip()
+    forms = dict.fromkeys([text, text.lower(), text.upper(), text[:1].upper() + text[1:]])
+    return [before + form for form in forms for before in (" ", "")]
+
+
+def _keys_of(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> Iterable[tuple[int, int]]:
+    """For each text, words and key of the whole; (0, 0) where it holds no word."""
+    columns = cut_texts(texts, tokenizer, _TEXT_LENGTH)
+    found = [(0, 0)] * len(texts)
+    for number in range(columns.num_rows):
+        ids = torch.tensor(columns["input_ids"][number].as_py())[None]
+        word = torch.tensor(columns["word_index"][number].as_py())[None]
+        index = torch.zeros(1, dtype=torch.int64)
+        words = Words.of(TokenBlocks(index, index, ids, torch.ones_like(ids, dtype=torch.bool), word >= 0, word))
+        n = len(words.keys)
+        if n:
+            found[columns["context_id"][number].as_py()] = n, int(words.ngrams(n)[-1][0][0])
+    return found

@@ -1,0 +1,185 @@
+"""The model card of a policy: what it masks, what it was trained on, and how sure it is that it helps.
+
+Names of files are given without their folders: a card is for others to read.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from nmg.errors import bad_input
+
+if TYPE_CHECKING:
+    from nmg.policies.base import Policy
+
+CARD = "README.md"
+_FILES = ("train", "validation", "test", "corpus")
+"""settings of `data` that name files"""
+_NOT_SHOWN = ("runtime", "run")
+"""sections that say nothing of the policy"""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is known of a policy beside its weights, as its files have it; empty where nothing is."""
+
+    settings: Mapping[str, Any]
+    """config.yaml of the run"""
+    run: Mapping[str, Any]
+    """run.json"""
+    findings: Mapping[str, Any]
+    """effects.json"""
+    audit: Mapping[str, Any]
+    """audit.json of `nmg audit`"""
+    comparison: Mapping[str, Any]
+    """results.json of `nmg compare` or `nmg meta-test`"""
+
+    @classmethod
+    def read(cls, run: Path | None = None, audit: Path | None = None, comparison: Path | None = None) -> "Provenance":
+        """From the folders of a run, an audit and a comparison.
+
+        Raises UserError for a folder of an audit or a comparison that has no findings.
+        """
+        return cls(
+            settings=_read(run, "config.yaml", is_needed=False),
+            run=_read(run, "run.json", is_needed=False),
+            findings=_read(run, "effects.json", is_needed=False),
+            audit=_read(audit, "audit.json", is_needed=True),
+            comparison=_read(comparison, "results.json", is_needed=True),
+        )
+
+
+def _read(folder: Path | None, name: str, *, is_needed: bool) -> dict[str, Any]:
+    if folder is None or not ((folder / name).is_file() or is_needed):
+        return {}
+    path = folder / name
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # which reads JSON too
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise bad_input(path, f"cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise bad_input(path, "does not hold what a model card shows")
+    return content
+
+
+def model_card(policy: "Policy", known: Provenance) -> str:
+    """Markdown with the head that the hub reads."""
+    of_policy = [_head(policy, known), _use(policy), _masks(policy)]
+    return "\n".join([*of_policy, *_training(known), *_audit(known), *_scores(known)])
+
+
+def _head(policy: "Policy", known: Provenance) -> str:
+    base = policy.config.base_model
+    facts: dict[str, Any] = {"library_name": "nmg", "tags": ["masked-language-modeling", "mask-policy"]}
+    if base and not Path(base).is_absolute() and not base.startswith("."):
+        facts["base_model"] = base
+    named = f" for {Path(base).name}" if base else ""
+    task = known.settings.get("data", {}).get("task")
+    learned = f", learned from scores of the task `{task}`" if task else ""
+    return (
+        f"---\n{yaml.safe_dump(facts, sort_keys=False)}---\n\n# A mask policy{named}\n\nIt chooses which tokens to "
+        f"mask when a masked language model is trained further on text of a domain{learned}.\n"
+    )
+
+
+def _use(policy: "Policy") -> str:
+    reads = ", model=model" if policy.reads_lm else ""
+    return f"""## Use
+
+```python
+from nmg import MaskingCollator
+
+collator = MaskingCollator(tokenizer, masking="OWNER/NAME", rate={policy.config.masking_rate:g}{reads})
+```
+
+or `nmg adapt --masking OWNER/NAME`. The place of OWNER/NAME may be taken by this folder.
+"""
+
+
+def _masks(policy: "Policy") -> str:
+    how = "draws its masks" if policy.acts == "draw" else "masks the tokens it likes best"
+    looks = "looks at the language model" if policy.reads_lm else "looks at the tokens alone"
+    text = (
+        f"## What it masks\n\nKind: `{policy.kind}`. It {looks} and {how}; it was trained to mask "
+        f"{100 * policy.config.masking_rate:g} % of the tokens.\n"
+    )
+    weights = getattr(policy, "weights", None)
+    features = getattr(policy.config, "features", ())
+    if weights is None or not features:
+        return text
+    pairs = sorted(zip(features, weights.tolist(), strict=True), key=lambda pair: -abs(pair[1]))
+    rows = "\n".join(f"| `{name}` | {weight:+.3f} |" for name, weight in pairs)
+    return (
+        f"{text}\nA weight raises the log odds of a token by that much per standard deviation of the feature:\n\n"
+        f"| feature | weight |\n|---|---:|\n{rows}\n"
+    )
+
+
+def _training(known: Provenance) -> Iterator[str]:
+    if not known.settings:
+        return
+    data, learner = known.settings.get("data", {}), known.settings.get("learner", {})
+    files = ", ".join(f"{name} `{Path(data[name]).name}`" for name in _FILES if data.get(name))
+    lines = [
+        f"- task: {data.get('task')}; data: {files or 'not named'}",
+        f"- language model: `{Path(known.settings.get('model', {}).get('name', '')).name}`",
+        f"- learner: `{learner.get('kind')}`",
+    ]
+    if known.findings.get("plays"):
+        handed_out = known.findings.get("handed_out")
+        lines.append(f"- inner loops played: {known.findings['plays']}; handed out: {handed_out}")
+    gate = known.findings.get("gate") or {}
+    if gate.get("n"):
+        verdict = "passed" if gate.get("passes") else "not passed"
+        lines.append(f"- gate: {verdict}, {gate['mean']:+.4g} against the best rule over {gate['n']} fresh episodes")
+    versions = known.run.get("versions", {})
+    if versions:
+        lines.append("- versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
+    shown = {name: fields for name, fields in known.settings.items() if name not in _NOT_SHOWN}
+    shown["data"] = data | {name: Path(data[name]).name for name in _FILES if data.get(name)}
+    shown["model"] = shown.get("model", {}) | {"name": Path(shown.get("model", {}).get("name", "")).name}
+    settings = yaml.safe_dump(json.loads(json.dumps(shown)), sort_keys=False)
+    yield "\n".join(["## Training\n", *lines, ""])
+    yield f"<details><summary>All settings</summary>\n\n```yaml\n{settings}```\n\n</details>\n"
+
+
+def _audit(known: Provenance) -> Iterator[str]:
+    if not known.audit:
+        return
+    lm, leakage = known.audit.get("lm", {}), known.audit.get("leakage", {})
+    yield (
+        f"## Audit\n\n{known.audit.get('recommendation', '')}\n\n"
+        f"- masked-LM loss {lm.get('loss', float('nan')):.3f}, {lm.get('margin', float('nan')):.3f} nats below what "
+        "word frequencies alone give\n"
+        f"- validation texts with a twin in training: {leakage.get('twins')} of {leakage.get('validation')}\n"
+    )
+
+
+def _scores(known: Provenance) -> Iterator[str]:
+    if not known.comparison:
+        return
+    metric = known.comparison["tested_metric"]
+    level = round(100 * known.comparison.get("confidence", 0.95))
+    yield f"## Scores on the test set\n\nMetric: `{metric}`; mean over seeds with its {level} % interval.\n"
+    for setting in known.comparison["results"]:
+        rows = [f"| {one['masking']} | {_interval(one['metrics'][metric])} |" for one in setting["maskings"]]
+        yield "\n".join(["| masking | score |", "|---|---:|", *rows, ""])
+        pairs = [
+            f"| {pair['first']} − {pair['second']} | {_interval(pair)} | {_p(pair['t_p_holm'])} |"
+            for pair in setting["pairs"]
+        ]
+        yield "\n".join(["| difference | | p (paired t, Holm) |", "|---|---:|---:|", *pairs, ""])
+
+
+def _interval(estimate: Mapping[str, Any]) -> str:
+    if estimate.get("low") is None:
+        return f"{estimate['mean']:.4g}"
+    return f"{estimate['mean']:.4g} [{estimate['low']:.4g}, {estimate['high']:.4g}]"
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"

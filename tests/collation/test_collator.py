@@ -1,0 +1,233 @@
+"""Batches of the collator: budgets, labels, randomness."""
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from nmg import MaskingCollator, RateSchedule
+from nmg.errors import UserError
+from nmg.masking.base import Rule, choose, position_noise
+from nmg.types import IGNORED_LABEL, TokenBlocks
+from support.families import FAMILIES, SCRIPTS, family
+
+TOKENIZER = family("WordPiece")
+SPECIAL = {TOKENIZER.cls_token_id, TOKENIZER.sep_token_id, TOKENIZER.pad_token_id}
+
+
+def rows(n: int = 12) -> list[dict[str, list[int]]]:
+    return [dict(TOKENIZER(SCRIPTS[i % len(SCRIPTS)])) for i in range(n)]
+
+
+def collate(**options: Any) -> MaskingCollator:
+    return MaskingCollator(TOKENIZER, **({"masking": "whole-word", "rate": 0.3} | options))
+
+
+def masked(batch: dict[str, torch.Tensor]) -> list[list[int]]:
+    """Positions with a label."""
+    return [row.nonzero().flatten().tolist() for row in batch["labels"] != IGNORED_LABEL]
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.15, 0.5])
+def test_every_row_has_its_budget_and_only_masked_tokens_change(rate: float):
+    features = rows()
+    batch = collate(rate=rate)(features)
+    assert set(batch) == {"input_ids", "attention_mask", "token_type_ids", "labels"}
+    for feature, ids, labels, is_token, places in zip(
+        features, batch["input_ids"], batch["labels"], batch["attention_mask"], masked(batch), strict=True
+    ):
+        original = torch.tensor(feature["input_ids"])
+        n = len(original)
+        assert is_token.tolist() == [1] * n + [0] * (len(ids) - n)
+        assert len(places) == max(1, int((n - 2) * rate + 1e-9))
+        assert torch.equal(labels[places], original[places])
+        assert not SPECIAL & set(labels[places].tolist())
+        kept = [i for i in range(n) if i not in places]
+        assert torch.equal(ids[kept], original[kept])
+        assert (ids[n:] == TOKENIZER.pad_token_id).all()
+
+
+def test_the_same_seed_gives_the_same_masks_and_the_next_batch_others():
+    first, again, other = collate(seed=1), collate(seed=1), collate(seed=2)
+    batches = [one(rows()) for one in (first, again, other, first)]
+    assert torch.equal(batches[0]["input_ids"], batches[1]["input_ids"])
+    assert masked(batches[0]) != masked(batches[2])
+    assert masked(batches[0]) != masked(batches[3])
+
+
+def test_no_generator_of_torch_or_numpy_is_touched():
+    state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    collate()(rows())
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)
+
+
+def epochs(collator: MaskingCollator, workers: int, n: int = 2, batch_size: int = 2) -> list[list[list[int]]]:
+    """What `n` epochs of a loader mask of one text, again and again."""
+    loader = DataLoader([rows(1)[0]] * 8, batch_size=batch_size, collate_fn=collator, num_workers=workers)
+    return [[places for batch in loader for places in masked(batch)] for _ in range(n)]
+
+
+def test_workers_have_streams_of_their_own_and_a_seed_gives_the_same_epochs():
+    first, second = epochs(collate(masking="random"), workers=2)
+    assert len({tuple(places) for places in first}) > 4, "no two workers, and no two batches, draw alike"
+    assert first != second
+    assert [first, second] == epochs(collate(masking="random"), workers=2)
+
+
+def test_a_loader_that_was_left_early_does_not_change_the_next_epoch():
+    collator = collate(masking="random")
+    next(iter(DataLoader(rows(8), batch_size=1, collate_fn=collator, num_workers=1)))
+    again = collate(masking="random")
+    next(iter(DataLoader(rows(2), batch_size=1, collate_fn=again, num_workers=1)))
+    assert epochs(collator, workers=1) == epochs(again, workers=1)
+
+
+def test_a_collator_goes_through_pickle():
+    collator = collate()
+    copy = pickle.loads(pickle.dumps(collator))
+    assert torch.equal(collator(rows())["input_ids"], copy(rows())["input_ids"])
+
+
+def test_fixed_masks_depend_on_seed_and_row_alone():
+    def seen(workers: int, batch_size: int, seed: int = 0) -> list[tuple[list[int], list[int]]]:
+        loader = DataLoader(
+            rows(), batch_size=batch_size, collate_fn=collate(fixed=True, seed=seed), num_workers=workers
+        )
+        return [
+            (ids[is_token == 1].tolist(), labels[is_token == 1].tolist())
+            for _ in range(2)
+            for batch in loader
+            for ids, labels, is_token in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True)
+        ]
+
+    expected = seen(0, 1)
+    assert expected[:12] == expected[12:]
+    assert expected == seen(0, 5) == seen(2, 3)
+    assert expected != seen(0, 1, seed=1)
+
+
+def test_fixed_rows_go_through_a_collator_that_draws():
+    drawing = collate()
+    fixed = drawing.fix(rows())
+    expected = collate(fixed=True)(rows())
+    for _ in range(2):
+        batch = drawing(fixed)
+        assert all(torch.equal(batch[name], expected[name]) for name in expected)
+
+
+def test_labels_that_are_copies_of_the_ids_are_not_taken_for_masks():
+    """What `group_texts` of transformers' examples leaves in a data set."""
+    features = [row | {"labels": list(row["input_ids"])} for row in rows()]
+    assert torch.equal(collate()(features)["labels"], collate()(rows())["labels"])
+
+
+@pytest.mark.parametrize("shares", [(0.8, 0.1), (0.5, 0.5), (1.0, 0.0), (0.0, 0.0)])
+def test_shares_hold_with_whole_words(shares: tuple[float, float]):
+    batch = collate(rate=0.5, mask_share=shares[0], random_share=shares[1])(rows(600))
+    is_masked = batch["labels"] != IGNORED_LABEL
+    is_mask = batch["input_ids"][is_masked] == TOKENIZER.mask_token_id
+    is_kept = batch["input_ids"][is_masked] == batch["labels"][is_masked]
+    n = int(is_masked.sum())
+    for found, expected in ((is_mask, shares[0]), (~is_mask & ~is_kept, shares[1]), (is_kept, 1 - sum(shares))):
+        # A random token is the token that was there once in a vocabulary.
+        assert abs(float(found.double().mean()) - expected) < 4 * (expected * (1 - expected) / n) ** 0.5 + 1 / 300
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_words_are_masked_whole_in_every_family(name: str):
+    tokenizer = family(name)
+    features = [tokenizer(text) for text in SCRIPTS]
+    batch = MaskingCollator(tokenizer, "whole-word", 0.4)([{"input_ids": one["input_ids"]} for one in features])
+    for feature, places in zip(features, masked(batch), strict=True):
+        words = feature.encodings[0].word_ids
+        taken = {words[place] for place in places}
+        cut = [word for word in taken if any(words[p] == word and p not in places for p in range(len(words)))]
+        assert len(cut) <= 1
+
+
+def test_words_that_the_data_names_are_the_words():
+    ids = TOKENIZER("dose")["input_ids"]
+    n = len(ids) - 2
+    assert n >= 2
+    row = {"input_ids": [ids[0], *ids[1:-1], *ids[1:-1], ids[-1]], "word_ids": [None, *[0] * n, *[0] * n, None]}
+    (places,) = masked(collate(masking="whole-word", rate=0.5)([row | {"word_ids": [None, *[0] * n, *[1] * n, None]}]))
+    assert places in ([*range(1, n + 1)], [*range(n + 1, 2 * n + 1)])
+    (places,) = masked(collate(masking="span", rate=0.5)([row]))
+    assert places == [*range(1, n + 1)], "one word of all tokens, cut at the budget"
+
+
+def test_rows_may_be_texts_lists_or_tensors():
+    expected = collate()(rows(3))
+    texts = list(SCRIPTS[:3])
+    assert torch.equal(collate()(texts)["input_ids"], expected["input_ids"])
+    assert torch.equal(collate()([{"text": text} for text in texts])["input_ids"], expected["input_ids"])
+    assert torch.equal(collate()([row["input_ids"] for row in rows(3)])["input_ids"], expected["input_ids"])
+    tensors = [{name: torch.tensor(values) for name, values in row.items()} for row in rows(3)]
+    assert torch.equal(collate()(tensors)["input_ids"], expected["input_ids"])
+    assert collate(max_length=6)(texts)["input_ids"].shape == (3, 6)
+    with pytest.raises(UserError, match="neither input_ids nor text"):
+        collate()([{"words": "aspirin"}])
+    with pytest.raises(UserError, match="word_ids of a row has 1 entries, but input_ids has 3"):
+        collate()([{"input_ids": [2, 50, 3], "word_ids": [0]}])
+
+
+def test_rows_that_are_padded_already_and_padding_to_a_multiple():
+    padded = [dict(TOKENIZER(text, padding="max_length", max_length=60)) for text in SCRIPTS[:3]]
+    batch = collate(masking="random", rate=0.3)(padded)
+    for text, places in zip(SCRIPTS[:3], masked(batch), strict=True):
+        n = len(TOKENIZER(text)["input_ids"]) - 2
+        assert len(places) == int(n * 0.3 + 1e-9)
+        assert max(places) <= n
+    assert collate(pad_to_multiple_of=16)(rows(3))["labels"].shape[1] % 16 == 0
+
+
+def test_a_rate_that_moves():
+    row = {"input_ids": [TOKENIZER.cls_token_id, *[50] * 100, TOKENIZER.sep_token_id]}
+    collator = MaskingCollator(TOKENIZER, "random", RateSchedule(0.30, 0.15, steps=4))
+    assert [len(masked(collator([row]))[0]) for _ in range(6)] == [30, 25, 20, 15, 15, 15]
+    with_workers = MaskingCollator(TOKENIZER, "random", RateSchedule(0.30, 0.15, steps=4))
+    loader = DataLoader([row] * 2, batch_size=1, collate_fn=with_workers, num_workers=2)
+    assert [len(masked(batch)[0]) for _ in range(2) for batch in loader] == [30, 25, 20, 15]
+
+
+def test_a_masking_of_your_own():
+    def from_the_left(blocks: TokenBlocks, rate: float, rng: np.random.Generator) -> Any:
+        return choose(position_noise(blocks, rng) - torch.arange(blocks.input_ids.shape[1]), blocks, rate)
+
+    batch = collate(masking=Rule("left", from_the_left), rate=0.2)(rows(3))
+    assert all(places == list(range(1, len(places) + 1)) for places in masked(batch))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"masking": "idff"}, "did you mean 'idf'"),
+        ({"masking": "pmi"}, "give it some"),
+        ({"masking": "loss"}, "looks at the language model"),
+        ({"masking": 7}, "not a int"),
+        ({"masking": "0.5*idf+x*random"}, "a mixture is written"),
+        ({"masking": "idf", "idf_unit": "word"}, "give it some"),
+        ({"rate": 1.5}, "rate"),
+        ({"mask_share": 0.8, "random_share": 0.5}, "over 1"),
+        ({"mask_shares": 0.8}, "mask_shares"),
+        ({"texts": "one text"}, "list of texts"),
+        ({"texts": [{"words": 1}]}, "text or input_ids"),
+    ],
+)
+def test_mistakes_are_said_at_once(options: dict[str, Any], message: str):
+    with pytest.raises(UserError, match=message):
+        collate(**options)
+
+
+def test_counts_come_from_the_texts_given():
+    """What every text holds is not masked where there is something rarer."""
+    texts = [". . . !", ". .", "."]
+    row = {"input_ids": TOKENIZER(". ! . .")["input_ids"]}
+    for given in (texts, [{"text": text} for text in texts], [dict(TOKENIZER(text)) for text in texts]):
+        for name, options in (("idf", {"idf_sharpness": 60.0}), ("frequency", {"frequency_alpha": 60.0})):
+            collator = collate(masking=name, rate=0.25, texts=given, **options)
+            assert {tuple(masked(collator([row]))[0]) for _ in range(20)} == {(2,)}

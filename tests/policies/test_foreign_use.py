@@ -1,0 +1,89 @@
+"""A policy used with another model, tokenizer or rate than it was trained with: told, with both names."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nmg.data.corpus import Corpus
+from nmg.data.cutting import tokenizer_digest
+from nmg.inner.lm import PretrainedLM, load_pretrained
+from nmg.policies.attention import AttentionConfig, AttentionPolicy
+from nmg.policies.linear import LinearSettings
+from nmg.policies.named import load_masking
+from nmg.settings import MaskingSettings, ModelSettings
+from support.runs import Inputs, Notes
+from support.tiny import word_tokenizer
+
+
+@pytest.fixture(scope="module")
+def lm(inputs: Inputs) -> PretrainedLM:
+    return load_pretrained(ModelSettings(name=str(inputs.model)))
+
+
+@pytest.fixture
+def corpus(lm: PretrainedLM, tmp_path: Path) -> Corpus:
+    return Corpus.build(["some words"], lm.tokenizer, 8, tmp_path / "cache")
+
+
+def notes_of(config: AttentionConfig, lm: PretrainedLM, corpus: Corpus, folder: Path, rate: float = 0.3) -> list[str]:
+    AttentionPolicy(config).save_pretrained(folder)
+    notes = Notes()
+    load_masking("mine", lm, corpus, MaskingSettings(rate=rate), folder, reporter=notes)
+    return notes.lines
+
+
+def trained_with(lm: PretrainedLM) -> AttentionConfig:
+    return AttentionConfig(
+        hidden_size=16,
+        num_attention_heads=2,
+        head_hidden=8,
+        base_model=lm.name,
+        masking_rate=0.3,
+        tokenizer=tokenizer_digest(lm.tokenizer),
+    )
+
+
+def test_used_as_it_was_trained_there_is_nothing_to_tell(
+    lm: PretrainedLM, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert notes_of(trained_with(lm), lm, corpus, tmp_path / "policy") == []
+    monkeypatch.chdir(Path(lm.name).parent)
+    relative = replace(trained_with(lm), base_model=Path(lm.name).name)
+    assert notes_of(relative, lm, corpus, tmp_path / "policy") == [], "one folder by two names"
+
+
+def test_each_difference_names_both(lm: PretrainedLM, corpus: Corpus, tmp_path: Path):
+    mine, other = tokenizer_digest(lm.tokenizer), tokenizer_digest(word_tokenizer(["other", "words"]))
+    config = replace(trained_with(lm), base_model="some/model", tokenizer=other, masking_rate=0.15)
+    (line,) = notes_of(config, lm, corpus, tmp_path / "policy")
+    assert line == (
+        f"the policy 'mine' was trained with the model 'some/model', here '{lm.name}'; "
+        f"the tokenizer {other} of 'some/model', here {mine} of '{lm.name}'; "
+        "the masking rate 0.15, here 0.3: it may not mask as it learned to"
+    )
+    (line,) = notes_of(trained_with(lm), lm, corpus, tmp_path / "policy", rate=0.5)
+    assert "with the masking rate 0.3, here 0.5: it may" in line
+
+
+def test_what_an_older_folder_does_not_say_is_not_told(lm: PretrainedLM, corpus: Corpus, tmp_path: Path):
+    config = replace(trained_with(lm), base_model="", tokenizer="")
+    assert notes_of(config, lm, corpus, tmp_path / "policy") == []
+
+
+def test_a_policy_remembers_what_it_was_made_for(inputs: Inputs, tmp_path: Path):
+    from nmg.reporter import Silent
+    from nmg.workbench import Workbench
+
+    bench = Workbench.prepare(inputs.config(), Silent())
+    corpus = bench.corpus([context.text for context in bench.data.contexts])
+    policy = LinearSettings(features=("idf",)).build(bench.policy_ground(corpus, bench.data.train))
+    config = policy.config
+    assert (config.base_model, config.masking_rate) == (str(inputs.model), 0.3)
+    assert config.tokenizer == tokenizer_digest(bench.lm.tokenizer)
+    policy.save_pretrained(tmp_path / "policy")
+    notes = Notes()
+    load_masking("mine", bench.lm, corpus, bench.config.masking, tmp_path / "policy", reporter=notes)
+    assert notes.lines == []
+    assert np.isfinite(policy.weights.detach().numpy()).all()

@@ -1,0 +1,212 @@
+"""What reads files that anyone may have written, each with files to begin from.
+
+A target takes an empty folder and the bytes of a file. It may raise nothing: what is wrong with a file is a UserError,
+which it swallows.
+"""
+
+import contextlib
+import gzip
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+from nmg.audit.run import _read_plays
+from nmg.cli.report import page_of
+from nmg.comparison.cells import CellFolder
+from nmg.config import load_config
+from nmg.data.formats.classification import read_classification
+from nmg.data.formats.mrqa import read_mrqa
+from nmg.data.formats.squad import read_squad
+from nmg.data.formats.text import read_texts
+from nmg.errors import UserError
+from nmg.policies.attention import AttentionConfig, AttentionPolicy
+from nmg.policies.linear import LinearConfig, LinearPolicy
+from nmg.policies.registry import load_policy
+from nmg.tasks.load import guess_task
+from support.run_logs import PROBABILITIES, TEXTS, UPDATE, episode, snapshot
+
+Run = Callable[[Path, bytes], None]
+
+
+@dataclass(frozen=True)
+class Target:
+    run: Run
+    seeds: Sequence[bytes]
+    """files that are read without an error"""
+
+
+def reading(name: str, read: Callable[[Path], Any]) -> Run:
+    """A file of that name, packed or not, through `read`."""
+
+    def run(folder: Path, content: bytes) -> None:
+        (folder / name).write_bytes(content)
+        with contextlib.suppress(UserError):
+            for _ in read(folder / name):
+                pass
+
+    return run
+
+
+def packed(read: Callable[[Path], Any]) -> Run:
+    """As .txt.gz: the bytes as they are, and packed."""
+
+    def run(folder: Path, content: bytes) -> None:
+        for bytes_ in (content, gzip.compress(content, 1)):
+            (folder / "a.txt.gz").write_bytes(bytes_)
+            with contextlib.suppress(UserError):
+                read(folder / "a.txt.gz")
+
+    return run
+
+
+def configuration(folder: Path, content: bytes) -> None:
+    """A file, and its text as a word of the command line; what loads can be written, and reads as it was."""
+    (folder / "c.yaml").write_bytes(content)
+    with contextlib.suppress(UserError):
+        config = load_config(folder / "c.yaml")
+        (folder / "again.yaml").write_text(config.to_yaml(), encoding="utf-8")
+        assert load_config(folder / "again.yaml") == config
+        assert config.digest
+    word = content.decode(errors="ignore")
+    with contextlib.suppress(UserError):
+        load_config(None, ["--data.train", word, "--policy.features", word])
+    with contextlib.suppress(UserError):
+        load_config(None, [word, word])
+
+
+def log(name: str) -> Run:
+    """The page of a run of which one file is the content."""
+
+    def run(folder: Path, content: bytes) -> None:
+        is_experiment = name == "effects.json"
+        learner = "experiment" if is_experiment else "actor-critic"
+        (folder / "config.yaml").write_text(f"learner: {{kind: {learner}}}\n")
+        (folder / "metrics.jsonl").write_bytes(METRICS)
+        (folder / name).write_bytes(content)
+        with contextlib.suppress(UserError), without_figures():
+            page_of(folder, None)
+
+    return run
+
+
+@contextlib.contextmanager
+def without_figures() -> Iterator[None]:
+    """They take most of a page's time."""
+    with contextlib.ExitStack() as stack:
+        for place in ("run_scores.curves_plot", "actor_critic.curves_plot", "actor_critic.bars_plot"):
+            stack.enter_context(patch(f"nmg.report.{place}", return_value="<svg></svg>"))
+        for place in ("run_page.bars_plot", "experiment.forest_plot"):
+            stack.enter_context(patch(f"nmg.report.{place}", return_value="<svg></svg>"))
+        yield
+
+
+def policy(facts: Any, weights_name: str) -> Run:
+    """A policy's folder of which one file is the content; what loads can be used."""
+
+    def run(folder: Path, content: bytes) -> None:
+        (LINEAR if facts is LINEAR else ATTENTION).save_pretrained(folder)
+        (folder / weights_name).write_bytes(content)
+        with contextlib.suppress(UserError):
+            loaded = load_policy(folder)
+            loaded.check_fits(8, 6)
+            seen = torch.zeros(1, 3, loaded.observation_size)
+            is_token = torch.ones(1, 3, dtype=torch.bool)
+            with torch.no_grad():
+                assert loaded.logits(seen, is_token, is_token).dtype == torch.float32
+
+    return run
+
+
+def cell(folder: Path, content: bytes) -> None:
+    (folder / "cells").mkdir(exist_ok=True)
+    (folder / "cells" / "a.json").write_bytes(content)
+    with contextlib.suppress(UserError):
+        CellFolder(folder).load([], {})
+
+
+def _lines(*records: Any) -> bytes:
+    return "".join(json.dumps(record) + "\n" for record in records).encode()
+
+
+def _saved(made: LinearPolicy | AttentionPolicy, name: str) -> bytes:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        made.save_pretrained(Path(folder))
+        return (Path(folder) / name).read_bytes()
+
+
+LINEAR = LinearPolicy(LinearConfig(features=("idf", "digit"), vocabulary_size=6))
+ATTENTION = AttentionPolicy(AttentionConfig(hidden_size=8, num_attention_heads=2, head_hidden=4))
+METRICS = _lines(*(episode(i, 0.5, 0.4, 0.6, learner_update=UPDATE, opponent_update=UPDATE) for i in range(3)))
+EFFECTS = {
+    "stage": "done",
+    "plays": 40,
+    "pairs": 20,
+    "features": [{"feature": "idf", "effect": 0.1, "low": -0.1, "high": 0.2}],
+    "noise": 0.1,
+    "f": 1.0,
+    "f_p": 0.3,
+    "length": 0.5,
+    "placebo_length": {"median": 0.1, "high": 0.6},
+    "possible_gain": None,
+    "tuned": {"idf-2": 0.1},
+    "rule": 2.0,
+    "strength": 1.0,
+    "gate": {"n": 3, "mean": 0.1, "p": 0.2, "passes": False},
+    "handed_out": "rule",
+}
+SQUAD = {
+    "data": [
+        {
+            "paragraphs": [
+                {
+                    "context": "Rome is old.",
+                    "qas": [{"id": "1", "question": "Which?", "answers": [{"text": "Rome", "answer_start": 0}]}],
+                }
+            ]
+        }
+    ]
+}
+MRQA = {
+    "context": "Rome is old.",
+    "qas": [{"qid": "1", "question": "Which?", "detected_answers": [{"text": "rome", "char_spans": [[0, 3]]}]}],
+}
+CELL = {
+    **{"masking": "random", "seed": 0, "scores": {"accuracy": 0.5}, "lm_loss": 1.0, "lm_steps": 1, "task_steps": 1},
+    **{"masked_tokens": 1, "n_labelled": 2, "tokens": 3, "held_out_loss": None, "seconds": {"total": 1.0}},
+}
+PLAY = {
+    "key": {"seed": 0, "masking": "random", "steps": 1, "learning_rate": 0.1},
+    **{"probe": {"loss": 1.0}, "finetune": [{"loss": 1.0}], "lm_loss": None, "seconds": {"adapt": 1.0}},
+}
+LABELLED = _lines({"text": "one", "label": "x", "id": 7}, {"text": "two é", "label": 1})
+
+TARGETS: dict[str, Target] = {
+    "txt": Target(reading("a.txt", read_texts), [b"one\r\n\ntwo \xc3\xa9\n"]),
+    "txt.gz": Target(packed(read_texts), [gzip.compress(b"one\ntwo\n")]),
+    "jsonl texts": Target(reading("a.jsonl", read_texts), [_lines({"text": "one"}, {"text": "two"})]),
+    "labelled jsonl": Target(reading("a.jsonl", read_classification), [LABELLED]),
+    "labelled csv": Target(reading("a.csv", read_classification), [b'text,label,id\n"a ""b"",\nc",x,1\nd,y,2\n']),
+    "labelled tsv": Target(reading("a.tsv", read_classification), [b"text\tlabel\na\tx\n"]),
+    "squad": Target(reading("a.json", read_squad), [json.dumps(SQUAD).encode()]),
+    "mrqa": Target(reading("a.jsonl", read_mrqa), [_lines({"header": {"dataset": "T"}}, MRQA)]),
+    "task": Target(reading("a.jsonl", lambda path: [guess_task(path)]), [LABELLED, _lines(MRQA)]),
+    "configuration": Target(
+        configuration, [b"masking: &a {rate: 0.1}\nadapt: {epochs: 3}\nlearner:\n  kind: evolution\n"]
+    ),
+    "metrics": Target(log("metrics.jsonl"), [METRICS]),
+    "samples": Target(log("samples.jsonl"), [_lines({"texts": TEXTS}, snapshot(0, PROBABILITIES))]),
+    "run": Target(log("run.json"), [b'{"device": "cpu", "precision": "fp32", "seed": 0}']),
+    "effects": Target(log("effects.json"), [json.dumps(EFFECTS).encode()]),
+    "linear policy": Target(policy(LINEAR, "config.json"), [_saved(LINEAR, "config.json")]),
+    "attention policy": Target(policy(ATTENTION, "config.json"), [_saved(ATTENTION, "config.json")]),
+    "policy weights": Target(policy(LINEAR, "model.safetensors"), [_saved(LINEAR, "model.safetensors")]),
+    "cell": Target(cell, [json.dumps(CELL).encode()]),
+    "plays": Target(reading("plays.jsonl", _read_plays), [_lines(PLAY, PLAY)]),
+}

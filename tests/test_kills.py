@@ -1,0 +1,210 @@
+"""Killed at random moments, a meta-training, an adaptation and a comparison end as ones that were left alone.
+
+    pytest tests/test_kills.py                  ten kills
+    pytest tests/test_kills.py -m slow          fifty
+
+A job runs in a process of its own, forked from one that has loaded all libraries; `kill -9` or SIGTERM ends it after a
+time drawn from a seed, again and again, until it has survived so many. Then it is let end, and each file of its folder
+that says something of the result must be that of an undisturbed job, to the bit.
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nmg.comparison.cells import Cell
+from nmg.config import Config, load_config
+from support.runs import Inputs, read_log
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM)
+OUTLIVES = 5.0
+"""seconds that a process may outlive the one that started it"""
+LOADED = ["nmg.runs.adaptation", "nmg.runs.meta_training", "nmg.report.comparison_files", "torch.utils.tensorboard"]
+
+
+def meta_train(config: Path, out: Path) -> None:
+    from nmg.reporter import Silent
+    from nmg.runs import meta_training
+
+    if (out / "config.yaml").is_file():
+        meta_training.resume(out, [], Silent(), lambda *_: None)
+    else:
+        meta_training.start(load_config(config), out, Silent(), lambda *_: None)
+
+
+def adapt(config: Path, out: Path) -> None:
+    from nmg.runs.adaptation import adapt_corpus, is_saved
+
+    if not is_saved(out) or (out / ".partial").is_dir():
+        adapt_corpus(load_config(config), "random", out)
+
+
+def compare(config: Path, out: Path) -> None:
+    from nmg.report.comparison_files import compare as run
+
+    run(load_config(config), ["none", "random", "idf"], out, seeds=3, save_models=True)
+
+
+def as_command(job: Callable[[Path, Path], None], config: Path, out: Path) -> None:
+    """As `nmg.cli.main` runs it: SIGTERM ends it from within."""
+    from nmg import cli
+
+    signal.signal(signal.SIGTERM, cli._end)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    job(config, out)
+
+
+def result(out: Path) -> dict[str, Any]:
+    """Everything in the folder but what the clock says, and the command that ran last."""
+    found: dict[str, Any] = {}
+    for path in sorted(out.rglob("*")):
+        name = str(path.relative_to(out))
+        with_times = {"run.json", "results.json", "results.csv", "results.md", "results.tex", "index.html"}
+        if path.is_dir() or path.name in with_times or path.name.startswith(("events.out", ".")):
+            continue
+        if path.name == "metrics.jsonl":
+            found[name] = read_log(out)
+        elif path.parent.name == "cells":
+            found[name] = vars(Cell(**json.loads(path.read_text()))) | {"seconds": None}
+        elif path.name == "nmg.json":
+            found[name] = json.loads(path.read_text()) | {"seconds": None}
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+def descendants(parent: int) -> list[int]:
+    """Processes that this one started, and those that these started."""
+    lines = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.splitlines()
+    children: dict[int, list[int]] = {}
+    for line in lines:
+        child, of = map(int, line.split())
+        children.setdefault(of, []).append(child)
+    found, left = [], [parent]
+    while left:
+        started = children.get(left.pop(), [])
+        found += started
+        left += started
+    return found
+
+
+def is_running(process: int) -> bool:
+    status = Path(f"/proc/{process}/status")
+    try:
+        return "\nState:\tZ" not in status.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+class Killer:
+    def __init__(self, job: Callable[[Path, Path], None], config: Path, folder: Path, seed: int) -> None:
+        self.job, self.config, self.folder = job, config, folder
+        self.rng = np.random.default_rng(seed)
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(LOADED)
+        began = time.monotonic()
+        self.run(folder / "whole").join()
+        self.seconds = time.monotonic() - began
+        """of an undisturbed job"""
+        self.log: list[str] = []
+
+    def run(self, out: Path) -> BaseProcess:
+        process = self.context.Process(target=as_command, args=(self.job, self.config, out))
+        process.start()
+        return process
+
+    def survive(self, kills: int, out: Path) -> int:
+        """Kill a job up to so many times, let it end, and compare; returns how often it was killed before its end."""
+        for number in range(kills):
+            process = self.run(out)
+            wait = float(self.rng.uniform(0, self.seconds))
+            process.join(wait)
+            if not process.is_alive():
+                assert process.exitcode == 0, self.log
+                self.check(out)
+                return number
+            self.kill(process, SIGNALS[int(self.rng.integers(2))], wait)
+        last = self.run(out)
+        last.join()
+        assert last.exitcode == 0, self.log
+        self.check(out)
+        return kills
+
+    def kill(self, process: BaseProcess, how: signal.Signals, wait: float) -> None:
+        assert process.pid is not None
+        started = descendants(process.pid)
+        self.log.append(f"{how.name} after {wait:.3f} s, with {len(started)} processes")
+        os.kill(process.pid, how)
+        process.join()
+        assert process.exitcode in {-how, 128 + how, 0}, self.log
+        deadline = time.monotonic() + OUTLIVES
+        while left := [one for one in started if is_running(one)]:
+            assert time.monotonic() < deadline, (left, self.log)
+            time.sleep(0.05)
+
+    def check(self, out: Path) -> None:
+        ours, whole = result(out), result(self.folder / "whole")
+        assert set(ours) == set(whole), self.log
+        for name, content in ours.items():
+            assert content == whole[name], (name, self.log)
+
+
+def config_of(inputs: Inputs, job: Callable[[Path, Path], None], processes: int, long: bool) -> Config:
+    runtime = {"processes": processes, "trackers": ["tensorboard"] if job is meta_train else []}
+    data = {"corpus": str(inputs.train)}
+    if job is meta_train:
+        return inputs.config(meta={"episodes": 12 if long else 6, "checkpoint_every": 3}, runtime=runtime)
+    return inputs.config(data=data, adapt={"epochs": 8 if long else 4}, runtime=runtime)
+
+
+JOBS = {"meta-train": meta_train, "adapt": adapt, "compare": compare}
+
+
+def kill_some(inputs: Inputs, folder: Path, job: str, processes: int, kills: int, seed: int) -> None:
+    """As many kills as asked for; a job that ends before it is killed begins anew."""
+    config = folder / "config.yaml"
+    config.write_text(config_of(inputs, JOBS[job], processes, kills > 5).to_yaml())
+    killer, survived = Killer(JOBS[job], config, folder, seed), 0
+    for number in range(10 * kills):
+        survived += killer.survive(kills - survived, folder / f"out-{number}")
+        shutil.rmtree(folder / f"out-{number}")
+        if survived == kills:
+            break
+    assert survived == kills, killer.log
+
+
+@pytest.fixture(autouse=True)
+def _no_process_stays() -> Iterator[None]:
+    yield
+    assert not [child for child in multiprocessing.active_children() if child.is_alive()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="looks at processes as Linux shows them")
+@pytest.mark.parametrize(
+    ("job", "processes", "kills"),
+    [("meta-train", 1, 4), ("meta-train", 2, 1), ("adapt", 1, 2), ("compare", 1, 3)],
+)
+def test_ten_kills(inputs: Inputs, tmp_path: Path, job: str, processes: int, kills: int):
+    kill_some(inputs, tmp_path, job, processes, kills, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="looks at processes as Linux shows them")
+@pytest.mark.parametrize(
+    ("job", "processes", "kills"),
+    [("meta-train", 1, 15), ("meta-train", 2, 10), ("adapt", 1, 10), ("compare", 1, 10), ("compare", 2, 5)],
+)
+def test_fifty_kills(inputs: Inputs, tmp_path: Path, job: str, processes: int, kills: int):
+    kill_some(inputs, tmp_path, job, processes, kills, seed=1)
