@@ -29,7 +29,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out" / "bench.json")
     arguments = parser.parse_args()
     chosen = arguments.only.split(",") if arguments.only else list(SECTIONS)
-    results: dict[str, Any] = {"machine": machine.describe(), "quick": arguments.quick}
+    described = machine.describe()
+    results: dict[str, Any] = {
+        "machine": described,
+        "processor": described["processor"],
+        "quick": arguments.quick,
+    }
     with tempfile.TemporaryDirectory() as folder:
         for name in chosen:
             began = time.perf_counter()

@@ -6,7 +6,9 @@ masks, their 200 examples for 5 task epochs, 417 validation examples, three play
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -29,7 +31,9 @@ WARM_UP = 3
 """episodes until the replay has started and the opponent plays"""
 
 
-def open_training(folder: Path, cache: Path, n_validation: int) -> MetaTraining:
+def open_training(
+    folder: Path, cache: Path, n_validation: int, runtime: Mapping[str, Any] = MappingProxyType({})
+) -> MetaTraining:
     """A run of these sizes, before its first episode."""
     folder.mkdir()
     train, validation = write_task(folder, n_train=1500, n_validation=n_validation)
@@ -47,7 +51,9 @@ def open_training(folder: Path, cache: Path, n_validation: int) -> MetaTraining:
                 "max_validation_examples": n_validation,
                 "validation_share": 0.3,
             },
-            "runtime": {"cache_dir": str(cache)},
+            "policy": {"kind": "attention"},
+            "learner": {"kind": "actor-critic"},
+            "runtime": {"cache_dir": str(cache), **runtime},
         }
     )
     return MetaTraining(Workbench.prepare(config, Silent()))
@@ -71,7 +77,19 @@ def run(quick: bool, cache: Path) -> dict[str, Any]:
         "neural_mask_share_of_lm_step": phases["masks"] / phases["adapt"],
     }
     result |= {f"episode_seconds_{name.replace(' ', '_')}": value for name, value in phases.items()}
-    return result | _shares(training, phases)
+    return result | _shares(training, phases) | {"episode_seconds_fp32": _seconds_fp32(training, whole, quick, cache)}
+
+
+def _seconds_fp32(training: MetaTraining, whole: float, quick: bool, cache: Path) -> float:
+    """Of an episode where the machine multiplies no bf16, as many do."""
+    if training.arena.runtime.precision == "fp32":
+        return whole
+    training = open_training(cache / "episode-fp32", cache, n_validation=417, runtime={"precision": "fp32"})
+    with training.engine:
+        for _ in range(WARM_UP):
+            training.episode()
+        records = [training.episode() for _ in range(1 if quick else 4)]
+    return median([sum(record.seconds[phase] for phase in PHASES) for record in records])
 
 
 def _shares(training: MetaTraining, phases: dict[str, float]) -> dict[str, float]:

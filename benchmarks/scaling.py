@@ -60,7 +60,8 @@ def seconds(folder: Path, n_contexts: int, length: int, model: tuple[int, int]) 
                 "examples": n_contexts,
                 "max_validation_examples": 80,
             },
-            "learner": {"self_play": "random", "replay_start": 0},
+            "policy": {"kind": "attention"},
+            "learner": {"kind": "actor-critic", "self_play": "random", "replay_start": 0},
             "runtime": {"cache_dir": str(folder), "processes": 1},
         }
     )

@@ -38,6 +38,7 @@ def _fresh_process_state() -> Iterator[None]:
     environment = dict(os.environ)
     yield
     torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
     for name in set(os.environ) - set(environment):
         del os.environ[name]
     os.environ.update(environment)

@@ -69,8 +69,11 @@ class MetaTraining:
         self.pretrained: ModelState = copy_state(bench.lm.model)
         self.lm_state = self.pretrained
         self.learner = self._new_learner(bench)
+        self.playground = self._new_playground(bench)
         self.engine = self._new_engine(bench)
         self.next_episode = 0
+        self.steps: int | None = None
+        """of each training of an inner loop, at most: only `runs.estimate` ends them early"""
         self.diverged_in_a_row = 0
         """episodes, the last ones, in which a player's training diverged"""
 
@@ -97,7 +100,7 @@ class MetaTraining:
         seconds.lap("masks")
 
         # 3. Inner loops: adapt, fine-tune, score. With continual adaptation the leader's LM starts the next episode.
-        outcomes, diverged, leaders_lm = self._play(EpisodeStart(self.lm_state, episode, blocks), plans)
+        outcomes, diverged, leaders_lm = self._play(EpisodeStart(self.lm_state, episode, blocks, self.steps), plans)
         if meta.continual and leaders_lm is not None:
             self.lm_state = leaders_lm
         seconds.lap("inner loops")
@@ -154,8 +157,8 @@ class MetaTraining:
             )
         )
 
-    def _new_engine(self, bench: Workbench) -> Engine:
-        playground = Playground(
+    def _new_playground(self, bench: Workbench) -> Playground:
+        return Playground(
             arena=self.arena,
             task=bench.task,
             train=Encoded.of(bench.task, bench.data.train),
@@ -163,8 +166,11 @@ class MetaTraining:
             seed=self.config.run.seed,
             reward=self.config.reward,
         )
+
+    def _new_engine(self, bench: Workbench) -> Engine:
         runtime, n_parameters = self.config.runtime, bench.lm.model.num_parameters()
-        return open_engine(runtime, playground, playground.opener(runtime), self.learner.players, n_parameters)
+        opener = self.playground.opener(runtime)
+        return open_engine(runtime, self.playground, opener, self.learner.players, n_parameters)
 
 
 def _inner_seconds(outcomes: Mapping[str, Outcome], whole: float) -> dict[str, float]:

@@ -154,6 +154,9 @@ class AdaptSettings(OptimiserSettings):
     learning_rate: Positive = 2e-5
     block_size: Count = 254
     """word pieces of a block, special tokens not counted"""
+    vocabulary: Literal["all", "corpus"] = "all"
+    """`corpus`: the word table is trained over the pieces that occur in the text adapted on, and these alone replace
+    tokens: faster with a small model, and slightly other results"""
 
 
 class FinetuneSettings(OptimiserSettings):
@@ -214,13 +217,21 @@ class RuntimeSettings(Section):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    deterministic: bool = False
+    """algorithms that give the same bits each time, which some of a GPU's do not; slower there"""
     evaluation_batch_size: Count = 64
+    packing: bool = False
+    """an LM adapts on blocks end to end, without padding; for BERT and its kin"""
+    rows_at_once: Count | None = None
+    """of a training batch in each process, whose gradients add up; all where not given"""
     threads: Count | None = None
-    engine: Literal["auto", "serial", "processes"] = "auto"
-    """what plays inner loops: this process, one after another, or processes of this machine, at once"""
+    engine: Literal["auto", "serial", "processes", "ray"] = "auto"
+    """what plays inner loops: this process, one after another; processes of this machine, at once; or a Ray cluster"""
     processes: Literal["auto"] | Count = "auto"
     """processes at once, each with its share of the threads; `auto`: for a small model on several CPU cores one per
     player of an episode, one per core for the cells of a comparison, else one"""
+    ray_address: str | None = None
+    """of a Ray cluster, as `ray.init` takes it; one is started on this machine where not given"""
     keep_memory: Literal["auto"] | bool = "auto"
     """keep freed main memory for the next step, which is faster; `auto`: in commands, and not in a process of yours"""
     cache_dir: str | None = None

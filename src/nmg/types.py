@@ -127,6 +127,9 @@ class CorruptedBlocks:
     labels: Tensor
     """int64 [B, T]: the original token at every chosen position, -100 elsewhere."""
 
+    def __getitem__(self, rows: slice) -> "CorruptedBlocks":
+        return CorruptedBlocks(self.input_ids[rows], self.is_token[rows], self.labels[rows])
+
 
 class StateEncoder(Protocol):
     """The language model as it is at the time of a call, read without dropout or gradient."""

@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 import torch
 
+from nmg.config import load_config
 from nmg.engines.processes import ProcessEngine
-from nmg.engines.registry import SMALL_MODEL, open_engine, process_count
+from nmg.engines.registry import SMALL_MODEL, check_alone, open_engine, process_count
 from nmg.engines.serial import SerialEngine
+from nmg.errors import UserError
 from nmg.meta_train import MetaTraining
 from nmg.reporter import Silent
 from nmg.settings import RuntimeSettings
@@ -80,3 +82,18 @@ def test_the_engine_is_the_one_asked_for(engine: str, processes: Any, kind: type
     found = open_engine(asked, Nowhere(), Nowhere(), at_once=3, n_parameters=1)
     assert type(found) is kind
     assert found.processes == opened
+
+
+def test_processes_that_train_together_play_all_jobs_together(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    engine = open_engine(settings(engine="processes", processes=2), Nowhere(), Nowhere(), at_once=3, n_parameters=1)
+    assert type(engine) is SerialEngine
+    with pytest.raises(UserError, match=r"nmg audit is not for `accelerate launch`.*--engine ray"):
+        check_alone("audit")
+
+
+def test_engines_have_short_names_on_the_command_line():
+    config = load_config(None, ["--engine", "ray", "--ray-address=head:6379"])
+    assert (config.runtime.engine, config.runtime.ray_address) == ("ray", "head:6379")
+    with pytest.raises(UserError, match=r"^--runtime\.engine: .*'serial'"):
+        load_config(None, ["--engine", "none"])

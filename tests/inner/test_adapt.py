@@ -37,6 +37,10 @@ class Spy:
     def lengths(self) -> IntArray:
         return self.masks.lengths
 
+    @property
+    def token_ids(self) -> Tensor:
+        return self.masks.token_ids
+
     def start(self, arena: Arena, randomness: StreamName, steps: int = 1) -> Batches:
         batches = self.masks.start(arena, randomness, steps)
 

@@ -125,7 +125,7 @@ def trials(stage: Stage) -> list[Trial]:
 
 
 def test_trials_share_one_adaptation_and_do_not_touch_each_other(stage: Stage):
-    arena, (state, _, blocks), randomness = stage.playground.arena, stage.start, StreamName(7)
+    arena, (state, _, blocks, _), randomness = stage.playground.arena, stage.start, StreamName(7)
     masks = FixedMasks(blocks, stage.random_plan(0))
     both = list(inner_loop(arena, state, masks, trials(stage), randomness))
     adapted = copy_state(arena.model)
@@ -153,7 +153,7 @@ def test_steps_take_the_place_of_epochs(stage: Stage):
 
 def test_a_trial_by_the_probe_scores_what_the_probe_says(stage: Stage):
     """Of the adapted LM; the fine-tuning before it leaves no trace."""
-    arena, (state, _, blocks), randomness = stage.playground.arena, stage.start, StreamName(7)
+    arena, (state, _, blocks, _), randomness = stage.playground.arena, stage.start, StreamName(7)
     masks, (few, _) = FixedMasks(blocks, stage.random_plan(0)), trials(stage)
     probed = replace(few, measure="probe")
     _, outcome = inner_loop(arena, state, masks, [few, probed], randomness)
@@ -191,7 +191,7 @@ def test_an_episode_by_the_probe(stage: Stage):
 
 def test_fine_tunings_again_differ_in_their_randomness_alone(stage: Stage):
     """The first is the single one to the bit; the others have heads and orders of their own."""
-    arena, (state, _, blocks), randomness = stage.playground.arena, stage.start, StreamName(7)
+    arena, (state, _, blocks, _), randomness = stage.playground.arena, stage.start, StreamName(7)
     masks, (trial, _) = FixedMasks(blocks, stage.random_plan(0)), trials(stage)
     (single,) = inner_loop(arena, state, masks, [trial], randomness)
     several = [replace(trial, again=again) for again in range(3)]

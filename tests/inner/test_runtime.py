@@ -1,5 +1,6 @@
-"""Device, precision and memory: what a run asks for, whatever ran before it in this process."""
+"""Device, precision, memory, algorithms: what a run asks for, whatever ran before it in this process."""
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -7,10 +8,17 @@ from typing import Any
 import pytest
 import torch
 
+from nmg.data.corpus import Corpus
 from nmg.errors import UserError
 from nmg.inner import runtime as inner_runtime
-from nmg.inner.runtime import COMMAND, Runtime, keeps_memory
+from nmg.inner.adapt import adapt
+from nmg.inner.lm import PretrainedLM
+from nmg.inner.masks import DrawnMasks
+from nmg.inner.runtime import COMMAND, Runtime, keeps_memory, send
+from nmg.masking.rules import RandomMasking
+from nmg.seeding import StreamName
 from nmg.settings import RuntimeSettings
+from support.arenas import arena_of
 
 AFTER_A_TRAINER = """
 from accelerate import Accelerator
@@ -93,3 +101,17 @@ def test_a_command_says_that_it_is_one(nmg: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv(COMMAND, raising=False)
     assert nmg("validate", "nowhere.yaml").code == 2
     assert keeps_memory(RuntimeSettings())
+
+
+def test_deterministic_algorithms_train_and_refuse_the_others(lm: PretrainedLM, corpus: Corpus):
+    runtime = Runtime.start(RuntimeSettings(device="cpu", precision="fp32", deterministic=True))
+    assert torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert adapt(arena_of(lm, runtime), DrawnMasks(corpus, RandomMasking()), StreamName(0)).fit.steps > 0
+    with pytest.raises(RuntimeError, match="does not have a deterministic implementation"):
+        torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2), accumulate=False)
+
+
+def test_what_is_sent_arrives():
+    assert torch.equal(send(torch.arange(3), torch.device("cpu")), torch.arange(3))
+    assert send(torch.arange(3), torch.device("meta")).device.type == "meta"

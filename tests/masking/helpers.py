@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertForTokenClassification, BertTokenizerFast
 
-from nmg.masking.base import Masking
-from nmg.masking.registry import build_masking
+from nmg.masking.base import BlockTexts, Ingredients, Masking
+from nmg.masking.registry import build_rule
 from nmg.settings import MaskingSettings
 from nmg.types import IntArray, MaskPlan, StateEncoder, TokenBlocks
 
@@ -67,6 +67,7 @@ class FakeCorpus:
 
     texts: Sequence[str]
     tokenizer: BertTokenizerFast
+    folder: Path = Path("nowhere")
 
     def __post_init__(self) -> None:
         self.asked: list[int] = []
@@ -75,6 +76,13 @@ class FakeCorpus:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def lengths(self) -> IntArray:
+        return np.array([len(ids) for ids in self._encoded["input_ids"]])
+
+    def beside(self, name: str) -> Path:
+        return self.folder / name
 
     @property
     def context_ids(self) -> IntArray:
@@ -132,8 +140,13 @@ class WithLM:
         return self.masking.plan(blocks, rate, rng, encode or FakeLM())
 
 
-def any_masking(name: str, tokenizer: Any, corpus: Any, folder: Path, **settings: Any) -> Masking:
-    """A rule with all that it needs: words, weights, embeddings, a classifier that nobody trained, an LM."""
+def any_masking(
+    name: str, tokenizer: Any, corpus: Any, folder: Path, texts: BlockTexts | None = None, **settings: Any
+) -> Masking:
+    """A rule with all that it needs: words, weights, embeddings, a classifier that nobody trained, an LM.
+
+    `texts`: of the blocks, where these are not of the corpus.
+    """
     size = max(tokenizer.get_vocab().values()) + 1
     word = next(token for token in tokenizer.get_vocab() if token.isalpha())
     (folder / "weights.json").write_text(f'{{"{word}": 5.0}}')
@@ -143,4 +156,5 @@ def any_masking(name: str, tokenizer: Any, corpus: Any, folder: Path, **settings
         BertForTokenClassification(BertConfig(vocab_size=size, **sizes)).save_pretrained(folder / "classifier")
         given["selective_model"] = str(folder / "classifier")
     embeddings = torch.randn(size, 4, generator=torch.Generator().manual_seed(0))
-    return WithLM(build_masking(name, tokenizer, corpus, MaskingSettings(**(given | settings)), embeddings))
+    settings_of_rule = MaskingSettings(**(given | settings))
+    return WithLM(build_rule(name, Ingredients(tokenizer, corpus, settings_of_rule, texts or corpus, embeddings)))

@@ -1,9 +1,11 @@
 """Named entities."""
 
 import builtins
+from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from nmg.errors import UserError
 from nmg.masking.entity import entity_of_tokens, load_recogniser
@@ -22,15 +24,15 @@ def test_tokens_of_entities() -> None:
     assert entity_of_tokens(np.empty((0, 2), np.int64), offsets).tolist() == [-1] * 10
 
 
-def entity_corpus() -> FakeCorpus:
+@pytest.fixture
+def corpus(tmp_path: Path) -> FakeCorpus:
     pytest.importorskip("spacy", reason="entity masking needs spaCy")
     pytest.importorskip(MODEL, reason=f"the spaCy model {MODEL} is not installed")
     words = sorted(set(f"{SENTENCE} {OTHERS}".split()) - {"Obama", "Merkel"})
-    return FakeCorpus([SENTENCE, OTHERS], word_piece_tokenizer([*words, "Oba", "##ma", "Mer", "##kel"]))
+    return FakeCorpus([SENTENCE, OTHERS], word_piece_tokenizer([*words, "Oba", "##ma", "Mer", "##kel"]), tmp_path)
 
 
-def test_entities_come_first_and_whole() -> None:
-    corpus = entity_corpus()
+def test_entities_come_first_and_whole(corpus: FakeCorpus) -> None:
     masking = build_masking("entity", corpus.tokenizer, corpus, MaskingSettings())
     blocks = corpus.blocks(np.array([0] * 200))
     tokens = corpus.tokenizer.convert_ids_to_tokens(blocks.input_ids[0].tolist())
@@ -52,20 +54,32 @@ def test_entities_come_first_and_whole() -> None:
     assert plans(2) == {frozenset(berlin | {barack}), frozenset(berlin | {merkel - 2})}
 
 
-def test_blocks_are_read_once_and_when_asked_for() -> None:
-    corpus = entity_corpus()
-    masking = build_masking("entity", corpus.tokenizer, corpus, MaskingSettings())
-    assert corpus.asked == []
-    masking.plan(corpus.blocks(np.array([1, 1])), 0.2, np.random.default_rng(0))
-    assert corpus.asked == [1]
-    blocks = corpus.blocks(np.array([0, 1]))
-    plan = masking.plan(blocks, 0.2, np.random.default_rng(0))
-    assert corpus.asked == [1, 0]
-    assert plan.budget.equal(blocks.budgets(0.2))
+def test_the_corpus_is_read_once_when_a_block_is_asked_for_and_never_where_it_was_read_before(
+    corpus: FakeCorpus,
+) -> None:
+    blocks, plans = corpus.blocks(np.array([1, 0])), []
+    for _ in range(2):
+        masking = build_masking("entity", corpus.tokenizer, corpus, MaskingSettings())
+        assert corpus.asked == ([0, 1] if plans else [])
+        plans += [masking.plan(blocks, 0.2, np.random.default_rng(0)) for _ in range(2)]
+        assert corpus.asked == [0, 1]
+    assert all(plan.positions.equal(plans[0].positions) for plan in plans)
+    assert plans[0].budget.equal(blocks.budgets(0.2))
 
 
-def test_only_what_finds_entities_runs() -> None:
-    entity_corpus()
+def test_a_damaged_file_is_made_anew(corpus: FakeCorpus, tmp_path: Path) -> None:
+    def plan() -> Tensor:
+        masking = build_masking("entity", corpus.tokenizer, corpus, MaskingSettings())
+        return masking.plan(corpus.blocks(np.array([0, 1])), 0.2, np.random.default_rng(0)).positions
+
+    found, (kept,) = plan(), tmp_path.iterdir()
+    for content in (kept.read_bytes()[:-2], b""):
+        kept.write_bytes(content)
+        assert plan().equal(found)
+    assert corpus.asked == [0, 1] * 3
+
+
+def test_only_what_finds_entities_runs(corpus: FakeCorpus) -> None:
     assert load_recogniser(MODEL).pipe_names == ["ner"]
 
 

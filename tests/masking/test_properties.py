@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nmg.collation.rows import RowReader
 from nmg.data.corpus import Corpus
-from nmg.masking.base import BlockTexts, Masking
+from nmg.masking.base import Masking
 from nmg.masking.corrupt import Vocabulary, corrupt
 from nmg.masking.registry import RULES
 from nmg.settings import MaskingSettings
@@ -41,20 +41,8 @@ class NothingFound:
 
     ents = ()
 
-    def pipe(self, texts):
+    def pipe(self, texts, batch_size):
         return [self for _ in texts]
-
-
-class Texts(BlockTexts):
-    """The reader that made the blocks last."""
-
-    reader: RowReader
-
-    def text(self, block_id: int) -> str:
-        return self.reader.text(block_id)
-
-    def offsets(self, block_id: int):
-        return self.reader.offsets(block_id)
 
 
 @cache
@@ -66,9 +54,8 @@ def reader_of(name: str) -> RowReader:
 def built(name: str, masking: str) -> Masking:
     folder = Path(tempfile.mkdtemp())
     corpus = Corpus.build(SCRIPTS * 3, family(name), 500, folder)
-    corpus.text, corpus.offsets = reader_of(name).text, reader_of(name).offsets  # type: ignore[method-assign]
     with patch("nmg.masking.entity.load_recogniser", lambda _model: NothingFound()):
-        return any_masking(masking, family(name), corpus, folder)
+        return any_masking(masking, family(name), corpus, folder, reader_of(name))
 
 
 def blocks_of(name: str, texts: list[str]) -> TokenBlocks:

@@ -45,7 +45,7 @@ class NothingFound:
 
     ents = ()
 
-    def pipe(self, texts):
+    def pipe(self, texts, batch_size):
         return [self for _ in texts]
 
 
@@ -58,7 +58,7 @@ def masking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(FakeCorpus, "offsets", lambda self, block_id: np.zeros((0, 2), np.int64))
     tokenizer = word_piece_tokenizer(WORDS)
     corpus = FakeCorpus([" ".join(WORDS[i : i + 9]) for i in range(20)], tokenizer)
-    return any_masking(name, tokenizer, corpus, tmp_path, idf_unit=unit)
+    return any_masking(name, tokenizer, corpus, tmp_path, replace(corpus), idf_unit=unit)
 
 
 def check_plan(plan: MaskPlan, blocks: TokenBlocks, rate: float) -> None:

@@ -19,7 +19,7 @@ from nmg.audit.recommend import recommend
 from nmg.config import Config
 from nmg.data.overlap import overlap, say_overlaps
 from nmg.engines.base import Engine
-from nmg.engines.registry import open_engine
+from nmg.engines.registry import check_alone, open_engine
 from nmg.errors import UserError, bad_input
 from nmg.files import append_line, as_json, write_text
 from nmg.inner.lm_quality import held_out_loss, unigram_entropy
@@ -68,6 +68,7 @@ def audit(
 
     The test set is not read.
     """
+    check_alone("audit")
     with sole_writer(out):
         return _audit(config, out, seeds, minutes, reporter or Silent(), on_play)
 

@@ -7,7 +7,21 @@ from types import FrameType
 
 import typer
 
-from nmg.cli import adapt, audit, compare, data, demo, inspect, maskings, meta_test, meta_train, report, share, validate
+from nmg.cli import (
+    adapt,
+    audit,
+    compare,
+    data,
+    demo,
+    estimate,
+    inspect,
+    maskings,
+    meta_test,
+    meta_train,
+    report,
+    share,
+    validate,
+)
 from nmg.errors import UserError, printable
 
 app = typer.Typer(
@@ -22,6 +36,7 @@ WITH_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app.command("demo", context_settings=WITH_SETTINGS)(demo.demo)
 app.command("validate", context_settings=WITH_SETTINGS)(validate.validate)
+app.command("estimate", context_settings=WITH_SETTINGS)(estimate.estimate)
 app.command("audit", context_settings=WITH_SETTINGS)(audit.audit)
 app.command("meta-train", context_settings=WITH_SETTINGS)(meta_train.meta_train)
 app.command("meta-test", context_settings=WITH_SETTINGS)(meta_test.meta_test)

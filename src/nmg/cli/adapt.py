@@ -21,6 +21,7 @@ def adapt(
     """
     from nmg.cli.console import progress_console
     from nmg.config import load_config
+    from nmg.together import is_first_process
 
     overrides = [*context.args, f"--data.corpus={corpus}", *([f"--model.name={model}"] if model else [])]
     settings = load_config(config, overrides)
@@ -30,6 +31,8 @@ def adapt(
     with progress_console() as console:
         result = adapt_corpus(settings, masking, out, console)
     loss = f", masked-LM loss {result.fit.loss:.3f}" if result.fit.steps else ""
+    if not is_first_process():
+        return
     typer.echo(
         f"{out}: {result.fit.steps} steps, {result.masked_tokens:,} masked tokens, {result.fit.seconds:.0f} s{loss}"
     )

@@ -79,7 +79,11 @@ def show_cells(console: "ProgressConsole") -> "Callable[[CellEvent, int], None]"
 
 
 def show_results(results: "ComparisonResults", out: Path) -> None:
-    """Tables and reading on standard output, failures on standard error."""
+    """Tables and reading on standard output, failures on standard error; said once by processes that train together."""
+    from nmg.together import is_first_process
+
+    if not is_first_process():
+        return
     from rich import print as show
 
     from nmg.report.comparison import reading, terminal_tables

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from nmg import reporter
 from nmg.errors import printable
+from nmg.together import is_first_process
 
 
 class ProgressConsole:
@@ -53,7 +54,8 @@ def progress_console() -> Iterator[ProgressConsole]:
         TimeRemainingColumn(),
     )
     # Episodes and cells take a while each: the pace is judged over minutes.
-    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=600) as progress:
+    console = Console(stderr=True, quiet=not is_first_process())
+    with Progress(*columns, console=console, speed_estimate_period=600) as progress:
         yield ProgressConsole(progress)
 
 

@@ -24,6 +24,7 @@ from nmg.runs.adaptation import is_saved, save_lm
 from nmg.seeding import StreamName
 from nmg.tasks.load import load_corpus_texts, load_task_data
 from nmg.tasks.registry import task_kind
+from nmg.together import is_first_process
 from nmg.types import Outcome
 from nmg.workbench import ModelBench, Workbench
 
@@ -103,9 +104,10 @@ class CellBench:
             cell = self._cell(own_key, trial, outcome, masking.seconds, *held_out)
             cell.check_finite()
             model = self._model_folder(own_key)
-            if model is not None and not is_saved(model):
-                save_lm(self.model.lm, model)
-            self.folder.save(cell)
+            if is_first_process():
+                if model is not None and not is_saved(model):
+                    save_lm(self.model.lm, model)
+                self.folder.save(cell)
             yield CellEvent(own_key, cell)
 
     def _trial(self, seed: int, labelled: Labelled) -> Trial:

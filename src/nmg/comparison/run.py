@@ -88,7 +88,10 @@ class Comparison:
         opener = CellBenchOpener.of(self.bench)
         n_parameters = self.bench.model.lm.model.num_parameters()
         # Of all cells, not of those that are missing: a comparison that goes on gives each as many threads as it began.
-        at_once = min(self.bench.model.runtime.threads, len(list(self.plan.adaptations())))
+        at_once = len(list(self.plan.adaptations()))
+        # A small model keeps a thread of this machine busy; what a cluster has room for is known to the engine.
+        if self.config.runtime.engine != "ray":
+            at_once = min(at_once, self.bench.model.runtime.threads)
         with open_engine(self.config.runtime, self.bench, opener, at_once, n_parameters) as engine:
             for _, events in engine.play(None, jobs):
                 for event in events:

@@ -18,6 +18,8 @@ from nmg.settings import Section
 
 MAX_LENGTH = 256 * 2**10
 """bytes of a configuration; it is a page or two"""
+SHORT = {"--engine": "--runtime.engine", "--ray-address": "--runtime.ray_address"}
+"""Settings that have a name of their own on the command line."""
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -86,6 +88,7 @@ def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict
     while words:
         word = words.pop(0)
         name, equals, value = word.partition("=")
+        name = SHORT.get(name, name)
         if not name.startswith("--") or name.count(".") != 1:
             raise UserError(f"'{word}' is neither an option of this command nor a setting '--section.field value'")
         if not equals:

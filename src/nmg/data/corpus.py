@@ -1,5 +1,6 @@
 """A tokenised corpus: blocks of tokens in an Arrow file that is mapped into memory, named by what it was made from."""
 
+import functools
 import hashlib
 import logging
 import os
@@ -71,9 +72,12 @@ class Corpus:
     context_ids: IntArray
     """[n_blocks] index of the text"""
 
-    def __init__(self, digest: str, batches: Iterable[pa.RecordBatch], padding_id: int) -> None:
+    def __init__(
+        self, digest: str, batches: Iterable[pa.RecordBatch], padding_id: int, cache_dir: Path | None = None
+    ) -> None:
         """`batches` as in `cutting.SCHEMA`."""
         self.digest = digest
+        self._cache_dir = cache_dir or default_cache_dir(None)
         self._parts = [_Part.of(batch) for batch in batches]
         self._padding_id = padding_id
         nothing = np.empty(0, dtype=np.int64)
@@ -109,7 +113,7 @@ class Corpus:
             batches = read_batches(path, digest)
             if batches is None:
                 raise bad_input(path, "the tokenised corpus, just written, cannot be read again; is the disk sound?")
-        return cls(digest, batches, padding_id)
+        return cls(digest, batches, padding_id, cache_dir)
 
     def __len__(self) -> int:
         """Number of blocks."""
@@ -145,6 +149,17 @@ class Corpus:
     def blocks_of(self, context_ids: IntArray) -> IntArray:
         """The blocks of these contexts, in corpus order."""
         return np.flatnonzero(np.isin(self.context_ids, context_ids))
+
+    @functools.cached_property
+    def distinct_ids(self) -> IntArray:
+        """Ids of all tokens that occur, special tokens included, ascending."""
+        of_parts = [np.unique(part.values["input_ids"]) for part in self._parts]
+        ids: IntArray = np.unique(np.concatenate([np.empty(0, np.int32), *of_parts])).astype(np.int64)
+        return ids
+
+    def beside(self, name: str) -> Path:
+        """A file in the cache for what is found in this corpus, and kept."""
+        return self._cache_dir / f"{self.digest}.{name}"
 
     def text(self, block_id: int) -> str:
         """The block's piece of its context, from its first token to its last."""

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 
-class _FewEmbeddings(nn.Embedding):
+class FewEmbeddings(nn.Embedding):
     """Some rows of an embedding, under their old ids."""
 
     def __init__(self, whole: nn.Embedding, ids: Tensor) -> None:
@@ -30,10 +30,14 @@ class _FewEmbeddings(nn.Embedding):
             None if padding is None else int(row_of[padding]),
             _weight=whole.weight.detach()[ids],
         )
-        self.ids, self.row_of = ids, row_of
+        self.ids, self.row_of, self._rows_on_cpu = ids, row_of, row_of.cpu()
 
     def forward(self, input: Tensor) -> Tensor:
         return F.embedding(self.row_of[input], self.weight, self.padding_idx)
+
+    def rows(self, labels: Tensor) -> Tensor:
+        """Ids, on the CPU, as rows of this table; what is negative, as a label without loss, stays."""
+        return torch.where(labels < 0, labels, self._rows_on_cpu[labels.clamp(min=0)])
 
 
 @contextmanager
@@ -48,7 +52,7 @@ def only_rows(model: PreTrainedModel, ids: Tensor) -> Iterator[None]:
     if not is_plain or model.get_output_embeddings() is not None:
         yield
         return
-    few = _FewEmbeddings(whole, ids.flatten().to(whole.weight.device)).train(whole.training)
+    few = FewEmbeddings(whole, ids.flatten().to(whole.weight.device)).train(whole.training)
     model.set_input_embeddings(few)
     try:
         yield

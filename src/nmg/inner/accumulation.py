@@ -1,4 +1,4 @@
-"""The gradient of a batch, in one pass, or in several where the GPU's memory is too short for one."""
+"""The gradient of a batch, in one pass, or in several: where the settings say so, or memory turns out too short."""
 
 import warnings
 from collections.abc import Callable
@@ -15,28 +15,31 @@ BatchLoss: TypeAlias = Callable[[slice], Tensor]
 
 
 class Accumulation:
-    """Of one training: it starts with whole batches, and goes on with smaller parts where memory ran out."""
+    """Of one training: its passes are of `runtime.rows_at_once` rows, and of fewer after memory ran out."""
 
-    def __init__(self, batch_size: int) -> None:
-        self.at_once = batch_size
+    def __init__(self, batch_size: int, runtime: Runtime) -> None:
+        self.at_once = min(runtime.rows_at_once or batch_size, batch_size)
         """rows of a pass, at most"""
+        self._runtime = runtime
 
-    def backward(self, loss: BatchLoss, n_rows: int, runtime: Runtime, model: nn.Module) -> Tensor:
-        """Give the parameters of `model` the gradient of a batch; returns its loss, a scalar without gradient.
+    def backward(self, loss: BatchLoss, n_rows: int, model: nn.Module) -> Tensor:
+        """Give the parameters of `model` the gradient of this process's share of a batch.
 
-        Raises UserError where not even a single row fits into memory.
+        Returns the loss of the share, a scalar without gradient. Over the processes that train together, losses and
+        gradients average to those of the batch. Raises UserError where not even a single row fits into memory.
         """
+        share, times = self._runtime.sharing.share(n_rows)
         while True:
             try:
-                return self._in_parts(loss, n_rows, runtime)
+                return self._in_parts(loss, share, times)
             except torch.OutOfMemoryError as error:
-                if self.at_once == 1 or n_rows == 1:
+                if self.at_once == 1 or len(share) == 1:
                     raise UserError(
                         "out of GPU memory while training on a single text: use shorter ones (adapt.block_size, "
                         "finetune.max_length) or a smaller model"
                     ) from error
             # Not in the handler: the error keeps the tensors of the failed pass until it ends.
-            self.at_once = -(-min(self.at_once, n_rows) // 2)
+            self.at_once = -(-min(self.at_once, len(share)) // 2)
             model.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
             warnings.warn(
@@ -45,11 +48,11 @@ class Accumulation:
                 stacklevel=3,
             )
 
-    def _in_parts(self, loss: BatchLoss, n_rows: int, runtime: Runtime) -> Tensor:
+    def _in_parts(self, loss: BatchLoss, share: range, times: int) -> Tensor:
         parts = []
-        for first in range(0, n_rows, self.at_once):
-            with runtime.autocast():
-                part = loss(slice(first, first + self.at_once))
+        for first in share[:: self.at_once]:
+            with self._runtime.autocast():
+                part = loss(slice(first, min(first + self.at_once, share.stop))) * times
             part.backward()  # type: ignore[no-untyped-call]
             parts.append(part.detach())
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum()

@@ -1,8 +1,13 @@
 """Further pre-training of a masked LM under given masks."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
+from torch import Tensor
+
+from nmg.fast.word_table import only_words
 from nmg.inner.accumulation import BatchLoss
 from nmg.inner.arena import Arena
 from nmg.inner.fit import FitResult, fit
@@ -26,6 +31,21 @@ def adapt(arena: Arena, masks: Masks, randomness: StreamName, steps: int | None 
 
     `steps`: train so many steps, with a learning rate that reaches 0 at the last; `arena.adapt.epochs` otherwise.
     """
+    if arena.adapt.vocabulary == "all":
+        return _adapt(arena, masks, randomness, steps)
+    ids = torch.cat([masks.token_ids, torch.tensor([arena.vocabulary.mask_id])])
+    with only_words(arena.model, ids) as words:
+        return _adapt(replace(arena, vocabulary=arena.vocabulary.within(ids)), masks, randomness, steps, words.rows)
+
+
+def _adapt(
+    arena: Arena,
+    masks: Masks,
+    randomness: StreamName,
+    steps: int | None,
+    columns: Callable[[Tensor], Tensor] = lambda labels: labels,
+) -> AdaptResult:
+    """`columns`: ids, as labels → their places among the logits."""
     settings, masked_tokens, tokens = arena.adapt, 0, 0
     steps_an_epoch = -(-len(masks.lengths) // settings.batch_size)
     if steps is not None:
@@ -35,9 +55,11 @@ def adapt(arena: Arena, masks: Masks, randomness: StreamName, steps: int | None 
     def loss_of(rows: IntArray) -> BatchLoss:
         nonlocal masked_tokens, tokens
         corrupted = batches(rows)
-        masked_tokens += int((corrupted.labels != IGNORED_LABEL).sum())
+        n_masked = int((corrupted.labels != IGNORED_LABEL).sum())
+        masked_tokens += n_masked
         tokens += int(corrupted.is_token.sum())
-        return partial(masked_lm_loss, arena.model, corrupted)
+        corrupted = replace(corrupted, labels=columns(corrupted.labels))
+        return partial(masked_lm_loss, arena.model, corrupted, is_packed=arena.runtime.packing)
 
     result = fit(
         arena.model,

@@ -26,6 +26,8 @@ class EpisodeStart(NamedTuple):
     """the LM that all start from"""
     episode: Episode
     blocks: TokenBlocks
+    steps: int | None = None
+    """each training ends after so many, as where an episode is only measured"""
 
 
 class Turn(NamedTuple):
@@ -56,12 +58,14 @@ class Playground:
         rows = np.flatnonzero(np.isin(self.train.features.example_index, episode.example_ids))
         times = self.reward.fine_tunings if self.reward.measure == "finetune" else 1
         trials = [
-            Trial(self.task, self.train, rows, self.validation, self.reward.measure, again) for again in range(times)
+            Trial(self.task, self.train, rows, self.validation, self.reward.measure, again, shared.steps)
+            for again in range(times)
         ]
         masks = FixedMasks(shared.blocks, job.plan)
         randomness = StreamName(self.seed) / "episode" / episode.index
         try:
-            outcome = mean_outcome(list(inner_loop(self.arena, shared.state, masks, trials, randomness)))
+            loop = inner_loop(self.arena, shared.state, masks, trials, randomness, shared.steps)
+            outcome = mean_outcome(list(loop))
         except Diverged as error:
             return error.with_traceback(None), None  # frames would hold the training's tensors
         return outcome, copy_state(self.arena.model) if job.keep else None

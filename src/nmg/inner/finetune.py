@@ -12,7 +12,7 @@ from nmg.fast.embeddings import only_rows
 from nmg.fast.positions import states_the_head_reads
 from nmg.inner.accumulation import BatchLoss
 from nmg.inner.fit import FitResult, fit
-from nmg.inner.runtime import Runtime
+from nmg.inner.runtime import Runtime, send
 from nmg.reporter import Progress
 from nmg.seeding import StreamName
 from nmg.settings import FinetuneSettings
@@ -44,15 +44,20 @@ def finetune(
     settings: FinetuneSettings,
     runtime: Runtime,
     randomness: StreamName,
+    *,
+    max_steps: int | None = None,
     progress: Progress | None = None,
 ) -> FitResult:
-    """Train `model` in place on the given rows of `features`. Raises Diverged where that ends in no finite weights."""
+    """Train `model` in place on the given rows of `features`; `max_steps` as in `fit`.
+
+    Raises Diverged where that ends in no finite weights.
+    """
 
     def loss_of(chosen: IntArray) -> BatchLoss:
         batch = features.batch(rows[chosen])
 
         def of_part(part: slice) -> Tensor:
-            some = {name: tensor[part].to(model.device) for name, tensor in batch.items()}
+            some = {name: send(tensor[part], model.device) for name, tensor in batch.items()}
             share = len(some["input_ids"]) / len(chosen)
             with states_the_head_reads(model):
                 return model(**some).loss * share  # type: ignore[no-any-return]
@@ -70,6 +75,7 @@ def finetune(
             runtime,
             randomness,
             lower="finetune.learning_rate",
+            max_steps=max_steps,
             progress=progress,
         )
 
@@ -93,7 +99,7 @@ def predict(model: PreTrainedModel, task: Task, features: TaskFeatures, runtime:
     outputs: dict[str, Tensor] = {}
     for first in range(0, len(order), runtime.evaluation_batch_size):
         rows = order[first : first + runtime.evaluation_batch_size]
-        batch = {name: tensor.to(model.device) for name, tensor in features.inputs(rows).items()}
+        batch = {name: send(tensor, model.device) for name, tensor in features.inputs(rows).items()}
         with torch.inference_mode(), runtime.autocast(), states_the_head_reads(model):
             predicted = model(**batch)
         for name in task.outputs:

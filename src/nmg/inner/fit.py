@@ -99,8 +99,11 @@ def fit(
 
     AdamW, gradient clipping, learning rate falling linearly to 0 after a warm-up. Row order and dropout come from
     `randomness`, so two calls that differ in nothing but the loss see the same rows and the same dropout. `watch` may
-    end the training early; in any case it leaves the weights that it found best. Raises Diverged, which names the
-    setting to `lower`, where losses or weights are not finite; with `watch`, where the best weights are not.
+    end the training early; in any case it leaves the weights that it found best. Where several processes train
+    together, the loss is that of the whole batch, and each has dropout of its own.
+
+    Raises Diverged, which names the setting to `lower`, where losses or weights are not finite; with `watch`, where the
+    best weights are not.
     """
     began = time.perf_counter()
     order = (randomness / "order").generator()
@@ -108,10 +111,10 @@ def fit(
     batches = [rows for epoch in epochs for rows in epoch][:max_steps]
     trained = list(model.parameters() if parameters is None else parameters)
     losses: list[Tensor] = []
-    accumulation = Accumulation(settings.batch_size)
+    accumulation = Accumulation(settings.batch_size, runtime)
     model.train()
     with (
-        (randomness / "dropout").torch(),
+        runtime.sharing.own(randomness / "dropout").torch(),
         FastDropout(),
         training_weights(model, trained, runtime.precision) as weights,
     ):
@@ -128,8 +131,10 @@ def fit(
         for step, rows in enumerate(batches, start=1):
             with runtime.autocast():
                 loss = loss_of(rows)
-            losses.append(accumulation.backward(loss, len(rows), runtime, model))
+            losses.append(accumulation.backward(loss, len(rows), model))
             weights.collect_gradients()
+            gradients = [master.grad for master in weights.masters if master.grad is not None]
+            runtime.sharing.average([losses[-1], *gradients])
             nn.utils.clip_grad_norm_(weights.masters, settings.max_grad_norm)
             optimiser.step()
             weights.publish()

@@ -85,7 +85,7 @@ def warm_up_missing_head(
     """
     if not lm.new_parameters or settings.head_warmup_steps == 0:
         return None
-    cached = cache / f"head-{_digest(arena, settings, corpus, seed)}.safetensors"
+    cached = head_file(arena, settings, corpus, seed, cache)
     facts = cached.with_suffix(".json")
     if cached.is_file() and facts.is_file():
         lm.model.load_state_dict(load_file(cached, device=str(arena.runtime.device)), strict=False)
@@ -103,6 +103,11 @@ def warm_up_missing_head(
     for line in quality.lines():
         arena.reporter.notify(line)
     return quality
+
+
+def head_file(arena: Arena, settings: ModelSettings, corpus: "Corpus", seed: int, cache: Path) -> Path:
+    """Where a trained head of the arena's model is kept."""
+    return cache / f"head-{_digest(arena, settings, corpus, seed)}.safetensors"
 
 
 def head_randomness(seed: int) -> StreamName:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -14,8 +14,10 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from nmg.errors import UserError
+from nmg.fast.packing import packed_inputs, packing
 from nmg.fast.positions import only_states
 from nmg.files import is_folder
+from nmg.inner.runtime import send
 from nmg.settings import ModelSettings
 from nmg.types import IGNORED_LABEL, CorruptedBlocks, TokenBlocks
 
@@ -123,28 +125,42 @@ def copy_state(model: nn.Module) -> ModelState:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def masked_logits(model: PreTrainedModel, input_ids: Tensor, is_token: Tensor, is_masked: Tensor) -> Tensor:
+def masked_logits(
+    model: PreTrainedModel, input_ids: Tensor, is_token: Tensor, is_masked: Tensor, *, is_packed: bool = False
+) -> Tensor:
     """Vocabulary logits [M, V] at the M masked positions, in row-major order of `is_masked` [B, T].
 
     Every masked-LM head is position-wise, so the gathered states [1, M, H] in the place of [B, T, H] give the same
     logits for a fraction of the head's work (it is V x H a position), whatever the architecture.
+
+    For a batch on the CPU a GPU need not be waited for: how many positions are masked is known here. But for a batch
+    with padding transformers itself looks, on the GPU, whether there is any. `is_packed`: see `fast.packing`.
     """
-    with only_states(model, lambda states: states[is_masked].unsqueeze(0)):
-        logits = model(input_ids=input_ids, attention_mask=is_token.long()).logits
+    inputs: dict[str, Any] = {"input_ids": input_ids}
+    if is_packed:
+        inputs, is_masked = packed_inputs(model, input_ids, is_token), is_masked[is_token].unsqueeze(0)
+    elif not bool(is_token.all()):
+        inputs["attention_mask"] = is_token.long()
+    places = tuple(send(index, model.device) for index in is_masked.nonzero(as_tuple=True))
+    sent = {name: send(value, model.device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+    with only_states(model, lambda states: states[places].unsqueeze(0)), packing(model) if is_packed else nullcontext():
+        logits = model(**sent).logits
     return logits.squeeze(0)  # type: ignore[no-any-return]
 
 
-def masked_lm_loss(model: PreTrainedModel, corrupted: CorruptedBlocks, part: slice = slice(None)) -> Tensor:
+def masked_lm_loss(
+    model: PreTrainedModel, corrupted: CorruptedBlocks, part: slice = slice(None), *, is_packed: bool = False
+) -> Tensor:
     """Mean cross-entropy over the masked positions of a batch (scalar); 0, with a gradient of 0, where none is.
 
     Of a `part` of its blocks, what these add to that mean: the parts of a batch sum to the loss of the whole.
     """
-    device = model.device
-    labels = corrupted.labels[part].to(device)
-    is_masked = labels != IGNORED_LABEL
-    logits = masked_logits(model, corrupted.input_ids[part].to(device), corrupted.is_token[part].to(device), is_masked)
+    some = corrupted[part]
+    is_masked = some.labels != IGNORED_LABEL
+    logits = masked_logits(model, some.input_ids, some.is_token, is_masked, is_packed=is_packed)
+    labels = send(some.labels[is_masked], model.device)
     n_masked = max(int((corrupted.labels != IGNORED_LABEL).sum()), 1)
-    return cross_entropy(logits.float(), labels[is_masked], reduction="sum") / n_masked
+    return cross_entropy(logits.float(), labels, reduction="sum") / n_masked
 
 
 def encoder_states(model: PreTrainedModel, blocks: TokenBlocks | CorruptedBlocks) -> Tensor:

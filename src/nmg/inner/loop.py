@@ -50,6 +50,8 @@ class Trial:
     measure: Literal["finetune", "probe"] = "finetune"
     again: int = 0
     """number of the trial among those that differ in their randomness alone"""
+    max_steps: int | None = None
+    """the fine-tuning ends after so many steps: to measure what one costs"""
 
 
 def inner_loop(
@@ -102,7 +104,16 @@ def _try(arena: Arena, trial: Trial, randomness: StreamName, name: str) -> tuple
     model = task_model(trial.task, arena.model, randomness / "head")
     progress = arena.reporter.steps(f"fine-tuning · {name}")
     stream = randomness / "finetune"
-    tuned = finetune(model, trial.train.features, trial.rows, arena.finetune, arena.runtime, stream, progress)
+    tuned = finetune(
+        model,
+        trial.train.features,
+        trial.rows,
+        arena.finetune,
+        arena.runtime,
+        stream,
+        max_steps=trial.max_steps,
+        progress=progress,
+    )
     began = time.perf_counter()
     evaluation = evaluate(model, trial.task, features, trial.held_out.examples, arena.runtime)
     return evaluation, tuned, time.perf_counter() - began

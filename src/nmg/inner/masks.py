@@ -6,6 +6,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import torch
+from torch import Tensor
 
 from nmg.inner.arena import Arena
 from nmg.inner.kept import KeptSurprise
@@ -34,6 +35,11 @@ class Masks(Protocol):
         """[F] tokens of each row, special tokens included"""
         ...
 
+    @property
+    def token_ids(self) -> Tensor:
+        """int64 [n]: every id that occurs"""
+        ...
+
     def start(self, arena: Arena, randomness: StreamName, steps: int = 1) -> Batches:
         """`steps`: how many batches there will be, for a masking rate that moves."""
         ...
@@ -52,6 +58,10 @@ class FixedMasks:
     def lengths(self) -> IntArray:
         lengths: IntArray = self.blocks.is_token.sum(dim=1).numpy()
         return lengths
+
+    @property
+    def token_ids(self) -> Tensor:
+        return torch.unique(self.blocks.input_ids)  # type: ignore[no-any-return]
 
     def start(self, arena: Arena, randomness: StreamName, steps: int = 1) -> Batches:  # noqa: ARG002
         rng = (randomness / "corruption").generator()
@@ -82,6 +92,10 @@ class DrawnMasks:
     @property
     def lengths(self) -> IntArray:
         return self.corpus.lengths
+
+    @property
+    def token_ids(self) -> Tensor:
+        return torch.from_numpy(self.corpus.distinct_ids)
 
     def start(self, arena: Arena, randomness: StreamName, steps: int = 1) -> Batches:
         encode: StateEncoder = arena.reader

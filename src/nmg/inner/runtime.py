@@ -7,29 +7,43 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from nmg.errors import UserError
+from nmg.inner.sharing import ALONE, Sharing
 from nmg.settings import RuntimeSettings
+from nmg.together import train_together
 
 PACKAGES = ("nmg", "torch", "transformers", "tokenizers", "accelerate", "numpy")
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """No state of the process but torch's number of threads: runs of other settings may follow, or go on beside it."""
+    """No state of the process but torch's number of threads, and what `deterministic` asks for: runs of other settings
+    may follow, or go on beside it. Processes that train together are joined by accelerate, which fixes their devices.
+    """
 
     device: torch.device
     precision: Literal["fp32", "bf16"]
     evaluation_batch_size: int
+    sharing: Sharing = ALONE
+    """of every training batch among processes"""
+    rows_at_once: int | None = None
+    """of a training step, in each process"""
+    packing: bool = False
+    """whether an LM adapts on blocks without padding"""
     keeps_memory: bool = False
     """whether freed memory is kept for the next step"""
 
     @classmethod
     def start(cls, settings: RuntimeSettings) -> "Runtime":
-        """Raises UserError when the device asked for is not there."""
+        """Raises UserError when the device or the engine asked for is not there."""
+        if settings.engine == "ray" and find_spec("ray") is None:
+            raise UserError("runtime.engine ray needs Ray: pip install 'nmg[ray]'")
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -38,11 +52,23 @@ class Runtime:
         name = settings.device
         if name == "auto":
             name = next(known for known in ("cuda", "mps", "cpu") if available[known])
-        on_cpu = name == "cpu"
+        device, sharing = _join(name) if train_together() else (torch.device(name), ALONE)
+        on_cpu = device.type == "cpu"
         kept = on_cpu and sys.platform == "linux" and keeps_memory(settings)
         if kept:
             keep_freed_memory()
-        return cls(torch.device(name), _precision(settings, on_cpu), settings.evaluation_batch_size, kept)
+        if settings.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS has no such algorithms without it
+            torch.use_deterministic_algorithms(True)
+        return cls(
+            device,
+            _precision(settings, on_cpu),
+            settings.evaluation_batch_size,
+            sharing,
+            settings.rows_at_once,
+            settings.packing,
+            kept,
+        )
 
     @property
     def threads(self) -> int:
@@ -55,6 +81,9 @@ class Runtime:
             "device": torch.cuda.get_device_name(self.device) if on_cuda else self.device.type,
             "precision": self.precision,
             "threads": str(self.threads),
+            "processes that share batches": str(self.sharing.processes),
+            "rows at once": str(self.rows_at_once or "all"),
+            "packing": "yes" if self.packing else "no",
             **package_versions(),
         }
 
@@ -82,6 +111,13 @@ def package_versions() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES}
 
 
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on `device`; to a GPU from pinned memory, without waiting until it is there."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 @functools.cache
 def keep_freed_memory() -> None:
     """Ask glibc to keep what is freed until `Runtime.give_back_memory`; does nothing with another C library.
@@ -97,6 +133,14 @@ def keep_freed_memory() -> None:
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 """Names and numbers of malloc.h."""
+
+
+def _join(device: str) -> tuple[torch.device, Sharing]:
+    """The device of this process among those that train together, and its share."""
+    from accelerate import PartialState
+
+    state = PartialState(cpu=device == "cpu")
+    return state.device, Sharing(state.num_processes, state.process_index)
 
 
 def _precision(settings: RuntimeSettings, on_cpu: bool) -> Literal["fp32", "bf16"]:

@@ -3,7 +3,7 @@
 A learner sees plans and outcomes. What is adapted, fine-tuned and scored, and where, is none of its affair.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -33,6 +33,16 @@ class Saved:
     """
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What a run will ask of the machine, if nothing ends it early."""
+
+    players: Sequence[int]
+    """of each episode"""
+    held: int = 0
+    """episodes whose `Saved.lasting` is held at the end, at most"""
+
+
 class Learner(Protocol):
     @property
     def policy(self) -> Policy:
@@ -57,6 +67,10 @@ class Learner(Protocol):
     @property
     def most_episodes(self) -> int | None:
         """Episodes after which it is finished at the latest; None where it goes on as long as it may."""
+        ...
+
+    def outlook(self, episodes: int) -> Outlook:
+        """Of a run of so many episodes, by what the first ones have shown."""
         ...
 
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
@@ -88,8 +102,12 @@ class Learner(Protocol):
 class NothingToTell:
     """For a learner that goes on as long as it may, and whose log and policy say all there is."""
 
+    players: int
     is_finished = False
     most_episodes = None
+
+    def outlook(self, episodes: int) -> Outlook:
+        return Outlook([self.players] * episodes)
 
     def findings(self) -> dict[str, Any]:
         return {}

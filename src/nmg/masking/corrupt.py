@@ -1,7 +1,7 @@
 """The one corruption step: what becomes of chosen tokens (BERT's 80/10/10 rule, Devlin et al. 2019, section 3.1)."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -42,6 +42,10 @@ class Vocabulary:
             if index not in special and not _PLACEHOLDER.fullmatch(token)
         )
         return cls(int(tokenizer.mask_token_id), torch.tensor(ordinary, dtype=torch.int64))
+
+    def within(self, ids: Tensor) -> Self:
+        """The same without replacements that are not among `ids` (int64, any shape)."""
+        return replace(self, replacement_ids=self.replacement_ids[torch.isin(self.replacement_ids, ids.cpu())])
 
 
 def corrupt(

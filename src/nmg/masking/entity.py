@@ -1,22 +1,36 @@
 """Named entities first, found by spaCy; then other tokens at random."""
 
-from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from nmg.errors import UserError
+from nmg.files import write_aside
 from nmg.masking.base import BlockTexts, Draw, Ingredients, choose_units, position_noise
 from nmg.types import IntArray, MaskPlan, TokenBlocks
 
 if TYPE_CHECKING:
     from spacy.language import Language
 
+    from nmg.data.corpus import Corpus
 
-def draw_entities(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, entities: "EntityIndex") -> MaskPlan:
+TEXTS_AT_ONCE = 256
+
+
+class Entities(Protocol):
+    """The named entities of texts."""
+
+    def of(self, blocks: TokenBlocks) -> torch.Tensor:
+        """int64 [B, T]: number of the entity a token belongs to, -1 where none."""
+        ...
+
+
+def draw_entities(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, entities: Entities) -> MaskPlan:
     """Named entities as a whole, in random order; then the other tokens in random order.
 
     An entity that does not fit is skipped or cut as `choose_units` does, before any other token is taken.
@@ -24,8 +38,47 @@ def draw_entities(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *,
     return choose_units(entities.of(blocks), position_noise(blocks, rng), blocks, rate)
 
 
-class EntityIndex:
-    """The named entities of texts, found by spaCy when a block is first asked for."""
+class CorpusEntities:
+    """Those of a corpus: found by spaCy when the first block is asked for, and kept beside the corpus.
+
+    Every block is read at once, because spaCy reads many texts faster than a few at a time, and because other cells of
+    a comparison ask for what one has left out.
+    """
+
+    def __init__(self, corpus: "Corpus", recogniser: "Language") -> None:
+        self._corpus = corpus
+        self._recogniser = recogniser
+
+    def of(self, blocks: TokenBlocks) -> torch.Tensor:
+        """As `Entities`."""
+        return _padded([self._of(block_id) for block_id in blocks.block_ids.tolist()], blocks)
+
+    def _of(self, block_id: int) -> npt.NDArray[np.int16]:
+        return self._entity_of[slice(*self._ends[block_id : block_id + 2])]
+
+    @cached_property
+    def _ends(self) -> IntArray:
+        """[blocks + 1]: block b has the tokens _ends[b] to _ends[b + 1] of the corpus."""
+        return np.append(0, np.cumsum(self._corpus.lengths))
+
+    @cached_property
+    def _entity_of(self) -> npt.NDArray[np.int16]:
+        """[tokens of the corpus]"""
+        path = self._corpus.beside(f"entities-{_digest(self._recogniser)}.npy")
+        try:
+            kept: npt.NDArray[np.int16] = np.load(path, allow_pickle=False)
+            if kept.shape == (self._ends[-1],) and kept.dtype == np.int16:
+                return kept
+        except (OSError, ValueError, EOFError):  # there is none, or it is damaged
+            pass
+        found = np.concatenate(list(_find(self._recogniser, self._corpus, range(len(self._corpus)))))
+        with write_aside(path) as aside:
+            np.save(aside, found)
+        return found
+
+
+class TextEntities:
+    """Those of texts that come by and by: found by spaCy when a block is first asked for."""
 
     def __init__(self, texts: BlockTexts, recogniser: "Language") -> None:
         self._texts = texts
@@ -33,21 +86,36 @@ class EntityIndex:
         self._entity_of: dict[int, npt.NDArray[np.int16]] = {}
 
     def of(self, blocks: TokenBlocks) -> torch.Tensor:
-        """int64 [B, T]: number of the entity a token belongs to, -1 where none."""
+        """As `Entities`."""
         block_ids = blocks.block_ids.tolist()
-        self._find([block_id for block_id in dict.fromkeys(block_ids) if block_id not in self._entity_of])
-        entity_of = np.full(tuple(blocks.input_ids.shape), -1)
-        for row, block_id in enumerate(block_ids):
-            known = self._entity_of[block_id]
-            entity_of[row, : len(known)] = known
-        return torch.from_numpy(entity_of).to(blocks.input_ids.device)
+        new = [block_id for block_id in dict.fromkeys(block_ids) if block_id not in self._entity_of]
+        self._entity_of.update(zip(new, _find(self._recogniser, self._texts, new), strict=True))
+        return _padded([self._entity_of[block_id] for block_id in block_ids], blocks)
 
-    def _find(self, block_ids: Sequence[int]) -> None:
-        texts = (self._texts.text(block_id) for block_id in block_ids)
-        for block_id, document in zip(block_ids, self._recogniser.pipe(texts), strict=True):
-            spans = np.array([(entity.start_char, entity.end_char) for entity in document.ents], np.int64)
-            found = entity_of_tokens(spans.reshape(-1, 2), self._texts.offsets(block_id))
-            self._entity_of[block_id] = found.astype(np.int16)
+
+def _find(recogniser: "Language", texts: BlockTexts, block_ids: Sequence[int]) -> Iterator[npt.NDArray[np.int16]]:
+    """[tokens] of each block: `entity_of_tokens`."""
+    documents = recogniser.pipe((texts.text(block_id) for block_id in block_ids), batch_size=TEXTS_AT_ONCE)
+    for block_id, document in zip(block_ids, documents, strict=True):
+        spans = np.array([(entity.start_char, entity.end_char) for entity in document.ents], np.int64)
+        yield entity_of_tokens(spans.reshape(-1, 2), texts.offsets(block_id)).astype(np.int16)
+
+
+def _padded(rows: Sequence[npt.NDArray[np.int16]], blocks: TokenBlocks) -> torch.Tensor:
+    padded = np.full(tuple(blocks.input_ids.shape), -1)
+    for number, row in enumerate(rows):
+        padded[number, : len(row)] = row
+    return torch.from_numpy(padded).to(blocks.input_ids.device)
+
+
+def _digest(recogniser: Any) -> str:
+    """Of all that the entities depend on: spaCy's version, and each component with its weights."""
+    import spacy
+
+    digest = hashlib.sha256(f"{spacy.__version__} {recogniser.config.to_str()}".encode())
+    for _, component in recogniser.pipeline:
+        digest.update(component.to_bytes(exclude=["vocab"]))
+    return digest.hexdigest()[:16]
 
 
 def entity_of_tokens(entities: IntArray, offsets: IntArray) -> IntArray:
@@ -95,5 +163,7 @@ def _needed_components(pipeline: Any) -> list[str]:
 
 
 def entity_masking(ingredients: Ingredients) -> Draw:
-    entities = EntityIndex(ingredients.texts, load_recogniser(ingredients.settings.spacy_model))
-    return partial(draw_entities, entities=entities)
+    recogniser, corpus = load_recogniser(ingredients.settings.spacy_model), ingredients.corpus
+    if corpus is not None and ingredients.texts is corpus:
+        return partial(draw_entities, entities=CorpusEntities(corpus, recogniser))
+    return partial(draw_entities, entities=TextEntities(ingredients.texts, recogniser))

@@ -19,6 +19,7 @@ from nmg.report.page import write_page
 from nmg.report.tables import Table, as_markdown
 from nmg.reporter import Reporter, Silent
 from nmg.runs.outputs import sole_writer
+from nmg.together import is_first_process
 
 CIRCUMSTANCES = ("device", "precision", "threads")
 """of a cell, in results.csv; versions are in results.json"""
@@ -51,7 +52,8 @@ def compare(
         missing = len(plan.keys()) - len(comparison.found)
         finished = comparison.run(lambda event: on_cell(event, missing))
         results = analyse(comparison.config, plan, comparison.bench.table_metrics, finished)
-        write_comparison(out, results)
+        if is_first_process():
+            write_comparison(out, results)
     return results
 
 

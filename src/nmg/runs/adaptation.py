@@ -18,6 +18,7 @@ from nmg.reporter import Reporter, Silent
 from nmg.runs.outputs import PARTIAL, check_output, sole_writer
 from nmg.seeding import StreamName
 from nmg.tasks.load import load_corpus_texts
+from nmg.together import is_first_process
 from nmg.workbench import ModelBench
 
 MODEL_CONFIG = "config.json"
@@ -49,7 +50,8 @@ def adapt_corpus(config: Config, masking: str | Masking, out: Path, reporter: Re
             "masked_tokens": result.masked_tokens,
             "seconds": result.fit.seconds,
         }
-        save_lm(bench.lm, out, {"nmg.json": as_json(facts, indent=1) + "\n"})
+        if is_first_process():
+            save_lm(bench.lm, out, {"nmg.json": as_json(facts, indent=1) + "\n"})
     return result
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from nmg.config import Config, load_config
 from nmg.data.overlap import say_overlaps
+from nmg.engines.registry import check_alone
 from nmg.errors import Diverged, UserError
 from nmg.files import append_line, as_json, write_text
 from nmg.inner.runtime import Runtime, package_versions
@@ -47,6 +48,7 @@ def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) 
 
     Raises UserError for bad settings, data, model or folder, and where trainings diverge in every episode.
     """
+    check_alone("meta-train")
     check_output(out, "another run (continue that one with --resume)")
     check_trackers(config)
     with sole_writer(out):
@@ -55,7 +57,7 @@ def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) 
         training = MetaTraining(bench.with_head())
         say_overlaps(_sides(training), reporter)
         describe_run(out, config, training.arena.runtime, inputs)
-        _go_on(training, out, reporter, on_episode)
+        go_on(training, out, reporter, on_episode)
     return training
 
 
@@ -65,6 +67,7 @@ def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: 
     The result is that of an uninterrupted run. Only `meta.episodes` and `runtime.*` may be overridden. Raises UserError
     where data or model have changed.
     """
+    check_alone("meta-train")
     if not (out / "config.yaml").is_file():
         raise UserError(f"--resume {out}: there is no run in this folder (no config.yaml)")
     recorded, config = load_config(out / "config.yaml"), load_config(out / "config.yaml", overrides)
@@ -80,11 +83,12 @@ def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: 
         write_text(out / "config.yaml", config.to_yaml())
         _cut_log(out / "metrics.jsonl", training.next_episode, reporter)
         reporter.notify(f"resuming after {training.next_episode} of {training.planned_episodes} episodes")
-        _go_on(training, out, reporter, on_episode)
+        go_on(training, out, reporter, on_episode)
     return training
 
 
-def _go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnEpisode) -> None:
+def go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnEpisode) -> None:
+    """Play the episodes that are missing, and keep in `out` what each leaves."""
     log_samples(training, out / "samples.jsonl")
     ties = 0
     with start_trackers(training.config, out) as track, training.engine:

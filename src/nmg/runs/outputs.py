@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 
 from nmg.errors import UserError, bad_input
 from nmg.files import cannot_write
+from nmg.together import is_first_process
 
 LOCK = ".lock"
 PARTIAL = ".partial"
@@ -52,8 +53,12 @@ def sole_writer(out: Path) -> Iterator[None]:
     """Hold the folder `out` for this process; the system lets go of it when the process ends, in whatever way.
 
     The folder is made where it is missing, and goes again where nothing was written into it. Raises UserError where
-    it cannot be written to, or another process holds it.
+    it cannot be written to, or another process holds it. Of processes that train together the first one, which writes,
+    holds it for all.
     """
+    if not is_first_process():
+        yield
+        return
     check_writable(out)
     made = [one for one in (out, *out.parents) if not one.exists()]
     out.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ the random player until the learner's replay has filled. Each action of the lear
 those players that did not take it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from nmg.learners.actor_critic.player import Player
 from nmg.learners.actor_critic.replay import StateShard, token_counts
 from nmg.learners.actor_critic.reward import ScoreNoise, credit, credit_by_case, difference_reward, sign_reward
 from nmg.learners.actor_critic.settings import ActorCriticSettings
-from nmg.learners.base import Ground, NothingToTell, Saved
+from nmg.learners.base import Ground, NothingToTell, Outlook, Saved
 from nmg.masking.base import Masking
 from nmg.masking.rules import RandomMasking
 from nmg.policies.base import Policy, predict
@@ -50,6 +51,14 @@ class ActorCritic(NothingToTell):
     @property
     def policy(self) -> Policy:
         return self.learner.policy
+
+    def outlook(self, episodes: int) -> Outlook:
+        """The opponent plays once the replay has filled, soon; the replay grows up to its bounds."""
+        replay, settings = self.learner.replay, self.settings
+        n_shards = max(len(replay.shards), 1)  # one an episode
+        full = min(settings.replay_capacity / max(len(replay), 1), settings.replay_max_states / max(replay.n_states, 1))
+        players = 2 if settings.self_play == "random" else 3
+        return Outlook([players] * episodes, min(episodes, math.ceil(full * n_shards)))
 
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
         """Each player plans its masks, exploring under noise of its own, on states that all share."""

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from nmg.learners.base import Ground, Saved
+from nmg.learners.base import Ground, Outlook, Saved
 from nmg.learners.experiment.regression import Effects, f_test, placebo_lengths, regress
 from nmg.learners.experiment.settings import ExperimentSettings
-from nmg.learners.experiment.stages import Book, gate_verdict, learned_name, rule_name
+from nmg.learners.experiment.stages import Book, gate_verdict, learned_name, planned_players, rule_name
 from nmg.policies.base import Policy, predict
 from nmg.policies.linear import LinearPolicy
 from nmg.policies.masking import draw_plan
@@ -57,6 +57,9 @@ class Experiment:
     @property
     def most_episodes(self) -> int:
         return self.settings.plays // 2
+
+    def outlook(self, episodes: int) -> Outlook:
+        return Outlook(planned_players(self.settings)[:episodes])
 
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
         observation = self._template.observe(blocks, encode)

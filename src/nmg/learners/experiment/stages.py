@@ -125,6 +125,14 @@ class Book:
         return cls(settings, **facts)
 
 
+def planned_players(settings: ExperimentSettings) -> list[int]:
+    """Players of each episode of an experiment in which no answer is clear before its time."""
+    n_tuned = len(settings.rules) + len(settings.strengths)
+    explored = [2] * int(EXPLORING * settings.plays / 2)
+    tuned = [n_tuned] * max(1, int(TUNING * settings.plays / n_tuned))
+    return explored + tuned + [2] * ((settings.plays - sum(explored) - sum(tuned)) // 2)
+
+
 def rule_name(sharpness: float) -> str:
     return f"idf-{sharpness:g}" if sharpness else "random"
 

@@ -1,0 +1,38 @@
+"""nmg estimate: minutes, memory and disk of a meta-training before it starts."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def estimate(
+    context: typer.Context,
+    config: Annotated[Path, typer.Argument(help="Configuration file (YAML).")],
+    out: Annotated[Path | None, typer.Option(help="File to write the numbers to (JSON).")] = None,
+) -> None:
+    """Say how long `nmg meta-train CONFIG` will take here, and how much memory and disk, from a few measured steps.
+
+    Leaves nothing but the tokenised corpus in the cache. Any setting can be overridden: --section.field value.
+    """
+    from nmg.cli.console import progress_console
+    from nmg.cli.words import required_config
+    from nmg.config import load_config
+
+    config, overrides = required_config(config, context.args)
+    settings = load_config(config, overrides)
+
+    import json
+
+    from nmg.files import write_text
+    from nmg.runs.estimate import estimate as estimate_run
+
+    with progress_console() as console:
+        found = estimate_run(settings, console)
+    head = f", at most {found.head_steps} steps of a missing LM head among them" if found.head_steps else ""
+    typer.echo(
+        f"minutes: {found.minutes:.1f} ({found.episodes} episodes, {found.plays} inner loops{head})\n"
+        f"memory: {found.peak_mib:.0f} MiB\ndisk: {found.disk_mib:.1f} MiB"
+    )
+    if out is not None:
+        write_text(out, json.dumps(found.to_json(), indent=1) + "\n")

@@ -1,0 +1,54 @@
+"""What the folder of a run holds, and what it will hold after more episodes."""
+
+from pathlib import Path
+
+from nmg.runs.samples import MAX_SNAPSHOTS
+
+PARTS = {
+    "metrics": "metrics.jsonl",
+    "samples": "samples.jsonl",
+    "trackers": "nmg/**/*",
+    "last checkpoint": "checkpoints/episode-*/*",
+    "kept checkpoints": "checkpoints/kept-*/*",
+    "lasting": "replay/*",
+}
+"""What grows, each in its own way; everything else is written anew, of the same size."""
+
+
+class FolderGrowth:
+    """Sizes of a run's folder after each of its first episodes, in bytes. Each of these keeps a checkpoint."""
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self.looks: list[dict[str, int]] = []
+
+    def look(self) -> None:
+        """After each episode, and once more when the run is over."""
+        sizes = {part: _size(self._run, pattern) for part, pattern in PARTS.items()}
+        self.looks.append(sizes | {"others": _size(self._run, "**/*") - sum(sizes.values())})
+
+    @property
+    def lasting(self) -> float:
+        """Of an episode (see `learners.base.Saved`)."""
+        files = list(self._run.glob(PARTS["lasting"]))
+        return self.looks[-1]["lasting"] / max(len(files), 1)
+
+    def after(self, episodes: int, checkpoint_every: int, held: int) -> float:
+        """At the end of a run of so many episodes, whose lasting files are those of `held` of them."""
+        *_, before, last, end = self.looks
+        n = len(self.looks) - 1
+        more = {part: (last[part] - before[part]) * (episodes - n) for part in ("metrics", "last checkpoint")}
+        if held:
+            more["last checkpoint"] = (last["last checkpoint"] - before["last checkpoint"]) * (held - n)
+        return (
+            end["others"]
+            + sum(end[part] + more[part] for part in more)
+            + end["samples"] / (n + 1) * (min(episodes, MAX_SNAPSHOTS) + 1)  # there is one before the first episode
+            + end["trackers"] / n * episodes
+            + end["kept checkpoints"] / n * (episodes // checkpoint_every)
+            + self.lasting * held
+        )
+
+
+def _size(folder: Path, pattern: str) -> int:
+    return sum(path.stat().st_size for path in folder.glob(pattern) if path.is_file())

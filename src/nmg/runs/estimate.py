@@ -1,0 +1,241 @@
+"""What a meta-training will ask for: minutes, memory and disk, from three short episodes.
+
+These are episodes of the run itself, with its model, data, learner, engine and folder (a temporary one), but each
+training ends after a few steps, and no more than `HELD_OUT` examples are scored. The first episode starts what has to
+be started. Between the second and the third, which takes more steps, lies what a step costs; whatever else they take
+is the same for every episode.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nmg.config import Config
+from nmg.data.corpus import default_cache_dir
+from nmg.data.episodes import sample_episode, split_contexts
+from nmg.errors import UserError
+from nmg.inner.adapt import adapt
+from nmg.inner.head import MASKING, head_file
+from nmg.inner.masks import DrawnMasks
+from nmg.masking.rules import RandomMasking
+from nmg.meta_train import EpisodeRecord, MetaTraining
+from nmg.reporter import Reporter
+from nmg.runs.disk import FolderGrowth
+from nmg.runs.memory import MIB, PeakMemory
+from nmg.runs.meta_training import describe_run, go_on
+from nmg.seeding import StreamName
+from nmg.tasks.load import load_corpus_texts
+from nmg.types import INNER_PHASES
+from nmg.workbench import Workbench
+
+FEW = 4
+"""steps of each training in the first two episodes"""
+LEAST, MOST = 8, 40
+"""in the third"""
+SECONDS = 30.0
+"""that the trainings of the third episode should take"""
+HELD_OUT = 512
+"""examples scored"""
+SAMPLED = 20
+"""episodes whose size is looked up"""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    minutes: float
+    """from start to end, where no answer is clear before its time"""
+    peak_mib: float
+    """resident memory of all processes together, at most"""
+    disk_mib: float
+    """of the run's folder at its end"""
+    episodes: int
+    plays: int
+    """inner loops"""
+    seconds_to_prepare: float
+    """until the first episode"""
+    head_steps: int
+    """steps, at most, that a missing LM head is trained for before the first episode; 0 where it is there"""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an inner loop has to do, on average."""
+
+    lm_steps: float
+    task_steps: float
+    """of each fine-tuning; the seconds of several add up"""
+    rows: float
+    """inputs of the labelled examples"""
+    held_out: int
+    """examples scored"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An episode whose trainings end after `steps` steps."""
+
+    steps: int
+    record: EpisodeRecord
+    wall: float
+    """seconds since the end of the episode before, its checkpoint included"""
+
+    @property
+    def players(self) -> int:
+        return len(self.record.scores)
+
+    @property
+    def besides(self) -> float:
+        """Seconds of all but inner loops: choosing masks, learning, keeping."""
+        return self.wall - self.record.seconds["inner loops"]
+
+    def seconds(self, phase: str) -> float:
+        """Of a phase of all players' inner loops."""
+        return self.record.seconds[phase]
+
+
+def estimate(config: Config, reporter: Reporter) -> Estimate:
+    """Measure three short episodes of the run that `config` describes, and say what the whole will take.
+
+    Reads and checks everything as the run would, and leaves the tokenised corpus in the cache, for the run to find.
+    Raises UserError as the run would, and for one that is over before three episodes.
+    """
+    with tempfile.TemporaryDirectory() as name, PeakMemory() as memory:
+        began = time.perf_counter()
+        bench = Workbench.open_all(_short(config), reporter)
+        opening = time.perf_counter() - began
+        head_steps, making_head = _head(bench)
+        began = time.perf_counter()
+        training = MetaTraining(bench)
+        preparing = opening + making_head + time.perf_counter() - began
+        measured, growth = _short_run(training, Path(name) / "run", reporter)
+    outlook = training.learner.outlook(min(config.meta.episodes, training.learner.most_episodes or sys.maxsize))
+    episodes, lanes = len(outlook.players), min(training.engine.processes, bench.runtime.threads)
+    inner, besides = _inner_loops(measured, _work(training, config), config), _mean(one.besides for one in measured[1:])
+    rounds = [players / min(players, lanes) for players in (measured[-1].players, *outlook.players)]
+    starting = max(measured[0].wall - measured[1].wall, 0.0)
+    seconds = preparing + starting + episodes * besides + inner * sum(rounds[1:]) / rounds[0]
+    return Estimate(
+        minutes=seconds / 60,
+        peak_mib=memory.mib + growth.lasting / MIB * max(outlook.held - len(measured), 0),
+        disk_mib=growth.after(episodes, config.meta.checkpoint_every, outlook.held) / MIB,
+        episodes=episodes,
+        plays=sum(outlook.players),
+        seconds_to_prepare=preparing + starting,
+        head_steps=head_steps,
+    )
+
+
+def _short(config: Config) -> Config:
+    """Of the first three episodes, each kept; a learner that learns from a full replay does so at once."""
+    meta = {"episodes": 3, "checkpoint_every": 1}
+    meta["max_validation_examples"] = min(HELD_OUT, config.meta.max_validation_examples)
+    trackers = tuple(name for name in config.runtime.trackers if name == "tensorboard")  # others tell the world
+    at_once = {"replay_start": 0} if "replay_start" in type(config.learner).model_fields else {}
+    return config.model_copy(
+        update={
+            "meta": config.meta.model_copy(update=meta),
+            "learner": config.learner.model_copy(update=at_once),
+            "runtime": config.runtime.model_copy(update={"trackers": trackers}),
+        }
+    )
+
+
+def _head(bench: Workbench) -> tuple[int, float]:
+    """Steps and seconds, at most, that a missing head takes; where it was made before, it is read."""
+    settings, arena = bench.config.model, bench.arena.silent()
+    if not bench.lm.new_parameters or settings.head_warmup_steps == 0:
+        return 0, 0.0
+    corpus = bench.corpus(load_corpus_texts(bench.config.data))
+    began = time.perf_counter()
+    cache = default_cache_dir(bench.config.runtime.cache_dir)
+    if head_file(arena, settings, corpus, bench.config.run.seed, cache).is_file():
+        bench.warm_up_head(corpus)
+        return 0, time.perf_counter() - began
+    masks, arena = DrawnMasks(corpus, RandomMasking()), replace(arena, masking=MASKING)
+    few, more = (adapt(arena, masks, StreamName(0) / "estimate", steps).fit.seconds for steps in (FEW, 2 * LEAST))
+    steps = settings.head_warmup_steps + settings.head_tuning_steps
+    return steps, extrapolate((FEW, few), (2 * LEAST, more), steps)
+
+
+def _short_run(training: MetaTraining, out: Path, reporter: Reporter) -> tuple[list[Measured], FolderGrowth]:
+    measured: list[Measured] = []
+    growth = FolderGrowth(out)
+    last = time.perf_counter()
+
+    def on_episode(record: EpisodeRecord, _episodes: int) -> None:
+        nonlocal last
+        assert training.steps is not None, "the trainings of this run end early"
+        measured.append(Measured(training.steps, record, time.perf_counter() - last))
+        growth.look()
+        reporter.notify(f"measured {len(measured)} of 3 episodes, {training.steps} steps of each training")
+        if len(measured) == 2:
+            a_step = (record.seconds["adapt"] + record.seconds["finetune"]) / FEW
+            training.steps = int(np.clip(SECONDS / a_step, LEAST, MOST))
+        last = time.perf_counter()
+
+    training.steps = FEW
+    describe_run(out, training.config, training.arena.runtime, inputs={})
+    go_on(training, out, reporter, on_episode)
+    if len(measured) < 3:
+        raise UserError("the run is over before three episodes: there is nothing to estimate from")
+    growth.look()
+    return measured, growth
+
+
+def _work(training: MetaTraining, config: Config) -> Work:
+    adapting, tuning, seed = config.adapt, config.finetune, config.run.seed
+    held_out = split_contexts(
+        training.data, config.meta, seed, drop_duplicates=config.data.drop_duplicates
+    ).validation_examples
+    example_of_row = training.playground.train.features.example_index
+    blocks, rows = [], []
+    for index in range(min(SAMPLED, config.meta.episodes)):
+        episode = sample_episode(index, training.split, training.data, training.corpus, config.meta, seed)
+        blocks.append(len(episode.block_ids))
+        rows.append(int(np.isin(example_of_row, episode.example_ids).sum()))
+    return Work(
+        lm_steps=adapting.epochs * _mean(-(-n // adapting.batch_size) for n in blocks),
+        task_steps=tuning.epochs * _mean(-(-n // tuning.batch_size) for n in rows),
+        rows=_mean(rows),
+        held_out=len(held_out),
+    )
+
+
+def _inner_loops(measured: Sequence[Measured], work: Work, config: Config) -> float:
+    """Seconds of the inner loops of an episode with as many players as the last one measured has."""
+    few, more = measured[-2:]
+    same = more.players / few.players
+    adapting = extrapolate((few.steps, few.seconds("adapt") * same), (more.steps, more.seconds("adapt")), work.lm_steps)
+    scored = min(work.held_out, HELD_OUT)
+    if config.reward.measure == "probe":
+        tuning = more.seconds("finetune") * (work.rows + work.held_out) / (work.rows + scored)
+    else:
+        points = [(min(one.steps, work.task_steps), one.seconds("finetune")) for one in (few, more)]
+        tuning = extrapolate((points[0][0], points[0][1] * same), points[1], work.task_steps)
+    scoring = more.seconds("evaluate") * work.held_out / scored
+    others = more.seconds("inner loops") - sum(more.seconds(phase) for phase in INNER_PHASES)
+    return adapting + tuning + scoring + others
+
+
+def extrapolate(few: tuple[float, float], more: tuple[float, float], steps: float) -> float:
+    """Seconds of `steps` steps by two measurements (steps, seconds), on a line through both that does not fall."""
+    (n, seconds), (n_more, seconds_more) = few, more
+    if steps == 0:
+        return 0.0
+    if n_more == n:
+        return seconds_more * steps / n_more
+    a_step = max((seconds_more - seconds) / (n_more - n), 0.0)
+    return seconds_more + (steps - n_more) * a_step
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
