@@ -20,7 +20,7 @@ from nmg.comparison.results import ComparisonResults, analyse
 from nmg.comparison.run import Finished
 from nmg.config import Config
 from nmg.errors import UserError
-from nmg.report.grid import means_table, reading
+from nmg.report.grid import differences_table, means_table, reading
 from nmg.report.grid_files import compare_grid, scores_csv, write_grid
 from nmg.report.grid_page import grid_page
 from nmg.report.page import render_page
@@ -102,9 +102,11 @@ def test_two_data_sets_with_two_models(
     page = (out / "index.html").read_text(encoding="utf-8")
     assert all(f'<a href="{name}/index.html">' in page for name in NAMES)
 
-    answer = nmg(*words, "--seeds", "3", "--runtime.threads", "1")
+    (out / "second.wide" / "cells" / "random.seed-1.json").unlink()
+    answer = nmg(*words, "--seeds", "2")
     assert answer.code == 0, answer.err
-    assert answer.err.count("4 cells are there already, 2 are missing") == 4
+    assert answer.err.count("4 cells are there already, 0 are missing") == 3
+    assert "3 cells are there already, 1 are missing" in answer.err
 
 
 def test_one_configuration_alone_is_no_grid(nmg: Nmg, files: list[Path], inputs: Inputs, tmp_path: Path):
@@ -142,7 +144,8 @@ def test_a_grid_with_a_policy_that_fits_half_of_it(inputs: Inputs, models: dict[
         {"first": quick(inputs)}, ["random"], tmp_path / "out", models=models, policies=policies, seeds=1
     )
     assert [(one.part.name, one.pair.first) for one in grid.families[0].differences] == [("first.narrow", "small")]
-    assert dict((row[0], row[1:]) for row in means_table(grid.families[0], Setting(), "random").rows)["small"][1] == "–"
+    means = {row[0]: row[1:] for row in means_table(grid.families[0], Setting(), "random").rows}
+    assert means["small"][1] == "–"
     assert "left out there: small in first · wide." in reading(grid)
 
 
@@ -180,12 +183,12 @@ def test_a_cell_and_a_comparison_that_fail_do_not_stop_the_others(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--maskings", "random,randon"), "first: there is no masking 'randon'"),
+        (("--maskings", "random,randon"), "first: There is no masking 'randon'"),
         (("--base", "idf"), "--base idf: is not among the maskings of 'first'"),
         (("--policies", "odd=odd"), "--policies odd=odd: fits no model of the grid: "),
         (("--models", ","), "--models: name at least one model"),
         (("--models", "a/x,b/x"), "b/x: 'x' is also the name of a/x; write NAME=MODEL"),
-        (("--models", "nowhere"), "first.nowhere: "),
+        (("--models", "/nowhere/lm"), "first.lm: "),
         (("first.yaml",), "first.yaml: 'first' is also the name of "),
         (("FIRST=second.yaml",), "cannot be told apart"),
         (("--data.test", "null"), "first: data.test: a comparison needs a test set"),
@@ -297,7 +300,7 @@ def test_the_table_of_means_and_its_stars():
     table = means_table(family, Setting(), "random")
     assert table.header == ("masking", "one · bert-base-uncased", "two · bert-base-uncased")
     shown = {row[0]: row[1:] for row in table.rows}
-    assert shown["random"][0].startswith("62.3 [36.0, 88.6]")
+    assert shown["random"][0].startswith("62.3 [36.0, 88.7]")
     starred = {(one.part.name, one.pair.first) for one in family.differences if (one.pair.t_p_holm or 1) < 0.05}
     assert starred
     for row in table.rows:
@@ -305,6 +308,19 @@ def test_the_table_of_means_and_its_stars():
     text = reading(grid)
     assert text.startswith(f"{len(starred)} of 4 differences from random on accuracy")
     assert "idf − random in one · bert-base-uncased" in text
+
+
+def test_differences_of_cells_made_otherwise_are_marked():
+    results = results_of(SCORES["one"])
+    cells = [
+        replace(one, circumstances={"precision": "bf16" if one.masking == "idf" else "fp32"}) for one in results.cells
+    ]
+    mixed = analyse(Config(), Plan.of(list(SCORES["one"]), {}, range(3)), ("accuracy",), Finished(cells, {}))
+    parts = parts_of({"one": Config()}, {}, list(SCORES["one"]), {})
+    grid = analyse_grid("random", parts, {"one": mixed}, {})
+    assert "1 difference, marked †, of cells made under different circumstances" in reading(grid)
+    marked = [row[0] for row in differences_table(grid.families[0]).rows if row[0].endswith("†")]
+    assert marked == ["one · bert-base-uncased: idf − random†"]
 
 
 def test_files_hold_the_same_numbers(tmp_path: Path):

@@ -7,6 +7,7 @@ from nmg.comparison.grid import Difference, Family, GridResults, Part
 from nmg.comparison.results import MaskingResult
 from nmg.report.comparison import (
     LISTED,
+    MIXED,
     NOTHING,
     columns_of,
     named_pairs_table,
@@ -67,7 +68,7 @@ def titled_tables(grid: GridResults) -> list[tuple[str, Table]]:
 
 def terminal_tables(grid: GridResults) -> list[tuple[str, Table]]:
     """The same with the columns that fit on a terminal."""
-    return _tables(grid, (0, 2, 4, 7, 8))
+    return _tables(grid, (0, 2, 4, 7, 8, 9))
 
 
 ALL_COLUMNS = 10
@@ -95,6 +96,12 @@ def reading(grid: GridResults) -> str:
     left_out = [f"{', '.join(part.left_out)} in {part_title(part)}" for part in grid.parts if part.left_out]
     if left_out:
         sentences.append(f"Policies that do not fit a model are left out there: {'; '.join(left_out)}.")
+    mixed = sum(bool(one.pair.mixed_seeds) for family in grid.families for one in family.differences)
+    if mixed:
+        sentences.append(
+            f"{count_text(mixed, 'difference')}, marked {MIXED}, of cells made under different circumstances: what is "
+            "found there is not of masks alone."
+        )
     if grid.failed_parts:
         sentences.append(f"{count_text(len(grid.failed_parts), 'comparison')} failed as a whole.")
     n_cells = len(grid.failures) - len(grid.failed_parts)
