@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nmg.policies.named import load_masking
     from nmg.policies.registry import load_policy
     from nmg.report.comparison_files import compare
+    from nmg.report.grid_files import compare_grid
     from nmg.runs.adaptation import adapt_corpus as adapt
     from nmg.workbench import ModelBench, Workbench
 
@@ -26,6 +27,7 @@ __all__ = [
     "Workbench",
     "adapt",
     "compare",
+    "compare_grid",
     "load_config",
     "load_masking",
     "load_policy",
@@ -40,6 +42,7 @@ _PLACES = {
     "Workbench": "nmg.workbench:Workbench",
     "adapt": "nmg.runs.adaptation:adapt_corpus",
     "compare": "nmg.report.comparison_files:compare",
+    "compare_grid": "nmg.report.grid_files:compare_grid",
     "load_config": "nmg.config:load_config",
     "load_masking": "nmg.policies.named:load_masking",
     "load_policy": "nmg.policies.registry:load_policy",

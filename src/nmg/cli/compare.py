@@ -1,20 +1,23 @@
 """nmg compare: maskings and policies over seeds, with the statistics."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from nmg.cli.console import ProgressConsole
     from nmg.comparison.cells import CellEvent
+    from nmg.comparison.grid import GridResults
     from nmg.comparison.results import ComparisonResults
+    from nmg.config import Config
 
 
 def compare(
     context: typer.Context,
-    config: Annotated[Path, typer.Argument(help="Configuration file (YAML).")],
+    config: Annotated[Path, typer.Argument(help="Configuration file (YAML); several make a grid.")],
     out: Annotated[Path, typer.Option(help="Folder of the comparison; one that was interrupted goes on.")],
     maskings: Annotated[str, typer.Option(help="Names separated by commas.")] = "none,random,whole-word",
     policies: Annotated[
@@ -26,41 +29,73 @@ def compare(
         typer.Option(help="Learning curve: labelled examples (of each class in a classification), e.g. 4,16,64,all."),
     ] = None,
     adapt_steps: Annotated[str | None, typer.Option(help="Learning curve: adaptation steps, e.g. 50,100,200.")] = None,
+    models: Annotated[
+        str | None, typer.Option(help="A grid: each configuration with each of these, MODEL or NAME=MODEL, by commas.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Of a grid: the masking that all others are tested against. Default: random.")
+    ] = None,
 ) -> None:
     """Compare maskings over seeds: means, intervals, tests of every pair, costs, learning curves.
 
     Each masking with each seed is a cell that is run once and kept in OUT/cells; call again to go on after an
-    interruption, to try failed cells again, or to add seeds and maskings. Any setting can be overridden:
-    --section.field value.
+    interruption, to try failed cells again, or to add seeds and maskings. Several configurations, or --models, make a
+    grid: a comparison each in OUT/NAME, and one table of all in OUT. Any setting can be overridden: --section.field
+    value.
     """
-    from nmg.cli.console import progress_console
-    from nmg.cli.words import required_config, split_names
+    from nmg.cli.words import named_configs, named_models, required_configs, split_names
     from nmg.config import load_config
+    from nmg.errors import UserError
 
-    config, overrides = required_config(config, context.args)
-    settings = load_config(config, overrides)
+    words, overrides = required_configs(config, context.args)
+    is_grid = len(words) > 1 or models is not None
+    if base is not None and not is_grid:
+        raise UserError(
+            "--base: only a grid has one (several configurations, or --models); a comparison tests all pairs"
+        )
+    files = named_configs(words) if is_grid else {"": Path(words[0])}
+    configs = {name: load_config(file, overrides) for name, file in files.items()}
 
     from nmg.comparison.plan import parse_labelled, parse_steps
     from nmg.policies.named import parse_policies
+
+    names, places = split_names(maskings), named_models(models) if models is not None else {}
+    shared: dict[str, Any] = {
+        "policies": parse_policies(policies.split(","), "--policies"),
+        "seeds": seeds,
+        "labelled": (None,) if labelled is None else parse_labelled(labelled),
+        "adapt_steps": (None,) if adapt_steps is None else parse_steps(adapt_steps),
+    }
+    if is_grid:
+        _run_grid(configs, names, out, models=places, base=base, **shared)
+    else:
+        _run(configs[""], names, out, **shared)
+
+
+def _run(config: "Config", maskings: list[str], out: Path, **shared: Any) -> None:
+    from nmg.cli.console import progress_console
     from nmg.report.comparison_files import compare as run_comparison
 
-    named = parse_policies(policies.split(","), "--policies")
-    counts = (None,) if labelled is None else parse_labelled(labelled)
-    steps = (None,) if adapt_steps is None else parse_steps(adapt_steps)
     with progress_console() as console:
-        results = run_comparison(
-            settings,
-            split_names(maskings),
-            out,
-            policies=named,
-            seeds=seeds,
-            labelled=counts,
-            adapt_steps=steps,
-            reporter=console,
-            on_cell=show_cells(console),
-        )
+        results = run_comparison(config, maskings, out, reporter=console, on_cell=show_cells(console), **shared)
     show_results(results, out)
     if results.failures:
+        raise typer.Exit(1)
+
+
+def _run_grid(configs: "dict[str, Config]", maskings: list[str], out: Path, **shared: Any) -> None:
+    from nmg.cli.console import progress_console
+    from nmg.report.grid_files import compare_grid
+
+    with progress_console() as console:
+        of_part = defaultdict[str, "Callable[[CellEvent, int], None]"](lambda: show_cells(console))
+
+        def on_cell(part: str, event: "CellEvent", missing: int) -> None:
+            of_part[part](event, missing)
+
+        grid = compare_grid(configs, maskings, out, reporter=console, on_cell=on_cell, **shared)
+    _show_grid(grid, out)
+    if grid.failures:
         raise typer.Exit(1)
 
 
@@ -94,3 +129,19 @@ def show_results(results: "ComparisonResults", out: Path) -> None:
     typer.echo(f"{reading(results)}\nresults: {out}/index.html, results.md, results.json, results.csv, results.tex")
     for name, problem in results.failures.items():
         typer.secho(f"failed: {name}: {problem} ({out}/cells/{name}.error.txt)", fg=typer.colors.RED, err=True)
+
+
+def _show_grid(grid: "GridResults", out: Path) -> None:
+    """Tables and reading on standard output, failures on standard error."""
+    from rich import print as show
+
+    from nmg.report.grid import reading, terminal_tables
+    from nmg.report.tables import as_rich
+
+    for title, table in terminal_tables(grid):
+        show(as_rich(table, title))
+    typer.echo(f"{reading(grid)}\nresults: {out}/index.html, grid.md, grid.json, grid.csv, grid.tex")
+    for name, problem in grid.failures.items():
+        part, _, cell = name.partition("/")
+        file = out / part / "cells" / f"{cell}.error.txt" if cell else out / f"{part}.error.txt"
+        typer.secho(f"failed: {name}: {problem} ({file})", fg=typer.colors.RED, err=True)

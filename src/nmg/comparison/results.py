@@ -57,10 +57,15 @@ class Pair:
     second: str
     test: PairedTest
     t_p_holm: float | None = None
-    """corrected over all pairs of the comparison"""
+    """corrected over all pairs of the comparison, or of the grid's family"""
     wilcoxon_p_holm: float | None = None
     mixed_seeds: tuple[int, ...] = ()
     """seeds whose two cells were made under different circumstances, and so differ in more than their masks"""
+
+    @property
+    def turned(self) -> "Pair":
+        """second − first, not corrected."""
+        return Pair(self.second, self.first, self.test.turned, mixed_seeds=self.mixed_seeds)
 
     @property
     def is_tested(self) -> bool:
@@ -215,18 +220,22 @@ def _paired(first: Mapping[int, Cell], second: Mapping[int, Cell], metric: str) 
 
 def _corrected(settings: Sequence[SettingResult]) -> list[SettingResult]:
     """The same with Holm's correction over the pairs of all settings, for each of the two tests."""
-    pairs = [pair for result in settings for pair in result.pairs]
-    by_t = holm([pair.test.t_p for pair in pairs])
-    by_ranks = holm([pair.test.wilcoxon_p for pair in pairs])
-    corrected = iter(
-        replace(pair, t_p_holm=t_p, wilcoxon_p_holm=wilcoxon_p)
-        for pair, t_p, wilcoxon_p in zip(pairs, by_t, by_ranks, strict=True)
-    )
+    corrected = iter(as_family([pair for result in settings for pair in result.pairs]))
     return [SettingResult(r.setting, r.maskings, [next(corrected) for _ in r.pairs]) for r in settings]
 
 
-def _setting_json(result: SettingResult) -> dict[str, Any]:
-    pairs = [
+def as_family(pairs: Sequence[Pair]) -> list[Pair]:
+    """The same with Holm's correction over all of them, for each of the two tests."""
+    by_t = holm([pair.test.t_p for pair in pairs])
+    by_ranks = holm([pair.test.wilcoxon_p for pair in pairs])
+    return [
+        replace(pair, t_p_holm=t_p, wilcoxon_p_holm=wilcoxon_p)
+        for pair, t_p, wilcoxon_p in zip(pairs, by_t, by_ranks, strict=True)
+    ]
+
+
+def pair_json(pair: Pair) -> dict[str, Any]:
+    return (
         {"first": pair.first, "second": pair.second}
         | asdict(pair.test)
         | {
@@ -235,8 +244,11 @@ def _setting_json(result: SettingResult) -> dict[str, Any]:
             "wilcoxon_p_holm": pair.wilcoxon_p_holm,
             "mixed_seeds": list(pair.mixed_seeds),
         }
-        for pair in result.pairs
-    ]
+    )
+
+
+def _setting_json(result: SettingResult) -> dict[str, Any]:
+    pairs = [pair_json(pair) for pair in result.pairs]
     maskings = [
         {"masking": one.masking, "n_labelled": one.n_labelled}
         | {"metrics": {metric: asdict(value) for metric, value in one.estimates.items()}, "costs": asdict(one.costs)}

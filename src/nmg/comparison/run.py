@@ -54,6 +54,18 @@ class Comparison:
     def prepare(
         cls, config: Config, plan: Plan, out: Path, reporter: Reporter, *, save_models: bool = False
     ) -> "Comparison":
+        """All of `open`, then tell of overlaps, and warm up a head that the checkpoint lacks."""
+        comparison = cls.open(config, plan, out, reporter, save_models=save_models)
+        _say_overlaps(comparison.config, reporter)
+        bench = comparison.bench.with_head()
+        if bench.held_out is None:
+            reporter.notify("every text of the test set is in the corpus: there is no masked-LM loss on held-out text")
+        return replace(comparison, bench=bench)
+
+    @classmethod
+    def open(
+        cls, config: Config, plan: Plan, out: Path, reporter: Reporter, *, save_models: bool = False
+    ) -> "Comparison":
         """Read and check everything, see what is there. Raises UserError for anything wrong, before any training.
 
         `save_models`: keep the adapted LMs of the first seed in `out`/models.
@@ -73,10 +85,6 @@ class Comparison:
             reporter.notify(f"{len(found)} cells are there already, {missing} are missing")
             if missing:
                 _say_circumstances(found.values(), bench.model.runtime, reporter)
-        _say_overlaps(config, reporter)
-        bench = bench.with_head()
-        if bench.held_out is None:
-            reporter.notify("every text of the test set is in the corpus: there is no masked-LM loss on held-out text")
         return cls(config, plan, bench, found)
 
     def run(self, on_cell: OnCell) -> Finished:

@@ -6,7 +6,7 @@ differences that are all equal) is None, never NaN.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -59,6 +59,23 @@ class PairedTest:
     losses: int
     seeds_needed: int | None
     """to find a difference of this effect size with 80 % power; None where the effect is 0, undefined, or too small"""
+
+    @property
+    def turned(self) -> "PairedTest":
+        """The same for second − first."""
+
+        def negative(value: float | None) -> float | None:
+            return None if value is None else 0.0 - value  # never −0
+
+        return replace(
+            self,
+            mean=0.0 - self.mean,
+            low=negative(self.high),
+            high=negative(self.low),
+            effect_size=negative(self.effect_size),
+            wins=self.losses,
+            losses=self.wins,
+        )
 
     @property
     def seeds_still_needed(self) -> int | None:

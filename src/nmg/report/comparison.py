@@ -68,13 +68,19 @@ def scores_table(result: SettingResult, metrics: Sequence[str]) -> Table:
 
 def pairs_table(result: SettingResult, metric: str, n_tested: int) -> Table:
     """Every pair on the tested metric. `n_tested`: pairs of the whole comparison, the family of the correction."""
+    family = f"{n_tested} tested pairs of this comparison"
+    return named_pairs_table([(pair_name(pair), pair) for pair in result.pairs], metric, family)
+
+
+def named_pairs_table(pairs: Sequence[tuple[str, Pair]], metric: str, family: str) -> Table:
+    """A row a pair, under its name. `family`: what the correction was over, behind the word "all"."""
     header = ("difference", "n", f"Δ {metric} [95 %]", "p", "p (Holm)", "Wilcoxon p", "p (Holm)", "d_z", "w/t/l")
     rows = []
-    for pair in result.pairs:
+    for name, pair in pairs:
         test = pair.test
         rows.append(
             (
-                pair_name(pair) + (MIXED if pair.mixed_seeds else ""),
+                name + (MIXED if pair.mixed_seeds else ""),
                 str(test.n),
                 difference_text(test.mean, test.low, test.high, metric),
                 p_text(test.t_p),
@@ -88,12 +94,12 @@ def pairs_table(result: SettingResult, metric: str, n_tested: int) -> Table:
         )
     notes = [
         "Δ: mean difference within the same n seeds with its 95 % t interval; p: two-sided paired t test, and exact "
-        f"Wilcoxon signed-rank test; Holm: corrected over all {n_tested} tested pairs of this comparison.",
+        f"Wilcoxon signed-rank test; Holm: corrected over all {family}.",
         "d_z: mean / standard deviation of the differences; w/t/l: seeds won, tied and lost by the first.",
         "Seeds needed (+ those still missing): to find a difference of just this d_z with 80 % power in one test at "
         "5 %; a d_z from few seeds is itself uncertain.",
     ]
-    if any(pair.mixed_seeds for pair in result.pairs):
+    if any(pair.mixed_seeds for _, pair in pairs):
         notes.append(
             f"{MIXED}: in a seed or several the two cells were made under different circumstances, so their difference "
             "is not of masks alone."
@@ -133,7 +139,7 @@ def terminal_tables(results: ComparisonResults) -> list[tuple[str, Table]]:
         behind = f": {setting}" if setting else ""
         pairs = pairs_table(result, results.tested, results.n_tested)
         tables.append((f"Scores on the test set{behind}", scores_table(result, results.metrics[:1])))
-        tables.append((f"Pairs of maskings{behind}", _columns(pairs, (0, 2, 4, 7, 8, 9))))
+        tables.append((f"Pairs of maskings{behind}", columns_of(pairs, (0, 2, 4, 7, 8, 9))))
     is_noted = len(tables) - 2
     return [
         (title, table if number >= is_noted else Table(table.header, table.rows))
@@ -141,7 +147,7 @@ def terminal_tables(results: ComparisonResults) -> list[tuple[str, Table]]:
     ]
 
 
-def _columns(table: Table, wanted: Sequence[int]) -> Table:
+def columns_of(table: Table, wanted: Sequence[int]) -> Table:
     rows = tuple(tuple(row[column] for column in wanted) for row in table.rows)
     return Table(tuple(table.header[column] for column in wanted), rows, table.notes)
 

@@ -38,6 +38,13 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Links:
+    """Other pages: (what is shown, address from this page). An address is a path that we made, never a user's text."""
+
+    items: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class Listing:
     """Preformatted text behind a line to click on."""
 
@@ -98,7 +105,7 @@ class ShadedTexts:
         return any(token.is_masked for text in self.texts for row in text.rows for token in row.tokens)
 
 
-Block: TypeAlias = Paragraph | Notice | Facts | Listing | Table | Plot | ShadedTexts
+Block: TypeAlias = Paragraph | Notice | Facts | Links | Listing | Table | Plot | ShadedTexts
 
 
 @dataclass(frozen=True)

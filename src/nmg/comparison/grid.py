@@ -1,0 +1,220 @@
+"""Several comparisons side by side: every data set with every model, the same maskings, one base.
+
+Each is a comparison of its own, with a folder of its own. What the grid adds is one family of tests a primary metric:
+every masking against the base, in every comparison and setting that is scored by that metric. Whatever is called a
+difference anywhere in a family, the chance that any such call is false is at most 5 %.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nmg.comparison.cells import Setting, slug
+from nmg.comparison.results import ComparisonResults, MaskingResult, Pair, as_family, pair_json
+from nmg.comparison.statistics import ALPHA, CONFIDENCE
+from nmg.config import Config
+from nmg.errors import UserError
+from nmg.policies.named import CONTROLS
+from nmg.policies.registry import load_policy
+from nmg.reporter import Silent
+from nmg.workbench import ModelBench
+
+
+@dataclass(frozen=True)
+class Part:
+    """One comparison of a grid: a data set with a model."""
+
+    name: str
+    """of its folder"""
+    data: str
+    model: str
+    """both as tables name them"""
+    config: Config
+    maskings: Sequence[str]
+    policies: Mapping[str, Path]
+    """those that fit the model"""
+    left_out: Sequence[str] = ()
+    """maskings that other parts have: policies that do not fit, and controls of none that does"""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A masking against the base in one setting of one part."""
+
+    part: Part
+    setting: Setting
+    pair: Pair
+    """masking − base, corrected over the family"""
+
+
+@dataclass(frozen=True)
+class Family:
+    """The parts that are scored by one primary metric, and all tests on it."""
+
+    metric: str
+    results: Mapping[str, ComparisonResults]
+    """part → what its cells say"""
+    parts: Sequence[Part]
+    differences: Sequence[Difference]
+
+    @property
+    def n_tested(self) -> int:
+        """differences that the correction was over"""
+        return sum(one.pair.is_tested for one in self.differences)
+
+    @property
+    def settings(self) -> list[Setting]:
+        return list(dict.fromkeys(one.setting for results in self.results.values() for one in results.settings))
+
+    def maskings(self, part: Part, setting: Setting) -> dict[str, MaskingResult]:
+        """By their names; empty where no cell of the setting is there."""
+        found = [one for one in self.results[part.name].settings if one.setting == setting]
+        return {masking.masking: masking for one in found for masking in one.maskings}
+
+    def difference(self, part: Part, setting: Setting, masking: str) -> Pair | None:
+        """None for the base itself, and where the two share no seed."""
+        for one in self.differences:
+            if (one.part.name, one.setting, one.pair.first) == (part.name, setting, masking):
+                return one.pair
+        return None
+
+
+@dataclass(frozen=True)
+class GridResults:
+    base: str
+    parts: Sequence[Part]
+    results: Mapping[str, ComparisonResults]
+    """part → what its cells say; without parts that failed as a whole"""
+    families: Sequence[Family]
+    failed_parts: Mapping[str, str]
+    """part that failed as a whole → what went wrong"""
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Part, or part/cell → what went wrong."""
+        of_cells = {
+            f"{name}/{cell}": problem
+            for name, results in self.results.items()
+            for cell, problem in results.failures.items()
+        }
+        return {**self.failed_parts, **of_cells}
+
+    def to_json(self) -> dict[str, Any]:
+        """As grid.json has it: no NaN, null where something is not defined."""
+        return {
+            "base": self.base,
+            "confidence": CONFIDENCE,
+            "alpha": ALPHA,
+            "comparisons": [
+                {"name": part.name, "data": part.data, "model": part.model, "left_out": list(part.left_out)}
+                for part in self.parts
+            ],
+            "families": [_family_json(family) for family in self.families],
+            "failures": self.failures,
+        }
+
+
+def parts_of(
+    configs: Mapping[str, Config], models: Mapping[str, str], maskings: Sequence[str], policies: Mapping[str, Path]
+) -> list[Part]:
+    """Every configuration with every model, or with its own where no `models` are given (name → folder or hub name).
+
+    Each policy goes to the parts whose model it fits, which are loaded to see. Raises UserError for names that cannot
+    be told apart, and for a policy that fits no model.
+    """
+    parts = []
+    for data, config in configs.items():
+        if not models:
+            model = config.model.name.rstrip("/").rpartition("/")[2]
+            parts.append(Part(slug(data), data, model, config, maskings, policies))
+        for model, place in models.items():
+            of_model = config.model_copy(update={"model": config.model.model_copy(update={"name": place})})
+            parts.append(Part(f"{slug(data)}.{slug(model)}", data, model, of_model, maskings, policies))
+    by_folder: dict[str, Part] = {}
+    for part in parts:
+        other = by_folder.setdefault(part.name.lower(), part)  # also where capitals do not count
+        if other is not part:
+            raise UserError(
+                f"'{other.data}' with '{other.model}' and '{part.data}' with '{part.model}' cannot be told apart; name "
+                "one otherwise: NAME=CONFIG.yaml, --models NAME=MODEL"
+            )
+    return _with_fitting(parts, policies) if policies else parts
+
+
+def _with_fitting(parts: Sequence[Part], policies: Mapping[str, Path]) -> list[Part]:
+    """The same, each with those of the policies that fit its model, and with controls only beside one."""
+    loaded = {name: load_policy(folder) for name, folder in policies.items()}
+    sizes: dict[str, tuple[int, int]] = {}
+    misfits: dict[str, str] = {}
+    fitting = []
+    for part in parts:
+        model = part.config.model.name
+        if model not in sizes:
+            lm = ModelBench.open(part.config, Silent()).lm
+            sizes[model] = lm.hidden_size, lm.vocabulary_size
+        fits = {}
+        for name, policy in loaded.items():
+            try:
+                policy.check_fits(*sizes[model])
+                fits[name] = policies[name]
+            except UserError as error:
+                misfits[name] = str(error)
+        left_out = [name for name in policies if name not in fits]
+        left_out += [name for name in part.maskings if name in CONTROLS and not fits]
+        maskings = [name for name in part.maskings if name not in left_out]
+        fitting.append(replace(part, maskings=maskings, policies=fits, left_out=left_out))
+    for name, folder in policies.items():
+        if not any(name in part.policies for part in fitting):
+            raise UserError(f"--policies {name}={folder}: fits no model of the grid: {misfits[name]}")
+    return fitting
+
+
+def chosen_base(base: str | None, parts: Sequence[Part]) -> str:
+    """`base`; where none is given, `random` or else the first masking. Raises UserError for one that a part lacks."""
+    first = parts[0]
+    names = [*first.maskings, *first.policies]
+    base = base or ("random" if "random" in names else names[0])
+    for part in parts:
+        if base not in part.maskings and base not in part.policies:
+            why = "does not fit the model" if base in part.left_out else "is not among the maskings"
+            raise UserError(f"--base {base}: {why} of '{part.name}'; every comparison of a grid needs its base")
+    return base
+
+
+def analyse_grid(
+    base: str, parts: Sequence[Part], results: Mapping[str, ComparisonResults], failed_parts: Mapping[str, str]
+) -> GridResults:
+    """Test every masking against `base`, with Holm's correction over all tests of the same primary metric."""
+    done = [part for part in parts if part.name in results]
+    metrics = list(dict.fromkeys(results[part.name].tested for part in done))
+    families = []
+    for metric in metrics:
+        of_metric = [part for part in done if results[part.name].tested == metric]
+        differences = [one for part in of_metric for one in _against(base, part, results[part.name])]
+        corrected = as_family([one.pair for one in differences])
+        differences = [replace(one, pair=pair) for one, pair in zip(differences, corrected, strict=True)]
+        families.append(Family(metric, {part.name: results[part.name] for part in of_metric}, of_metric, differences))
+    return GridResults(base, parts, results, families, failed_parts)
+
+
+def _against(base: str, part: Part, results: ComparisonResults) -> list[Difference]:
+    return [
+        Difference(part, setting.setting, pair if pair.second == base else pair.turned)
+        for setting in results.settings
+        for pair in setting.pairs
+        if base in (pair.first, pair.second)
+    ]
+
+
+def _family_json(family: Family) -> dict[str, Any]:
+    scores = [
+        {"comparison": part.name, **asdict(setting), "masking": name, **asdict(one.estimates[family.metric])}
+        for setting in family.settings
+        for part in family.parts
+        for name, one in family.maskings(part, setting).items()
+    ]
+    differences = [
+        {"comparison": one.part.name, **asdict(one.setting), **pair_json(one.pair)} for one in family.differences
+    ]
+    return {"metric": family.metric, "n_tested": family.n_tested, "scores": scores, "differences": differences}

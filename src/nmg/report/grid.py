@@ -1,0 +1,152 @@
+"""A grid of comparisons in tables, and in one paragraph made from its numbers alone."""
+
+from collections.abc import Sequence
+
+from nmg.comparison.cells import Setting
+from nmg.comparison.grid import Difference, Family, GridResults, Part
+from nmg.comparison.results import MaskingResult
+from nmg.report.comparison import (
+    LISTED,
+    MIXED,
+    NOTHING,
+    columns_of,
+    named_pairs_table,
+    pair_name,
+    setting_text,
+)
+from nmg.report.tables import (
+    Table,
+    count_text,
+    difference_text,
+    interval_text,
+    p_text,
+    score_text,
+    shown_scale,
+)
+
+DIFFERS = "*"
+"""marks a mean that differs from the base's"""
+
+
+def part_title(part: Part) -> str:
+    return f"{part.data} · {part.model}"
+
+
+def means_table(family: Family, setting: Setting, base: str) -> Table:
+    """masking × (data set, model): mean and interval of the primary metric."""
+    by_part = [(part, family.maskings(part, setting)) for part in family.parts]
+    names = list(dict.fromkeys(name for _, maskings in by_part for name in maskings))
+    rows = [(name, *(_mean(family, part, setting, maskings.get(name)) for part, maskings in by_part)) for name in names]
+    metric, scale = family.metric, shown_scale(family.metric)
+    counts = sorted({one.estimates[metric].n for _, maskings in by_part for one in maskings.values()})
+    seeds = "–".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "0"
+    notes = (
+        f"{metric}{f' × {scale}' if scale != 1 else ''}: mean over {seeds} seed{'' if seeds == '1' else 's'} with its "
+        f"95 % t interval. {DIFFERS}: differs from {base} at 5 % (paired t test, Holm's correction over all "
+        f"{count_text(family.n_tested, 'test')} of {metric} in the grid).",
+    )
+    return Table(("masking", *(part_title(part) for part, _ in by_part)), tuple(rows), notes)
+
+
+def differences_table(family: Family) -> Table:
+    """Every test of the family: each masking against the base."""
+    pairs = [(f"{place_text(one)}: {pair_name(one.pair)}", one.pair) for one in family.differences]
+    tests = f"{count_text(family.n_tested, 'test')} of {family.metric} in the grid"
+    return named_pairs_table(pairs, family.metric, tests)
+
+
+def place_text(one: Difference) -> str:
+    """Where in the grid: data set, model, and setting where there is one."""
+    setting = setting_text(one.setting, one.part.config.data.task)
+    return part_title(one.part) + (f", {setting}" if setting else "")
+
+
+def titled_tables(grid: GridResults) -> list[tuple[str, Table]]:
+    """All tables in the order of every output, with their titles."""
+    return _tables(grid, range(ALL_COLUMNS))
+
+
+def terminal_tables(grid: GridResults) -> list[tuple[str, Table]]:
+    """The same with the columns that fit on a terminal."""
+    return _tables(grid, (0, 2, 4, 7, 8, 9))
+
+
+ALL_COLUMNS = 10
+"""of the table of differences"""
+
+
+def _tables(grid: GridResults, columns: Sequence[int]) -> list[tuple[str, Table]]:
+    tables = []
+    for family in grid.families:
+        for setting in family.settings:
+            tables.append((means_title(family, setting), means_table(family, setting, grid.base)))
+        differences = columns_of(differences_table(family), columns)
+        tables.append((f"Differences of {family.metric} from {grid.base}", differences))
+    return tables
+
+
+def means_title(family: Family, setting: Setting) -> str:
+    where = setting_text(setting, family.parts[0].config.data.task)
+    return f"{family.metric} on the test sets{f': {where}' if where else ''}"
+
+
+def reading(grid: GridResults) -> str:
+    """What the tests say, and what they do not."""
+    sentences = [_family_text(family, grid.base) for family in grid.families]
+    left_out = [f"{', '.join(part.left_out)} in {part_title(part)}" for part in grid.parts if part.left_out]
+    if left_out:
+        sentences.append(f"Policies that do not fit a model are left out there: {'; '.join(left_out)}.")
+    mixed = sum(bool(one.pair.mixed_seeds) for family in grid.families for one in family.differences)
+    if mixed:
+        sentences.append(
+            f"{count_text(mixed, 'difference')}, marked {MIXED}, of cells made under different circumstances: what is "
+            "found there is not of masks alone."
+        )
+    if grid.failed_parts:
+        sentences.append(f"{count_text(len(grid.failed_parts), 'comparison')} failed as a whole.")
+    n_cells = len(grid.failures) - len(grid.failed_parts)
+    if n_cells:
+        sentences.append(f"{count_text(n_cells, 'cell')} failed; what stands here leaves them out.")
+    return " ".join(sentences)
+
+
+def _family_text(family: Family, base: str) -> str:
+    tested = [one for one in family.differences if one.pair.is_tested]
+    if not tested:
+        return f"No difference of {family.metric} from {base} can be tested: that takes two seeds and a spread."
+    found = [one for one in tested if one.pair.differs]
+    over = f"after Holm's correction over {count_text(len(tested), 'test')}"
+    if not found:
+        return (
+            f"No masking differs from {base} on {family.metric} at 5 % {over}. That does not show that maskings are "
+            "equal: the intervals say how large a difference may have been missed."
+        )
+    more = f"; and {len(found) - LISTED} more in the table" if len(found) > LISTED else ""
+    named = "; ".join(_described(one, family.metric) for one in found[:LISTED])
+    verb = "is" if len(found) == 1 else "are"
+    differences = f"{len(found)} of {count_text(len(tested), 'difference')} from {base} on {family.metric}"
+    return f"{differences} {verb} found at 5 % {over}: {named}{more}."
+
+
+def _described(one: Difference, metric: str) -> str:
+    test, p = one.pair.test, p_text(one.pair.t_p_holm)
+    size = difference_text(test.mean, test.low, test.high, metric)
+    return f"{pair_name(one.pair)} in {place_text(one)} ({size}, corrected p {'' if p.startswith('<') else '= '}{p})"
+
+
+def _mean(family: Family, part: Part, setting: Setting, one: MaskingResult | None) -> str:
+    if one is None:
+        return NOTHING
+    value, pair = one.estimates[family.metric], family.difference(part, setting, one.masking)
+    interval = f" {interval_text(value.low, value.high, family.metric)}" if value.low is not None else ""
+    return score_text(value.mean, family.metric) + interval + (DIFFERS if pair is not None and pair.differs else "")
+
+
+def forest_rows(differences: Sequence[Difference], metric: str) -> list[tuple[str, float, float, float]]:
+    """Name, difference and bounds of its interval as people read them; of differences that have an interval."""
+    scale = shown_scale(metric)
+    return [
+        (f"{place_text(one)}: {one.pair.first}", test.mean * scale, test.low * scale, test.high * scale)
+        for one in differences
+        if (test := one.pair.test).low is not None and test.high is not None
+    ]

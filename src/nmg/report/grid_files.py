@@ -1,0 +1,143 @@
+"""A grid from start to end, and its files: grid.json, grid.md, grid.csv, grid.tex and index.html."""
+
+import csv
+import io
+import json
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nmg.comparison.cells import CellEvent, Labelled
+from nmg.comparison.grid import GridResults, Part, analyse_grid, chosen_base, parts_of
+from nmg.comparison.plan import Plan
+from nmg.comparison.run import Comparison
+from nmg.config import Config
+from nmg.errors import UserError
+from nmg.files import write_text
+from nmg.report.comparison_files import compare
+from nmg.report.grid import reading, titled_tables
+from nmg.report.grid_page import grid_page
+from nmg.report.latex import as_latex
+from nmg.report.page import write_page
+from nmg.report.tables import as_markdown
+from nmg.reporter import Reporter, Silent
+from nmg.runs.outputs import check_output, sole_writer
+
+
+def compare_grid(
+    configs: Mapping[str, Config],
+    maskings: Sequence[str],
+    out: Path,
+    *,
+    models: Mapping[str, str] | None = None,
+    base: str | None = None,
+    policies: Mapping[str, Path] | None = None,
+    seeds: int = 5,
+    labelled: Sequence[Labelled] = (None,),
+    adapt_steps: Sequence[int | None] = (None,),
+    reporter: Reporter | None = None,
+    on_cell: Callable[[str, CellEvent, int], None] = lambda _part, _event, _missing: None,
+) -> GridResults:
+    """`compare` of every configuration (name → settings) with every model, each in a folder of its own in `out`.
+
+    `models`: name → folder or hub name; without any, each configuration has its own. `base`: what each masking is
+    tested against, `random` where it is among them. Policies go to the models that they fit. `on_cell` hears of each
+    cell, in which comparison, and how many were missing there. A comparison that fails does not stop the others.
+    Raises UserError for anything wrong, before any training.
+    """
+    reporter = reporter or Silent()
+    if not configs:
+        raise UserError("a grid needs at least one configuration")
+    results, failed = {}, {}
+    curves: dict[str, Any] = {"labelled": labelled, "adapt_steps": adapt_steps}
+    with sole_writer(out):
+        parts = parts_of(configs, models or {}, maskings, policies or {})
+        base = chosen_base(base, parts)
+        if not any((out / part.name).is_dir() for part in parts) and not (out / "grid.json").is_file():
+            check_output(out, "something else than a grid")
+        for part in parts:
+            _check(part, out, seeds, curves)
+        for number, part in enumerate(parts, start=1):
+            reporter.notify(f"comparison {number} of {len(parts)}: {part.name}")
+            of_part = {"seeds": seeds, "reporter": reporter, "on_cell": partial(on_cell, part.name), **curves}
+            try:
+                results[part.name] = compare(
+                    part.config, part.maskings, out / part.name, policies=part.policies, **of_part
+                )
+                _error_file(out, part).unlink(missing_ok=True)
+            except Exception as error:
+                failed[part.name] = _save_error(out, part, error)
+                reporter.notify(f"{part.name}  failed: {failed[part.name]}")
+        grid = analyse_grid(base, parts, results, failed)
+        write_grid(out, grid)
+    return grid
+
+
+def _check(part: Part, out: Path, seeds: int, curves: Mapping[str, Any]) -> None:
+    """All that may be wrong with a comparison, before the first one trains. Raises UserError that names it."""
+    first = part.config.run.seed
+    try:
+        plan = Plan.of(part.maskings, part.policies, range(first, first + seeds), **curves)
+        Comparison.open(part.config, plan, out / part.name, Silent())
+    except UserError as error:
+        raise UserError(f"{part.name}: {error}") from error
+
+
+def _error_file(out: Path, part: Part) -> Path:
+    return out / f"{part.name}.error.txt"
+
+
+def _save_error(out: Path, part: Part, error: Exception) -> str:
+    """Keep the traceback; returns what went wrong in one line."""
+    write_text(_error_file(out, part), "".join(traceback.format_exception(error)))
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def write_grid(out: Path, grid: GridResults) -> None:
+    """Write all files, each whole or as it was."""
+    write_text(out / "grid.json", json.dumps(grid.to_json(), indent=1, allow_nan=False) + "\n")
+    write_text(out / "grid.md", markdown(grid))
+    write_text(out / "grid.csv", scores_csv(grid))
+    write_text(out / "grid.tex", latex(grid))
+    write_page(out / "index.html", grid_page(grid))
+
+
+def markdown(grid: GridResults) -> str:
+    tables = [f"## {title}\n\n{as_markdown(table)}" for title, table in titled_tables(grid)]
+    return "\n".join([f"{reading(grid)}\n", *tables])
+
+
+def latex(grid: GridResults) -> str:
+    tables = [as_latex(table, title) for title, table in titled_tables(grid)]
+    return "\n".join(["% \\usepackage{booktabs}", *tables])
+
+
+_TEST = ("t_p", "wilcoxon_p", "effect_size")
+_HEADER = (
+    *("comparison", "data", "model", "labelled", "adapt_steps", "masking", "metric", "n", "mean", "deviation", "low"),
+    *("high", "base", "difference", "difference_low", "difference_high", *_TEST, "t_p_holm", "wilcoxon_p_holm"),
+)
+
+
+def scores_csv(grid: GridResults) -> str:
+    """One line for each masking of each comparison and setting; empty where a value is not defined."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _HEADER, lineterminator="\n")
+    writer.writeheader()
+    for family in grid.families:
+        for part in family.parts:
+            for setting in family.settings:
+                for name, one in family.maskings(part, setting).items():
+                    facts = {"comparison": part.name, "data": part.data, "model": part.model, **vars(setting)}
+                    facts |= {"masking": name, "metric": family.metric, **vars(one.estimates[family.metric])}
+                    if pair := family.difference(part, setting, name):
+                        test = pair.test
+                        facts |= {"base": pair.second, "difference": test.mean}
+                        facts |= {"difference_low": test.low, "difference_high": test.high}
+                        facts |= {name: getattr(test, name) for name in _TEST}
+                        facts |= {"t_p_holm": pair.t_p_holm, "wilcoxon_p_holm": pair.wilcoxon_p_holm}
+                    writer.writerow(facts)
+    return text.getvalue()

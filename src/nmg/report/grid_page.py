@@ -1,0 +1,73 @@
+"""The page of a grid: one table of means a metric, every test against the base, and links to each comparison."""
+
+from urllib.parse import quote
+
+from nmg.comparison.grid import Family, GridResults
+from nmg.report.grid import (
+    differences_table,
+    forest_rows,
+    means_table,
+    means_title,
+    part_title,
+    reading,
+)
+from nmg.report.page import Block, Facts, Links, Listing, PageContent, Paragraph, Plot, Section
+from nmg.report.plots import axis_name, forest_plot
+
+
+def grid_page(grid: GridResults) -> PageContent:
+    sections = [Section("What the tests say", (Paragraph(reading(grid)), _facts(grid)))]
+    for family in grid.families:
+        sections.append(Section(f"Scores: {family.metric}", _score_blocks(family, grid.base)))
+        sections.append(
+            Section(f"Differences from {grid.base}: {family.metric}", _difference_blocks(family, grid.base))
+        )
+    links = [(part_title(part), f"{quote(part.name)}/index.html") for part in grid.parts if part.name in grid.results]
+    sections.append(Section("Each comparison", (Links(tuple(links)),)))
+    if grid.failures:
+        failures = "\n".join(f"{name}: {problem}" for name, problem in grid.failures.items())
+        listing = Listing("Which, and why", failures)
+        sections.append(Section("What failed", (listing, Paragraph("The next call tries it again."))))
+    sections.append(Section("How it was done", (Paragraph(_METHOD),)))
+    data = ", ".join(dict.fromkeys(part.data for part in grid.parts))
+    models = ", ".join(dict.fromkeys(part.model for part in grid.parts))
+    return PageContent("Grid of comparisons", f"{data} · {models}", sections)
+
+
+_METHOD = (
+    "Each data set with each model is a comparison of its own; its page has all its pairs, costs and settings, with p "
+    "values corrected over its own pairs. Here, each masking is tested against the base alone, on the first metric of "
+    "the task, and p values are corrected over all tests of that metric in the whole grid."
+)
+
+
+def _facts(grid: GridResults) -> Facts:
+    cells = [cell for results in grid.results.values() for cell in results.cells]
+    return Facts(
+        (
+            ("comparisons", str(len(grid.parts))),
+            ("maskings", str(len({cell.masking for cell in cells}))),
+            ("seeds", str(len({cell.seed for cell in cells}))),
+            ("cells", str(len(cells))),
+            ("base", grid.base),
+            ("tested", ", ".join(f"{family.metric} ({family.n_tested})" for family in grid.families) or "nothing"),
+        )
+    )
+
+
+def _score_blocks(family: Family, base: str) -> list[Block]:
+    blocks: list[Block] = []
+    for setting in family.settings:
+        if len(family.settings) > 1:
+            blocks.append(Paragraph(f"**{means_title(family, setting)}**"))
+        blocks.append(means_table(family, setting, base))
+    return blocks
+
+
+def _difference_blocks(family: Family, base: str) -> list[Block]:
+    blocks: list[Block] = []
+    if rows := forest_rows(family.differences, family.metric):
+        caption = f"Difference from {base} within seeds, with its 95 % interval, which is not corrected."
+        plot = forest_plot(rows, f"difference of {axis_name(family.metric)}", f"Differences from {base}")
+        blocks.append(Plot(plot, caption))
+    return [*blocks, differences_table(family)]
