@@ -208,14 +208,14 @@ def test_a_learner_that_diverges_leaves_the_checkpoint_before(inputs: Inputs, tm
                 next(iter(seen[0].learner.policy.parameters())).fill_(math.nan)
 
     seen: list[MetaTraining] = []
-    original = meta_training._go_on
+    original = meta_training.go_on
 
     def spy(training: MetaTraining, *rest: Any) -> None:
         seen.append(training)
         original(training, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(meta_training, "_go_on", spy)
+        patch.setattr(meta_training, "go_on", spy)
         with pytest.raises(Exception, match=r"finite|nan|NaN"):
             meta_training.start(config, out, Silent(), spoil)
     assert all(tensor.isfinite().all() for tensor in tensors_of(out / "checkpoints"))

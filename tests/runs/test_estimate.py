@@ -1,6 +1,7 @@
 """What a run will take, before it starts."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -115,17 +116,24 @@ def test_the_command_prints_and_writes(inputs: Inputs, nmg: Nmg, tmp_path: Path)
 
 
 def test_growth_is_read_off_the_first_episodes(tmp_path: Path):
-    """By hand: a log of 10 bytes an episode, a snapshot of 5 before and after each, 100 kept, and 7 that last."""
+    """By hand: a log of 10 bytes an episode, a snapshot of 5 before and after each, 100 kept, and 7 that last.
+
+    The last two checkpoints stay; the first one is smaller than its place in the row.
+    """
     growth = FolderGrowth(tmp_path)
     (tmp_path / "config.yaml").write_text("x" * 50)
     for episode in (1, 2, 3):
         (tmp_path / "metrics.jsonl").write_text("x" * 10 * episode)
         (tmp_path / "samples.jsonl").write_text("x" * 5 * (episode + 1))
-        for folder, size in ((f"checkpoints/kept-{episode}", 100), ("checkpoints/episode-1", 20 + episode)):
+        for folder, size in (
+            (f"checkpoints/kept-{episode}", 100),
+            (f"checkpoints/episode-{episode}", 20 * (episode > 1) + episode),
+        ):
             (tmp_path / folder).mkdir(parents=True, exist_ok=True)
             (tmp_path / folder / "policy").write_text("x" * size)
         (tmp_path / "replay").mkdir(exist_ok=True)
-        (tmp_path / "replay" / f"{episode}").write_text("x" * 7)
+        (tmp_path / "replay" / f"{episode}.safetensors").write_text("x" * 7)
+        shutil.rmtree(tmp_path / f"checkpoints/episode-{episode - 2}", ignore_errors=True)
         growth.look()
     growth.look()
-    assert growth.after(100, 25, 40) == 50 + 10 * 100 + 5 * 41 + 4 * 100 + (20 + 40) + 40 * 7
+    assert growth.after(100, 25, 40) == 50 + 10 * 100 + 5 * 41 + 4 * 100 + 2 * (20 + 40) + 40 * 7

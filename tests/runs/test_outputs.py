@@ -222,3 +222,13 @@ def test_sigterm_ends_a_command_as_from_within(inputs: Inputs, tmp_path: Path):
     process.terminate()
     assert process.wait(timeout=20) == 128 + signal.SIGTERM
     assert not (out / LOCK).exists()
+
+
+def test_of_processes_that_train_together_the_first_holds_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with sole_writer(tmp_path / "run"):
+        assert (tmp_path / "run" / LOCK).is_file()
+        monkeypatch.setenv("RANK", "1")
+        with sole_writer(tmp_path / "run"), sole_writer(tmp_path / "other"):
+            assert not (tmp_path / "other").exists()

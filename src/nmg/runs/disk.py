@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
+from nmg.runs.checkpoint import HELD
 from nmg.runs.samples import MAX_SNAPSHOTS
 
 PARTS = {
     "metrics": "metrics.jsonl",
     "samples": "samples.jsonl",
     "trackers": "nmg/**/*",
-    "last checkpoint": "checkpoints/episode-*/*",
+    "last checkpoints": "checkpoints/episode-*/*",
     "kept checkpoints": "checkpoints/kept-*/*",
-    "lasting": "replay/*",
+    "lasting": "replay/*.safetensors",
 }
 """What grows, each in its own way; everything else is written anew, of the same size."""
 
@@ -25,7 +26,9 @@ class FolderGrowth:
     def look(self) -> None:
         """After each episode, and once more when the run is over."""
         sizes = {part: _size(self._run, pattern) for part, pattern in PARTS.items()}
-        self.looks.append(sizes | {"others": _size(self._run, "**/*") - sum(sizes.values())})
+        others = _size(self._run, "**/*") - sum(sizes.values())
+        newest = max((self._run / "checkpoints").glob("episode-*"))  # the ones before may be smaller
+        self.looks.append(sizes | {"others": others, "last checkpoints": HELD * _size(newest, "*")})
 
     @property
     def lasting(self) -> float:
@@ -37,9 +40,9 @@ class FolderGrowth:
         """At the end of a run of so many episodes, whose lasting files are those of `held` of them."""
         *_, before, last, end = self.looks
         n = len(self.looks) - 1
-        more = {part: (last[part] - before[part]) * (episodes - n) for part in ("metrics", "last checkpoint")}
+        more = {part: (last[part] - before[part]) * (episodes - n) for part in ("metrics", "last checkpoints")}
         if held:
-            more["last checkpoint"] = (last["last checkpoint"] - before["last checkpoint"]) * (held - n)
+            more["last checkpoints"] = (last["last checkpoints"] - before["last checkpoints"]) * (held - n)
         return (
             end["others"]
             + sum(end[part] + more[part] for part in more)
