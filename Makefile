@@ -23,8 +23,9 @@ HASHES ?=
 demo: $(VENV)/.demo
 	$(BIN)/nmg demo --out runs/demo
 
+# Two at a time, each on one thread: most tests train models that are too small for more.
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
