@@ -20,7 +20,7 @@ from nmg.comparison.results import ComparisonResults, analyse
 from nmg.comparison.run import Finished
 from nmg.config import Config
 from nmg.errors import UserError
-from nmg.report.grid import differences_table, means_table, reading
+from nmg.report.grid import differences_table, means_table, reading, titled_tables
 from nmg.report.grid_files import compare_grid, scores_csv, write_grid
 from nmg.report.grid_page import grid_page
 from nmg.report.page import render_page
@@ -174,7 +174,9 @@ def test_a_cell_and_a_comparison_that_fail_do_not_stop_the_others(
     assert "(out/second/cells/random.seed-0.error.txt)" in answer.err
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == FILES | {"second", "first.error.txt"}
-    assert "1 comparison failed as a whole. 1 cell failed" in (out / "grid.md").read_text(encoding="utf-8")
+    assert "failed as a whole: the correction is over the tests of the others. 1 cell failed" in (
+        out / "grid.md"
+    ).read_text(encoding="utf-8")
     assert "What failed" in (out / "index.html").read_text(encoding="utf-8")
     assert nmg(*words).code == 0
     assert {path.name for path in out.iterdir()} == FILES | {"first", "second"}
@@ -310,6 +312,29 @@ def test_the_table_of_means_and_its_stars():
     assert "idf − random in one · bert-base-uncased" in text
 
 
+def test_points_of_learning_curves_are_tables_of_their_own_in_one_family():
+    cells = [
+        cell(name, seed, score + 0.01 * seed * (labelled == 16), labelled=labelled)
+        for labelled in (4, 16)
+        for name, values in SCORES["one"].items()
+        for seed, score in enumerate(values)
+    ]
+    plan = Plan.of(list(SCORES["one"]), {}, range(3), labelled=(4, 16))
+    results = analyse(Config(), plan, ("accuracy", "loss"), Finished(cells, {}))
+    parts = parts_of({"one": Config()}, {}, list(SCORES["one"]), {})
+    grid = analyse_grid("random", parts, {"one": results}, {})
+    (family,) = grid.families
+    assert family.n_tested == 4
+    assert [title for title, _ in titled_tables(grid)] == [
+        "accuracy on the test sets: 4 labelled examples of each class",
+        "accuracy on the test sets: 16 labelled examples of each class",
+        "Differences of accuracy from random",
+    ]
+    few, many = (means_table(family, setting, "random").rows[1][1] for setting in family.settings)
+    assert (few[:4], many[:4]) == ("62.3", "63.3")
+    assert [row["labelled"] for row in csv.DictReader(io.StringIO(scores_csv(grid)))] == ["4"] * 3 + ["16"] * 3
+
+
 def test_differences_of_cells_made_otherwise_are_marked():
     results = results_of(SCORES["one"])
     cells = [
@@ -352,5 +377,5 @@ def test_a_hostile_name_is_text_on_the_page():
 def test_nothing_ran():
     parts = parts_of({"one": Config()}, {}, ["none", "random"], {})
     grid = analyse_grid("random", parts, {}, {"one": "RuntimeError: gone"})
-    assert reading(grid) == "1 comparison failed as a whole."
+    assert reading(grid).startswith("1 comparison failed as a whole")
     assert "gone" in render_page(grid_page(grid))

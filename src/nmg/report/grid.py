@@ -103,7 +103,8 @@ def reading(grid: GridResults) -> str:
             "found there is not of masks alone."
         )
     if grid.failed_parts:
-        sentences.append(f"{count_text(len(grid.failed_parts), 'comparison')} failed as a whole.")
+        failed = count_text(len(grid.failed_parts), "comparison")
+        sentences.append(f"{failed} failed as a whole: the correction is over the tests of the others.")
     n_cells = len(grid.failures) - len(grid.failed_parts)
     if n_cells:
         sentences.append(f"{count_text(n_cells, 'cell')} failed; what stands here leaves them out.")
