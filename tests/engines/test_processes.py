@@ -39,9 +39,8 @@ def test_processes_give_the_outcome_of_one_process_to_the_bit(inputs: Inputs):
             assert facts(first) == facts(second)
             assert is_same(alone.lm_state, at_once.lm_state)
         assert set(second.scores) == {"learner", "opponent", "random"}
-        assert (
-            sum(second.seconds[phase] for phase in ("adapt", "finetune", "evaluate")) <= second.seconds["inner loops"]
-        )
+        inner = sum(second.seconds[phase] for phase in ("adapt", "finetune", "evaluate"))
+        assert inner <= second.seconds["inner loops"] * (1 + 1e-9), "their share of it, but for rounding"
         children = workers(at_once.engine)
         assert len(children) == 3
     assert is_same(alone.learner.policy, at_once.learner.policy)
