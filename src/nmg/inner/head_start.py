@@ -64,7 +64,7 @@ def start_head(
     linear map, halved as long as that lowers `loss`; unless the head as drawn is better even so.
     """
     output = lm.model.get_output_embeddings()
-    if output is None or len(output.weight) != lm.vocabulary_size:
+    if output is None or len(output.weight) != len(lm.model.get_input_embeddings().weight):
         return  # transformers names another layer (DeBERTa v3's heads): the head starts as drawn
     bias = getattr(output, "bias", None)
     if bias is not None and any(bias is parameter for parameter in lm.drawn_anew()):
