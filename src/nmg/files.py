@@ -76,11 +76,16 @@ def write_text(path: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hex digits. Raises OSError where it cannot be read."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
 def content_digest(path: Path) -> str:
     """16 hex digits of a file's bytes, or of the names and bytes of all files in a folder. Raises OSError."""
     if not path.is_dir():
-        with path.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()[:16]
+        return file_digest(path)[:16]
     digest = hashlib.sha256()
     for file in sorted(one for one in path.rglob("*") if one.is_file()):
         digest.update(f"{file.relative_to(path).as_posix()} {content_digest(file)}\n".encode())

@@ -70,13 +70,14 @@ def inspect_texts(
         policy.check_fits(lm.hidden_size, lm.vocabulary_size)
         say_foreign_use(name, policy, lm, config.masking.rate, reporter)
         policy.to(lm.model.device)
-    headless = _give_head(bench) if any(policy.reads_lm for policy in loaded.values()) else ()
     corpus = bench.corpus(kept)
     embeddings = lm.model.get_input_embeddings().weight
     rules = {name: build_masking(name, lm.tokenizer, corpus, config.masking, embeddings) for name in maskings}
     table = TokenTable.of(corpus)
     if table.n_tokens == 0:
         raise bad_input(text_file, "holds no token that may be masked")
+    # The only long work before masks are drawn, so behind all checks.
+    headless = _give_head(bench) if any(policy.reads_lm for policy in loaded.values()) else ()
     about = {name: f"the learned policy of {folder}" for name, folder in policies.items()}
     observed = observe(
         corpus,

@@ -123,6 +123,11 @@ def position_noise(blocks: TokenBlocks, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(rng.random(tuple(blocks.input_ids.shape))).to(blocks.input_ids.device)
 
 
+def gumbel_noise(blocks: TokenBlocks, rng: np.random.Generator) -> Tensor:
+    """float64 [B, T], standard Gumbel; where `position_noise` is exactly 0 it is -inf, the last in line."""
+    return -torch.log(-torch.log(position_noise(blocks, rng)))
+
+
 def weighted_scores(weights: Tensor, blocks: TokenBlocks, rng: np.random.Generator) -> Tensor:
     """float64 [B, T]: scores whose order is that of draws without replacement, the next one with probability ∝ weight.
 
@@ -132,7 +137,7 @@ def weighted_scores(weights: Tensor, blocks: TokenBlocks, rng: np.random.Generat
     Args:
         weights: float [B, T], 0 or more; values at positions that are not maskable do not matter.
     """
-    noise = -torch.log(-torch.log(position_noise(blocks, rng)))
+    noise = gumbel_noise(blocks, rng)
     return noise + weights.double().to(noise.device).clamp(min=LEAST_WEIGHT).log()
 
 

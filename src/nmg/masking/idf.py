@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nmg.masking.base import Draw, Ingredients, Rule, choose, choose_units, number_units, position_noise
+from nmg.masking.base import Draw, Ingredients, Rule, choose, choose_units, gumbel_noise, number_units
 from nmg.masking.counts import guessed_counts, say_that_counts_are_guessed
 from nmg.types import FloatArray, IntArray, MaskPlan, TokenBlocks
 
@@ -119,8 +119,7 @@ def draw_rare(
     al. 2019, section 2.3).
     """
     keys, rows, columns = UNIT_KEYS[unit](blocks)
-    # Noise of exactly 0 becomes a score of -inf: the last in line.
-    scores = -torch.log(-torch.log(position_noise(blocks, rng)))
+    scores = gumbel_noise(blocks, rng)
     device = scores.device
     log_weight = torch.from_numpy(sharpness * np.log(idf(keys))).to(device)
     scores[torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)] += log_weight

@@ -14,9 +14,9 @@ from nmg.config import Config
 from nmg.files import write_text
 from nmg.report.comparison import costs_table, pairs_table, reading, scores_table, setting_text
 from nmg.report.comparison_page import comparison_page
-from nmg.report.latex import as_latex
+from nmg.report.latex import titled_latex
 from nmg.report.page import write_page
-from nmg.report.tables import Table, as_markdown
+from nmg.report.tables import Table, titled_markdown
 from nmg.reporter import Reporter, Silent
 from nmg.runs.outputs import sole_writer
 from nmg.together import is_first_process
@@ -81,13 +81,11 @@ def titled_tables(results: ComparisonResults) -> list[tuple[str, Table]]:
 
 
 def markdown(results: ComparisonResults) -> str:
-    tables = [f"## {title}\n\n{as_markdown(table)}" for title, table in titled_tables(results)]
-    return "\n".join([f"{reading(results)}\n", *tables])
+    return titled_markdown(reading(results), titled_tables(results))
 
 
 def latex(results: ComparisonResults) -> str:
-    tables = [as_latex(table, title) for title, table in titled_tables(results)]
-    return "\n".join(["% \\usepackage{booktabs}", *tables])
+    return titled_latex(titled_tables(results))
 
 
 def cells_csv(results: ComparisonResults) -> str:

@@ -19,9 +19,9 @@ from nmg.files import write_text
 from nmg.report.comparison_files import compare
 from nmg.report.grid import reading, titled_tables
 from nmg.report.grid_page import grid_page
-from nmg.report.latex import as_latex
+from nmg.report.latex import titled_latex
 from nmg.report.page import write_page
-from nmg.report.tables import as_markdown
+from nmg.report.tables import titled_markdown
 from nmg.reporter import Reporter, Silent
 from nmg.runs.outputs import check_output, sole_writer
 
@@ -106,13 +106,11 @@ def write_grid(out: Path, grid: GridResults) -> None:
 
 
 def markdown(grid: GridResults) -> str:
-    tables = [f"## {title}\n\n{as_markdown(table)}" for title, table in titled_tables(grid)]
-    return "\n".join([f"{reading(grid)}\n", *tables])
+    return titled_markdown(reading(grid), titled_tables(grid))
 
 
 def latex(grid: GridResults) -> str:
-    tables = [as_latex(table, title) for title, table in titled_tables(grid)]
-    return "\n".join(["% \\usepackage{booktabs}", *tables])
+    return titled_latex(titled_tables(grid))
 
 
 _TEST = ("t_p", "wilcoxon_p", "effect_size")

@@ -1,5 +1,7 @@
 """Tables for LaTeX."""
 
+from collections.abc import Iterable
+
 from nmg.report.tables import Table
 
 _SYMBOLS = {
@@ -38,6 +40,11 @@ def as_latex(table: Table, caption: str) -> str:
             "",
         ]
     )
+
+
+def titled_latex(tables: Iterable[tuple[str, Table]]) -> str:
+    """A file of tables with their titles, and the package that they need."""
+    return "\n".join(["% \\usepackage{booktabs}", *(as_latex(table, title) for title, table in tables)])
 
 
 def escape(text: str) -> str:

@@ -1,6 +1,6 @@
 """Tables as text: built once, shown on a terminal, in Markdown, in LaTeX and on pages."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import rich.table
@@ -31,6 +31,12 @@ def as_markdown(table: Table) -> str:
     lines = [_markdown_row(table.header), _markdown_row(["---"] + ["---:"] * (len(table.header) - 1))]
     lines += [_markdown_row(row) for row in table.rows]
     return "\n".join([*lines, "", *table.notes]) + "\n"
+
+
+def titled_markdown(reading: str, tables: Iterable[tuple[str, Table]]) -> str:
+    """A file: what the tables say, then each under its title."""
+    parts = [f"## {title}\n\n{as_markdown(table)}" for title, table in tables]
+    return "\n".join([f"{reading}\n", *parts])
 
 
 def as_rich(table: Table, title: str) -> rich.table.Table:

@@ -20,9 +20,9 @@ from typing import Any
 from safetensors.torch import load_file
 
 from nmg.errors import UserError
-from nmg.files import cannot_write, save_tensors, write_text
+from nmg.files import cannot_write, file_digest, save_tensors, write_text
 from nmg.learners.base import Tensors
-from nmg.runs.digests import damaged_files, digest_of, read_sums, write_sums
+from nmg.runs.digests import damaged_files, read_sums, write_sums
 
 FACTS = "facts.json"
 HELD = 2
@@ -108,7 +108,7 @@ def _write_folder(folder: Path, files: Mapping[str, Tensors], facts: Mapping[str
         for name, tensors in files.items():
             save_tensors(aside / f"{name}.safetensors", tensors)
         write_text(aside / FACTS, json.dumps(facts, indent=1, allow_nan=False))
-        write_sums(aside, {path.name: digest_of(path) for path in sorted(aside.iterdir())})
+        write_sums(aside, {path.name: file_digest(path) for path in sorted(aside.iterdir())})
         shutil.rmtree(folder, ignore_errors=True)
         aside.rename(folder)
     except OSError as error:
@@ -141,7 +141,7 @@ def _save_lasting(run: Path, name: str, tensors: Callable[[], Tensors]) -> None:
     sums = read_sums(path.parent)
     if path.name not in sums or not path.is_file():
         save_tensors(path, tensors())
-        write_sums(path.parent, {**sums, path.name: digest_of(path)})
+        write_sums(path.parent, {**sums, path.name: file_digest(path)})
 
 
 def _drop_unneeded(run: Path) -> None:

@@ -1,6 +1,5 @@
 """Digests of a folder's files, in a file SHA256SUMS beside them, as `sha256sum -c` reads it."""
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from nmg.files import write_text
+from nmg.files import file_digest, write_text
 
 SUMS = "SHA256SUMS"
 LINE = re.compile(r"(?P<digest>[0-9a-f]{64})  (?P<name>[^/]+)")
@@ -23,12 +22,6 @@ def write_sums(folder: Path, sums: Mapping[str, str]) -> None:
 def read_sums(folder: Path) -> dict[str, str]:
     """name of a file → its digest; empty for a folder without digests, as older versions wrote it."""
     return {found["name"]: found["digest"] for found in map(LINE.fullmatch, _lines(folder)) if found}
-
-
-def digest_of(path: Path) -> str:
-    """Raises OSError where the file cannot be read."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def damaged_files(folder: Path) -> list[Path]:
@@ -50,7 +43,7 @@ def _lines(folder: Path) -> list[str]:
 
 def _has_digest(path: Path, digest: str) -> bool:
     try:
-        return digest_of(path) == digest
+        return file_digest(path) == digest
     except (OSError, ValueError):  # where the digests are damaged, a name may be none
         return False
 
