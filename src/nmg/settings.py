@@ -204,6 +204,8 @@ class MetaTestSettings(Section):
     adapt_batch_size: Count | None = None
     finetune_epochs: Count | None = None
     finetune_batch_size: Count | None = None
+    measure: Literal["finetune", "probe"] = "finetune"
+    """what gives the scores of a cell: fine-tuning the whole model, or a linear classifier on its frozen features"""
     policy_acts: Literal["auto", "top-k", "draw"] = "auto"
     """a learned policy takes its best tokens or draws them; `auto`: as its kind does (attention top-k, linear draw)"""
     temperature: Positive = 1.0

@@ -122,7 +122,8 @@ class CellBench:
             test = next(same_test, None) or Encoded.of(task, data.test)
             if any(kept != seed for kept, _ in self._trials):
                 self._trials.clear()
-            self._trials[seed, labelled] = Trial(task, train, np.arange(len(train.features)), test)
+            rows = np.arange(len(train.features))
+            self._trials[seed, labelled] = Trial(task, train, rows, test, self.config.test.measure)
         return self._trials[seed, labelled]
 
     def _cell(
