@@ -42,7 +42,7 @@ LM_SETTINGS = (
     *("--adapt.warmup_share=0.1", "--adapt.block_size=126"),
 )
 """of the language model's own training; its head comes tuned for retrieval, and predicts words after this"""
-AUDIT_MINUTES, AUDIT_SEEDS = 0.8, 2
+AUDIT_MINUTES, AUDIT_SEEDS = 0.6, 2
 
 
 class DemoReporter(Reporter, Protocol):
@@ -67,10 +67,10 @@ class _Work:
         self.reporter.overall(what, self.done, self.total)
 
 
-LM_UNITS = 90.0
+LM_UNITS = 45.0
 UNITS: Mapping[str, Mapping[str, float]] = {
-    "classification": {"audit": 60, "episode": 3.0, "none": 1.5, "adapted": 3.5},
-    "qa": {"audit": 60, "episode": 4.0, "none": 2.5, "adapted": 4.5},
+    "classification": {"audit": 50, "episode": 2.6, "none": 1.5, "adapted": 2.5},
+    "qa": {"audit": 60, "episode": 3.5, "none": 1.5, "adapted": 2.5},
 }
 """seconds on two cores, about: for one bar with an honest time left"""
 
