@@ -349,7 +349,7 @@ def test_an_unknown_kind_is_told_with_the_known_ones(problem, tmp_path: Path, se
             "; it belongs to learner.kind evolution, experiment and random-search",
         ),
         ("policy", "linear", "hidden", "; it belongs to policy.kind attention"),
-        ("policy", "linear", "xyzzy", " (known: kind, features, temperature)"),
+        ("policy", "linear", "xyzzy", " (known: kind, features, temperature, unit)"),
         ("policy", "attention", "features", "; it belongs to policy.kind linear"),
         ("policy", "attention", "hiden", "; did you mean 'hidden'?"),
     ],
@@ -427,6 +427,13 @@ def test_the_default_learner_refuses_another_policy_too(problem, tmp_path: Path)
     said = "the learner 'experiment' needs policy.kind linear"
     message = problem("run: {}\npolicy:\n  kind: attention\n")
     assert message == str(bad_input(tmp_path / "run.yaml", said, line=3, field="policy.kind"))
+
+
+def test_the_actor_critic_learns_single_tokens(problem, load, tmp_path: Path):
+    said = "the learner 'actor-critic' learns single tokens: policy.unit must be token"
+    text = "policy:\n  kind: attention\n  unit: word\nlearner:\n  kind: actor-critic\n"
+    assert problem(text) == str(bad_input(tmp_path / "run.yaml", said, line=3, field="policy.unit"))
+    assert load("policy: {kind: attention, unit: word}\nlearner: {kind: evolution}\n").policy.unit == "word"
 
 
 def test_a_learner_of_features_needs_idf_among_them(problem, load, tmp_path: Path):

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from nmg.errors import UserError
-from nmg.masking.base import Ingredients, choose, weighted_scores
+from nmg.masking.base import Ingredients, choose, unit_means, weighted_scores
 from nmg.masking.counts import guessed_counts
-from nmg.masking.difference import _unit_means, find_anchors
+from nmg.masking.difference import find_anchors
 from nmg.masking.idf import InverseDocumentFrequency
 from nmg.masking.mixture import Mixture
 from nmg.masking.registry import RULES, build_masking, build_rule
@@ -143,7 +143,7 @@ def test_words_like_the_anchors_are_masked_more_often(tmp_path: Path) -> None:
 
 def test_a_word_has_the_mean_of_its_pieces() -> None:
     unit = torch.tensor([[-1, 0, 0, 1, -1]])
-    assert _unit_means(unit, torch.tensor([[9.0, 1.0, 3.0, 5.0, 7.0]])).tolist() == [[9.0, 2.0, 2.0, 5.0, 7.0]]
+    assert unit_means(unit, torch.tensor([[9.0, 1.0, 3.0, 5.0, 7.0]])).tolist() == [[9.0, 2.0, 2.0, 5.0, 7.0]]
 
 
 class Surprised:

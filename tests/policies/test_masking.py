@@ -1,6 +1,7 @@
 """Masking by a policy: exact budgets, draws, log-probabilities."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from nmg.policies import base
 from nmg.policies.attention import AttentionPolicy
 from nmg.policies.base import predict
-from nmg.policies.masking import PolicyMasking, draw_plan, plan_greedily, read_out
+from nmg.policies.masking import PolicyMasking, draw_plan, over_words, plan_greedily, read_out
 from nmg.types import MaskPlan, TokenBlocks
 from support.policies import blocks_of, new_policy
 
@@ -148,3 +149,46 @@ def test_a_read_out_is_what_the_policy_gives_and_takes() -> None:
     assert found.probability.dtype == torch.float64
     torch.testing.assert_close(found.probability, torch.tensor(expected, dtype=torch.float64))
     assert torch.equal(found.taken.positions, _plan(policy, greedy=True).positions)
+
+
+def _in_words(*words: int) -> TokenBlocks:
+    """One block of words of so many pieces."""
+    blocks = blocks_of([list(range(5, 5 + sum(words)))])
+    index = torch.full_like(blocks.input_ids, -1)
+    index[0, 1:-1] = torch.arange(len(words)).repeat_interleave(torch.tensor(words))
+    return replace(blocks, word_index=index)
+
+
+def test_words_are_taken_whole_by_the_mean_of_their_logits() -> None:
+    blocks = _in_words(2, 1, 3)
+    logits = torch.tensor([[-torch.inf, 5.0, 1.0, 2.9, 0.0, 9.0, 0.0, -torch.inf]])
+    assert over_words(logits, blocks)[0, 1:-1].tolist() == [3.0, 3.0, pytest.approx(2.9), 3.0, 3.0, 3.0]
+    # Of two words of mean 3 the first; the second does not fit into what remains of a budget of three.
+    assert plan_greedily(logits, blocks, 0.5, "word").positions.tolist() == [[1, 2, 3]]
+    assert plan_greedily(logits, blocks, 0.5).positions.tolist() == [[1, 3, 5]]
+
+
+def test_words_are_drawn_by_the_softmax_of_their_means() -> None:
+    blocks, repeats = _in_words(2, 2, 2), 20_000
+    many = TokenBlocks(**{name: column[[0] * repeats] for name, column in vars(blocks).items()})
+    logits = torch.tensor([[0.0, 2.0, 0.0, -1.0, 1.0, 0.5, 0.5, 0.0]])
+    plan = draw_plan(logits.expand(repeats, -1), many, 0.34, np.random.default_rng(0), "word")
+    assert (plan.positions[:, 0] % 2 == 1).all(), "words begin at odd positions"
+    assert (plan.positions[:, 1] == plan.positions[:, 0] + 1).all()
+    share = np.bincount(plan.positions[:, 0].numpy() // 2, minlength=3) / repeats
+    expected = np.exp([1.0, 0.0, 0.5]) / np.exp([1.0, 0.0, 0.5]).sum()
+    np.testing.assert_allclose(share, expected, atol=4 * 0.5 / np.sqrt(repeats))
+
+
+def test_a_read_out_of_words() -> None:
+    blocks = _in_words(2, 1, 3)
+    policy = new_policy(unit="word")
+    states = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(1))
+    found = read_out(policy, blocks, FixedStates(states), 0.5)
+    means = [float(found.logits[0, part].mean()) for part in (slice(1, 3), slice(3, 4), slice(4, 7))]
+    of_words = np.exp(means) / np.exp(means).sum()
+    expected = [0.0, *np.repeat(of_words, (2, 1, 3)), 0.0]
+    np.testing.assert_allclose(found.probability[0], expected, rtol=1e-6)
+    greedy = PolicyMasking(policy, greedy=True).plan(blocks, 0.5, np.random.default_rng(0), FixedStates(states))
+    assert torch.equal(found.taken.positions, greedy.positions)
+    assert torch.equal(greedy.positions, plan_greedily(found.logits, blocks, 0.5, "word").positions)

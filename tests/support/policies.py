@@ -1,7 +1,7 @@
 """Small blocks and policies for the tests of policies and of learning."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -28,9 +28,9 @@ def blocks_of(rows: Sequence[Sequence[int]], n_tokens: int | None = None) -> Tok
     return TokenBlocks(index, index.clone(), input_ids, is_token, is_maskable, torch.where(is_maskable, 0, -1))
 
 
-def new_policy(seed: int = 0, hidden_size: int = 8, spread: float = 0.3, **sizes: int) -> AttentionPolicy:
+def new_policy(seed: int = 0, hidden_size: int = 8, spread: float = 0.3, **config: Any) -> AttentionPolicy:
     """A policy whose weights are drawn wide enough for its logits to differ."""
-    policy = AttentionPolicy(AttentionConfig(hidden_size=hidden_size, num_attention_heads=2, **sizes))
+    policy = AttentionPolicy(AttentionConfig(hidden_size=hidden_size, num_attention_heads=2, **config))
     return _drawn(policy, seed, spread)
 
 

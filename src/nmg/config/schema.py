@@ -67,6 +67,9 @@ class Config(Section):
                 raise _misfit(f"the learner '{learner.kind}' needs policy.kind linear", "policy.kind")
             if "idf" not in policy.features:
                 raise _misfit(f"the learner '{learner.kind}' needs idf among policy.features", "policy.features")
+        if policy is not None and policy.unit != "token" and not learner.learns_words:
+            message = f"the learner '{learner.kind}' learns single tokens: policy.unit must be token"
+            raise _misfit(message, "policy.unit")
         return learner
 
     @field_validator("test")

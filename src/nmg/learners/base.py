@@ -139,5 +139,7 @@ class LearnerKind(Protocol):
     """whether its episodes have a leader (see `Learner.leader`)"""
     needs_linear: ClassVar[bool]
     """whether it learns the weights of features, idf among them"""
+    learns_words: ClassVar[bool]
+    """whether its players may take whole words (`policy.unit`)"""
 
     def build(self, ground: Ground) -> Learner: ...

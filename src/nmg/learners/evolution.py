@@ -35,6 +35,7 @@ class EvolutionSettings(Section):
 
     has_leader: ClassVar = False
     needs_linear: ClassVar = False
+    learns_words: ClassVar = True
 
     def build(self, ground: Ground) -> "Evolution":
         """Raises UserError where the policy has no weights, or more than `MOST_WEIGHTS`."""

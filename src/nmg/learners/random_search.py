@@ -26,6 +26,7 @@ class RandomSearchSettings(Section):
 
     has_leader: ClassVar = False
     needs_linear: ClassVar = False
+    learns_words: ClassVar = True
 
     def build(self, ground: Ground) -> "RandomSearch":
         return RandomSearch(self, ground)

@@ -26,6 +26,7 @@ class RuleSearchSettings(Section):
 
     has_leader: ClassVar = False
     needs_linear: ClassVar = True
+    learns_words: ClassVar = True
 
     def build(self, ground: Ground) -> "RuleSearch":
         return RuleSearch(self, ground)
@@ -61,7 +62,7 @@ class RuleSearch(NothingToTell):
         for sharpness in self.settings.sharpnesses:
             noise = (self.ground.randomness / "episode" / episode.index / "actions").generator()
             logits = predict(self._rule(sharpness), observation, blocks)
-            plans[f"idf-{sharpness:g}"] = draw_plan(logits, blocks, self.ground.rate, noise)
+            plans[f"idf-{sharpness:g}"] = draw_plan(logits, blocks, self.ground.rate, noise, self._template.config.unit)
         return plans
 
     def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:  # noqa: ARG002

@@ -46,6 +46,6 @@ def propose_candidates(
     for name, weights in candidates.items():
         vector_to_parameters(weights, policy.parameters())
         noise = (ground.randomness / "episode" / episode.index / "actions").generator()
-        plans[name] = draw_plan(predict(policy, observation, blocks), blocks, ground.rate, noise)
+        plans[name] = draw_plan(predict(policy, observation, blocks), blocks, ground.rate, noise, policy.config.unit)
     vector_to_parameters(kept, policy.parameters())
     return plans

@@ -190,6 +190,15 @@ def unit_sizes(unit: Tensor) -> IntArray:
     return counted[:, 1:]
 
 
+def unit_means(unit: Tensor, values: Tensor) -> Tensor:
+    """[B, T]: the mean of `values` over the positions of each unit of `number_units`; as it is where there is none."""
+    width = int(unit.max()) + 2 if unit.numel() else 1
+    zeros = torch.zeros(len(unit), width, dtype=values.dtype, device=values.device)
+    sums = zeros.scatter_add(1, unit + 1, values)
+    sizes = zeros.scatter_add(1, unit + 1, torch.ones_like(values))
+    return torch.where(unit >= 0, (sums / sizes.clamp(min=1)).gather(1, unit + 1), values)
+
+
 def choose_units(unit_of: Tensor, scores: Tensor, blocks: TokenBlocks, rate: float) -> MaskPlan:
     """Whole units in order of score, then positions without a unit in order of score, to an exact budget.
 

@@ -20,7 +20,7 @@ from nmg.data.cutting import cut_texts
 from nmg.data.formats.text import read_texts
 from nmg.errors import UserError
 from nmg.files import user_path
-from nmg.masking.base import Draw, Ingredients, choose_units, number_units, weighted_scores
+from nmg.masking.base import Draw, Ingredients, choose_units, number_units, unit_means, weighted_scores
 from nmg.masking.counts import counted, guessed_counts
 from nmg.types import FloatArray, IntArray, MaskPlan, TokenBlocks
 
@@ -35,7 +35,7 @@ def draw_different(
     """
     unit, _ = number_units(blocks.word_index, blocks)
     of_tokens = similarity.to(unit.device)[blocks.input_ids]
-    of_words = _unit_means(unit, of_tokens)
+    of_words = unit_means(unit, of_tokens)
     return choose_units(unit, weighted_scores((sharpness * of_words).exp(), blocks, rng), blocks, rate)
 
 
@@ -70,12 +70,3 @@ def _general_counts(ingredients: Ingredients, size: int) -> FloatArray:
         ids, words = (columns[name].values.to_numpy() for name in ("input_ids", "word_index"))
         counts += np.bincount(ids[words >= 0], minlength=size)
     return counts
-
-
-def _unit_means(unit: Tensor, values: Tensor) -> Tensor:
-    """[B, T]: the mean of `values` over the tokens of each unit; as it is where there is no unit."""
-    width = int(unit.max()) + 2 if unit.numel() else 1
-    zeros = torch.zeros(len(unit), width, dtype=values.dtype, device=values.device)
-    sums = zeros.scatter_add(1, unit + 1, values)
-    sizes = zeros.scatter_add(1, unit + 1, torch.ones_like(values))
-    return torch.where(unit >= 0, (sums / sizes.clamp(min=1)).gather(1, unit + 1), values)

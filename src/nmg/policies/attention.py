@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nmg.errors import UserError
-from nmg.policies.base import Ground, Policy, PolicyConfig
+from nmg.policies.base import Ground, Policy, PolicyConfig, Unit
 from nmg.settings import Count, Positive, Section
 from nmg.types import StateEncoder, TokenBlocks
 
@@ -116,6 +116,8 @@ class AttentionPolicy(Policy):
 class AttentionSettings(Section):
     kind: Literal["attention"] = "attention"
     hidden: Count = 128
+    unit: Unit = "token"
+    """a policy takes single tokens, or whole words by the means of their logits"""
 
     policy_class: ClassVar = AttentionPolicy
 
@@ -126,5 +128,6 @@ class AttentionSettings(Section):
                 hidden_size=ground.hidden_size,
                 num_attention_heads=ground.n_heads,
                 head_hidden=self.hidden,
+                unit=self.unit,
             )
         )

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ MODEL_TYPE = "nmg-mask-policy"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 CHUNK = 64
 """blocks given to a policy at once"""
+Unit: TypeAlias = Literal["token", "word"]
+"""what a policy takes: single tokens, or whole words by the means of their logits"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,7 @@ class PolicyConfig:
     """share of the maskable tokens it was trained to choose"""
     tokenizer: str = ""
     """digest of the tokenizer it was trained with; empty in folders of an older nmg"""
+    unit: Unit = "token"
 
 
 class Policy(nn.Module):

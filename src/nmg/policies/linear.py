@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from nmg.errors import UserError
-from nmg.policies.base import Ground, Policy, PolicyConfig
+from nmg.policies.base import Ground, Policy, PolicyConfig, Unit
 from nmg.policies.features import FEATURES, READ_THE_LM, OfPieces, ReadOnce, Vocabulary, piece_table
 from nmg.settings import CountOrZero, Positive, Section
 from nmg.types import StateEncoder, TokenBlocks
@@ -125,6 +125,8 @@ class LinearSettings(Section):
     )
     """names of `nmg.policies.features`; those of places (`loss`, `entropy`) cost forward passes of the LM in use"""
     temperature: Positive = 1.0
+    unit: Unit = "token"
+    """a policy takes single tokens, or whole words by the means of their logits"""
 
     policy_class: ClassVar = LinearPolicy
 
@@ -136,6 +138,7 @@ class LinearSettings(Section):
                 features=self.features,
                 vocabulary_size=vocabulary.size,
                 temperature=self.temperature,
+                unit=self.unit,
             )
         )
         policy.table.copy_(torch.from_numpy(piece_table(self.features, vocabulary)))

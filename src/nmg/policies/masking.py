@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmg.masking.base import choose, position_noise
-from nmg.policies.base import Policy, log_probabilities, predict
+from nmg.masking.base import choose, choose_units, number_units, position_noise, unit_means
+from nmg.policies.base import Policy, Unit, log_probabilities, predict
 from nmg.types import MaskPlan, StateEncoder, TokenBlocks
 
 
@@ -37,18 +37,30 @@ class PolicyMasking:
         if encode is None:
             raise ValueError("a policy observes blocks through the language model: it needs `encode`")
         logits = predict(self.policy, self.policy.observe(blocks, encode), blocks)
-        logits = logits / self.temperature
-        return plan_greedily(logits, blocks, rate) if self.greedy else draw_plan(logits, blocks, rate, rng)
+        logits, unit = logits / self.temperature, self.policy.config.unit
+        return plan_greedily(logits, blocks, rate, unit) if self.greedy else draw_plan(logits, blocks, rate, rng, unit)
 
 
-def plan_greedily(logits: Tensor, blocks: TokenBlocks, rate: float) -> MaskPlan:
-    """The k positions with the highest logits [B, T]."""
+def plan_greedily(logits: Tensor, blocks: TokenBlocks, rate: float, unit: Unit = "token") -> MaskPlan:
+    """The k positions with the highest logits [B, T], or whole words by the means of theirs, to the same budget."""
+    if unit == "word":
+        return choose_units(blocks.word_index, over_words(logits, blocks), blocks, rate)
     return _with_log_prob(choose(logits, blocks, rate), logits, blocks)
 
 
-def draw_plan(logits: Tensor, blocks: TokenBlocks, rate: float, rng: np.random.Generator) -> MaskPlan:
-    """k positions without replacement from softmax(logits), logits [B, T]."""
+def draw_plan(
+    logits: Tensor, blocks: TokenBlocks, rate: float, rng: np.random.Generator, unit: Unit = "token"
+) -> MaskPlan:
+    """k positions without replacement from softmax(logits), logits [B, T]; or words, by the means of theirs."""
+    if unit == "word":
+        return choose_units(blocks.word_index, perturbed(over_words(logits, blocks), blocks, rng), blocks, rate)
     return _with_log_prob(choose(perturbed(logits, blocks, rng), blocks, rate), logits, blocks)
+
+
+def over_words(logits: Tensor, blocks: TokenBlocks) -> Tensor:
+    """float64 [B, T]: at each maskable position the mean of the logits of its word; elsewhere as it was."""
+    unit, _ = number_units(blocks.word_index, blocks)
+    return unit_means(unit, logits.double())
 
 
 def _with_log_prob(chosen: MaskPlan, logits: Tensor, blocks: TokenBlocks) -> MaskPlan:
@@ -73,14 +85,19 @@ class ReadOut:
     logits: Tensor
     """float32 [B, T]"""
     probability: Tensor
-    """float64 [B, T]: that a single draw takes the position; 0 where it may not be masked"""
+    """float64 [B, T]: that a single draw, of a token or a word, takes the position; 0 where it may not be masked"""
     taken: MaskPlan
-    """the k most probable positions, which it masks once trained"""
+    """the k most probable positions, or words, which it masks once trained"""
 
 
 @torch.no_grad()
 def read_out(policy: Policy, blocks: TokenBlocks, encode: StateEncoder, rate: float) -> ReadOut:
     """Look at `blocks` as the policy does, on the device of `blocks`."""
     logits = predict(policy, policy.observe(blocks, encode), blocks)
-    probability = log_probabilities(logits.double(), blocks.is_maskable).exp()
-    return ReadOut(logits, probability, plan_greedily(logits, blocks, rate))
+    taken = plan_greedily(logits, blocks, rate, policy.config.unit)
+    if policy.config.unit == "token":
+        return ReadOut(logits, log_probabilities(logits.double(), blocks.is_maskable).exp(), taken)
+    unit, is_first = number_units(blocks.word_index, blocks)
+    of_words = log_probabilities(over_words(logits, blocks), is_first).exp()
+    by_unit = of_words.new_zeros(len(unit), int(unit.max()) + 2).scatter_add_(1, unit + 1, of_words)
+    return ReadOut(logits, by_unit.gather(1, unit + 1).masked_fill(unit < 0, 0.0), taken)

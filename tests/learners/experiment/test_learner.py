@@ -1,6 +1,7 @@
 """The experiment: mirrored players, a planted class that it finds, chance that it does not believe."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,19 @@ def mean_features(world: World, plan: MaskPlan) -> np.ndarray:
     for row, positions in enumerate(plan.positions.tolist()):
         rows += [seen[row, position] for position in positions if position >= 0]
     return np.mean(rows, axis=0)
+
+
+def test_whole_words_are_played_where_the_policy_takes_words(world: World):
+    learner = world.new(seed=4)
+    learner._template.config = replace(learner._template.config, unit="word")
+    plans = propose(world, learner, 7)
+    observation = world.policy.observe(world.blocks, reader)
+    for name, policy in learner._players(episode(7)).items():
+        noise = (learner.ground.randomness / "episode" / 7 / "actions").generator()
+        logits = predict(policy, observation, world.blocks)
+        drawn = draw_plan(logits, world.blocks, RATE, noise, "word")
+        assert torch.equal(drawn.positions, plans[name].positions)
+        assert plans[name].log_prob is None
 
 
 def test_players_are_mirrored_and_draw_under_the_same_noise(world: World):

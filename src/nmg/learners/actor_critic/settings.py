@@ -54,6 +54,7 @@ class ActorCriticSettings(Section):
 
     has_leader: ClassVar = True
     needs_linear: ClassVar = False
+    learns_words: ClassVar = False
 
     @model_validator(mode="after")
     def _there_is_a_ratio_to_clip(self) -> Self:

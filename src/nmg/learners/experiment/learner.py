@@ -66,7 +66,9 @@ class Experiment:
         plans, features = {}, {}
         for name, policy in self._players(episode).items():
             noise = (self.ground.randomness / "episode" / episode.index / "actions").generator()
-            plans[name] = draw_plan(predict(policy, observation, blocks), blocks, self.ground.rate, noise)
+            plans[name] = draw_plan(
+                predict(policy, observation, blocks), blocks, self.ground.rate, noise, policy.config.unit
+            )
             is_masked = plans[name].is_masked(blocks.input_ids.shape[1])
             features[name] = observation[is_masked.to(observation.device)].double().mean(dim=0).cpu().numpy()
         self._proposed[episode.index] = _Proposal(self.book.stage, features)

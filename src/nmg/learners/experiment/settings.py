@@ -32,6 +32,7 @@ class ExperimentSettings(Section):
 
     has_leader: ClassVar = False
     needs_linear: ClassVar = True
+    learns_words: ClassVar = True
 
     def build(self, ground: Ground) -> "Experiment":
         from nmg.learners.experiment.learner import Experiment
