@@ -21,6 +21,7 @@ SMALL = [
     "--meta.examples=4",
     "--adapt.epochs=1",
     "--adapt.block_size=60",
+    "--adapt.vocabulary=all",  # the tiny model knows none of these words
     "--finetune.epochs=1",
     "--finetune.max_length=60",
     "--finetune.max_question_length=20",

@@ -125,3 +125,9 @@ def test_a_tokenizer_without_a_mask_token_is_a_user_error() -> None:
     tokenizer.mask_token = None
     with pytest.raises(UserError, match="no mask token"):
         Vocabulary.from_tokenizer(tokenizer)
+
+
+def test_replacements_within_a_text():
+    assert VOCABULARY.within(torch.tensor([[5, 1003], [1001, 1003]])).replacement_ids.tolist() == [1001, 1003]
+    with pytest.raises(UserError, match="special tokens alone"):
+        VOCABULARY.within(torch.tensor([5, MASK]))

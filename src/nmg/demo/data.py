@@ -32,7 +32,7 @@ SPLIT_SHARES: Mapping[Split, float] = {"train": 0.6, "validation": 0.15, "test":
 
 MIN_WORDS, MAX_WORDS = 15, 60
 """words of a classification text"""
-MIN_PASSAGE_WORDS, MAX_PASSAGE_WORDS = 40, 120
+MIN_PASSAGE_WORDS, MAX_PASSAGE_WORDS = 30, 70
 MIN_QUESTION_WORDS, MAX_QUESTION_WORDS = 8, 45
 BLANK = "what"
 """stands in a question where the answer was"""

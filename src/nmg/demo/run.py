@@ -35,7 +35,7 @@ SIZES = DemoSizes(
     test_passages=80,
     questions_per_passage=2,
     corpus_paragraphs=300,
-    general_paragraphs=4000,
+    general_paragraphs=3500,
 )
 LM_SETTINGS = (
     *("--masking.rate=0.2", "--adapt.epochs=1", "--adapt.batch_size=32", "--adapt.learning_rate=2e-3"),

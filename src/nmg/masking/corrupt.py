@@ -44,8 +44,14 @@ class Vocabulary:
         return cls(int(tokenizer.mask_token_id), torch.tensor(ordinary, dtype=torch.int64))
 
     def within(self, ids: Tensor) -> Self:
-        """The same without replacements that are not among `ids` (int64, any shape)."""
-        return replace(self, replacement_ids=self.replacement_ids[torch.isin(self.replacement_ids, ids.cpu())])
+        """The same without replacements that are not among `ids` (int64, any shape). Raises UserError for none."""
+        kept = self.replacement_ids[torch.isin(self.replacement_ids, ids.cpu())]
+        if not len(kept):
+            raise UserError(
+                "adapt.vocabulary corpus: the text holds special tokens alone, no piece that the model knows. Is it "
+                "the right model? adapt.vocabulary all trains on it all the same"
+            )
+        return replace(self, replacement_ids=kept)
 
 
 def corrupt(
