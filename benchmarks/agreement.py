@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.episode import open_training
 from benchmarks.ranking import agreement, examples_needed
 from nmg.data.episodes import sample_episode
-from nmg.inner.episode import EpisodeStart, Turn
+from nmg.inner.episode import Start, Turn
 from nmg.masking.registry import build_masking
 from nmg.meta_train import MetaTraining
 from nmg.types import FloatArray
@@ -43,8 +43,8 @@ def _differences(training: MetaTraining, index: int) -> list[FloatArray]:
     for name in ("random", "whole-word", "idf"):
         masking = build_masking(name, training.lm.tokenizer, training.corpus, config.masking)
         plan = masking.plan(blocks, config.masking.rate, np.random.default_rng(index))
-        turns.append(Turn(plan, keep=False))
-    results = dict(training.engine.play(EpisodeStart(training.pretrained, episode, blocks), turns))
+        turns.append(Turn(episode, blocks, plan, keep=False))
+    results = dict(training.engine.play(Start(training.pretrained), turns))
     losses = [results[turn][0].example_scores["loss"] for turn in range(len(turns))]
     return [second - first for first, second in combinations(losses, 2)]
 

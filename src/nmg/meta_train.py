@@ -1,26 +1,26 @@
 """Meta-training: learn a masking policy from the score of the model that its masks give.
 
-`MetaTraining.episode` is the outer loop on one page; how a learner explores, is rewarded and learns is its own.
+`MetaTraining.round` is the outer loop on one page; how a learner explores, is rewarded and learns is its own.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from nmg.data.corpus import Corpus
 from nmg.data.episodes import sample_episode, split_contexts
 from nmg.engines.base import Engine
 from nmg.engines.registry import open_engine
 from nmg.errors import Diverged
-from nmg.inner.episode import EpisodeStart, Playground, Turn
+from nmg.inner.episode import Playground, Start, Turn
 from nmg.inner.lm import ModelState, copy_state
 from nmg.inner.loop import Encoded
 from nmg.learners.base import Ground as LearnerGround
 from nmg.learners.base import Learner
 from nmg.masking.idf import idf_rule
 from nmg.seeding import StreamName
-from nmg.types import MaskPlan, Outcome
+from nmg.types import Episode, MaskPlan, Outcome, TokenBlocks
 from nmg.workbench import Workbench
 
 RESET_EPISODES = 25
@@ -49,6 +49,22 @@ class EpisodeRecord:
         facts = {name: value for name, value in vars(self).items() if name not in {"learning", "seconds", "diverged"}}
         diverged = {"diverged": self.diverged} if self.diverged else {}
         return {**facts, **diverged, **self.learning, "seconds": self.seconds}
+
+
+@dataclass(frozen=True)
+class _Proposed:
+    episode: Episode
+    blocks: TokenBlocks
+    plans: Mapping[str, MaskPlan]
+
+
+@dataclass(frozen=True)
+class _Played:
+    """What became of the players of an episode."""
+
+    outcomes: dict[str, Outcome]
+    diverged: dict[str, str]
+    """those whose training diverged → what happened"""
 
 
 class MetaTraining:
@@ -87,54 +103,102 @@ class MetaTraining:
 
     def episode(self) -> EpisodeRecord:
         """Play one episode, learn from it, and return its record."""
-        index, meta, seconds = self.next_episode, self.config.meta, _Stopwatch()
+        return self.round(at_once=1)[0]
 
-        # 1. Sample contexts and task examples.
-        self._reset_lm_if_due(index)
-        episode = sample_episode(index, self.split, self.data, self.corpus, meta, self.config.run.seed)
-        blocks = self.corpus.blocks(episode.block_ids)
+    def round(self, at_once: Literal["auto"] | int | None = None) -> list[EpisodeRecord]:
+        """Play the next episodes together, then learn from each in its turn, and return their records.
 
-        # 2. The learner proposes masks for each player, by the LM that the episode starts from.
+        `at_once`: as `meta.episodes_at_once`, which counts where it is not given.
+        """
+        asked, seconds = at_once or self.config.meta.episodes_at_once, _Stopwatch()
+
+        # 1. Sample contexts and task examples. The learner proposes masks for each player, by the LM of the start.
+        self._reset_lm_if_due(self.next_episode)
         self.arena.model.load_state_dict(self.lm_state)
-        plans = self.learner.propose(episode, blocks, self.arena.reader)
+        proposed: list[_Proposed] = []
+        while self._has_room(proposed, asked):
+            proposed.append(self._propose(self.next_episode + len(proposed)))
         seconds.lap("masks")
 
-        # 3. Inner loops: adapt, fine-tune, score. With continual adaptation the leader's LM starts the next episode.
-        outcomes, diverged, leaders_lm = self._play(EpisodeStart(self.lm_state, episode, blocks, self.steps), plans)
-        if meta.continual and leaders_lm is not None:
-            self.lm_state = leaders_lm
+        # 2. Inner loops: adapt, fine-tune, score. With continual adaptation the leader's LM starts the next episode.
+        played = self._play(proposed)
         seconds.lap("inner loops")
 
-        # 4. Learn from what the players scored.
-        learning = self.learner.learn(episode, outcomes)
-        seconds.lap("update")
+        # 3. Learn from what the players scored.
+        records = []
+        for lag, (one, ended) in enumerate(zip(proposed, played, strict=True)):
+            learning = self.learner.learn(one.episode, ended.outcomes)
+            if lag and self.learner.may_lag:
+                learning = {**learning, "lag": lag}
+            seconds.lap("update")
+            laps = {name: seconds.laps[name] / len(proposed) for name in ("masks", "inner loops")}
+            records.append(self._record(one.episode, ended, learning, {**laps, "update": seconds.laps["update"]}))
+        return records
 
+    def jobs_at_once(self, asked: Literal["auto"] | int) -> int:
+        """The most inner loops that can be played at once."""
+        players, free = self.learner.players, self.learner.free_episodes
+        if asked == "auto":
+            return max(players, self.arena.runtime.threads) if free > 1 else players
+        return players * (asked if self.learner.may_lag else min(asked, free))
+
+    def _has_room(self, proposed: Sequence[_Proposed], asked: Literal["auto"] | int) -> bool:
+        """Whether another episode joins the round: by itself where that changes no result and threads are idle."""
+        n, free = len(proposed), self.learner.free_episodes
+        if n == 0 or self.next_episode + n >= self.config.meta.episodes:
+            return n == 0
+        if asked != "auto":
+            return n < (asked if self.learner.may_lag else min(asked, free))
+        players = [len(one.plans) for one in proposed]
+        return n < free and sum(players) + players[-1] <= self.arena.runtime.threads
+
+    def _propose(self, index: int) -> _Proposed:
+        episode = sample_episode(index, self.split, self.data, self.corpus, self.config.meta, self.config.run.seed)
+        blocks = self.corpus.blocks(episode.block_ids)
+        return _Proposed(episode, blocks, self.learner.propose(episode, blocks, self.arena.reader))
+
+    def _play(self, proposed: Sequence[_Proposed]) -> list[_Played]:
+        """What became of the players of each episode; the leader's adapted LM becomes the run's."""
+        places = [(number, name) for number, one in enumerate(proposed) for name in one.plans]
+        turns = [
+            Turn(one.episode, one.blocks, plan, self._is_kept(name))
+            for one in proposed
+            for name, plan in one.plans.items()
+        ]
+        played = [_Played({}, {}) for _ in proposed]
+        results = dict(self.engine.play(Start(self.lm_state, self.steps), turns))
+        for turn, (number, name) in enumerate(places):
+            ended, adapted = results[turn]
+            if isinstance(ended, Diverged):
+                played[number].diverged[name] = str(ended)
+            else:
+                played[number].outcomes[name] = ended
+            if adapted is not None:
+                device = self.arena.runtime.device
+                self.lm_state = {of: tensor.to(device) for of, tensor in adapted.items()}
+        return played
+
+    def _is_kept(self, player: str) -> bool:
+        """Whether the next episode starts from the LM that this player adapts."""
+        return self.config.meta.continual and player == self.learner.leader
+
+    def _record(
+        self, episode: Episode, played: _Played, learning: Mapping[str, Any], laps: Mapping[str, float]
+    ) -> EpisodeRecord:
+        """The episode is over."""
         self.next_episode += 1
-        self.diverged_in_a_row = self.diverged_in_a_row + 1 if diverged else 0
+        self.diverged_in_a_row = self.diverged_in_a_row + 1 if played.diverged else 0
+        outcomes = played.outcomes
         return EpisodeRecord(
-            episode=index,
+            episode=episode.index,
             metric=self.metric,
             scores={player: dict(outcome.scores) for player, outcome in outcomes.items()},
             lm_loss={player: outcome.lm_loss for player, outcome in outcomes.items()},
-            is_tie=not diverged and len({outcome.score(self.metric) for outcome in outcomes.values()}) == 1,
+            is_tie=not played.diverged and len({outcome.score(self.metric) for outcome in outcomes.values()}) == 1,
             learning=learning,
-            seconds=seconds.laps | _inner_seconds(outcomes, seconds.laps["inner loops"]),
-            diverged=diverged,
+            seconds={**laps, **_inner_seconds(outcomes, laps["inner loops"])},
+            diverged=played.diverged,
         )
-
-    def _play(
-        self, start: EpisodeStart, plans: Mapping[str, MaskPlan]
-    ) -> tuple[dict[str, Outcome], dict[str, str], ModelState | None]:
-        """The outcome of each player, what happened to those whose training diverged, and the leader's adapted LM."""
-        turns = [Turn(plan, name == self.learner.leader) for name, plan in plans.items()]
-        results = dict(self.engine.play(start, turns))
-        ended = {name: results[number][0] for number, name in enumerate(plans)}
-        outcomes = {name: one for name, one in ended.items() if isinstance(one, Outcome)}
-        diverged = {name: str(one) for name, one in ended.items() if isinstance(one, Diverged)}
-        kept = next((state for _, state in results.values() if state is not None), None)
-        device = self.arena.runtime.device
-        leaders_lm = None if kept is None else {name: tensor.to(device) for name, tensor in kept.items()}
-        return outcomes, diverged, leaders_lm
 
     def _reset_lm_if_due(self, index: int) -> None:
         period = max(len(self.data.contexts) // self.config.meta.contexts, RESET_EPISODES)
@@ -170,7 +234,8 @@ class MetaTraining:
     def _new_engine(self, bench: Workbench) -> Engine:
         runtime, n_parameters = self.config.runtime, bench.lm.model.num_parameters()
         opener = self.playground.opener(runtime)
-        return open_engine(runtime, self.playground, opener, self.learner.players, n_parameters)
+        at_once = self.jobs_at_once(self.config.meta.episodes_at_once)
+        return open_engine(runtime, self.playground, opener, at_once, n_parameters)
 
 
 def _inner_seconds(outcomes: Mapping[str, Outcome], whole: float) -> dict[str, float]:

@@ -11,7 +11,7 @@ from nmg.comparison.bench import CellBenchOpener
 from nmg.comparison.plan import Plan
 from nmg.comparison.run import Comparison
 from nmg.data.episodes import sample_episode
-from nmg.inner.episode import EpisodeStart, Turn
+from nmg.inner.episode import Start, Turn
 from nmg.masking.rules import RandomMasking
 from nmg.meta_train import MetaTraining
 from nmg.reporter import Silent
@@ -31,11 +31,13 @@ def test_an_episode_elsewhere(inputs: Inputs):
     episode = sample_episode(0, training.split, training.data, training.corpus, training.config.meta, 0)
     blocks = training.corpus.blocks(episode.block_ids)
     plan = RandomMasking().plan(blocks, 0.3, stream(0, "plan"))
-    start = EpisodeStart(training.pretrained, episode, blocks)
-    (ours, our_state), (theirs, their_state) = (place.play(start, Turn(plan, keep=True)) for place in (here, there))
+    start = Start(training.pretrained)
+    (ours, our_state), (theirs, their_state) = (
+        place.play(start, Turn(episode, blocks, plan, keep=True)) for place in (here, there)
+    )
     assert replace(ours, seconds={}, example_scores={}) == replace(theirs, seconds={}, example_scores={})
     assert is_same(our_state, their_state)
-    assert here.play(start, Turn(plan, keep=False))[1] is None
+    assert here.play(start, Turn(episode, blocks, plan, keep=False))[1] is None
 
 
 def test_a_cell_elsewhere(inputs: Inputs, tmp_path: Path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nmg.data.episodes import split_contexts
-from nmg.inner.episode import EpisodeStart, Playground, Turn
+from nmg.inner.episode import Playground, Start, Turn
 from nmg.inner.finetune import evaluate, finetune, task_model
 from nmg.inner.lm import ModelState, copy_state
 from nmg.inner.loop import Encoded, Trial, inner_loop, mean_outcome
@@ -18,18 +18,27 @@ from nmg.masking.rules import RandomMasking
 from nmg.reporter import Silent
 from nmg.seeding import StreamName
 from nmg.settings import RewardSettings
-from nmg.types import Episode, MaskPlan, Outcome
+from nmg.types import Episode, MaskPlan, Outcome, TokenBlocks
 from nmg.workbench import Workbench
 from support.runs import Inputs, is_same
+
+
+class EpisodeStart(NamedTuple):
+    state: ModelState
+    episode: Episode
+    blocks: TokenBlocks
 
 
 class Stage(NamedTuple):
     playground: Playground
     start: EpisodeStart
 
+    def turn(self, plan: MaskPlan, *, keep: bool) -> Turn:
+        return Turn(self.start.episode, self.start.blocks, plan, keep)
+
     def play(self, plan: MaskPlan, start: ModelState | None = None) -> tuple[Outcome, ModelState]:
-        shared = self.start if start is None else self.start._replace(state=start)
-        outcome, adapted = self.playground.play(shared, Turn(plan, keep=True))
+        state = self.start.state if start is None else start
+        outcome, adapted = self.playground.play(Start(state), self.turn(plan, keep=True))
         assert adapted is not None
         return outcome, adapted
 
@@ -109,7 +118,7 @@ def test_the_start_stays_as_it_is_and_the_model_is_a_working_copy(stage: Stage):
 
 
 def test_the_adapted_lm_comes_back_only_where_it_is_wanted(stage: Stage):
-    assert stage.playground.play(stage.start, Turn(stage.random_plan(0), keep=False))[1] is None
+    assert stage.playground.play(Start(stage.start.state), stage.turn(stage.random_plan(0), keep=False))[1] is None
 
 
 def test_rows_are_those_of_the_episodes_examples(stage: Stage):
@@ -125,7 +134,7 @@ def trials(stage: Stage) -> list[Trial]:
 
 
 def test_trials_share_one_adaptation_and_do_not_touch_each_other(stage: Stage):
-    arena, (state, _, blocks, _), randomness = stage.playground.arena, stage.start, StreamName(7)
+    arena, (state, _, blocks), randomness = stage.playground.arena, stage.start, StreamName(7)
     masks = FixedMasks(blocks, stage.random_plan(0))
     both = list(inner_loop(arena, state, masks, trials(stage), randomness))
     adapted = copy_state(arena.model)
@@ -153,7 +162,7 @@ def test_steps_take_the_place_of_epochs(stage: Stage):
 
 def test_a_trial_by_the_probe_scores_what_the_probe_says(stage: Stage):
     """Of the adapted LM; the fine-tuning before it leaves no trace."""
-    arena, (state, _, blocks, _), randomness = stage.playground.arena, stage.start, StreamName(7)
+    arena, (state, _, blocks), randomness = stage.playground.arena, stage.start, StreamName(7)
     masks, (few, _) = FixedMasks(blocks, stage.random_plan(0)), trials(stage)
     probed = replace(few, measure="probe")
     _, outcome = inner_loop(arena, state, masks, [few, probed], randomness)
@@ -191,7 +200,7 @@ def test_an_episode_by_the_probe(stage: Stage):
 
 def test_fine_tunings_again_differ_in_their_randomness_alone(stage: Stage):
     """The first is the single one to the bit; the others have heads and orders of their own."""
-    arena, (state, _, blocks, _), randomness = stage.playground.arena, stage.start, StreamName(7)
+    arena, (state, _, blocks), randomness = stage.playground.arena, stage.start, StreamName(7)
     masks, (trial, _) = FixedMasks(blocks, stage.random_plan(0)), trials(stage)
     (single,) = inner_loop(arena, state, masks, [trial], randomness)
     several = [replace(trial, again=again) for again in range(3)]

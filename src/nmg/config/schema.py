@@ -56,6 +56,9 @@ class Config(Section):
     @classmethod
     def _fits(cls, learner: LearnerSettings, info: ValidationInfo) -> LearnerSettings:
         meta, policy = info.data.get("meta"), info.data.get("policy")
+        if meta is not None and meta.continual and meta.episodes_at_once not in {"auto", 1}:
+            message = "an episode that starts from the LM of the last one cannot be played beside it"
+            raise _misfit(f"{message}: meta.continual must be false", "meta.episodes_at_once", "meta.continual")
         if meta is not None and meta.continual and not learner.has_leader:
             raise _misfit(
                 f"the learner '{learner.kind}' has no player whose LM could start the next episode: "

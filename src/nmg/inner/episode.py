@@ -1,4 +1,4 @@
-"""The inner loops of an episode's players: where they are played, in this process or in others."""
+"""The inner loops of the players of episodes: where they are played, in this process or in others."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -19,20 +19,20 @@ from nmg.tasks.base import Task
 from nmg.types import Episode, MaskPlan, Outcome, TokenBlocks
 
 
-class EpisodeStart(NamedTuple):
-    """What the players of an episode share."""
+class Start(NamedTuple):
+    """What all players share, those of episodes that are played together, too."""
 
     state: ModelState
     """the LM that all start from"""
-    episode: Episode
-    blocks: TokenBlocks
     steps: int | None = None
     """each training ends after so many, as where an episode is only measured"""
 
 
 class Turn(NamedTuple):
-    """One player's."""
+    """One player's, in its episode."""
 
+    episode: Episode
+    blocks: TokenBlocks
     plan: MaskPlan
     keep: bool
     """whether the adapted LM is wanted"""
@@ -49,20 +49,19 @@ class Playground:
     seed: int
     reward: RewardSettings
 
-    def play(self, shared: EpisodeStart, job: Turn) -> tuple[Outcome | Diverged, ModelState | None]:
+    def play(self, shared: Start, job: Turn) -> tuple[Outcome | Diverged, ModelState | None]:
         """Adapt under the plan, fine-tune on the episode's examples, score on the validation set.
 
         A training that diverges has no outcome, and its LM is not kept; the other players go on.
         """
-        episode = shared.episode
-        rows = np.flatnonzero(np.isin(self.train.features.example_index, episode.example_ids))
+        rows = np.flatnonzero(np.isin(self.train.features.example_index, job.episode.example_ids))
         times = self.reward.fine_tunings if self.reward.measure == "finetune" else 1
         trials = [
             Trial(self.task, self.train, rows, self.validation, self.reward.measure, again, shared.steps)
             for again in range(times)
         ]
-        masks = FixedMasks(shared.blocks, job.plan)
-        randomness = StreamName(self.seed) / "episode" / episode.index
+        masks = FixedMasks(job.blocks, job.plan)
+        randomness = StreamName(self.seed) / "episode" / job.episode.index
         try:
             loop = inner_loop(self.arena, shared.state, masks, trials, randomness, shared.steps)
             outcome = mean_outcome(list(loop))

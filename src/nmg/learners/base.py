@@ -65,6 +65,16 @@ class Learner(Protocol):
         ...
 
     @property
+    def free_episodes(self) -> int:
+        """So many of the next ones it proposes alike, whether or not it has learned from those before: at least 1."""
+        ...
+
+    @property
+    def may_lag(self) -> bool:
+        """Whether it can learn from episodes whose masks were proposed before it learned from those just before."""
+        ...
+
+    @property
     def most_episodes(self) -> int | None:
         """Episodes after which it is finished at the latest; None where it goes on as long as it may."""
         ...
@@ -105,6 +115,8 @@ class NothingToTell:
     players: int
     is_finished = False
     most_episodes = None
+    free_episodes = 1
+    may_lag = False
 
     def outlook(self, episodes: int) -> Outlook:
         return Outlook([self.players] * episodes)

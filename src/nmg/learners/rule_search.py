@@ -53,6 +53,10 @@ class RuleSearch(NothingToTell):
         return self.settings.plays // self.players
 
     @property
+    def free_episodes(self) -> int:  # type: ignore[override]
+        return max(self.most_episodes - self.episodes, 1)
+
+    @property
     def policy(self) -> Policy:
         means = np.mean(self.scores, axis=0) if self.scores else np.zeros(self.players)
         return self._rule(self.settings.sharpnesses[int(np.argmax(means))])

@@ -19,6 +19,7 @@ import numpy as np
 from nmg.config import Config
 from nmg.data.corpus import default_cache_dir
 from nmg.data.episodes import sample_episode, split_contexts
+from nmg.engines.registry import process_count
 from nmg.errors import UserError
 from nmg.inner.adapt import adapt
 from nmg.inner.head import MASKING, head_file
@@ -118,14 +119,20 @@ def estimate(config: Config, reporter: Reporter) -> Estimate:
         preparing = opening + making_head + time.perf_counter() - began
         measured, growth = _short_run(training, Path(name) / "run", reporter)
     outlook = training.learner.outlook(min(config.meta.episodes, training.learner.most_episodes or sys.maxsize))
-    episodes, lanes = len(outlook.players), min(training.engine.processes, bench.runtime.threads)
-    inner, besides = _inner_loops(measured, _work(training, config), config), _mean(one.besides for one in measured[1:])
-    rounds = [players / min(players, lanes) for players in (measured[-1].players, *outlook.players)]
+    episodes, threads = len(outlook.players), bench.runtime.threads
+    inner = _inner_loops(measured, _work(training, config), config)
+    besides = _mean(one.besides for one in measured[1:])
+    at_once = training.jobs_at_once(config.meta.episodes_at_once)
+    processes = process_count(config.runtime, at_once, bench.lm.model.num_parameters())
+    side_by_side = at_once > training.learner.players  # episodes, which then leave no thread idle
+    then = sum(n / min(at_once if side_by_side else n, processes, threads) for n in outlook.players)
+    now = measured[-1].players / min(measured[-1].players, training.engine.processes, threads)
+    more_processes = max((1 + processes) / (1 + training.engine.processes), 1.0)
     starting = max(measured[0].wall - measured[1].wall, 0.0)
-    seconds = preparing + starting + episodes * besides + inner * sum(rounds[1:]) / rounds[0]
+    seconds = preparing + starting + episodes * besides + inner * then / now
     return Estimate(
         minutes=seconds / 60,
-        peak_mib=memory.mib + growth.lasting / MIB * max(outlook.held - len(measured), 0),
+        peak_mib=memory.mib * more_processes + growth.lasting / MIB * max(outlook.held - len(measured), 0),
         disk_mib=growth.after(episodes, config.meta.checkpoint_every, outlook.held) / MIB,
         episodes=episodes,
         plays=sum(outlook.players),
@@ -136,7 +143,7 @@ def estimate(config: Config, reporter: Reporter) -> Estimate:
 
 def _short(config: Config) -> Config:
     """Of the first three episodes, each kept; a learner that learns from a full replay does so at once."""
-    meta = {"episodes": 3, "checkpoint_every": 1}
+    meta = {"episodes": 3, "checkpoint_every": 1, "episodes_at_once": 1}
     meta["max_validation_examples"] = min(HELD_OUT, config.meta.max_validation_examples)
     trackers = tuple(name for name in config.runtime.trackers if name == "tensorboard")  # others tell the world
     at_once = {"replay_start": 0} if "replay_start" in type(config.learner).model_fields else {}

@@ -36,6 +36,10 @@ from nmg.types import PHASES
 from nmg.workbench import Workbench
 
 TIES_BEFORE_WARNING = 3
+TIED = (
+    f"every player has tied for {TIES_BEFORE_WARNING} episodes, so there is nothing to learn from. More validation "
+    "examples, longer adaptation, or '--reward.metric loss' tell players apart."
+)
 DIVERGED_BEFORE_END = 3
 """episodes in a row"""
 
@@ -90,23 +94,23 @@ def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: 
 def go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnEpisode) -> None:
     """Play the episodes that are missing, and keep in `out` what each leaves."""
     log_samples(training, out / "samples.jsonl")
-    ties = 0
+    ties, diverged = 0, training.diverged_in_a_row
     with start_trackers(training.config, out) as track, training.engine:
         while not training.is_finished:
-            record = training.episode()
-            append_line(out / "metrics.jsonl", as_json(record.to_json()))
-            checkpoint(training, out)
+            records = training.round()
+            for record in records:
+                append_line(out / "metrics.jsonl", as_json(record.to_json()))
+            checkpoint(training, out, len(records))
             log_samples(training, out / "samples.jsonl")
-            track(record)
-            ties = ties + 1 if record.is_tie else 0
-            if ties == TIES_BEFORE_WARNING:
-                reporter.notify(
-                    f"every player has tied for {ties} episodes, so there is nothing to learn from. More validation "
-                    "examples, longer adaptation, or '--reward.metric loss' tell players apart."
-                )
-            on_episode(record, training.planned_episodes)
-            if training.diverged_in_a_row >= DIVERGED_BEFORE_END:
-                raise UserError(_diverged(record, training.diverged_in_a_row))
+            for record in records:
+                track(record)
+                ties = ties + 1 if record.is_tie else 0
+                if ties == TIES_BEFORE_WARNING:
+                    reporter.notify(TIED)
+                on_episode(record, training.planned_episodes)
+                diverged = diverged + 1 if record.diverged else 0
+                if diverged >= DIVERGED_BEFORE_END:
+                    raise UserError(_diverged(record, diverged))
     _publish(training, out)
     for name, policy in training.learner.extra_policies().items():
         policy.save_pretrained(out / name)
@@ -120,8 +124,10 @@ def _publish(training: MetaTraining, out: Path) -> None:
     training.learner.policy.save_pretrained(out / "policy", Provenance.read(out))
 
 
-def checkpoint(training: MetaTraining, out: Path) -> None:
+def checkpoint(training: MetaTraining, out: Path, n_new: int = 1) -> None:
     """Write everything an exact continuation needs, then let go of what it no longer needs.
+
+    `n_new`: episodes since the last one.
 
     Raises Diverged where the learner's weights are not finite, and leaves the checkpoint before as it is.
     """
@@ -139,7 +145,8 @@ def checkpoint(training: MetaTraining, out: Path) -> None:
         "diverged_in_a_row": training.diverged_in_a_row,
         "learner": saved.facts,
     }
-    if training.next_episode % training.config.meta.checkpoint_every == 0:
+    every = training.config.meta.checkpoint_every
+    if training.next_episode // every > (training.next_episode - n_new) // every:
         kept = {"learner-policy": policy.state_dict()} | {name: files[name] for name in files if name == "lm"}
         keep_checkpoint(out, training.next_episode, kept, facts)  # first: a resumed run does not come by here again
     save_checkpoint(out, training.next_episode, files, facts, saved.lasting)

@@ -39,6 +39,7 @@ class _Proposal:
 class ActorCritic(NothingToTell):
     leader = "learner"
     players = 3
+    may_lag = True  # what it remembers of an action is the probability that the acting policy gave it
 
     def __init__(self, settings: ActorCriticSettings, ground: Ground) -> None:
         self.settings, self.ground = settings, ground

@@ -34,6 +34,7 @@ class _Proposal:
 
 class Experiment:
     leader = None
+    may_lag = False
 
     def __init__(self, settings: ExperimentSettings, ground: Ground) -> None:
         self.settings, self.ground = settings, ground
@@ -53,6 +54,10 @@ class Experiment:
     @property
     def is_finished(self) -> bool:
         return self.book.stage == "done"
+
+    @property
+    def free_episodes(self) -> int:
+        return self.book.free_episodes
 
     @property
     def most_episodes(self) -> int:

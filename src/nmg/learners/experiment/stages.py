@@ -89,6 +89,22 @@ class Book:
             self.passed = gate_verdict(self, self.settings.level).passes
             self.stage = "done"
 
+    @property
+    def free_episodes(self) -> int:
+        """Until the answer is looked at, or the stage ends: no proposal before that depends on a score."""
+        left = self.settings.plays - self.plays
+        match self.stage:
+            case "explore":
+                beyond = self.n_explored - self._first_look
+                next_look = -beyond if beyond < 0 else LOOK_EVERY - beyond % LOOK_EVERY
+                free = min(next_look, int(EXPLORING * self.settings.plays - self.plays) // 2)
+            case "tune":
+                n_players = len(self.settings.rules) + len(self.strengths_to_try())
+                free = min(self._tuning_episodes - len(self.tune_scores), left // n_players)
+            case _:
+                free = left // 2
+        return max(free, 1)
+
     def tuned(self) -> dict[str, float]:
         """Mean score of each player of the second stage, over random's."""
         if not self.tune_scores:
@@ -98,7 +114,7 @@ class Book:
         return {name: float(np.mean([s[name] - s[base] for s in self.tune_scores])) for name in names}
 
     def _has_explored(self, effects: Effects, rng: np.random.Generator) -> bool:
-        n, first = self.n_explored, self.n_features + self.settings.first_look
+        n, first = self.n_explored, self._first_look
         is_over = self.plays + 2 > EXPLORING * self.settings.plays
         if not is_over and (n < first or (n - first) % LOOK_EVERY):
             return False
@@ -110,8 +126,17 @@ class Book:
     def _has_tuned(self) -> bool:
         """After so many episodes of the second stage, one at the least."""
         n_players = len(self.settings.rules) + len(self.strengths_to_try())
-        n_episodes = max(1, int(TUNING * self.settings.plays / n_players))
-        return len(self.tune_scores) >= n_episodes or self._is_spent(n_players)
+        return len(self.tune_scores) >= self._tuning_episodes or self._is_spent(n_players)
+
+    @property
+    def _first_look(self) -> int:
+        """pairs"""
+        return self.n_features + self.settings.first_look
+
+    @property
+    def _tuning_episodes(self) -> int:
+        n_players = len(self.settings.rules) + len(self.strengths_to_try())
+        return max(1, int(TUNING * self.settings.plays / n_players))
 
     def _is_spent(self, players: int) -> bool:
         """Whether one more episode of so many players would be too much."""
