@@ -1,0 +1,59 @@
+"""Groups of maskings compared within seeds: the mean of one group's scores less the mean of another's.
+
+    python -m benchmarks.contrast COMPARISON 'learned-0,learned-1' 'rule-0,rule-1' [--metric accuracy]
+
+COMPARISON is a folder that `nmg compare` has written. Several independently learned policies stand for the learner
+together, so that the test is of the learner and not of the luckiest of them. A two-sided paired t test over seeds that
+have a score of every masking named.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from nmg.comparison.cells import Cell
+from nmg.comparison.statistics import PairedTest, paired_comparison
+
+Scores = Mapping[str, Mapping[int, float]]
+"""masking → seed → score"""
+
+
+def read_scores(folder: Path, metric: str) -> Scores:
+    """Raises KeyError where a cell has no such metric."""
+    scores: dict[str, dict[int, float]] = {}
+    for path in sorted((folder / "cells").glob("[!.]*.json")):
+        cell = TypeAdapter(Cell).validate_json(path.read_bytes())
+        scores.setdefault(cell.masking, {})[cell.seed] = cell.scores[metric]
+    return scores
+
+
+def contrast(scores: Scores, first: Sequence[str], second: Sequence[str]) -> PairedTest:
+    """Of the means of two groups, first − second. Raises KeyError for a masking that is not there."""
+    seeds = sorted(set.intersection(*(set(scores[name]) for name in (*first, *second))))
+    means = [
+        np.array([[scores[name][seed] for seed in seeds] for name in group]).mean(axis=0) for group in (first, second)
+    ]
+    return paired_comparison(*means)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Groups of maskings compared within seeds.")
+    parser.add_argument("comparison", type=Path)
+    parser.add_argument("first", type=lambda words: words.split(","))
+    parser.add_argument("second", type=lambda words: words.split(","))
+    parser.add_argument("--metric", default="accuracy")
+    words = parser.parse_args()
+    found = contrast(read_scores(words.comparison, words.metric), words.first, words.second)
+    p = "–" if found.t_p is None else f"{found.t_p:.2g}"
+    interval = "" if found.low is None else f" [{found.low:+.4f}, {found.high:+.4f}]"
+    print(
+        f"{words.metric}: {found.mean:+.4f}{interval}, p = {p}, n = {found.n}, "
+        f"won {found.wins}, tied {found.ties}, lost {found.losses}"
+    )
+
+
+if __name__ == "__main__":
+    main()

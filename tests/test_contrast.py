@@ -1,0 +1,38 @@
+"""Groups of maskings within seeds, by hand."""
+
+import pytest
+
+from benchmarks.contrast import contrast, read_scores
+from nmg.comparison.cells import Cell, CellFolder
+
+SCORES = {"a": {0: 0.5, 1: 0.6, 2: 0.9}, "b": {0: 0.7, 1: 0.6}, "rule": {0: 0.5, 1: 0.4, 2: 0.1}}
+
+
+def test_means_of_groups_over_seeds_that_all_have():
+    found = contrast(SCORES, ["a", "b"], ["rule"])
+    # (0.5 + 0.7) / 2 − 0.5 = 0.1 and 0.6 − 0.4 = 0.2
+    assert (found.n, found.wins, found.losses) == (2, 2, 0)
+    assert found.mean == pytest.approx(0.15)
+    assert contrast(SCORES, ["a"], ["rule"]).n == 3
+    with pytest.raises(KeyError):
+        contrast(SCORES, ["a"], ["none"])
+
+
+def test_scores_are_those_of_the_cells(tmp_path):
+    folder = CellFolder(tmp_path)
+    for masking, seed, value in (("idf*", 3, 0.25), ("idf*", 4, 0.5)):
+        folder.save(
+            Cell(
+                masking=masking,
+                seed=seed,
+                scores={"accuracy": value},
+                lm_loss=None,
+                lm_steps=0,
+                task_steps=0,
+                masked_tokens=0,
+                n_labelled=1,
+                tokens=0,
+                held_out_loss=None,
+            )
+        )
+    assert read_scores(tmp_path, "accuracy") == {"idf*": {3: 0.25, 4: 0.5}}
