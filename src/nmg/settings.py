@@ -82,6 +82,8 @@ class DataSettings(Section):
     """text to adapt on in `meta-test`; the texts of `train` where not given"""
     text_field: str = "text"
     label_field: str = "label"
+    pair_field: str | None = None
+    """of the second text, where what is classified are pairs of texts (MNLI's hypothesis)"""
     labelled_per_class: Count | None = None
     """keep only so many labelled training examples of each class (few-shot); the texts of all stay in the corpus"""
     labelled_examples: Count | None = None

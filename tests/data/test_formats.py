@@ -133,6 +133,16 @@ def test_classification_table(name: str, mark: str, write: Write) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv"])
+def test_pairs_of_texts(tmp_path: Path, name: str) -> None:
+    examples = [ClassificationExample(str(n), f"p {n}", "yes", -1, pair) for n, pair in ((1, 'h, "1"'), (2, "h 2"))]
+    path = tmp_path / name
+    write_classification(examples, path, "premise", "gold", "hypothesis")
+    assert read_classification(path, "premise", "gold", pair_field="hypothesis") == examples
+    assert [example.passage for example in examples] == ['p 1 h, "1"', "p 2 h 2"]
+    assert "field 'other'" in message(lambda path: read_classification(path, "premise", "gold", None, "other"), path)
+
+
 def test_long_cell(write: Write) -> None:
     assert read_classification(write("a.csv", f"text,label\n{'a' * 200_000},x\n"))[0].label == "x"
 

@@ -1,5 +1,6 @@
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,6 +86,17 @@ def test_batches_are_padded_on_the_right(tokenizer: PreTrainedTokenizerBase, sid
         assert batch["input_ids"][position].tolist() == expected[row] + [tokenizer.pad_token_id] * padding
         assert batch["attention_mask"][position].tolist() == [1] * len(expected[row]) + [0] * padding
     assert batch["labels"].tolist() == [2, 1, 1, 1]
+
+
+def test_pairs_are_joined_as_the_tokenizer_joins_them(tokenizer: PreTrainedTokenizerBase) -> None:
+    pairs = [replace(example, pair="the lazy dog jumps") for example in EXAMPLES]
+    features = task_kind("classification").build(tokenizer, pairs, SETTINGS).encode(pairs)
+    for row, example in enumerate(pairs):
+        expected = tokenizer(example.text, example.pair, truncation=True, max_length=12, return_token_type_ids=True)
+        batch = features.batch(np.array([row]))
+        assert batch["input_ids"][0].tolist() == expected["input_ids"]
+        if "token_type_ids" in batch:
+            assert batch["token_type_ids"][0].tolist() == expected["token_type_ids"]
 
 
 def test_no_examples(tokenizer: PreTrainedTokenizerBase) -> None:

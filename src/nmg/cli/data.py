@@ -26,11 +26,18 @@ TextField = Annotated[
 LabelField = Annotated[
     str, typer.Option(help="Field (column) of the label, for classification and token classification.")
 ]
+PairField = Annotated[
+    str | None, typer.Option(help="Field (column) of the second text, where a classification is of pairs.")
+]
 
 
 @app.command()
 def describe(
-    file: File, task: TaskOption = None, text_field: TextField = "text", label_field: LabelField = "label"
+    file: File,
+    task: TaskOption = None,
+    text_field: TextField = "text",
+    label_field: LabelField = "label",
+    pair_field: PairField = None,
 ) -> None:
     """Print counts, lengths, labels or answers, and a sample."""
     from rich.console import Console
@@ -41,7 +48,7 @@ def describe(
     if task is None and _is_plain_text(file):
         rows = _describe_texts(file)
     else:
-        rows = _describe_examples(file, *_read(file, task, text_field, label_field))
+        rows = _describe_examples(file, *_read(file, task, text_field, label_field, pair_field))
     table = Table(title=escape(printable(str(file))), show_header=False)
     for name, value in rows:
         table.add_row(printable(name), Text(printable(value)))  # Text: brackets in the data are no markup
@@ -50,7 +57,12 @@ def describe(
 
 @app.command()
 def convert(
-    file: File, out: Out, task: TaskOption = None, text_field: TextField = "text", label_field: LabelField = "label"
+    file: File,
+    out: Out,
+    task: TaskOption = None,
+    text_field: TextField = "text",
+    label_field: LabelField = "label",
+    pair_field: PairField = None,
 ) -> None:
     """Write the examples in another format of the same task, by the ending of OUT."""
     from nmg.data.formats.tables import ending_of
@@ -59,18 +71,23 @@ def convert(
 
     _refuse_existing(out)
     check_file(out)
-    kind, examples = _read(file, task, text_field, label_field)
+    kind, examples = _read(file, task, text_field, label_field, pair_field)
     found = kind.formats.get(ending_of(out))
     if found is None or found.write is None:
         endings = ", ".join(ending for ending, one in kind.formats.items() if one.write)
         raise bad_input(out, f"examples of the task '{kind.name}' can be written as {endings}")
-    found.write(examples, out, DataSettings(text_field=text_field, label_field=label_field))
+    found.write(examples, out, DataSettings(text_field=text_field, label_field=label_field, pair_field=pair_field))
     typer.echo(f"{out}: {len(examples)} examples")
 
 
 @app.command()
 def corpus(
-    file: File, out: Out, task: TaskOption = None, text_field: TextField = "text", label_field: LabelField = "label"
+    file: File,
+    out: Out,
+    task: TaskOption = None,
+    text_field: TextField = "text",
+    label_field: LabelField = "label",
+    pair_field: PairField = None,
 ) -> None:
     """Write the distinct contexts of a task file as a text corpus, .jsonl or .txt (one a line)."""
     from nmg.data.formats.text import write_texts
@@ -79,18 +96,22 @@ def corpus(
 
     _refuse_existing(out)
     check_file(out)
-    texts = distinct_texts(_read(file, task, text_field, label_field)[1])
+    texts = distinct_texts(_read(file, task, text_field, label_field, pair_field)[1])
     write_texts(texts, out)
     typer.echo(f"{out}: {len(texts)} contexts")
 
 
-def _read(file: Path, task: str | None, text_field: str, label_field: str) -> "tuple[TaskKind, Sequence[Example]]":
+def _read(
+    file: Path, task: str | None, text_field: str, label_field: str, pair_field: str | None
+) -> "tuple[TaskKind, Sequence[Example]]":
     from nmg.settings import DataSettings
     from nmg.tasks.load import guess_task, read_examples
     from nmg.tasks.registry import task_kind
 
     kind = guess_task(file) if task is None else task_kind(task)
-    return kind, read_examples(file, kind, DataSettings(text_field=text_field, label_field=label_field))
+    return kind, read_examples(
+        file, kind, DataSettings(text_field=text_field, label_field=label_field, pair_field=pair_field)
+    )
 
 
 def _is_plain_text(file: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Classification of single texts: one row an example."""
+"""Classification of texts, or of pairs of texts: one row an example."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -51,8 +51,14 @@ class ClassificationTask:
         builder = RowBuilder(self._tokenizer)
         if examples:
             texts = [example.text for example in only(ClassificationExample, examples)]
+            pairs = [example.pair for example in only(ClassificationExample, examples) if example.pair is not None]
             encoded = self._tokenizer(
-                texts, truncation=True, max_length=self._max_length, padding=False, return_token_type_ids=True
+                texts,
+                pairs or None,
+                truncation=True,
+                max_length=self._max_length,
+                padding=False,
+                return_token_type_ids=True,
             )
             for input_ids, token_types in zip(encoded["input_ids"], encoded["token_type_ids"], strict=True):
                 builder.add(input_ids, token_types)
@@ -115,11 +121,11 @@ def f1_scores(gold: IntArray, predicted: IntArray, n_classes: int) -> tuple[floa
 
 def _read(path: Path, settings: DataSettings, train: Sequence[Example] | None) -> Sequence[Example]:
     known = None if train is None else labels(train)
-    return read_classification(path, settings.text_field, settings.label_field, known)
+    return read_classification(path, settings.text_field, settings.label_field, known, settings.pair_field)
 
 
 def _write(examples: Sequence[ClassificationExample], path: Path, settings: DataSettings) -> None:
-    write_classification(examples, path, settings.text_field, settings.label_field)
+    write_classification(examples, path, settings.text_field, settings.label_field, settings.pair_field)
 
 
 def labels(examples: Sequence[Example]) -> list[str]:
@@ -137,7 +143,9 @@ def _check_train(examples: Sequence[Example], settings: DataSettings) -> None:
 def _describe(examples: Sequence[ClassificationExample]) -> list[tuple[str, str]]:
     counts = Counter(example.label for example in examples)
     shares = (f"{label}: {count} ({count / len(examples):.1%})" for label, count in counts.most_common())
-    return [(f"{len(counts)} labels", "\n".join(shares)), ("sample", f"{examples[0].text}\n= {examples[0].label}")]
+    first = examples[0]
+    texts = first.text if first.pair is None else f"{first.text}\n+ {first.pair}"
+    return [(f"{len(counts)} labels", "\n".join(shares)), ("sample", f"{texts}\n= {first.label}")]
 
 
 PRIOR_TEXTS = 5.0
@@ -151,7 +159,7 @@ def token_relevance(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[Cla
     """
     names = {label: number for number, label in enumerate(labels(examples))}
     counts = np.zeros((vocabulary_size(tokenizer), len(names)))
-    texts = [example.text for example in examples]
+    texts = [example.passage for example in examples]
     encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
     for example, ids in zip(examples, encoded, strict=True):
         counts[list(set(ids)), names[example.label]] += 1

@@ -1,4 +1,4 @@
-"""Texts with one label each: tables of any kind, and folders of a label's texts, by the file's ending."""
+"""Texts, or pairs of texts, with one label each: tables, and folders of a label's texts, by the file's ending."""
 
 import csv
 import json
@@ -22,24 +22,33 @@ class ClassificationExample:
     text: str
     label: str
     context_id: int
+    pair: str | None = None
+    """the second text, of a pair"""
 
     @property
     def passage(self) -> str:
-        return self.text
+        return self.text if self.pair is None else f"{self.text} {self.pair}"
 
 
 def read_classification(
-    path: Path, text_field: str = "text", label_field: str = "label", known_labels: Collection[str] | None = None
+    path: Path,
+    text_field: str = "text",
+    label_field: str = "label",
+    known_labels: Collection[str] | None = None,
+    pair_field: str | None = None,
 ) -> list[ClassificationExample]:
-    """The examples in file order. An `id` field is used where there is one, else the line number is the id.
+    """The examples in file order, pairs of texts where `pair_field` names the second.
+
+    An `id` field is used where there is one, else the line number is the id.
 
     Raises UserError, with line and field, for a missing, blank or non-string field (a label may be an integer), a
     second example of the same id, and a label outside `known_labels` where these are given.
     """
     examples = []
     lines_of_ids: dict[str, int] = {}
-    for line, record in read_records(path, (text_field, label_field)):
+    for line, record in read_records(path, (text_field, label_field, *([pair_field] if pair_field else []))):
         text = string_field(record, text_field, path, line=line)
+        pair = None if pair_field is None else string_field(record, pair_field, path, line=line)
         label = _label(record, label_field, path, line)
         if known_labels is not None and label not in known_labels:
             raise bad_input(path, f"no training example has the label '{label}'", line=line, field=label_field)
@@ -47,21 +56,28 @@ def read_classification(
         if identity in lines_of_ids:
             raise bad_input(path, f"'{identity}' is the id of line {lines_of_ids[identity]} too", line=line, field="id")
         lines_of_ids[identity] = line
-        examples.append(ClassificationExample(identity, text, label, NO_CONTEXT))
+        examples.append(ClassificationExample(identity, text, label, NO_CONTEXT, pair))
     if not examples:
         raise bad_input(path, "holds no examples")
     return examples
 
 
 def write_classification(
-    examples: Sequence[ClassificationExample], path: Path, text_field: str = "text", label_field: str = "label"
+    examples: Sequence[ClassificationExample],
+    path: Path,
+    text_field: str = "text",
+    label_field: str = "label",
+    pair_field: str | None = None,
 ) -> None:
-    """Write id, text and label as JSONL, CSV or TSV, by the ending of `path`."""
-    rows = [{"id": example.id, text_field: example.text, label_field: example.label} for example in examples]
+    """Write id, text, the second text where there is one, and label as JSONL, CSV or TSV, by the ending of `path`."""
+    rows = [
+        {"id": one.id, text_field: one.text, **({pair_field: one.pair} if pair_field else {}), label_field: one.label}
+        for one in examples
+    ]
     with write_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         if path.suffix in DELIMITERS:
             writer = csv.DictWriter(
-                file, ["id", text_field, label_field], delimiter=DELIMITERS[path.suffix], lineterminator="\n"
+                file, list(rows[0]) if rows else [], delimiter=DELIMITERS[path.suffix], lineterminator="\n"
             )
             writer.writeheader()
             writer.writerows(rows)
