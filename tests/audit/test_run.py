@@ -1,6 +1,7 @@
 """An audit from start to end, on a model and texts that take a moment."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,8 @@ def test_the_reward_is_the_cheapest_that_stands_for_the_score():
     assert best_reward([blind, wrong]) is None
     unclear = reward("probe", "loss", None, 150)
     assert best_reward([wrong, unclear]) is unclear
+    assert best_reward([wrong, replace(unclear, rank_correlation=-0.7)]) is None, "quick, and against the score"
+    assert best_reward([wrong, replace(unclear, rank_correlation=None)]) is None
 
 
 def adapting(pays: bool | None) -> Adaptation:
@@ -143,10 +146,18 @@ def test_what_is_recommended():
     found = [reward("2 fine-tunings", "loss", 0.9, 100)]
     config, text = recommend(Config(), FACTS, adapting(pays=True), found, steps_an_epoch=20)
     assert text.startswith("Adapting pays: +2.0 points [+1.0, +3.0] accuracy over no adaptation, at 60 steps at 0.002.")
-    assert "about 100 plays" in text
+    assert text.endswith("Learn with the reward 2 fine-tunings (loss): about 100 plays, 1.7 minutes of one process.")
     assert (config.reward.measure, config.reward.metric, config.reward.fine_tunings) == ("finetune", "loss", 2)
     assert (config.learner.kind, config.learner.plays) == ("experiment", 100)
     assert (config.test.adapt_epochs, config.adapt.learning_rate, config.masking.idf_sharpness) == (3, 2e-3, 5.0)
+
+
+def test_a_reward_of_which_little_is_known():
+    found = [reward("probe", "loss", None, 8, seconds=3.0)]
+    config, text = recommend(Config(), FACTS, adapting(pays=None), found, steps_an_epoch=20)
+    assert "about 60 plays, 3.0 minutes of one process. That it stands for accuracy is not shown: over" in text
+    assert text.endswith("their rank correlation is +0.50.")
+    assert config.learner.plays == 60
 
 
 def test_nothing_to_learn_is_said():
@@ -154,7 +165,7 @@ def test_nothing_to_learn_is_said():
     assert "Do not adapt" in text
     assert "Learn with" not in text
     _, text = recommend(Config(), FACTS, adapting(pays=None), [], 20)
-    assert "No reward tells maskings apart here" in text
+    assert "No reward that may stand for the score tells maskings apart" in text
 
 
 def test_a_model_that_is_none_and_a_split_that_leaks_are_said_first():

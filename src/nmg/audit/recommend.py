@@ -12,7 +12,8 @@ LEAST_MARGIN = 1.0
 """nats below word frequencies alone from which a model counts as a language model"""
 LEAST_CORRELATION = 0.5
 """of a reward's true scores with those of the full score"""
-MOST_PLAYS = 1000
+LEAST_PLAYS, MOST_PLAYS = 60, 1000
+"""of an experiment"""
 
 
 def recommend(
@@ -42,27 +43,26 @@ def recommend(
         pass
     elif reward is None:
         sentences.append(
-            f"No reward tells maskings apart here (F test of the full score: p {_p(maskings['p'])}): random masks, or "
+            f"No reward that may stand for the score tells maskings apart (F test of the full score: p {_p(maskings['p'])}): random masks, or "
             "a rule, are as good as anything learned would be shown to be."
         )
     else:
         sentences.append(
             f"Maskings {'differ' if differs else 'may differ'} in {maskings['metric']} (standard deviation "
-            f"{100 * maskings['between']:.1f} points between them, p {_p(maskings['p'])}). Learn with the reward "
-            f"{reward.name} ({reward.metric}): about {reward.plays_needed} plays, {reward.minutes:.0f} minutes of one "
-            "process."
+            f"{100 * maskings['between']:.1f} points between them, p {_p(maskings['p'])})."
         )
+        sentences.append(_on_reward(reward, maskings["metric"]))
     return _settings(config, adapting.best, reward if may_learn else None, maskings, steps_an_epoch), " ".join(
         sentences
     )
 
 
 def best_reward(rewards: Sequence[RewardFinding]) -> RewardFinding | None:
-    """The cheapest in minutes among those that stand for the full score; where none is shown to, the quickest to show
-    differences at all; None where none does."""
+    """The cheapest in minutes among those that stand for the full score; where none is shown to, among those that seem
+    to; None where none does, or where none shows differences."""
     usable = [one for one in rewards if one.plays_needed is not None and one.plays_needed <= MOST_PLAYS]
     sound = [one for one in usable if one.corrected is not None and one.corrected >= LEAST_CORRELATION]
-    doubtful = [one for one in usable if one.corrected is None]
+    doubtful = [one for one in usable if one.corrected is None and (one.rank_correlation or 0.0) >= LEAST_CORRELATION]
     return min(sound or doubtful, key=lambda one: one.minutes or 0.0, default=None)
 
 
@@ -75,6 +75,25 @@ def _on_adaptation(adapting: Adaptation, metric: str) -> str:
     if adapting.pays is False:
         return f"Do not adapt: at every schedule tried it lowers {metric} (best: {gain})."
     return f"Whether adapting pays cannot be told from {metric} with these seeds ({gain}, at {schedule})."
+
+
+def _on_reward(reward: RewardFinding, metric: str) -> str:
+    minutes = _plays(reward) * reward.seconds / 60
+    sentence = (
+        f"Learn with the reward {reward.name} ({reward.metric}): about {_plays(reward)} plays, {minutes:.1f} minutes "
+        "of one process."
+    )
+    if reward.corrected is None:
+        sentence += (
+            f" That it stands for {metric} is not shown: over so few plays their rank correlation is "
+            f"{reward.rank_correlation:+.2f}."
+        ).replace("-", "−")
+    return sentence
+
+
+def _plays(reward: RewardFinding) -> int:
+    """Of an experiment: as many as find a difference of one standard deviation, within bounds."""
+    return min(max(reward.plays_needed or 0, LEAST_PLAYS), MOST_PLAYS)
 
 
 def _settings(
@@ -93,7 +112,7 @@ def _settings(
         "masking": config.masking.model_copy(update={"idf_sharpness": sharpness, "idf_unit": "piece"}),
     }
     if reward is not None:
-        plays = min(max(reward.plays_needed or 0, 60), MOST_PLAYS)
+        plays = _plays(reward)
         measure = "probe" if reward.name == "probe" else "finetune"
         times = int(reward.name.split()[0]) if reward.name[0].isdigit() else 1
         update |= {
