@@ -43,8 +43,8 @@ def recommend(
         pass
     elif reward is None:
         sentences.append(
-            f"No reward that may stand for the score tells maskings apart (F test of the full score: p {_p(maskings['p'])}): random masks, or "
-            "a rule, are as good as anything learned would be shown to be."
+            "No reward that may stand for the score tells maskings apart (F test of the full score: "
+            f"p {_p(maskings['p'])}): random masks, or a rule, are as good as anything learned would be shown to be."
         )
     else:
         sentences.append(
