@@ -3,8 +3,9 @@
     python -m benchmarks.contrast COMPARISON 'learned-0,learned-1' 'rule-0,rule-1' [--metric accuracy]
 
 COMPARISON is a folder that `nmg compare` has written. Several independently learned policies stand for the learner
-together, so that the test is of the learner and not of the luckiest of them. A two-sided paired t test over seeds that
-have a score of every masking named.
+together, so that the test is of the learner and not of the luckiest of them. `learned-0@35` are a masking's cells of 35
+adaptation steps, where there are several numbers. The test is a two-sided paired t test over the seeds that have a score
+of every masking named.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from nmg.comparison.cells import Cell
 from nmg.comparison.statistics import PairedTest, paired_comparison
 
 Scores = Mapping[str, Mapping[int, float]]
-"""masking → seed → score"""
+"""masking, and `masking@steps` where its cells have a number of steps → seed → score"""
 
 
 def read_scores(folder: Path, metric: str) -> Scores:
@@ -26,16 +27,24 @@ def read_scores(folder: Path, metric: str) -> Scores:
     scores: dict[str, dict[int, float]] = {}
     for path in sorted((folder / "cells").glob("[!.]*.json")):
         cell = TypeAdapter(Cell).validate_json(path.read_bytes())
-        scores.setdefault(cell.masking, {})[cell.seed] = cell.scores[metric]
+        for name in (cell.masking, f"{cell.masking}@{cell.adapt_steps}"):
+            of_name = scores.setdefault(name, {})
+            # Of several numbers of steps none is meant by the plain name.
+            of_name[cell.seed] = cell.scores[metric] if cell.seed not in of_name else float("nan")
     return scores
 
 
 def contrast(scores: Scores, first: Sequence[str], second: Sequence[str]) -> PairedTest:
-    """Of the means of two groups, first − second. Raises KeyError for a masking that is not there."""
+    """Of the means of two groups, first − second.
+
+    Raises KeyError for a masking that is not there, and ValueError where a name stands for several numbers of steps.
+    """
     seeds = sorted(set.intersection(*(set(scores[name]) for name in (*first, *second))))
     means = [
         np.array([[scores[name][seed] for seed in seeds] for name in group]).mean(axis=0) for group in (first, second)
     ]
+    if not all(np.isfinite(mean).all() for mean in means):
+        raise ValueError("some cells differ in their adaptation steps alone: name them, as in learned-0@35")
     return paired_comparison(*means)
 
 

@@ -20,7 +20,7 @@ def test_means_of_groups_over_seeds_that_all_have():
 
 def test_scores_are_those_of_the_cells(tmp_path):
     folder = CellFolder(tmp_path)
-    for masking, seed, value in (("idf*", 3, 0.25), ("idf*", 4, 0.5)):
+    for masking, seed, value, steps in (("idf*", 3, 0.25, 35), ("idf*", 4, 0.5, 35), ("idf*", 4, 1.0, 70)):
         folder.save(
             Cell(
                 masking=masking,
@@ -33,6 +33,11 @@ def test_scores_are_those_of_the_cells(tmp_path):
                 n_labelled=1,
                 tokens=0,
                 held_out_loss=None,
+                adapt_steps=steps,
             )
         )
-    assert read_scores(tmp_path, "accuracy") == {"idf*": {3: 0.25, 4: 0.5}}
+    scores = read_scores(tmp_path, "accuracy")
+    assert scores["idf*@35"] == {3: 0.25, 4: 0.5}
+    assert contrast(scores, ["idf*@70"], ["idf*@35"]).mean == 0.5
+    with pytest.raises(ValueError, match="learned-0@35"):
+        contrast(scores, ["idf*"], ["idf*@35"])

@@ -87,6 +87,22 @@ def test_a_short_audit_fine_tunes_on_fewer_examples(inputs: Inputs, tmp_path: Pa
     assert {play.key.examples for play in found.plays} == {4}
 
 
+def test_a_frozen_encoder_is_judged_by_the_probe(inputs: Inputs, tmp_path: Path):
+    found = audit(settings(inputs, test={"measure": "probe"}), tmp_path / "out", seeds=2, minutes=1e-6)
+    assert all(list(play.finetune) == [] for play in found.plays)
+    assert {(one.name, one.metric) for one in found.rewards} == {("probe", "accuracy"), ("probe", "loss")}
+    by_key = {play.key: play.probe["accuracy"] for play in found.plays}
+    for one in found.adaptation.schedules:
+        gains = []
+        for seed in (0, 1):
+            random = next(k for k in by_key if (k.seed, k.masking, k.steps) == (seed, "random", one.steps))
+            random = replace(random, learning_rate=one.learning_rate)
+            none = next(k for k in by_key if (k.seed, k.masking) == (seed, "none"))
+            gains.append(by_key[random] - by_key[none])
+        assert one.gain == pytest.approx(sum(gains) / 2)
+    assert found.recommended.test.measure == "probe"
+
+
 def play(masking: str, steps: int, adapt: float) -> Played:
     cost = {"adapt": adapt, "probe": 1.0, "finetune": 2.0}
     return Played(PlayKey(0, masking, steps, 1e-3, 100), {}, [{}, {}], 1.0, cost)

@@ -86,6 +86,7 @@ def rewards(plays: Sequence[Played], metric: str) -> list[RewardFinding]:
     """Each possible reward against the full score: `metric` of the last fine-tuning, which no reward is judged by here.
 
     The mean of all fine-tunings has less noise than one; how well it stands for the full score is judged by the first.
+    Where the encoder stays frozen the full score is the probe's own.
     """
 
     def tuned(number: int, of: str) -> Callable[[Played], float]:
@@ -96,22 +97,23 @@ def rewards(plays: Sequence[Played], metric: str) -> list[RewardFinding]:
 
     adapted = [play for play in plays if play.key.masking != "none"]
     seconds = {p: float(np.mean([play.seconds[p] for play in adapted])) for p in ("adapt", "probe", "finetune")}
-    n_tuned = len(adapted[0].finetune)
+    n_tuned, full = len(adapted[0].finetune), table_of(adapted, lambda play: score_of(play.counted[-1], metric))[1]
 
     def all_tuned(play: Played) -> float:
         return float(np.mean([score_of(one, "loss") for one in play.finetune]))
 
-    candidates = [
+    of_tuned = [
         ("fine-tuning", metric, tuned(0, metric), tuned(0, metric), seconds["finetune"]),
         ("fine-tuning", "loss", tuned(0, "loss"), tuned(0, "loss"), seconds["finetune"]),
         (f"{n_tuned} fine-tunings", "loss", all_tuned, tuned(0, "loss"), n_tuned * seconds["finetune"]),
+    ]
+    of_probe = [
         ("probe", metric, probed(metric), probed(metric), seconds["probe"]),
         ("probe", "loss", probed("loss"), probed("loss"), seconds["probe"]),
     ]
-    full = table_of(adapted, tuned(-1, metric))[1]
     return [
         _reward(name, of, table_of(adapted, own)[1], table_of(adapted, judged)[1], full, seconds["adapt"] + cost)
-        for name, of, own, judged, cost in candidates
+        for name, of, own, judged, cost in (*(of_tuned if n_tuned else ()), *of_probe)
     ]
 
 
@@ -169,7 +171,7 @@ def adaptation(plays: Sequence[Played], metric: str) -> Adaptation:
     """
 
     def score(play: Played) -> float:
-        return float(np.mean([score_of(one, metric) for one in play.finetune]))
+        return float(np.mean([score_of(one, metric) for one in play.counted]))
 
     none = {play.key.seed: score(play) for play in plays if play.key.masking == "none"}
     by_schedule: dict[tuple[int, float], dict[int, Played]] = {}

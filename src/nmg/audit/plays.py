@@ -58,12 +58,17 @@ class Played:
     probe: Mapping[str, float]
     """metric → score of a linear probe on frozen features"""
     finetune: Sequence[Mapping[str, float]]
-    """metric → score of each fine-tuning"""
+    """metric → score of each fine-tuning; none where the encoder stays frozen (`test.measure probe`)"""
     lm_loss: float | None
     seconds: Mapping[str, float] = field(default_factory=dict)
     """adapt, probe, finetune (one)"""
     diverged: str = ""
     """what happened, where a training diverged; there are no scores then"""
+
+    @property
+    def counted(self) -> Sequence[Mapping[str, float]]:
+        """The full score: of each fine-tuning, or of the probe where there are none."""
+        return self.finetune or (self.probe,)
 
     def to_json(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if name != "diverged" or value}
@@ -120,7 +125,8 @@ class AuditBench:
         arena = replace(self.bench.arena.silent(), adapt=self._adapt_settings(job))
         masks = None if job.masking == "none" else DrawnMasks(self.corpus, self._masking(job))
         probed = Trial(self.bench.task, self.train, self.rows(job.examples), self.validation, "probe")
-        tuned = [replace(probed, measure="finetune", again=again) for again in range(FINE_TUNINGS)]
+        times = FINE_TUNINGS if self.config.test.measure == "finetune" else 0
+        tuned = [replace(probed, measure="finetune", again=again) for again in range(times)]
         randomness = StreamName(self.config.run.seed) / "audit" / job.seed
         try:
             first, *others = inner_loop(arena, self.pretrained, masks, [probed, *tuned], randomness, job.steps)
@@ -134,7 +140,7 @@ class AuditBench:
             {
                 "adapt": first.seconds["adapt"],
                 "probe": first.seconds["finetune"],
-                "finetune": float(np.mean([_seconds(outcome) for outcome in others])),
+                "finetune": sum(map(_seconds, others)) / max(len(others), 1),
             },
         )
 

@@ -111,7 +111,7 @@ def _conclude(
     best = adapting.best
     at_best = [p for p in plays if p.key in set(second) or _is_at(p.key, best) or p.key.masking == "none"]
     found = rewards(at_best, metric)
-    full = lambda play: float(np.mean([score_of(one, metric) for one in play.finetune]))  # noqa: E731
+    full = lambda play: float(np.mean([score_of(one, metric) for one in play.counted]))  # noqa: E731
     names, table = table_of([p for p in at_best if p.key.masking != "none"], full)
     spread = spread_of(table)
     facts |= {

@@ -16,7 +16,7 @@ def audit_page(result: AuditResult) -> PageContent:
     for play in result.plays:
         is_at_best = (play.key.steps, play.key.learning_rate) == (best.steps, best.learning_rate)
         if is_at_best or play.key.masking == "none":
-            mean = sum(one[metric] for one in play.finetune) / len(play.finetune)
+            mean = sum(one[metric] for one in play.counted) / len(play.counted)
             scores.setdefault(play.key.masking, []).append(mean)
     blocks: list[Block] = [Paragraph(facts["recommendation"]), _facts(result)]
     tables = dict(audit_tables(result))
