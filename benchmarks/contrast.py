@@ -4,8 +4,8 @@
 
 COMPARISON is a folder that `nmg compare` has written. Several independently learned policies stand for the learner
 together, so that the test is of the learner and not of the luckiest of them. `learned-0@35` are a masking's cells of 35
-adaptation steps, where there are several numbers. The test is a two-sided paired t test over the seeds that have a score
-of every masking named.
+adaptation steps, where there are several numbers. The test is a two-sided paired t test over the seeds that have a
+score of every masking named.
 """
 
 import argparse
