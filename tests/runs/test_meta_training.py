@@ -263,13 +263,12 @@ def test_a_folder_that_holds_something_is_refused(inputs: Inputs, tmp_path: Path
 def test_three_ties_in_a_row_bring_a_warning(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ties: list[int], warnings: int
 ):
-    original = MetaTraining.episode
+    original = MetaTraining.round
 
-    def episode(self: MetaTraining) -> EpisodeRecord:
-        record = original(self)
-        return replace(record, is_tie=bool(ties[record.episode]))
+    def tied(self: MetaTraining) -> list[EpisodeRecord]:
+        return [replace(record, is_tie=bool(ties[record.episode])) for record in original(self)]
 
-    monkeypatch.setattr(MetaTraining, "episode", episode)
+    monkeypatch.setattr(MetaTraining, "round", tied)
     notes = Notes()
     meta_training.start(inputs.config(meta={"episodes": 6}), tmp_path / "run", notes, ignore)
     said = [line for line in notes.lines if "tied for 3 episodes" in line]

@@ -120,11 +120,11 @@ def test_a_tracker_gets_the_numbers_of_the_log_and_is_closed(inputs: Inputs, tmp
 def test_a_tracker_is_closed_after_an_error(
     inputs: Inputs, tmp_path: Path, name: str, seen: Seen, monkeypatch: pytest.MonkeyPatch
 ):
-    def fail(self: MetaTraining) -> EpisodeRecord:
+    def fail(self: MetaTraining) -> list[EpisodeRecord]:
         assert seen.is_open
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(MetaTraining, "episode", fail)
+    monkeypatch.setattr(MetaTraining, "round", fail)
     with pytest.raises(RuntimeError, match="out of luck"):
         start(inputs.config(runtime={"trackers": [name]}), tmp_path / "run")
     assert not seen.is_open
