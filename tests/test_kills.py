@@ -130,28 +130,34 @@ class Killer:
             process = self.run(out)
             wait = float(self.rng.uniform(0, self.seconds))
             process.join(wait)
-            if not process.is_alive():
+            how = SIGNALS[int(self.rng.integers(2))]
+            if not process.is_alive() or not self.kill(process, how, wait):
+                process.join()
                 assert process.exitcode == 0, self.log
                 self.check(out)
                 return number
-            self.kill(process, SIGNALS[int(self.rng.integers(2))], wait)
         last = self.run(out)
         last.join()
         assert last.exitcode == 0, self.log
         self.check(out)
         return kills
 
-    def kill(self, process: BaseProcess, how: signal.Signals, wait: float) -> None:
+    def kill(self, process: BaseProcess, how: signal.Signals, wait: float) -> bool:
+        """Returns False where the process has ended by itself in the meantime."""
         assert process.pid is not None
         started = descendants(process.pid)
         self.log.append(f"{how.name} after {wait:.3f} s, with {len(started)} processes")
-        os.kill(process.pid, how)
+        try:
+            os.kill(process.pid, how)
+        except ProcessLookupError:
+            return False
         process.join()
         assert process.exitcode in {-how, 128 + how, 0}, self.log
         deadline = time.monotonic() + OUTLIVES
         while left := [one for one in started if is_running(one)]:
             assert time.monotonic() < deadline, (left, self.log)
             time.sleep(0.05)
+        return True
 
     def check(self, out: Path) -> None:
         ours, whole = result(out), result(self.folder / "whole")
