@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import TypeAdapter
 
-from nmg.comparison.cells import Cell
+from nmg.comparison.cells import CellFolder
 from nmg.comparison.statistics import PairedTest, paired_comparison
 
 Scores = Mapping[str, Mapping[int, float]]
@@ -25,8 +24,7 @@ Scores = Mapping[str, Mapping[int, float]]
 def read_scores(folder: Path, metric: str) -> Scores:
     """Raises KeyError where a cell has no such metric."""
     scores: dict[str, dict[int, float]] = {}
-    for path in sorted((folder / "cells").glob("[!.]*.json")):
-        cell = TypeAdapter(Cell).validate_json(path.read_bytes())
+    for _, cell in CellFolder(folder).finished():
         for name in (cell.masking, f"{cell.masking}@{cell.adapt_steps}"):
             of_name = scores.setdefault(name, {})
             # Of several numbers of steps none is meant by the plain name.

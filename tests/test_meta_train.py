@@ -17,7 +17,7 @@ from nmg.learners.actor_critic.player import Player
 from nmg.meta_train import RESET_EPISODES, EpisodeRecord, MetaTraining
 from nmg.reporter import Silent
 from nmg.workbench import Workbench
-from support.runs import Inputs, is_same
+from support.runs import Inputs, is_same, record_facts
 
 
 def new_training(inputs: Inputs, **changes: dict[str, Any]) -> MetaTraining:
@@ -39,7 +39,7 @@ def weights_of(player: Player) -> dict[str, torch.Tensor]:
 
 
 def without_seconds(records: list[EpisodeRecord]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in record.to_json().items() if name != "seconds"} for record in records]
+    return [record_facts(record) for record in records]
 
 
 @pytest.mark.parametrize("self_play", ["learning", "frozen", "random"])

@@ -11,11 +11,11 @@ from nmg.config import Config, load_config
 from nmg.data.episodes import sample_episode
 from nmg.errors import UserError
 from nmg.learners.experiment.regression import regress
-from nmg.meta_train import EpisodeRecord, MetaTraining
+from nmg.meta_train import MetaTraining
 from nmg.reporter import Silent
 from nmg.runs import meta_training
 from nmg.workbench import Workbench
-from support.runs import Inputs, Notes, assert_same_run, is_same, read_log
+from support.runs import Inputs, Notes, assert_same_run, is_same, read_log, record_facts
 
 FEATURES = ["idf", "digit", "function_word"]
 EXPERIMENT: dict[str, Any] = {
@@ -36,15 +36,11 @@ def actor_critic(inputs: Inputs, at_once: int, **meta: Any) -> MetaTraining:
     return MetaTraining(Workbench.prepare(inputs.config(meta=settings), Silent()))
 
 
-def facts(record: EpisodeRecord) -> dict[str, Any]:
-    return {name: value for name, value in record.to_json().items() if name != "seconds"}
-
-
 @pytest.fixture(scope="module")
 def one_by_one(inputs: Inputs) -> tuple[MetaTraining, list[dict[str, Any]]]:
     training, records = experiment(inputs, 1), []
     while not training.is_finished:
-        records.append(facts(training.episode()))
+        records.append(record_facts(training.episode()))
     return training, records
 
 
@@ -55,7 +51,7 @@ def test_an_experiment_is_the_same_however_many_episodes_play_together(
     expected, records = one_by_one
     training, rounds = experiment(inputs, at_once), []
     while not training.is_finished:
-        rounds.append([facts(record) for record in training.round()])
+        rounds.append([record_facts(record) for record in training.round()])
     assert [record for of_round in rounds for record in of_round] == records
     assert training.learner.findings() == expected.learner.findings()
     assert is_same(training.learner.policy, expected.learner.policy)
@@ -118,9 +114,9 @@ def test_a_policy_that_lags_proposed_before_it_learned(inputs: Inputs):
     assert plan.log_prob is not None
     assert len(of_second) > 10
     assert torch.isin(of_second, plan.log_prob[plan.is_chosen]).all()
-    one_by_one = [facts(record) for record in (fresh.episode(), fresh.episode())]
-    assert facts(first) == one_by_one[0]
-    assert facts(second) != one_by_one[1]
+    one_by_one = [record_facts(record) for record in (fresh.episode(), fresh.episode())]
+    assert record_facts(first) == one_by_one[0]
+    assert record_facts(second) != one_by_one[1]
 
 
 def test_a_resumed_run_of_rounds_is_the_uninterrupted_one(inputs: Inputs, tmp_path: Path):

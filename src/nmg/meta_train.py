@@ -137,20 +137,24 @@ class MetaTraining:
 
     def jobs_at_once(self, asked: Literal["auto"] | int) -> int:
         """The most inner loops that can be played at once."""
-        players, free = self.learner.players, self.learner.free_episodes
+        players, most = self.learner.players, self._most_together(asked)
         if asked == "auto":
-            return max(players, self.arena.runtime.threads) if free > 1 else players
-        return players * (asked if self.learner.may_lag else min(asked, free))
+            return max(players, self.arena.runtime.threads) if most > 1 else players
+        return players * most
+
+    def _most_together(self, asked: Literal["auto"] | int) -> int:
+        """Episodes of a round: as asked for where the acting policy may lag, else so many as change no result."""
+        if asked == "auto":
+            return self.learner.free_episodes
+        return asked if self.learner.may_lag else min(asked, self.learner.free_episodes)
 
     def _has_room(self, proposed: Sequence[_Proposed], asked: Literal["auto"] | int) -> bool:
         """Whether another episode joins the round: by itself where that changes no result and threads are idle."""
-        n, free = len(proposed), self.learner.free_episodes
-        if n == 0 or self.next_episode + n >= self.config.meta.episodes:
+        n = len(proposed)
+        if n == 0 or self.next_episode + n >= self.config.meta.episodes or n >= self._most_together(asked):
             return n == 0
-        if asked != "auto":
-            return n < (asked if self.learner.may_lag else min(asked, free))
         players = [len(one.plans) for one in proposed]
-        return n < free and sum(players) + players[-1] <= self.arena.runtime.threads
+        return asked != "auto" or sum(players) + players[-1] <= self.arena.runtime.threads
 
     def _propose(self, index: int) -> _Proposed:
         episode = sample_episode(index, self.split, self.data, self.corpus, self.config.meta, self.config.run.seed)
@@ -159,15 +163,14 @@ class MetaTraining:
 
     def _play(self, proposed: Sequence[_Proposed]) -> list[_Played]:
         """What became of the players of each episode; the leader's adapted LM becomes the run's."""
-        places = [(number, name) for number, one in enumerate(proposed) for name in one.plans]
-        turns = [
-            Turn(one.episode, one.blocks, plan, self._is_kept(name))
-            for one in proposed
+        turns = {
+            (number, name): Turn(one.episode, one.blocks, plan, self._is_kept(name))
+            for number, one in enumerate(proposed)
             for name, plan in one.plans.items()
-        ]
+        }
         played = [_Played({}, {}) for _ in proposed]
-        results = dict(self.engine.play(Start(self.lm_state, self.steps), turns))
-        for turn, (number, name) in enumerate(places):
+        results = dict(self.engine.play(Start(self.lm_state, self.steps), list(turns.values())))
+        for turn, (number, name) in enumerate(turns):
             ended, adapted = results[turn]
             if isinstance(ended, Diverged):
                 played[number].diverged[name] = str(ended)

@@ -14,6 +14,7 @@ from nmg.config import Config
 from nmg.inner.adapt import adapt
 from nmg.inner.finetune import evaluate, finetune, task_model
 from nmg.inner.masks import DrawnMasks
+from nmg.inner.probe import probe
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from nmg.policies.named import load_masking
 from nmg.reporter import Reporter, Silent
@@ -79,14 +80,18 @@ def by_hand(config: Config, name: str, seed: int, policy: Path | None) -> dict[s
     data = load_task_data(config.data, seed)
     assert data.test is not None
     train = bench.task.encode(data.train)
-    model = task_model(bench.task, bench.lm.model, randomness / "head")
-    rows = np.arange(len(train))
-    tuned = finetune(model, train, rows, config.finetune, bench.runtime, randomness / "finetune")
-    evaluation = evaluate(model, bench.task, bench.task.encode(data.test), data.test, bench.runtime)
+    test, rows, task_steps = bench.task.encode(data.test), np.arange(len(train)), 0
+    if config.test.measure == "probe":
+        outputs = probe(bench.arena, bench.task, train, rows, test)
+        evaluation = bench.task.evaluate(outputs, test, data.test)
+    else:
+        model = task_model(bench.task, bench.lm.model, randomness / "head")
+        task_steps = finetune(model, train, rows, config.finetune, bench.runtime, randomness / "finetune").steps
+        evaluation = evaluate(model, bench.task, test, data.test, bench.runtime)
     return {
         "scores": evaluation.scores,
         "lm_loss": adapted.fit.loss if adapted else None,
         "lm_steps": adapted.fit.steps if adapted else 0,
-        "task_steps": tuned.steps,
+        "task_steps": task_steps,
         "masked_tokens": adapted.masked_tokens if adapted else 0,
     }

@@ -14,19 +14,15 @@ import pytest
 from nmg.engines.processes import ProcessEngine
 from nmg.engines.serial import SerialEngine
 from nmg.errors import UserError
-from nmg.meta_train import EpisodeRecord, MetaTraining
+from nmg.meta_train import MetaTraining
 from nmg.reporter import Silent
 from nmg.runs import meta_training
 from nmg.workbench import Workbench
-from support.runs import Inputs, is_same
+from support.runs import Inputs, is_same, record_facts
 
 
 def new_training(inputs: Inputs, **runtime: Any) -> MetaTraining:
     return MetaTraining(Workbench.prepare(inputs.config(runtime=runtime), Silent()))
-
-
-def facts(record: EpisodeRecord) -> dict[str, Any]:
-    return {name: value for name, value in record.to_json().items() if name != "seconds"}
 
 
 def test_processes_give_the_outcome_of_one_process_to_the_bit(inputs: Inputs):
@@ -36,7 +32,7 @@ def test_processes_give_the_outcome_of_one_process_to_the_bit(inputs: Inputs):
     with at_once.engine:
         for _ in range(3):
             first, second = alone.episode(), at_once.episode()
-            assert facts(first) == facts(second)
+            assert record_facts(first) == record_facts(second)
             assert is_same(alone.lm_state, at_once.lm_state)
         assert set(second.scores) == {"learner", "opponent", "random"}
         inner = sum(second.seconds[phase] for phase in ("adapt", "finetune", "evaluate"))

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from nmg.config import Config, load_config
-from nmg.meta_train import MetaTraining
+from nmg.meta_train import EpisodeRecord, MetaTraining
 from support.planted import WORDS, write_planted
 from support.tiny import save_tiny_bert
 
@@ -71,6 +71,11 @@ class Notes:
     def steps(self, phase: str) -> Any:
         self.phases.append(phase)
         return lambda _done, _total: None
+
+
+def record_facts(record: EpisodeRecord) -> dict[str, Any]:
+    """All but the seconds."""
+    return {name: value for name, value in record.to_json().items() if name != "seconds"}
 
 
 def read_log(run: Path, *, seconds: bool = False) -> list[dict[str, Any]]:

@@ -37,6 +37,11 @@ def score_of(scores: Mapping[str, float], metric: str) -> float:
     return -scores[metric] if metric == "loss" else scores[metric]
 
 
+def full_score(play: Played, metric: str) -> float:
+    """Mean of what counts: of the fine-tunings, or the probe's. More is better."""
+    return float(np.mean([score_of(one, metric) for one in play.counted]))
+
+
 def spread_of(table: FloatArray) -> Spread:
     """From scores [maskings, seeds], both at least 2."""
     m, k = table.shape
@@ -97,7 +102,8 @@ def rewards(plays: Sequence[Played], metric: str) -> list[RewardFinding]:
 
     adapted = [play for play in plays if play.key.masking != "none"]
     seconds = {p: float(np.mean([play.seconds[p] for play in adapted])) for p in ("adapt", "probe", "finetune")}
-    n_tuned, full = len(adapted[0].finetune), table_of(adapted, lambda play: score_of(play.counted[-1], metric))[1]
+    n_tuned = len(adapted[0].finetune)
+    full = table_of(adapted, lambda play: score_of(play.counted[-1], metric))[1]
 
     def all_tuned(play: Played) -> float:
         return float(np.mean([score_of(one, "loss") for one in play.finetune]))
@@ -113,7 +119,7 @@ def rewards(plays: Sequence[Played], metric: str) -> list[RewardFinding]:
     ]
     return [
         _reward(name, of, table_of(adapted, own)[1], table_of(adapted, judged)[1], full, seconds["adapt"] + cost)
-        for name, of, own, judged, cost in (*(of_tuned if n_tuned else ()), *of_probe)
+        for name, of, own, judged, cost in ([*of_tuned, *of_probe] if n_tuned else of_probe)
     ]
 
 
@@ -170,10 +176,7 @@ def adaptation(plays: Sequence[Played], metric: str) -> Adaptation:
     Schedules with a seed that diverged are left out. Raises UserError where none is left.
     """
 
-    def score(play: Played) -> float:
-        return float(np.mean([score_of(one, metric) for one in play.counted]))
-
-    none = {play.key.seed: score(play) for play in plays if play.key.masking == "none"}
+    none = {play.key.seed: full_score(play, metric) for play in plays if play.key.masking == "none"}
     by_schedule: dict[tuple[int, float], dict[int, Played]] = {}
     for play in plays:
         if play.key.masking == "random":
@@ -185,7 +188,7 @@ def adaptation(plays: Sequence[Played], metric: str) -> Adaptation:
     for (steps, rate), of in by_schedule.items():
         seeds = [seed for seed in of if seed in none]
         test = paired_comparison(
-            np.array([score(of[seed]) for seed in seeds]), np.array([none[seed] for seed in seeds])
+            np.array([full_score(of[seed], metric) for seed in seeds]), np.array([none[seed] for seed in seeds])
         )
         p = None if test.t_p is None else min(1.0, test.t_p * len(by_schedule))
         lm_loss = float(np.mean([of[seed].lm_loss or 0.0 for seed in seeds]))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nmg.audit.findings import Adaptation, RewardFinding, Schedule, adaptation, rewards, score_of, spread_of, table_of
+from nmg.audit.findings import Adaptation, RewardFinding, Schedule, adaptation, full_score, rewards, spread_of, table_of
 from nmg.audit.plays import AuditBench, AuditOpener, Played, PlayKey
 from nmg.audit.recommend import recommend
 from nmg.config import Config
@@ -111,8 +111,9 @@ def _conclude(
     best = adapting.best
     at_best = [p for p in plays if p.key in set(second) or _is_at(p.key, best) or p.key.masking == "none"]
     found = rewards(at_best, metric)
-    full = lambda play: float(np.mean([score_of(one, metric) for one in play.counted]))  # noqa: E731
-    names, table = table_of([p for p in at_best if p.key.masking != "none"], full)
+    names, table = table_of(
+        [play for play in at_best if play.key.masking != "none"], lambda play: full_score(play, metric)
+    )
     spread = spread_of(table)
     facts |= {
         "adaptation": asdict(adapting),

@@ -10,6 +10,7 @@ from nmg.errors import UserError, bad_input, printable
 from nmg.files import is_folder, is_there
 
 if TYPE_CHECKING:
+    from nmg.settings import DataSettings
     from nmg.tasks.base import TaskKind
     from nmg.types import Example
 
@@ -48,7 +49,7 @@ def describe(
     if task is None and _is_plain_text(file):
         rows = _describe_texts(file)
     else:
-        rows = _describe_examples(file, *_read(file, task, text_field, label_field, pair_field))
+        rows = _describe_examples(file, *_read(file, task, _fields(text_field, label_field, pair_field)))
     table = Table(title=escape(printable(str(file))), show_header=False)
     for name, value in rows:
         table.add_row(printable(name), Text(printable(value)))  # Text: brackets in the data are no markup
@@ -67,16 +68,16 @@ def convert(
     """Write the examples in another format of the same task, by the ending of OUT."""
     from nmg.data.formats.tables import ending_of
     from nmg.runs.outputs import check_file
-    from nmg.settings import DataSettings
 
     _refuse_existing(out)
     check_file(out)
-    kind, examples = _read(file, task, text_field, label_field, pair_field)
+    fields = _fields(text_field, label_field, pair_field)
+    kind, examples = _read(file, task, fields)
     found = kind.formats.get(ending_of(out))
     if found is None or found.write is None:
         endings = ", ".join(ending for ending, one in kind.formats.items() if one.write)
         raise bad_input(out, f"examples of the task '{kind.name}' can be written as {endings}")
-    found.write(examples, out, DataSettings(text_field=text_field, label_field=label_field, pair_field=pair_field))
+    found.write(examples, out, fields)
     typer.echo(f"{out}: {len(examples)} examples")
 
 
@@ -96,22 +97,23 @@ def corpus(
 
     _refuse_existing(out)
     check_file(out)
-    texts = distinct_texts(_read(file, task, text_field, label_field, pair_field)[1])
+    texts = distinct_texts(_read(file, task, _fields(text_field, label_field, pair_field))[1])
     write_texts(texts, out)
     typer.echo(f"{out}: {len(texts)} contexts")
 
 
-def _read(
-    file: Path, task: str | None, text_field: str, label_field: str, pair_field: str | None
-) -> "tuple[TaskKind, Sequence[Example]]":
+def _fields(text_field: str, label_field: str, pair_field: str | None) -> "DataSettings":
     from nmg.settings import DataSettings
+
+    return DataSettings(text_field=text_field, label_field=label_field, pair_field=pair_field)
+
+
+def _read(file: Path, task: str | None, fields: "DataSettings") -> "tuple[TaskKind, Sequence[Example]]":
     from nmg.tasks.load import guess_task, read_examples
     from nmg.tasks.registry import task_kind
 
     kind = guess_task(file) if task is None else task_kind(task)
-    return kind, read_examples(
-        file, kind, DataSettings(text_field=text_field, label_field=label_field, pair_field=pair_field)
-    )
+    return kind, read_examples(file, kind, fields)
 
 
 def _is_plain_text(file: Path) -> bool:

@@ -7,7 +7,7 @@ written when it is done; a comparison that was killed finds it there and goes on
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -132,8 +132,7 @@ class CellFolder:
         any_origin = next(iter(origins.values()), {})
         common = {what: digest for what, digest in any_origin.items() if what != "masking"}
         found = {}
-        for path in sorted(self.folder.glob("[!.]*.json")):  # what a kill left half-written begins with a dot
-            cell = _read(path)
+        for path, cell in self.finished():
             for what, digest in origins.get(cell.masking, common).items():
                 if cell.origin.get(what) != digest:
                     other = f"another policy '{cell.masking}'" if what == "masking" else f"other {what}"
@@ -141,6 +140,11 @@ class CellFolder:
                     raise UserError(f"--out {self.out}: {path.name} comes from {other}; choose another folder")
             found[cell.key] = cell
         return {key: found[key] for key in keys if key in found}
+
+    def finished(self) -> Iterator[tuple[Path, Cell]]:
+        """All that are there, whatever gave them. Raises UserError for a file that is damaged."""
+        for path in sorted(self.folder.glob("[!.]*.json")):  # what a kill left half-written begins with a dot
+            yield path, _read(path)
 
     def save(self, cell: Cell) -> None:
         """Keep a finished cell; what an earlier try left of an error goes."""

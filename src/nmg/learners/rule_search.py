@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from nmg.learners.base import Ground, NothingToTell, Saved
-from nmg.policies.base import Policy, predict
+from nmg.policies.base import Policy
 from nmg.policies.linear import LinearPolicy
-from nmg.policies.masking import draw_plan
+from nmg.policies.masking import draw_by
 from nmg.settings import Count, NonNegative, Section
 from nmg.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
 
@@ -65,8 +65,8 @@ class RuleSearch(NothingToTell):
         observation, plans = self._template.observe(blocks, encode), {}
         for sharpness in self.settings.sharpnesses:
             noise = (self.ground.randomness / "episode" / episode.index / "actions").generator()
-            logits = predict(self._rule(sharpness), observation, blocks)
-            plans[f"idf-{sharpness:g}"] = draw_plan(logits, blocks, self.ground.rate, noise, self._template.config.unit)
+            rule = self._rule(sharpness)
+            plans[f"idf-{sharpness:g}"] = draw_by(rule, observation, blocks, self.ground.rate, noise)
         return plans
 
     def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:  # noqa: ARG002

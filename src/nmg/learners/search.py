@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from nmg.learners.base import Ground
-from nmg.policies.base import Policy, predict
-from nmg.policies.masking import draw_plan
+from nmg.policies.base import Policy
+from nmg.policies.masking import draw_by
 from nmg.types import Episode, MaskPlan, StateEncoder, TokenBlocks
 
 
@@ -46,6 +46,6 @@ def propose_candidates(
     for name, weights in candidates.items():
         vector_to_parameters(weights, policy.parameters())
         noise = (ground.randomness / "episode" / episode.index / "actions").generator()
-        plans[name] = draw_plan(predict(policy, observation, blocks), blocks, ground.rate, noise, policy.config.unit)
+        plans[name] = draw_by(policy, observation, blocks, ground.rate, noise)
     vector_to_parameters(kept, policy.parameters())
     return plans

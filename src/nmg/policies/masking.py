@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmg.masking.base import choose, choose_units, number_units, position_noise, unit_means
+from nmg.masking.base import choose, choose_units, gumbel_noise, number_units, unit_means
 from nmg.policies.base import Policy, Unit, log_probabilities, predict
 from nmg.types import MaskPlan, StateEncoder, TokenBlocks
 
@@ -39,6 +39,13 @@ class PolicyMasking:
         logits = predict(self.policy, self.policy.observe(blocks, encode), blocks)
         logits, unit = logits / self.temperature, self.policy.config.unit
         return plan_greedily(logits, blocks, rate, unit) if self.greedy else draw_plan(logits, blocks, rate, rng, unit)
+
+
+def draw_by(
+    policy: Policy, observation: Tensor, blocks: TokenBlocks, rate: float, rng: np.random.Generator
+) -> MaskPlan:
+    """What the policy draws, in its unit, by what it has observed of the blocks: float [B, T, F]."""
+    return draw_plan(predict(policy, observation, blocks), blocks, rate, rng, policy.config.unit)
 
 
 def plan_greedily(logits: Tensor, blocks: TokenBlocks, rate: float, unit: Unit = "token") -> MaskPlan:
@@ -75,7 +82,7 @@ def perturbed(logits: Tensor, blocks: TokenBlocks, rng: np.random.Generator) -> 
     Its k highest entries are k draws without replacement from softmax(logits) (Gumbel top-k: Kool, van Hoof, Welling,
     arXiv 1903.06059).
     """
-    return logits.double() - position_noise(blocks, rng).log().neg().log()
+    return logits.double() + gumbel_noise(blocks, rng)
 
 
 @dataclass(frozen=True)

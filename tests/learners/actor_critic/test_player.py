@@ -14,7 +14,7 @@ from nmg.learners.actor_critic.player import HIDDEN, Player
 from nmg.learners.actor_critic.replay import StateShard, token_counts
 from nmg.learners.actor_critic.settings import ActorCriticSettings
 from nmg.learners.base import Ground
-from nmg.meta_train import EpisodeRecord, MetaTraining
+from nmg.meta_train import MetaTraining
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from nmg.policies.base import Policy, predict
 from nmg.policies.linear import LinearConfig, LinearPolicy
@@ -24,7 +24,7 @@ from nmg.runs import meta_training
 from nmg.seeding import StreamName
 from nmg.workbench import Workbench
 from support.policies import blocks_of
-from support.runs import Inputs, is_same
+from support.runs import Inputs, is_same, record_facts
 
 BLOCKS = blocks_of([[5, 6, 7, 8], [9, 10, 5]])
 STATES = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0))
@@ -133,10 +133,6 @@ def new_training(inputs: Inputs) -> MetaTraining:
     return MetaTraining(Workbench.prepare(inputs.config(), Silent()))
 
 
-def without_seconds(record: EpisodeRecord) -> dict[str, Any]:
-    return {name: value for name, value in record.to_json().items() if name != "seconds"}
-
-
 def all_tensors(training: MetaTraining) -> dict[str, Tensor]:
     players = (training.learner.learner, training.learner.opponent)
     files = {name: tensors for player in players for name, tensors in player.to_files().items()}
@@ -161,5 +157,5 @@ def test_a_checkpoint_of_before_restores_as_one_of_today(inputs: Inputs, tmp_pat
     assert restored.learner.score_noise == training.learner.score_noise
     assert training.learner.score_noise.recent
     assert is_same(all_tensors(restored), all_tensors(training))
-    assert without_seconds(restored.episode()) == without_seconds(training.episode())
+    assert record_facts(restored.episode()) == record_facts(training.episode())
     assert is_same(all_tensors(restored), all_tensors(training))

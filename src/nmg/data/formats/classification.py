@@ -70,15 +70,12 @@ def write_classification(
     pair_field: str | None = None,
 ) -> None:
     """Write id, text, the second text where there is one, and label as JSONL, CSV or TSV, by the ending of `path`."""
-    rows = [
-        {"id": one.id, text_field: one.text, **({pair_field: one.pair} if pair_field else {}), label_field: one.label}
-        for one in examples
-    ]
+    pair = {pair_field: "pair"} if pair_field else {}
+    columns = {"id": "id", text_field: "text", **pair, label_field: "label"}
+    rows = [{column: getattr(one, attribute) for column, attribute in columns.items()} for one in examples]
     with write_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         if path.suffix in DELIMITERS:
-            writer = csv.DictWriter(
-                file, list(rows[0]) if rows else [], delimiter=DELIMITERS[path.suffix], lineterminator="\n"
-            )
+            writer = csv.DictWriter(file, list(columns), delimiter=DELIMITERS[path.suffix], lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
         else:

@@ -19,9 +19,9 @@ from nmg.learners.base import Ground, Outlook, Saved
 from nmg.learners.experiment.regression import Effects, f_test, placebo_lengths, regress
 from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.learners.experiment.stages import Book, gate_verdict, learned_name, planned_players, rule_name
-from nmg.policies.base import Policy, predict
+from nmg.policies.base import Policy
 from nmg.policies.linear import LinearPolicy
-from nmg.policies.masking import draw_plan
+from nmg.policies.masking import draw_by
 from nmg.types import Episode, FloatArray, MaskPlan, Outcome, StateEncoder, TokenBlocks
 
 
@@ -71,9 +71,7 @@ class Experiment:
         plans, features = {}, {}
         for name, policy in self._players(episode).items():
             noise = (self.ground.randomness / "episode" / episode.index / "actions").generator()
-            plans[name] = draw_plan(
-                predict(policy, observation, blocks), blocks, self.ground.rate, noise, policy.config.unit
-            )
+            plans[name] = draw_by(policy, observation, blocks, self.ground.rate, noise)
             is_masked = plans[name].is_masked(blocks.input_ids.shape[1])
             features[name] = observation[is_masked.to(observation.device)].double().mean(dim=0).cpu().numpy()
         self._proposed[episode.index] = _Proposal(self.book.stage, features)

@@ -99,8 +99,7 @@ class Book:
                 next_look = -beyond if beyond < 0 else LOOK_EVERY - beyond % LOOK_EVERY
                 free = min(next_look, int(EXPLORING * self.settings.plays - self.plays) // 2)
             case "tune":
-                n_players = len(self.settings.rules) + len(self.strengths_to_try())
-                free = min(self._tuning_episodes - len(self.tune_scores), left // n_players)
+                free = min(self._tuning_episodes - len(self.tune_scores), left // self._tuning_players)
             case _:
                 free = left // 2
         return max(free, 1)
@@ -125,8 +124,7 @@ class Book:
 
     def _has_tuned(self) -> bool:
         """After so many episodes of the second stage, one at the least."""
-        n_players = len(self.settings.rules) + len(self.strengths_to_try())
-        return len(self.tune_scores) >= self._tuning_episodes or self._is_spent(n_players)
+        return len(self.tune_scores) >= self._tuning_episodes or self._is_spent(self._tuning_players)
 
     @property
     def _first_look(self) -> int:
@@ -134,9 +132,12 @@ class Book:
         return self.n_features + self.settings.first_look
 
     @property
+    def _tuning_players(self) -> int:
+        return len(self.settings.rules) + len(self.strengths_to_try())
+
+    @property
     def _tuning_episodes(self) -> int:
-        n_players = len(self.settings.rules) + len(self.strengths_to_try())
-        return max(1, int(TUNING * self.settings.plays / n_players))
+        return max(1, int(TUNING * self.settings.plays / self._tuning_players))
 
     def _is_spent(self, players: int) -> bool:
         """Whether one more episode of so many players would be too much."""
