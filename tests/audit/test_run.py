@@ -61,6 +61,25 @@ def test_an_interrupted_audit_goes_on_to_the_same_result(inputs: Inputs, tmp_pat
     assert part.facts["lm"] == whole.facts["lm"]
 
 
+@pytest.mark.parametrize("what", ["settings", "data"])
+def test_plays_of_something_else_are_not_gone_on_with(inputs: Inputs, tmp_path: Path, what: str):
+    """An audit that was begun by fine-tuned scores must not end with half of its plays judged by a probe."""
+    train = tmp_path / "train.jsonl"
+    lines = inputs.train.read_text().splitlines(keepends=True)
+    train.write_text("".join(lines))
+    audit(settings(inputs, data={"train": str(train)}), tmp_path / "out", seeds=2, minutes=1e-6)
+    if what == "data":
+        train.write_text("".join(lines[:-1]))
+    measure = "probe" if what == "settings" else "finetune"
+    with pytest.raises(UserError, match=f"plays.jsonl comes from other {what}"):
+        audit(
+            settings(inputs, data={"train": str(train)}, test={"measure": measure}),
+            tmp_path / "out",
+            seeds=2,
+            minutes=1e-6,
+        )
+
+
 def test_the_test_set_is_not_read(inputs: Inputs, tmp_path: Path):
     audit(settings(inputs, data={"test": str(tmp_path / "missing.jsonl")}), tmp_path / "out", seeds=2, minutes=1)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -20,6 +21,7 @@ from nmg.masking.registry import build_masking
 from nmg.policies.linear import LinearPolicy, LinearSettings
 from nmg.policies.masking import PolicyMasking
 from nmg.reporter import Reporter, Silent
+from nmg.runs.inputs import origin
 from nmg.seeding import StreamName
 from nmg.settings import MaskingSettings
 from nmg.tasks.load import load_corpus_texts
@@ -64,6 +66,8 @@ class Played:
     """adapt, probe, finetune (one)"""
     diverged: str = ""
     """what happened, where a training diverged; there are no scores then"""
+    origin: Mapping[str, str] = field(default_factory=dict)
+    """digests of all that gives the play beside its key: settings, data, model"""
 
     @property
     def counted(self) -> Sequence[Mapping[str, float]]:
@@ -110,6 +114,10 @@ class AuditBench:
             Encoded.of(bench.task, split.validation_examples),
             settings.build(bench.policy_ground(corpus, labelled)),
         )
+
+    @cached_property
+    def origin(self) -> dict[str, str]:
+        return origin(self.config, ("train", "validation"), self.corpus.digest, self.pretrained)
 
     def rows(self, examples: int) -> IntArray:
         """Rows of so many training examples; those of a smaller number are among those of a larger."""

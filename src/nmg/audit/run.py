@@ -6,8 +6,8 @@ DIR/recommended.yaml  the configuration that follows from them
 DIR/index.html        the page
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from nmg.errors import UserError, bad_input
 from nmg.files import append_line, as_json, write_text
 from nmg.inner.lm_quality import held_out_loss, unigram_entropy
 from nmg.reporter import Reporter, Silent
+from nmg.runs.inputs import check_origin
 from nmg.runs.outputs import sole_writer
 from nmg.seeding import StreamName
 from nmg.tasks.load import load_corpus_texts
@@ -76,11 +77,13 @@ def audit(
 def _audit(config: Config, out: Path, seeds: int, minutes: float, reporter: Reporter, on_play: OnPlay) -> AuditResult:
     done = _read_plays(out / "plays.jsonl")
     bench = AuditBench.open(config, reporter)
+    for play in done.values():
+        check_origin(out, "plays.jsonl", play.origin, bench.origin)
     facts = {"lm": _language_model(bench), "leakage": _leakage(bench, reporter)}
     n_parameters = bench.bench.lm.model.num_parameters()
     at_once = bench.bench.runtime.threads
     with open_engine(config.runtime, bench, AuditOpener(config), at_once, n_parameters) as engine:
-        player = _Player(engine, out / "plays.jsonl", done, on_play)
+        player = _Player(engine, out / "plays.jsonl", done, bench.origin, on_play)
         budget = Budget(60 * minutes * engine.processes, seeds)
         pilot = _pilot(bench)
         player.play([pilot], budget.fewest)
@@ -141,12 +144,15 @@ def _is_at(key: PlayKey, best: Schedule) -> bool:
 class _Player:
     """Plays what is missing, and keeps each play as soon as it is done."""
 
-    def __init__(self, engine: Engine, path: Path, done: dict[PlayKey, Played], on_play: OnPlay) -> None:
-        self._engine, self._path, self._done, self._on_play = engine, path, done, on_play
+    def __init__(
+        self, engine: Engine, path: Path, done: dict[PlayKey, Played], origin: Mapping[str, str], on_play: OnPlay
+    ) -> None:
+        self._engine, self._path, self._done, self._origin, self._on_play = engine, path, done, origin, on_play
 
     def play(self, keys: Sequence[PlayKey], in_all: int) -> None:
         missing = [key for key in keys if key not in self._done]
-        for _, played in self._engine.play(None, missing):
+        for _, found in self._engine.play(None, missing):
+            played = replace(found, origin=self._origin)
             append_line(self._path, as_json(played.to_json()))
             self._done[played.key] = played
             self._on_play(played, len(self._done), max(in_all, len(self._done)))

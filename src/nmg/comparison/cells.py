@@ -14,8 +14,9 @@ from typing import Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
-from nmg.errors import Diverged, UserError, bad_input
+from nmg.errors import Diverged, bad_input
 from nmg.files import write_text
+from nmg.runs.inputs import check_origin
 
 Labelled: TypeAlias = int | Literal["all"] | None
 """labelled examples to fine-tune on (of each class in a classification); None: as the configuration says"""
@@ -133,11 +134,7 @@ class CellFolder:
         common = {what: digest for what, digest in any_origin.items() if what != "masking"}
         found = {}
         for path, cell in self.finished():
-            for what, digest in origins.get(cell.masking, common).items():
-                if cell.origin.get(what) != digest:
-                    other = f"another policy '{cell.masking}'" if what == "masking" else f"other {what}"
-                    other += ", or from an older nmg" if what == "settings" else ""
-                    raise UserError(f"--out {self.out}: {path.name} comes from {other}; choose another folder")
+            check_origin(self.out, path.name, cell.origin, origins.get(cell.masking, common), cell.masking)
             found[cell.key] = cell
         return {key: found[key] for key in keys if key in found}
 

@@ -4,7 +4,6 @@ Nothing here chooses by a score. The cells are fixed before the first one runs, 
 one metric that will be tested is the first of the task's table.
 """
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +14,14 @@ from nmg.comparison.circumstances import described, differing
 from nmg.comparison.learned import policy_digest
 from nmg.comparison.plan import Plan
 from nmg.config import Config
-from nmg.data.formats.tables import source_digest
 from nmg.data.overlap import say_overlaps
 from nmg.engines.registry import open_engine
 from nmg.errors import UserError
-from nmg.files import user_path
-from nmg.inner.lm import ModelState, state_digest
+from nmg.inner.lm import ModelState
 from nmg.inner.runtime import Runtime
 from nmg.policies.registry import load_policy
 from nmg.reporter import Reporter
+from nmg.runs.inputs import origin
 from nmg.runs.outputs import check_output
 from nmg.tasks.load import load_corpus_texts, load_task_data
 
@@ -147,10 +145,8 @@ def _say_circumstances(found: Iterable[Cell], runtime: Runtime, reporter: Report
 
 def _origins(config: Config, plan: Plan, corpus_digest: str, pretrained: ModelState) -> dict[str, dict[str, str]]:
     """masking → digests of all that gives its cells."""
-    files = [config.data.train, config.data.test, *([config.data.validation] if config.data.drop_duplicates else [])]
-    digests = [corpus_digest, *(source_digest(user_path(file)) for file in files if file is not None)]
-    data = hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
-    common = {"settings": config.digest, "data": data, "model": state_digest(pretrained)}
+    fields = ["train", "test", *(["validation"] if config.data.drop_duplicates else [])]
+    common = origin(config, fields, corpus_digest, pretrained)
     return {
         name: common | {"masking": policy_digest(plan.learned[name]) if name in plan.learned else name}
         for name in plan.names

@@ -1,13 +1,15 @@
 """What a run was made from: digests of its data files, model and tokenizer, so that it goes on with no other."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from nmg.config import Config
 from nmg.data.cutting import tokenizer_digest
 from nmg.data.formats.tables import source_digest
 from nmg.errors import UserError
 from nmg.files import user_path
-from nmg.inner.lm import state_digest
+from nmg.inner.lm import ModelState, state_digest
 from nmg.reporter import Reporter
 from nmg.settings import DataSettings
 from nmg.workbench import Workbench
@@ -32,6 +34,23 @@ def input_digests(bench: Workbench) -> dict[str, str]:
 def data_files(data: DataSettings) -> dict[str, Path]:
     """Field → file, folder or data set of the hub, of those that are given."""
     return {name: user_path(file) for name in FILES if (file := getattr(data, name)) is not None}
+
+
+def origin(config: Config, fields: Sequence[str], corpus_digest: str, pretrained: ModelState) -> dict[str, str]:
+    """Digests of all that gives a cell or a play: its settings, its data (these fields and the corpus), its model."""
+    files = data_files(config.data)
+    digests = [corpus_digest, *(source_digest(files[name]) for name in fields if name in files)]
+    data = hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
+    return {"settings": config.digest, "data": data, "model": state_digest(pretrained)}
+
+
+def check_origin(out: Path, what: str, then: Mapping[str, str], now: Mapping[str, str], masking: str = "") -> None:
+    """Raises UserError where `what`, which lies in the folder `out`, has another origin than what is made now."""
+    for name, digest in now.items():
+        if then.get(name) != digest:
+            other = f"another policy '{masking}'" if name == "masking" else f"other {name}"
+            other += ", or from an older nmg" if name == "settings" else ""
+            raise UserError(f"--out {out}: {what} comes from {other}; choose another folder")
 
 
 def check_unchanged(run: Path, then: Mapping[str, str] | None, bench: Workbench, reporter: Reporter) -> None:
