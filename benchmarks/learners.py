@@ -8,7 +8,8 @@ difference of two plays has noise of standard deviation 1. So an effect of 0.85 
 gains 0.85 standard deviations of the noise of a pair over random masks. The class holds 35 % of the tokens: the rarest
 word pieces ("0.85"), or those on one side of a random plane in the space of the features ("random class, 0.85").
 *Found*: masks that the policy draws hold the class at least twice as often as chance. Written to
-benchmarks/out/learners.json: learner → effect → plays → {found, seeds}.
+benchmarks/out/learners.json: learner → effect → plays → {found, seeds, and of each seed the share of the class among
+the masks and how far the policy has moved from random masks}.
 """
 
 import argparse
@@ -38,7 +39,7 @@ from nmg.policies.attention import AttentionSettings
 from nmg.policies.base import Ground, Policy
 from nmg.policies.features import Vocabulary, piece_table
 from nmg.policies.linear import LinearPolicy, LinearSettings
-from nmg.policies.masking import PolicyMasking
+from nmg.policies.masking import PolicyMasking, read_out
 from nmg.seeding import StreamName
 from nmg.settings import ModelSettings
 from nmg.types import Episode, FloatArray, Outcome, TokenBlocks
@@ -146,12 +147,23 @@ def new_learner(kind: str, world: World, seed: int) -> Any:
     )
 
 
+def looked_at(world: World) -> TokenBlocks:
+    """200 blocks of all the text."""
+    return world.corpus.blocks(np.arange(0, len(world.corpus), max(len(world.corpus) // 200, 1)))
+
+
 def share(world: World, policy: Policy, is_class: Tensor, *, greedy: bool) -> float:
-    """Of the class among the masks that a policy draws on 200 blocks."""
-    blocks = world.corpus.blocks(np.arange(0, len(world.corpus), max(len(world.corpus) // 200, 1)))
-    masking = PolicyMasking(policy, greedy=greedy)
-    plan = masking.plan(blocks, RATE, (StreamName(0) / "look").generator(), world)
+    """Of the class among the masks that a policy draws."""
+    blocks = looked_at(world)
+    plan = PolicyMasking(policy, greedy=greedy).plan(blocks, RATE, (StreamName(0) / "look").generator(), world)
     return float(is_class[blocks.input_ids[plan.is_masked(blocks.input_ids.shape[1])]].float().mean())
+
+
+def displacement(world: World, policy: Policy) -> float:
+    """Total variation distance of the policy from the uniform one, mean over blocks: 0 (random) to almost 1."""
+    blocks = looked_at(world)
+    uniform = blocks.is_maskable.double() / blocks.is_maskable.sum(1, keepdim=True)
+    return float((read_out(policy, blocks, world, RATE).probability - uniform).abs().sum(1).mean() / 2)
 
 
 @dataclass(frozen=True)
@@ -197,7 +209,7 @@ def found_policy(kind: str, learner: Any) -> tuple[Policy, bool]:
 def run(game: Game, plant: str, label: str, seeds: Sequence[int]) -> dict[str, Any]:
     """plays → how many seeds have found the class; and the F tests at the end, where there are some."""
     world, checked = game.world, [n for n in CHECKED if n <= game.most]
-    found: dict[str, Any] = {str(n): {"found": 0, "seeds": len(seeds), "share": []} for n in checked}
+    found: dict[str, Any] = {str(n): {"found": 0, "seeds": len(seeds), "share": [], "moved": []} for n in checked}
     rejected = []
     for seed in seeds:
         is_class = world.plant(plant, seed)
@@ -208,6 +220,7 @@ def run(game: Game, plant: str, label: str, seeds: Sequence[int]) -> dict[str, A
                 among = share(world, policy, is_class, greedy=greedy)
                 entry = found[str(waiting.pop(0))]
                 entry["share"].append(round(among, 3))
+                entry["moved"].append(round(displacement(world, policy), 3))
                 entry["found"] += among >= 2 * CLASS_SHARE
         if isinstance(learner, Experiment):
             rejected.append((learner.effects().f_p or 1.0) < 0.05)

@@ -41,8 +41,9 @@ def test_every_learner_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             assert ("f_test_rejects" in found) == (kind == "experiment")
             for plays in ("2", "8"):
                 assert found[plays]["seeds"] == 1
-                (share,) = found[plays]["share"]
+                (share,), (moved,) = found[plays]["share"], found[plays]["moved"]
                 assert 0 <= share <= 1
+                assert 0 <= moved < 1
                 assert found[plays]["found"] == (share >= 2 * learners.CLASS_SHARE)
 
 
@@ -57,3 +58,22 @@ def test_a_planted_class_holds_its_share(tmp_path: Path):
         assert 0.25 < counted <= learners.CLASS_SHARE
         shares.append(learners.share(world, world.linear, is_class, greedy=False) - counted)
     assert np.abs(shares).max() < 0.06
+
+
+@pytest.mark.usefixtures("few_texts")
+def test_displacement_by_hand(tmp_path: Path):
+    """Of a policy that does not look: none. Of one that takes the first piece of `is_class` alone, nearly all."""
+    world = learners.make_world(tmp_path, "small")
+    policy = world.linear
+    with torch.no_grad():
+        policy.weights.zero_()
+    assert learners.displacement(world, policy) == pytest.approx(0.0, abs=1e-6)
+    with torch.no_grad():
+        policy.weights[learners.FEATURES.index("continuation")] = 1e3
+    blocks = learners.looked_at(world)
+    raw = policy.raw_features(blocks, world)[..., learners.FEATURES.index("continuation")]
+    expected = []
+    for row, maskable in zip(raw, blocks.is_maskable, strict=True):
+        values = row[maskable]
+        expected.append(1 - float((values == values.max()).double().mean()))
+    assert learners.displacement(world, policy) == pytest.approx(np.mean(expected), abs=1e-4)
