@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_linear_schedule_with_warmup
 
 from nmg.errors import Diverged
@@ -118,14 +120,7 @@ def fit(
         FastDropout(),
         training_weights(model, trained, runtime.precision) as weights,
     ):
-        optimiser = torch.optim.AdamW(
-            weights.masters,
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=runtime.device.type != "mps",
-        )
-        warm_up = math.ceil(settings.warmup_share * len(batches))
-        schedule = get_linear_schedule_with_warmup(optimiser, warm_up, len(batches))
+        optimiser, schedule = _optimiser(weights.masters, settings, runtime, len(batches))
         if watch is not None:
             watch.after(0, len(batches), weights.masters)
         for step, rows in enumerate(batches, start=1):
@@ -159,6 +154,20 @@ def fit(
     last_epoch = losses[-len(epochs[-1]) :] if losses else []
     mean = float(torch.stack(last_epoch).float().mean()) if last_epoch else float("nan")
     return FitResult(len(losses), mean, time.perf_counter() - began)
+
+
+def _optimiser(
+    weights: Sequence[Tensor], settings: OptimiserSettings, runtime: Runtime, n_steps: int
+) -> tuple[AdamW, LambdaLR]:
+    """AdamW, and its learning rate over so many steps."""
+    optimiser = AdamW(
+        weights,
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=runtime.device.type != "mps",
+    )
+    warm_up = math.ceil(settings.warmup_share * n_steps)
+    return optimiser, get_linear_schedule_with_warmup(optimiser, warm_up, n_steps)
 
 
 def _are_finite(tensors: Sequence[Tensor]) -> bool:

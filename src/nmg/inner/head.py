@@ -18,7 +18,7 @@ from nmg.files import as_json, save_tensors, write_text
 from nmg.inner.arena import Arena
 from nmg.inner.fit import KeepBest, fit
 from nmg.inner.head_start import start_head
-from nmg.inner.lm import PretrainedLM, masked_lm_loss
+from nmg.inner.lm import PretrainedLM, masked_lm_loss, state_digest
 from nmg.inner.lm_quality import held_out_loss, unigram_entropy
 from nmg.inner.masks import DrawnMasks
 from nmg.masking.rules import RandomMasking
@@ -205,10 +205,6 @@ class _Stage:
 
 
 def _digest(arena: Arena, settings: ModelSettings, corpus: "Corpus", seed: int) -> str:
-    digest = hashlib.sha256(settings.model_dump_json().encode())
-    facts = (VERSION, seed, corpus.digest, arena.adapt.batch_size, arena.runtime.precision, arena.runtime.device.type)
-    digest.update(" ".join(map(str, facts)).encode())
-    for name, tensor in arena.model.base_model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.cpu().numpy().tobytes())
-    return digest.hexdigest()[:20]
+    runtime, encoder = arena.runtime, state_digest(arena.model.base_model.state_dict())
+    facts = (VERSION, seed, corpus.digest, arena.adapt.batch_size, runtime.precision, runtime.device.type, encoder)
+    return hashlib.sha256(" ".join([settings.model_dump_json(), *map(str, facts)]).encode()).hexdigest()[:20]
