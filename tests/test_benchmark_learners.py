@@ -38,7 +38,11 @@ def test_every_learner_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for kind, cases in results.items():
         assert list(cases) == ["all", "random class, 0.85"]
         for found in cases.values():
-            assert ("f_test_rejects" in found) == (kind == "experiment")
+            assert ("f_test_rejects" in found) == ("whole_run" in found) == (kind == "experiment")
+            if kind == "experiment":
+                whole = found["whole_run"]
+                assert whole["policy"] + whole["rule"] == whole["seeds"] == 1
+                assert whole["plays"] <= 8
             for plays in ("2", "8"):
                 assert found[plays]["seeds"] == 1
                 (share,), (moved,) = found[plays]["share"], found[plays]["moved"]
