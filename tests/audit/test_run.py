@@ -207,5 +207,7 @@ def test_a_model_that_is_none_and_a_split_that_leaks_are_said_first():
     lm = {"loss": 6.9, "unigram_entropy": 7.0, "margin": 0.1}
     facts = FACTS | {"lm": lm, "leakage": {"validation": 100, "twins": 70, "near": 80, "train": 50}}
     _, text = recommend(Config(), facts, adapting(pays=None), [], 20)
-    assert text.startswith("The model is hardly a language model: its masked-LM loss of 6.90 is 0.10 nats below")
+    assert text.startswith(
+        "On this text the model is hardly a language model: its masked-LM loss of 6.90 is 0.10 nats below"
+    )
     assert "80 of 100 validation examples have a twin in training" in text

@@ -28,8 +28,9 @@ def recommend(
     sentences, reward = [], best_reward(rewards)
     if lm["margin"] < LEAST_MARGIN:
         sentences.append(
-            f"The model is hardly a language model: its masked-LM loss of {lm['loss']:.2f} is {lm['margin']:.2f} nats "
-            f"below what word frequencies alone give ({lm['unigram_entropy']:.2f}). Take one with a trained LM head."
+            f"On this text the model is hardly a language model: its masked-LM loss of {lm['loss']:.2f} is "
+            f"{lm['margin']:.2f} nats below what word frequencies alone give ({lm['unigram_entropy']:.2f}). Take one "
+            "with a trained LM head, or one trained on text nearer to this."
         )
     if leakage["near"]:
         sentences.append(
