@@ -173,7 +173,13 @@ def adapting(pays: bool | None) -> Adaptation:
 FACTS: dict[str, Any] = {
     "lm": {"loss": 4.0, "unigram_entropy": 7.0, "margin": 3.0},
     "leakage": {"validation": 100, "twins": 0, "near": 0, "train": 50},
-    "maskings": {"metric": "accuracy", "between": 0.02, "p": 0.01, "mean": {"idf-2": 0.5, "idf-5": 0.6, "random": 0.4}},
+    "maskings": {
+        "metric": "accuracy",
+        "between": 0.02,
+        "between_high": 0.031,
+        "p": 0.01,
+        "mean": {"idf-2": 0.5, "idf-5": 0.6, "random": 0.4},
+    },
 }
 
 
@@ -185,6 +191,12 @@ def test_what_is_recommended():
     assert (config.reward.measure, config.reward.metric, config.reward.fine_tunings) == ("finetune", "loss", 2)
     assert (config.learner.kind, config.learner.plays) == ("experiment", 100)
     assert (config.test.adapt_epochs, config.adapt.learning_rate, config.masking.idf_sharpness) == (3, 2e-3, 5.0)
+
+
+def test_how_far_maskings_may_differ_is_said():
+    for found in ([reward("probe", "loss", 0.9, 100)], []):
+        _, text = recommend(Config(), FACTS, adapting(pays=None), found, steps_an_epoch=20)
+        assert "2.0 points between them, at most 3.1 with 95 % confidence, p = 0.010" in text
 
 
 def test_a_reward_of_which_little_is_known():

@@ -26,6 +26,8 @@ class Spread:
     seeds: int
     between: float
     """standard deviation of the maskings' true scores; 0 where they differ by no more than noise"""
+    between_high: float | None
+    """the least that it is not above with 95 % confidence, one-sided; None where there is nothing to test"""
     noise: float
     """standard deviation of a masking's score under one seed, after the seed's own level"""
     p: float | None
@@ -48,8 +50,13 @@ def spread_of(table: FloatArray) -> Spread:
     left = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
     noise = float(np.square(left).sum() / ((m - 1) * (k - 1)))
     means = float(table.mean(axis=1).var(ddof=1))
-    f_p = float(stats.f.sf(k * means / noise, m - 1, (m - 1) * (k - 1))) if noise > 0 else None
-    return Spread(m, k, math.sqrt(max(means - noise / k, 0.0)), math.sqrt(noise), f_p)
+    between = math.sqrt(max(means - noise / k, 0.0))
+    if noise == 0:
+        return Spread(m, k, between, None, 0.0, None)
+    f = stats.f(m - 1, (m - 1) * (k - 1))
+    # k · means / (noise + k · between²) is distributed as F
+    high = math.sqrt(max(means / float(f.ppf(LEVEL)) - noise / k, 0.0))
+    return Spread(m, k, between, high, math.sqrt(noise), float(f.sf(k * means / noise)))
 
 
 def table_of(plays: Sequence[Played], score: Callable[[Played], float]) -> tuple[list[str], FloatArray]:

@@ -44,13 +44,14 @@ def recommend(
         pass
     elif reward is None:
         sentences.append(
-            "No reward that may stand for the score tells maskings apart (F test of the full score: "
-            f"p {_p(maskings['p'])}): random masks, or a rule, are as good as anything learned would be shown to be."
+            "No reward that may stand for the score tells maskings apart (standard deviation of the full score "
+            f"{100 * maskings['between']:.1f} points between them{_at_most(maskings)}, p {_p(maskings['p'])}): random "
+            "masks, or a rule, are as good as anything learned would be shown to be."
         )
     else:
         sentences.append(
             f"Maskings {'differ' if differs else 'may differ'} in {maskings['metric']} (standard deviation "
-            f"{100 * maskings['between']:.1f} points between them, p {_p(maskings['p'])})."
+            f"{100 * maskings['between']:.1f} points between them{_at_most(maskings)}, p {_p(maskings['p'])})."
         )
         sentences.append(_on_reward(reward, maskings["metric"]))
     return _settings(config, adapting.best, reward if may_learn else None, maskings, steps_an_epoch), " ".join(
@@ -125,6 +126,12 @@ def _settings(
             ),
         }
     return config.model_copy(update=update)
+
+
+def _at_most(maskings: Mapping[str, Any]) -> str:
+    """What the deviation between maskings is not above, in points."""
+    high = maskings["between_high"]
+    return "" if high is None else f", at most {100 * high:.1f} with 95 % confidence"
 
 
 def _gain(best: Schedule) -> str:

@@ -124,6 +124,7 @@ def _conclude(
             "metric": metric,
             "mean": {name: float(row.mean()) for name, row in zip(names, table, strict=True)},
             "between": spread.between,
+            "between_high": spread.between_high,
             "noise": spread.noise,
             "p": spread.p,
             "seeds": spread.seeds,

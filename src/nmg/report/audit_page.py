@@ -103,7 +103,9 @@ def _rewards(result: AuditResult) -> Table:
 def _on_maskings(result: AuditResult) -> str:
     found = result.facts["maskings"]
     n, between, noise = len(found["mean"]), 100 * found["between"], 100 * found["noise"]
+    high = found["between_high"]
+    at_most = "" if high is None else f" (at most {100 * high:.2f} with 95 % confidence)"
     return (
         f"{n} maskings over {found['seeds']} seeds at the best schedule. Standard deviation between them {between:.2f} "
-        f"points, noise of one {noise:.2f}; F test of all being alike: p {p_text(found['p'])}."
+        f"points{at_most}, noise of one {noise:.2f}; F test of all being alike: p {p_text(found['p'])}."
     )
