@@ -43,7 +43,7 @@ def test_spread_finds_what_was_put_in():
 
 
 def test_the_upper_limit_holds_as_often_as_it_says():
-    """Also where maskings are alike; by hand: 2 · 4.5 / (1 + 2σ²) is an F(1, 1), whose 5 % quantile is tan²(π/40)."""
+    """95 %, or a little more (97 at most, in 3000 draws); by hand: 2 · 4.5 / (1 + 2σ²) is an F(1, 1), whose 5 % quantile is tan²(π/40)."""
     high = spread_of(np.array([[0.5, 3.5], [4.5, 5.5]])).between_high
     assert high == pytest.approx(math.sqrt(4.5 / math.tan(math.pi / 40) ** 2 - 0.5))
     rng = np.random.default_rng(7)
@@ -52,7 +52,7 @@ def test_the_upper_limit_holds_as_often_as_it_says():
         for _ in range(400):
             table = truth * rng.standard_normal((9, 1)) + rng.standard_normal((9, 3))
             held.append((spread_of(table).between_high or 0.0) >= truth)
-        assert np.mean(held) == pytest.approx(1.0 if truth == 0 else 0.95, abs=0.03)
+        assert 0.92 < np.mean(held) < (0.99 if truth else 1.01)
     assert spread_of(np.array([[1.0, 2.0], [3.0, 4.0]])).between_high is None, "no noise to compare with"
 
 
