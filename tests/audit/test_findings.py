@@ -43,7 +43,10 @@ def test_spread_finds_what_was_put_in():
 
 
 def test_the_upper_limit_holds_as_often_as_it_says():
-    """95 %, or a little more (97 at most, in 3000 draws); by hand: 2 · 4.5 / (1 + 2σ²) is an F(1, 1), whose 5 % quantile is tan²(π/40)."""
+    """95 %, or a little more (97 at most, in 3000 draws).
+
+    By hand: 2 · 4.5 / (1 + 2σ²) is an F(1, 1), whose 5 % quantile is tan²(π/40).
+    """
     high = spread_of(np.array([[0.5, 3.5], [4.5, 5.5]])).between_high
     assert high == pytest.approx(math.sqrt(4.5 / math.tan(math.pi / 40) ** 2 - 0.5))
     rng = np.random.default_rng(7)

@@ -54,7 +54,7 @@ def spread_of(table: FloatArray) -> Spread:
     if noise == 0:
         return Spread(m, k, between, None, 0.0, None)
     f = stats.f(m - 1, (m - 1) * (k - 1))
-    # k · means / (noise + k · between²) is distributed nearly as F: the noise is an estimate, which errs on the safe side
+    # k · means / (noise + k · between²) is distributed nearly as F; that noise is an estimate errs on the safe side
     high = math.sqrt(max(means / float(f.ppf(LEVEL)) - noise / k, 0.0))
     return Spread(m, k, between, high, math.sqrt(noise), float(f.sf(k * means / noise)))
 
