@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nmg.audit.findings import POWER_Z, adaptation, rewards, score_of, spread_of, table_of
+from nmg.audit.findings import POWER_Z, adaptation, possible_gain, rewards, score_of, spread_of, table_of
 from nmg.audit.plays import Played, PlayKey
 
 
@@ -57,6 +57,18 @@ def test_the_upper_limit_holds_as_often_as_it_says():
             held.append((spread_of(table).between_high or 0.0) >= truth)
         assert 0.92 < np.mean(held) < (0.99 if truth else 1.01)
     assert spread_of(np.array([[1.0, 2.0], [3.0, 4.0]])).between_high is None, "no noise to compare with"
+
+
+def test_the_best_direction_gains_no_more_than_is_said():
+    """Effects of 12 features; 16 random directions and 3 seeds; the best direction of their mean length."""
+    rng, held = np.random.default_rng(8), []
+    for _ in range(400):
+        effects = rng.standard_normal(12)
+        directions = 2 * rng.standard_normal((16, 12))
+        spread = spread_of((directions @ effects)[:, None] + 5 * rng.standard_normal((16, 3)))
+        best = 2 * math.sqrt(12) * np.linalg.norm(effects)
+        held.append(best <= (possible_gain(spread, 12) or 0.0))
+    assert 0.92 < np.mean(held) < 0.995
 
 
 def test_where_maskings_are_alike_the_test_rejects_at_its_level():

@@ -173,10 +173,13 @@ def adapting(pays: bool | None) -> Adaptation:
 FACTS: dict[str, Any] = {
     "lm": {"loss": 4.0, "unigram_entropy": 7.0, "margin": 3.0},
     "leakage": {"validation": 100, "twins": 0, "near": 0, "train": 50},
+    "examples": {"used": 50, "labelled": 50},
+    "steps": {"most": 60, "wanted": 60},
     "maskings": {
         "metric": "accuracy",
         "between": 0.02,
         "between_high": 0.031,
+        "possible_gain": 0.107,
         "p": 0.01,
         "mean": {"idf-2": 0.5, "idf-5": 0.6, "random": 0.4},
     },
@@ -187,7 +190,7 @@ def test_what_is_recommended():
     found = [reward("2 fine-tunings", "loss", 0.9, 100)]
     config, text = recommend(Config(), FACTS, adapting(pays=True), found, steps_an_epoch=20)
     assert text.startswith("Adapting pays: +2.0 points [+1.0, +3.0] accuracy over no adaptation, at 60 steps at 0.002.")
-    assert text.endswith("Learn with the reward 2 fine-tunings (loss): about 100 plays, 1.7 minutes of one process.")
+    assert "Learn with the reward 2 fine-tunings (loss): about 100 plays, 1.7 minutes of one process." in text
     assert (config.reward.measure, config.reward.metric, config.reward.fine_tunings) == ("finetune", "loss", 2)
     assert (config.learner.kind, config.learner.plays) == ("experiment", 100)
     assert (config.test.adapt_epochs, config.adapt.learning_rate, config.masking.idf_sharpness) == (3, 2e-3, 5.0)
@@ -197,13 +200,22 @@ def test_how_far_maskings_may_differ_is_said():
     for found in ([reward("probe", "loss", 0.9, 100)], []):
         _, text = recommend(Config(), FACTS, adapting(pays=None), found, steps_an_epoch=20)
         assert "2.0 points between them, at most 3.1 with 95 % confidence, p = 0.010" in text
+        assert text.endswith("What learned masks can gain over random ones is hardly above 10.7 points.")
+
+
+def test_an_audit_that_had_to_be_short_says_so():
+    short = FACTS | {"steps": {"most": 21, "wanted": 70}, "examples": {"used": 352, "labelled": 4169}}
+    _, text = recommend(Config(), short, adapting(pays=None), [], 20)
+    assert "adaptations of 21 steps where the settings ask for 70, on 352 of 4169 labelled examples" in text
+    _, text = recommend(Config(), FACTS, adapting(pays=None), [], 20)
+    assert "There was time for" not in text
 
 
 def test_a_reward_of_which_little_is_known():
     found = [reward("probe", "loss", None, 8, seconds=3.0)]
     config, text = recommend(Config(), FACTS, adapting(pays=None), found, steps_an_epoch=20)
     assert "about 60 plays, 3.0 minutes of one process. That it stands for accuracy is not shown: over" in text
-    assert text.endswith("their rank correlation is +0.50.")
+    assert "their rank correlation is +0.50." in text
     assert config.learner.plays == 60
 
 

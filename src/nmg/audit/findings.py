@@ -59,6 +59,15 @@ def spread_of(table: FloatArray) -> Spread:
     return Spread(m, k, between, high, math.sqrt(noise), float(f.sf(k * means / noise)))
 
 
+def possible_gain(spread: Spread, n_features: int) -> float | None:
+    """What a linear policy may gain over random masks at most, with 95 % confidence; None where nothing is known.
+
+    Where a weight adds its share to the score, random directions of a length l vary by l · |effects| / √n, and the best
+    direction of that length gains l · |effects|.
+    """
+    return None if spread.between_high is None else math.sqrt(n_features) * spread.between_high
+
+
 def table_of(plays: Sequence[Played], score: Callable[[Played], float]) -> tuple[list[str], FloatArray]:
     """Maskings in order of first appearance, and scores [maskings, seeds] of those that every seed has."""
     seeds = sorted({play.key.seed for play in plays})

@@ -1,6 +1,6 @@
 """From findings to a sentence and a configuration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nmg.audit.findings import LEVEL, Adaptation, RewardFinding, Schedule
@@ -24,39 +24,46 @@ def recommend(
     steps_an_epoch: int,
 ) -> tuple[Config, str]:
     """The settings that follow from the findings, and why, in a few sentences."""
-    lm, leakage, maskings = (facts[name] for name in ("lm", "leakage", "maskings"))
-    sentences, reward = [], best_reward(rewards)
-    if lm["margin"] < LEAST_MARGIN:
+    maskings, reward = facts["maskings"], best_reward(rewards)
+    sentences = [*_warnings(facts), _on_adaptation(adapting, maskings["metric"])]
+    if adapting.pays is False:
+        return _settings(config, adapting.best, None, maskings, steps_an_epoch), " ".join(sentences)
+    spread = (
+        f"standard deviation {100 * maskings['between']:.1f} points between them{_at_most(maskings)}, "
+        f"p {_p(maskings['p'])}"
+    )
+    if reward is None:
         sentences.append(
+            f"No reward that may stand for the score tells maskings apart (of the full score: {spread}): with so few "
+            "plays random masks, or a rule, are as good as anything learned would be shown to be."
+        )
+    else:
+        differ = "differ" if maskings["p"] is not None and maskings["p"] < LEVEL else "may differ"
+        sentences += [f"Maskings {differ} in {maskings['metric']} ({spread}).", _on_reward(reward, maskings["metric"])]
+    if (most := maskings["possible_gain"]) is not None:
+        sentences.append(f"What learned masks can gain over random ones is hardly above {100 * most:.1f} points.")
+    return _settings(config, adapting.best, reward, maskings, steps_an_epoch), " ".join(sentences)
+
+
+def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What to know before the findings: a model that is none, a split that leaks, an audit that had to be short."""
+    lm, leakage, steps, examples = (facts[name] for name in ("lm", "leakage", "steps", "examples"))
+    if lm["margin"] < LEAST_MARGIN:
+        yield (
             f"On this text the model is hardly a language model: its masked-LM loss of {lm['loss']:.2f} is "
             f"{lm['margin']:.2f} nats below what word frequencies alone give ({lm['unigram_entropy']:.2f}). Take one "
             "with a trained LM head, or one trained on text nearer to this."
         )
     if leakage["near"]:
-        sentences.append(
+        yield (
             f"{leakage['near']} of {leakage['validation']} validation examples have a twin in training: set "
             "data.drop_duplicates, or give a validation file without them (data.validation)."
         )
-    sentences.append(_on_adaptation(adapting, maskings["metric"]))
-    differs = maskings["p"] is not None and maskings["p"] < LEVEL
-    may_learn = adapting.pays is not False and reward is not None
-    if adapting.pays is False:
-        pass
-    elif reward is None:
-        sentences.append(
-            "No reward that may stand for the score tells maskings apart (standard deviation of the full score "
-            f"{100 * maskings['between']:.1f} points between them{_at_most(maskings)}, p {_p(maskings['p'])}): random "
-            "masks, or a rule, are as good as anything learned would be shown to be."
+    if steps["most"] < steps["wanted"]:
+        yield (
+            f"There was time for adaptations of {steps['most']} steps where the settings ask for {steps['wanted']}, on "
+            f"{examples['used']} of {examples['labelled']} labelled examples: what follows is of these (--minutes)."
         )
-    else:
-        sentences.append(
-            f"Maskings {'differ' if differs else 'may differ'} in {maskings['metric']} (standard deviation "
-            f"{100 * maskings['between']:.1f} points between them{_at_most(maskings)}, p {_p(maskings['p'])})."
-        )
-        sentences.append(_on_reward(reward, maskings["metric"]))
-    return _settings(config, adapting.best, reward if may_learn else None, maskings, steps_an_epoch), " ".join(
-        sentences
-    )
 
 
 def best_reward(rewards: Sequence[RewardFinding]) -> RewardFinding | None:

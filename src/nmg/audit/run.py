@@ -13,8 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from nmg.audit.findings import Adaptation, RewardFinding, Schedule, adaptation, full_score, rewards, spread_of, table_of
-from nmg.audit.plays import AuditBench, AuditOpener, Played, PlayKey
+from nmg.audit.findings import (
+    Adaptation,
+    RewardFinding,
+    Schedule,
+    adaptation,
+    full_score,
+    possible_gain,
+    rewards,
+    spread_of,
+    table_of,
+)
+from nmg.audit.plays import MAX_FEATURES, AuditBench, AuditOpener, Played, PlayKey
 from nmg.audit.recommend import recommend
 from nmg.config import Config
 from nmg.data.overlap import overlap, say_overlaps
@@ -97,6 +107,7 @@ def _audit(config: Config, out: Path, seeds: int, minutes: float, reporter: Repo
         player.play(second, len(first) + len(second))
     plays = player.of([*first, *second])
     facts["examples"] = {"used": n_examples, "labelled": len(bench.train.examples)}
+    facts["steps"] = {"most": n_steps, "wanted": _all_steps(bench)}
     return _conclude(config, out, facts, adapting, plays, second, metric, bench.steps_an_epoch)
 
 
@@ -125,6 +136,7 @@ def _conclude(
             "mean": {name: float(row.mean()) for name, row in zip(names, table, strict=True)},
             "between": spread.between,
             "between_high": spread.between_high,
+            "possible_gain": possible_gain(spread, len(MAX_FEATURES)),
             "noise": spread.noise,
             "p": spread.p,
             "seeds": spread.seeds,
