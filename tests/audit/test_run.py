@@ -235,3 +235,6 @@ def test_a_model_that_is_none_and_a_split_that_leaks_are_said_first():
         "On this text the model is hardly a language model: its masked-LM loss of 6.90 is 0.10 nats below"
     )
     assert "80 of 100 validation examples have a twin in training" in text
+    worse = {"loss": 6.58, "unigram_entropy": 6.3, "margin": -0.28}
+    _, text = recommend(Config(), FACTS | {"lm": worse}, adapting(pays=None), [], 20)
+    assert "masked-LM loss of 6.58 is 0.28 nats above what word frequencies alone give (6.30)" in text

@@ -49,10 +49,11 @@ def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
     """What to know before the findings: a model that is none, a split that leaks, an audit that had to be short."""
     lm, leakage, steps, examples = (facts[name] for name in ("lm", "leakage", "steps", "examples"))
     if lm["margin"] < LEAST_MARGIN:
+        distance = f"{abs(lm['margin']):.2f} nats {'below' if lm['margin'] >= 0 else 'above'}"
         yield (
-            f"On this text the model is hardly a language model: its masked-LM loss of {lm['loss']:.2f} is "
-            f"{lm['margin']:.2f} nats below what word frequencies alone give ({lm['unigram_entropy']:.2f}). Take one "
-            "with a trained LM head, or one trained on text nearer to this."
+            f"On this text the model is hardly a language model: its masked-LM loss of {lm['loss']:.2f} is {distance} "
+            f"what word frequencies alone give ({lm['unigram_entropy']:.2f}). Take one with a trained LM head, or one "
+            "trained on text nearer to this."
         )
     if leakage["near"]:
         yield (
