@@ -235,7 +235,7 @@ def _pilot(bench: AuditBench) -> PlayKey:
 def _schedules(bench: AuditBench, seeds: Sequence[int], steps: int, n_examples: int) -> list[PlayKey]:
     """No adaptation, and random masks at a few schedules; seeds outermost."""
     settings = bench.config.adapt
-    rates = (settings.learning_rate, FASTER * settings.learning_rate)
+    rates = (settings.learning_rate, float(f"{FASTER * settings.learning_rate:.6g}"))  # 6e-4, not 6.000000000000001e-4
     schedules = [(n, rate) for n in dict.fromkeys((max(steps // SHORTER, 1), steps)) for rate in rates]
     keys = []
     for seed in seeds:
