@@ -17,7 +17,7 @@ import copy
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -181,8 +181,9 @@ class Game:
     """plays"""
 
 
-def simulate(game: Game, is_class: Tensor, effect: float, noise: float, seed: int) -> Iterator[tuple[int, Any]]:
-    """(plays so far, learner) after every episode."""
+def simulate(game: Game, is_class: Tensor, label: str, seed: int) -> Iterator[tuple[int, Any]]:
+    """(plays so far, learner) after every episode, under one of `EFFECTS`; scores of "all" have no noise."""
+    effect, noise = EFFECTS[label], 0.0 if label == "all" else 1.0
     world = game.world
     learner, plays, index = new_learner(game.kind, world, seed), 0, 0
     while plays < game.most and not learner.is_finished:
@@ -216,8 +217,8 @@ def run(game: Game, plant: str, label: str, seeds: Sequence[int]) -> dict[str, A
     rejected = []
     for seed in seeds:
         is_class = world.plant(plant, seed)
-        waiting, noise = list(checked), 0.0 if label == "all" else 1.0
-        for plays, learner in simulate(game, is_class, EFFECTS[label], noise, seed):
+        waiting = list(checked)
+        for plays, learner in simulate(game, is_class, label, seed):
             while waiting and plays >= waiting[0]:
                 policy, greedy = found_policy(game.kind, learner)
                 among = share(world, policy, is_class, greedy=greedy)
@@ -237,7 +238,7 @@ def whole_runs(game: Game, plant: str, label: str, seeds: Sequence[int]) -> dict
     policies = found = plays = 0
     for seed in seeds:
         is_class = game.world.plant(plant, seed)
-        *_, (plays, learner) = simulate(game, is_class, EFFECTS[label], 0.0 if label == "all" else 1.0, seed)
+        *_, (plays, learner) = simulate(game, is_class, label, seed)
         policies += learner.book.passed
         found += share(game.world, learner.policy, is_class, greedy=False) >= 2 * CLASS_SHARE
     return {"plays": plays, "policy": policies, "rule": len(seeds) - policies, "found": found, "seeds": len(seeds)}
@@ -263,15 +264,12 @@ def main() -> None:
             game = Game(kind, world, words.contexts, words.plays)
             for plant, prefix, label in [case for case in CASES if case[1] + case[2] in asked]:
                 result = run(game, plant, label, seeds)
-                said: dict[str, Any] = {
-                    n: f"{r.get('found', r.get('rejected'))}/{r['seeds']}" for n, r in result.items()
-                }
-                if kind == "experiment":
-                    whole = Game(WHOLE_RUN, world, words.contexts, words.plays)
-                    said |= {"whole_run": whole_runs(whole, plant, label, seeds)}
-                    result |= {"whole_run": said["whole_run"]}
-                results.setdefault(kind, {})[prefix + label] = result
+                said = {n: f"{r.get('found', r.get('rejected'))}/{r['seeds']}" for n, r in result.items()}
                 print(kind, prefix + label, said, flush=True)
+                if kind == "experiment":
+                    result["whole_run"] = whole_runs(replace(game, kind=WHOLE_RUN), plant, label, seeds)
+                    print(WHOLE_RUN, prefix + label, result["whole_run"], flush=True)
+                results.setdefault(kind, {})[prefix + label] = result
                 write_text(words.out, json.dumps(results, indent=1) + "\n")
 
 

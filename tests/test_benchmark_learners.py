@@ -66,7 +66,7 @@ def test_a_planted_class_holds_its_share(tmp_path: Path):
 
 @pytest.mark.usefixtures("few_texts")
 def test_displacement_by_hand(tmp_path: Path):
-    """Of a policy that does not look: none. Of one that takes the first piece of `is_class` alone, nearly all."""
+    """Of a policy that does not look: none. Of one that takes continuation pieces alone: the share of all others."""
     world = learners.make_world(tmp_path, "small")
     policy = world.linear
     with torch.no_grad():
