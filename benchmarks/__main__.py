@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 from benchmarks import adaptation, agreement, episode, evaluation, machine, maskings, masks, replay
 from nmg.files import write_text
+from nmg.inner.runtime import COMMAND
 
 SECTIONS: dict[str, Callable[[bool, Path], dict[str, Any]]] = {
     "adaptation": adaptation.run,
@@ -28,6 +30,7 @@ def main() -> None:
     parser.add_argument("--only", help=f"sections, separated by commas: {', '.join(SECTIONS)}")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out" / "bench.json")
     arguments = parser.parse_args()
+    os.environ[COMMAND] = "1"  # measured as nmg's commands run, also in the processes that they start
     chosen = arguments.only.split(",") if arguments.only else list(SECTIONS)
     described = machine.describe()
     results: dict[str, Any] = {

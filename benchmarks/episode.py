@@ -29,10 +29,20 @@ ORIGINAL_SECONDS = 118.0
 """the original code on two cores like those of docs/performance.md"""
 WARM_UP = 3
 """episodes until the replay has started and the opponent plays"""
+OTHERS = (
+    ("episode_seconds_corpus", "auto", "corpus"),
+    ("episode_seconds_fp32", "fp32", "all"),
+    ("episode_seconds_fp32_corpus", "fp32", "corpus"),
+)
+"""Keys, `runtime.precision` and `adapt.vocabulary` of the same episode otherwise; fp32 is what many machines have."""
 
 
 def open_training(
-    folder: Path, cache: Path, n_validation: int, runtime: Mapping[str, Any] = MappingProxyType({})
+    folder: Path,
+    cache: Path,
+    n_validation: int,
+    runtime: Mapping[str, Any] = MappingProxyType({}),
+    vocabulary: str = "all",
 ) -> MetaTraining:
     """A run of these sizes, before its first episode."""
     folder.mkdir()
@@ -43,7 +53,7 @@ def open_training(
         {
             "model": {"name": str(save_random_bert(folder / "model", layers=2, hidden=128))},
             "data": data,
-            "adapt": {"epochs": 3, "batch_size": 16, "block_size": 126},
+            "adapt": {"epochs": 3, "batch_size": 16, "block_size": 126, "vocabulary": vocabulary},
             "finetune": {"epochs": 5, "batch_size": 16, "max_length": 128},
             "meta": {
                 "contexts": 200,
@@ -61,35 +71,32 @@ def open_training(
 
 def run(quick: bool, cache: Path) -> dict[str, Any]:
     training = open_training(cache / "episode", cache, n_validation=417)
-    with training.engine:
-        for _ in range(WARM_UP):
-            training.episode()
-        records = [training.episode() for _ in range(2 if quick else 6)]
-    updates = {"learner_update", "opponent_update"}
-    assert all(updates <= set(record.learning) for record in records), "the replay has not started"
-    phases = {name: median([record.seconds[name] for record in records]) for name in records[0].seconds}
-    whole = sum(phases[name] for name in PHASES)
+    phases = _seconds(training, 2 if quick else 6)
     result: dict[str, Any] = {
-        "episode_seconds": whole,
+        "episode_seconds": sum(phases[name] for name in PHASES),
         "episode_seconds_of_the_original": ORIGINAL_SECONDS,
         "episode_player_processes": training.engine.processes,
         "episode_precision": training.arena.runtime.precision,
         "neural_mask_share_of_lm_step": phases["masks"] / phases["adapt"],
     }
     result |= {f"episode_seconds_{name.replace(' ', '_')}": value for name, value in phases.items()}
-    return result | _shares(training, phases) | {"episode_seconds_fp32": _seconds_fp32(training, whole, quick, cache)}
+    result |= _shares(training, phases)
+    for key, precision, vocabulary in OTHERS:
+        other = open_training(cache / key, cache, 417, {"precision": precision}, vocabulary)
+        found = _seconds(other, 1 if quick else 4)
+        result[key] = sum(found[name] for name in PHASES)
+    return result
 
 
-def _seconds_fp32(training: MetaTraining, whole: float, quick: bool, cache: Path) -> float:
-    """Of an episode where the machine multiplies no bf16, as many do."""
-    if training.arena.runtime.precision == "fp32":
-        return whole
-    training = open_training(cache / "episode-fp32", cache, n_validation=417, runtime={"precision": "fp32"})
+def _seconds(training: MetaTraining, episodes: int) -> dict[str, float]:
+    """Of each phase, the median over so many episodes."""
     with training.engine:
         for _ in range(WARM_UP):
             training.episode()
-        records = [training.episode() for _ in range(1 if quick else 4)]
-    return median([sum(record.seconds[phase] for phase in PHASES) for record in records])
+        records = [training.episode() for _ in range(episodes)]
+    updates = {"learner_update", "opponent_update"}
+    assert all(updates <= set(record.learning) for record in records), "the replay has not started"
+    return {name: median([record.seconds[name] for record in records]) for name in records[0].seconds}
 
 
 def _shares(training: MetaTraining, phases: dict[str, float]) -> dict[str, float]:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import loky.process_executor
 import pytest
@@ -62,6 +62,39 @@ def test_a_process_that_keeps_memory_is_no_leak(inputs: Inputs):
     training = new_training(inputs, processes=2)
     with training.engine:
         assert training.engine._start().submit(memory_leak_limit).result() == 10**15
+
+
+class Shared(NamedTuple):
+    weights: list[int]
+    steps: int
+
+
+class Echo:
+    """A workplace that says what is shared, and which object the weights are in its process."""
+
+    def open(self, threads: int) -> "Echo":
+        return self
+
+    def play(self, shared: Shared, job: int) -> tuple[int, list[int], int, int]:
+        return job, shared.weights, shared.steps, id(shared.weights)
+
+
+def test_what_is_shared_is_sent_once_for_as_long_as_it_is_the_same():
+    engine, weights = ProcessEngine(Echo(), 1), [1, 2, 3]
+    with engine:
+        first = dict(engine.play(Shared(weights, 10), [7, 8]))
+        file = engine._sent[0][1]
+        assert [first[i][:3] for i in (0, 1)] == [(7, [1, 2, 3], 10), (8, [1, 2, 3], 10)]
+        second = dict(engine.play(Shared(weights, 11), [9]))
+        assert second[0] == (9, [1, 2, 3], 11, first[0][3]), "read once, and the steps are new"
+        assert engine._sent[0][1] == file
+        third = dict(engine.play(Shared([4], 11), [9]))
+        assert third[0][:3] == (9, [4], 11)
+        assert not file.exists()
+        left = engine._sent[0][1]
+        assert left.exists()
+    assert not left.exists()
+    assert not left.parent.exists()
 
 
 def play_until_it_fails(training: MetaTraining) -> None:

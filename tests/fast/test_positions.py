@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification, PreTrainedModel
 
-from nmg.fast.positions import last_attention, states_the_head_reads
+from nmg.fast.positions import Places, last_attention, only_places, states_the_head_reads
 from nmg.inner.lm import masked_logits
 from support.models import CONFIGS, VOCABULARY, tiny_model
 
@@ -34,7 +34,7 @@ def test_a_classifier_gives_the_same_logits_and_gradients(kind: str):
         results.append((output.logits, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
         model.zero_grad(set_to_none=True)
         if len(results) == 1:
-            context = states_the_head_reads(model)
+            context = states_the_head_reads(model, 2)
             context.__enter__()
     context.__exit__(None, None, None)
     (logits, gradients), (fewer_logits, fewer_gradients) = results
@@ -48,7 +48,7 @@ def test_a_classifier_gives_the_same_logits_and_gradients(kind: str):
 def test_the_last_feed_forward_part_sees_only_what_is_read(kind: str):
     model, seen = classifier(kind), []
     model.base_model.encoder.layer[-1].intermediate.register_forward_hook(lambda _m, x, _y: seen.append(x[0].shape[:2]))
-    with states_the_head_reads(model):
+    with states_the_head_reads(model, 2):
         model(**inputs())
     model(**inputs())
     assert seen == [(2, 1), (2, 7)]
@@ -65,10 +65,47 @@ def test_the_last_feed_forward_part_sees_only_what_is_read(kind: str):
 def test_question_answering_reads_every_position():
     model = AutoModelForQuestionAnswering.from_config(CONFIGS["bert"], dtype=torch.float32).eval()
     ids = inputs()["input_ids"]
-    with states_the_head_reads(model):
+    with states_the_head_reads(model, 2):
         assert model(input_ids=ids).start_logits.shape == (2, 7)
 
 
 def test_only_known_architectures_have_such_a_point():
     known = {kind for kind in CONFIGS if last_attention(tiny_model(kind)) is not None}
     assert known == {"bert", "roberta", "xlm-roberta", "electra"}
+
+
+def test_places_are_gathered_row_by_row():
+    is_chosen = torch.tensor([[0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]], dtype=torch.bool)
+    places = Places.where(is_chosen, torch.device("cpu"))
+    assert places.columns.tolist() == [[1, 3], [0, 0], [0, 0]]
+    states = torch.arange(12.0).view(3, 4, 1)
+    assert places.of(states)[:, :, 0].tolist() == [[1, 3], [4, 4], [8, 8]]
+    assert places.without_filling(places.of(states)).flatten().tolist() == [1, 3, 8]
+    nothing = Places.where(torch.zeros_like(is_chosen), torch.device("cpu"))
+    assert nothing.without_filling(nothing.of(states)).shape == (1, 0, 1)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])
+def test_the_last_attention_asks_for_what_is_read_alone(kind: str, attention: str):
+    """Rows of unlike length, with unlike numbers of places; the very states of all positions."""
+    lm = tiny_model(kind)
+    lm.set_attn_implementation(attention)
+    asked: list[torch.Size] = []
+    lm.base_model.encoder.layer[-1].attention.self.query.register_forward_hook(
+        lambda _m, x, _y: asked.append(x[0].shape[:2])
+    )
+    batch = {name: value for name, value in inputs().items() if name != "labels"}
+    is_chosen = torch.tensor([[0, 1, 0, 0, 0, 1, 1], [0, 0, 1, 0, 0, 0, 0]], dtype=torch.bool)
+    whole = lm.base_model(**batch).last_hidden_state
+    with only_places(lm, Places.where(is_chosen, lm.device)):
+        few = lm.base_model(**batch).last_hidden_state
+    torch.testing.assert_close(few, whole[is_chosen].unsqueeze(0), rtol=1e-5, atol=1e-6)
+    assert torch.equal(lm.base_model(**batch).last_hidden_state, whole), "behind it, all positions are back"
+    assert asked == [(2, 7), (2, 3), (2, 7)]
+
+
+def test_a_decoder_keeps_all_positions():
+    """Its last attention sees no later position: which ones there are differs from query to query."""
+    config = CONFIGS["bert"].__class__.from_dict(CONFIGS["bert"].to_dict() | {"is_decoder": True})
+    assert last_attention(AutoModelForQuestionAnswering.from_config(config)) is None

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from nmg.engines.base import Opener, Workplace
+from nmg.engines.worker import pack, put_together, take_apart
 from nmg.errors import UserError
 
 RETRIES = 3
@@ -46,15 +47,15 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         self._start()
         import ray
 
-        whole = type(shared) if hasattr(shared, "_fields") else None  # a named tuple comes apart, and together again
-        references = self._send([shared] if whole is None else shared)
+        whole, parts = take_apart(shared)
+        references = self._send(parts)
         idle, waiting = list(self._workers), list(enumerate(jobs))
         playing: dict[Any, tuple[int, Any]] = {}
         try:
             while waiting or playing:
                 while waiting and idle:
                     worker, (index, job) = idle.pop(), waiting.pop(0)
-                    playing[worker.play.remote(_pack(job), whole, *references)] = index, worker
+                    playing[worker.play.remote(pack(job), whole, *references)] = index, worker
                 (done, *_), _ = ray.wait(list(playing))
                 index, worker = playing.pop(done)
                 result = pickle.loads(ray.get(done))
@@ -99,7 +100,7 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         n_gpus = 1 if room.get("GPU") else 0
         self.processes = min(self.processes, max(int(room["GPU"] if n_gpus else room["CPU"] // threads), 1))
         worker = ray.remote(num_cpus=threads, num_gpus=n_gpus, max_restarts=-1, max_task_retries=RETRIES)(_Worker)
-        opener = ray.put(_pack(self._opener))
+        opener = ray.put(pack(self._opener))
         self._workers = [worker.remote(opener, threads, Path.cwd(), sys.path) for _ in range(self.processes)]
 
     def _send(self, parts: Sequence[Any]) -> list[Any]:
@@ -109,7 +110,7 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         sent = []
         for part in parts:
             known = next((reference for known, reference in self._sent if known is part), None)
-            sent.append((part, ray.put(_pack(part)) if known is None else known))
+            sent.append((part, ray.put(pack(part)) if known is None else known))
         self._sent = sent
         return [reference for _, reference in sent]
 
@@ -123,9 +124,8 @@ class _Worker:
         self._workplace: Workplace = pickle.loads(opener).open(threads)
 
     def play(self, job: bytes, whole: type | None, *parts: bytes) -> bytes:
-        values = [pickle.loads(part) for part in parts]
-        shared = values[0] if whole is None else whole(*values)
-        return _pack(self._workplace.play(shared, pickle.loads(job)))
+        shared = put_together(whole, [pickle.loads(part) for part in parts])
+        return pack(self._workplace.play(shared, pickle.loads(job)))
 
 
 def connect(address: str | None, n_threads: int) -> None:
@@ -148,7 +148,3 @@ def connect(address: str | None, n_threads: int) -> None:
         ray.init(address=address, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"runtime.ray_address: there is no Ray cluster at '{address}': {error}") from error
-
-
-def _pack(value: Any) -> bytes:
-    return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)

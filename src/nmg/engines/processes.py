@@ -1,14 +1,20 @@
 """Jobs at once, in processes of this machine.
 
 A training step of a small model is too short to share among cores, while inner loops do not touch each other.
+
+What all jobs of a call share travels in parts. Each part goes through a file, written once for as long as it stays the
+same object, and read once by each process: an LM's weights once a version.
 """
 
 import os
 import pickle
+import secrets
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -16,7 +22,7 @@ import torch
 from loky import ProcessPoolExecutor
 
 from nmg.engines.base import Opener
-from nmg.engines.worker import open_workplace, pack, play
+from nmg.engines.worker import open_workplace, pack, play, take_apart
 from nmg.errors import UserError
 
 IDLE_SECONDS = 300
@@ -32,11 +38,15 @@ class ProcessEngine(AbstractContextManager["ProcessEngine"]):
         self.processes = processes
         self._opener = opener
         self._executor: ProcessPoolExecutor | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._sent: list[tuple[Any, Path]] = []
+        """(part, its file) of the last call"""
 
     def play(self, shared: Any, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        packed = pack(shared)
+        whole, parts = take_apart(shared)
+        files = self._send(parts)
         try:
-            futures = {self._start().submit(play, packed, pack(job)): index for index, job in enumerate(jobs)}
+            futures = {self._start().submit(play, pack(job), whole, *files): index for index, job in enumerate(jobs)}
             for future in as_completed(futures):
                 yield futures[future], pickle.loads(future.result())
         except BrokenProcessPool as error:
@@ -50,11 +60,31 @@ class ProcessEngine(AbstractContextManager["ProcessEngine"]):
         if self._executor is not None:
             self._executor.shutdown(kill_workers=True)
             self._executor = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder, self._sent = None, []
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _send(self, parts: Sequence[Any]) -> list[Path]:
+        """The file of each part; those of the last call that are not needed any more go."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="nmg-")
+        before, self._sent = self._sent, []
+        for part in parts:
+            file = next((file for known, file in before if known is part), None)
+            if file is None:
+                file = Path(self._folder.name) / secrets.token_hex(8)
+                file.write_bytes(pack(part))
+            self._sent.append((part, file))
+        files = [file for _, file in self._sent]
+        for _, file in before:
+            if file not in files:
+                file.unlink()
+        return files
 
     def _start(self) -> ProcessPoolExecutor:
         if self._executor is None:

@@ -5,6 +5,8 @@ import pickle
 import signal
 import threading
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ LOOK_SECONDS = 1.0
 
 _workplace: "Workplace"
 """of this process"""
+_parts: dict[Path, Any] = {}
+"""file → what it holds, of the last job"""
 
 
 def open_workplace(opener: bytes, threads: int, parent: int) -> None:
@@ -24,8 +28,21 @@ def open_workplace(opener: bytes, threads: int, parent: int) -> None:
     _workplace = pickle.loads(opener).open(threads)
 
 
-def play(shared: bytes, job: bytes) -> bytes:
-    return pack(_workplace.play(pickle.loads(shared), pickle.loads(job)))
+def play(job: bytes, whole: type | None, *files: Path) -> bytes:
+    """`whole` and the `files` with its parts: as from `take_apart`."""
+    global _parts  # noqa: PLW0603 as above
+    _parts = {file: _parts[file] if file in _parts else pickle.loads(file.read_bytes()) for file in files}
+    shared = put_together(whole, [_parts[file] for file in files])
+    return pack(_workplace.play(shared, pickle.loads(job)))
+
+
+def take_apart(shared: Any) -> tuple[type | None, Sequence[Any]]:
+    """The parts of a named tuple, and its type; of anything else, itself alone."""
+    return (type(shared), shared) if hasattr(shared, "_fields") else (None, [shared])
+
+
+def put_together(whole: type | None, parts: Sequence[Any]) -> Any:
+    return parts[0] if whole is None else whole(*parts)
 
 
 def pack(value: Any) -> bytes:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nmg.errors import UserError
+from nmg.fast.dropout import FastDropout
 from nmg.inner.runtime import Runtime
 
 BatchLoss: TypeAlias = Callable[[slice], Tensor]
@@ -51,7 +52,7 @@ class Accumulation:
     def _in_parts(self, loss: BatchLoss, share: range, times: int) -> Tensor:
         parts = []
         for first in share[:: self.at_once]:
-            with self._runtime.autocast():
+            with self._runtime.autocast(), FastDropout():
                 part = loss(slice(first, min(first + self.at_once, share.stop))) * times
             part.backward()  # type: ignore[no-untyped-call]
             parts.append(part.detach())

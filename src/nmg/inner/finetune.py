@@ -59,7 +59,7 @@ def finetune(
         def of_part(part: slice) -> Tensor:
             some = {name: send(tensor[part], model.device) for name, tensor in batch.items()}
             share = len(some["input_ids"]) / len(chosen)
-            with states_the_head_reads(model):
+            with states_the_head_reads(model, len(some["input_ids"])):
                 return model(**some).loss * share  # type: ignore[no-any-return]
 
         return of_part
@@ -100,7 +100,7 @@ def predict(model: PreTrainedModel, task: Task, features: TaskFeatures, runtime:
     for first in range(0, len(order), runtime.evaluation_batch_size):
         rows = order[first : first + runtime.evaluation_batch_size]
         batch = {name: send(tensor, model.device) for name, tensor in features.inputs(rows).items()}
-        with torch.inference_mode(), runtime.autocast(), states_the_head_reads(model):
+        with torch.inference_mode(), runtime.autocast(), states_the_head_reads(model, len(rows)):
             predicted = model(**batch)
         for name in task.outputs:
             values = predicted[name]

@@ -13,7 +13,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_linear_schedule_with_warmup
 
 from nmg.errors import Diverged
-from nmg.fast.dropout import FastDropout
 from nmg.fast.weights import training_weights
 from nmg.inner.accumulation import Accumulation, BatchLoss
 from nmg.inner.runtime import Runtime
@@ -117,16 +116,13 @@ def fit(
     model.train()
     with (
         runtime.sharing.own(randomness / "dropout").torch(),
-        FastDropout(),
         training_weights(model, trained, runtime.precision) as weights,
     ):
         optimiser, schedule = _optimiser(weights.masters, settings, runtime, len(batches))
         if watch is not None:
             watch.after(0, len(batches), weights.masters)
         for step, rows in enumerate(batches, start=1):
-            with runtime.autocast():
-                loss = loss_of(rows)
-            losses.append(accumulation.backward(loss, len(rows), model))
+            losses.append(accumulation.backward(loss_of(rows), len(rows), model))
             weights.collect_gradients()
             gradients = [master.grad for master in weights.masters if master.grad is not None]
             runtime.sharing.average([losses[-1], *gradients])

@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from nmg.errors import UserError
 from nmg.fast.packing import packed_inputs, packing
-from nmg.fast.positions import only_states
+from nmg.fast.positions import Places, only_places
 from nmg.files import is_folder
 from nmg.inner.runtime import send
 from nmg.settings import ModelSettings
@@ -141,9 +141,9 @@ def masked_logits(
         inputs, is_masked = packed_inputs(model, input_ids, is_token), is_masked[is_token].unsqueeze(0)
     elif not bool(is_token.all()):
         inputs["attention_mask"] = is_token.long()
-    places = tuple(send(index, model.device) for index in is_masked.nonzero(as_tuple=True))
+    places = Places.where(is_masked, model.device)
     sent = {name: send(value, model.device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
-    with only_states(model, lambda states: states[places].unsqueeze(0)), packing(model) if is_packed else nullcontext():
+    with only_places(model, places, is_packed=is_packed), packing(model) if is_packed else nullcontext():
         logits = model(**sent).logits
     return logits.squeeze(0)  # type: ignore[no-any-return]
 
