@@ -26,6 +26,10 @@ class EncoderSize:
     def _attention(self, length: float) -> float:
         return 2 * (4 * self.hidden**2 + 2 * length * self.hidden)
 
+    def _left_out(self, length: float) -> float:
+        """In the last layer, of a token that no loss reads: all but its key and value."""
+        return self._attention(length) - 2 * 2 * self.hidden**2 + self._feed_forward()
+
     def _feed_forward(self) -> float:
         return 2 * (2 * self.hidden * self.intermediate)
 
@@ -37,13 +41,12 @@ class EncoderSize:
         return (1 + BACKWARD) * (self.encode(length) + self._head())
 
     def train_lm(self, length: float, rate: float) -> float:
-        """A token of a training step that works only on masked positions, `rate` of all, behind the last attention."""
-        left_out = (1 - rate) * self._feed_forward()
-        return (1 + BACKWARD) * (self.encode(length) - left_out + rate * self._head())
+        """A token of a training step whose last layer and head ask for masked positions alone, `rate` of all."""
+        return (1 + BACKWARD) * (self.encode(length) - (1 - rate) * self._left_out(length) + rate * self._head())
 
     def train_classifier(self, length: float) -> float:
-        """A token of a fine-tuning step that reads one position of `length` behind the last attention."""
+        """A token of a fine-tuning step of which the last layer asks for one position of `length`."""
         return (1 + BACKWARD) * self.classify(length)
 
     def classify(self, length: float) -> float:
-        return self.encode(length) - (1 - 1 / length) * self._feed_forward()
+        return self.encode(length) - (1 - 1 / length) * self._left_out(length)
