@@ -139,4 +139,5 @@ def test_growth_is_read_off_the_first_episodes(tmp_path: Path):
         shutil.rmtree(tmp_path / f"checkpoints/episode-{episode - 2}", ignore_errors=True)
         growth.look()
     growth.look()
+    shutil.rmtree(tmp_path)  # as a temporary folder ends before the sum is made
     assert growth.after(100, 25, 40) == 50 + 10 * 100 + 5 * 41 + 4 * 100 + 2 * (20 + 40) + 40 * 7

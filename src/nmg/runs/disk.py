@@ -17,24 +17,28 @@ PARTS = {
 
 
 class FolderGrowth:
-    """Sizes of a run's folder after each of its first episodes, in bytes. Each of these keeps a checkpoint."""
+    """Sizes of a run's folder after each of its first episodes, in bytes. Each of these keeps a checkpoint.
+
+    What it tells of more episodes it knows from its looks: the folder may be gone by then.
+    """
 
     def __init__(self, run: Path) -> None:
         self._run = run
         self.looks: list[dict[str, int]] = []
+        self._lasting_files = 0
 
     def look(self) -> None:
         """After each episode, and once more when the run is over."""
         sizes = {part: _size(self._run, pattern) for part, pattern in PARTS.items()}
         others = _size(self._run, "**/*") - sum(sizes.values())
         newest = max((self._run / "checkpoints").glob("episode-*"))  # the ones before may be smaller
+        self._lasting_files = len(list(self._run.glob(PARTS["lasting"])))
         self.looks.append(sizes | {"others": others, "last checkpoints": HELD * _size(newest, "*")})
 
     @property
     def lasting(self) -> float:
         """Of an episode (see `learners.base.Saved`)."""
-        files = list(self._run.glob(PARTS["lasting"]))
-        return self.looks[-1]["lasting"] / max(len(files), 1)
+        return self.looks[-1]["lasting"] / max(self._lasting_files, 1)
 
     def after(self, episodes: int, checkpoint_every: int, held: int) -> float:
         """At the end of a run of so many episodes, whose lasting files are those of `held` of them."""
