@@ -44,8 +44,8 @@ SECONDS = 30.0
 HELD_OUT = 512
 """examples scored"""
 KEPT = 1.3
-"""times the memory of three episodes that a run holds at most, where freed memory is kept: the next training finds it in
-pieces, so for a dozen plays it grows. Measured in three runs: 1.24, 1.31, 1.35."""
+"""times the memory of three episodes that a run holds at most, where freed memory is kept: the next training finds it
+in pieces, so for a dozen plays it grows. Measured in three runs: 1.24, 1.31, 1.35."""
 SAMPLED = 20
 """episodes whose size is looked up"""
 
