@@ -64,6 +64,11 @@ def test_a_process_that_keeps_memory_is_no_leak(inputs: Inputs):
         assert training.engine._start().submit(memory_leak_limit).result() == 10**15
 
 
+def sent_file(engine: ProcessEngine) -> Path:
+    """Of the first part of what the last call shared."""
+    return engine._sent._sent[0][1]
+
+
 class Shared(NamedTuple):
     weights: list[int]
     steps: int
@@ -83,15 +88,15 @@ def test_what_is_shared_is_sent_once_for_as_long_as_it_is_the_same():
     engine, weights = ProcessEngine(Echo(), 1), [1, 2, 3]
     with engine:
         first = dict(engine.play(Shared(weights, 10), [7, 8]))
-        file = engine._sent[0][1]
+        file = sent_file(engine)
         assert [first[i][:3] for i in (0, 1)] == [(7, [1, 2, 3], 10), (8, [1, 2, 3], 10)]
         second = dict(engine.play(Shared(weights, 11), [9]))
         assert second[0] == (9, [1, 2, 3], 11, first[0][3]), "read once, and the steps are new"
-        assert engine._sent[0][1] == file
+        assert sent_file(engine) == file
         third = dict(engine.play(Shared([4], 11), [9]))
         assert third[0][:3] == (9, [4], 11)
         assert not file.exists()
-        left = engine._sent[0][1]
+        left = sent_file(engine)
         assert left.exists()
     assert not left.exists()
     assert not left.parent.exists()
@@ -171,7 +176,7 @@ from places import Slow
 state = sys.argv[1]
 engine = ProcessEngine(Slow(60 if state == "opening" else 0), 2)
 if state == "idle":
-    list(engine.play(None, [0, 0]))
+    list(engine.play("what the jobs share", [0, 0, 0, 0]))
 else:
     futures = [engine._start().submit(time.sleep, 60) for _ in range(2)]
 print(*engine._start()._processes, flush=True)
@@ -184,7 +189,11 @@ def test_no_process_outlives_a_parent_that_was_killed(tmp_path: Path, state: str
     """Three of 2 GB once stayed for five minutes."""
     (tmp_path / "places.py").write_text(PLACES)
     (tmp_path / "script.py").write_text(ORPHANS)
-    parent = subprocess.Popen([sys.executable, "script.py", state], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    (tmp_path / "files").mkdir()
+    environment = os.environ | {"TMPDIR": str(tmp_path / "files")}
+    parent = subprocess.Popen(
+        [sys.executable, "script.py", state], cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=environment
+    )
     assert parent.stdout is not None
     children = [int(word) for word in parent.stdout.readline().split()]
     assert len(children) == 2
@@ -195,3 +204,4 @@ def test_no_process_outlives_a_parent_that_was_killed(tmp_path: Path, state: str
     while any(is_running(child) for child in children):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    assert not list((tmp_path / "files").glob("nmg-*"))

@@ -1,8 +1,7 @@
 """Jobs at once, on the machines of a Ray cluster: a local one, or one that is there already.
 
-What all jobs of a call share travels in parts. Each part is put into Ray's object store once, however many workers read
-it there, and once for as long as it stays the same object: an LM's weights once a version. A worker that is killed is
-started again, and its job with it; jobs depend on nothing but themselves, so the result is the same.
+What they share goes into Ray's object store, once for however many workers that read it there. A worker that is killed
+is started again, and its job with it; jobs depend on nothing but themselves, so the result is the same.
 """
 
 import os
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 
 from nmg.engines.base import Opener, Workplace
-from nmg.engines.worker import pack, put_together, take_apart
+from nmg.engines.shared import Sent, pack, put_together, take_apart
 from nmg.errors import UserError
 
 RETRIES = 3
@@ -39,8 +38,7 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         self.processes = processes
         self._opener, self._address = opener, address
         self._workers: list[Any] = []
-        self._sent: list[tuple[Any, Any]] = []
-        """(part, its reference) of the last call"""
+        self._sent = _new_store()
         self._is_ours = False
 
     def play(self, shared: Any, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
@@ -48,7 +46,7 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         import ray
 
         whole, parts = take_apart(shared)
-        references = self._send(parts)
+        references = self._sent.places(parts)
         idle, waiting = list(self._workers), list(enumerate(jobs))
         playing: dict[Any, tuple[int, Any]] = {}
         try:
@@ -77,7 +75,7 @@ class RayEngine(AbstractContextManager["RayEngine"]):
 
         for worker in self._workers:
             ray.kill(worker)
-        self._workers, self._sent = [], []
+        self._workers, self._sent = [], _new_store()
         if self._is_ours:
             ray.shutdown()
             self._is_ours = False
@@ -103,16 +101,16 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         opener = ray.put(pack(self._opener))
         self._workers = [worker.remote(opener, threads, Path.cwd(), sys.path) for _ in range(self.processes)]
 
-    def _send(self, parts: Sequence[Any]) -> list[Any]:
-        """A reference to each part in the object store."""
+
+def _new_store() -> Sent[Any]:
+    """Ray's object store; an object goes from there when nobody has its reference."""
+
+    def put(part: bytes) -> Any:
         import ray
 
-        sent = []
-        for part in parts:
-            known = next((reference for known, reference in self._sent if known is part), None)
-            sent.append((part, ray.put(pack(part)) if known is None else known))
-        self._sent = sent
-        return [reference for _, reference in sent]
+        return ray.put(part)
+
+    return Sent(put, lambda _reference: None)
 
 
 class _Worker:

@@ -1,9 +1,7 @@
 """Jobs at once, in processes of this machine.
 
 A training step of a small model is too short to share among cores, while inner loops do not touch each other.
-
-What all jobs of a call share travels in parts. Each part goes through a file, written once for as long as it stays the
-same object, and read once by each process: an LM's weights once a version.
+What they share goes through files, which each process reads once.
 """
 
 import os
@@ -22,8 +20,10 @@ import torch
 from loky import ProcessPoolExecutor
 
 from nmg.engines.base import Opener
-from nmg.engines.worker import open_workplace, pack, play, take_apart
+from nmg.engines.shared import Sent, pack, take_apart
+from nmg.engines.worker import open_workplace, play
 from nmg.errors import UserError
+from nmg.files import cannot_write
 
 IDLE_SECONDS = 300
 """until a process without work ends; a new one starts when there is"""
@@ -39,12 +39,11 @@ class ProcessEngine(AbstractContextManager["ProcessEngine"]):
         self._opener = opener
         self._executor: ProcessPoolExecutor | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._sent: list[tuple[Any, Path]] = []
-        """(part, its file) of the last call"""
+        self._sent = Sent(self._write, Path.unlink)
 
     def play(self, shared: Any, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         whole, parts = take_apart(shared)
-        files = self._send(parts)
+        files = self._sent.places(parts)
         try:
             futures = {self._start().submit(play, pack(job), whole, *files): index for index, job in enumerate(jobs)}
             for future in as_completed(futures):
@@ -62,29 +61,22 @@ class ProcessEngine(AbstractContextManager["ProcessEngine"]):
             self._executor = None
         if self._folder is not None:
             self._folder.cleanup()
-            self._folder, self._sent = None, []
+            self._folder, self._sent = None, Sent(self._write, Path.unlink)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
-    def _send(self, parts: Sequence[Any]) -> list[Path]:
-        """The file of each part; those of the last call that are not needed any more go."""
+    def _write(self, part: bytes) -> Path:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="nmg-")
-        before, self._sent = self._sent, []
-        for part in parts:
-            file = next((file for known, file in before if known is part), None)
-            if file is None:
-                file = Path(self._folder.name) / secrets.token_hex(8)
-                file.write_bytes(pack(part))
-            self._sent.append((part, file))
-        files = [file for _, file in self._sent]
-        for _, file in before:
-            if file not in files:
-                file.unlink()
-        return files
+        file = Path(self._folder.name) / secrets.token_hex(8)
+        try:
+            file.write_bytes(part)
+        except OSError as error:
+            raise cannot_write(file, error) from error
+        return file
 
     def _start(self) -> ProcessPoolExecutor:
         if self._executor is None:
