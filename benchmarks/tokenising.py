@@ -27,7 +27,10 @@ def write_corpus(path: Path, megabytes: int) -> None:
 
 
 def measure(corpus: Path, model: str) -> dict[str, float]:
-    """Tokenise and map it, in this process, and read a thousand of its blocks."""
+    """Tokenise and map it, in this process, and read a thousand of its blocks.
+
+    What is read stays mapped: pages of the file, which the system takes back when memory is short.
+    """
     from transformers import AutoTokenizer
 
     from nmg.data.corpus import Corpus
@@ -38,6 +41,7 @@ def measure(corpus: Path, model: str) -> dict[str, float]:
     began, computed = time.perf_counter(), time.process_time()
     made = Corpus.build(read_texts(corpus), tokenizer, 254, corpus.parent / "cache")
     seconds, computed = time.perf_counter() - began, time.process_time() - computed
+    made_within = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     made.blocks(np.random.default_rng(0).integers(0, len(made), 1000))
     megabytes = corpus.stat().st_size / 1e6
     began = time.perf_counter()
@@ -51,7 +55,8 @@ def measure(corpus: Path, model: str) -> dict[str, float]:
         "seconds_from_cache": time.perf_counter() - began,
         "file_megabytes": sum(file.stat().st_size for file in (corpus.parent / "cache").iterdir()) / 1e6,
         "memory_before_megabytes": before,
-        "memory_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        "memory_megabytes": made_within,
+        "memory_with_mapped_pages_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
     }
 
 
