@@ -76,12 +76,12 @@ def test_only_known_architectures_have_such_a_point():
 
 def test_places_are_gathered_row_by_row():
     is_chosen = torch.tensor([[0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]], dtype=torch.bool)
-    places = Places.where(is_chosen, torch.device("cpu"))
+    places = Places.where(is_chosen)
     assert places.columns.tolist() == [[1, 3], [0, 0], [0, 0]]
     states = torch.arange(12.0).view(3, 4, 1)
     assert places.of(states)[:, :, 0].tolist() == [[1, 3], [4, 4], [8, 8]]
     assert places.without_filling(places.of(states)).flatten().tolist() == [1, 3, 8]
-    nothing = Places.where(torch.zeros_like(is_chosen), torch.device("cpu"))
+    nothing = Places.where(torch.zeros_like(is_chosen))
     assert nothing.without_filling(nothing.of(states)).shape == (1, 0, 1)
 
 
@@ -98,7 +98,7 @@ def test_the_last_attention_asks_for_what_is_read_alone(kind: str, attention: st
     batch = {name: value for name, value in inputs().items() if name != "labels"}
     is_chosen = torch.tensor([[0, 1, 0, 0, 0, 1, 1], [0, 0, 1, 0, 0, 0, 0]], dtype=torch.bool)
     whole = lm.base_model(**batch).last_hidden_state
-    with only_places(lm, Places.where(is_chosen, lm.device)):
+    with only_places(lm, Places.where(is_chosen)):
         few = lm.base_model(**batch).last_hidden_state
     torch.testing.assert_close(few, whole[is_chosen].unsqueeze(0), rtol=1e-5, atol=1e-6)
     assert torch.equal(lm.base_model(**batch).last_hidden_state, whole), "behind it, all positions are back"

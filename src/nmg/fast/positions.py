@@ -18,8 +18,6 @@ from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from nmg.inner.runtime import send
-
 _BERT_LIKE = {"bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie"}
 """Types of models whose last layer adds its residual inside of `attention`, and then is position-wise."""
 _PLAIN_ATTENTION = {"sdpa", "eager"}
@@ -41,14 +39,19 @@ class Places:
         return cls(torch.zeros(n_rows, 1, dtype=torch.int64, device=device))
 
     @classmethod
-    def where(cls, is_chosen: Tensor, device: torch.device) -> "Places":
-        """Those of bool [B, T] in row-major order, M in all. For a mask on the CPU a GPU need not be waited for."""
+    def where(cls, is_chosen: Tensor) -> "Places":
+        """Those of bool [B, T] in row-major order, M in all; on the CPU, so that no GPU need be waited for."""
         rows, columns = is_chosen.nonzero(as_tuple=True)
         counts = is_chosen.sum(dim=1)
         nth = torch.arange(len(rows), device=rows.device) - (counts.cumsum(dim=0) - counts)[rows]
         table = columns.new_zeros(len(counts), max(int(counts.max()), 1))
         table[rows, nth] = columns
-        return cls(send(table, device), (send(rows, device), send(nth, device)))
+        return cls(table, (rows, nth))
+
+    def sent(self, send: Callable[[Tensor], Tensor]) -> "Places":
+        """The same on another device."""
+        kept = None if self.kept is None else (send(self.kept[0]), send(self.kept[1]))
+        return Places(send(self.columns), kept)
 
     def of(self, states: Tensor) -> Tensor:
         """[B, K, H] of states [B, T, H]."""

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -141,7 +142,7 @@ def masked_logits(
         inputs, is_masked = packed_inputs(model, input_ids, is_token), is_masked[is_token].unsqueeze(0)
     elif not bool(is_token.all()):
         inputs["attention_mask"] = is_token.long()
-    places = Places.where(is_masked, model.device)
+    places = Places.where(is_masked).sent(partial(send, device=model.device))
     sent = {name: send(value, model.device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
     with only_places(model, places, is_packed=is_packed), packing(model) if is_packed else nullcontext():
         logits = model(**sent).logits
