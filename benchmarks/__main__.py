@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out" / "bench.json")
     arguments = parser.parse_args()
     os.environ[COMMAND] = "1"  # measured as nmg's commands run, also in the processes that they start
-    chosen = arguments.only.split(",") if arguments.only else [*SECTIONS]
+    chosen = arguments.only.split(",") if arguments.only else list(SECTIONS)
     if arguments.quick and not arguments.only:
         chosen.remove("maskings")
     described = machine.describe()

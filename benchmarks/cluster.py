@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.episode import open_training
+from benchmarks.episode import measured_episodes, open_training
 from benchmarks.pairs import median
 from nmg.types import PHASES, FloatArray
 
@@ -87,10 +87,7 @@ def check(episodes: int = 6) -> dict[str, float]:
             folder = Path(name)
             runtime = {"engine": "ray", "processes": workers, "threads": workers}
             training = open_training(folder / "episode", folder, n_validation=417, runtime=runtime)
-            with training.engine:
-                for _ in range(3):  # until the replay has started and the opponent plays
-                    training.episode()
-                records = [training.episode() for _ in range(episodes)]
+            records = measured_episodes(training, episodes)
         whole = median([sum(record.seconds[phase] for phase in PHASES) for record in records])
         inner = median([record.seconds["inner loops"] for record in records])
         if workers == 1:

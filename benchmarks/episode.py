@@ -19,7 +19,7 @@ from benchmarks.models import save_random_bert
 from benchmarks.pairs import median
 from benchmarks.texts import write_task
 from nmg.config import Config
-from nmg.meta_train import MetaTraining
+from nmg.meta_train import EpisodeRecord, MetaTraining
 from nmg.reporter import Silent
 from nmg.tasks.registry import task_kind
 from nmg.types import PHASES
@@ -90,13 +90,19 @@ def run(quick: bool, cache: Path) -> dict[str, Any]:
 
 def _seconds(training: MetaTraining, episodes: int) -> dict[str, float]:
     """Of each phase, the median over so many episodes."""
+    records = measured_episodes(training, episodes)
+    return {name: median([record.seconds[name] for record in records]) for name in records[0].seconds}
+
+
+def measured_episodes(training: MetaTraining, episodes: int) -> list[EpisodeRecord]:
+    """The records of so many episodes after the first ones, which do not count."""
     with training.engine:
         for _ in range(WARM_UP):
             training.episode()
         records = [training.episode() for _ in range(episodes)]
     updates = {"learner_update", "opponent_update"}
     assert all(updates <= set(record.learning) for record in records), "the replay has not started"
-    return {name: median([record.seconds[name] for record in records]) for name in records[0].seconds}
+    return records
 
 
 def _shares(training: MetaTraining, phases: dict[str, float]) -> dict[str, float]:
