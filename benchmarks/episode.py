@@ -29,6 +29,8 @@ ORIGINAL_SECONDS = 118.0
 """the original code on two cores like those of docs/performance.md"""
 WARM_UP = 3
 """episodes until the replay has started and the opponent plays"""
+SHORT = 3
+"""steps of their trainings"""
 OTHERS = (
     ("episode_seconds_corpus", "auto", "corpus"),
     ("episode_seconds_fp32", "fp32", "all"),
@@ -97,7 +99,8 @@ def _seconds(training: MetaTraining, episodes: int) -> dict[str, float]:
 def measured_episodes(training: MetaTraining, episodes: int) -> list[EpisodeRecord]:
     """The records of so many episodes after the first ones, which do not count."""
     with training.engine:
-        for _ in range(WARM_UP):
+        for left in reversed(range(WARM_UP)):
+            training.steps = SHORT if left else None  # the last one is whole, as those that count
             training.episode()
         records = [training.episode() for _ in range(episodes)]
     updates = {"learner_update", "opponent_update"}
