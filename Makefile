@@ -48,10 +48,10 @@ test-install: $(VENV)/.dev
 site: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
 
-bench: $(VENV)/.demo
+bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
-bench-quick: $(VENV)/.demo
+bench-quick: $(VENV)/.dev
 	$(BIN)/python -m benchmarks --quick
 
 # The stamps tell when an environment was set up, and with what.

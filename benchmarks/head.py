@@ -10,9 +10,9 @@ import argparse
 import tempfile
 
 from benchmarks.machine import describe
+from benchmarks.models import minilm_folder
 from benchmarks.texts import news_sentences
 from nmg.config import Config
-from nmg.demo.data import demo_model_folder
 from nmg.inner.head import head_randomness, make_head
 from nmg.reporter import Silent
 from nmg.workbench import ModelBench
@@ -25,7 +25,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         config = Config.model_validate(
             {
-                "model": {"name": str(demo_model_folder())},
+                "model": {"name": str(minilm_folder())},
                 "adapt": {"batch_size": 16, "block_size": 126},
                 "runtime": {"precision": words.precision, "cache_dir": cache},
             }

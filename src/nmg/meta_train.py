@@ -99,6 +99,9 @@ class MetaTraining:
 
     @property
     def planned_episodes(self) -> int:
+        """At most; of a finished run, as many as it took."""
+        if self.is_finished:
+            return self.next_episode
         return min(self.config.meta.episodes, self.learner.most_episodes or self.config.meta.episodes)
 
     def episode(self) -> EpisodeRecord:

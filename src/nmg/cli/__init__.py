@@ -3,7 +3,9 @@
 import os
 import signal
 import sys
+from importlib.metadata import version
 from types import FrameType
+from typing import Annotated
 
 import typer
 
@@ -26,13 +28,28 @@ from nmg.errors import UserError, printable
 
 app = typer.Typer(
     name="nmg",
-    help="Learn which tokens to mask when adapting a language model, and measure what the masks are worth.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 WITH_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Commands that take settings as '--section.field value' beside their own options."""
+
+
+def _say_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"nmg {version('nmg')}")
+        raise typer.Exit
+
+
+@app.callback()
+def nmg(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version, and end.")
+    ] = False,
+) -> None:
+    """Learn which tokens to mask when adapting a language model, and measure what the masks are worth."""
+
 
 app.command("demo", context_settings=WITH_SETTINGS)(demo.demo)
 app.command("validate", context_settings=WITH_SETTINGS)(validate.validate)

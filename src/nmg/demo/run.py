@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from nmg.audit.run import audit
 from nmg.comparison.cells import CellEvent
 from nmg.config import Config, load_config
-from nmg.demo.data import DemoSizes, small_model_folder, write_demo_data
+from nmg.demo.data import DemoSizes, demo_model_folder, write_demo_data
 from nmg.demo.page import TaskResult, demo_page
 from nmg.errors import UserError
 from nmg.meta_train import EpisodeRecord
@@ -120,7 +120,7 @@ def _train_lm(text: Path, config: Config, out: Path, work: _Work) -> None:
     """Make a language model of the small BERT, whose head comes tuned for retrieval."""
     work.reporter.notify("training a small language model on news")
     work.add(0, "training a language model on news")
-    words = [f"--model.name={small_model_folder()}", f"--data.corpus={text}", *LM_SETTINGS]
+    words = [f"--model.name={demo_model_folder()}", f"--data.corpus={text}", *LM_SETTINGS]
     settings = load_config(None, words).model_copy(update={"run": config.run, "runtime": config.runtime})
     result = adapt_corpus(settings, "random", out, work.reporter)
     work.reporter.notify(f"masked-LM loss {result.fit.loss:.2f}, on average over {result.fit.steps} steps")

@@ -6,8 +6,8 @@ import numpy as np
 
 from nmg.report.page import Block, Paragraph, Plot, Section
 from nmg.report.run_plots import Panel, bars_plot, curves_plot
-from nmg.report.run_scores import RECENT, players_of
-from nmg.report.tables import Table, count_text, number_text, signed_text
+from nmg.report.run_scores import RECENT, duels, players_of
+from nmg.report.tables import Table, count_text, number_text, p_equals, signed_text
 from nmg.runs.log import RunLog
 from nmg.types import FloatArray
 
@@ -26,6 +26,16 @@ COLLAPSED = 0.1
 def sections(log: RunLog) -> list[Section]:
     """Of a run of one episode or more."""
     return [Section("Rewards and credit", _rewards(log)), Section("Policy", _policy(log))]
+
+
+def in_short(log: RunLog) -> str:
+    """How often the learner was better than each other player."""
+    return " ".join(
+        f"Against the {'random player' if one.rival == 'random' else one.rival} the learner won "
+        f"{count_text(one.wins, 'episode')}, lost {one.losses} and tied in {one.episodes - one.wins - one.losses} "
+        f"(sign test: {p_equals(one.p)})."
+        for one in duels(log)
+    )
 
 
 def warnings(log: RunLog) -> list[str]:

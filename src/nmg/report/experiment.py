@@ -6,7 +6,7 @@ from typing import Any
 from nmg.policies.features import FEATURES
 from nmg.report.page import Block, Facts, Paragraph, Plot, Section
 from nmg.report.plots import forest_plot
-from nmg.report.tables import Table, p_text, score_text, shown_scale
+from nmg.report.tables import Table, p_equals, p_text, score_text, shown_scale
 from nmg.runs.log import RunLog
 
 
@@ -31,13 +31,17 @@ def sections(log: RunLog) -> list[Section]:
 def in_short(log: RunLog) -> str:
     """What was learned and how sure it is, in a few sentences."""
     found = log.findings
+    if not found:
+        return ""
     sure = [one for one in found["features"] if one["low"] > 0 or one["high"] < 0]
     if found["f_p"] is None:
         text = "There are too few plays to test whether any feature matters."
     elif found["f_p"] < 0.05:
-        text = f"Which tokens are masked matters for the score (F test of no feature mattering: p {_p(found['f_p'])})."
+        text = (
+            f"Which tokens are masked matters for the score (F test of no feature mattering: {p_equals(found['f_p'])})."
+        )
     else:
-        text = f"No feature is shown to matter (F test: p {_p(found['f_p'])})."
+        text = f"No feature is shown to matter (F test: {p_equals(found['f_p'])})."
     if sure:
         named = "; ".join(f"{'more' if one['effect'] > 0 else 'fewer'} tokens that are {_about(one)}" for one in sure)
         text += f" Intervals that leave out zero: {named}."
@@ -58,7 +62,9 @@ def _gate(found: Mapping[str, Any]) -> str:
         possible = "" if gain is None else f" A gain over random masks is below {gain:.3g} with 95 % probability."
         reason = "No plays were left for the gate, or no gain was worth one."
         return f"{reason}{possible} The best rule, {rule}, is handed out."
-    result = f"over {gate['n']} fresh episodes the policy scored {gate['mean']:+.3g} against {rule}, p {_p(gate['p'])}"
+    result = (
+        f"over {gate['n']} fresh episodes the policy scored {gate['mean']:+.3g} against {rule}, {p_equals(gate['p'])}"
+    )
     if gate["passes"]:
         return f"The policy passed the gate: {result.replace('-', '−')}."
     return f"The policy did not pass the gate: {result.replace('-', '−')}. The rule is handed out."
@@ -108,8 +114,3 @@ def _comparison(log: RunLog) -> list[Block]:
     )
     base = "random" if "random" in found["tuned"] else next(iter(found["tuned"]))
     return [*blocks, Table(("masking", f"score over {base}"), tuple(rows), (note,))]
-
-
-def _p(p: float | None) -> str:
-    text = p_text(p)
-    return text if text.startswith("<") else f"= {text}"

@@ -32,7 +32,7 @@ LEARNERS: Mapping[str, ModuleType] = {
     "actor-critic": actor_critic,
     "experiment": experiment,
 }
-"""kind of learner → what a page shows of it alone: `warnings(log)` and `sections(log)`; a line a kind"""
+"""kind of learner → what is said of it alone: `in_short(log)`, `warnings(log)` and `sections(log)`; a line a kind"""
 SNAPSHOTS_SHOWN = 6
 
 
@@ -55,6 +55,12 @@ def run_page(log: RunLog, refresh_seconds: int | None = None) -> PageContent:
         sections,
         None if log.is_finished else refresh_seconds,
     )
+
+
+def in_short(log: RunLog) -> str:
+    """What has been learned, in a few sentences; nothing where the learner has nothing to tell or no episode ended."""
+    shown = LEARNERS.get(log.config.learner.kind)
+    return str(shown.in_short(log.sound)) if shown and log.sound.episodes else ""
 
 
 def warnings(log: RunLog) -> list[str]:

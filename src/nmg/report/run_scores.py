@@ -1,5 +1,7 @@
 """What the players of a meta-training scored, episode by episode."""
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy import stats
 
@@ -14,6 +16,30 @@ LEADER = "learner"
 KNOWN = (LEADER, "opponent", "random")
 RECENT = 10
 """episodes over which a mean says how things are now"""
+
+
+class Duel(NamedTuple):
+    """The leader against another player, over the episodes of both."""
+
+    rival: str
+    episodes: int
+    wins: int
+    losses: int
+    reward: float
+    """mean of the leader's"""
+    p: float | None
+    """of a two-sided sign test; None where all episodes are ties"""
+
+
+def duels(log: RunLog) -> list[Duel]:
+    """Against each rival of the leader; none where the learner has no leader."""
+    found = []
+    for rival in [player for player in players_of(log) if player != LEADER and f"reward_{player}" in log.episodes[0]]:
+        rewards = np.array([e[f"reward_{rival}"] for e in log.episodes if rival in e["scores"]])
+        wins, losses = int((rewards > 0).sum()), int((rewards < 0).sum())
+        p = float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else None
+        found.append(Duel(rival, len(rewards), wins, losses, float(rewards.mean()), p))
+    return found
 
 
 def score_blocks(log: RunLog) -> list[Block]:
@@ -38,12 +64,9 @@ def score_blocks(log: RunLog) -> list[Block]:
 
 def _wins(log: RunLog) -> Table:
     rows = []
-    for rival in [player for player in players_of(log) if player != LEADER]:
-        rewards = np.array([e[f"reward_{rival}"] for e in log.episodes if rival in e["scores"]])
-        wins, losses = int((rewards > 0).sum()), int((rewards < 0).sum())
-        p_value = float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else None
-        counts = map(str, (len(rewards), wins, len(rewards) - wins - losses, losses))
-        rows.append((f"against {rival}", *counts, signed_text(rewards.mean()), p_text(p_value)))
+    for one in duels(log):
+        counts = map(str, (one.episodes, one.wins, one.episodes - one.wins - one.losses, one.losses))
+        rows.append((f"against {one.rival}", *counts, signed_text(one.reward), p_text(one.p)))
     return Table(
         ("learner", "episodes", "wins", "ties", "losses", "mean reward", "p"),
         tuple(rows),

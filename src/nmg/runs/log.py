@@ -30,14 +30,19 @@ class RunLog:
 
     @property
     def planned_episodes(self) -> int:
-        """At most; an experiment may end sooner."""
+        """At most, as an experiment may end sooner; where it has, as many as it took."""
+        if self.findings.get("stage") == "done":
+            return self._done
         plays, episodes = getattr(self.config.learner, "plays", None), self.config.meta.episodes
         return episodes if plays is None else min(episodes, plays // 2)
 
     @property
     def is_finished(self) -> bool:
-        done = self.episodes[-1]["episode"] + 1 if self.episodes else 0  # a line may have been lost
-        return done >= self.planned_episodes or self.findings.get("stage") == "done"
+        return self._done >= self.planned_episodes
+
+    @property
+    def _done(self) -> int:
+        return int(self.episodes[-1]["episode"]) + 1 if self.episodes else 0  # a line may have been lost
 
     @property
     def sound(self) -> "RunLog":

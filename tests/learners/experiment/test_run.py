@@ -56,6 +56,7 @@ def test_a_run_ends_when_its_plays_are_spent(whole: tuple[MetaTraining, Path]):
     training, out = whole
     log = read_log(out, seconds=True)
     assert training.learner.is_finished
+    assert training.planned_episodes == len(log) < 100
     assert training.learner.book.plays == PLAYS - 1
     assert [line["stage"] for line in log] == ["explore"] * EXPLORED + ["tune"] + ["gate"] * 2
     assert [len(line["scores"]) for line in log] == [2] * EXPLORED + [7] + [2] * 2
