@@ -1,18 +1,20 @@
-"""A policy used with another model, tokenizer or rate than it was trained with: told, with both names."""
+"""What is told of a policy in use: another model, tokenizer or rate than it was trained with, and that it is a rule."""
 
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+import torch
 
 from nmg.data.corpus import Corpus
 from nmg.data.cutting import tokenizer_digest
 from nmg.inner.lm import PretrainedLM, load_pretrained
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
-from nmg.policies.linear import LinearSettings
+from nmg.policies.linear import LinearPolicy, LinearSettings
 from nmg.policies.named import load_masking
+from nmg.reporter import Silent
 from nmg.settings import MaskingSettings, ModelSettings
+from nmg.workbench import Workbench
 from support.runs import Inputs, Notes
 from support.tiny import word_tokenizer
 
@@ -73,17 +75,43 @@ def test_what_an_older_folder_does_not_say_is_not_told(lm: PretrainedLM, corpus:
 
 
 def test_a_policy_remembers_what_it_was_made_for(inputs: Inputs, tmp_path: Path):
-    from nmg.reporter import Silent
-    from nmg.workbench import Workbench
-
     bench = Workbench.prepare(inputs.config(), Silent())
     corpus = bench.corpus([context.text for context in bench.data.contexts])
-    policy = LinearSettings(features=("idf",)).build(bench.policy_ground(corpus, bench.data.train))
+    policy = LinearSettings(features=("digit",)).build(bench.policy_ground(corpus, bench.data.train))
     config = policy.config
     assert (config.base_model, config.masking_rate) == (str(inputs.model), 0.3)
     assert config.tokenizer == tokenizer_digest(bench.lm.tokenizer)
-    policy.save_pretrained(tmp_path / "policy")
+    with torch.no_grad():
+        policy.weights.fill_(1.0)
+    assert notes_of_linear(policy, bench, corpus, tmp_path / "policy") == []
+
+
+@pytest.mark.parametrize(
+    ("slopes", "rule"),
+    [
+        ({}, "random masks"),
+        ({"idf": 2.5}, "idf of sharpness 2.5"),
+        ({"digit": 1.0}, None),
+        ({"idf": 5.0, "digit": 1.0}, None),
+    ],
+)
+def test_a_rule_is_told(slopes: dict[str, float], rule: str | None, inputs: Inputs, tmp_path: Path):
+    bench = Workbench.prepare(inputs.config(), Silent())
+    corpus = bench.corpus([context.text for context in bench.data.contexts])
+    policy = LinearSettings(features=("idf", "digit"), temperature=2.0).build(
+        bench.policy_ground(corpus, bench.data.train)
+    )
+    policy.deviation.fill_(3.0)
+    policy.set_slopes(slopes)
+    told = "the policy 'mine' masks by a rule, {}, and by nothing learned beyond it"
+    assert notes_of_linear(policy, bench, corpus, tmp_path / "policy") == ([told.format(rule)] if rule else [])
+    assert notes_of_linear(policy, bench, corpus, tmp_path / "policy", name="untrained") == []
+
+
+def notes_of_linear(
+    policy: LinearPolicy, bench: Workbench, corpus: Corpus, folder: Path, name: str = "mine"
+) -> list[str]:
+    policy.save_pretrained(folder)
     notes = Notes()
-    load_masking("mine", bench.lm, corpus, bench.config.masking, tmp_path / "policy", reporter=notes)
-    assert notes.lines == []
-    assert np.isfinite(policy.weights.detach().numpy()).all()
+    load_masking(name, bench.lm, corpus, bench.config.masking, folder, reporter=notes)
+    return notes.lines

@@ -13,7 +13,7 @@ from nmg.inspection.tags import Tags, load_tagger, tag_words
 from nmg.inspection.tokens import TokenTable
 from nmg.masking.registry import MASKINGS, about_masking, build_masking, is_rule, unknown_masking
 from nmg.policies.base import Policy
-from nmg.policies.named import say_foreign_use
+from nmg.policies.named import say_use
 from nmg.policies.registry import load_policy
 from nmg.reporter import Reporter
 from nmg.seeding import StreamName, stream
@@ -68,7 +68,7 @@ def inspect_texts(
     lm = bench.lm
     for name, policy in loaded.items():
         policy.check_fits(lm.hidden_size, lm.vocabulary_size)
-        say_foreign_use(name, policy, lm, config.masking.rate, reporter)
+        say_use(name, policy, lm, config.masking.rate, reporter)
         policy.to(lm.model.device)
     corpus = bench.corpus(kept)
     embeddings = lm.model.get_input_embeddings().weight

@@ -89,6 +89,10 @@ class Policy(nn.Module):
         """Weights that nobody trained, drawn from torch's generator: a control for what was learned."""
         self.reset_parameters()
 
+    def as_rule(self) -> str | None:
+        """The rule that it is, in words; None where it is none, or cannot tell."""
+        return None
+
     @abstractmethod
     def check_fits(self, hidden_size: int, vocabulary_size: int) -> None:
         """Raises UserError where the policy was made for another language model."""

@@ -103,6 +103,15 @@ class LinearPolicy(Policy):
         raw = torch.tensor([slopes.get(name, 0.0) for name in self.config.features])
         self.weights.copy_(raw.to(self.device) * self.deviation * self.config.temperature)
 
+    @torch.no_grad()
+    def as_rule(self) -> str | None:
+        """Of `set_slopes`: none at all, or that of idf alone."""
+        slopes = self.weights / (self.deviation * self.config.temperature)
+        named = {name: float(slope) for name, slope in zip(self.config.features, slopes, strict=True) if slope}
+        if named.keys() <= {"idf"}:
+            return f"idf of sharpness {named['idf']:.3g}" if named else "random masks"
+        return None
+
     def check_fits(self, hidden_size: int, vocabulary_size: int) -> None:  # noqa: ARG002
         if self.config.vocabulary_size != vocabulary_size:
             raise UserError(

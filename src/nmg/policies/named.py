@@ -82,8 +82,10 @@ def foreign_use(policy: Policy, lm: "PretrainedLM", rate: float) -> list[str]:
     return found
 
 
-def say_foreign_use(name: str, policy: Policy, lm: "PretrainedLM", rate: float, reporter: Reporter) -> None:
-    """Tell where a policy is used with something else than it was trained with."""
+def say_use(name: str, policy: Policy, lm: "PretrainedLM", rate: float, reporter: Reporter) -> None:
+    """Tell where a policy is a rule, and where it is used with something else than it was trained with."""
+    if name not in CONTROLS and (rule := policy.as_rule()):
+        reporter.notify(f"the policy '{name}' masks by a rule, {rule}, and by nothing learned beyond it")
     if found := foreign_use(policy, lm, rate):
         reporter.notify(f"the policy '{name}' was trained with {'; '.join(found)}: it may not mask as it learned to")
 
@@ -132,7 +134,7 @@ def load_masking(
         raise unknown_masking(name)
     policy = load_policy(policy_folder or policy_place(name))
     policy.check_fits(lm.hidden_size, lm.vocabulary_size)
-    say_foreign_use(name, policy, lm, settings.rate, reporter or Silent())
+    say_use(name, policy, lm, settings.rate, reporter or Silent())
     if name == "untrained":
         with (StreamName(0) / "untrained").torch():
             policy.randomise()
