@@ -211,6 +211,15 @@ def test_an_audit_that_had_to_be_short_says_so():
     assert "There was time for" not in text
 
 
+def test_models_that_learn_nothing_are_told():
+    same = FACTS["maskings"] | {"mean": {"idf-2": 0.3, "random": 0.3}, "between": 0.0, "p": None}
+    _, text = recommend(Config(), FACTS | {"maskings": same}, adapting(pays=None), [], 20)
+    assert "all maskings score the same" in text
+    assert "finetune.epochs" in text
+    _, text = recommend(Config(), FACTS, adapting(pays=None), [], 20)
+    assert "score the same" not in text
+
+
 def test_a_reward_of_which_little_is_known():
     found = [reward("probe", "loss", None, 8, seconds=3.0)]
     config, text = recommend(Config(), FACTS, adapting(pays=None), found, steps_an_epoch=20)

@@ -28,6 +28,12 @@ def recommend(
     sentences = [*_warnings(facts), _on_adaptation(adapting, maskings["metric"])]
     if adapting.pays is False:
         return _settings(config, adapting.best, None, maskings, steps_an_epoch), " ".join(sentences)
+    means = list(maskings["mean"].values())
+    if len(means) > 1 and len(set(means)) == 1:
+        sentences.append(
+            "The fine-tuned models of all maskings score the same, as where fine-tuning teaches nothing but the "
+            "largest class: give it more labelled examples (--minutes) or more epochs (finetune.epochs)."
+        )
     spread = (
         f"standard deviation {100 * maskings['between']:.1f} points between them{_at_most(maskings)}, "
         f"p {_p(maskings['p'])}"

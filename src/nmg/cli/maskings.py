@@ -11,4 +11,6 @@ def maskings() -> None:
     rows = tuple((name, about, SOURCES[name]) for name, about in MASKINGS.items())
     mixed = ("0.7*idf+0.3*random", "of every block, what one of several maskings, drawn by its share", "ours")
     table = Table(("masking", "masks", "source"), (*rows, mixed))
-    show(as_rich(table, "Maskings: --masking NAME, --maskings NAME,NAME or MaskingCollator(tokenizer, NAME)"))
+    show(
+        as_rich(table, "Maskings: --masking NAME, --maskings NAME,NAME or MaskingCollator(tokenizer, NAME)", n_words=3)
+    )

@@ -39,11 +39,11 @@ def titled_markdown(reading: str, tables: Iterable[tuple[str, Table]]) -> str:
     return "\n".join([f"{reading}\n", *parts])
 
 
-def as_rich(table: Table, title: str) -> rich.table.Table:
-    """Any table for a terminal."""
+def as_rich(table: Table, title: str, n_words: int = 1) -> rich.table.Table:
+    """Any table for a terminal. Its first `n_words` columns are of words, the others of numbers."""
     printed = rich.table.Table(title=title, caption=" ".join(table.notes), caption_justify="left", title_justify="left")
     for number, name in enumerate(table.header):
-        printed.add_column(name, justify="left" if number == 0 else "right")
+        printed.add_column(name, justify="left" if number < n_words else "right")
     for row in table.rows:
         printed.add_row(*(escape(printable(cell)) for cell in row))  # brackets in a name are no markup
     return printed
