@@ -8,16 +8,23 @@ import typer
 
 def adapt(
     context: typer.Context,
-    corpus: Annotated[Path, typer.Option(help="Text: .txt (a context a line), .jsonl, or a folder of .txt files.")],
+    corpus: Annotated[
+        Path,
+        typer.Option(
+            help="Text: .txt (a text a line), .jsonl, .parquet, a folder of .txt files, hub:OWNER/NAME@SPLIT."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the adapted model.")],
     model: Annotated[str | None, typer.Option(help="Hub name or folder of a masked LM.")] = None,
-    masking: Annotated[str, typer.Option(help="A masking's name, or the folder of a run or policy.")] = "random",
+    masking: Annotated[
+        str, typer.Option(help="A masking's name (nmg maskings), or the folder of a run or policy.")
+    ] = "random",
     config: Annotated[Path | None, typer.Option(help="Configuration file (YAML); defaults otherwise.")] = None,
 ) -> None:
     """Train a masked LM further on a corpus, with masks drawn anew at every step.
 
-    OUT loads in transformers: pipeline("fill-mask", OUT). Settings: --masking.rate 0.15 --adapt.epochs 3
-    --adapt.batch_size 16 --adapt.block_size 126 ...
+    OUT loads in transformers: pipeline("fill-mask", OUT). Any setting can be overridden: --section.field value, e.g.
+    --masking.rate 0.15 --adapt.epochs 3 --adapt.batch_size 16 --adapt.block_size 126.
     """
     from nmg.cli.console import progress_console
     from nmg.config import load_config

@@ -1,4 +1,4 @@
-"""Unlabelled text: a .txt file (one context a line), tables with a field `text`, or a folder of .txt files."""
+"""Unlabelled text: a .txt file (one context a line), tables with a field `text`, a folder of .txt files, the hub."""
 
 import json
 from collections.abc import Collection, Iterable, Iterator
@@ -48,7 +48,9 @@ def read_texts(path: Path) -> Texts:
     """
     ending = ending_of(path)
     if ending not in ENDINGS:
-        raise bad_input(path, "a corpus must be a .txt, .jsonl or .parquet file or a folder of .txt files")
+        raise bad_input(
+            path, "a corpus must be a .txt, .jsonl or .parquet file, a folder of .txt files, or hub:OWNER/NAME@SPLIT"
+        )
     if ending == "/" and not any(path.glob("*.txt")):
         raise bad_input(path, "the folder holds no .txt files")
     texts = Texts(path)
