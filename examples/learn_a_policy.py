@@ -18,10 +18,10 @@ config = nmg.load_config(None, sys.argv[1:])
 training = nmg.MetaTraining(nmg.Workbench.prepare(config, Silent()))
 
 with training.engine:  # processes that it starts end with the block
-    for _ in range(config.meta.episodes):
-        record = training.episode()
-        scores = "  ".join(f"{player} {score[record.metric]:.4f}" for player, score in record.scores.items())
-        print(f"episode {record.episode}: {record.metric}  {scores}")
+    while not training.is_finished:
+        for record in training.round():  # one episode, or several where threads would be idle
+            scores = "  ".join(f"{player} {score[record.metric]:.4f}" for player, score in record.scores.items())
+            print(f"episode {record.episode}: {record.metric}  {scores}")
 
 training.learner.policy.save_pretrained(Path("policy"))
 

@@ -1,13 +1,17 @@
 """The scripts of examples/ do what they say, on tiny data."""
 
 import json
+import re
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from transformers import AutoModelForMaskedLM
 
+from nmg.config import load_config
 from nmg.policies.registry import load_policy
 from support.runs import SMALL, Inputs
 
@@ -83,6 +87,25 @@ def test_the_notebook(inputs: Inputs, domain: Path, capsys: pytest.CaptureFixtur
             names |= {"MODEL": str(inputs.model), "FILE": str(domain)}
     assert "masked-LM loss on held-out text: " in capsys.readouterr().out
     assert all(not cell["outputs"] for cell in cells if cell["cell_type"] == "code")
+
+
+def test_the_readme_from_python(inputs: Inputs, domain: Path, capsys: pytest.CaptureFixture[str]):
+    """Its lines, with a small configuration in the place of the one that they name, of the same learner."""
+    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "MetaTraining" in block)
+    config = domain.parent / "configs" / "chemprot-minilm.yaml"
+    config.parent.mkdir()
+    named = load_config(EXAMPLES.parent / "configs" / config.name)
+    sections = inputs.sections(meta={"episodes": 2, "continual": False})
+    sections |= {"learner": {"kind": named.learner.kind}, "policy": {"kind": named.policy.kind}}
+    config.write_text(yaml.safe_dump(sections))
+    for name, file in {"train": inputs.train, "test": inputs.test}.items():
+        shutil.copy(file, f"{name}.jsonl")
+    exec(code, {})
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    load_policy(Path("policy"))
+    AutoModelForMaskedLM.from_pretrained("adapted")
+    assert len(list(Path("comparison", "cells").iterdir())) == 15
 
 
 def test_every_example_is_run():
