@@ -147,9 +147,7 @@ def fit(
                 f"finite. Lower {lower} ({settings.learning_rate:g})."
             )
     runtime.give_back_memory()
-    last_epoch = losses[-len(epochs[-1]) :] if losses else []
-    mean = float(torch.stack(last_epoch).float().mean()) if last_epoch else float("nan")
-    return FitResult(len(losses), mean, time.perf_counter() - began)
+    return FitResult(len(losses), _mean(losses[-len(epochs[-1]) :] if epochs else []), time.perf_counter() - began)
 
 
 def _optimiser(
@@ -164,6 +162,10 @@ def _optimiser(
     )
     warm_up = math.ceil(settings.warmup_share * n_steps)
     return optimiser, get_linear_schedule_with_warmup(optimiser, warm_up, n_steps)
+
+
+def _mean(losses: Sequence[Tensor]) -> float:
+    return float(torch.stack(list(losses)).float().mean()) if losses else math.nan
 
 
 def _are_finite(tensors: Sequence[Tensor]) -> bool:
