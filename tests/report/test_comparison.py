@@ -185,6 +185,10 @@ def test_reading_of_too_little():
     assert "no pair of maskings" in reading(results_of([one for one in PLAIN if one.masking == "none"]))
     same = [cell(name, seed, 0.5) for name in ("none", "random") for seed in range(3)]
     assert "all differences are equal" in reading(results_of(same))
+    assert "Every masking scores the same" in reading(results_of(same))
+    alike = [cell(name, seed, level) for name, level in (("none", 0.5), ("random", 0.75)) for seed in range(3)]
+    assert "all differences are equal" in reading(results_of(alike))
+    assert "Every masking" not in reading(results_of(alike))
     fewer = [one for one in PLAIN if (one.masking, one.seed) != ("idf", 0)]
     text = reading(results_of(fewer, {"idf.seed-0": "RuntimeError: x"}))
     assert "n = 2–3 seeds" in text

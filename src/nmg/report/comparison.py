@@ -190,7 +190,13 @@ def _on_circumstances(results: ComparisonResults) -> str:
 def _nothing_to_test(results: ComparisonResults) -> str:
     if max(pair.test.n for pair in results.pairs) < 2:
         return "One seed says nothing about chance: no difference here can be told from it. Run more seeds (--seeds)."
-    return "In every pair all differences are equal: there is no spread to test them by."
+    text = "In every pair all differences are equal: there is no spread to test them by."
+    if any(pair.test.mean for pair in results.pairs):
+        return text
+    return (
+        f"{text} Every masking scores the same, as where fine-tuning teaches nothing but the most frequent answer: "
+        "give it more labels, or more epochs (test.finetune_epochs)."
+    )
 
 
 def _no_finding(results: ComparisonResults, tested: Sequence[tuple[Setting, Pair]]) -> str:
