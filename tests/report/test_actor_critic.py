@@ -32,6 +32,7 @@ def test_in_short_it_says_how_often_the_learner_won():
         "Against the opponent the learner won 0 episodes, lost 1 and tied in 1 (sign test: p = 1.000). "
         "Against the random player the learner won 4 episodes, lost 0 and tied in 1 (sign test: p = 0.125)."
     )
+    assert in_short(log_of(episode(0, 0.5, 0.5))).endswith("lost 0 and tied in 1 (sign test: p undefined).")
     assert in_short(log_of()) == ""
 
 

@@ -49,12 +49,6 @@ def meta_train(
     from nmg.report.run_page import in_short
     from nmg.runs.log import read_run
 
-    said = in_short(read_run(folder))
-    typer.echo(
-        "\n".join(
-            [
-                *([said] if said else []),
-                f"policy: {folder}/policy   log: {folder}/metrics.jsonl   page: nmg report {folder}",
-            ]
-        )
-    )
+    if said := in_short(read_run(folder)):
+        typer.echo(said)
+    typer.echo(f"policy: {folder}/policy   log: {folder}/metrics.jsonl   page: nmg report {folder}")

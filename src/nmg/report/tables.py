@@ -76,6 +76,8 @@ def p_text(p_value: float | None) -> str:
 
 def p_equals(p_value: float | None) -> str:
     """`p_text` in a sentence."""
+    if p_value is None:
+        return "p undefined"
     text = p_text(p_value)
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
