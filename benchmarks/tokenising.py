@@ -37,11 +37,11 @@ def measure(corpus: Path, model: str) -> dict[str, float]:
     from nmg.data.formats.text import read_texts
 
     tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    before = _peak_megabytes()
     began, computed = time.perf_counter(), time.process_time()
     made = Corpus.build(read_texts(corpus), tokenizer, 254, corpus.parent / "cache")
     seconds, computed = time.perf_counter() - began, time.process_time() - computed
-    made_within = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    made_within = _peak_megabytes()
     made.blocks(np.random.default_rng(0).integers(0, len(made), 1000))
     megabytes = corpus.stat().st_size / 1e6
     began = time.perf_counter()
@@ -56,8 +56,13 @@ def measure(corpus: Path, model: str) -> dict[str, float]:
         "file_megabytes": sum(file.stat().st_size for file in (corpus.parent / "cache").iterdir()) / 1e6,
         "memory_before_megabytes": before,
         "memory_megabytes": made_within,
-        "memory_with_mapped_pages_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        "memory_with_mapped_pages_megabytes": _peak_megabytes(),
     }
+
+
+def _peak_megabytes() -> float:
+    """Resident memory of this process so far, at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ def demo_page(results: Sequence[TaskResult]) -> PageContent:
 
 def _in_short(result: TaskResult) -> str:
     """What was learned and how sure it is, or that there was nothing to learn."""
-    learned = in_short(result.log) if result.log.findings else "The learner has nothing to tell."
+    learned = in_short(result.log) or "The learner has nothing to tell."
     tested, audited = reading(result.comparison), result.audit.facts["recommendation"]
     return f"{learned} On the test set: {tested} The audit said beforehand: {audited}"
 

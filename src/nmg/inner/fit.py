@@ -164,8 +164,8 @@ def _optimiser(
     return optimiser, get_linear_schedule_with_warmup(optimiser, warm_up, n_steps)
 
 
-def _mean(losses: Sequence[Tensor]) -> float:
-    return float(torch.stack(list(losses)).float().mean()) if losses else math.nan
+def _mean(losses: list[Tensor]) -> float:
+    return float(torch.stack(losses).float().mean()) if losses else math.nan
 
 
 def _are_finite(tensors: Sequence[Tensor]) -> bool:

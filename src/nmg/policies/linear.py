@@ -38,6 +38,11 @@ class LinearConfig(PolicyConfig):
         object.__setattr__(self, "features", tuple(self.features))  # JSON has lists
 
 
+def rule_words(sharpness: float) -> str:
+    """The rule idf, in a sentence; of sharpness 0 it masks at random."""
+    return f"idf of sharpness {sharpness:g}" if sharpness else "random masks"
+
+
 class LinearPolicy(Policy):
     kind = "linear"
     acts = "draw"
@@ -108,9 +113,9 @@ class LinearPolicy(Policy):
         """Of `set_slopes`: none at all, or that of idf alone."""
         slopes = self.weights / (self.deviation * self.config.temperature)
         named = {name: float(slope) for name, slope in zip(self.config.features, slopes, strict=True) if slope}
-        if named.keys() <= {"idf"}:
-            return f"idf of sharpness {named['idf']:.3g}" if named else "random masks"
-        return None
+        if not named.keys() <= {"idf"}:
+            return None
+        return rule_words(float(f"{named.get('idf', 0.0):.3g}"))  # without the rounding of float32
 
     def check_fits(self, hidden_size: int, vocabulary_size: int) -> None:  # noqa: ARG002
         if self.config.vocabulary_size != vocabulary_size:

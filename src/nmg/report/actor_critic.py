@@ -32,7 +32,7 @@ def in_short(log: RunLog) -> str:
     """How often the learner was better than each other player."""
     return " ".join(
         f"Against the {'random player' if one.rival == 'random' else one.rival} the learner won "
-        f"{count_text(one.wins, 'episode')}, lost {one.losses} and tied in {one.episodes - one.wins - one.losses} "
+        f"{count_text(one.wins, 'episode')}, lost {one.losses} and tied in {one.ties} "
         f"(sign test: {p_equals(one.p)})."
         for one in duels(log)
     )

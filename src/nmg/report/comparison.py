@@ -12,6 +12,7 @@ from nmg.report.tables import (
     difference_text,
     interval_text,
     mean_text,
+    p_equals,
     p_text,
     seconds_text,
 )
@@ -226,10 +227,8 @@ def _findings(results: ComparisonResults, differing: Sequence[tuple[Setting, Pai
 
 def _described(results: ComparisonResults, setting: Setting, pair: Pair) -> str:
     difference = difference_text(pair.test.mean, pair.test.low, pair.test.high, results.tested)
-    p = p_text(pair.t_p_holm)
     where = setting_text(setting, results.config.data.task)
-    sign = "" if p.startswith("<") else "= "
-    return f"{pair_name(pair)} ({difference}, corrected p {sign}{p}{f', with {where}' if where else ''})"
+    return f"{pair_name(pair)} ({difference}, corrected {p_equals(pair.t_p_holm)}{f', with {where}' if where else ''})"
 
 
 def _seeds(tested: Sequence[tuple[Setting, Pair]]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nmg.policies.features import FEATURES
+from nmg.policies.linear import rule_words
 from nmg.report.page import Block, Facts, Paragraph, Plot, Section
 from nmg.report.plots import forest_plot
 from nmg.report.tables import Table, p_equals, p_text, score_text, shown_scale
@@ -56,7 +57,7 @@ def _about(one: Mapping[str, Any]) -> str:
 
 def _gate(found: Mapping[str, Any]) -> str:
     gate = found["gate"]
-    rule = f"idf of sharpness {found['rule']:g}" if found["rule"] else "random masks"
+    rule = rule_words(found["rule"])
     if gate["n"] == 0:
         gain = found["possible_gain"]
         possible = "" if gain is None else f" A gain over random masks is below {gain:.3g} with 95 % probability."

@@ -1,5 +1,6 @@
 """What the players of a meta-training scored, episode by episode."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,10 @@ class Duel(NamedTuple):
     p: float | None
     """of a two-sided sign test; None where all episodes are ties"""
 
+    @property
+    def ties(self) -> int:
+        return self.episodes - self.wins - self.losses
+
 
 def duels(log: RunLog) -> list[Duel]:
     """Against each rival of the leader; none where the learner has no leader."""
@@ -43,7 +48,7 @@ def duels(log: RunLog) -> list[Duel]:
 
 
 def score_blocks(log: RunLog) -> list[Block]:
-    metric, players = log.metric, players_of(log)
+    metric, players, fought = log.metric, players_of(log), duels(log)
     curves = {p: shown_scale(metric) * np.array(log.series("scores", p, metric)) for p in players}
     better = -1 if metric == "loss" else 1
     panels = [Panel(axis_name(metric), curves)]
@@ -57,15 +62,15 @@ def score_blocks(log: RunLog) -> list[Block]:
             "running mean. It moves with the texts and examples of an episode, which are the same for its players."
             + (" Right: by how much the learner is better (above 0) or worse." if LEADER in curves else ""),
         ),
-        *([_wins(log)] if "reward_random" in log.episodes[0] else []),
+        *([_wins(fought)] if fought else []),
         _recent_scores(log),
     ]
 
 
-def _wins(log: RunLog) -> Table:
+def _wins(fought: Sequence[Duel]) -> Table:
     rows = []
-    for one in duels(log):
-        counts = map(str, (one.episodes, one.wins, one.episodes - one.wins - one.losses, one.losses))
+    for one in fought:
+        counts = map(str, (one.episodes, one.wins, one.ties, one.losses))
         rows.append((f"against {one.rival}", *counts, signed_text(one.reward), p_text(one.p)))
     return Table(
         ("learner", "episodes", "wins", "ties", "losses", "mean reward", "p"),
