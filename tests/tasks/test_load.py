@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from nmg.config import load_config
 from nmg.data.formats.questions import QAExample
 from nmg.data.task_data import TaskData
 from nmg.errors import UserError
@@ -269,3 +270,14 @@ def test_a_training_file_of_nothing_but_duplicates(write: Write) -> None:
         load(train=train, test=train, drop_duplicates=True)
     with pytest.raises(UserError, match=r"every text of data\.validation"):
         load(train=train, validation=train, test=train, drop_duplicates=True)
+
+
+def test_a_table_without_header_through_settings_of_the_command_line(write: Write):
+    """CoLA: source, label, mark of the author, sentence."""
+    path = write("cola.tsv", "gj04\t1\t\tThey drank the pub.\ngj04\t0\t*\tThe pub drank them.\n")
+    words = ["--data.train", str(path), "--data.text_field", "4", "--data.label_field", "2"]
+    examples = load_task_data(load_config(None, words).data, 0).train
+    assert [(one.passage, one.label) for one in examples] == [
+        ("They drank the pub.", "1"),
+        ("The pub drank them.", "0"),
+    ]

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from nmg.config.renamed import RENAMED, as_before, rename
 from nmg.config.schema import Config
+from nmg.config.text_values import keep_written_text, value_of_word
 from nmg.config.yaml_text import lines_to, parse_yaml, repeated_keys
 from nmg.errors import UserError, bad_input, shown
 from nmg.settings import Section
@@ -76,8 +77,10 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
     for name in settings:
         if not isinstance(name, str):
             raise bad_input(path, f"the name of a section must be a word, not {shown(name)}")
-    for name, line in repeated_keys(yaml.compose(text)):
+    root = yaml.compose(text)
+    for name, line in repeated_keys(root):
         raise bad_input(path, "stands here a second time; only one can count", line=line, field=name)
+    keep_written_text(settings, root, RENAMED)
     return settings
 
 
@@ -101,7 +104,7 @@ def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict
             old = next(word for word in (written, given[setting][0]) if word != setting)
             raise UserError(f"--{old} is called --{setting} now, and both are given; give --{setting} alone")
         try:
-            given[setting] = written, parse_yaml(value)
+            given[setting] = written, value_of_word(value, setting)
         except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"{name}: cannot read the value '{value}'") from error
     if any(setting != written and setting.startswith("learner.") for setting, (written, _) in given.items()):

@@ -1,0 +1,92 @@
+"""Keeps text settings as they were written.
+
+YAML reads `4`, `no` and `2024-01-01` as a number, a boolean and a date. A setting whose type is text keeps the
+characters instead: a column may be called `4`, a label `no`, a file `123`.
+"""
+
+from collections.abc import Iterator, Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+
+from nmg.config.schema import Config
+from nmg.config.yaml_text import parse_yaml
+
+
+def value_of_word(word: str, setting: str) -> Any:
+    """Returns the value of a word of the command line for a setting `section.field`.
+
+    A text setting takes the word as typed, unless it is quoted, null or a list that the setting takes. Raises YAMLError
+    or ValueError for a word that is not valid YAML if the setting takes no text, and for characters that YAML refuses.
+    """
+    types = _types_of(setting)
+    try:
+        value, node = parse_yaml(word), yaml.compose(word, yaml.SafeLoader)
+    except yaml.reader.ReaderError:
+        raise
+    except (yaml.YAMLError, ValueError):
+        if str in types:
+            return word
+        raise
+    value = _as_written(value, node, types)
+    is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
+    is_comment = node is None and bool(word)
+    is_text = is_comment or isinstance(value, dict) or (isinstance(value, str) and is_plain)
+    return word if str in types and is_text else value
+
+
+def keep_written_text(settings: Mapping[str, Any], root: yaml.Node | None, renamed: Mapping[str, str]) -> None:
+    """Put the characters of the file in the place of each value whose setting takes text but not the value.
+
+    Args:
+        settings: section → field → value; changed in place.
+        root: the YAML node of the whole file.
+        renamed: old name → new name of settings, each as `section.field`.
+    """
+    for section, fields_node in _items(root):
+        fields = settings.get(section)
+        for field, node in _items(fields_node):
+            if isinstance(fields, dict) and field in fields:
+                setting = f"{section}.{field}"
+                fields[field] = _as_written(fields[field], node, _types_of(renamed.get(setting, setting)))
+
+
+def _items(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:
+    if isinstance(node, yaml.MappingNode):
+        yield from ((key.value, value) for key, value in node.value if isinstance(key, yaml.ScalarNode))
+
+
+def _as_written(value: Any, node: yaml.Node | None, types: frozenset[Any]) -> Any:
+    if isinstance(value, list) and isinstance(node, yaml.SequenceNode):
+        members = frozenset(member for one in types if get_origin(one) is tuple for member in _types(get_args(one)[0]))
+        return [_as_written(one, child, members) for one, child in zip(value, node.value, strict=True)]
+    if not isinstance(node, yaml.ScalarNode) or value is None or str not in types or _takes(types, value):
+        return value
+    return node.value
+
+
+def _takes(types: frozenset[Any], value: Any) -> bool:
+    """Whether a type other than text takes the value as it is."""
+    known = any(value in get_args(one) for one in types if get_origin(one) is Literal)
+    return known or type(value) in types or (type(value) is int and float in types)
+
+
+def _types_of(setting: str) -> frozenset[Any]:
+    """The types that a setting may have, over all kinds of its section; none if there is no such setting."""
+    section, _, field = setting.partition(".")
+    known = Config.model_fields.get(section)
+    kinds = _types(known.annotation) if known is not None else ()
+    fields = [getattr(kind, "model_fields", {}).get(field) for kind in kinds]
+    return frozenset(one for found in fields if found is not None for one in _types(found.annotation))
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    """The members of a union, without their `Annotated`."""
+    if get_origin(annotation) is Annotated:
+        yield from _types(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, UnionType):
+        for one in get_args(annotation):
+            yield from _types(one)
+    elif annotation is not NoneType:
+        yield annotation
