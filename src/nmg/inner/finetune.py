@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from nmg.fast.attention_mask import needed_inputs
 from nmg.fast.embeddings import only_rows
 from nmg.fast.positions import states_the_head_reads
 from nmg.inner.accumulation import BatchLoss
@@ -55,12 +56,17 @@ def finetune(
 
     def loss_of(chosen: IntArray) -> BatchLoss:
         batch = features.batch(rows[chosen])
+        terms = features.loss_terms(batch)
+        n_terms = max(int(terms.sum()), 1)
 
         def of_part(part: slice) -> Tensor:
-            some = {name: send(tensor[part], model.device) for name, tensor in batch.items()}
-            share = len(some["input_ids"]) / len(chosen)
+            inputs = needed_inputs(model, {name: tensor[part] for name, tensor in batch.items()})
+            some = {name: send(tensor, model.device) for name, tensor in inputs.items()}
+            share = int(terms[part].sum()) / n_terms
             with states_the_head_reads(model, len(some["input_ids"])):
-                return model(**some).loss * share  # type: ignore[no-any-return]
+                output = model(**some)
+            # A mean over no term is NaN, and 0 times NaN is no gradient of 0.
+            return output.loss * share if share else output[1].sum() * 0.0  # type: ignore[no-any-return]
 
         return of_part
 
@@ -99,7 +105,8 @@ def predict(model: PreTrainedModel, task: Task, features: TaskFeatures, runtime:
     outputs: dict[str, Tensor] = {}
     for first in range(0, len(order), runtime.evaluation_batch_size):
         rows = order[first : first + runtime.evaluation_batch_size]
-        batch = {name: send(tensor, model.device) for name, tensor in features.inputs(rows).items()}
+        inputs = needed_inputs(model, features.inputs(rows))
+        batch = {name: send(tensor, model.device) for name, tensor in inputs.items()}
         with torch.inference_mode(), runtime.autocast(), states_the_head_reads(model, len(rows)):
             predicted = model(**batch)
         for name in task.outputs:

@@ -15,6 +15,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from nmg.errors import UserError
+from nmg.fast.attention_mask import needed_inputs
 from nmg.fast.packing import packed_inputs, packing
 from nmg.fast.positions import Places, only_places
 from nmg.files import is_folder
@@ -137,11 +138,11 @@ def masked_logits(
     For a batch on the CPU a GPU need not be waited for: how many positions are masked is known here. But for a batch
     with padding transformers itself looks, on the GPU, whether there is any. `is_packed`: see `fast.packing`.
     """
-    inputs: dict[str, Any] = {"input_ids": input_ids}
+    inputs: dict[str, Any]
     if is_packed:
         inputs, is_masked = packed_inputs(model, input_ids, is_token), is_masked[is_token].unsqueeze(0)
-    elif not bool(is_token.all()):
-        inputs["attention_mask"] = is_token.long()
+    else:
+        inputs = needed_inputs(model, {"input_ids": input_ids, "attention_mask": is_token.long()})
     places = Places.where(is_masked).sent(partial(send, device=model.device))
     sent = {name: send(value, model.device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
     with only_places(model, places, is_packed=is_packed), packing(model) if is_packed else nullcontext():
@@ -169,12 +170,12 @@ def encoder_states(model: PreTrainedModel, blocks: TokenBlocks | CorruptedBlocks
 
     Call it inside the runtime's autocast to encode in mixed precision.
     """
+    inputs = {"input_ids": blocks.input_ids, "attention_mask": blocks.is_token.long()}
+    sent = {name: send(tensor, model.device) for name, tensor in needed_inputs(model.base_model, inputs).items()}
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        output = model.base_model(
-            input_ids=blocks.input_ids.to(model.device), attention_mask=blocks.is_token.to(model.device).long()
-        )
+        output = model.base_model(**sent)
     model.train(was_training)
     return output[0].float()  # type: ignore[no-any-return]
 

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nmg.fast.attention_mask import needed_inputs
 from nmg.inner.arena import Arena
+from nmg.inner.runtime import send
 from nmg.tasks.base import Task
 from nmg.tasks.rows import TaskFeatures
 from nmg.types import IGNORED_LABEL, IntArray
@@ -99,12 +101,13 @@ def _read(arena: Arena, features: TaskFeatures, rows: IntArray, per_token: bool)
     order = np.argsort(-features.lengths[rows], kind="stable")
     for first in range(0, len(order), size):
         places = order[first : first + size]
-        batch = {name: tensor.to(model.device) for name, tensor in features.inputs(rows[places]).items()}
+        inputs = features.inputs(rows[places])
+        needed = needed_inputs(model.base_model, inputs)
         with torch.no_grad(), arena.runtime.autocast():
-            states = model.base_model(**batch)[0]
-        states = states.double().cpu()
+            states = model.base_model(**{name: send(tensor, model.device) for name, tensor in needed.items()})[0]
+        states = states.cpu().double()  # not every device has float64
         if not per_token:
-            is_token = batch["attention_mask"].cpu()[:, :, None]
+            is_token = inputs["attention_mask"][:, :, None]
             states = torch.cat([(states * is_token).sum(dim=1) / is_token.sum(dim=1), states[:, 0]], dim=1)
         yield torch.from_numpy(places), states
 

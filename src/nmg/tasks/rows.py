@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nmg.types import IntArray
+from nmg.types import IGNORED_LABEL, IntArray
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,6 +69,15 @@ class TaskFeatures:
         """
         targets = {name: torch.from_numpy(values[rows].astype(np.int64)) for name, values in self.targets.items()}
         return self.inputs(rows) | targets | self._padded(self.token_targets, rows)
+
+    def loss_terms(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """int64 [B] how many terms each row of a `batch` adds to the mean that a model's loss is.
+
+        One for each row, or one for each labelled token. Parts of a batch add up to its loss by these numbers.
+        """
+        name = next(iter((*self.targets, *self.token_targets)))
+        is_term: Tensor = batch[name] != IGNORED_LABEL
+        return is_term.view(len(is_term), -1).sum(dim=1)
 
     def inputs(self, rows: IntArray) -> dict[str, Tensor]:
         """Model inputs of the given rows, int64 [B, T] padded on the right to the longest of them; no targets."""
