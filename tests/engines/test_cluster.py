@@ -1,14 +1,19 @@
 """Jobs on a Ray cluster: the very results of one process, also where a worker is killed in their midst."""
 
+import gc
+import importlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 
+from nmg.engines import cluster
 from nmg.engines.cluster import RayEngine, connect
 from nmg.engines.registry import open_engine
 from nmg.errors import UserError
@@ -65,11 +70,70 @@ def test_a_killed_worker_is_started_again_and_the_result_is_the_same(tmp_path: P
         assert len(list(tmp_path.glob("20-*"))) == 2, "it was played twice"
 
 
+def test_a_worker_that_is_killed_in_a_later_call_is_started_again_too(tmp_path: Path):
+    """What it opens its workplace with must still be there when the call that started it is long over."""
+    with RayEngine(Shop(tmp_path), 1) as engine:
+        assert dict(engine.play(Shared(1, []), [(10, 0)])) == {0: (10, 11)}
+        gc.collect()
+        time.sleep(1)
+        assert dict(engine.play(Shared(1, []), [(20, 1), (30, 0)])) == {0: (20, 21), 1: (30, 31)}
+        assert len(list(tmp_path.glob("20-*"))) == 2, "it was played twice"
+
+
+@dataclass(frozen=True)
+class Closed:
+    """An opener that fails as the settings of a run can."""
+
+    def open(self, threads: int) -> Shop:
+        raise UserError("runtime.device: this machine has no 'cuda'")
+
+
+def test_what_fails_while_a_workplace_opens_is_said_as_it_is():
+    with RayEngine(Closed(), 1) as engine, pytest.raises(UserError, match=r"^runtime\.device: this machine has no"):
+        list(engine.play(None, [1]))
+
+
+class Unknown:
+    """What another machine cannot import: its class is in a module that is only here."""
+
+    def __reduce__(self) -> Any:
+        return importlib.import_module, ("only_on_this_machine",)
+
+
+def test_a_package_that_a_worker_lacks_is_named():
+    with RayEngine(Unknown(), 1) as engine, pytest.raises(UserError, match=r"cannot import.*only_on_this_machine"):
+        list(engine.play(None, [1]))
+
+
+def test_a_cluster_that_is_full_is_a_clear_error_and_not_a_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    @ray.remote(num_cpus=2)
+    class Other:
+        def answer(self) -> int:
+            return 1
+
+    other = Other.remote()
+    assert ray.get(other.answer.remote()) == 1
+    monkeypatch.setattr(cluster, "SECONDS_TO_PLACE", 2.0)
+    try:
+        engine = RayEngine(Shop(tmp_path), 1)
+        with pytest.raises(UserError, match=r"no worker within 2 seconds: each needs 1 CPUs.* 0 CPUs and 0 GPUs free"):
+            list(engine.play(Shared(1, []), [(1, 0)]))
+    finally:
+        ray.kill(other)
+
+
+def test_workers_have_no_more_threads_than_the_largest_machine_has_cpus(tmp_path: Path):
+    """Else no machine could hold one, and the run would wait for ever."""
+    torch.set_num_threads(3)
+    with RayEngine(Shop(tmp_path), 1) as engine:
+        assert dict(engine.play(Shared(1, []), [(10, 0)])) == {0: (10, 11)}
+
+
 def test_a_worker_that_is_killed_every_time_and_a_job_that_fails_are_clear_errors(tmp_path: Path):
     with RayEngine(Shop(tmp_path), 1) as engine:
         with pytest.raises(UserError, match=r"^no job has the number -1$"):
             list(engine.play(Shared(1, []), [(-1, 0)]))
-        with pytest.raises(UserError, match=r"ended 4 times .* Short of memory\?"):
+        with pytest.raises(UserError, match=r"was killed again each time .*Short of memory\?"):
             list(engine.play(Shared(1, []), [(1, 99)]))
 
 

@@ -25,7 +25,7 @@ def open_engine(
         return SerialEngine(workplace)
     processes = process_count(settings, at_once, n_parameters)
     if settings.engine == "ray":
-        return RayEngine(opener, processes, settings.ray_address)
+        return RayEngine(opener, processes, settings.ray_address, wants_gpus=settings.device != "cpu")
     if settings.engine == "serial" or (settings.engine == "auto" and processes == 1):
         return SerialEngine(workplace)
     return ProcessEngine(opener, processes)

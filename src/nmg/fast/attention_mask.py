@@ -6,6 +6,7 @@ A model's own Python may need a mask even then, so only classes of transformers,
 import functools
 import inspect
 from collections.abc import Mapping
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -15,14 +16,14 @@ def needed_inputs(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, T
 
     A mask on another device than the CPU stays: to look at it would be to wait for that device.
     """
-    mask = inputs.get("attention_mask")
-    if mask is None or mask.device.type != "cpu" or demands_mask(type(model)) or not bool(mask.all()):
+    mask, model_class = inputs.get("attention_mask"), cast(Any, type(model))
+    if mask is None or mask.device.type != "cpu" or not bool(mask.all()) or _demands_mask(model_class):
         return dict(inputs)
     return {name: tensor for name, tensor in inputs.items() if name != "attention_mask"}
 
 
 @functools.cache
-def demands_mask(model_class: type[nn.Module]) -> bool:
+def _demands_mask(model_class: Any) -> bool:
     """Whether models of this class must get an attention mask even for a batch without padding."""
     if not model_class.__module__.startswith("transformers.models."):
         return True
