@@ -1,13 +1,32 @@
-"""How many tokens each kind of model takes."""
+"""How many tokens each kind of model takes, and what it does not know."""
+
+from pathlib import Path
 
 import pytest
 import torch
 
+from nmg.config import Config
 from nmg.errors import UserError
 from nmg.inner.lm import PretrainedLM
-from nmg.workbench import check_length
+from nmg.reporter import Silent
+from nmg.workbench import ModelBench, check_length
 from support.models import VOCABULARY, tiny_model
-from support.tiny import word_tokenizer
+from support.tiny import save_tiny_bert, word_tokenizer
+
+TEXTS = {"known": "one two three one three two ", "unknown": "\u4f60\u597d \u4e16\u754c"}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_of_another_script_is_said(text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    model = save_tiny_bert(tmp_path / "model", ["one", "two", "three"])
+    config = Config.model_validate(
+        {"model": {"name": str(model)}, "adapt": {"block_size": 16}, "runtime": {"cache_dir": str(tmp_path)}}
+    )
+    bench = ModelBench.open(config, Silent())
+    bench.corpus([TEXTS[text]])
+    bench.corpus([TEXTS[text] * 2])
+    said = f"warning: {model}: 100% of the tokens of the text are [UNK], unknown to this model's tokenizer"
+    assert [message[: len(said)] for message in caplog.messages] == ([said] if text == "unknown" else [])
 
 
 def takes(lm: PretrainedLM, length: int) -> bool:

@@ -84,6 +84,10 @@ class DataSettings(Section):
     label_field: str = "label"
     pair_field: str | None = None
     """of the second text, where what is classified are pairs of texts (MNLI's hypothesis)"""
+    word_column: Count = 1
+    """of the words, from 1, in columns with a word a line (CoNLL)"""
+    tag_column: Count | None = None
+    """of the tags, from 1, in such columns; the last one of each line if not given"""
     labelled_per_class: Count | None = None
     """keep only so many labelled training examples of each class (few-shot); the texts of all stay in the corpus"""
     labelled_examples: Count | None = None

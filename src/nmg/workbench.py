@@ -6,6 +6,8 @@ from typing import Self
 
 from nmg.config import Config
 from nmg.data.corpus import Corpus, default_cache_dir
+from nmg.data.notices import warn_once
+from nmg.data.plausibility import unknown_doubts
 from nmg.data.task_data import TaskData
 from nmg.errors import UserError
 from nmg.inner.arena import Arena
@@ -51,10 +53,18 @@ class ModelBench:
         return Arena(self.lm.model, vocabulary, *parts)
 
     def corpus(self, texts: Collection[str]) -> Corpus:
-        """The texts in blocks of `adapt.block_size` tokens, from the cache where they are in it."""
+        """The texts in blocks of `adapt.block_size` tokens, from the cache where they are in it.
+
+        Warns if the tokenizer does not know much of them.
+        """
         cache = default_cache_dir(self.config.runtime.cache_dir)
         progress = self.reporter.steps("tokenising") if len(texts) > TEXTS_WITHOUT_BAR else None
-        return Corpus.build(texts, self.lm.tokenizer, self.config.adapt.block_size, cache, progress)
+        tokenizer = self.lm.tokenizer
+        corpus = Corpus.build(texts, tokenizer, self.config.adapt.block_size, cache, progress)
+        if tokenizer.unk_token_id is not None:
+            for doubt in unknown_doubts(corpus.share(tokenizer.unk_token_id), tokenizer.unk_token):
+                warn_once(self.config.model.name, doubt, topic="unknown tokens")
+        return corpus
 
     def warm_up_head(self, corpus: Corpus) -> None:
         """Train a head that the checkpoint lacks on `corpus`; where it has one, do nothing."""

@@ -15,6 +15,7 @@ from nmg.comparison.learned import meta_training_seconds, policy_digest
 from nmg.comparison.metered import MeteredMasking
 from nmg.comparison.run import Comparison
 from nmg.data.corpus import Corpus
+from nmg.data.twins import folded
 from nmg.errors import UserError
 from nmg.inner.adapt import adapt
 from nmg.inner.masks import DrawnMasks
@@ -23,6 +24,7 @@ from nmg.meta_train import MetaTraining
 from nmg.policies.named import parse_policies
 from nmg.reporter import Silent
 from nmg.seeding import StreamName, stream
+from nmg.tasks.load import load_task_data
 from nmg.types import IGNORED_LABEL, INNER_PHASES, PHASES
 from nmg.workbench import ModelBench, Workbench
 from support.planted import FILLER, WORDS
@@ -78,6 +80,8 @@ def test_held_out_masks_are_the_same_for_all(inputs: Inputs, bench: ModelBench):
 def test_held_out_text_was_not_adapted_on(bench: ModelBench):
     assert build(bench, seen=(TEXTS[0], TEXTS[3])).lengths.tolist() == [9, 6, 3]
     assert HeldOutText.build(bench, TEXTS, TEXTS) is None
+    in_lines = [text.replace(" ", "\r\n").upper() for text in TEXTS]
+    assert HeldOutText.build(bench, TEXTS, in_lines) is None, "line breaks and case make no other text"
     assert HeldOutText.build(bench, [" "], ()) is None
 
 
@@ -105,7 +109,9 @@ def test_held_out_loss_of_a_comparison(inputs: Inputs, tmp_path: Path):
     comparison = Comparison.prepare(config, plan(["none", "random"], 2), tmp_path, Silent())
     bench = comparison.bench
     assert bench.held_out is not None
-    assert len(bench.held_out.lengths) == 20
+    test = load_task_data(config.data.model_copy(update={"test_examples": None}), 0).test
+    train = {folded(one.passage) for one in bench.model.data.train}
+    assert len(bench.held_out.lengths) == sum(folded(one.passage) not in train for one in test or ()) == 16
     cells = comparison.run(lambda _event: None).cells
     losses = {(cell.masking, cell.seed): cell.held_out_loss for cell in cells}
     assert losses["none", 0] == losses["none", 1]

@@ -1,6 +1,7 @@
 """`nmg data` as a user calls it."""
 
 import csv
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -120,3 +121,34 @@ def test_convert_does_not_write_everything_it_reads(write: Write, tmp_path: Path
         UserError, match=r"b\.parquet: examples of the task 'classification' can be written as \.jsonl, "
     ):
         nmg_data("convert", write("a.csv", TABLE), tmp_path / "b.parquet", *FIELDS)
+
+
+GERMEVAL = "1\tRom\tB-LOC\tO\n2\tist\tO\tO\n" * 20
+
+
+def test_columns_are_chosen(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    path = write("a.conll", GERMEVAL)
+    assert "Rom/B-LOC ist" in nmg_data("describe", path, "--word-column", "2", "--tag-column", "3")
+    assert not caplog.messages
+    nmg_data("describe", path)
+    assert caplog.messages == [
+        f"warning: {path}: nearly all its words are numbers; data.word_column N names the column of the words, from 1"
+    ]
+    with pytest.raises(UserError, match="--word-column 0: columns count from 1"):
+        nmg_data("describe", path, "--word-column", "0")
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.txt", "a.txt.gz"])
+def test_columns_under_another_ending_if_the_task_is_named(name: str, write: Write) -> None:
+    content = "Rome\tB-LOC\nis\tO\n"
+    path = write(name.removesuffix(".gz"), content)
+    if name.endswith(".gz"):
+        path = path.with_name(name)
+        path.write_bytes(gzip.compress(content.encode()))
+    assert "Rome/B-LOC is" in nmg_data("describe", path, "--task", "token-classification")
+
+
+def test_text_that_holds_json(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    path = write("a.txt", '{"text": "one"}\n{"text": "two"}\n')
+    nmg_data("describe", path)
+    assert caplog.messages[0].startswith(f"warning: {path}: its texts are JSON: a model would train on braces")

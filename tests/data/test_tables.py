@@ -15,6 +15,7 @@ from pyarrow import parquet
 from nmg.data.formats.classification import ClassificationExample, read_classification, read_label_folders
 from nmg.data.formats.hub import open_hub
 from nmg.data.formats.tables import ending_of, read_records, source_digest
+from nmg.data.formats.text import read_texts
 from nmg.data.formats.tokens import read_token_records
 from nmg.errors import UserError
 
@@ -57,6 +58,59 @@ def test_a_table_without_header(write: Write):
     assert pairs(read_classification(path, "4", "2")) == [("They drank the pub.", "1"), ("The pub drank them.", "0")]
     short = write("b.csv", "a,x\nb,x,y\n")
     assert ", line 2: has 3 cells, but the first row has 2" in message(lambda: read_classification(short, "1", "2"))
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", "';'"), ("\t", "tabs"), ("|", "'|'")])
+def test_another_separator_is_found_and_said(mark: str, name: str, write: Write, caplog: pytest.LogCaptureFixture):
+    rows = [("text", "label"), ("hello, world", "pos"), ("bye", "neg"), ("a, b, c", "pos")]
+    path = write("a.csv", "".join(f"{text}{mark}{label}\n" for text, label in rows))
+    assert pairs(read_classification(path)) == rows[1:]
+    assert caplog.messages == [f"warning: {path}: its columns are read as separated by {name}, not by ','"]
+    headless = write("b.csv", "".join(f"{text}{mark}{label}\n" for text, label in rows[2:3] * 3))
+    assert pairs(read_classification(headless, "1", "2")) == rows[2:3] * 3
+
+
+def test_the_usual_separator_stays(write: Write, caplog: pytest.LogCaptureFixture):
+    path = write("a.csv", "text;x,label\na;b,pos\nc;d,neg\n")
+    assert pairs(read_classification(path, "text;x")) == [("a;b", "pos"), ("c;d", "neg")]
+    assert "is missing (there are: 'words')" in message(lambda: read_classification(write("b.csv", "words\na; b\nc\n")))
+    assert not caplog.messages
+
+
+# ---- JSON
+
+
+RECORDS = '{"text": "one", "label": "x"}\n{"text": "two", "label": "y"}\n'
+LIST = '[{"text": "one", "label": "x"},\n {"text": "two", "label": "y"}]'
+
+
+@pytest.mark.parametrize(
+    "content", [RECORDS, f"\ufeff\n{RECORDS}", LIST, LIST.replace("\n", ""), f'{{"version": 1, "data": {LIST}}}']
+)
+def test_records_in_json(content: str, write: Write):
+    path = write("a.json", content)
+    assert pairs(read_classification(path)) == [("one", "x"), ("two", "y")]
+    assert list(read_texts(path)) == ["one", "two"]
+
+
+def test_one_record_in_json(write: Write):
+    for content in ('{"text": "one", "label": "x"}', '{\n "text": "one",\n "label": "x"\n}\n'):
+        assert pairs(read_classification(write("a.json", content))) == [("one", "x")]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ('{"text": "one", "label": "x"}\n{"text"', ", line 2: is not valid JSON"),
+        ('{"text": "one", "label": "x"}\n3\n', ", line 2: must be a JSON object"),
+        ('[{"text": "one", "label": "x"}, 3]', ": record 2 must be a JSON object"),
+        ("[]", ": holds no examples"),
+        ("[", ", line 1: is not valid JSON"),
+        ("", ": is empty"),
+    ],
+)
+def test_what_is_wrong_with_json(content: str, problem: str, write: Write):
+    assert problem in message(lambda: read_classification(write("a.json", content)))
 
 
 # ---- labels of other tasks
@@ -106,7 +160,7 @@ def test_labels_in_parquet_have_their_names(tmp_path: Path):
     Dataset.from_dict({"text": ["one", "two"], "label": [1, 0]}, features=FEATURES).to_parquet(path)
     assert pairs(read_classification(path)) == [("one", "good"), ("two", "bad")]
     Dataset.from_dict({"text": ["one"], "label": [-1]}, features=FEATURES).to_parquet(path)
-    assert "line 1, field 'label': is missing" in message(lambda: read_classification(path))
+    assert "field 'label': no record has a label" in message(lambda: read_classification(path))
 
 
 def test_labels_of_words_have_their_names(tmp_path: Path):

@@ -1,11 +1,16 @@
 """Sentences with labelled words: hand values, and each way a file can be wrong."""
 
 import json
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nmg.data.formats.tokens import TokenExample, read_conll, read_token_records, write_conll, write_token_records
 from nmg.errors import UserError
@@ -43,16 +48,71 @@ def test_bilou_reads_as_iobes(write: Write):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("a O\nb\n", ", line 2: needs a word in the first column and its label in the last"),
-        ("a\t\n", ", line 1: '' is no label of a word: O, or B-, I-, E- or S- and a type, e.g. B-Disease"),
-        ("a O\n\nb NN\n", ", line 3: 'NN' is no label of a word"),
-        ("\tO\n", ", line 1: needs a word in the first column"),
+        ("a O\nb\n", ", line 2: has one column, but needs one of words and one of tags"),
+        ("a\t\n", ", line 1: '' is no tag of an entity: tags are O, or B-, I-, E- or S- and a type, e.g. B-Disease"),
+        ("a O\n\nb NN\n", ", line 3: 'NN' is no tag of an entity"),
+        (
+            "The DET\ndog NOUN\n",
+            ", line 1: 'DET' is no tag of an entity: tags are O, or B-, I-, E- or S- and a type, "
+            "e.g. B-Disease (nmg finds entities; it does not tag parts of speech)",
+        ),
+        (
+            "Rome B-LOC NNP\n",
+            ", line 1: 'NNP' is no tag of an entity: tags are O, or B-, I-, E- or S- and a type, "
+            "e.g. B-Disease; column 2 has one: data.tag_column 2",
+        ),
+        ("\tO\n", ", line 1: the word in column 1 is empty"),
+        ("a O\n# b\n", ", line 2: 'b' is no tag"),
         ("-DOCSTART- O\n", ": holds no sentences"),
         ("", ": is empty"),
     ],
 )
 def test_what_is_wrong_with_columns(content: str, problem: str, write: Write):
     assert message(read_conll, write("a.conll", content)).startswith(problem)
+
+
+def labels(content: str, write: Write) -> list[str]:
+    return [label for one in read_conll(write("a.conll", content)) for label in one.labels]
+
+
+def test_tags_without_a_type_are_one_nameless_type(write: Write):
+    """As in the files of BioBERT."""
+    assert labels("The O\nBRCA1 B\ngene I\n\nNo O\ntumour B\n", write) == ["O", "B-entity", "I-entity", "O", "B-entity"]
+    rows = write("a.jsonl", json.dumps({"text": ["a", "b"], "label": ["B", "O"]}))
+    assert read_token_records(rows)[0].labels == ("B-entity", "O")
+
+
+def test_tags_that_name_their_type_first(write: Write):
+    assert labels("Anna PER-B\nMayer PER-I\nlacht O\n", write) == ["B-PER", "I-PER", "O"]
+    assert labels("a X-Y-U\nb I-B\n", write) == ["S-X-Y", "I-B"]
+
+
+def test_iob1_stays(write: Write):
+    assert labels("-DOCSTART- -X- O O\n\nRome NNP I-NP I-LOC\n", write) == ["I-LOC"]
+
+
+GERMEVAL = "#\thttp://example.org/a [2010-01-01]\n1\tRom\tB-LOC\tO\n2\tist\tO\tO\n\n#\tb\n1\tUlm\tB-LOC\tB-ORG\n"
+
+
+def test_columns_that_are_named(write: Write):
+    path = write("a.conll", GERMEVAL)
+    first, second = read_conll(path, None, 2, 3)
+    assert (first.words, first.labels) == (("Rom", "ist"), ("B-LOC", "O"))
+    assert (second.words, second.labels) == (("Ulm",), ("B-LOC",))
+    assert [one.labels for one in read_conll(path, None, 2)] == [("O", "O"), ("B-ORG",)]
+    assert message(read_conll, path, None, 5) == ", line 2: has 4 columns, but data.word_column is 5"
+    assert message(read_conll, path, None, 2, 5) == ", line 2: has 4 columns, but data.tag_column is 5"
+    empty = write("b.conll", "1\tUlm\tO\n2\t\tO\n")
+    assert message(read_conll, empty, None, 2) == ", line 2: the word in column 2 is empty"
+
+
+@pytest.mark.parametrize(
+    "comment", ["# id 5239d808-f300\tdomain=en", "# id 1", "#", "# text = It is.", "#global.columns = A"]
+)
+def test_comments_before_a_sentence(comment: str, write: Write):
+    """As in CoNLL-U and MultiCoNER; `#` is a word where it has a tag."""
+    content = f"{comment}\n{comment}\nRome _ _ B-LOC\n# _ _ O\n\n{comment}\n# _ _ O\n"
+    assert [one.words for one in read_conll(write("a.conll", content))] == [("Rome", "#"), ("#",)]
 
 
 def test_a_type_that_training_lacks(write: Write):
@@ -79,7 +139,7 @@ def test_lists(write: Write):
         ({"text": ["a", "b"], "label": ["O"]}, ", line 1, field 'label': has 1 labels for 2 words"),
         ({"text": ["a", " "], "label": ["O", "O"]}, ", line 1, field 'text[1]': is empty"),
         ({"text": ["a"], "label": [3]}, ", line 1, field 'label[0]': must be a string, not 3"),
-        ({"text": ["a"], "label": ["X"]}, ", line 1, field 'label': 'X' is no label of a word"),
+        ({"text": ["a"], "label": ["X"]}, ", line 1, field 'label': 'X' is no tag of an entity"),
         ({"text": [], "label": []}, ": holds no sentences"),
     ],
 )
@@ -92,6 +152,38 @@ def test_round_trips(tmp_path: Path):
     assert [(e.words, e.labels) for e in read_conll(tmp_path / "a.conll")] == [(e.words, e.labels) for e in EXAMPLES]
     write_token_records(EXAMPLES, tmp_path / "a.jsonl", "tokens", "tags")
     assert read_token_records(tmp_path / "a.jsonl", "tokens", "tags") == EXAMPLES
+
+
+WORDS = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=8)
+TYPES = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=8)
+TAGS = st.just("O") | st.builds("{}-{}".format, st.sampled_from("BIES"), TYPES)
+SENTENCES = st.lists(st.lists(st.tuples(WORDS, TAGS), min_size=1, max_size=5), min_size=1, max_size=5)
+
+
+@given(SENTENCES)
+def test_what_is_written_is_read(sentences: list[list[tuple[str, str]]]):
+    written = [
+        TokenExample(str(number), *map(tuple, zip(*one, strict=True)), -1) for number, one in enumerate(sentences)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, read, write in (
+            ("a.conll", read_conll, write_conll),
+            ("a.jsonl", read_token_records, write_token_records),
+        ):
+            with suppress(UserError):  # of a word that columns cannot hold
+                write(written, Path(folder, name))
+                found = [(one.words, one.labels) for one in read(Path(folder, name))]
+                expected = [(one.words, tuple(normalize("NFC", label) for label in one.labels)) for one in written]
+                assert found == expected
+
+
+@pytest.mark.parametrize("word", ["a\tb", "a\nb", "-DOCSTART-"])
+def test_columns_refuse_words_that_they_cannot_hold(word: str, tmp_path: Path):
+    with pytest.raises(
+        UserError, match=r"a\.conll: '[^']*' of sentence '7' cannot be a cell of columns; write \.jsonl"
+    ):
+        write_conll([TokenExample("7", (word,), ("O",), -1)], tmp_path / "a.conll")
+    assert not (tmp_path / "a.conll").exists()
 
 
 def test_ncbi_disease(shared: Path):

@@ -29,6 +29,7 @@ from nmg.data.formats.question_rows import read_question_rows
 from nmg.data.formats.squad import read_squad
 from nmg.data.formats.text import read_texts
 from nmg.data.formats.tokens import read_conll, read_token_records
+from nmg.data.plausibility import text_doubts
 from nmg.errors import UserError
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from nmg.policies.linear import LinearConfig, LinearPolicy
@@ -222,9 +223,11 @@ NOTE = {"context": ["Rome is old.\n", "So is he.\n"]}
 EMRQA_ANSWER = {"evidence": "Rome is  old", "evidence_start": 1, "answer_entity_type": "single"}
 EMRQA = {"data": [{"paragraphs": [NOTE | {"qas": [{"question": ["Which?", "Who?"], "answers": [EMRQA_ANSWER]}]}]}]}
 CONLL = b"-DOCSTART- O\n\nbreast\tNN\tB-Disease\ncancer\tNN\tI-Disease\n\nRome O\r\n"
+GERMEVAL = b"# id 1\n1\tUlm\tB\tO\n2\tist\tO\tO\n\n#\tb\n1\tRom\tLOC-B\tO\n"
 TOKENS = _lines({"text": ["breast", "cancer"], "label": ["B-X", "L-X"]}, {"text": ["é"], "label": ["O"], "id": 1})
 ROWS = {"question": ["Which?"], "context": ["Rome is old."], "answers": [{"text": ["Rome"], "answer_start": [0]}]}
 LABELLED = _lines({"text": "one", "label": "x", "id": 7}, {"text": "two é", "label": 1})
+LABELLED_LIST = b"[" + LABELLED.replace(b"}\n{", b"},{") + b"]"
 
 TARGETS: dict[str, Target] = {
     "txt": Target(reading("a.txt", read_texts), [b"one\r\n\ntwo \xc3\xa9\n"]),
@@ -235,13 +238,24 @@ TARGETS: dict[str, Target] = {
     "labelled tsv": Target(reading("a.tsv", read_classification), [b"text\tlabel\na\tx\n"]),
     "plain quotes": Target(reading("a.tsv", read_classification), [b'text\tlabel\n"a\tx\nb"\ty\n']),
     "labelled parquet": Target(reading("a.parquet", read_classification), [_parquet(text=["a", "b"], label=[0, 1])]),
+    "labelled json": Target(
+        reading("a.json", read_classification), [LABELLED, b"[" + LABELLED.replace(b"}\n{", b"},{") + b"]"]
+    ),
+    "labels": Target(
+        reading("a.csv", read_classification), [b"text,label\na,1.0\nb,nan\nc,-2.0\n", b"text;label\na;x\n\n;\nb; x\n"]
+    ),
+    "json texts": Target(reading("a.json", read_texts), [b'{"data": [{"text": "one"}, {"text": " "}]}', LABELLED]),
     "question parquet": Target(reading("a.parquet", read_question_rows), [_parquet(**ROWS)]),
     "question json": Target(
         reading("a.json", read_question_json), [json.dumps(one).encode() for one in (SQUAD, NEWSQA, EMRQA)]
     ),
     "newsqa csv": Target(reading("a.csv", read_newsqa_csv), [NEWSQA_CSV]),
     "conll": Target(reading("a.conll", read_conll), [CONLL]),
+    "columns": Target(reading("a.tsv", lambda path: read_conll(path, None, 2, 3)), [GERMEVAL]),
     "tokens": Target(reading("a.jsonl", read_token_records), [TOKENS]),
+    "doubts": Target(
+        reading("a.txt", lambda path: text_doubts(read_texts(path))), [LABELLED, b"<p>\n<b>\n", b"a\tO\n" * 20]
+    ),
     "squad": Target(reading("a.json", read_squad), [json.dumps(SQUAD).encode()]),
     "mrqa": Target(reading("a.jsonl", read_mrqa), [_lines({"header": {"dataset": "T"}}, MRQA)]),
     "task": Target(reading("a.jsonl", lambda path: [guess_task(path)]), [LABELLED, _lines(MRQA)]),

@@ -76,7 +76,7 @@ def test_train_is_needed() -> None:
     ("task", "name", "wanted"),
     [
         ("qa", "a.tsv", r"\.json \(SQuAD, NewsQA, emrQA\), \.jsonl"),
-        ("classification", "a.json", r"\.jsonl, \.csv, \.tsv"),
+        ("classification", "a.conll", r"\.jsonl, \.json, \.csv, \.tsv"),
     ],
 )
 def test_wrong_ending(task: str, name: str, wanted: str, write: Write) -> None:
@@ -176,7 +176,12 @@ LABELLED = '{"text": "one", "label": "x"}'
 @pytest.mark.parametrize(
     ("name", "content", "task"),
     [
-        ("a.json", "anything", "qa"),
+        ("a.json", '{"data": []}', "qa"),
+        ("a.json", '{"version": "1.1", "data": [{"paragraphs": []}]}', "qa"),
+        ("a.json", '{"data": [{"storyId": "a", "questions": []}]}', "qa"),
+        ("a.json", LABELLED, "classification"),
+        ("a.json", f"[{LABELLED}]", "classification"),
+        ("a.json", '[{"tokens": ["a"], "tags": ["O"]}]', "token-classification"),
         ("a.csv", "anything", "classification"),
         ("a.csv", "story_text,answer_char_ranges\na,0:1", "qa"),
         ("a.conll", "anything", "token-classification"),

@@ -30,6 +30,10 @@ LabelField = Annotated[
 PairField = Annotated[
     str | None, typer.Option(help="Field (column) of the second text, where a classification is of pairs.")
 ]
+WordColumn = Annotated[int, typer.Option(help="Column of the words, from 1, in files with a word a line (CoNLL).")]
+TagColumn = Annotated[
+    int | None, typer.Option(help="Column of the tags, from 1, in such files; the last one if not given.")
+]
 
 
 @app.command()
@@ -39,6 +43,8 @@ def describe(
     text_field: TextField = "text",
     label_field: LabelField = "label",
     pair_field: PairField = None,
+    word_column: WordColumn = 1,
+    tag_column: TagColumn = None,
 ) -> None:
     """Print counts, lengths, labels or answers, and a sample."""
     from rich.console import Console
@@ -49,7 +55,9 @@ def describe(
     if task is None and _is_plain_text(file):
         rows = _describe_texts(file)
     else:
-        rows = _describe_examples(file, *_read(file, task, _fields(text_field, label_field, pair_field)))
+        rows = _describe_examples(
+            file, *_read(file, task, _fields(text_field, label_field, pair_field, word_column, tag_column))
+        )
     table = Table(title=escape(printable(str(file))), show_header=False)
     for name, value in rows:
         table.add_row(printable(name), Text(printable(value)))  # Text: brackets in the data are no markup
@@ -64,6 +72,8 @@ def convert(
     text_field: TextField = "text",
     label_field: LabelField = "label",
     pair_field: PairField = None,
+    word_column: WordColumn = 1,
+    tag_column: TagColumn = None,
 ) -> None:
     """Write the examples in another format of the same task, by the ending of OUT."""
     from nmg.data.formats.tables import ending_of
@@ -71,7 +81,7 @@ def convert(
 
     _refuse_existing(out)
     check_file(out)
-    fields = _fields(text_field, label_field, pair_field)
+    fields = _fields(text_field, label_field, pair_field, word_column, tag_column)
     kind, examples = _read(file, task, fields)
     found = kind.formats.get(ending_of(out))
     if found is None or found.write is None:
@@ -89,6 +99,8 @@ def corpus(
     text_field: TextField = "text",
     label_field: LabelField = "label",
     pair_field: PairField = None,
+    word_column: WordColumn = 1,
+    tag_column: TagColumn = None,
 ) -> None:
     """Write the distinct contexts of a task file as a text corpus, .jsonl or .txt (one a line)."""
     from nmg.data.formats.text import write_texts
@@ -97,15 +109,27 @@ def corpus(
 
     _refuse_existing(out)
     check_file(out)
-    texts = distinct_texts(_read(file, task, _fields(text_field, label_field, pair_field))[1])
+    texts = distinct_texts(_read(file, task, _fields(text_field, label_field, pair_field, word_column, tag_column))[1])
     write_texts(texts, out)
     typer.echo(f"{out}: {len(texts)} contexts")
 
 
-def _fields(text_field: str, label_field: str, pair_field: str | None) -> "DataSettings":
+def _fields(
+    text_field: str, label_field: str, pair_field: str | None, word_column: int, tag_column: int | None
+) -> "DataSettings":
+    """The options as settings. Raises UserError for a column below 1."""
     from nmg.settings import DataSettings
 
-    return DataSettings(text_field=text_field, label_field=label_field, pair_field=pair_field)
+    for name, column in (("--word-column", word_column), ("--tag-column", tag_column)):
+        if column is not None and column < 1:
+            raise UserError(f"{name} {column}: columns count from 1")
+    return DataSettings(
+        text_field=text_field,
+        label_field=label_field,
+        pair_field=pair_field,
+        word_column=word_column,
+        tag_column=tag_column,
+    )
 
 
 def _read(file: Path, task: str | None, fields: "DataSettings") -> "tuple[TaskKind, Sequence[Example]]":

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from nmg.data.twins import same
 from nmg.inner.arena import Arena
 from nmg.inner.lm import masked_lm_loss
 from nmg.inner.masks import Batches, FixedMasks
@@ -35,13 +36,14 @@ class HeldOutText:
 
     @classmethod
     def build(cls, bench: ModelBench, texts: Sequence[str], adapted_on: Collection[str]) -> "HeldOutText | None":
-        """Mask the `texts` but those `adapted_on`, at the rate of the configuration; None where none is left.
+        """Mask the `texts` but those `adapted_on`, at the rate of the configuration; None if no text is left.
 
+        A text was adapted on, too, if it is the same but for line breaks and whatever else `twins.folded` ignores.
         At most `MAX_BLOCKS` blocks, drawn at random. Every chosen token becomes the mask token: what stays visible, as
         a tenth does in training, would be a word to copy and not one to predict.
         """
-        seen = set(texts).intersection(adapted_on)
-        held_out = [text for text in texts if text not in seen]
+        was_seen = same(texts, adapted_on)
+        held_out = [text for text, seen in zip(texts, was_seen, strict=True) if not seen]
         if not any(text.strip() for text in held_out):
             return None
         corpus, rate = bench.corpus(held_out), bench.config.masking.rate

@@ -157,6 +157,15 @@ class Corpus:
         ids: IntArray = np.unique(np.concatenate([np.empty(0, np.int32), *of_parts])).astype(np.int64)
         return ids
 
+    def share(self, token_id: int) -> float:
+        """The share of the maskable tokens that are this token; 0 if there are none."""
+        n_of_it = n_in_all = 0
+        for part in self._parts:
+            is_maskable = part.values["word_index"] != NO_POSITION
+            n_of_it += int(np.count_nonzero(is_maskable & (part.values["input_ids"] == token_id)))
+            n_in_all += int(np.count_nonzero(is_maskable))
+        return n_of_it / max(n_in_all, 1)
+
     def beside(self, name: str) -> Path:
         """A file in the cache for what is found in this corpus, and kept."""
         return self._cache_dir / f"{self.digest}.{name}"

@@ -1,5 +1,6 @@
 """What a process of `ProcessEngine` does. It imports nothing heavy at first: its watch begins before torch loads."""
 
+import logging
 import os
 import pickle
 import shutil
@@ -26,6 +27,7 @@ def open_workplace(opener: bytes, threads: int, parent: int) -> None:
     """Get ready to play. `parent`: id of the process that started this one, which ends with it."""
     global _workplace  # noqa: PLW0603 the process has this one purpose
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    logging.getLogger("nmg").setLevel(logging.ERROR)  # the first process has warned of what it read
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends the others
     _workplace = pickle.loads(opener).open(threads)
 

@@ -81,6 +81,8 @@ class Format:
     read: Reader
     write: Writer | None = None
     """None: such files are only read"""
+    needs_task: bool = False
+    """whether such a file is read only if the task is named: its ending says more of other files"""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ class TaskKind:
     """[V] how much each token of the tokenizer tells of the task, from these training examples; 0: nothing"""
     describe: Callable[[Sequence[Any]], list[tuple[str, str]]]
     """(name, value) of what `nmg data describe` shows of examples beside their number and passages"""
+    doubts: Callable[[Sequence[Any]], list[str]] = lambda _examples: []
+    """sentences that say why examples, which were read, are probably not what was meant (`data.plausibility`)"""
 
 
 def only(kind: type[AnyExample], examples: Sequence[Any]) -> list[AnyExample]:

@@ -15,6 +15,7 @@ from nmg.data.formats.classification import (
     write_classification,
 )
 from nmg.data.formats.hub import HUB
+from nmg.data.plausibility import label_doubts
 from nmg.errors import UserError, bad_input
 from nmg.settings import DataSettings, FinetuneSettings
 from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only, vocabulary_size
@@ -177,8 +178,11 @@ _FOLDERS = Format(
 )
 CLASSIFICATION = TaskKind(
     name="classification",
-    formats={".jsonl": _TABLE, ".csv": _TABLE, ".tsv": _TABLE, ".parquet": _ROWS, "/": _FOLDERS, HUB: _ROWS},
-    formats_text=".jsonl, .csv, .tsv or .parquet, or be a folder of folders",
+    formats={
+        **{".jsonl": _TABLE, ".json": _ROWS, ".csv": _TABLE, ".tsv": _TABLE, ".parquet": _ROWS},
+        **{"/": _FOLDERS, HUB: _ROWS},
+    },
+    formats_text=".jsonl, .json, .csv, .tsv or .parquet, or be a folder of folders",
     owns=lambda _record: False,
     check_train=_check_train,
     label_of=lambda example: only(ClassificationExample, [example])[0].label,
@@ -187,4 +191,5 @@ CLASSIFICATION = TaskKind(
     build=lambda tokenizer, examples, settings: ClassificationTask(tokenizer, labels(examples), settings),
     relevance=token_relevance,
     describe=_describe,
+    doubts=lambda examples: label_doubts([example.label for example in examples]),
 )

@@ -10,6 +10,8 @@ import numpy as np
 from nmg.data.formats.hub import HUB
 from nmg.data.formats.tables import ending_of, read_records
 from nmg.data.formats.text import read_texts
+from nmg.data.notices import warn_once
+from nmg.data.plausibility import text_doubts
 from nmg.data.task_data import TaskData, distinct_texts, sample
 from nmg.data.twins import BoolArray, near
 from nmg.errors import UserError, bad_input
@@ -82,8 +84,14 @@ def with_labels(settings: DataSettings, labelled: int | None) -> DataSettings:
 def read_examples(
     path: Path, kind: TaskKind, settings: DataSettings, train: Sequence[Example] | None = None
 ) -> Sequence[Example]:
-    """The examples of a file whose format follows from the task and the file's ending; every `context_id` is -1."""
-    return format_of(path, kind).read(path, settings, train)
+    """The examples of a file whose format follows from the task and the file's ending; every `context_id` is -1.
+
+    What makes them look like something else than was meant is said once.
+    """
+    examples = format_of(path, kind).read(path, settings, train)
+    for doubt in (*text_doubts(example.passage for example in examples), *kind.doubts(examples)):
+        warn_once(path, doubt)
+    return examples
 
 
 def format_of(path: Path, kind: TaskKind) -> Format:
@@ -100,7 +108,7 @@ def guess_task(path: Path) -> TaskKind:
     Raises UserError where no task knows the ending.
     """
     ending = ending_of(path)
-    kinds = [kind for kind in TASKS.values() if ending in kind.formats]
+    kinds = [kind for kind in TASKS.values() if ending in _guessable(kind)]
     if not kinds:
         raise bad_input(path, f"cannot tell the task from this ending ({', '.join(_known_endings())}); give --task")
     if len(kinds) > 1:
@@ -114,7 +122,12 @@ def _first_record(path: Path) -> Mapping[str, Any]:
 
 def _known_endings() -> list[str]:
     """Those of files."""
-    return sorted({ending for kind in TASKS.values() for ending in kind.formats if ending.startswith(".")})
+    return sorted({ending for kind in TASKS.values() for ending in _guessable(kind) if ending.startswith(".")})
+
+
+def _guessable(kind: TaskKind) -> list[str]:
+    """Endings of files that may be the task's without its being named."""
+    return [ending for ending, found in kind.formats.items() if not found.needs_task]
 
 
 def read_any_texts(path: Path, settings: DataSettings) -> list[str]:
@@ -125,7 +138,11 @@ def read_any_texts(path: Path, settings: DataSettings) -> list[str]:
     ending = ending_of(path)
     if ending == ".txt" or (ending == "/" and any(path.glob("*.txt"))):
         return list(read_texts(path))
-    is_text = ending == ".jsonl" and settings.text_field == "text" and isinstance(_first_record(path).get("text"), str)
+    is_text = (
+        ending in {".jsonl", ".json"}
+        and settings.text_field == "text"
+        and isinstance(_first_record(path).get("text"), str)
+    )
     if is_text:  # a label may be there, and is not needed
         return list(read_texts(path))
     if ending not in {*_known_endings(), "/", HUB}:

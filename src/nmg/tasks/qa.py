@@ -355,7 +355,9 @@ QUESTION_ANSWERING = TaskKind(
     name="qa",
     formats={".json": _JSON, ".jsonl": _MRQA, ".csv": _NEWSQA, ".parquet": _ROWS, HUB: _ROWS},
     formats_text=".json (SQuAD, NewsQA, emrQA), .jsonl (MRQA), .csv (NewsQA) or .parquet",
-    owns=lambda record: any(name in record for name in ("header", "qas", "answers", "answer_char_ranges")),
+    owns=lambda record: any(
+        name in record for name in ("header", "qas", "answers", "answer_char_ranges", "paragraphs", "questions", "data")
+    ),
     check_train=lambda _examples, _settings: None,
     label_of=lambda example: None if only(QAExample, [example])[0].answers else "no answer",
     few_labels="labelled_examples",

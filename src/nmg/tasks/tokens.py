@@ -5,7 +5,7 @@ The first token of a word stands for the word. A sentence too long for one row g
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from nmg.data.formats.tokens import (
     write_token_records,
 )
 from nmg.data.framing import SpecialTokens
+from nmg.data.plausibility import tag_doubts
 from nmg.data.words import cut_ends
 from nmg.errors import UserError, bad_input
 from nmg.settings import DataSettings, FinetuneSettings
@@ -233,11 +234,18 @@ def token_relevance(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[Tok
     return relevance
 
 
-_CONLL = Format(
-    "words in columns, CoNLL",
-    lambda path, _, train: read_conll(path, None if train is None else labels(train)),
-    lambda rows, path, _: write_conll(rows, path),
-)
+def _read_columns(path: Path, settings: DataSettings, train: Sequence[Example] | None) -> Sequence[Example]:
+    known = None if train is None else labels(train)
+    return read_conll(path, known, settings.word_column, settings.tag_column)
+
+
+def _doubts(examples: Sequence[TokenExample]) -> list[str]:
+    types = [entity.type for example in examples for entity in find_entities(example.labels)]
+    return tag_doubts([example.words for example in examples], types)
+
+
+_CONLL = Format("words in columns, CoNLL", _read_columns, lambda rows, path, _: write_conll(rows, path))
+_CONLL_IF_NAMED = replace(_CONLL, needs_task=True)
 _TABLE = Format(
     "lists of words and labels",
     _read,
@@ -246,8 +254,11 @@ _TABLE = Format(
 _ROWS = Format("lists of words and labels", _read)
 TOKEN_CLASSIFICATION = TaskKind(
     name="token-classification",
-    formats={".conll": _CONLL, ".bio": _CONLL, ".iob": _CONLL, ".jsonl": _TABLE, ".parquet": _ROWS, HUB: _ROWS},
-    formats_text=".conll, .bio, .iob, .jsonl or .parquet",
+    formats={
+        **{".conll": _CONLL, ".bio": _CONLL, ".iob": _CONLL, ".tsv": _CONLL_IF_NAMED, ".txt": _CONLL_IF_NAMED},
+        **{".jsonl": _TABLE, ".json": _ROWS, ".parquet": _ROWS, HUB: _ROWS},
+    },
+    formats_text=".conll, .bio, .iob, .tsv, .txt, .jsonl, .json or .parquet",
     owns=lambda record: sum(isinstance(value, list) for value in record.values()) > 1,
     check_train=_check_train,
     label_of=_first_type,
@@ -256,4 +267,5 @@ TOKEN_CLASSIFICATION = TaskKind(
     build=lambda tokenizer, examples, settings: TokenClassificationTask(tokenizer, labels(examples), settings),
     relevance=token_relevance,
     describe=_describe,
+    doubts=_doubts,
 )

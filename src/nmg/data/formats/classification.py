@@ -3,12 +3,14 @@
 import csv
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from nmg.data.formats.labels import MISSING_CELLS, class_names, is_missing
 from nmg.data.formats.reading import NO_CONTEXT, name_field, read_text, string_field
-from nmg.data.formats.tables import DELIMITERS, read_records
+from nmg.data.formats.tables import DELIMITERS, ending_of, read_records
+from nmg.data.notices import warn_once
 from nmg.errors import bad_input
 from nmg.files import write_aside
 
@@ -37,29 +39,53 @@ def read_classification(
     known_labels: Collection[str] | None = None,
     pair_field: str | None = None,
 ) -> list[ClassificationExample]:
-    """The examples in file order, pairs of texts where `pair_field` names the second.
+    """Returns the examples in file order, as pairs of texts if `pair_field` names the second.
 
-    An `id` field is used where there is one, else the line number is the id.
+    An `id` field is used if there is one, else the line number is the id. Examples without a label are left out, which
+    a warning counts.
 
-    Raises UserError, with line and field, for a missing, blank or non-string field (a label may be an integer), a
-    second example of the same id, and a label outside `known_labels` where these are given.
+    Args:
+        path: a table, JSON, or a data set of the hub (`tables.read_records`).
+        text_field: the field of the text.
+        label_field: the field of the label (`labels.class_names` says which labels are one class).
+        known_labels: the labels of the training examples, if others are read.
+        pair_field: the field of the second text of a pair.
+
+    Raises:
+        UserError: with line and field, for a missing, blank or non-string text, a second example of the same id, a file
+            without labels, and a label outside `known_labels`.
     """
     examples = []
+    labels: list[tuple[int, Any]] = []
     lines_of_ids: dict[str, int] = {}
+    n_missing, is_table = 0, ending_of(path) in DELIMITERS
     for line, record in read_records(path, (text_field, label_field, *([pair_field] if pair_field else []))):
+        if label_field in record and is_missing(record[label_field], is_cell=is_table):
+            n_missing += 1
+            continue
         text = string_field(record, text_field, path, line=line)
         pair = None if pair_field is None else string_field(record, pair_field, path, line=line)
-        label = _label(record, label_field, path, line)
-        if known_labels is not None and label not in known_labels:
-            raise bad_input(path, f"no training example has the label '{label}'", line=line, field=label_field)
+        if label_field not in record:
+            string_field(record, label_field, path, line=line)  # raises
         identity = name_field(record, "id", path, line=line) if "id" in record else str(line)
         if identity in lines_of_ids:
             raise bad_input(path, f"'{identity}' is the id of line {lines_of_ids[identity]} too", line=line, field="id")
         lines_of_ids[identity] = line
-        examples.append(ClassificationExample(identity, text, label, NO_CONTEXT, pair))
+        labels.append((line, record[label_field]))
+        examples.append(ClassificationExample(identity, text, "", NO_CONTEXT, pair))
     if not examples:
-        raise bad_input(path, "holds no examples")
-    return examples
+        raise bad_input(path, "no record has a label", field=label_field) if n_missing else bad_input(path, _NOTHING)
+    names = class_names(labels, path, label_field)
+    for (line, _), name in zip(labels, names, strict=True):
+        if known_labels is not None and name not in known_labels:
+            raise bad_input(path, f"no training example has the label '{name}'", line=line, field=label_field)
+    if n_missing:
+        kinds, count = "NA" if is_table else "null", f"{n_missing} of {n_missing + len(examples)}"
+        warn_once(path, f"records whose {label_field} is empty or {kinds} are left out: {count}")
+    return [replace(example, label=name) for example, name in zip(examples, names, strict=True)]
+
+
+_NOTHING = "holds no examples"
 
 
 def write_classification(
@@ -69,17 +95,31 @@ def write_classification(
     label_field: str = "label",
     pair_field: str | None = None,
 ) -> None:
-    """Write id, text, the second text where there is one, and label as JSONL, CSV or TSV, by the ending of `path`."""
+    """Write id, text, the second text if there is one, and label as JSONL, CSV or TSV, by the ending of `path`.
+
+    Raises UserError for a label that a table would take for a missing one.
+    """
     pair = {pair_field: "pair"} if pair_field else {}
     columns = {"id": "id", text_field: "text", **pair, label_field: "label"}
     rows = [{column: getattr(one, attribute) for column, attribute in columns.items()} for one in examples]
+    lost = MISSING_CELLS.intersection(one.label for one in examples)
+    if lost and path.suffix in DELIMITERS:
+        raise bad_input(path, f"the label '{min(lost)}' stands for no label in a table; write .jsonl")
     with write_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         if path.suffix in DELIMITERS:
-            writer = csv.DictWriter(file, list(columns), delimiter=DELIMITERS[path.suffix], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+            _write_table(list(columns), rows, file, DELIMITERS[path.suffix])
         else:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _write_table(columns: Sequence[str], rows: Sequence[Mapping[str, str]], file: TextIO, delimiter: str) -> None:
+    """Write a header and rows; a cell with a carriage return, which ends a line too, is quoted with its whole row."""
+    plain, quoted = (
+        csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=quoting)
+        for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+    )
+    for cells in (list(columns), *([row[column] for column in columns] for row in rows)):
+        (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
 
 
 def read_label_folders(path: Path, known_labels: Collection[str] | None = None) -> list[ClassificationExample]:
@@ -98,21 +138,3 @@ def read_label_folders(path: Path, known_labels: Collection[str] | None = None) 
         ClassificationExample(f"{file.parent.name}/{file.stem}", read_text(file), file.parent.name, NO_CONTEXT)
         for file in files
     ]
-
-
-def _label(record: Mapping[str, Any], field: str, path: Path, line: int) -> str:
-    """Raises UserError for a list of labels and for a number that is no integer: these are tasks of other kinds."""
-    value = record.get(field)
-    if isinstance(value, list):
-        problem = "holds a list, but each text takes one label (nmg does no multi-label classification)"
-        raise bad_input(path, problem, line=line, field=field)
-    if isinstance(value, float) or (isinstance(value, str) and _is_fraction(value)):
-        problem = f"holds the number {value}, but labels are classes (nmg does no regression)"
-        raise bad_input(path, problem, line=line, field=field)
-    return name_field(record, field, path, line=line)
-
-
-def _is_fraction(text: str) -> bool:
-    """Whether it is a number with a decimal point, as scores of CSV files are."""
-    whole, point, rest = text.strip().partition(".")
-    return bool(point) and rest.isdecimal() and (whole.lstrip("+-") or "0").isdecimal()

@@ -36,11 +36,12 @@ def part_of(path: Path) -> tuple[Path, str | None]:
     return (path.with_name(name), part) if at and name not in {"", "."} and not is_there(path) else (path, None)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, *, may_be_blank: bool = False) -> str:
     """The text of a UTF-8 file (a byte order mark is dropped), unpacked if its name ends in .gz.
 
-    Raises UserError if the file cannot be read, is no regular file, is longer than `MAX_DOCUMENT`, unpacks to more than
-    a packed text does, is not UTF-8 (with the line), holds a NUL or nothing but white space.
+    A file of white space alone gives "" if it `may_be_blank`. Raises UserError if the file cannot be read, is no
+    regular file, is longer than `MAX_DOCUMENT`, unpacks to more than a packed text does, is not UTF-8 (with the line),
+    holds a NUL, or nothing but white space and may not be blank.
     """
     with open_file(path) as file:
         content = file.read(MAX_DOCUMENT + 1)
@@ -48,6 +49,8 @@ def read_text(path: Path) -> str:
         raise bad_input(path, f"is longer than {_size(MAX_DOCUMENT)}; split it")
     text = _decode(content, path, first_line=1)
     if not text.strip():
+        if may_be_blank:
+            return ""
         raise bad_input(path, "is empty")
     return text
 
@@ -143,6 +146,36 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(record, dict):
             raise bad_input(path, 'must be a JSON object, e.g. {"text": "..."}', line=number)
         yield number, record
+
+
+def read_json_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number from 1 of the line or the record, object) of a JSON file, whichever way it holds its objects.
+
+    These are JSON Lines, a list of objects, an object with such a list under `data`, or a single object. Raises
+    UserError with the line for what is none of these.
+    """
+    if _begins_with_an_object(path):
+        yield from read_json_lines(path)
+        return
+    content = parse_json(read_text(path), path)
+    if isinstance(content, dict) and isinstance(content.get("data"), list) and content["data"]:
+        content = content["data"]
+    for number, record in enumerate(content if isinstance(content, list) else [content], start=1):
+        if not isinstance(record, dict):
+            raise bad_input(path, f'record {number} must be a JSON object, e.g. {{"text": "..."}}')
+        yield number, record
+
+
+def _begins_with_an_object(path: Path) -> bool:
+    """Whether the first line is a whole JSON object and others follow."""
+    with open_file(path) as file:
+        read = iter(lambda: file.readline(MAX_LINE + 1), b"")
+        lines = (line for line in read if line.removeprefix(codecs.BOM_UTF8).strip())
+        first, second = next(lines, b""), next(lines, b"")
+    try:
+        return bool(second) and isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def parse_json(text: str, path: Path, first_line: int = 1) -> Any:

@@ -1,4 +1,4 @@
-"""Records, field by field: JSONL, CSV, TSV and Parquet files, and data sets of the hub."""
+"""Records, field by field: JSON, JSONL, CSV, TSV and Parquet files, and data sets of the hub."""
 
 import csv
 import hashlib
@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,10 @@ from nmg.data.formats.reading import (
     open_file,
     part_of,
     read_json_lines,
+    read_json_records,
     read_raw_lines,
 )
+from nmg.data.notices import warn_once
 from nmg.errors import UserError, bad_input
 from nmg.files import content_digest, is_folder
 
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     from pyarrow.parquet import FileMetaData
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
+OTHER_DELIMITERS = ",;\t|"
+"""between the cells of a table whose header is a single cell otherwise"""
+SNIFFED_LINES, SNIFFED_CHARACTERS = 20, 8192
+"""of a table, from which the delimiter is guessed"""
 
 
 def ending_of(path: Path) -> str:
@@ -54,7 +60,9 @@ def read_records(path: Path, fields: Sequence[str] = ()) -> Iterator[tuple[int, 
         yield from _parquet_rows(path)
     elif ending in DELIMITERS:
         has_header = not fields or not all(field.isdecimal() for field in fields)
-        yield from _table_rows(path, DELIMITERS[ending], has_header)
+        yield from _table_rows(path, _delimiter(path, DELIMITERS[ending]), has_header)
+    elif ending == ".json":
+        yield from read_json_records(path)
     else:
         yield from read_json_lines(path)
 
@@ -153,6 +161,24 @@ def _table_rows(path: Path, delimiter: str, has_header: bool) -> Iterator[tuple[
             raise bad_input(path, f"has {len(row)} cells, but {names} {len(header)}", line=line)
         if row:
             yield line, dict(zip(header, row, strict=False))
+
+
+def _delimiter(path: Path, usual: str) -> str:
+    """The character between cells: the usual one, or what csv's Sniffer finds if the first line is without it."""
+    lines = [line for _, line in islice(read_raw_lines(path), SNIFFED_LINES)]
+    if not lines or usual in lines[0]:
+        return usual
+    try:
+        found = csv.Sniffer().sniff("".join(lines)[:SNIFFED_CHARACTERS], OTHER_DELIMITERS).delimiter
+    except csv.Error:
+        return usual
+    if found not in lines[0]:
+        return usual
+    warn_once(path, f"its columns are read as separated by {NAMES[found]}, not by {NAMES[usual]}")
+    return found
+
+
+NAMES = {",": "','", ";": "';'", "|": "'|'", "\t": "tabs"}
 
 
 def _has_plain_quotes(path: Path, delimiter: str) -> bool:

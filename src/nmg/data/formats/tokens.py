@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,11 @@ from nmg.errors import bad_input
 from nmg.files import write_aside, write_text
 
 OUTSIDE = "O"
-_LABEL = re.compile(r"O|[BIESLU]-.+")
+NAMELESS = "entity"
+"""the type of tags without one: B, I"""
+_TAG = re.compile(r"(?P<prefix>[BIESLU])-(?P<type>.+)")
+_SUFFIX_TAG = re.compile(r"(?P<type>.+)-(?P<prefix>[BIESLU])")
+_BARE_TAG = re.compile(r"(?P<prefix>[BIESLU])")
 _AS_IOBES = {"L": "E", "U": "S"}
 
 
@@ -32,12 +37,23 @@ class TokenExample:
         return " ".join(self.words)
 
 
-def read_conll(path: Path, known_labels: Collection[str] | None = None) -> list[TokenExample]:
-    """The sentences of a file with a word a line, in file order; the line of its first word is a sentence's id.
+def read_conll(
+    path: Path, known_labels: Collection[str] | None = None, word_column: int = 1, tag_column: int | None = None
+) -> list[TokenExample]:
+    """Returns the sentences of a file with a word a line, in file order; the line of its first word is a sentence's id.
 
-    A line has a word in its first column and its label in the last, with tabs or else white space between; a blank line
-    ends a sentence; lines that begin with -DOCSTART- are skipped. Raises UserError with the line for a line of one
-    column, for what is no label, and for a label outside `known_labels` where these are given.
+    Columns have tabs or else white space between. A blank line ends a sentence. Lines that begin with -DOCSTART- are
+    skipped, and so are lines before a sentence that begin with # and have no tag (comments of CoNLL-U, MultiCoNER).
+
+    Args:
+        path: the file.
+        known_labels: the labels of the training examples, if others are read.
+        word_column: the column of the words, from 1.
+        tag_column: the column of the tags, from 1; None: the last one of each line.
+
+    Raises:
+        UserError: with the line, for a line that lacks a column or a word, for what is no tag, and for a tag outside
+            `known_labels`.
     """
     examples: list[TokenExample] = []
     words: list[str] = []
@@ -55,17 +71,41 @@ def read_conll(path: Path, known_labels: Collection[str] | None = None) -> list[
         if not line.strip() or line.startswith("-DOCSTART-"):
             finish()
             continue
-        cells = line.split("\t") if "\t" in line else line.split()
-        word, label = cells[0].strip(), cells[-1].strip()
-        if len(cells) < 2 or not word:
-            raise bad_input(path, "needs a word in the first column and its label in the last", line=number)
+        cells = [cell.strip() for cell in (line.split("\t") if "\t" in line else line.split())]
+        tags = cells[-1:] if tag_column is None else cells[tag_column - 1 : tag_column]
+        if not words and cells[0].startswith("#") and not any(map(_label_of, tags)):
+            continue
+        word, tag = _word_and_tag(cells, word_column, tag_column or len(cells), path, number)
+        if _label_of(tag) is None:
+            raise bad_input(path, _no_tag(tag, cells), line=number)
         first = first if words else number
         words.append(word)
-        labels.append(_checked(label, known_labels, path, number, None))
+        labels.append(_checked(tag, known_labels, path, number, None))
     finish()
     if not examples:
         raise bad_input(path, "holds no sentences")
     return examples
+
+
+def _word_and_tag(cells: Sequence[str], word_column: int, tag_column: int, path: Path, line: int) -> tuple[str, str]:
+    """Raises UserError for a line without these columns, and for an empty word."""
+    if len(cells) < 2:
+        raise bad_input(path, "has one column, but needs one of words and one of tags", line=line)
+    for name, column in (("word_column", word_column), ("tag_column", tag_column)):
+        if column > len(cells):
+            raise bad_input(path, f"has {len(cells)} columns, but data.{name} is {column}", line=line)
+    if not cells[word_column - 1]:
+        raise bad_input(path, f"the word in column {word_column} is empty", line=line)
+    return cells[word_column - 1], cells[tag_column - 1]
+
+
+def _no_tag(tag: str, cells: Sequence[str]) -> str:
+    """What is wrong with a tag, and which column may be meant instead."""
+    problem = f"'{tag}' is no tag of an entity: tags are O, or B-, I-, E- or S- and a type, e.g. B-Disease"
+    others = [number for number, cell in enumerate(cells, start=1) if _label_of(cell) is not None]
+    if others:
+        return f"{problem}; column {others[0]} has one: data.tag_column {others[0]}"
+    return f"{problem} (nmg finds entities; it does not tag parts of speech)"
 
 
 def read_token_records(
@@ -93,8 +133,19 @@ def read_token_records(
     return examples
 
 
+_NOT_IN_COLUMNS = re.compile(r"-DOCSTART-|.*[\t\n]", re.DOTALL)
+
+
 def write_conll(examples: Sequence[TokenExample], path: Path) -> None:
-    """Write two columns, word and label, with a tab between."""
+    """Write two columns, word and label, with a tab between.
+
+    Raises UserError for a word or a label that such columns cannot hold.
+    """
+    for example in examples:
+        for cell in (*example.words, *example.labels):
+            if _NOT_IN_COLUMNS.match(cell):
+                problem = f"'{cell}' of sentence '{example.id}' cannot be a cell of columns; write .jsonl"
+                raise bad_input(path, problem)
     sentences = (zip(example.words, example.labels, strict=True) for example in examples)
     write_text(path, "\n".join("".join(f"{word}\t{label}\n" for word, label in one) for one in sentences))
 
@@ -108,14 +159,28 @@ def write_token_records(
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _checked(label: str, known: Collection[str] | None, path: Path, line: int, field: str | None) -> str:
-    """The label; BILOU's L and U as the E and S that they are elsewhere."""
-    if not _LABEL.fullmatch(label):
-        problem = f"'{label}' is no label of a word: O, or B-, I-, E- or S- and a type, e.g. B-Disease"
-        raise bad_input(path, problem, line=line, field=field)
-    label = _AS_IOBES.get(label[0], label[0]) + label[1:]
+def _label_of(tag: str) -> str | None:
+    """The label that a tag stands for, None if it is no tag.
+
+    BILOU's L and U are the E and S of IOBES. A tag may have its type first (PER-B), or none (B).
+    """
+    tag = unicodedata.normalize("NFC", tag)
+    if tag == OUTSIDE:
+        return tag
+    found = _TAG.fullmatch(tag) or _SUFFIX_TAG.fullmatch(tag) or _BARE_TAG.fullmatch(tag)
+    if found is None:
+        return None
+    parts = found.groupdict()
+    return f"{_AS_IOBES.get(parts['prefix'], parts['prefix'])}-{parts.get('type', NAMELESS)}"
+
+
+def _checked(tag: str, known: Collection[str] | None, path: Path, line: int, field: str | None) -> str:
+    """The label of a tag. Raises UserError for what is no tag, and for a type that training lacks."""
+    label = _label_of(tag)
+    if label is None:
+        raise bad_input(path, _no_tag(tag, ()), line=line, field=field)
     if known is not None and label not in known:
-        raise bad_input(path, f"no training example has entities of the type in '{label}'", line=line, field=field)
+        raise bad_input(path, f"no training example has entities of the type in '{tag}'", line=line, field=field)
     return label
 
 

@@ -1,0 +1,85 @@
+"""Labels of texts as files write them, and the classes that they stand for."""
+
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nmg.data.formats.reading import string_field
+from nmg.data.notices import warn_once
+from nmg.errors import bad_input
+
+MISSING_CELLS = frozenset({"nan", "NaN", "NA", "N/A", "#N/A", "<NA>", "null", "NULL"})
+"""cells of a CSV or TSV file that stand for no label, beside empty ones: what pandas, R and SQL write"""
+
+_WHOLE = re.compile(r"[+-]?\d{1,300}(\.0+)?")
+_FRACTION = re.compile(r"[+-]?\d*\.\d+")
+
+
+def is_missing(value: Any, *, is_cell: bool) -> bool:
+    """Whether a value is no label. `is_cell`: it comes from a CSV or TSV file, which has no other word for it."""
+    if isinstance(value, str):
+        return not value.strip() or (is_cell and value.strip() in MISSING_CELLS)
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def class_names(values: Sequence[tuple[int, Any]], path: Path, field: str) -> list[str]:
+    """The class that each label stands for.
+
+    White space around a label, repeated white space in it and its Unicode form (NFC) make no difference; a warning
+    names labels that differ in nothing else. `true` and `false` are classes. If all labels are whole numbers, `1.0` is
+    the class `1`: pandas writes integers so in a column with gaps.
+
+    Args:
+        values: line and label of each example; no label is missing.
+        path: the file, for messages.
+        field: the field of the labels, for messages.
+
+    Returns:
+        The names, in the order of `values`.
+
+    Raises:
+        UserError: for a list of labels, and for numbers that are not whole or stand among other labels.
+    """
+    names = [_as_text(value, path, line, field) for line, value in values]
+    fractions = [
+        (line, name)
+        for (line, value), name in zip(values, names, strict=True)
+        if isinstance(value, float) or _FRACTION.fullmatch(name)
+    ]
+    if not fractions:
+        _warn_of_spellings([value for _, value in values], names, path, field)
+        return names
+    if not all(map(_WHOLE.fullmatch, names)):
+        line, name = next((one for one in fractions if not _WHOLE.fullmatch(one[1])), fractions[0])
+        problem = f"holds the number {name}, but labels are classes (nmg does no regression)"
+        raise bad_input(path, problem, line=line, field=field)
+    return [str(int(name.partition(".")[0])) for name in names]
+
+
+def _as_text(value: Any, path: Path, line: int, field: str) -> str:
+    if isinstance(value, list):
+        problem = "holds a list, but each text takes one label (nmg does no multi-label classification)"
+        raise bad_input(path, problem, line=line, field=field)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:.1f}" if value.is_integer() else str(value)
+    text = string_field({field: value}, field, path, line=line)
+    return unicodedata.normalize("NFC", " ".join(text.split()))
+
+
+def _warn_of_spellings(values: Sequence[Any], names: Sequence[str], path: Path, field: str) -> None:
+    """Say which labels of the file are read as one, if they are written differently."""
+    spellings: dict[str, dict[str, None]] = {}
+    for value, name in zip(values, names, strict=True):
+        if isinstance(value, str):
+            spellings.setdefault(name, {})[value] = None
+    for written in spellings.values():
+        if len(written) > 1:
+            listed = ", ".join(f"'{one}'" for one in list(written)[:3])
+            warn_once(path, f"the labels {listed} in '{field}' differ only in blanks or Unicode form: read as one")

@@ -1,0 +1,123 @@
+"""Doubts about data that can be read but is probably not what was meant: JSON read as text, line numbers as words.
+
+Each function returns sentences for `notices.warn_once`, an empty list for plausible data.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+SAMPLE = 200
+"""texts that are looked at"""
+MOST = 0.9
+"""share of texts or words from which they count as all of a kind"""
+FEWEST = 20
+"""labels or entities below which shares say nothing"""
+LONG_SENTENCE = 1000
+"""words of a file's only sentence from which blank lines are probably missing"""
+MAX_UNKNOWN_SHARE = 0.05
+"""share of unknown tokens from which the tokenizer was made for other text"""
+
+_MARKUP = re.compile(r"\s*<[/!?]?[A-Za-z][^<>]*>")
+_JOINED_TAGS = re.compile(r"[,;|/][BIESLU]-")
+
+
+def text_doubts(texts: Iterable[str]) -> list[str]:
+    """What makes the first `SAMPLE` texts look like something other than running text."""
+    sample = list(islice(texts, SAMPLE))
+
+    def most(is_so: Iterable[bool]) -> bool:
+        return sum(is_so) >= MOST * len(sample)
+
+    if not sample:
+        return []
+    if most(map(_is_json, sample)) or sample[0].strip() in {"{", "["}:
+        return [
+            "its texts are JSON: a model would train on braces and names of fields. If each line is a record, let the "
+            "file's name end in .jsonl"
+        ]
+    if most(_MARKUP.match(text) is not None for text in sample):
+        return ["its texts are markup (HTML or XML), tags included: take the tags out"]
+    if most(text.strip().isdecimal() for text in sample):
+        return ["nearly all its texts are numbers: are they the ids of texts?"]
+    n_tabs = Counter(text.count("\t") for text in sample)
+    if len(sample) >= FEWEST and n_tabs[0] == 0 and n_tabs.most_common(1)[0][1] >= MOST * len(sample):
+        n_columns = n_tabs.most_common(1)[0][0] + 1
+        return [f"its texts have {n_columns} columns with tabs between: a model would train on all of them"]
+    return []
+
+
+def label_doubts(labels: Sequence[str]) -> list[str]:
+    """What makes the labels of texts look like something other than classes."""
+    counts = Counter(labels)
+    if len(labels) >= FEWEST and len(counts) > len(labels) / 2:
+        return [
+            f"{len(labels)} texts have {len(counts)} different labels: ids, numbers or texts? "
+            "data.label_field names the field of the labels"
+        ]
+    of_one_spelling: dict[str, list[str]] = {}
+    for label in counts:
+        of_one_spelling.setdefault(label.casefold(), []).append(label)
+    return [
+        f"the labels {_quoted(same)} differ only in upper and lower case, and count as different classes"
+        for same in of_one_spelling.values()
+        if len(same) > 1
+    ]
+
+
+def tag_doubts(sentences: Sequence[Sequence[str]], entity_types: Sequence[str]) -> list[str]:
+    """What makes words and tags look as if they came from the wrong columns.
+
+    Args:
+        sentences: the words of each sentence.
+        entity_types: the type of each entity, in any order.
+
+    Returns:
+        The doubts.
+    """
+    doubts = []
+    n_words = sum(map(len, sentences))
+    if n_words >= FEWEST and sum(word.isdecimal() for words in sentences for word in words) >= MOST * n_words:
+        doubts.append("nearly all its words are numbers; data.word_column N names the column of the words, from 1")
+    if len(sentences) == 1 and n_words >= LONG_SENTENCE:
+        doubts.append(f"all {n_words} words are one sentence: are the blank lines between sentences missing?")
+    joined = sorted({kind for kind in entity_types if _JOINED_TAGS.search(kind)})
+    if joined:
+        doubts.append(
+            f"{len(joined)} of {len(set(entity_types))} types of entities are several tags in one ({_quoted(joined)}), "
+            "and count as types of their own"
+        )
+    elif len(entity_types) >= FEWEST and len(set(entity_types)) > len(entity_types) / 2:
+        doubts.append(
+            f"{len(entity_types)} entities have {len(set(entity_types))} different types: ids or words? "
+            "data.tag_column N (columns) or data.label_field (lists) names the tags"
+        )
+    return doubts
+
+
+def unknown_doubts(share: float, unknown_token: str) -> list[str]:
+    """A doubt about text of which a share of the tokens is unknown to the tokenizer."""
+    if share < MAX_UNKNOWN_SHARE:
+        return []
+    return [
+        f"{share:.0%} of the tokens of the text are {unknown_token}, unknown to this model's tokenizer. Is it a model "
+        "for another language or script?"
+    ]
+
+
+def _is_json(text: str) -> bool:
+    """Whether it is an object or a list that begins with one."""
+    if not re.match(r"\s*(\[\s*)?\{", text):
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _quoted(names: Sequence[str], most: int = 3) -> str:
+    shown = ", ".join(f"'{name[:40]}'" for name in names[:most])
+    return shown if len(names) <= most else f"{shown}, …"
