@@ -132,14 +132,14 @@ def test_what_is_wrong_with_newsqa_json(consensus: Any, problem: str, write: Wri
     assert problem in message(read_question_json, write("a.json", json.dumps(content)))
 
 
-def newsqa_csv(*rows: tuple[str, str, str]) -> str:
+def newsqa_csv(*rows: tuple[str, str, str], bad: str = "0.0", story: str = STORY) -> str:
     """(question, answer_char_ranges, validated_answers) of each row."""
     file = io.StringIO()
     names = "story_id,question,answer_char_ranges,is_answer_absent,is_question_bad,validated_answers,story_text"
     writer = csv.DictWriter(file, names.split(","))
     writer.writeheader()
     for question, ranges, validated in rows:
-        shared = {"story_id": "./1", "is_answer_absent": "0.0", "is_question_bad": "0.0", "story_text": STORY}
+        shared = {"story_id": "./1", "is_answer_absent": "0.0", "is_question_bad": bad, "story_text": story}
         writer.writerow(shared | {"question": question, "answer_char_ranges": ranges, "validated_answers": validated})
     return file.getvalue()
 
@@ -148,22 +148,67 @@ def newsqa_csv(*rows: tuple[str, str, str]) -> str:
     ("ranges", "validated", "answer"),
     [
         ("20:27", "", "Tingle"),
-        ("20:26|0:6|0:6,20:26|None", "", "Hyrule"),  # a worker's first range counts
+        ("20:26|0:6|0:6,20:26|None|20:26", "", "Tingle"),  # all ranges of a worker count
+        ("20:26,0:6|0:6|27:31,0:6", "", "Hyrule"),
         ("20:26|0:6", "", "Tingle"),  # as many: the first
-        ("20:26|0:6", '{"0:6": 2, "none": 1}', "Hyrule"),
+        ("20:26|20:26|0:6", '{"0:6": 2, "none": 1}', "Hyrule"),  # validators alone decide
+        ("None|None|20:26", '{"20:26": 2, "none": 1}', "Tingle"),
+        ("20:26|20:26", '{"0:6": 1, "none": 1}', "Hyrule"),  # half of the votes are enough
+        ("20:26|20:26", '{"0:6": 1, "none": 1, "27:31": 1}', None),  # a third is not
+        ("", '{"0:6": 2, "none": 1}', "Hyrule"),
         ("20:26|None|None", "", None),
         ("20:26", '{"none": 2}', None),
     ],
 )
-def test_newsqa_csv(ranges: str, validated: str, answer: str | None, write: Write):
+def test_newsqa_csv_has_the_official_consensus(ranges: str, validated: str, answer: str | None, write: Write):
     (example,) = read_newsqa_csv(write("a.csv", newsqa_csv(("Who?", ranges, validated))))
     starts = () if answer is None else (STORY.index(answer),)
     assert example == QAExample("./1#2", "Who?", STORY, () if answer is None else (answer,), starts, -1)
 
 
-def test_newsqa_csv_leaves_bad_questions_out(write: Write):
-    path = write("a.csv", newsqa_csv(("Who", "20:26", '{"bad_question": 2}'), ("Who?", "20:26", "")))
+@pytest.mark.parametrize("bad", ["0.67", "?", ""])
+def test_newsqa_csv_leaves_bad_questions_out(bad: str, write: Write):
+    path = write("a.csv", newsqa_csv(("Who", "20:26", '{"bad_question": 2}'), ("Who?", "20:26", ""), bad=bad))
     assert [example.question for example in read_newsqa_csv(path)] == ["Who?"]
+
+
+def test_newsqa_csv_leaves_emptied_ranges_out(write: Write, caplog: pytest.LogCaptureFixture):
+    path = write("a.csv", newsqa_csv(("Who", "", ""), ("Who?", "20:26", "")))
+    with caplog.at_level(logging.WARNING):
+        assert [example.question for example in read_newsqa_csv(path)] == ["Who?"]
+    assert "1 questions are left out: they have no range left" in caplog.text
+
+
+def test_newsqa_offsets_are_those_of_folded_stories(write: Write, tmp_path: Path):
+    rows = [("What?", f"{START}:{START + 11}", "")]
+    text = newsqa_csv(*rows, story=STORY.replace("\n", "\r\n"))
+    (tmp_path / "crlf.csv").write_bytes(text.encode())
+    (example,) = read_newsqa_csv(tmp_path / "crlf.csv")
+    assert (example.context, example.answers) == (STORY, ("magic words",))
+
+
+def test_ranges_inside_words_are_warned_of(write: Write, caplog: pytest.LogCaptureFixture):
+    right = ("Who?", "20:26", "")
+    with caplog.at_level(logging.WARNING):
+        assert len(read_newsqa_csv(write("a.csv", newsqa_csv(right, ("What?", "22:26", ""))))) == 2
+    assert "1 of 2 answers begin or end inside a word, like 'ngle' of question './1#6' ('What?')" in caplog.text
+
+
+def test_shifted_ranges_are_refused(write: Write):
+    shifted = message(read_newsqa_csv, write("a.csv", newsqa_csv(("Who?", "22:25", ""), ("Who?", "22:26", ""))))
+    assert "2 of 2 answers begin or end inside a word, like 'ngl'" in shifted
+    assert "make the file again" in shifted
+    content = json.loads(json.dumps(NEWSQA))
+    content["data"][0]["questions"][0]["consensus"] = {"s": START + 2, "e": START + 8}
+    content["data"][1]["questions"][0]["consensus"] = {"s": 22, "e": 26}
+    assert "2 of 2 answers begin or end inside a word" in message(
+        read_question_json, write("a.json", json.dumps(content))
+    )
+
+
+def test_split_files_of_newsqa_are_refused_with_advice(write: Write):
+    path = write("train.csv", "story_id,story_text,question,answer_token_ranges\n./1,Rome is old.,Who?,0:1\n")
+    assert message(read_newsqa_csv, path).endswith("give combined-newsqa-data-v1.csv, which counts characters")
 
 
 @pytest.mark.parametrize(
@@ -216,7 +261,27 @@ def test_emrqa_takes_the_evidence_nearest_to_its_line(write: Write):
     assert read_question_json(write("text.json", json.dumps(content)))[0] == example
 
 
-@pytest.mark.parametrize("lost", [{"evidence": "aspirin 82 mg"}, {"answer_entity_type": "complex"}])
+def test_emrqa_counts_characters_in_the_part_on_risk(write: Write):
+    lines = ["BP 150/90", "x " * 40, "BP 150/90", "end"]
+    content = emrqa(evidence="BP 150/90", evidence_start=3)
+    content["data"][0] |= {"title": "risk-dataset"}
+    content["data"][0]["paragraphs"][0]["context"] = lines
+    assert read_question_json(write("risk.json", json.dumps(content)))[0].answer_starts == (0,)
+    content["data"][0]["title"] = "medication"
+    assert read_question_json(write("lines.json", json.dumps(content)))[0].answer_starts == (91,)
+    content["data"][0]["paragraphs"][0]["qas"][0]["answers"][0]["evidence_start"] = 5  # more than there are lines
+    assert read_question_json(write("beyond.json", json.dumps(content)))[0].answer_starts == (0,)
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        {"evidence": "aspirin 82 mg"},
+        {"answer_entity_type": "complex"},
+        {"evidence": "", "evidence_start": "", "answer_start": "", "text": "on"},  # a class, as of obesity and smoking
+        {"evidence": None, "text": "81 mg"},
+    ],
+)
 def test_emrqa_leaves_out_what_its_note_lacks(lost: dict[str, str], write: Write, caplog: pytest.LogCaptureFixture):
     content = emrqa(**lost)
     assert "holds no questions whose evidence" in message(read_question_json, write("a.json", json.dumps(content)))

@@ -16,13 +16,15 @@ _log = logging.getLogger(__name__)
 def emrqa_examples(content: Any, path: Path) -> list[QAExample]:
     """A question for each paraphrase in the file, in its order; answers are the lines of evidence, as in the paper.
 
-    Of several places where the evidence stands in the note, the one nearest to its line counts. Answers of several
-    entities (`complex`) and evidence that the note lacks are left out, and questions of which nothing is left: so does
-    Yue et al. (ACL 2020). A warning says how many. Raises UserError with the field's path for broken structure.
+    If a note holds the evidence at several places, the one nearest to the given place counts. Answers of several
+    entities (`complex`), answers without evidence (the classes of the obesity and smoking parts) and evidence that the
+    note lacks are left out, and questions of which nothing is left: so does Yue et al. (ACL 2020). A warning says how
+    many. Raises UserError with the field's path for broken structure.
     """
     examples: list[QAExample] = []
     n_lost = 0
     for title_place, title in list_field(content, "data", path):
+        counts_characters = "risk" in str(title.get("title", "")).lower()
         for note_place, note in list_field(title, "paragraphs", path, place=title_place):
             lines = _lines(note, path, note_place)
             context = text_value("".join(lines), path, field=f"{note_place}.context")
@@ -30,7 +32,7 @@ def emrqa_examples(content: Any, path: Path) -> list[QAExample]:
                 answers = dict.fromkeys(
                     found
                     for _, answer in list_field(question, "answers", path, place=place)
-                    if (found := _evidence(answer, context, lines)) is not None
+                    if (found := _evidence(answer, context, lines, counts_characters)) is not None
                 )
                 paraphrases = _paraphrases(question, path, place)
                 if not answers:
@@ -44,7 +46,7 @@ def emrqa_examples(content: Any, path: Path) -> list[QAExample]:
         raise bad_input(path, "holds no questions whose evidence stands in their note")
     if n_lost:
         _log.warning(
-            "%s: %d questions of %d are left out, having no evidence in their note",
+            "%s: %d questions of %d are left out: they have no evidence in their note",
             path,
             n_lost,
             len(examples) + n_lost,
@@ -69,14 +71,30 @@ def _paraphrases(question: Mapping[str, Any], path: Path, place: str) -> Sequenc
     return list(dict.fromkeys(text_value(one, path, field=f"{place}.question") for one in asked))
 
 
-def _evidence(answer: Mapping[str, Any], context: str, lines: Sequence[str]) -> tuple[int, int] | None:
-    """First character of the evidence in the context, and the one behind its last."""
-    evidence = answer.get("evidence") or answer.get("text")
+def _evidence(
+    answer: Mapping[str, Any], context: str, lines: Sequence[str], counts_characters: bool
+) -> tuple[int, int] | None:
+    """The half-open span of an answer's evidence, in characters of its note.
+
+    Args:
+        answer: an answer of the file
+        context: the text of the note
+        lines: the lines of the note; together they are `context`
+        counts_characters: whether `evidence_start` is a character from 0, as in the part on the risk of heart disease;
+            in the other parts it is a line from 1
+
+    Returns:
+        The first character and the one after the last; None for a `complex` answer, for an answer without evidence and
+        for evidence that the note lacks.
+    """
+    evidence = answer.get("evidence")
     words = evidence.split() if isinstance(evidence, str) else []
     if answer.get("answer_entity_type") == "complex" or not words:
         return None
     places = [match.span() for match in re.finditer(r"\s+".join(map(re.escape, words)), context)]
-    line = answer.get("evidence_start")
-    line = line[0] if isinstance(line, list) and line else line
-    before = sum(map(len, lines[: line - 1])) if isinstance(line, int) and line > 0 else 0  # lines count from 1
-    return min(places, key=lambda place: abs(place[0] - before), default=None)
+    start = answer.get("evidence_start")
+    start = start[0] if isinstance(start, list) and start else start
+    given = start if isinstance(start, int) and start > 0 else 0
+    if given and not (counts_characters or given > len(lines)):  # a number above that of the lines counts characters
+        given = sum(map(len, lines[: given - 1]))
+    return min(places, key=lambda place: abs(place[0] - given), default=None)

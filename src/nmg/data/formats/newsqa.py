@@ -1,6 +1,7 @@
 """Questions on CNN stories as NewsQA's scripts combine them: CSV or JSON (Trischler et al., 2017; Maluuba/newsqa)."""
 
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -13,42 +14,48 @@ from nmg.data.formats.tables import read_records
 from nmg.errors import bad_input, shown
 
 Verdict: TypeAlias = tuple[int, int] | None
-"""First character of an answer and the one behind its last; None: the story has no answer."""
+"""First character of an answer and the one after its last; None: the story has no answer."""
 
 _BAD_QUESTION = (-1, -1)
+_EMPTIED = (-2, -2)
 _PLACE = re.compile(r"[0-9]{1,18}")
+_log = logging.getLogger(__name__)
 
 
 def read_newsqa_csv(path: Path) -> list[QAExample]:
-    """The questions of combined-newsqa-data-*.csv, each with the answer that most crowd workers chose.
+    """The questions of combined-newsqa-data-*.csv, each with the consensus that NewsQA's own scripts find.
 
-    A worker who marked several places counts for the first; validators count as often as `validated_answers` says; of
-    verdicts with equally many votes the first stands. Questions that most called bad are left out; one to which most
-    saw no answer has none. Raises UserError with line and field for what is no such table.
+    If there are validated answers, they alone decide: the most frequent one, if it has at least half of the votes. Else
+    the most frequent of all ranges decides, and of several that are as frequent the first. A question without a
+    consensus is bad and left out if at least half called it bad, and has no answer otherwise. A question whose ranges
+    NewsQA's scripts removed is left out, and a warning counts these. Offsets are those of a story with line feeds alone.
+    Raises UserError with line and field for what is no such table, and if most answers begin or end inside a word.
     """
     examples: list[QAExample] = []
+    n_emptied = 0
     for line, record in read_records(path):
-        story = string_field(record, "story_text", path, line=line)
-        ranges = string_field(record, "answer_char_ranges", path, line=line)
-        votes: Counter[Verdict] = Counter()
-        for worker in ranges.split("|"):
-            votes[_verdict(worker.split(",")[0], path, line, "answer_char_ranges")] += 1
-        for choice, count in _validated(record, path, line).items():
-            votes[_verdict(choice.split(",")[0], path, line, "validated_answers")] += count
-        verdict = max(votes, key=lambda one: votes[one])  # the first of several
-        if verdict == _BAD_QUESTION:
+        if "answer_token_ranges" in record and "answer_char_ranges" not in record:
+            advice = "counts tokens, which nmg does not know; give combined-newsqa-data-v1.csv, which counts characters"
+            raise bad_input(path, advice, line=line, field="answer_token_ranges")
+        story = string_field(record, "story_text", path, line=line).replace("\r\n", "\n")
+        verdict = _consensus(record, path, line)
+        if verdict == _EMPTIED:
+            n_emptied += 1
+        if verdict in (_BAD_QUESTION, _EMPTIED):
             continue
         identity = f"{string_field(record, 'story_id', path, line=line)}#{line}"
         question = string_field(record, "question", path, line=line)
         examples.append(_example(identity, question, story, verdict, path, line, "answer_char_ranges"))
-    return _some(examples, path)
+    if n_emptied:
+        _log.warning("%s: %d questions are left out: they have no range left", path, n_emptied)
+    return _plausible(examples, path)
 
 
 def newsqa_examples(content: Any, path: Path, part: str | None) -> list[QAExample]:
     """The questions of combined-newsqa-data-*.json with their consensus answers; of the stories of one `part` if given.
 
     Bad questions are left out; one whose consensus is that there is no answer has none. Raises UserError with the
-    field's path in the file.
+    field's path in the file, and if most answers begin or end inside a word.
     """
     examples: list[QAExample] = []
     for story_place, story in list_field(content, "data", path):
@@ -66,10 +73,37 @@ def newsqa_examples(content: Any, path: Path, part: str | None) -> list[QAExampl
             verdict = None if consensus.get("noAnswer") else (consensus.get("s"), consensus.get("e"))
             asked = string_field(question, "q", path, place=f"{place}.q")
             examples.append(_example(f"{identity}#{number}", asked, text, verdict, path, None, field))
-    return _some(examples, path)
+    return _plausible(examples, path)
 
 
-def _validated(record: Mapping[str, Any], path: Path, line: int) -> dict[str, int]:
+def _consensus(record: Mapping[str, Any], path: Path, line: int) -> Verdict:
+    """The answer of a row, `_BAD_QUESTION`, or `_EMPTIED` if nobody's choice is left."""
+    choices = _validated(record, path, line)
+    field = "validated_answers"
+    if choices:
+        top = max(choices, key=lambda choice: choices[choice])  # the first of several
+        decided = 2 * choices[top] >= sum(choices.values())
+    else:
+        field, ranges = "answer_char_ranges", record.get("answer_char_ranges")
+        if ranges is None:
+            string_field(record, field, path, line=line)  # raises
+        choices = Counter(choice for choice in re.split("[|,]", str(ranges)) if choice.strip())
+        if not choices:
+            return _EMPTIED
+        top, decided = choices.most_common(1)[0][0], True
+    verdict = _verdict(top, path, line, field) if decided else None
+    return verdict if verdict not in (None, _BAD_QUESTION) else _BAD_QUESTION if _is_bad(record, verdict) else None
+
+
+def _is_bad(record: Mapping[str, Any], verdict: Verdict) -> bool:
+    """Whether a question without an answer is a bad one: by its share of such votes, else by the verdict."""
+    try:
+        return float(record.get("is_question_bad") or "") >= 0.5
+    except ValueError:  # "?", or no such column
+        return verdict == _BAD_QUESTION
+
+
+def _validated(record: Mapping[str, Any], path: Path, line: int) -> Counter[str]:
     """choice → validators who made it"""
     text = record.get("validated_answers") or "{}"
     try:
@@ -78,7 +112,7 @@ def _validated(record: Mapping[str, Any], path: Path, line: int) -> dict[str, in
         raise bad_input(path, f"is not valid JSON: {error}", line=line, field="validated_answers") from error
     if not isinstance(choices, dict) or not all(isinstance(count, int) for count in choices.values()):
         raise bad_input(path, f"must be counts of choices, not {text[:60]}", line=line, field="validated_answers")
-    return choices
+    return Counter(choices)
 
 
 def _verdict(choice: str, path: Path, line: int, field: str) -> Verdict:
@@ -110,7 +144,30 @@ def _example(
     return QAExample(identity, question, story, answers, starts, NO_CONTEXT)
 
 
-def _some(examples: list[QAExample], path: Path) -> list[QAExample]:
+def _plausible(examples: list[QAExample], path: Path) -> list[QAExample]:
+    """The examples, if most answers begin and end where words do; offsets into another text do not.
+
+    Raises UserError if there are no examples, and if most answers begin or end inside a word. Warns of a few that do.
+    """
     if not examples:
         raise bad_input(path, "holds no questions")
+    answered = [example for example in examples if example.answers]
+    cut = [example for example in answered if _cuts_a_word(example)]
+    if cut:
+        one = cut[0]
+        problem = (
+            f"{len(cut)} of {len(answered)} answers begin or end inside a word, like {shown(one.answers[0])} of "
+            f"question '{one.id}' ({shown(one.question)})"
+        )
+        if 2 * len(cut) > len(answered):
+            advice = "the ranges count the characters of another text; make the file again with NewsQA's scripts"
+            raise bad_input(path, f"{problem}: {advice}")
+        _log.warning("%s: %s; do its ranges count the characters of this text?", path, problem)
     return examples
+
+
+def _cuts_a_word(example: QAExample) -> bool:
+    """Whether the answer begins or ends between two letters or digits."""
+    first, end = example.answer_starts[0], example.answer_starts[0] + len(example.answers[0])
+    edges = [example.context[place - 1 : place + 1] for place in (first, end) if place]
+    return any(len(edge) == 2 and edge[0].isalnum() and edge[1].isalnum() for edge in edges)
