@@ -28,7 +28,7 @@ def read_newsqa_csv(path: Path) -> list[QAExample]:
     If there are validated answers, they alone decide: the most frequent one, if it has at least half of the votes. Else
     the most frequent of all ranges decides, and of several that are as frequent the first. A question without a
     consensus is bad and left out if at least half called it bad, and has no answer otherwise. A question whose ranges
-    NewsQA's scripts removed is left out, and a warning counts these. Offsets are those of a story with line feeds alone.
+    NewsQA's scripts removed is left out, and a warning counts these. Offsets count the characters of folded stories.
     Raises UserError with line and field for what is no such table, and if most answers begin or end inside a word.
     """
     examples: list[QAExample] = []
