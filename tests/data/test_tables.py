@@ -77,7 +77,20 @@ def test_the_usual_separator_stays(write: Write, caplog: pytest.LogCaptureFixtur
     assert not caplog.messages
 
 
+def test_blanks_around_the_names_of_columns(write: Write):
+    assert pairs(read_classification(write("a.csv", "text, label\none, x\n"))) == [("one", "x")]
+    same = write("b.csv", "text, text\none, x\n")
+    assert "field 'text': two columns have this name" in message(lambda: read_classification(same))
+
+
 # ---- JSON
+
+
+def test_a_list_in_json_lines_belongs_into_json(write: Write):
+    hint = (
+        'line 1: must be a JSON object, e.g. {"text": "..."}; a list of records belongs into a file that ends in .json'
+    )
+    assert hint in message(lambda: read_classification(write("a.jsonl", LIST.replace("\n", ""))))
 
 
 RECORDS = '{"text": "one", "label": "x"}\n{"text": "two", "label": "y"}\n'

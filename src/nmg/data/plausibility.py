@@ -15,6 +15,8 @@ MOST = 0.9
 """share of texts or words from which they count as all of a kind"""
 FEWEST = 20
 """labels or entities below which shares say nothing"""
+FEWEST_WORDS = 5
+"""words below which it says nothing that they are numbers"""
 LONG_SENTENCE = 1000
 """words of a file's only sentence from which blank lines are probably missing"""
 MAX_UNKNOWN_SHARE = 0.05
@@ -79,7 +81,7 @@ def tag_doubts(sentences: Sequence[Sequence[str]], entity_types: Sequence[str]) 
     """
     doubts = []
     n_words = sum(map(len, sentences))
-    if n_words >= FEWEST and sum(word.isdecimal() for words in sentences for word in words) >= MOST * n_words:
+    if n_words >= FEWEST_WORDS and sum(word.isdecimal() for words in sentences for word in words) >= MOST * n_words:
         doubts.append("nearly all its words are numbers; data.word_column N names the column of the words, from 1")
     if len(sentences) == 1 and n_words >= LONG_SENTENCE:
         doubts.append(f"all {n_words} words are one sentence: are the blank lines between sentences missing?")

@@ -144,7 +144,8 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in read_lines(path):
         record = parse_json(line, path, first_line=number)
         if not isinstance(record, dict):
-            raise bad_input(path, 'must be a JSON object, e.g. {"text": "..."}', line=number)
+            hint = "; a list of records belongs into a file that ends in .json" if isinstance(record, list) else ""
+            raise bad_input(path, f'must be a JSON object, e.g. {{"text": "..."}}{hint}', line=number)
         yield number, record
 
 

@@ -147,7 +147,7 @@ def _table_rows(path: Path, delimiter: str, has_header: bool) -> Iterator[tuple[
     """(line number, column name → cell) of each row below the header; a cell may run over several lines."""
     rows = _plain_rows(path, delimiter) if _has_plain_quotes(path, delimiter) else _quoted_rows(path, delimiter)
     first = next(rows)
-    line, header = first
+    line, header = first[0], [name.strip() for name in first[1]]
     if has_header:
         repeated = [name for name, count in Counter(header).items() if count > 1]
         if repeated:
