@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from nmg.data.formats.tokens import TokenExample
 from nmg.data.notices import warn_once
-from nmg.data.plausibility import label_doubts, tag_doubts, text_doubts, unknown_doubts
+from nmg.data.plausibility import invisible_doubts, label_doubts, tag_doubts, text_doubts, unknown_doubts
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,15 @@ def test_only_the_first_texts_are_looked_at():
     texts = iter(["text"] * 10_000)
     text_doubts(texts)
     assert len(list(texts)) == 9800
+
+
+def test_texts_that_nobody_can_see():
+    texts = {"3": "\u200d \ufe0f", "9": "a", "12": "\u0301", "15": "\u4f60", "20": "\u00a7 \u200d"}
+    examples = [TokenExample(line, (text,), ("O",), -1) for line, text in texts.items()]
+    assert invisible_doubts(examples[1:2]) == []
+    (doubt,) = invisible_doubts(examples)
+    assert doubt.startswith("examples '3', '12': no character is visible")
+    assert invisible_doubts(examples[:1])[0].startswith("example '3': ")
 
 
 def test_labels():

@@ -5,9 +5,12 @@ Each function returns sentences for `notices.warn_once`, an empty list for plaus
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import islice
+
+from nmg.types import Example
 
 SAMPLE = 200
 """texts that are looked at"""
@@ -22,6 +25,7 @@ LONG_SENTENCE = 1000
 MAX_UNKNOWN_SHARE = 0.05
 """share of unknown tokens from which the tokenizer was made for other text"""
 
+_PLAIN = re.compile("[!-~]")
 _MARKUP = re.compile(r"\s*<[/!?]?[A-Za-z][^<>]*>")
 _JOINED_TAGS = re.compile(r"[,;|/][BIESLU]-")
 
@@ -49,6 +53,15 @@ def text_doubts(texts: Iterable[str]) -> list[str]:
         n_columns = n_tabs.most_common(1)[0][0] + 1
         return [f"its texts have {n_columns} columns with tabs between: a model would train on all of them"]
     return []
+
+
+def invisible_doubts(examples: Iterable[Example]) -> list[str]:
+    """Examples whose text is white space, marks and control characters alone: a tokenizer may find no token in them."""
+    found = [example.id for example in examples if not _is_visible(example.passage)]
+    if not found:
+        return []
+    ids = f"example {_quoted(found)}" if len(found) == 1 else f"examples {_quoted(found)}"
+    return [f"{ids}: no character is visible, and a tokenizer may find no token there (in all: {len(found)})"]
 
 
 def label_doubts(labels: Sequence[str]) -> list[str]:
@@ -107,6 +120,12 @@ def unknown_doubts(share: float, unknown_token: str) -> list[str]:
         f"{share:.0%} of the tokens of the text are {unknown_token}, unknown to this model's tokenizer. Is it a model "
         "for another language or script?"
     ]
+
+
+def _is_visible(text: str) -> bool:
+    if _PLAIN.search(text):
+        return True
+    return any(unicodedata.category(character)[0] not in "CMZ" for character in text)
 
 
 def _is_json(text: str) -> bool:

@@ -11,7 +11,7 @@ from nmg.data.formats.hub import HUB
 from nmg.data.formats.tables import ending_of, read_records
 from nmg.data.formats.text import read_texts
 from nmg.data.notices import warn_once
-from nmg.data.plausibility import text_doubts
+from nmg.data.plausibility import invisible_doubts, text_doubts
 from nmg.data.task_data import TaskData, distinct_texts, sample
 from nmg.data.twins import BoolArray, near
 from nmg.errors import UserError, bad_input
@@ -89,7 +89,8 @@ def read_examples(
     What makes them look like something else than was meant is said once.
     """
     examples = format_of(path, kind).read(path, settings, train)
-    for doubt in (*text_doubts(example.passage for example in examples), *kind.doubts(examples)):
+    texts = (example.passage for example in examples)
+    for doubt in (*text_doubts(texts), *invisible_doubts(examples), *kind.doubts(examples)):
         warn_once(path, doubt)
     return examples
 
