@@ -2,13 +2,16 @@
 
 import csv
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
 
+from nmg.config import Config, load_config
 from support.command import Nmg
 from support.planted import WORDS
 from support.tiny import word_tokenizer
@@ -25,6 +28,101 @@ def test_there_are_ten():
     assert {path.stem for path in CONFIGS} == {
         f"{data}-{model}" for data in data_sets for model in ("bert", "distilbert")
     }
+
+
+QA, CLASSIFICATION = ("squad", "newsqa", "emrqa"), ("chemprot", "imdb")
+OF_ALL = {
+    "masking.rate": 0.05,
+    "masking.rate_schedule": "constant",
+    "masking.mask_share": 0.8,
+    "masking.random_share": 0.1,
+    "adapt.epochs": 3,
+    "adapt.learning_rate": 2e-5,
+    "adapt.warmup_share": 0.0,
+    "adapt.weight_decay": 0.0,
+    "adapt.max_grad_norm": 1.0,
+    "meta.episodes": 1000,
+    "meta.contexts": 200,
+    "meta.examples": 1000,
+    "meta.max_validation_examples": 10_000,
+    "meta.validation_share": 0.1,
+    "meta.continual": True,
+    "policy.kind": "attention",
+    "policy.hidden": 128,
+    "learner.kind": "actor-critic",
+    "learner.self_play": "learning",
+    "learner.reward": "sign",
+    "learner.learning_rate": 1e-4,
+    "learner.weight_decay": 0.0,
+    "learner.max_grad_norm": 1.0,
+    "learner.updates": 10,
+    "learner.batch_size": 64,
+    "learner.entropy_weight": 0.01,
+    "learner.value_weight": 0.25,
+    "learner.ratio_clip": None,
+    "learner.replay_capacity": 50_000,
+    "learner.replay_weighting": "advantage",
+}
+OF_TASK = {
+    "qa": {
+        "adapt.block_size": 510,
+        "finetune.epochs": 1,
+        "finetune.learning_rate": 3e-5,
+        "finetune.max_length": 384,
+        "finetune.stride": 128,
+        "finetune.max_question_length": 64,
+        "finetune.max_answer_length": 30,
+        "learner.replay_start": 2000,
+    },
+    "classification": {
+        "adapt.block_size": 254,
+        "finetune.epochs": 5,
+        "finetune.learning_rate": 2e-5,
+        "learner.replay_start": 500,
+    },
+}
+BATCH = {("qa", "bert"): 4, ("qa", "distilbert"): 8, ("classification", "bert"): 8, ("classification", "distilbert"): 16}
+TEST_BATCH, TEST_EPOCHS = {"bert": 6, "distilbert": 8}, {"qa": 2, "classification": 3}
+
+
+def published(data_set: str, model: str) -> dict[str, Any]:
+    """Every published setting of a data set and model, as the run scripts of the original give it."""
+    task = "qa" if data_set in QA else "classification"
+    batch = BATCH[task, model]
+    own = {"finetune.max_length": {"chemprot": 128, "imdb": 256}[data_set]} if task == "classification" else {}
+    return {
+        **OF_ALL,
+        **OF_TASK[task],
+        **own,
+        "data.task": task,
+        "model.name": f"{model}-base-uncased",
+        "adapt.batch_size": batch,
+        "finetune.batch_size": batch,
+        "runtime.evaluation_batch_size": 4 * batch,
+    }
+
+
+def published_meta_test(data_set: str, model: str) -> dict[str, Any]:
+    """What the script of the meta-test changes: one batch size for LM training and fine-tuning."""
+    epochs, batch = TEST_EPOCHS["qa" if data_set in QA else "classification"], TEST_BATCH[model]
+    changed = {"adapt.batch_size": batch, "finetune.batch_size": batch, "finetune.epochs": epochs}
+    return published(data_set, model) | changed
+
+
+def settings_of(config: Config, names: Iterable[str]) -> dict[str, Any]:
+    """The named settings, `section.field`."""
+    sections = config.model_dump()
+    return {name: sections[name.partition(".")[0]][name.partition(".")[2]] for name in names}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_setting_is_the_published_one(path: Path):
+    config, (data_set, model) = load_config(path), path.stem.split("-")
+    for found, expected in (
+        (config, published(data_set, model)),
+        (config.for_meta_test(), published_meta_test(data_set, model)),
+    ):
+        assert settings_of(found, expected) == expected
 
 
 @pytest.fixture(scope="session")
