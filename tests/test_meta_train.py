@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -38,6 +39,11 @@ def weights_of(player: Player) -> dict[str, torch.Tensor]:
     return {f"{of}.{name}": t.clone() for of, network in networks.items() for name, t in network.state_dict().items()}
 
 
+def policy_part(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The policy's of `weights_of`, by their own names."""
+    return {name.removeprefix("policy."): t for name, t in weights.items() if name.startswith("policy.")}
+
+
 def without_seconds(records: list[EpisodeRecord]) -> list[dict[str, Any]]:
     return [record_facts(record) for record in records]
 
@@ -55,8 +61,12 @@ def test_every_mode_of_play(inputs: Inputs, self_play: str, continual: bool, res
     if self_play == "random":
         assert is_same(weights_of(opponent), rival)
     players = [set(record.scores) for record in records]
-    everyone = {"learner", "random"} | ({"opponent"} if self_play != "random" else set())
-    assert players == [{"learner", "random"}, everyone, everyone]
+    opponent_plays = {"learning": [False, True, True], "random": [False] * 3}
+    if self_play == "frozen":  # once the learner has won
+        has_won = np.cumsum([record.learning["reward_opponent"] > 0 for record in records]) > 0
+        opponent_plays["frozen"] = [False, *has_won[:-1].tolist()]
+    both = {"learner", "random"}
+    assert players == [both | {"opponent"} if plays else both for plays in opponent_plays[self_play]]
     for index, record in enumerate(records):
         assert record.episode == index
         assert record.metric == "loss"
@@ -187,21 +197,22 @@ def test_a_lower_loss_is_the_better_score(inputs: Inputs):
 
 
 def test_a_frozen_opponent_becomes_the_learner_that_beats_it(inputs: Inputs):
+    """A copy of the learner as it played: of its weights before the update of the episode that it wins."""
     training = new_training(inputs, learner={"self_play": "frozen"})
     learner, opponent = players_of(training)
-    outcomes = set()
+    outcomes = []
     for _ in range(12):
-        before = weights_of(opponent)
+        that_played, before = weights_of(learner), weights_of(opponent)
         record = training.episode()
         won = record.learning["reward_opponent"] > 0
-        outcomes.add(won)
+        assert ("opponent" in record.scores) == (True in outcomes)
+        outcomes.append(won)
+        expected = that_played if won else before
+        assert is_same(opponent.policy.state_dict(), policy_part(expected))
         if won:
-            assert is_same(weights_of(opponent), weights_of(learner))
-        else:
-            assert is_same(weights_of(opponent), before)
+            assert not is_same(opponent.policy.state_dict(), learner.policy.state_dict())
         assert opponent.policy is not learner.policy
-        assert opponent.value is not learner.value
-    assert outcomes == {True, False}
+    assert set(outcomes) == {True, False}
 
 
 def starts_of(training: MetaTraining, monkeypatch: pytest.MonkeyPatch, episodes: int) -> list[list[bool]]:

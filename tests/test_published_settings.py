@@ -81,14 +81,14 @@ OF_TASK = {
         "learner.replay_start": 500,
     },
 }
-BATCH = {("qa", "bert"): 4, ("qa", "distilbert"): 8, ("classification", "bert"): 8, ("classification", "distilbert"): 16}
+BATCH = {"qa": {"bert": 4, "distilbert": 8}, "classification": {"bert": 8, "distilbert": 16}}
 TEST_BATCH, TEST_EPOCHS = {"bert": 6, "distilbert": 8}, {"qa": 2, "classification": 3}
 
 
 def published(data_set: str, model: str) -> dict[str, Any]:
     """Every published setting of a data set and model, as the run scripts of the original give it."""
     task = "qa" if data_set in QA else "classification"
-    batch = BATCH[task, model]
+    batch = BATCH[task][model]
     own = {"finetune.max_length": {"chemprot": 128, "imdb": 256}[data_set]} if task == "classification" else {}
     return {
         **OF_ALL,

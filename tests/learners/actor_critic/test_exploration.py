@@ -60,10 +60,12 @@ def plans_of(learner: ActorCritic, index: int) -> dict[str, MaskPlan]:
     return learner.propose(episode(index), BLOCKS, encode)  # type: ignore[arg-type]
 
 
-def after_an_episode(**settings: Any) -> ActorCritic:
+def after_an_episode(*order: str, **settings: Any) -> ActorCritic:
+    """After an episode that the last player of `order` has won; by default the random player."""
     learner = new_actor_critic(**settings)
     plans_of(learner, 0)
-    learner.learn(episode(0), {name: Outcome({"gain": n}, {}, 0.0) for n, name in enumerate(["learner", "random"])})
+    scores = {name: Outcome({"gain": n}, {}, 0.0) for n, name in enumerate(order or ["learner", "random"])}
+    learner.learn(episode(0), scores)
     return learner
 
 
@@ -114,6 +116,6 @@ def test_by_default_nobody_leans() -> None:
 
 
 def test_a_frozen_opponent_does_not_explore() -> None:
-    learner = after_an_episode(exploration="episode", self_play="frozen")
+    learner = after_an_episode("random", "learner", exploration="episode", self_play="frozen")
     greedy = plan_greedily(predict(learner.opponent.policy, STATES, BLOCKS), BLOCKS, 0.5)
     assert is_same_plan(plans_of(learner, 1)["opponent"], greedy)

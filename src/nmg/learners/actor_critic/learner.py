@@ -1,8 +1,8 @@
 """The learner of the paper: off-policy actor-critic by self-play (arXiv 2010.02705, section 3).
 
 Three players mask the same contexts: the learner, whose policy is kept; the random player; and the opponent, which is
-the random player until the learner's replay has filled. Each action of the learner earns what its score says against
-those players that did not take it.
+the random player until the learner's replay has filled (a frozen one until the learner then wins for the first time).
+Each action of the learner earns what its score says against those players that did not take it.
 """
 
 import math
@@ -46,6 +46,7 @@ class ActorCritic(NothingToTell):
         self.learner = Player.create("learner", settings, ground)
         self.opponent = Player.create("opponent", settings, ground)
         self.score_noise = ScoreNoise()
+        self._is_frozen_set = False  # True once a frozen opponent is a copy of the learner
         self._random = _rival(settings, ground)
         self._proposed: dict[int, _Proposal] = {}
 
@@ -104,12 +105,14 @@ class ActorCritic(NothingToTell):
             of_opponent = credit(opponent, learner, random, *swapped, n_tokens)
             self._remember(self.opponent, index, shard, proposal, *of_opponent)
 
-        # 3. Learn from the replay. A frozen opponent becomes the learner that beat it.
+        # 3. A frozen opponent becomes the learner that beat it: as it played, so before it learns from this episode.
+        if self.settings.self_play == "frozen" and against_opponent > 0 and self._has_filled():
+            self.opponent.policy.load_state_dict(self.learner.policy.state_dict())
+            self._is_frozen_set = True
+
+        # 4. Learn from the replay.
         learner_update = self.learner.learn(index)
         opponent_update = self.opponent.learn(index) if self.settings.self_play == "learning" else None
-        if self.settings.self_play == "frozen" and against_opponent > 0:
-            self.opponent.policy.load_state_dict(self.learner.policy.state_dict())
-            self.opponent.value.load_state_dict(self.learner.value.state_dict())
 
         replay = self.learner.replay
         record = {
@@ -133,7 +136,7 @@ class ActorCritic(NothingToTell):
         shards = {**self.opponent.replay.shards, **self.learner.replay.shards}
         return Saved(
             files=self.learner.to_files() | self.opponent.to_files(),
-            facts={"score_noise": asdict(self.score_noise)},
+            facts={"score_noise": asdict(self.score_noise), "is_frozen_set": self._is_frozen_set},
             lasting={_shard_name(key): shard.to_tensors for key, shard in shards.items()},
         )
 
@@ -142,10 +145,17 @@ class ActorCritic(NothingToTell):
         for player in (self.learner, self.opponent):
             player.restore(saved.files, shards)
         self.score_noise = ScoreNoise.from_facts(saved.facts["score_noise"])
+        self._is_frozen_set = saved.facts.get("is_frozen_set", False)  # older checkpoints do not hold it
+
+    def _has_filled(self) -> bool:
+        """Whether the learner's replay holds more than `replay_start` transitions."""
+        return len(self.learner.replay) > self.settings.replay_start
 
     def _opponent_plays(self) -> bool:
-        """Whether the opponent is a policy; until the learner's replay has filled it is the random player."""
-        return self.settings.self_play != "random" and len(self.learner.replay) > self.settings.replay_start
+        """Whether the opponent is a policy, and no longer the random player."""
+        if self.settings.self_play == "frozen":
+            return self._is_frozen_set
+        return self.settings.self_play == "learning" and self._has_filled()
 
     def _noise(self, episode: Episode, player: str) -> np.random.Generator:
         """The noise of a player's actions, the one stream that players do not share.
