@@ -97,8 +97,9 @@ def test_held_out_loss_of_a_head_that_says_nothing(lm: PretrainedLM, arena: Aren
     assert held_out_loss(arena, corpus, rows, RANDOMNESS) == pytest.approx(math.log(len(head.bias)), rel=1e-5)
     frequencies = log_frequencies(corpus, rows, len(head.bias))
     head.bias.data.copy_(torch.from_numpy(frequencies))
-    parts = hidden_words(arena, corpus, rows, RATE, RANDOMNESS)
-    words = torch.cat([part.labels[part.labels != IGNORED_LABEL] for part in parts])
+    batches, lengths = hidden_words(arena, corpus, rows, RATE, RANDOMNESS)
+    labels = batches(np.arange(len(lengths))).labels
+    words = labels[labels != IGNORED_LABEL]
     assert held_out_loss(arena, corpus, rows, RANDOMNESS) == pytest.approx(-frequencies[words].mean(), rel=1e-5)
 
 

@@ -9,16 +9,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from nmg.data.twins import same
 from nmg.inner.arena import Arena
-from nmg.inner.lm import masked_lm_loss
+from nmg.inner.lm_quality import mean_loss
 from nmg.inner.masks import Batches, FixedMasks
 from nmg.masking.rules import RandomMasking
 from nmg.seeding import StreamName
 from nmg.settings import MaskingSettings
-from nmg.types import IGNORED_LABEL, IntArray
+from nmg.types import IntArray
 from nmg.workbench import ModelBench
 
 MAX_BLOCKS = 512
@@ -59,14 +58,5 @@ class HeldOutText:
 
     def loss(self, arena: Arena) -> tuple[float, float]:
         """Mean cross-entropy (nats) of the arena's model over all masked tokens, in evaluation mode; and seconds."""
-        began, model, size = time.perf_counter(), arena.model, arena.runtime.evaluation_batch_size
-        model.eval()
-        order = np.argsort(-self.lengths, kind="stable")
-        total, n_masked = 0.0, 0
-        for first in range(0, len(order), size):
-            corrupted = self.batches(order[first : first + size])
-            n = int((corrupted.labels != IGNORED_LABEL).sum())
-            with torch.inference_mode(), arena.runtime.autocast():
-                total += float(masked_lm_loss(model, corrupted)) * n
-            n_masked += n
-        return total / n_masked, time.perf_counter() - began
+        began = time.perf_counter()
+        return mean_loss(arena, self.batches, self.lengths), time.perf_counter() - began

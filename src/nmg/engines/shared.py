@@ -3,7 +3,9 @@
 So an LM's weights travel once a version, however many jobs start from them.
 """
 
+import io
 import pickle
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -46,8 +48,21 @@ def put_together(whole: type | None, parts: Sequence[Any]) -> Any:
 
 
 def pack(value: Any) -> bytes:
-    """Bytes for another of our own processes.
+    """Bytes for another of our own processes, with every tensor on the CPU: that process may have no such device.
 
     Left to itself, multiprocessing would hand tensors over in shared memory, of which containers have little.
     """
-    return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    file = io.BytesIO()
+    _Pickler(file, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+    return file.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, value: Any) -> Any:
+        torch = sys.modules.get("torch")  # without torch there is no tensor, and a worker must not load it for this
+        if torch is None or not isinstance(value, torch.Tensor) or value.device.type == "cpu":
+            return NotImplemented
+        copy = value.detach().cpu()
+        if isinstance(value, torch.nn.Parameter):
+            copy = torch.nn.Parameter(copy, value.requires_grad)
+        return copy.__reduce_ex__(pickle.HIGHEST_PROTOCOL)

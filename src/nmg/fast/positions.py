@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
 
 _BERT_LIKE = {"bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie"}
 """Types of models whose last layer adds its residual inside of `attention`, and then is position-wise."""
@@ -82,6 +83,13 @@ def only_places(model: PreTrainedModel, places: Places, *, is_packed: bool = Fal
             _hook(attention.output.register_forward_pre_hook, partial(_select_residual, places)),
         ):
             yield
+
+
+@contextmanager
+def given_states(model: PreTrainedModel, states: Tensor) -> Iterator[None]:
+    """Inside of it, the encoder of `model` gives `states` [1, M, H], whatever its inputs: only the head runs."""
+    with _forward(model.base_model, lambda *_, **__: BaseModelOutput(last_hidden_state=states)):
+        yield
 
 
 @contextmanager

@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
 from nmg.fast.attention_mask import needed_inputs
 from nmg.fast.embeddings import only_rows
 from nmg.fast.positions import states_the_head_reads
 from nmg.inner.accumulation import BatchLoss
 from nmg.inner.fit import FitResult, fit
+from nmg.inner.memory import in_passes
 from nmg.inner.runtime import Runtime, send
 from nmg.reporter import Progress
 from nmg.seeding import StreamName
@@ -102,18 +104,20 @@ def predict(model: PreTrainedModel, task: Task, features: TaskFeatures, runtime:
     """
     model.eval()
     order = np.argsort(-features.lengths, kind="stable")
+
+    def read(part: slice) -> ModelOutput:
+        inputs = needed_inputs(model, features.inputs(order[part]))
+        sent = {name: send(tensor, model.device) for name, tensor in inputs.items()}
+        with torch.inference_mode(), runtime.autocast(), states_the_head_reads(model, len(order[part])):
+            return model(**sent)
+
     outputs: dict[str, Tensor] = {}
-    for first in range(0, len(order), runtime.evaluation_batch_size):
-        rows = order[first : first + runtime.evaluation_batch_size]
-        inputs = needed_inputs(model, features.inputs(rows))
-        batch = {name: send(tensor, model.device) for name, tensor in inputs.items()}
-        with torch.inference_mode(), runtime.autocast(), states_the_head_reads(model, len(rows)):
-            predicted = model(**batch)
+    for part, predicted in in_passes(len(order), runtime.evaluation_batch_size, read):
         for name in task.outputs:
             values = predicted[name]
-            if name not in outputs:  # the first batch holds the longest row
+            if name not in outputs:  # the first pass holds the longest row
                 outputs[name] = torch.full((len(order), *values.shape[1:]), float("-inf"))
-            outputs[name][torch.from_numpy(rows), : values.shape[1]] = values.float().cpu()
+            outputs[name][torch.from_numpy(order[part]), : values.shape[1]] = values.float().cpu()
     return {name: _cut(values, features) for name, values in outputs.items()} if task.outputs_are_per_token else outputs
 
 

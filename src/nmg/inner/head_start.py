@@ -24,6 +24,7 @@ from nmg.data.corpus import Corpus
 from nmg.inner.arena import Arena
 from nmg.inner.lm import PretrainedLM, encoder_states
 from nmg.inner.lm_quality import RATE, hidden_words, log_frequencies
+from nmg.inner.memory import in_passes
 from nmg.seeding import StreamName
 from nmg.types import IGNORED_LABEL, FloatArray, IntArray
 
@@ -103,14 +104,19 @@ def _states(arena: Arena, corpus: Corpus, rows: IntArray, randomness: StreamName
     """Encoder states float64 [N, H] at masked positions, and int64 [N] the words hidden there; on the CPU."""
     order = (randomness / "blocks").generator().permutation(rows)
     enough = int(np.searchsorted(np.cumsum(corpus.lengths[order]) * RATE, POSITIONS)) + 1
-    states, words = [], []
-    for part in hidden_words(arena, corpus, order[:enough], RATE, randomness):
-        is_hidden = part.labels != IGNORED_LABEL
+    batches, lengths = hidden_words(arena, corpus, order[:enough], RATE, randomness)
+    by_length = np.argsort(-lengths, kind="stable")
+
+    def read(part: slice) -> tuple[Tensor, Tensor]:
+        some = batches(by_length[part])
+        is_hidden = some.labels != IGNORED_LABEL
         with arena.runtime.autocast():
-            found = encoder_states(arena.model, part)
-        states.append(found[is_hidden.to(found.device)].double().cpu())
-        words.append(part.labels[is_hidden])
-    return torch.cat(states), torch.cat(words)
+            found = encoder_states(arena.model, some)
+        # On the CPU first: not every device has float64.
+        return found[is_hidden.to(found.device)].cpu().double(), some.labels[is_hidden]
+
+    parts = [part for _, part in in_passes(len(by_length), arena.runtime.evaluation_batch_size, read)]
+    return torch.cat([states for states, _ in parts]), torch.cat([words for _, words in parts])
 
 
 @torch.no_grad()
@@ -124,7 +130,7 @@ def newton_step(states: Tensor, words: Tensor, embeddings: Tensor, log_frequenci
     """
     n, size = states.shape
     frequencies = torch.from_numpy(log_frequencies).exp()
-    embeddings = embeddings.detach().double().cpu()
+    embeddings = embeddings.detach().cpu().double()
     embeddings -= frequencies @ embeddings
     states = states - states.mean(dim=0)
     with_words = states.T @ embeddings[words] / n

@@ -17,14 +17,15 @@ from transformers.utils import logging as transformers_logging
 from nmg.errors import UserError
 from nmg.fast.attention_mask import needed_inputs
 from nmg.fast.packing import packed_inputs, packing
-from nmg.fast.positions import Places, only_places
+from nmg.fast.positions import Places, given_states, only_places
 from nmg.files import is_folder
+from nmg.inner.memory import in_passes
 from nmg.inner.runtime import send
 from nmg.settings import ModelSettings
 from nmg.types import IGNORED_LABEL, CorruptedBlocks, TokenBlocks
 
 ModelState: TypeAlias = Mapping[str, Tensor]
-"""A copy of a model's weights, on the model's device."""
+"""A copy of a model's weights: on the model's device, or on the CPU if another process made it."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,45 @@ def masked_lm_loss(
     return cross_entropy(logits.float(), labels, reduction="sum") / n_masked
 
 
+LARGEST_TABLE = 2**26
+"""numbers of a table of logits, positions x vocabulary, that is read at once: 256 MiB"""
+
+
+@torch.no_grad()
+def logits_in_parts(
+    model: PreTrainedModel, input_ids: Tensor, is_token: Tensor, is_masked: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """(places among the M masked positions, their logits [m, V]), in the order of `masked_logits`.
+
+    The encoder runs once. A vocabulary of 250 000 words makes a table of some gigabytes of a batch's positions, so the
+    head runs on as many of them at once as `LARGEST_TABLE` allows.
+    """
+    n_masked = int(is_masked.sum())
+    at_once = max(LARGEST_TABLE // int(model.config.vocab_size), 1)
+    if n_masked <= at_once:
+        yield slice(0, n_masked), masked_logits(model, input_ids, is_token, is_masked)
+        return
+    inputs = needed_inputs(model, {"input_ids": input_ids, "attention_mask": is_token.long()})
+    sent = {name: send(value, model.device) for name, value in inputs.items()}
+    with only_places(model, Places.where(is_masked).sent(partial(send, device=model.device))):
+        states = model.base_model(**sent)[0]
+    for first in range(0, n_masked, at_once):
+        part = slice(first, min(first + at_once, n_masked))
+        with given_states(model, states[:, part]):
+            logits = model(**sent).logits.squeeze(0)
+        yield part, logits
+
+
+@torch.no_grad()
+def summed_masked_lm_loss(model: PreTrainedModel, corrupted: CorruptedBlocks) -> float:
+    """Sum of the cross-entropy over the masked positions of a batch, for a model in evaluation mode."""
+    is_masked = corrupted.labels != IGNORED_LABEL
+    labels, total = send(corrupted.labels[is_masked], model.device), 0.0
+    for part, logits in logits_in_parts(model, corrupted.input_ids, corrupted.is_token, is_masked):
+        total += float(cross_entropy(logits.float(), labels[part], reduction="sum"))
+    return total
+
+
 def encoder_states(model: PreTrainedModel, blocks: TokenBlocks | CorruptedBlocks) -> Tensor:
     """Last hidden states [B, T, H], float32, without dropout or gradient, on the model's device.
 
@@ -223,36 +263,46 @@ class LMReader:
 
     @torch.no_grad()
     def _surprise(self, blocks: TokenBlocks) -> Tensor:
-        device = self.model.device
-        blocks = TokenBlocks(**{name: tensor.to(device) for name, tensor in vars(blocks).items()})
-        found = torch.zeros(*blocks.input_ids.shape, 2, device=device)
-        place = torch.arange(blocks.input_ids.shape[1], device=device)
+        ids, is_token, is_maskable = (t.cpu() for t in (blocks.input_ids, blocks.is_token, blocks.is_maskable))
+        device, place = self.model.device, torch.arange(ids.shape[1])
+        found = torch.zeros(*ids.shape, 2, device=device)
         was_training = self.model.training
         self.model.eval()
         for shift in range(HIDDEN_AT_ONCE):
-            is_hidden = blocks.is_maskable & (place % HIDDEN_AT_ONCE == shift)
+            is_hidden = is_maskable & (place % HIDDEN_AT_ONCE == shift)
             if not bool(is_hidden.any()):
                 continue
-            hidden = blocks.input_ids.masked_fill(is_hidden, self.mask_id)
+            words, read = send(ids[is_hidden], device), []
             with self.runtime.autocast():
-                log_probs = masked_logits(self.model, hidden, blocks.is_token, is_hidden).float().log_softmax(dim=1)
-            loss = -log_probs.gather(1, blocks.input_ids[is_hidden][:, None]).squeeze(1)
-            found[is_hidden] = torch.stack([loss, -(log_probs.exp() * log_probs).sum(dim=1)], dim=1)
+                hidden = ids.masked_fill(is_hidden, self.mask_id)
+                for part, logits in logits_in_parts(self.model, hidden, is_token, is_hidden):
+                    read.append(_loss_and_entropy(logits.float(), words[part]))
+            found[send(is_hidden, device)] = torch.cat(read)
         self.model.train(was_training)
         return found
 
     def _in_parts(self, blocks: TokenBlocks, read: Callable[[TokenBlocks], Tensor]) -> Tensor:
         """`read` of as many blocks at once as an evaluation takes; each part without padding that only others need."""
-        size, lengths = self.runtime.evaluation_batch_size, blocks.is_token.sum(dim=1)
-        if len(blocks) <= size:
-            return read(blocks)
+        lengths = blocks.is_token.sum(dim=1)
+
+        def read_part(rows: slice) -> Tensor:
+            longest = int(lengths[rows].max())
+            columns = {name: tensor[rows] for name, tensor in vars(blocks).items()}
+            return read(TokenBlocks(**{n: c[:, :longest] if c.ndim > 1 else c for n, c in columns.items()}))
+
         whole: Tensor | None = None
-        for first in range(0, len(blocks), size):
-            longest = int(lengths[first : first + size].max())
-            columns = {name: tensor[first : first + size] for name, tensor in vars(blocks).items()}
-            part = read(TokenBlocks(**{n: c[:, :longest] if c.ndim > 1 else c for n, c in columns.items()}))
+        if not len(blocks):
+            return read(blocks)
+        for rows, part in in_passes(len(blocks), self.runtime.evaluation_batch_size, read_part):
             if whole is None:
                 whole = part.new_zeros(*blocks.input_ids.shape, part.shape[2])
-            whole[first : first + size, :longest] = part
-        assert whole is not None, "there are more blocks than one part holds"
+            whole[rows, : part.shape[1]] = part
+        assert whole is not None, "there is at least one block"
         return whole
+
+
+def _loss_and_entropy(logits: Tensor, words: Tensor) -> Tensor:
+    """[m, 2] of logits [m, V] at places that hide `words` [m]: -ln p(word), and the entropy (nats) of p."""
+    log_probs = logits.log_softmax(dim=1)
+    loss = -log_probs.gather(1, words[:, None]).squeeze(1)
+    return torch.stack([loss, -(log_probs.exp() * log_probs).sum(dim=1)], dim=1)

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from nmg.data.corpus import Corpus
 from nmg.inner.arena import Arena
-from nmg.inner.lm import masked_lm_loss
-from nmg.inner.masks import FixedMasks
+from nmg.inner.lm import summed_masked_lm_loss
+from nmg.inner.masks import Batches, FixedMasks
+from nmg.inner.memory import in_passes
 from nmg.masking.rules import RandomMasking
 from nmg.seeding import StreamName
 from nmg.settings import MaskingSettings
-from nmg.types import IGNORED_LABEL, CorruptedBlocks, FloatArray, IntArray
+from nmg.types import IGNORED_LABEL, FloatArray, IntArray
 
 RATE = 0.15
 """share of the tokens that are masked to measure a loss, whatever `masking.rate` is"""
@@ -60,13 +60,28 @@ def held_out_loss(arena: Arena, corpus: Corpus, rows: IntArray, randomness: Stre
     stays visible, as a tenth does in training, would be a word to copy and not one to predict. The blocks are held in
     memory at once. NaN where nothing is maskable.
     """
-    model, total, n_masked = arena.model, 0.0, 0
-    was_training = model.training
+    return mean_loss(arena, *hidden_words(arena, corpus, rows, RATE, randomness))
+
+
+def mean_loss(arena: Arena, batches: Batches, lengths: IntArray) -> float:
+    """Mean cross-entropy (nats) of the arena's model over all masked tokens, in evaluation mode; NaN without any.
+
+    Args:
+        arena: of the model, which stays as it was.
+        batches: rows → masked blocks.
+        lengths: int [F] tokens of each row; the longest are read first.
+    """
+    model, order, n_masked = arena.model, np.argsort(-lengths, kind="stable"), 0
+
+    def read(part: slice) -> tuple[float, int]:
+        corrupted = batches(order[part])
+        with arena.runtime.autocast():
+            return summed_masked_lm_loss(model, corrupted), int((corrupted.labels != IGNORED_LABEL).sum())
+
+    was_training, total = model.training, 0.0
     model.eval()
-    for part in hidden_words(arena, corpus, rows, RATE, randomness):
-        n = int((part.labels != IGNORED_LABEL).sum())
-        with torch.no_grad(), arena.runtime.autocast():
-            total += float(masked_lm_loss(model, part)) * n
+    for _, (loss, n) in in_passes(len(order), arena.runtime.evaluation_batch_size, read):
+        total += loss
         n_masked += n
     model.train(was_training)
     return total / n_masked if n_masked else float("nan")
@@ -74,8 +89,8 @@ def held_out_loss(arena: Arena, corpus: Corpus, rows: IntArray, randomness: Stre
 
 def hidden_words(
     arena: Arena, corpus: Corpus, rows: IntArray, rate: float, randomness: StreamName
-) -> Iterator[CorruptedBlocks]:
-    """The blocks `rows`, longest first, with tokens behind the mask token; as many at once as an evaluation takes.
+) -> tuple[Batches, IntArray]:
+    """The blocks `rows` with some tokens replaced by the mask token, and the length of each.
 
     The choice of tokens depends on nothing but blocks, rate and `randomness`.
     """
@@ -83,10 +98,7 @@ def hidden_words(
     plan = RandomMasking().plan(blocks, rate, (randomness / "choices").generator())
     all_masked = MaskingSettings(rate=rate, mask_share=1.0, random_share=0.0)
     masks = FixedMasks(blocks, plan)
-    batches = masks.start(replace(arena, masking=all_masked), randomness)
-    order = np.argsort(-masks.lengths, kind="stable")
-    for first in range(0, len(order), arena.runtime.evaluation_batch_size):
-        yield batches(order[first : first + arena.runtime.evaluation_batch_size])
+    return masks.start(replace(arena, masking=all_masked), randomness), masks.lengths
 
 
 def _counts(corpus: Corpus, rows: IntArray, size: int = 0) -> IntArray:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from nmg.fast.attention_mask import needed_inputs
 from nmg.inner.arena import Arena
+from nmg.inner.memory import in_passes
 from nmg.inner.runtime import send
 from nmg.tasks.base import Task
 from nmg.tasks.rows import TaskFeatures
@@ -96,20 +97,23 @@ def _read(arena: Arena, features: TaskFeatures, rows: IntArray, per_token: bool)
 
     States are float64 on the CPU: [B, T, H] last hidden states, or [B, 2 H] their mean over tokens and the first.
     """
-    model, size = arena.model, arena.runtime.evaluation_batch_size
+    model = arena.model
     model.eval()
     order = np.argsort(-features.lengths[rows], kind="stable")
-    for first in range(0, len(order), size):
-        places = order[first : first + size]
-        inputs = features.inputs(rows[places])
+
+    def read(part: slice) -> Tensor:
+        inputs = features.inputs(rows[order[part]])
         needed = needed_inputs(model.base_model, inputs)
         with torch.no_grad(), arena.runtime.autocast():
-            states = model.base_model(**{name: send(tensor, model.device) for name, tensor in needed.items()})[0]
-        states = states.cpu().double()  # not every device has float64
-        if not per_token:
-            is_token = inputs["attention_mask"][:, :, None]
-            states = torch.cat([(states * is_token).sum(dim=1) / is_token.sum(dim=1), states[:, 0]], dim=1)
-        yield torch.from_numpy(places), states
+            found = model.base_model(**{name: send(tensor, model.device) for name, tensor in needed.items()})[0]
+        states: Tensor = found.cpu().double()  # not every device has float64
+        if per_token:
+            return states
+        is_token = inputs["attention_mask"][:, :, None]
+        return torch.cat([(states * is_token).sum(dim=1) / is_token.sum(dim=1), states[:, 0]], dim=1)
+
+    for part, states in in_passes(len(order), arena.runtime.evaluation_batch_size, read):
+        yield torch.from_numpy(order[part]), states
 
 
 def _solve(inputs: Tensor, gold: Tensor, n_outputs: int, is_token: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -71,7 +71,7 @@ class Vocabulary:
 
         Signs are fixed: the entry of the largest size is positive.
         """
-        embeddings = self.ground.embeddings.double().cpu().numpy()[: self.size]
+        embeddings = self.ground.embeddings.cpu().double().numpy()[: self.size]
         embeddings = np.pad(embeddings, ((0, self.size - len(embeddings)), (0, 0)))
         centred = embeddings - self.weights @ embeddings
         _, axes = np.linalg.eigh((centred * self.weights[:, None]).T @ centred)

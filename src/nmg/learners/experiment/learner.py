@@ -73,7 +73,7 @@ class Experiment:
             noise = (self.ground.randomness / "episode" / episode.index / "actions").generator()
             plans[name] = draw_by(policy, observation, blocks, self.ground.rate, noise)
             is_masked = plans[name].is_masked(blocks.input_ids.shape[1])
-            features[name] = observation[is_masked.to(observation.device)].double().mean(dim=0).cpu().numpy()
+            features[name] = observation[is_masked.to(observation.device)].cpu().double().mean(dim=0).numpy()
         self._proposed[episode.index] = _Proposal(self.book.stage, features)
         return plans
 
