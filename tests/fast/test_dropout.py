@@ -8,7 +8,7 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nmg.fast.dropout import FastDropout, attention, dropout
+from nmg.fast.dropout import FastDropout, attention, dropout, fast_dropout
 from support.models import tiny_model
 
 
@@ -110,3 +110,11 @@ def test_what_it_does_not_know_goes_to_torch():
         positional = F.dropout(torch.ones(1000), 0.5, False)
     assert causal.shape == query.shape
     assert torch.equal(positional, torch.ones(1000))
+
+
+def test_the_mode_is_entered_only_where_it_does_something():
+    """On a GPU it would cost a quarter of the Python of a small step, and change nothing."""
+    model = tiny_model("bert").train()
+    assert isinstance(fast_dropout(torch.device("cpu"), model), FastDropout)
+    assert not isinstance(fast_dropout(torch.device("cuda"), model), FastDropout)
+    assert not isinstance(fast_dropout(torch.device("mps"), model), FastDropout)

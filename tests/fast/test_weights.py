@@ -76,6 +76,34 @@ def test_frozen_weights_come_back_to_the_bit_and_trained_ones_are_the_masters():
     assert not any(module._forward_hooks for module in model.modules())
 
 
+def test_on_a_gpu_layer_norms_stay_fp32_where_autocast_computes_them_so():
+    model = tiny_model("bert")
+    with training_weights(model, model.parameters(), "bf16", "cuda"):
+        norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm)]
+        assert {p.dtype for norm in norms for p in norm.parameters()} == {torch.float32}
+        assert not any(norm._forward_pre_hooks for norm in norms), "its inputs stay as they come, too"
+        assert model.bert.encoder.layer[0].output.dense.weight.dtype == torch.bfloat16
+    with training_weights(model, model.parameters(), "bf16", "cpu"):
+        assert norms[0].weight.dtype == torch.bfloat16
+
+
+def test_gradients_of_rounded_weights_reach_their_masters_in_one_cast(monkeypatch: pytest.MonkeyPatch):
+    calls: list[int] = []
+    copy = torch._foreach_copy_
+    monkeypatch.setattr(torch, "_foreach_copy_", lambda to, of: (calls.append(len(to)), copy(to, of))[1])
+    model = tiny_model("bert")
+    with training_weights(model, model.parameters(), "bf16") as weights:
+        with torch.autocast("cpu", torch.bfloat16):
+            masked_lm_loss(model, corrupted()).backward()
+        rounded = {id(p): p.grad.float() for p in model.parameters() if p.grad is not None}
+        parameters = list(model.parameters())
+        weights.collect_gradients()
+        for parameter, master in zip(parameters, weights.masters, strict=True):
+            assert (master.grad is None) == (id(parameter) not in rounded)
+            assert master.grad is None or torch.equal(master.grad, rounded[id(parameter)])
+    assert len(calls) == 1
+
+
 def test_the_model_is_whole_again_after_an_exception():
     model = tiny_model("bert")
     with pytest.raises(RuntimeError, match="stop"), training_weights(model, model.parameters(), "bf16"):

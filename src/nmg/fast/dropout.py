@@ -7,10 +7,11 @@ generator.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -59,6 +60,20 @@ def attention(
     elif attn_mask is not None:
         scores = scores + attn_mask
     return dropout(scores.softmax(dim=-1), dropout_p) @ value
+
+
+def fast_dropout(device: torch.device, model: nn.Module) -> AbstractContextManager[Any]:
+    """`FastDropout` if it does something for `model` on `device`: each call of a torch function costs a little inside.
+
+    Gradient checkpointing runs layers again in the backward pass, outside of it, where they would draw other dropout.
+    """
+    is_of_use = device.type == "cpu" and not is_checkpointed(model)
+    return FastDropout() if is_of_use else nullcontext()
+
+
+def is_checkpointed(model: nn.Module) -> bool:
+    """Whether a training of `model` runs layers again in the backward pass, in the place of keeping what they gave."""
+    return model.training and any(vars(module).get("gradient_checkpointing", False) for module in model.modules())
 
 
 class FastDropout(TorchFunctionMode):

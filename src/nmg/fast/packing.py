@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface, PreTrainedModel
 
 from nmg.errors import UserError
+from nmg.fast.dropout import is_checkpointed
 
 NAME = "nmg-packed"
 FROM_ZERO, AFTER_PADDING = {"bert", "electra", "ernie"}, {"roberta", "xlm-roberta", "camembert"}
@@ -67,7 +68,13 @@ def _runs(lengths: list[int]) -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def packing(model: PreTrainedModel) -> Iterator[None]:
-    """Inside of it, `model` takes `packed_inputs` alone. Raises UserError for a model whose attention is its own."""
+    """Inside of it, `model` takes `packed_inputs` alone. Raises UserError for a model whose attention is its own, and
+    for one that would run it again in the backward pass."""
+    if is_checkpointed(model):
+        raise UserError(
+            "runtime.packing does not go with gradient checkpointing: set runtime.packing false, or switch "
+            "checkpointing off on the model"
+        )
     if model.config.model_type not in FROM_ZERO | AFTER_PADDING:
         raise UserError(
             f"runtime.packing: models of type '{model.config.model_type}' cannot be packed "

@@ -106,12 +106,17 @@ def states_the_head_reads(task_model: PreTrainedModel, n_rows: int) -> Iterator[
 def last_attention(model: PreTrainedModel) -> Any:
     """The module behind which the encoder is position-wise, of parts `self` and `output` as in BERT.
 
-    None where the architecture is not known to have one.
+    None where the architecture is not known to have one, and where the backward pass would run it again, as it was.
     """
     config = model.config
     if config.model_type not in _BERT_LIKE or config.is_decoder or getattr(config, "add_cross_attention", False):
         return None
-    return model.base_model.encoder.layer[-1].attention
+    encoder = model.base_model.encoder
+    last = encoder.layer[-1]
+    is_run_again = model.training and (
+        getattr(last, "gradient_checkpointing", False) or getattr(encoder, "gradient_checkpointing", False)
+    )
+    return None if is_run_again else last.attention
 
 
 def _attend(

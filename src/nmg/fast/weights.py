@@ -36,9 +36,16 @@ class Bf16Weights(Fp32Weights):
         super().__init__([master_of.get(p, p) for p in trained])
 
     def collect_gradients(self) -> None:
-        for rounded, master in self._pairs:
-            master.grad = None if rounded.grad is None else rounded.grad.float()
-            rounded.grad = None
+        rounded: list[Tensor] = []
+        gradients: list[Tensor] = []
+        for parameter, master in self._pairs:
+            master.grad = None if parameter.grad is None else torch.empty_like(master)
+            if parameter.grad is not None and master.grad is not None:
+                rounded.append(parameter.grad)
+                gradients.append(master.grad)
+            parameter.grad = None
+        if rounded:
+            torch._foreach_copy_(gradients, rounded)
 
     @torch.no_grad()
     def publish(self) -> None:
@@ -48,8 +55,17 @@ class Bf16Weights(Fp32Weights):
 
 
 @contextmanager
-def training_weights(model: nn.Module, trained: Iterable[nn.Parameter], precision: str) -> Iterator[Fp32Weights]:
-    """Masters of `trained` for one training; behind it the model is fp32 again and holds the trained masters.
+def training_weights(
+    model: nn.Module, trained: Iterable[nn.Parameter], precision: str, device_type: str = "cpu"
+) -> Iterator[Fp32Weights]:
+    """Masters of `trained` for one training; after it the model is fp32 again and holds the trained masters.
+
+    Args:
+        model: float32; it must run under autocast inside.
+        trained: those of its parameters that are trained.
+        precision: "fp32" or "bf16".
+        device_type: where the model is. On a GPU autocast computes LayerNorm in fp32, so its weights stay fp32: rounded
+            ones would cost casts, and at a learning rate of 2e-5 a gain near 1 would hardly ever be seen to move.
 
     Embeddings stay fp32: their gradients sum over all occurrences of a token, which 8 bits of mantissa would not hold.
     Only their output is rounded. So are no buffers; autocast, under which the model must still run, sees to
@@ -60,9 +76,12 @@ def training_weights(model: nn.Module, trained: Iterable[nn.Parameter], precisio
         yield Fp32Weights(trained)
         return
     embeddings = [module for module in model.modules() if isinstance(module, nn.Embedding)]
-    kept = {parameter for module in embeddings for parameter in module.parameters()}
-    originals = {p: p.data for p in model.parameters() if p not in kept and p.dtype == torch.float32}
     norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm) and module.weight is not None]
+    exact: list[nn.Module] = [*embeddings]
+    if device_type != "cpu":
+        exact, norms = [*embeddings, *norms], []
+    kept = {parameter for module in exact for parameter in module.parameters()}
+    originals = {p: p.data for p in model.parameters() if p not in kept and p.dtype == torch.float32}
     hooks = [module.register_forward_hook(_rounded) for module in embeddings]
     hooks += [module.register_forward_pre_hook(_as_its_weight) for module in norms]
     for parameter, original in originals.items():

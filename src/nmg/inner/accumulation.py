@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nmg.errors import UserError
-from nmg.fast.dropout import FastDropout
+from nmg.fast.dropout import fast_dropout
 from nmg.inner.runtime import Runtime
 
 BatchLoss: TypeAlias = Callable[[slice], Tensor]
@@ -32,7 +32,7 @@ class Accumulation:
         share, times = self._runtime.sharing.share(n_rows)
         while True:
             try:
-                return self._in_parts(loss, share, times)
+                return self._in_parts(loss, share, times, model)
             except torch.OutOfMemoryError as error:
                 if self.at_once == 1 or len(share) == 1:
                     raise UserError(
@@ -49,10 +49,10 @@ class Accumulation:
                 stacklevel=3,
             )
 
-    def _in_parts(self, loss: BatchLoss, share: range, times: int) -> Tensor:
-        parts = []
+    def _in_parts(self, loss: BatchLoss, share: range, times: int, model: nn.Module) -> Tensor:
+        parts, runtime = [], self._runtime
         for first in share[:: self.at_once]:
-            with self._runtime.autocast(), FastDropout():
+            with runtime.autocast(), fast_dropout(runtime.device, model):
                 part = loss(slice(first, min(first + self.at_once, share.stop))) * times
             part.backward()  # type: ignore[no-untyped-call]
             parts.append(part.detach())

@@ -49,11 +49,18 @@ class KeepBest:
     _kept: list[Tensor] = field(default_factory=list)
     _in_vain: int = 0
 
-    def after(self, step: int, last: int, weights: Sequence[Tensor]) -> bool:
-        """Look, if it is time to, and keep a copy of the best weights so far; True where the training should end."""
+    def after(self, step: int, last: int, weights: Sequence[Tensor], runtime: Runtime) -> bool:
+        """Look, if it is time to, and keep a copy of the best weights so far; True where the training should end.
+
+        Args:
+            step: steps taken so far.
+            last: number of the last step.
+            weights: of the training, as they are.
+            runtime: processes that train together look at the mean of their losses, so that all end at the same step.
+        """
         if step % self.every and step != last:
             return False
-        loss = self.loss()
+        loss = runtime.sharing.mean(self.loss(), runtime.device)
         if loss < self.best:
             self.best, self._in_vain = loss, 0
             self._kept = [weight.detach().clone() for weight in weights]
@@ -116,11 +123,11 @@ def fit(
     model.train()
     with (
         runtime.sharing.own(randomness / "dropout").torch(),
-        training_weights(model, trained, runtime.precision) as weights,
+        training_weights(model, trained, runtime.precision, runtime.device.type) as weights,
     ):
         optimiser, schedule = _optimiser(weights.masters, settings, runtime, len(batches))
         if watch is not None:
-            watch.after(0, len(batches), weights.masters)
+            watch.after(0, len(batches), weights.masters, runtime)
         for step, rows in enumerate(batches, start=1):
             losses.append(accumulation.backward(loss_of(rows), len(rows), model))
             weights.collect_gradients()
@@ -133,7 +140,7 @@ def fit(
             optimiser.zero_grad(set_to_none=True)
             if progress is not None:
                 progress(step, len(batches))
-            if watch is not None and watch.after(step, len(batches), weights.masters):
+            if watch is not None and watch.after(step, len(batches), weights.masters, runtime):
                 break
             if step % LOOK_EVERY == 0:
                 runtime.give_back_memory()

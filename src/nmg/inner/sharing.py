@@ -8,6 +8,9 @@ from torch import Tensor
 
 from nmg.seeding import StreamName
 
+BUCKET_BYTES = 2**25
+"""of gradients that processes exchange at once: an exchange of a single bias is all waiting"""
+
 
 @dataclass(frozen=True)
 class Sharing:
@@ -32,11 +35,38 @@ class Sharing:
         return randomness / self.index if self.index else randomness
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its mean over the processes."""
-        if self.processes > 1:
-            for tensor in tensors:
-                torch.distributed.all_reduce(tensor)
-                tensor.div_(self.processes)
+        """Replace each tensor by its mean over the processes, in as few exchanges as `BUCKET_BYTES` allows."""
+        if self.processes == 1:
+            return
+        for bucket in _buckets(tensors):
+            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+            torch.distributed.all_reduce(flat)
+            flat.div_(self.processes)
+            parts = torch.split(flat, [tensor.numel() for tensor in bucket])
+            torch._foreach_copy_(bucket, [part.view_as(tensor) for part, tensor in zip(parts, bucket, strict=True)])
+
+    def mean(self, value: float, device: torch.device) -> float:
+        """The mean of a number over the processes, the same for all: what they decide by it, they decide together."""
+        if self.processes == 1:
+            return value
+        shared = torch.tensor([value], dtype=torch.float64, device=device)
+        self.average([shared])
+        return float(shared)
+
+
+def _buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+    """The tensors in their order, those of one dtype and device together, until a bucket is full."""
+    buckets: list[list[Tensor]] = []
+    filling: dict[tuple[torch.dtype, torch.device], tuple[list[Tensor], int]] = {}
+    for tensor in tensors:
+        kind = tensor.dtype, tensor.device
+        bucket, size = filling.get(kind, ([], BUCKET_BYTES))
+        if size >= BUCKET_BYTES:
+            bucket, size = [], 0
+            buckets.append(bucket)
+        bucket.append(tensor)
+        filling[kind] = bucket, size + tensor.nbytes
+    return buckets
 
 
 ALONE = Sharing()
