@@ -33,7 +33,7 @@ def test_describe_labels(write: Write) -> None:
 
 def test_describe_questions(write: Write, squad_json: str) -> None:
     output = nmg_data("describe", write("a.json", squad_json))
-    for part in ("questions, SQuAD (.json)", "1: 2 questions", "2: 1 questions", "? Which city?", "= Rome"):
+    for part in ("questions in JSON (.json)", "1: 2 questions", "2: 1 questions", "? Which city?", "= Rome"):
         assert part in output
 
 

@@ -278,7 +278,8 @@ def test_squad_errors(path: list[str | int], value: Any, problem: str, write: Wr
 def test_squad_broken_json(write: Write) -> None:
     path = write("a.json", '{"data": [\n  {"title" "t"}]}')
     assert message(read_squad, path) == ", line 2: is not valid JSON: Expecting ':' delimiter (column 12)"
-    assert ", field 'data': is missing or no list" in message(read_squad, write("a.json", "[]"))
+    assert message(read_squad, write("a.json", "[]")) == ": holds no questions"
+    assert ", field 'data': is missing or no list" in message(read_squad, write("a.json", "{}"))
 
 
 def test_squad_round_trip(write: Write, squad_json: str, tmp_path: Path) -> None:
@@ -330,7 +331,6 @@ ANSWER: list[str | int] = ["qas", 1, "detected_answers", 0]
         (["qas"], "no", ", line 2, field 'qas': is missing or no list"),
         (["qas"], [], ": holds no questions"),
         (["qas", 1], 1, ", line 2, field 'qas[1]': must be an object"),
-        (["qas", 1, "qid"], ..., ", line 2, field 'qas[1].qid': is missing"),
         (["qas", 1, "qid"], "a", ", line 2, field 'qas[1].qid': 'a' is the id of a question in line 2 too"),
         (["qas", 1, "question"], "", ", line 2, field 'qas[1].question': is empty"),
         (["qas", 1, "detected_answers"], [], ", line 2, field 'qas[1].detected_answers': question 'b' has no answer"),

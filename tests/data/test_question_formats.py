@@ -176,7 +176,7 @@ def test_newsqa_csv_leaves_emptied_ranges_out(write: Write, caplog: pytest.LogCa
     path = write("a.csv", newsqa_csv(("Who", "", ""), ("Who?", "20:26", "")))
     with caplog.at_level(logging.WARNING):
         assert [example.question for example in read_newsqa_csv(path)] == ["Who?"]
-    assert "1 questions are left out: they have no range left" in caplog.text
+    assert "questions whose answer ranges were all removed are left out: 1" in caplog.text
 
 
 def test_newsqa_offsets_are_those_of_folded_stories(write: Write, tmp_path: Path):
@@ -288,7 +288,7 @@ def test_emrqa_leaves_out_what_its_note_lacks(lost: dict[str, str], write: Write
     content["data"] += emrqa()["data"]
     with caplog.at_level(logging.WARNING):
         assert len(read_question_json(write("a.json", json.dumps(content)))) == 2
-    assert "2 questions of 4 are left out" in caplog.text
+    assert "questions without evidence in their note are left out: 2 of 4" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from nmg.config import load_config
 from nmg.data.formats.classification import read_classification
 from nmg.data.formats.mrqa import read_mrqa
 from nmg.data.formats.newsqa import read_newsqa_csv
-from nmg.data.formats.question_files import read_question_json
+from nmg.data.formats.question_files import read_question_json, read_question_lines, read_question_table
 from nmg.data.formats.question_rows import read_question_rows
 from nmg.data.formats.squad import read_squad
 from nmg.data.formats.text import read_texts
@@ -219,6 +219,10 @@ NEWSQA = {
 NEWSQA_CSV = b"""story_id,question,answer_char_ranges,is_answer_absent,is_question_bad,validated_answers,story_text
 ./a.story,Which?,"0:4|None|0:4,8:11",0.0,0.0,"{""0:4"": 1}",Rome is old.
 """
+SUBJQA_CSV = b"""q_review_id,question,review,human_ans_spans,human_ans_indices
+7,Which?,Rome is old. ANSWERNOTFOUND,is old .,"(5, 12)"
+8,Who?,Rome is old. ANSWERNOTFOUND,ANSWERNOTFOUND,"(13, 27)"
+"""
 NOTE = {"context": ["Rome is old.\n", "So is he.\n"]}
 EMRQA_ANSWER = {"evidence": "Rome is  old", "evidence_start": 1, "answer_entity_type": "single"}
 EMRQA = {"data": [{"paragraphs": [NOTE | {"qas": [{"question": ["Which?", "Who?"], "answers": [EMRQA_ANSWER]}]}]}]}
@@ -226,6 +230,7 @@ CONLL = b"-DOCSTART- O\n\nbreast\tNN\tB-Disease\ncancer\tNN\tI-Disease\n\nRome O
 GERMEVAL = b"# id 1\n1\tUlm\tB\tO\n2\tist\tO\tO\n\n#\tb\n1\tRom\tLOC-B\tO\n"
 TOKENS = _lines({"text": ["breast", "cancer"], "label": ["B-X", "L-X"]}, {"text": ["é"], "label": ["O"], "id": 1})
 ROWS = {"question": ["Which?"], "context": ["Rome is old."], "answers": [{"text": ["Rome"], "answer_start": [0]}]}
+QUESTION_ROW = {name: values[0] for name, values in ROWS.items()}
 LABELLED = _lines({"text": "one", "label": "x", "id": 7}, {"text": "two é", "label": 1})
 LABELLED_LIST = b"[" + LABELLED.replace(b"}\n{", b"},{") + b"]"
 
@@ -247,7 +252,8 @@ TARGETS: dict[str, Target] = {
     "json texts": Target(reading("a.json", read_texts), [b'{"data": [{"text": "one"}, {"text": " "}]}', LABELLED]),
     "question parquet": Target(reading("a.parquet", read_question_rows), [_parquet(**ROWS)]),
     "question json": Target(
-        reading("a.json", read_question_json), [json.dumps(one).encode() for one in (SQUAD, NEWSQA, EMRQA)]
+        reading("a.json", read_question_json),
+        [json.dumps(one).encode() for one in (SQUAD, NEWSQA, EMRQA, [QUESTION_ROW])],
     ),
     "newsqa csv": Target(reading("a.csv", read_newsqa_csv), [NEWSQA_CSV]),
     "conll": Target(reading("a.conll", read_conll), [CONLL]),
@@ -257,6 +263,8 @@ TARGETS: dict[str, Target] = {
         reading("a.txt", lambda path: text_doubts(read_texts(path))), [LABELLED, b"<p>\n<b>\n", b"a\tO\n" * 20]
     ),
     "squad": Target(reading("a.json", read_squad), [json.dumps(SQUAD).encode()]),
+    "question lines": Target(reading("a.jsonl", read_question_lines), [_lines(QUESTION_ROW, QUESTION_ROW)]),
+    "subjqa csv": Target(reading("a.csv", read_question_table), [SUBJQA_CSV]),
     "mrqa": Target(reading("a.jsonl", read_mrqa), [_lines({"header": {"dataset": "T"}}, MRQA)]),
     "task": Target(reading("a.jsonl", lambda path: [guess_task(path)]), [LABELLED, _lines(MRQA)]),
     "configuration": Target(

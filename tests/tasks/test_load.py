@@ -75,7 +75,7 @@ def test_train_is_needed() -> None:
 @pytest.mark.parametrize(
     ("task", "name", "wanted"),
     [
-        ("qa", "a.tsv", r"\.json \(SQuAD, NewsQA, emrQA\), \.jsonl"),
+        ("qa", "a.tsv", r"\.json \(SQuAD, NewsQA, emrQA, rows\), \.jsonl"),
         ("classification", "a.conll", r"\.jsonl, \.json, \.csv, \.tsv"),
     ],
 )

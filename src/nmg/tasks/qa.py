@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from nmg.data.formats.hub import HUB
-from nmg.data.formats.mrqa import read_mrqa, write_mrqa
-from nmg.data.formats.newsqa import read_newsqa_csv
-from nmg.data.formats.question_files import read_question_json
+from nmg.data.formats.mrqa import write_mrqa
+from nmg.data.formats.newsqa import COLUMN as NEWSQA_COLUMN
+from nmg.data.formats.newsqa import TOKENS_COLUMN
+from nmg.data.formats.question_files import read_question_json, read_question_lines, read_question_table
 from nmg.data.formats.question_rows import read_question_rows
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.squad import write_squad
+from nmg.data.formats.subjqa import COLUMN as SUBJQA_COLUMN
 from nmg.errors import UserError
 from nmg.settings import FinetuneSettings
 from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only, vocabulary_size
@@ -346,18 +348,22 @@ def token_relevance(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[QAE
 
 
 _JSON = Format(
-    "questions, SQuAD", lambda path, *_: read_question_json(path), lambda rows, path, _: write_squad(rows, path)
+    "questions in JSON", lambda path, *_: read_question_json(path), lambda rows, path, _: write_squad(rows, path)
 )
-_NEWSQA = Format("questions, NewsQA", lambda path, *_: read_newsqa_csv(path))
+_TABLE = Format("questions, NewsQA or SubjQA", lambda path, *_: read_question_table(path))
 _ROWS = Format("questions in rows", lambda path, *_: read_question_rows(path))
-_MRQA = Format("questions, MRQA", lambda path, *_: read_mrqa(path), lambda rows, path, _: write_mrqa(rows, path))
+_LINES = Format(
+    "questions, MRQA or rows", lambda path, *_: read_question_lines(path), lambda rows, path, _: write_mrqa(rows, path)
+)
+_OWN_FIELDS = {
+    *("header", "qas", "answers", "paragraphs", "questions", "data"),
+    *(NEWSQA_COLUMN, TOKENS_COLUMN, SUBJQA_COLUMN),
+}
 QUESTION_ANSWERING = TaskKind(
     name="qa",
-    formats={".json": _JSON, ".jsonl": _MRQA, ".csv": _NEWSQA, ".parquet": _ROWS, HUB: _ROWS},
-    formats_text=".json (SQuAD, NewsQA, emrQA), .jsonl (MRQA), .csv (NewsQA) or .parquet",
-    owns=lambda record: any(
-        name in record for name in ("header", "qas", "answers", "answer_char_ranges", "paragraphs", "questions", "data")
-    ),
+    formats={".json": _JSON, ".jsonl": _LINES, ".csv": _TABLE, ".parquet": _ROWS, HUB: _ROWS},
+    formats_text=".json (SQuAD, NewsQA, emrQA, rows), .jsonl (MRQA, rows), .csv (NewsQA, SubjQA) or .parquet",
+    owns=lambda record: not _OWN_FIELDS.isdisjoint(record),
     check_train=lambda _examples, _settings: None,
     label_of=lambda example: None if only(QAExample, [example])[0].answers else "no answer",
     few_labels="labelled_examples",

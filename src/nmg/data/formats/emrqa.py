@@ -1,16 +1,14 @@
 """Questions on clinical notes in the JSON that emrQA's scripts write (Pampari et al., EMNLP 2018; panushri25/emrQA)."""
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nmg.data.formats.questions import QAExample
-from nmg.data.formats.reading import NO_CONTEXT, list_field, text_value
+from nmg.data.formats.reading import NO_CONTEXT, list_field, text_value, top_members
+from nmg.data.notices import warn_once
 from nmg.errors import bad_input
-
-_log = logging.getLogger(__name__)
 
 
 def emrqa_examples(content: Any, path: Path) -> list[QAExample]:
@@ -23,7 +21,7 @@ def emrqa_examples(content: Any, path: Path) -> list[QAExample]:
     """
     examples: list[QAExample] = []
     n_lost = 0
-    for title_place, title in list_field(content, "data", path):
+    for title_place, title in top_members(content, path):
         counts_characters = "risk" in str(title.get("title", "")).lower()
         for note_place, note in list_field(title, "paragraphs", path, place=title_place):
             lines = _lines(note, path, note_place)
@@ -45,12 +43,8 @@ def emrqa_examples(content: Any, path: Path) -> list[QAExample]:
     if not examples:
         raise bad_input(path, "holds no questions whose evidence stands in their note")
     if n_lost:
-        _log.warning(
-            "%s: %d questions of %d are left out: they have no evidence in their note",
-            path,
-            n_lost,
-            len(examples) + n_lost,
-        )
+        total = n_lost + len(examples)
+        warn_once(path, f"questions without evidence in their note are left out: {n_lost} of {total}")
     return examples
 
 

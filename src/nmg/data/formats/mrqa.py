@@ -17,10 +17,11 @@ from nmg.files import write_aside
 def read_mrqa(path: Path) -> list[QAExample]:
     """The questions in file order; a first line with a `header` is skipped.
 
-    The answers of a question are all spans of its `detected_answers`, as the context writes them. (`answers`, which may
-    hold texts that the context lacks, is not read.) Raises UserError with line and field for broken structure, a
-    question id used twice, a question without detected answers, a span outside the context and a span whose text
-    differs from the answer by more than case, white space and Unicode form.
+    A question without a `qid` has its line and place as its id. The answers of a question are all spans of its
+    `detected_answers`, as the context writes them. (`answers`, which may hold texts that the context lacks, is not
+    read.) Raises UserError with line and field for broken structure, a question id used twice, a question without
+    detected answers, a span outside the context and a span whose text differs from the answer by more than case, white
+    space and Unicode form.
     """
     examples = []
     lines_of_ids: dict[str, int] = {}
@@ -69,7 +70,9 @@ def _as_json(example: QAExample) -> dict[str, Any]:
 
 
 def _question(question: Mapping[str, Any], context: str, path: Path, line: int, place: str) -> QAExample:
-    identity = name_field(question, "qid", path, line=line, place=f"{place}.qid")
+    identity = f"{line}.{place}"
+    if question.get("qid") is not None:
+        identity = name_field(question, "qid", path, line=line, place=f"{place}.qid")
     answers: dict[tuple[str, int], None] = {}  # a set that keeps the order
     for answer_place, answer in list_field(question, "detected_answers", path, line=line, place=place):
         text = string_field(answer, "text", path, line=line, place=f"{answer_place}.text")

@@ -1,7 +1,6 @@
 """Questions on CNN stories as NewsQA's scripts combine them: CSV or JSON (Trischler et al., 2017; Maluuba/newsqa)."""
 
 import json
-import logging
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -9,17 +8,19 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from nmg.data.formats.questions import QAExample
-from nmg.data.formats.reading import NO_CONTEXT, list_field, string_field
+from nmg.data.formats.reading import NO_CONTEXT, list_field, string_field, top_members
 from nmg.data.formats.tables import read_records
+from nmg.data.notices import warn_once
 from nmg.errors import bad_input, shown
 
 Verdict: TypeAlias = tuple[int, int] | None
 """First character of an answer and the one after its last; None: the story has no answer."""
 
+COLUMN, TOKENS_COLUMN = "answer_char_ranges", "answer_token_ranges"
+"""by which the combined and the split files are known"""
 _BAD_QUESTION = (-1, -1)
 _EMPTIED = (-2, -2)
 _PLACE = re.compile(r"[0-9]{1,18}")
-_log = logging.getLogger(__name__)
 
 
 def read_newsqa_csv(path: Path) -> list[QAExample]:
@@ -34,9 +35,9 @@ def read_newsqa_csv(path: Path) -> list[QAExample]:
     examples: list[QAExample] = []
     n_emptied = 0
     for line, record in read_records(path):
-        if "answer_token_ranges" in record and "answer_char_ranges" not in record:
+        if TOKENS_COLUMN in record and COLUMN not in record:
             advice = "counts tokens, which nmg does not know; give combined-newsqa-data-v1.csv, which counts characters"
-            raise bad_input(path, advice, line=line, field="answer_token_ranges")
+            raise bad_input(path, advice, line=line, field=TOKENS_COLUMN)
         story = string_field(record, "story_text", path, line=line).replace("\r\n", "\n")
         verdict = _consensus(record, path, line)
         if verdict == _EMPTIED:
@@ -45,9 +46,9 @@ def read_newsqa_csv(path: Path) -> list[QAExample]:
             continue
         identity = f"{string_field(record, 'story_id', path, line=line)}#{line}"
         question = string_field(record, "question", path, line=line)
-        examples.append(_example(identity, question, story, verdict, path, line, "answer_char_ranges"))
+        examples.append(_example(identity, question, story, verdict, path, line, COLUMN))
     if n_emptied:
-        _log.warning("%s: %d questions are left out: they have no range left", path, n_emptied)
+        warn_once(path, f"questions whose answer ranges were all removed are left out: {n_emptied}")
     return _plausible(examples, path)
 
 
@@ -58,7 +59,7 @@ def newsqa_examples(content: Any, path: Path, part: str | None) -> list[QAExampl
     field's path in the file, and if most answers begin or end inside a word.
     """
     examples: list[QAExample] = []
-    for story_place, story in list_field(content, "data", path):
+    for story_place, story in top_members(content, path):
         if part is not None and story.get("type") != part:
             continue
         text = string_field(story, "text", path, place=f"{story_place}.text")
@@ -84,7 +85,7 @@ def _consensus(record: Mapping[str, Any], path: Path, line: int) -> Verdict:
         top = max(choices, key=lambda choice: choices[choice])  # the first of several
         decided = 2 * choices[top] >= sum(choices.values())
     else:
-        field, ranges = "answer_char_ranges", record.get("answer_char_ranges")
+        field, ranges = COLUMN, record.get(COLUMN)
         if ranges is None:
             string_field(record, field, path, line=line)  # raises
         choices = Counter(choice for choice in re.split("[|,]", str(ranges)) if choice.strip())
@@ -162,7 +163,7 @@ def _plausible(examples: list[QAExample], path: Path) -> list[QAExample]:
         if 2 * len(cut) > len(answered):
             advice = "the ranges count the characters of another text; make the file again with NewsQA's scripts"
             raise bad_input(path, f"{problem}: {advice}")
-        _log.warning("%s: %s; do its ranges count the characters of this text?", path, problem)
+        warn_once(path, f"{problem}; do its ranges count the characters of this text?")
     return examples
 
 

@@ -1,5 +1,6 @@
-"""Questions on passages as rows of a table: Parquet, and SQuAD as the hub has it."""
+"""Questions on passages as rows with all of a question: Parquet, JSON, JSON Lines, and SQuAD as the hub has it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +10,38 @@ from nmg.data.formats.tables import read_records
 from nmg.errors import bad_input, shown
 
 
+def is_row(record: Mapping[str, Any]) -> bool:
+    """Whether the record is a question with its passage, and no passage with its questions."""
+    return "question" in record and "context" in record and "qas" not in record
+
+
 def read_question_rows(path: Path) -> list[QAExample]:
     """The questions of rows with `id`, `question`, `context` and `answers`, {"text": [...], "answer_start": [...]}.
 
-    A question with empty lists has no answer. Raises UserError with row and field for fields that are missing and for
-    an answer that does not stand in its context at its start.
+    `answers` may also be SQuAD's list of {"text": ..., "answer_start": ...}. A question with empty lists, or marked
+    `is_impossible`, has no answer. A row without an id, or with one that was there before, has its number in the id.
+    Raises UserError with row and field for fields that are missing and for an answer that its context lacks at its
+    start.
     """
-    examples = []
+    examples: dict[str, QAExample] = {}
     for row, record in read_records(path):
         context = string_field(record, "context", path, line=row)
         texts, starts = _answers(record.get("answers"), context, path, row)
-        identity = name_field(record, "id", path, line=row) if "id" in record else str(row)
+        if record.get("is_impossible") is True:
+            texts, starts = (), ()
+        identity = name_field(record, "id", path, line=row) if record.get("id") is not None else str(row)
+        if identity in examples:
+            identity = f"{identity}#{row}"
         question = string_field(record, "question", path, line=row)
-        examples.append(QAExample(identity, question, context, texts, starts, NO_CONTEXT))
+        examples[identity] = QAExample(identity, question, context, texts, starts, NO_CONTEXT)
     if not examples:
         raise bad_input(path, "holds no questions")
-    return examples
+    return list(examples.values())
 
 
 def _answers(value: Any, context: str, path: Path, row: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    if isinstance(value, list) and all(isinstance(one, dict) for one in value):
+        value = {name: [one.get(name) for one in value] for name in ("text", "answer_start")}
     lists = [value.get(name) for name in ("text", "answer_start")] if isinstance(value, dict) else []
     if not lists or not all(isinstance(one, list) for one in lists):
         raise bad_input(path, "must hold the lists 'text' and 'answer_start'", line=row, field="answers")

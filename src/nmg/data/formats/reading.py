@@ -155,7 +155,7 @@ def read_json_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     These are JSON Lines, a list of objects, an object with such a list under `data`, or a single object. Raises
     UserError with the line for what is none of these.
     """
-    if _begins_with_an_object(path):
+    if holds_json_lines(path):
         yield from read_json_lines(path)
         return
     content = parse_json(read_text(path), path)
@@ -167,7 +167,7 @@ def read_json_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, record
 
 
-def _begins_with_an_object(path: Path) -> bool:
+def holds_json_lines(path: Path) -> bool:
     """Whether the first line is a whole JSON object and others follow."""
     with open_file(path) as file:
         read = iter(lambda: file.readline(MAX_LINE + 1), b"")
@@ -256,3 +256,11 @@ def list_field(
         if not isinstance(member, dict):
             raise bad_input(path, "must be an object", line=line, field=f"{field}[{number}]")
         yield f"{field}[{number}]", member
+
+
+def top_members(content: Any, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(place, object) of each member of a document: of its list `data`, or of the document if it is a list itself.
+
+    Raises UserError if there is no such list or a member is no object.
+    """
+    return list_field({"": content}, "", path) if isinstance(content, list) else list_field(content, "data", path)

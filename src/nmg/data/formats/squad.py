@@ -1,13 +1,21 @@
 """Questions on passages in the JSON of SQuAD 1.1 and 2.0."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from nmg.data.formats.questions import QAExample
-from nmg.data.formats.reading import NO_CONTEXT, list_field, name_field, parse_json, read_text, string_field
+from nmg.data.formats.reading import (
+    NO_CONTEXT,
+    list_field,
+    name_field,
+    parse_json,
+    read_text,
+    string_field,
+    top_members,
+)
 from nmg.errors import bad_input, shown
 from nmg.files import write_text
 
@@ -15,9 +23,10 @@ from nmg.files import write_text
 def read_squad(path: Path) -> list[QAExample]:
     """The questions in file order; those marked `is_impossible`, as in SQuAD 2.0, have no answer.
 
-    Raises UserError with the field's path in the file, e.g. `data[0].paragraphs[3].qas[2].answers[0].answer_start`, for
-    broken structure, a question id used twice, a question without answers, and an answer that does not stand in its
-    context at `answer_start`; with line and column for broken JSON.
+    A question without an id has its place as its id. The articles, or their paragraphs alone, are the list `data` or
+    the whole document. Raises UserError with the field's path in the file, e.g.
+    `data[0].paragraphs[3].qas[2].answers[0].answer_start`, for broken structure, a question id used twice, a question
+    without answers, and an answer that its context lacks at `answer_start`; with line and column for broken JSON.
     """
     return squad_examples(parse_json(read_text(path), path), path)
 
@@ -26,19 +35,27 @@ def squad_examples(content: Any, path: Path) -> list[QAExample]:
     """As `read_squad`, of a file that is parsed already."""
     examples = []
     places_of_ids: dict[str, str] = {}
-    for article_place, article in list_field(content, "data", path):
-        for paragraph_place, paragraph in list_field(article, "paragraphs", path, place=article_place):
-            context = string_field(paragraph, "context", path, place=f"{paragraph_place}.context")
-            for place, question in list_field(paragraph, "qas", path, place=paragraph_place):
-                example = _question(question, context, path, place)
-                if example.id in places_of_ids:
-                    problem = f"'{example.id}' is the id of {places_of_ids[example.id]} too"
-                    raise bad_input(path, problem, field=f"{place}.id")
-                places_of_ids[example.id] = place
-                examples.append(example)
+    for paragraph_place, paragraph in _paragraphs(content, path):
+        context = string_field(paragraph, "context", path, place=f"{paragraph_place}.context")
+        for place, question in list_field(paragraph, "qas", path, place=paragraph_place):
+            example = _question(question, context, path, place)
+            if example.id in places_of_ids:
+                problem = f"'{example.id}' is the id of {places_of_ids[example.id]} too"
+                raise bad_input(path, problem, field=f"{place}.id")
+            places_of_ids[example.id] = place
+            examples.append(example)
     if not examples:
         raise bad_input(path, "holds no questions")
     return examples
+
+
+def _paragraphs(content: Any, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(place, paragraph) of each paragraph, in articles or, as some annotation tools write them, without."""
+    for place, member in top_members(content, path):
+        if "qas" in member:
+            yield place, member
+        else:
+            yield from list_field(member, "paragraphs", path, place=place)
 
 
 def write_squad(examples: Sequence[QAExample], path: Path) -> None:
@@ -62,7 +79,7 @@ def _as_json(example: QAExample) -> dict[str, Any]:
 
 
 def _question(question: Mapping[str, Any], context: str, path: Path, place: str) -> QAExample:
-    identity = name_field(question, "id", path, place=f"{place}.id")
+    identity = place if question.get("id") is None else name_field(question, "id", path, place=f"{place}.id")
     answers = [
         _answer(answer, context, path, answer_place, identity)
         for answer_place, answer in list_field(question, "answers", path, place=place)

@@ -1,0 +1,71 @@
+"""Questions on reviews in the CSV of SubjQA (Bjerva et al., EMNLP 2020; megagonlabs/SubjQA)."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nmg.data.formats.questions import QAExample
+from nmg.data.formats.reading import NO_CONTEXT, string_field
+from nmg.data.formats.tables import read_records
+from nmg.data.notices import warn_once
+from nmg.errors import bad_input, shown
+
+COLUMN = "human_ans_indices"
+"""by which such a file is known"""
+_NO_ANSWER = "ANSWERNOTFOUND"
+_INDICES = re.compile(r"\(([0-9]{1,18}), *([0-9]{1,18})\)")
+
+
+def read_subjqa(path: Path) -> list[QAExample]:
+    """The questions in file order; the rows of a `q_review_id` are the answers of several people to one question.
+
+    An answer is what the review has at `human_ans_indices`, if it equals `human_ans_spans` in all but white space;
+    other answers are left out. A question has no answer if nobody found one. A question is left out if all answers that
+    were found are; a warning counts these. The word that marks the end of a review is no part of the text. Raises
+    UserError with line and field for what is no such table.
+    """
+    questions: dict[str, tuple[str, str]] = {}
+    answers: dict[str, dict[tuple[int, str], None]] = {}  # a set that keeps the order
+    lost: set[str] = set()
+    for line, record in read_records(path):
+        question = string_field(record, "question", path, line=line)
+        review = string_field(record, "review", path, line=line)
+        context = review.removesuffix(_NO_ANSWER).rstrip()
+        identity = string_field(record, "q_review_id", path, line=line)
+        if questions.setdefault(identity, (question, context)) != (question, context):
+            raise bad_input(path, f"'{identity}' is the id of another question too", line=line, field="q_review_id")
+        found = answers.setdefault(identity, {})
+        text = string_field(record, "human_ans_spans", path, line=line)
+        first, end = _span(record, path, line)
+        if text == _NO_ANSWER:
+            continue
+        span = context[first:end].rstrip()
+        if "".join(span.split()) == "".join(text.split()):
+            found[first, span] = None
+        else:
+            lost.add(identity)
+    left_out = {identity for identity in lost if not answers[identity]}
+    if len(left_out) == len(questions):
+        raise bad_input(path, "holds no questions whose answers are in their reviews")
+    if left_out:
+        warn_once(path, f"questions whose answers are not in their review are left out: {len(left_out)}")
+    return [
+        QAExample(
+            *(identity, *questions[identity]),
+            answers=tuple(text for _, text in found),
+            answer_starts=tuple(first for first, _ in found),
+            context_id=NO_CONTEXT,
+        )
+        for identity, found in answers.items()
+        if identity not in left_out
+    ]
+
+
+def _span(record: Mapping[str, Any], path: Path, line: int) -> tuple[int, int]:
+    """First character of an answer and the one after its last."""
+    indices = string_field(record, COLUMN, path, line=line)
+    match = _INDICES.fullmatch(indices.strip())
+    if match is None:
+        raise bad_input(path, f"must be '(first, end)' in characters, not {shown(indices)}", line=line, field=COLUMN)
+    return int(match[1]), int(match[2])
