@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 FLOORS = (
     {"errors"},
-    {"files", "types", "seeding", "reporter", "settings", "together"},
+    {"files", "fingerprint", "types", "seeding", "reporter", "settings", "together"},
     {"data"},
     {"tasks", "masking", "fast"},
     {"inner", "engines"},

@@ -83,11 +83,14 @@ def file_digest(path: Path) -> str:
 
 
 def content_digest(path: Path) -> str:
-    """16 hex digits of a file's bytes, or of the names and bytes of all files in a folder. Raises OSError."""
+    """16 hex digits of a file's bytes, or of the names and bytes of all files in a folder. Raises OSError.
+
+    What Python compiles while it runs a folder's code is no content of the folder.
+    """
     if not path.is_dir():
         return file_digest(path)[:16]
     digest = hashlib.sha256()
-    for file in sorted(one for one in path.rglob("*") if one.is_file()):
+    for file in sorted(one for one in path.rglob("*") if one.is_file() and one.parent.name != "__pycache__"):
         digest.update(f"{file.relative_to(path).as_posix()} {content_digest(file)}\n".encode())
     return digest.hexdigest()[:16]
 

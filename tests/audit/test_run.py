@@ -70,8 +70,9 @@ def test_plays_of_something_else_are_not_gone_on_with(inputs: Inputs, tmp_path: 
     audit(settings(inputs, data={"train": str(train)}), tmp_path / "out", seeds=2, minutes=1e-6)
     if what == "data":
         train.write_text("".join(lines[:-1]))
+    other = "other settings" if what == "settings" else "another data.train and another corpus"
     measure = "probe" if what == "settings" else "finetune"
-    with pytest.raises(UserError, match=f"plays.jsonl comes from other {what}"):
+    with pytest.raises(UserError, match=f"plays.jsonl was made with {other}; choose another --out"):
         audit(
             settings(inputs, data={"train": str(train)}, test={"measure": measure}),
             tmp_path / "out",

@@ -1,11 +1,14 @@
 """Batches of the collator: budgets, labels, randomness."""
 
 import pickle
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from nmg import MaskingCollator, RateSchedule
@@ -109,6 +112,22 @@ def test_fixed_masks_depend_on_seed_and_row_alone():
     assert expected[:12] == expected[12:]
     assert expected == seen(0, 5) == seen(2, 3)
     assert expected != seen(0, 1, seed=1)
+
+
+def test_a_data_set_masked_by_another_file_is_not_taken_from_its_cache(tmp_path: Path):
+    """`datasets` names what `map` made by the content of the collator, and so by that of the file it has read."""
+    file, made = tmp_path / "words.tsv", []
+    dataset = Dataset.from_dict({"input_ids": [row["input_ids"] for row in rows()]})
+    texts = [SCRIPTS[0].split()[0], SCRIPTS[0].split()[-1]]
+    for word in (texts[0], texts[0], texts[1]):
+        file.write_text(f"{word}\t50\n", encoding="utf-8")
+        collator = collate(masking=str(file))
+        made.append(dataset.map(partial(fixed_row, collator=collator), new_fingerprint=None)._fingerprint)
+    assert made[0] == made[1] != made[2]
+
+
+def fixed_row(row: dict[str, Any], collator: MaskingCollator) -> dict[str, Any]:
+    return dict(collator.fix([row])[0])
 
 
 def test_fixed_rows_go_through_a_collator_that_draws():

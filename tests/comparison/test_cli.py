@@ -113,4 +113,4 @@ def test_another_setting_needs_another_folder(nmg: Nmg, config: Path):
     assert nmg(*words).code == 0
     answer = nmg(*words, "--finetune.epochs", "2")
     assert answer.code == 2
-    assert "none.seed-0.json comes from other settings, or from an older nmg; choose another folder" in answer.err
+    assert "none.seed-0.json was made with other settings; choose another --out" in answer.err

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from nmg.comparison import held_out
 from nmg.comparison.held_out import HeldOutText
-from nmg.comparison.learned import meta_training_seconds, policy_digest
+from nmg.comparison.learned import meta_training_seconds
 from nmg.comparison.metered import MeteredMasking
 from nmg.comparison.run import Comparison
 from nmg.data.corpus import Corpus
@@ -22,6 +22,7 @@ from nmg.inner.masks import DrawnMasks
 from nmg.masking.rules import RandomMasking
 from nmg.meta_train import MetaTraining
 from nmg.policies.named import parse_policies
+from nmg.policies.registry import policy_digest
 from nmg.reporter import Silent
 from nmg.seeding import StreamName, stream
 from nmg.tasks.load import load_task_data

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nmg.comparison.bench import CellBench
+from nmg.comparison.bench import CellBench, cell_origins
 from nmg.comparison.cells import Cell, CellEvent, CellKey
 from nmg.comparison.plan import Plan
-from nmg.comparison.run import _origins
+from nmg.comparison.run import Comparison
 from nmg.engines import registry
 from nmg.engines.processes import ProcessEngine
 from nmg.engines.serial import SerialEngine
@@ -216,14 +216,25 @@ def change_weights(file: Path) -> None:
     save_file(weights | {name: weights[name] + torch.ones_like(weights[name])}, file, metadata={"format": "pt"})
 
 
+def change_facts(model: Path, what: str) -> None:
+    """Of a model with the same weights: its dropout, or how its tokenizer reads text."""
+    file, facts = {
+        "configuration": ("config.json", {"hidden_dropout_prob": 0.3}),
+        "tokenizer": ("tokenizer.json", {"normalizer": {"type": "Lowercase"}}),
+    }[what]
+    (model / file).write_text(json.dumps(json.loads((model / file).read_text()) | facts))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("setting", "other settings, or from an older nmg"),
-        ("train", "other data"),
-        ("test", "other data"),
-        ("corpus", "other data"),
-        ("model", "other model"),
+        ("setting", "other settings"),
+        ("train", "another data.train"),
+        ("test", "another data.test"),
+        ("corpus", "another corpus"),
+        ("model", "another model"),
+        ("configuration", "another model"),
+        ("tokenizer", "another .*tokenizer"),
         ("policy", "another policy 'mine'"),
     ],
 )
@@ -241,12 +252,14 @@ def test_what_other_inputs_gave_is_not_mixed_in(own: Inputs, tmp_path: Path, cha
             path.write_text(path.read_text().replace("filler1", "filler2"))
         case "corpus":
             write_planted(corpus, 10, seed=6)
+        case "configuration" | "tokenizer":
+            change_facts(own.model, change)
         case "model":
             change_weights(own.model / "model.safetensors")
         case "policy":
             save_policy(policy, seed=1)
     notes, files = Notes(), written(out)
-    with pytest.raises(UserError, match=f"--out {out}: .*seed-0.json comes from {message}; choose another folder"):
+    with pytest.raises(UserError, match=f"--out {out}: .*seed-0.json was made with {message}; choose another --out"):
         compare(config, plan(["none"], 1, policies), out, notes)
     # Also where the cells asked for are others: one folder, one comparison.
     if change != "policy":
@@ -260,12 +273,28 @@ def test_what_other_inputs_gave_is_not_mixed_in(own: Inputs, tmp_path: Path, cha
 def test_a_validation_file_counts_where_it_decides_what_is_dropped(own: Inputs, tmp_path: Path, drop: bool):
     validation = write_planted(tmp_path / "dev.jsonl", 10, seed=5)
     config = quick(own, data={"validation": str(validation), "drop_duplicates": drop})
-    before = _origins(config, plan(["none"], 1), "corpus", {})
+    bench = Comparison.open(quick(own), plan(["none"], 1), tmp_path / "out", Notes()).bench
+
+    def origin() -> dict[str, str]:
+        return cell_origins(config, bench.plan, bench.corpus, bench.model, bench.pretrained).of("none")
+
+    before = origin()
     write_planted(validation, 10, seed=6)
-    after = _origins(config, plan(["none"], 1), "corpus", {})
+    after = origin()
     assert (before == after) is not drop
-    own.test.write_text(own.test.read_text() + own.train.read_text())
-    assert _origins(config, plan(["none"], 1), "corpus", {})["none"]["data"] != after["none"]["data"]
+    own.test.write_text(own.test.read_text() + own.train.read_text().replace("filler1", "filler2"))
+    assert origin()["data.test"] != after["data.test"]
+
+
+def test_unchanged_inputs_may_lie_elsewhere(own: Inputs, tmp_path: Path):
+    """The content counts, not its place."""
+    compare(quick(own), plan(["none"], 1), tmp_path / "out")
+    (tmp_path / "inputs").rename(tmp_path / "moved")
+    moved, notes = tmp_path / "moved", Notes()
+    data = {"train": str(moved / "train.jsonl"), "test": str(moved / "test.jsonl")}
+    config = quick(own, data=data, model={"name": str(moved / "model")})
+    compare(config, plan(["none"], 1), tmp_path / "out", notes)
+    assert any("1 cells are there already, 0 are missing" in line for line in notes.lines)
 
 
 def test_speed_may_change(inputs: Inputs, tmp_path: Path):

@@ -8,7 +8,7 @@ import pytest
 from nmg.config import Config
 from nmg.learners.registry import LearnerSettings
 from nmg.policies.registry import PolicySettings
-from nmg.settings import Section
+from nmg.settings import Section, named_contents
 from nmg.tasks.registry import TASKS
 
 
@@ -24,6 +24,14 @@ NEEDED: dict[str, dict[str, Any]] = {
     "continual": {"learner": {"kind": "actor-critic"}},
 }
 """a kind or field that does not go with the default learner → one that it goes with"""
+NAMED = [setting for setting, _, _ in named_contents(Config())]
+"""settings that name content"""
+PLAIN_TEXT = {
+    *("data.task", "data.text_field", "data.label_field", "data.pair_field"),  # names of a task and of columns
+    *("policy.features", "reward.metric"),  # names of features and of a score
+    *("runtime.ray_address", "runtime.cache_dir", "runtime.trackers"),  # change speed and logs alone
+}
+"""text settings that name nothing outside of nmg that a result depends on"""
 
 
 def _result_settings() -> Iterator[tuple[dict[str, Any], str, str]]:
@@ -34,7 +42,8 @@ def _result_settings() -> Iterator[tuple[dict[str, Any], str, str]]:
             needed = {section: {"kind": name}} | NEEDED.get(name, {})
             yield from ((needed, section, field) for field in kind.model_fields if field != "kind")
         if section not in {"runtime", *KINDS}:
-            yield from ((NEEDED.get(field, {}), section, field) for field in type(info.default).model_fields)
+            fields = [field for field in type(info.default).model_fields if f"{section}.{field}" not in NAMED]
+            yield from ((NEEDED.get(field, {}), section, field) for field in fields)
 
 
 def _other_value(settings: Section, field: str) -> Any:
@@ -60,6 +69,36 @@ def test_the_digest_changes_with_every_result_setting(needed: dict[str, Any], se
     changed = Config.model_validate(needed | {section: needed.get(section, {}) | {field: other}})
     assert getattr(getattr(changed, section), field) != getattr(getattr(before, section), field)
     assert changed.digest != before.digest
+
+
+def _takes_text(annotation: Any) -> bool:
+    return annotation is str or (get_origin(annotation) is not Literal and any(map(_takes_text, get_args(annotation))))
+
+
+def test_every_text_setting_names_content_or_nothing():
+    """A new setting that names a file cannot be forgotten: its content must be part of what runs and cells are."""
+    found = set()
+    for section, info in Config.model_fields.items():
+        kinds = get_args(get_args(KINDS[section])[0]) if section in KINDS else [type(info.default)]
+        for kind in kinds:
+            fields = {name: field for name, field in kind.model_fields.items() if _takes_text(field.annotation)}
+            found |= {f"{section}.{name}" for name in fields}
+    assert found == PLAIN_TEXT | set(NAMED), "mark it (settings.NamedContent), or say here that it names nothing"
+    assert {"data.train", "model.name", "masking.weights", "masking.keywords", "masking.spacy_model"} <= set(NAMED)
+
+
+@pytest.mark.parametrize("setting", NAMED)
+def test_the_digest_does_not_change_with_the_place_of_content(setting: str):
+    section, _, field = setting.partition(".")
+    places = [Config.model_validate({section: {field: place}}) for place in ("here", "there")]
+    assert places[0] != places[1]
+    assert places[0].digest == places[1].digest
+    assert {one: name for one, _, name in named_contents(places[0])}[setting] == "here"
+
+
+def test_the_digest_changes_with_keywords_that_the_settings_hold():
+    first, second = (Config.model_validate({"masking": {"keywords": [word]}}) for word in ("aspirin", "nicotine"))
+    assert first.digest != second.digest
 
 
 def test_the_digest_changes_with_the_kind_of_policy_and_learner():

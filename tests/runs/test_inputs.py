@@ -60,11 +60,39 @@ def test_a_run_whose_inputs_changed_is_not_resumed(own: Inputs, tmp_path: Path, 
     assert meta_training.load_config(run / "config.yaml") == config, "nothing of the folder was touched"
 
 
+@pytest.mark.parametrize("setting", ["weights", "keywords", "general_corpus"])
+def test_whatever_a_setting_names_counts(own: Inputs, tmp_path: Path, setting: str):
+    """A copy in another place is the same; other content is not; what no episode reads may be missing."""
+    run, file, copy = tmp_path / "run", tmp_path / "words.txt", tmp_path / "copy.txt"
+    file.write_text("aspirin\t3\n")
+    copy.write_text(file.read_text())
+    masking = {"rate": 0.3, setting: str(file)}
+    meta_training.start(own.config(masking=masking, meta={"episodes": 1}), run, Notes(), lambda *_: None)
+    meta_training.resume(run, [f"--masking.{setting}={copy}", "--meta.episodes=2"], Notes(), lambda *_: None)
+    assert len(read_log(run)) == 2
+    copy.write_text("nicotine\t3\n")
+    changed = rf"--resume {run}: masking\.{setting} \(.*copy\.txt\) has changed since the run began"
+    with pytest.raises(UserError, match=changed):
+        meta_training.resume(run, [], Notes(), lambda *_: None)
+    copy.unlink()
+    with pytest.raises(UserError, match=changed):
+        meta_training.resume(run, [], Notes(), lambda *_: None)
+    meta_training.resume(run, [f"--masking.{setting}={file}"], Notes(), lambda *_: None)
+
+
+def test_a_model_whose_configuration_changed(own: Inputs, tmp_path: Path):
+    meta_training.start(own.config(meta={"episodes": 1}), tmp_path / "run", Notes(), lambda *_: None)
+    facts = json.loads((own.model / "config.json").read_text())
+    (own.model / "config.json").write_text(json.dumps(facts | {"hidden_dropout_prob": 0.3}))
+    with pytest.raises(UserError, match=r"model\.name \(.*model\) has changed"):
+        meta_training.resume(tmp_path / "run", [], Notes(), lambda *_: None)
+
+
 def test_all_that_changed_is_named(own: Inputs, tmp_path: Path):
     meta_training.start(own.config(meta={"episodes": 1}), tmp_path / "run", Notes(), lambda *_: None)
     change(own, "train")
     change(own, "model")
-    with pytest.raises(UserError, match=r"data\.train .*, model\.name .* have changed"):
+    with pytest.raises(UserError, match=r"model\.name .*, data\.train .* have changed"):
         meta_training.resume(tmp_path / "run", [], Notes(), lambda *_: None)
 
 

@@ -194,7 +194,7 @@ def test_a_run_of_an_older_version_goes_on(inputs: Inputs, tmp_path: Path):
     make_older(tmp_path / "run")
     notes = Notes()
     assert_same_run(meta_training.resume(tmp_path / "run", ["--meta.episodes=3"], notes, ignore), whole)
-    assert any("begun by an older nmg, which kept no digests of data and model" in line for line in notes.lines)
+    assert any("run.json has no digests of data and model" in line for line in notes.lines)
     assert read_log(tmp_path / "run") == read_log(tmp_path / "whole")
     assert load_config(tmp_path / "run" / "config.yaml") == whole.config
 

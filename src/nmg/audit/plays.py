@@ -17,9 +17,10 @@ from nmg.inner.lm import ModelState, copy_state
 from nmg.inner.loop import Encoded, Trial, inner_loop
 from nmg.inner.masks import DrawnMasks
 from nmg.masking.base import Masking
-from nmg.masking.registry import build_masking
+from nmg.masking.registry import RULES, build_masking
 from nmg.policies.linear import LinearPolicy, LinearSettings
 from nmg.policies.masking import PolicyMasking
+from nmg.policies.named import masking_identity
 from nmg.reporter import Reporter, Silent
 from nmg.runs.inputs import origin
 from nmg.seeding import StreamName
@@ -117,7 +118,12 @@ class AuditBench:
 
     @cached_property
     def origin(self) -> dict[str, str]:
-        return origin(self.config, ("train", "validation"), self.corpus.digest, self.pretrained)
+        return origin(self.config, ("train", "validation"), self.corpus.digest, self.bench.lm, self.pretrained)
+
+    def origin_of(self, masking: str) -> dict[str, str]:
+        """Digests of all that gives a play of this masking, what the masking reads included."""
+        rule = masking if masking in RULES else ""  # idf-N and direction-N read nothing but settings and corpus
+        return {**self.origin, **(masking_identity(rule, self.config.masking) if rule else {})}
 
     def rows(self, examples: int) -> IntArray:
         """Rows of so many training examples; those of a smaller number are among those of a larger."""

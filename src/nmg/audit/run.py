@@ -88,12 +88,12 @@ def _audit(config: Config, out: Path, seeds: int, minutes: float, reporter: Repo
     done = _read_plays(out / "plays.jsonl")
     bench = AuditBench.open(config, reporter)
     for play in done.values():
-        check_origin(out, "plays.jsonl", play.origin, bench.origin)
+        check_origin(out, "plays.jsonl", play.origin, bench.origin_of(play.key.masking))
     facts = {"lm": _language_model(bench), "leakage": _leakage(bench, reporter)}
     n_parameters = bench.bench.lm.model.num_parameters()
     at_once = bench.bench.runtime.threads
     with open_engine(config.runtime, bench, AuditOpener(config), at_once, n_parameters) as engine:
-        player = _Player(engine, out / "plays.jsonl", done, bench.origin, on_play)
+        player = _Player(engine, out / "plays.jsonl", done, bench.origin_of, on_play)
         budget = Budget(60 * minutes * engine.processes, seeds)
         pilot = _pilot(bench)
         player.play([pilot], budget.fewest)
@@ -158,14 +158,20 @@ class _Player:
     """Plays what is missing, and keeps each play as soon as it is done."""
 
     def __init__(
-        self, engine: Engine, path: Path, done: dict[PlayKey, Played], origin: Mapping[str, str], on_play: OnPlay
+        self,
+        engine: Engine,
+        path: Path,
+        done: dict[PlayKey, Played],
+        origin_of: Callable[[str], Mapping[str, str]],
+        on_play: OnPlay,
     ) -> None:
-        self._engine, self._path, self._done, self._origin, self._on_play = engine, path, done, origin, on_play
+        """`origin_of`: masking → digests of all that gives its plays."""
+        self._engine, self._path, self._done, self._origin_of, self._on_play = engine, path, done, origin_of, on_play
 
     def play(self, keys: Sequence[PlayKey], in_all: int) -> None:
         missing = [key for key in keys if key not in self._done]
         for _, found in self._engine.play(None, missing):
-            played = replace(found, origin=self._origin)
+            played = replace(found, origin=self._origin_of(found.key.masking))
             append_line(self._path, as_json(played.to_json()))
             self._done[played.key] = played
             self._on_play(played, len(self._done), max(in_all, len(self._done)))

@@ -7,20 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from nmg.comparison.cells import Cell, CellEvent, CellFolder, CellKey, Labelled
+from nmg.comparison.cells import Cell, CellEvent, CellFolder, CellKey, Labelled, Origins
 from nmg.comparison.held_out import HeldOutText
 from nmg.comparison.metered import MeteredMasking
 from nmg.comparison.plan import Plan, with_labels
 from nmg.config import Config
 from nmg.data.corpus import Corpus
 from nmg.data.task_data import distinct_texts
+from nmg.errors import UserError
 from nmg.inner.lm import ModelState, copy_state
 from nmg.inner.loop import Encoded, Trial, inner_loop
 from nmg.inner.masks import DrawnMasks
 from nmg.masking.base import Masking
-from nmg.policies.named import load_masking
+from nmg.policies.named import load_masking, masking_identity
 from nmg.reporter import Reporter, Silent
 from nmg.runs.adaptation import is_saved, save_lm
+from nmg.runs.inputs import changed_names, origin
 from nmg.seeding import StreamName
 from nmg.tasks.load import load_corpus_texts, load_task_data
 from nmg.tasks.registry import task_kind
@@ -42,9 +44,8 @@ class CellBench:
     maskings: dict[str, Masking]
     table_metrics: tuple[str, ...]
     save_models: bool
+    origins: Origins
     held_out: HeldOutText | None = None
-    origins: dict[str, dict[str, str]] = field(default_factory=dict)
-    """masking → digests of all that gives its cells"""
     _trials: dict[tuple[int, Labelled], Trial] = field(default_factory=dict)
     """of the seed at work"""
 
@@ -59,8 +60,9 @@ class CellBench:
             name: load_masking(name, model.lm, corpus, config.masking, path, config.test, reporter)
             for name, path in plan.maskings.items()
         }
-        pretrained = copy_state(model.lm.model)
-        return cls(config, plan, folder, model, pretrained, corpus, maskings, model.task.table_metrics, save_models)
+        pretrained, metrics = copy_state(model.lm.model), model.task.table_metrics
+        origins = cell_origins(config, plan, corpus, model, pretrained)
+        return cls(config, plan, folder, model, pretrained, corpus, maskings, metrics, save_models, origins)
 
     def with_head(self) -> "CellBench":
         """The same with a missing LM head warmed up, and with text to measure adapted models on."""
@@ -148,7 +150,7 @@ class CellBench:
             n_labelled=len(trial.train.examples),
             tokens=outcome.tokens,
             held_out_loss=loss,
-            origin=self.origins[key.masking],
+            origin=self.origins.of(key.masking),
             circumstances=self.model.runtime.circumstances(),
         )
 
@@ -167,14 +169,29 @@ class CellBenchOpener:
     plan: Plan
     folder: CellFolder
     save_models: bool
-    origins: dict[str, dict[str, str]]
+    origins: Origins
 
     @classmethod
     def of(cls, bench: CellBench) -> "CellBenchOpener":
         return cls(bench.config, bench.plan, bench.folder, bench.save_models, bench.origins)
 
     def open(self, threads: int) -> CellBench:
+        """Raises UserError if files or models are not those of the process that opened the comparison.
+
+        They may have changed since, or be others on another machine.
+        """
         runtime = self.config.runtime.model_copy(update={"threads": threads})
         config = self.config.model_copy(update={"runtime": runtime})
         bench = CellBench.open(config, self.plan, self.folder, Silent(), save_models=self.save_models)
-        return replace(bench.with_head(), origins=self.origins)
+        for masking in self.plan.names:
+            changed = changed_names(self.origins.of(masking), bench.origins.of(masking))
+            if changed:
+                raise UserError(f"{', '.join(changed)}: not the same in all processes; nothing may change during a run")
+        return bench.with_head()
+
+
+def cell_origins(config: Config, plan: Plan, corpus: Corpus, model: ModelBench, pretrained: ModelState) -> Origins:
+    """What the cells of a comparison with these settings are made from. Raises UserError for what cannot be read."""
+    fields = ["train", "test", *(["validation"] if config.data.drop_duplicates else [])]
+    common = origin(config, fields, corpus.digest, model.lm, pretrained)
+    return Origins(common, {name: masking_identity(name, config.masking, path) for name, path in plan.maskings.items()})

@@ -80,7 +80,7 @@ class Cell:
     held_out_loss: float | None
     """mean masked-LM loss on held-out text under fixed random masks; None where there is no held-out text"""
     origin: Mapping[str, str] = field(default_factory=dict)
-    """digests of all that gives the cell: settings, data, model, masking"""
+    """digests of all that gives the cell (`Origins.of`)"""
     circumstances: Mapping[str, str] = field(default_factory=dict)
     """what may have rounded it otherwise (`Runtime.circumstances`); empty in cells of an older nmg"""
 
@@ -117,6 +117,35 @@ class CellEvent:
         return f"{self.key.name}  {score}  {self.cell.total_seconds:.0f} s"
 
 
+@dataclass(frozen=True)
+class Origins:
+    """What the cells of a comparison are made from."""
+
+    common: Mapping[str, str]
+    """setting, data, model → digest; the same for all cells"""
+    of_maskings: Mapping[str, Mapping[str, str]]
+    """masking → its identity (`policies.named.masking_identity`)"""
+
+    def of(self, masking: str) -> dict[str, str]:
+        """The origin of the cells of a masking."""
+        return {**self.common, **self.of_maskings[masking]}
+
+    def check(self, out: Path, file: str, cell: Cell) -> None:
+        """Raises UserError for a cell that was made from something else.
+
+        Args:
+            out: the folder of the comparison.
+            file: the name of the cell's file.
+            cell: one of the folder, of a masking that is compared now or of another.
+        """
+        then = cell.origin
+        if cell.masking not in self.of_maskings:
+            then = {name: digest for name, digest in then.items() if name in self.common}
+            check_origin(out, file, then, self.common)
+        else:
+            check_origin(out, file, then, self.of(cell.masking))
+
+
 class CellFolder:
     """`cells/` of a comparison: a file for each finished cell, and one for each that failed."""
 
@@ -124,17 +153,14 @@ class CellFolder:
         self.out = out
         self.folder = out / "cells"
 
-    def load(self, keys: Iterable[CellKey], origins: Mapping[str, Mapping[str, str]]) -> dict[CellKey, Cell]:
+    def load(self, keys: Iterable[CellKey], origins: Origins) -> dict[CellKey, Cell]:
         """The finished ones of these cells.
 
-        `origins`: masking → the origin that its cells must have. Raises UserError for a cell in the folder, wanted or
-        not, that other settings, data, model or policy gave.
+        Raises UserError for a cell in the folder, wanted or not, that was made from anything but `origins`.
         """
-        any_origin = next(iter(origins.values()), {})
-        common = {what: digest for what, digest in any_origin.items() if what != "masking"}
         found = {}
         for path, cell in self.finished():
-            check_origin(self.out, path.name, cell.origin, origins.get(cell.masking, common), cell.masking)
+            origins.check(self.out, path.name, cell)
             found[cell.key] = cell
         return {key: found[key] for key in keys if key in found}
 

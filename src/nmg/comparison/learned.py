@@ -1,20 +1,10 @@
-"""The learned maskings of a comparison: which weights they have, and what learning them cost."""
+"""The learned maskings of a comparison: what learning them cost."""
 
-import hashlib
 from pathlib import Path
 
-from nmg.policies.base import CONFIG, WEIGHTS
 from nmg.policies.registry import find_policy
 from nmg.runs.log import log_lines
 from nmg.types import PHASES
-
-
-def policy_digest(folder: Path) -> str:
-    """Of the policy's files. `folder` is a run's or a policy's, and holds a policy."""
-    digest = hashlib.sha256()
-    for name in (CONFIG, WEIGHTS):
-        digest.update((find_policy(folder) / name).read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def meta_training_seconds(folder: Path) -> float | None:

@@ -11,17 +11,14 @@ from pathlib import Path
 from nmg.comparison.bench import CellBench, CellBenchOpener
 from nmg.comparison.cells import Cell, CellEvent, CellFolder, CellKey
 from nmg.comparison.circumstances import described, differing
-from nmg.comparison.learned import policy_digest
 from nmg.comparison.plan import Plan
 from nmg.config import Config
 from nmg.data.overlap import say_overlaps
 from nmg.engines.registry import open_engine
 from nmg.errors import UserError
-from nmg.inner.lm import ModelState
 from nmg.inner.runtime import Runtime
 from nmg.policies.registry import load_policy
 from nmg.reporter import Reporter
-from nmg.runs.inputs import origin
 from nmg.runs.outputs import check_output
 from nmg.tasks.load import load_corpus_texts, load_task_data
 
@@ -76,7 +73,6 @@ class Comparison:
         if config.data.test is None:
             raise UserError("data.test: a comparison needs a test set: --data.test FILE")
         bench = CellBench.open(config, plan, folder, reporter, save_models=save_models)
-        bench = replace(bench, origins=_origins(config, plan, bench.corpus.digest, bench.pretrained))
         found = {key: cell for key, cell in folder.load(plan.keys(), bench.origins).items() if bench.is_complete(key)}
         if found:
             missing = len(plan.keys()) - len(found)
@@ -141,13 +137,3 @@ def _say_circumstances(found: Iterable[Cell], runtime: Runtime, reporter: Report
             "Pairs of such cells differ in more than their masks, and will be marked; for a clean comparison make the "
             "circumstances the same (runtime.precision, runtime.device) or choose another --out"
         )
-
-
-def _origins(config: Config, plan: Plan, corpus_digest: str, pretrained: ModelState) -> dict[str, dict[str, str]]:
-    """masking → digests of all that gives its cells."""
-    fields = ["train", "test", *(["validation"] if config.data.drop_duplicates else [])]
-    common = origin(config, fields, corpus_digest, pretrained)
-    return {
-        name: common | {"masking": policy_digest(plan.learned[name]) if name in plan.learned else name}
-        for name in plan.names
-    }

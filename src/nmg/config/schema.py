@@ -28,6 +28,7 @@ from nmg.settings import (
     RunSettings,
     RuntimeSettings,
     Section,
+    named_contents,
 )
 from nmg.tasks.registry import TASKS
 
@@ -89,8 +90,15 @@ class Config(Section):
 
     @property
     def digest(self) -> str:
-        """16 hex digits that change with every setting that changes results."""
+        """16 hex digits that change with every setting that changes results.
+
+        Names of files and models are left out: results depend on their content (`nmg.runs.inputs`).
+        """
         settings = self.model_dump(mode="json", exclude={"runtime"})
+        for setting, _, _ in named_contents(self):
+            section, _, field = setting.partition(".")
+            if settings[section][field] is None or isinstance(settings[section][field], str):
+                del settings[section][field]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
     def for_meta_test(self) -> "Config":

@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nmg.files import as_json, save_tensors, write_text
+from nmg.fingerprint import state_digest
 from nmg.inner.arena import Arena
 from nmg.inner.fit import KeepBest, fit
 from nmg.inner.head_start import start_head
-from nmg.inner.lm import PretrainedLM, masked_lm_loss, state_digest
+from nmg.inner.lm import PretrainedLM, masked_lm_loss
 from nmg.inner.lm_quality import held_out_loss, unigram_entropy
 from nmg.inner.masks import DrawnMasks
 from nmg.masking.rules import RandomMasking

@@ -1,7 +1,6 @@
 """The masked language model: loading, hidden states, and a head that runs on masked positions only."""
 
-import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -112,16 +111,6 @@ def _quiet_transformers() -> Iterator[None]:
         yield
     finally:
         transformers_logging.set_verbosity(level)
-
-
-def state_digest(state: ModelState, without: Collection[str] = ()) -> str:
-    """16 hex digits of names and weights, those `without` left out."""
-    digest = hashlib.sha256()
-    for name, tensor in state.items():
-        if name not in without:
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def copy_state(model: nn.Module) -> ModelState:

@@ -57,6 +57,15 @@ RULES = {
 }
 """A line a rule, in the order of tables."""
 
+READS = {
+    "entity": ("spacy_model",),
+    "keyword": ("keywords",),
+    "weights": ("weights",),
+    "difference": ("general_corpus",),
+    "selective": ("selective_model",),
+}
+"""rule → settings of `masking` that name content which it reads (`settings.NamedContent`); none for all others"""
+
 _WITHOUT_WORDS = frozenset({"none", "random", "punctuation", "frequency", "selective", "loss", "entropy"})
 _BY_UNIT = frozenset({"idf", "tf-idf"})
 

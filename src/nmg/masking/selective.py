@@ -44,20 +44,25 @@ def selective_masking(ingredients: Ingredients) -> Draw:
     name = ingredients.settings.selective_model
     if name is None:
         raise UserError("the masking 'selective' needs a token classifier: masking.selective_model")
-    from transformers import AutoModelForTokenClassification
-
-    try:
-        model = AutoModelForTokenClassification.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
-        model.eval()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"masking.selective_model: cannot load a token classifier '{name}': {reason}") from error
+    model = load_token_classifier(name)
     if model.config.vocab_size < len(ingredients.tokenizer):
         raise UserError(
             f"masking.selective_model: '{name}' knows {model.config.vocab_size} word pieces, but the tokenizer has "
             f"{len(ingredients.tokenizer)}: it must be made from the same model"
         )
     return partial(draw_important, importance=partial(_importance, model))
+
+
+def load_token_classifier(name: str) -> "PreTrainedModel":
+    """The model of a folder or a hub name, in evaluation mode. Raises UserError if it does not load."""
+    from transformers import AutoModelForTokenClassification
+
+    try:
+        model = AutoModelForTokenClassification.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"masking.selective_model: cannot load a token classifier '{name}': {reason}") from error
+    return model.eval()
 
 
 @torch.no_grad()

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from nmg.data.cutting import tokenizer_digest
 from nmg.errors import UserError
 from nmg.files import is_folder, is_there, user_path
+from nmg.masking.contents import digest_of_named
 from nmg.masking.mixture import Mixture, parse_mixture
-from nmg.masking.registry import RULES, build_masking, unknown_masking
+from nmg.masking.registry import READS, RULES, build_masking, unknown_masking
 from nmg.policies.base import CONFIG, Policy
 from nmg.policies.hub import is_hub_name
 from nmg.policies.masking import PolicyMasking
-from nmg.policies.registry import find_policy, load_policy
+from nmg.policies.registry import find_policy, load_policy, policy_digest
 from nmg.reporter import Reporter, Silent
 from nmg.seeding import StreamName
 from nmg.settings import MaskingSettings, MetaTestSettings
@@ -105,6 +106,35 @@ def policy_place(name: str) -> str:
     raise unknown_masking(name)
 
 
+def mixture_members(name: str, policy_folder: Path | None) -> list[tuple[float, str]]:
+    """Share and name of each member of a mixture; empty for a masking that is none. Raises as `parse_mixture`."""
+    return parse_mixture(name) if policy_folder is None and not is_folder(name) else []
+
+
+def masking_identity(name: str, settings: MaskingSettings, policy_folder: Path | None = None) -> dict[str, str]:
+    """What a masking reads besides the settings → 16 hex digits of its content, wherever it is stored.
+
+    Two maskings of one name mask the same only if their identities are equal.
+
+    Args:
+        name: a rule, a mixture or a policy, as `load_masking` takes it.
+        settings: name the files and models that rules read.
+        policy_folder: as `load_masking` takes it.
+
+    Returns:
+        'masking.SETTING' or "policy 'NAME'" → digest, of all members for a mixture; empty if settings say all.
+
+    Raises:
+        UserError: for an unknown name, and for content that cannot be read.
+    """
+    members = mixture_members(name, policy_folder)
+    if members:
+        return {what: digest for _, one in members for what, digest in masking_identity(one, settings).items()}
+    if policy_folder is None and name in RULES:
+        return {f"masking.{field}": digest_of_named(field, settings) for field in READS.get(name, ())}
+    return {f"policy '{name}'": policy_digest(policy_folder or policy_place(name))}
+
+
 def load_masking(
     name: str,
     lm: "PretrainedLM",
@@ -121,7 +151,7 @@ def load_masking(
     unknown name, and for a policy that is missing or does not fit the model.
     """
     test = test or MetaTestSettings()
-    members = parse_mixture(name) if policy_folder is None and not is_folder(name) else []
+    members = mixture_members(name, policy_folder)
     if members:
         loaded = [
             (share, load_masking(one, lm, corpus, settings, test=test, reporter=reporter)) for share, one in members

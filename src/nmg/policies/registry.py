@@ -1,5 +1,6 @@
 """Policies by kind, and policies from folders."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_args
@@ -35,11 +36,10 @@ def find_policy(folder: Path) -> Path:
     return folder / "policy" if (folder / "policy" / CONFIG).is_file() else folder
 
 
-def load_policy(place: Path | str, revision: str | None = None) -> Policy:
-    """The policy of a run's folder, of a policy's, or of a hub repository (`OWNER/NAME`, at `revision`).
+def policy_folder(place: Path | str, revision: str | None = None) -> Path:
+    """The policy folder of a run's folder, of a policy's, or of a hub repository (`OWNER/NAME`, at `revision`).
 
-    It is on the CPU and in evaluation mode. Raises UserError where the folder or repository is missing or does not hold
-    exactly the weights of a policy.
+    Raises UserError where the folder or repository is missing or does not hold the files of a policy.
     """
     folder = find_policy(Path(place).expanduser())
     if isinstance(place, str) and not folder.exists() and is_hub_name(place):
@@ -47,6 +47,23 @@ def load_policy(place: Path | str, revision: str | None = None) -> Policy:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise UserError(f"{folder} is not the folder of a mask policy: it has no file {name}")
+    return folder
+
+
+def policy_digest(place: Path | str) -> str:
+    """16 hex digits of the files of the policy that `policy_folder` finds. Raises UserError as it does."""
+    digest, folder = hashlib.sha256(), policy_folder(place)
+    for name in (CONFIG, WEIGHTS):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def load_policy(place: Path | str, revision: str | None = None) -> Policy:
+    """The policy of a place that `policy_folder` finds, on the CPU and in evaluation mode.
+
+    Raises UserError as `policy_folder` does, and where the files do not hold exactly the weights of a policy.
+    """
+    folder = policy_folder(place, revision)
     try:
         policy = _empty(json.loads((folder / CONFIG).read_text(encoding="utf-8")), folder)
         weights = load_file(folder / WEIGHTS)

@@ -13,7 +13,7 @@ from nmg.inner.fit import FitResult
 from nmg.inner.lm import PretrainedLM
 from nmg.inner.masks import DrawnMasks
 from nmg.masking.base import Masking
-from nmg.policies.named import load_masking
+from nmg.policies.named import load_masking, masking_identity
 from nmg.reporter import Reporter, Silent
 from nmg.runs.outputs import PARTIAL, check_output, sole_writer
 from nmg.seeding import StreamName
@@ -35,7 +35,9 @@ def adapt_corpus(config: Config, masking: str | Masking, out: Path, reporter: Re
         texts = load_corpus_texts(config.data)
         bench = ModelBench.open(config, reporter or Silent())
         corpus = bench.corpus(texts)
+        reads: dict[str, str] = {}
         if isinstance(masking, str):
+            reads = masking_identity(masking, config.masking)
             masking = load_masking(masking, bench.lm, corpus, config.masking, test=config.test, reporter=bench.reporter)
         bench.warm_up_head(corpus)
         result = AdaptResult(FitResult(0, float("nan"), 0.0), 0, 0)
@@ -44,6 +46,7 @@ def adapt_corpus(config: Config, masking: str | Masking, out: Path, reporter: Re
             result = adapt(bench.arena, masks, StreamName(config.run.seed) / "adapt")
         facts = {
             "masking": masking.name,
+            "masking_reads": reads,
             "settings": config.model_dump(mode="json"),
             "corpus_digest": corpus.digest,
             "steps": result.fit.steps,
