@@ -19,7 +19,7 @@ from datasets import ClassLabel, Dataset
 
 from nmg.audit.run import _read_plays
 from nmg.cli.report import page_of
-from nmg.comparison.cells import CellFolder
+from nmg.comparison.cells import CellFolder, Origins
 from nmg.config import load_config
 from nmg.data.formats.classification import read_classification
 from nmg.data.formats.mrqa import read_mrqa
@@ -134,7 +134,7 @@ def cell(folder: Path, content: bytes) -> None:
     (folder / "cells").mkdir(exist_ok=True)
     (folder / "cells" / "a.json").write_bytes(content)
     with contextlib.suppress(UserError):
-        CellFolder(folder).load([], {})
+        CellFolder(folder).load([], Origins({}, {}))
 
 
 def _lines(*records: Any) -> bytes:
