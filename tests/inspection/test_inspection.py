@@ -23,7 +23,7 @@ from nmg.policies.named import parse_policies
 from nmg.report.inspect_page import PACKED_FROM
 from nmg.reporter import Silent
 from nmg.seeding import torch_stream
-from nmg.settings import DataSettings
+from nmg.settings import DataSettings, MaskingSettings
 from nmg.tasks.load import read_any_texts
 from support.command import Nmg
 from support.planted import WORDS
@@ -140,11 +140,29 @@ def test_what_was_seen_becomes_the_page(inputs: Inputs, tmp_path: Path):
     whole = next(shares for shares in page.shares if shares.title == "Whole words and pieces")
     assert whole.counts.tolist() == [41]
     assert whole.masked == pytest.approx(np.full((3, 1), sum(budgets)))
-    assert [heading for heading, _ in page.tables] == ["Agreement: shared tokens", "Agreement: ranks", "Entropy"]
-    entropy = page.tables[2][1].rows
+    headings = ["Words masked most often", "Agreement: shared tokens", "Agreement: ranks", "Entropy"]
+    assert [heading for heading, _ in page.tables] == headings
+    entropy = page.tables[3][1].rows
     assert entropy[1][1:4] == ("–", "–", "–"), "a rule has no probabilities"
     assert "MB" not in page.subtitle
     assert page.notices == ()
+
+
+def test_the_page_says_anchors_and_the_words_of_each_rule(inputs: Inputs, tmp_path: Path):
+    text = tmp_path / "texts.txt"
+    text.write_text(f"{' '.join(WORDS[:12])}\n" * 6)
+    config = inputs.config().model_copy(update={"masking": MaskingSettings(rate=0.2, difference_anchors=2)})
+    seen = inspect_texts(config, text, {}, ["random", "difference"], Silent(), draws=10, with_tags=False)
+    (said,) = seen.notices
+    anchors = said.removeprefix("difference: anchors ").split(", ")
+    assert len(anchors) == 2
+    assert set(anchors) <= set(WORDS[:12])
+    page = inspect_page(seen)
+    assert page.notices == (said,)
+    (heading, table), *_ = page.tables
+    assert heading == "Words masked most often"
+    assert [row[0] for row in table.rows] == ["random", "difference"]
+    assert {word.split()[0] for word in table.rows[1][1].split(", ")[:2]} == set(anchors)
 
 
 def test_tags_reach_the_page(inputs: Inputs, tmp_path: Path):

@@ -12,7 +12,6 @@ import torch
 from nmg.errors import UserError
 from nmg.masking.base import Ingredients, choose, unit_means, weighted_scores
 from nmg.masking.counts import guessed_counts
-from nmg.masking.difference import find_anchors
 from nmg.masking.idf import InverseDocumentFrequency
 from nmg.masking.mixture import Mixture
 from nmg.masking.registry import RULES, build_masking, build_rule
@@ -110,14 +109,6 @@ def test_without_a_corpus_the_order_of_the_vocabulary_stands_for_counts(caplog: 
     for name in ("pmi", "difference"):
         with pytest.raises(UserError, match="give it some"):
             build_rule(name, ingredients)
-
-
-def test_anchors_are_frequent_here_and_rare_in_general() -> None:
-    here, in_general = np.array([10.0, 10.0, 5.0, 0.0]), np.array([1000.0, 9.0, 1.0, 0.0])
-    scores = [h / 25 * math.log(1010 / (1 + g)) for h, g in zip(here, in_general, strict=True)]
-    assert find_anchors(here, in_general, 2).tolist() == [1, 2]
-    assert sorted(range(3), key=lambda i: -scores[i])[:2] == [1, 2]
-    assert len(find_anchors(here, in_general, 10)) == 3, "none that does not occur"
 
 
 def test_words_like_the_anchors_are_masked_more_often(tmp_path: Path) -> None:

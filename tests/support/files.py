@@ -3,10 +3,17 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The records of a .jsonl file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
 
 Write = Callable[[str, str], Path]
 

@@ -25,6 +25,10 @@ from nmg.types import FloatArray, IntArray
 
 MOST_WORDS = 8000
 """distinct words on the page, the most frequent ones"""
+TOP_WORDS = 12
+"""words of each masking in the table of those masked most often"""
+LEAST_OCCURRENCES = 5
+"""occurrences of a word from which it may be in that table"""
 
 
 def inspect_page(seen: Inspection) -> InspectPage:
@@ -45,6 +49,7 @@ def inspect_page(seen: Inspection) -> InspectPage:
         shares=[_shares(grouping, views) for grouping in groupings],
         words=word_table(distinct, views, table),
         tables=[
+            ("Words masked most often", top_words_table(distinct, views, table)),
             ("Agreement: shared tokens", overlap_table(views, observed[0], table)),
             ("Agreement: ranks", correlation_table(observed, table)),
             ("Entropy", entropy_table(observed, table)),
@@ -77,13 +82,10 @@ def group_tokens(table: TokenTable, words: Sequence[str], distinct: Labels, tags
 
 
 def word_table(distinct: Labels, views: Sequence[View], table: TokenTable) -> Words:
-    """Rates of distinct words: the mean over a word's occurrences of the share of its tokens that is masked."""
+    """Rates of distinct words, as `word_rates` has them."""
     counts = np.bincount(distinct.of_word)
     kept = np.argsort(-counts, kind="stable")[:MOST_WORDS]
-    rates = []
-    for view in views:
-        of_occurrence = np.bincount(table.word, weights=view.inclusion) / table.pieces
-        rates.append((np.bincount(distinct.of_word, weights=of_occurrence) / counts)[kept])
+    rates = [word_rates(distinct, view, table)[kept] for view in views]
     note = (
         "Masked: the share of a word's occurrences that is masked, on average over draws; of an occurrence masked in "
         "part, that part. To mean: divided by the share of all tokens. Choose a word to see its texts."
@@ -91,6 +93,29 @@ def word_table(distinct: Labels, views: Sequence[View], table: TokenTable) -> Wo
     if len(counts) > MOST_WORDS:
         note += f" The {MOST_WORDS:,} most frequent words of {len(counts):,}."
     return Words([distinct.names[word] for word in kept], counts[kept], np.array(rates), note)
+
+
+def word_rates(distinct: Labels, view: View, table: TokenTable) -> FloatArray:
+    """[distinct words] the mean over a word's occurrences of the share of its tokens that is masked."""
+    of_occurrence = np.bincount(table.word, weights=view.inclusion) / table.pieces
+    rates: FloatArray = np.bincount(distinct.of_word, weights=of_occurrence) / np.bincount(distinct.of_word)
+    return rates
+
+
+def top_words_table(distinct: Labels, views: Sequence[View], table: TokenTable) -> Table:
+    """The words that each view masks most often, of those that occur often enough for a rate."""
+    counts = np.bincount(distinct.of_word)
+    least = min(LEAST_OCCURRENCES, int(counts.max()))
+    rows = []
+    for view in views:
+        rates = np.where(counts >= least, word_rates(distinct, view, table), -1.0)
+        best = [word for word in np.argsort(-rates, kind="stable")[:TOP_WORDS].tolist() if rates[word] > 0]
+        rows.append((view.name, ", ".join(f"{distinct.names[word]} {_percent(rates[word])}" for word in best)))
+    return Table(
+        ("", "words, and the share of their occurrences that is masked"),
+        tuple(rows),
+        (f"The {TOP_WORDS} words with the highest share, of those that occur at least {least:,} times.",),
+    )
 
 
 def overlap_table(views: Sequence[View], one: Observed, table: TokenTable) -> Table:

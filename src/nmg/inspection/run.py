@@ -30,7 +30,7 @@ class Inspection:
     """policies first, in the order they were named"""
     tags: Tags | None
     notices: tuple[str, ...]
-    """what could not be done, and how it could"""
+    """what rules found in the texts, such as anchors; what could not be done, and how it could"""
     config: Config
     text_file: Path
     n_texts: int
@@ -72,7 +72,12 @@ def inspect_texts(
         policy.to(lm.model.device)
     corpus = bench.corpus(kept)
     embeddings = lm.model.get_input_embeddings().weight
-    rules = {name: build_masking(name, lm.tokenizer, corpus, config.masking, embeddings) for name in maskings}
+    found: list[str] = []
+    rules = {
+        name: build_masking(name, lm.tokenizer, corpus, config.masking, embeddings, found.append) for name in maskings
+    }
+    for line in found:
+        reporter.notify(line)
     table = TokenTable.of(corpus)
     if table.n_tokens == 0:
         raise bad_input(text_file, "holds no token that may be masked")
@@ -93,7 +98,9 @@ def inspect_texts(
     )
     tags, notices = _tag(table, config.masking.spacy_model, reporter) if with_tags else (None, ())
     left_out = len(texts) - len(kept)
-    return Inspection(table, tuple(observed), tags, headless + notices, config, text_file, len(kept), left_out)
+    return Inspection(
+        table, tuple(observed), tags, (*found, *headless, *notices), config, text_file, len(kept), left_out
+    )
 
 
 def _check_names(policies: Mapping[str, Path], maskings: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ Every rule ends in one of two choices: `choose` takes the best positions one by 
 (words, entities). Both work on a whole batch, and both fill the budget of every block exactly.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from nmg.data.corpus import Corpus
+
+_log = logging.getLogger(__name__)
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Draw: TypeAlias = Callable[[TokenBlocks, float, np.random.Generator], MaskPlan]
@@ -107,6 +110,8 @@ class Ingredients:
     """text of the blocks that are to be masked"""
     embeddings: Tensor | None = None
     """float [V or more, H], the LM's input embeddings; None where there is no LM at hand"""
+    notify: Callable[[str], None] = _log.info
+    """called with a line on what a rule found in the text"""
 
     def counted_corpus(self, masking: str) -> "Corpus":
         """Raises UserError where there is no corpus."""

@@ -1,14 +1,15 @@
 """Words like those that set the domain apart (Difference-Masking, Wilf et al. 2023, arXiv 2305.14577).
 
-*Anchors* are the words of the domain with the highest TF-ICF: frequent here, rare in general text. A word is masked the
-more often, the nearer its embedding is to that of the nearest anchor.
+*Anchors* are the content words of the domain that are frequent here and rare in general text (`masking.anchors`). A
+word is masked the more often, the nearer its embedding is to that of the nearest anchor.
 
-As in the paper: anchors by TF-ICF, the nearest one counts, masks are drawn from the similarities. Ours: pieces stand
-for words in counts, so that no word list is needed; similarities are sharpened (`masking.difference_sharpness`), for
-cosines of embeddings hardly differ; without `masking.general_corpus` the order of the vocabulary stands for frequency
-in general text.
+As in the paper: anchors are words without stop words, the nearest one counts, masks are drawn from the similarities.
+Ours (D35): the score of anchors; input embeddings, of which a word has the mean over its pieces, stand for the hidden
+state of the word alone; similarities are sharpened (`masking.difference_sharpness`); without `masking.general_corpus`
+the order of the vocabulary stands for frequency in general text.
 """
 
+import logging
 from functools import partial
 
 import numpy as np
@@ -16,13 +17,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from nmg.data.cutting import cut_texts
 from nmg.data.formats.text import read_texts
 from nmg.errors import UserError
 from nmg.files import user_path
+from nmg.masking.anchors import (
+    CountedWord,
+    blocks_of,
+    count_words,
+    find_anchors,
+    general_counts,
+    guessed_general_counts,
+)
 from nmg.masking.base import Draw, Ingredients, choose_units, number_units, unit_means, weighted_scores
-from nmg.masking.counts import counted, guessed_counts
-from nmg.types import FloatArray, IntArray, MaskPlan, TokenBlocks
+from nmg.types import MaskPlan, TokenBlocks
+
+_log = logging.getLogger(__name__)
 
 
 def draw_different(
@@ -40,33 +49,35 @@ def draw_different(
 
 
 def difference_masking(ingredients: Ingredients) -> Draw:
-    """Raises UserError without text of the domain or without a language model."""
+    """Raises UserError without text of the domain, without a language model, and if no word may be an anchor."""
     settings, corpus = ingredients.settings, ingredients.counted_corpus("difference")
     if ingredients.embeddings is None:
         raise UserError("the masking 'difference' compares embeddings: it needs the language model (model=…)")
-    here = counted(corpus, ingredients.tokenizer)
-    anchors = find_anchors(here, _general_counts(ingredients, len(here)), settings.difference_anchors)
-    embeddings = normalize(ingredients.embeddings.detach().double().cpu()[: len(here)], dim=1)
-    similarity = (embeddings @ embeddings[torch.from_numpy(anchors)].T).amax(dim=1)
+    here = count_words(blocks_of(corpus), ingredients.tokenizer)
+    anchors = find_anchors(here, _general(ingredients), settings.difference_anchors)
+    if not anchors:
+        raise UserError(
+            "the masking 'difference' finds no anchors: no content word is more frequent in the text of the domain "
+            "than in general text (masking.general_corpus). Give more text, or other general text"
+        )
+    ingredients.notify(f"difference: anchors {', '.join(word.text for word in anchors)}")
+    similarity = similarity_to(anchors, ingredients.embeddings)
     return partial(draw_different, similarity=similarity, sharpness=settings.difference_sharpness)
 
 
-def find_anchors(here: FloatArray, in_general: FloatArray, n: int) -> IntArray:
-    """The `n` pieces with the highest TF-ICF, at most those that occur here.
-
-    TF-ICF = (share of the domain) · ln(pieces in general text / (1 + occurrences there)); counts are [V].
-    """
-    scores = here / max(here.sum(), 1) * np.log(max(in_general.sum(), 1) / (1.0 + in_general))
-    best: IntArray = np.argsort(-scores, kind="stable")[: min(n, int((here > 0).sum()))]
-    return best
+def similarity_to(anchors: list[CountedWord], embeddings: Tensor) -> Tensor:
+    """float64 [V]: the cosine of every piece with the nearest anchor, for `embeddings` float [V, H]."""
+    pieces = embeddings.detach().cpu().float()
+    words = torch.stack([pieces[list(word.ids)].mean(dim=0) for word in anchors])
+    return (normalize(pieces, dim=1) @ normalize(words, dim=1).T).amax(dim=1).double()
 
 
-def _general_counts(ingredients: Ingredients, size: int) -> FloatArray:
-    general = ingredients.settings.general_corpus
-    if general is None:
-        return guessed_counts(ingredients.tokenizer)
-    counts = np.zeros(size)
-    for columns in cut_texts(read_texts(user_path(general)), ingredients.tokenizer, 510):
-        ids, words = (columns[name].values.to_numpy() for name in ("input_ids", "word_index"))
-        counts += np.bincount(ids[words >= 0], minlength=size)
-    return counts
+def _general(ingredients: Ingredients) -> dict[str, float]:
+    path = ingredients.settings.general_corpus
+    if path is not None:
+        return general_counts(read_texts(user_path(path)), ingredients.tokenizer)
+    _log.warning(
+        "difference: no general text is given (masking.general_corpus), so the order of the vocabulary stands for word "
+        "frequency in it, which is a guess"
+    )
+    return guessed_general_counts(ingredients.tokenizer)

@@ -25,5 +25,5 @@ def draw_by_frequency(blocks: TokenBlocks, rate: float, rng: np.random.Generator
 
 
 def frequency_masking(ingredients: Ingredients) -> Draw:
-    counts = piece_counts(ingredients)
+    counts = piece_counts(ingredients, "frequency")
     return partial(draw_by_frequency, weights=np.maximum(counts, 1.0) ** -ingredients.settings.frequency_alpha)

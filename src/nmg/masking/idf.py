@@ -99,7 +99,7 @@ class InverseDocumentFrequency:
 def document_frequency(ingredients: Ingredients, unit: str, masking: str) -> InverseDocumentFrequency:
     """Counted in the corpus, or guessed where there is none. Raises UserError where words would have to be guessed."""
     if ingredients.corpus is None and unit == "piece":
-        say_that_counts_are_guessed()
+        say_that_counts_are_guessed(masking)
         return InverseDocumentFrequency.guess(ingredients.tokenizer)
     return InverseDocumentFrequency.count(ingredients.counted_corpus(masking), UNIT_KEYS[unit])
 

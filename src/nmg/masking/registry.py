@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from nmg.errors import UserError
@@ -99,12 +100,23 @@ def build_masking(
     corpus: "Corpus",
     settings: MaskingSettings,
     embeddings: "Tensor | None" = None,
+    notify: Callable[[str], None] | None = None,
 ) -> Masking:
     """The rule of that name, or a mixture of rules (`0.7*idf+0.3*random`), for blocks of `corpus`.
 
-    Raises UserError where there is none, or where something that it needs is missing.
+    Args:
+        name: of the rule or mixture.
+        tokenizer: of the model.
+        corpus: the blocks, and the text that a rule counts in.
+        settings: those of `masking`.
+        embeddings: float [V or more, H], the LM's input embeddings.
+        notify: called with a line on what a rule found in the text, such as anchors.
+
+    Raises:
+        UserError: If there is no such rule, or something that it needs is missing.
     """
-    return build_rule(name, Ingredients(tokenizer, corpus, settings, corpus, embeddings))
+    ingredients = Ingredients(tokenizer, corpus, settings, corpus, embeddings)
+    return build_rule(name, ingredients if notify is None else replace(ingredients, notify=notify))
 
 
 def build_rule(name: str, ingredients: Ingredients) -> Masking:

@@ -159,7 +159,8 @@ def load_masking(
         return Mixture(name, loaded)
     if policy_folder is None and name in RULES:  # also where a folder of that name happens to be there
         embeddings = lm.model.get_input_embeddings().weight
-        return build_masking(name, lm.tokenizer, corpus, settings, embeddings)
+        notify = (reporter or Silent()).notify
+        return build_masking(name, lm.tokenizer, corpus, settings, embeddings, notify)
     if policy_folder is None and name == "neural":
         raise unknown_masking(name)
     policy = load_policy(policy_folder or policy_place(name))
