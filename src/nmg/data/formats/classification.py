@@ -73,8 +73,10 @@ def read_classification(
         lines_of_ids[identity] = line
         labels.append((line, record[label_field]))
         examples.append(ClassificationExample(identity, text, "", NO_CONTEXT, pair))
+    if not examples and n_missing:
+        raise bad_input(path, "no record has a label", field=label_field)
     if not examples:
-        raise bad_input(path, "no record has a label", field=label_field) if n_missing else bad_input(path, _NOTHING)
+        raise bad_input(path, "holds no examples")
     names = class_names(labels, path, label_field)
     for (line, _), name in zip(labels, names, strict=True):
         if known_labels is not None and name not in known_labels:
@@ -83,9 +85,6 @@ def read_classification(
         kinds, count = "NA" if is_table else "null", f"{n_missing} of {n_missing + len(examples)}"
         warn_once(path, f"records whose {label_field} is empty or {kinds} are left out: {count}")
     return [replace(example, label=name) for example, name in zip(examples, names, strict=True)]
-
-
-_NOTHING = "holds no examples"
 
 
 def write_classification(
