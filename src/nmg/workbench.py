@@ -1,7 +1,7 @@
 """From settings to everything a run needs: data read and checked, model loaded, head warmed up, text encoded."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from nmg.config import Config
@@ -9,16 +9,18 @@ from nmg.data.corpus import Corpus, default_cache_dir
 from nmg.data.notices import warn_once
 from nmg.data.plausibility import unknown_doubts
 from nmg.data.task_data import TaskData
-from nmg.errors import UserError
+from nmg.errors import UserError, bad_input, shown
+from nmg.files import user_path
 from nmg.inner.arena import Arena
 from nmg.inner.head import head_randomness, warm_up_missing_head
 from nmg.inner.lm import PretrainedLM, load_pretrained
+from nmg.inner.preflight import TaskSample, preflight
 from nmg.inner.runtime import Runtime
 from nmg.masking.corrupt import Vocabulary
 from nmg.policies.base import Ground
 from nmg.reporter import Reporter
 from nmg.tasks.base import Task
-from nmg.tasks.load import load_corpus_texts, load_task_data
+from nmg.tasks.load import load_corpus_texts, load_task_data, read_examples
 from nmg.tasks.registry import task_kind
 from nmg.types import Example
 
@@ -66,6 +68,24 @@ class ModelBench:
                 warn_once(self.config.model.name, doubt, topic="unknown tokens")
         return corpus
 
+    def preflight(self, texts: Collection[str]) -> Self:
+        """Run a few rows of the `texts` to adapt on through the model (`inner.preflight`), before any long work.
+
+        Returns the same, in fp32 if the model does not train in the precision that the machine would choose. Raises
+        UserError, in one sentence, for a model that cannot be adapted.
+        """
+        return self._tried(texts)
+
+    def _tried(self, texts: Collection[str], tasks: Sequence[TaskSample] = ()) -> Self:
+        """The same after a preflight, in the precision that it found to work."""
+        asked = self.config.runtime.precision
+        arena = preflight(self.lm, self.arena, texts, tasks, may_change_precision=asked == "auto")
+        if arena.runtime.precision == self.runtime.precision:
+            return self
+        runtime = self.config.runtime.model_copy(update={"precision": arena.runtime.precision})
+        config = self.config.model_copy(update={"runtime": runtime})  # other processes start from it
+        return replace(self, config=config, runtime=arena.runtime)
+
     def warm_up_head(self, corpus: Corpus) -> None:
         """Train a head that the checkpoint lacks on `corpus`; where it has one, do nothing."""
         cache = default_cache_dir(self.config.runtime.cache_dir)
@@ -81,21 +101,59 @@ class Workbench(ModelBench):
 
     @classmethod
     def prepare(cls, config: Config, reporter: Reporter) -> Self:
-        """Read and check all inputs, cheapest first, then load the model and warm up a missing LM head.
+        """Read and check all inputs, cheapest first, then load and try the model, and warm up a missing LM head.
 
         Raises UserError for anything wrong with settings, data or model.
         """
-        return cls.open_all(config, reporter).with_head()
+        return cls.open_all(config, reporter).preflight().with_head()
 
     @classmethod
     def open_all(cls, config: Config, reporter: Reporter) -> Self:
-        """All of `prepare` but training: a head that the checkpoint lacks is new and not yet warmed up."""
+        """All of `prepare` before `preflight`: the model is not yet tried, and a missing head not yet warmed up."""
         data = load_task_data(config.data, config.run.seed)
         model = ModelBench.open(config, reporter)
         check_length(model.lm, "finetune.max_length", config.finetune.max_length)
         task = task_kind(config.data.task).build(model.lm.tokenizer, data.train, config.finetune)
         check_metric(config, task)
         return cls(config, model.lm, model.runtime, reporter, data, task)
+
+    def preflight(self, texts: Collection[str] | None = None) -> Self:
+        """As for a model alone, and then a few examples through the task's model.
+
+        `texts`: to adapt on; those of the settings if None. Raises UserError for sentences without any token, too, with
+        their file.
+        """
+        self._check_dropped()
+        data = self.data
+        held_out = [*(data.validation or ()), *(data.test or ())]
+        sample = TaskSample(self.config.data.task, self.task, data.train, held_out)
+        texts = load_corpus_texts(self.config.data) if texts is None else texts
+        return self._tried(texts, [sample])
+
+    def _check_dropped(self) -> None:
+        """Say what the tokenizer drops of the files' examples, whichever of them a seed draws.
+
+        Raises UserError for examples that cannot be encoded.
+        """
+        settings = self.config.data
+        for field in ("train", "validation", "test"):
+            file = getattr(settings, field)
+            if file is None:
+                continue
+            path, kind = user_path(file), task_kind(settings.task)
+            examples = read_examples(path, kind, settings)
+            dropped = self.task.dropped(examples)
+            if dropped.examples:
+                ids = ", ".join(f"'{example.id}'" for example in dropped.examples[:5])
+                ids += ", …" if len(dropped.examples) > 5 else ""
+                problem = (
+                    f"the tokenizer of '{self.lm.name}' finds no token in {len(dropped.examples)} of {len(examples)} "
+                    f"examples (line or id: {ids}), as in {shown(dropped.examples[0].passage)}; take them out, or "
+                    "choose a model whose tokenizer knows these characters"
+                )
+                raise bad_input(path, problem)
+            if dropped.note:
+                self.reporter.notify(f"data.{field} {file}: {dropped.note}")
 
     def with_head(self) -> Self:
         """The same, with a head that the checkpoint lacks warmed up on the text to adapt on."""

@@ -97,10 +97,24 @@ class AuditBench:
     linear: LinearPolicy
 
     @classmethod
-    def open(cls, config: Config, reporter: Reporter) -> "AuditBench":
-        """Read and check everything, warm up a missing head. The test set is not read."""
+    def open(cls, config: Config, reporter: Reporter, *, is_checked: bool = False) -> "AuditBench":
+        """Read and check everything, warm up a missing head. The test set is not read.
+
+        Args:
+            config: The settings of the audit.
+            reporter: Told of what a user should know.
+            is_checked: Whether another process has done the preflight already.
+
+        Returns:
+            The workplace; its settings have the precision that the preflight found to work.
+
+        Raises:
+            UserError: Settings, data or model do not fit.
+        """
         config = config.model_copy(update={"data": config.data.model_copy(update={"test": None})}).for_meta_test()
-        bench = Workbench.prepare(config, reporter)
+        bench = Workbench.open_all(config, reporter)
+        bench = (bench if is_checked else bench.preflight()).with_head()
+        config = bench.config
         corpus = bench.corpus(load_corpus_texts(config.data))
         split = split_contexts(bench.data, config.meta, config.run.seed, drop_duplicates=config.data.drop_duplicates)
         seen = set(split.train_context_ids.tolist())
@@ -189,4 +203,4 @@ class AuditOpener:
 
     def open(self, threads: int) -> AuditBench:
         runtime = self.config.runtime.model_copy(update={"threads": threads})
-        return AuditBench.open(self.config.model_copy(update={"runtime": runtime}), Silent())
+        return AuditBench.open(self.config.model_copy(update={"runtime": runtime}), Silent(), is_checked=True)

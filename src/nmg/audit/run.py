@@ -87,6 +87,7 @@ def audit(
 def _audit(config: Config, out: Path, seeds: int, minutes: float, reporter: Reporter, on_play: OnPlay) -> AuditResult:
     done = _read_plays(out / "plays.jsonl")
     bench = AuditBench.open(config, reporter)
+    config = config.model_copy(update={"runtime": bench.config.runtime})
     for play in done.values():
         check_origin(out, "plays.jsonl", play.origin, bench.origin_of(play.key.masking))
     facts = {"lm": _language_model(bench), "leakage": _leakage(bench, reporter)}

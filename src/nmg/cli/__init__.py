@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import traceback
 from importlib.metadata import version
 from types import FrameType
 from typing import Annotated
@@ -75,6 +76,8 @@ def main() -> None:
     try:
         app()
     except UserError as error:
+        if os.environ.get("NMG_DEBUG"):
+            typer.echo(printable("".join(traceback.format_exception(error))), err=True)
         typer.secho(f"error: {printable(str(error))}", fg=typer.colors.RED, err=True)
         sys.exit(2)
     except KeyboardInterrupt:

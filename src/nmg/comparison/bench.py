@@ -51,11 +51,36 @@ class CellBench:
 
     @classmethod
     def open(
-        cls, config: Config, plan: Plan, folder: CellFolder, reporter: Reporter, *, save_models: bool
+        cls,
+        config: Config,
+        plan: Plan,
+        folder: CellFolder,
+        reporter: Reporter,
+        *,
+        save_models: bool,
+        is_checked: bool = False,
     ) -> "CellBench":
-        """Read and check everything; a head that the checkpoint lacks is not yet warmed up."""
-        model = Workbench.open_all(config, reporter)
-        corpus = model.corpus(load_corpus_texts(config.data))
+        """Read and check everything; a head that the checkpoint lacks is not yet warmed up.
+
+        Args:
+            config: The settings that cells run under.
+            plan: Which cells there are.
+            folder: Where they are kept.
+            reporter: Told of what a user should know.
+            save_models: Whether the adapted LMs of the first seed are kept.
+            is_checked: Whether another process has done the preflight already.
+
+        Returns:
+            The workplace; its settings have the precision that the preflight found to work.
+
+        Raises:
+            UserError: Settings, data or model do not fit.
+        """
+        model, texts = Workbench.open_all(config, reporter), load_corpus_texts(config.data)
+        if not is_checked:
+            model = model.preflight(texts)
+            config = model.config
+        corpus = model.corpus(texts)
         maskings = {
             name: load_masking(name, model.lm, corpus, config.masking, path, config.test, reporter)
             for name, path in plan.maskings.items()
@@ -182,7 +207,7 @@ class CellBenchOpener:
         """
         runtime = self.config.runtime.model_copy(update={"threads": threads})
         config = self.config.model_copy(update={"runtime": runtime})
-        bench = CellBench.open(config, self.plan, self.folder, Silent(), save_models=self.save_models)
+        bench = CellBench.open(config, self.plan, self.folder, Silent(), save_models=self.save_models, is_checked=True)
         for masking in self.plan.names:
             changed = changed_names(self.origins.of(masking), bench.origins.of(masking))
             if changed:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nmg.data.corpus import EmptyCorpus
 from nmg.data.twins import same
 from nmg.inner.arena import Arena
 from nmg.inner.lm_quality import mean_loss
@@ -35,7 +36,7 @@ class HeldOutText:
 
     @classmethod
     def build(cls, bench: ModelBench, texts: Sequence[str], adapted_on: Collection[str]) -> "HeldOutText | None":
-        """Mask the `texts` but those `adapted_on`, at the rate of the configuration; None if no text is left.
+        """Mask the `texts` but those `adapted_on`, at the rate of the configuration; None if no token is left.
 
         A text was adapted on, too, if it is the same but for line breaks and whatever else `twins.folded` ignores.
         At most `MAX_BLOCKS` blocks, drawn at random. Every chosen token becomes the mask token: what stays visible, as
@@ -43,9 +44,13 @@ class HeldOutText:
         """
         was_seen = same(texts, adapted_on)
         held_out = [text for text, seen in zip(texts, was_seen, strict=True) if not seen]
-        if not any(text.strip() for text in held_out):
+        if not held_out:
             return None
-        corpus, rate = bench.corpus(held_out), bench.config.masking.rate
+        try:
+            corpus = bench.corpus(held_out)
+        except EmptyCorpus:
+            return None
+        rate = bench.config.masking.rate
         size = min(MAX_BLOCKS, len(corpus))
         chosen = np.sort((RANDOMNESS / "blocks").generator().choice(len(corpus), size, replace=False))
         blocks = corpus.blocks(chosen)

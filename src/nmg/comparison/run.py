@@ -54,7 +54,9 @@ class Comparison:
         _say_overlaps(comparison.config, reporter)
         bench = comparison.bench.with_head()
         if bench.held_out is None:
-            reporter.notify("every text of the test set is in the corpus: there is no masked-LM loss on held-out text")
+            reporter.notify(
+                "every text of the test set is in the corpus, or without a token: there is no held-out masked-LM loss"
+            )
         return replace(comparison, bench=bench)
 
     @classmethod
@@ -79,7 +81,7 @@ class Comparison:
             reporter.notify(f"{len(found)} cells are there already, {missing} are missing")
             if missing:
                 _say_circumstances(found.values(), bench.model.runtime, reporter)
-        return cls(config, plan, bench, found)
+        return cls(bench.config, plan, bench, found)
 
     def run(self, on_cell: OnCell) -> Finished:
         """Run the cells that are missing. One that fails is written down and does not stop the others."""

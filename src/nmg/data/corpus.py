@@ -18,7 +18,7 @@ import torch
 from nmg.data.corpus_file import read_batches, write_batches
 from nmg.data.cutting import TOKEN_COLUMNS, cut_texts, fingerprint
 from nmg.data.framing import SpecialTokens
-from nmg.errors import UserError, bad_input
+from nmg.errors import UserError, bad_input, shown
 from nmg.files import user_path
 from nmg.reporter import Progress
 from nmg.types import NO_POSITION, IntArray, TokenBlocks
@@ -30,6 +30,10 @@ CACHE_VERSION = 1
 """Part of every digest: raise it whenever blocks or the file's layout change."""
 
 _log = logging.getLogger(__name__)
+
+
+class EmptyCorpus(UserError):  # noqa: N818 it says what the corpus is
+    """No text has a token."""
 
 
 def default_cache_dir(setting: str | None) -> Path:
@@ -109,7 +113,7 @@ class Corpus:
                 _log.warning("%s is damaged, or of an older version; tokenising the corpus again", path)
             n_texts = len(texts)
             cut = cut_texts(texts, tokenizer, block_size, lambda done: progress(done, n_texts) if progress else None)
-            write_batches(path, digest, _some(cut, n_texts))
+            write_batches(path, digest, _some(cut, texts))
             batches = read_batches(path, digest)
             if batches is None:
                 raise bad_input(path, "the tokenised corpus, just written, cannot be read again; is the disk sound?")
@@ -193,14 +197,17 @@ class Corpus:
         return self._parts[part], int(row)
 
 
-def _some(batches: Iterator[pa.RecordBatch], n_texts: int) -> Iterator[pa.RecordBatch]:
-    """The batches; UserError if none of them has a row."""
+def _some(batches: Iterator[pa.RecordBatch], texts: Collection[str]) -> Iterator[pa.RecordBatch]:
+    """The batches; EmptyCorpus if none of them has a row."""
     is_empty = True
     for batch in batches:
         is_empty = is_empty and batch.num_rows == 0
         yield batch
     if is_empty:
-        raise UserError(f"the corpus is empty: its {n_texts} texts hold no token")
+        reason = "every one is blank"
+        if written := next((text for text in texts if text.strip()), None):
+            reason = f"the tokenizer drops every character, as those of {shown(written[:60])}; give text that it knows"
+        raise EmptyCorpus(f"the corpus is empty: its {len(texts)} texts hold no token: {reason}")
 
 
 def _digest(texts: Collection[str], tokenizer: "PreTrainedTokenizerBase", block_size: int) -> str:

@@ -27,14 +27,15 @@ from nmg.types import Example, IntArray
 def task_model(task: Task, lm: PreTrainedModel, randomness: StreamName) -> PreTrainedModel:
     """A task model of transformers' own class: the encoder's weights from `lm`, the head drawn from `randomness`.
 
-    Raises ValueError where the encoders do not match; only a pooler, which masked LMs do not have, may be new.
+    Raises ValueError if the encoders do not match. Only a pooler may be on one side alone: most masked LMs have none,
+    which leaves the task model's new, and BigBird's masked LM has one that its question answering lacks.
     """
     # transformers keeps Python that comes with a model in this package: it runs already, because the user trusts it.
     is_trusted = type(lm).__module__.startswith("transformers_modules.")
     with randomness.torch():
         model = task.new_model(lm.config, trust_remote_code=is_trusted)
     missing, unexpected = model.base_model.load_state_dict(lm.base_model.state_dict(), strict=False)
-    strays = [name for name in missing if not name.startswith("pooler.")] + list(unexpected)
+    strays = [name for name in (*missing, *unexpected) if not name.startswith("pooler.")]
     if strays:
         raise ValueError(f"the task model's encoder differs from the LM's: {', '.join(strays[:5])}")
     return model.to(lm.device)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -84,11 +85,29 @@ def load_pretrained(settings: ModelSettings) -> PretrainedLM:
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise _cannot_load(settings.name, "masked language model", error) from error
+    _fit_together(model, tokenizer)
     missing = tuple(sorted(report["missing_keys"]))
     encoder = tuple(name for name in missing if name.startswith(model.base_model_prefix + "."))
     if encoder:
         raise UserError(f"model.name: the checkpoint '{settings.name}' lacks weights of its encoder, e.g. {encoder[0]}")
     return PretrainedLM(settings.name, model, tokenizer, missing)
+
+
+def _fit_together(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Settle what model and tokenizer leave open, if there is one way to do it.
+
+    A tokenizer that gives token types to a model that has one type, or does not take them, keeps them to itself. A
+    model with adapters for one language (X-MOD) uses that.
+    """
+    config = model.config
+    n_types = getattr(config, "type_vocab_size", None)
+    parameters = signature(model.forward).parameters
+    is_taken = "token_type_ids" in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    if not is_taken or (n_types is not None and n_types < 2):
+        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+    languages = getattr(config, "languages", None)
+    if hasattr(model, "set_default_language") and config.default_language is None and languages and len(languages) == 1:
+        model.set_default_language(languages[0])
 
 
 def _cannot_load(name: str, what: str, error: Exception) -> UserError:

@@ -33,7 +33,7 @@ def adapt_corpus(config: Config, masking: str | Masking, out: Path, reporter: Re
     check_output(out)
     with sole_writer(out):
         texts = load_corpus_texts(config.data)
-        bench = ModelBench.open(config, reporter or Silent())
+        bench = ModelBench.open(config, reporter or Silent()).preflight(texts)
         corpus = bench.corpus(texts)
         reads: dict[str, str] = {}
         if isinstance(masking, str):

@@ -114,7 +114,7 @@ def estimate(config: Config, reporter: Reporter) -> Estimate:
     """
     with tempfile.TemporaryDirectory() as name, PeakMemory() as memory:
         began = time.perf_counter()
-        bench = Workbench.open_all(_short(config), reporter)
+        bench = Workbench.open_all(_short(config), reporter).preflight()
         opening = time.perf_counter() - began
         head_steps, making_head = _head(bench)
         began = time.perf_counter()

@@ -57,7 +57,7 @@ def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) 
     check_trackers(config)
     with sole_writer(out):
         bench = Workbench.open_all(config, reporter)
-        inputs = input_digests(bench)
+        inputs, bench = input_digests(bench), bench.preflight()
         training = MetaTraining(bench.with_head())
         say_overlaps(_sides(training), reporter)
         describe_run(out, config, training.arena.runtime, inputs)
@@ -82,7 +82,7 @@ def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: 
     with sole_writer(out):
         bench = Workbench.open_all(config, reporter)
         check_unchanged(out, read_facts(out).get("inputs"), bench, reporter)
-        training = MetaTraining(bench.with_head())
+        training = MetaTraining(bench.preflight().with_head())
         restore(training, out, reporter)
         write_text(out / "config.yaml", config.to_yaml())
         _cut_log(out / "metrics.jsonl", training.next_episode, reporter)

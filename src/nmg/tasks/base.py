@@ -35,6 +35,16 @@ class Evaluation:
     """id of the example → predicted label or answer"""
 
 
+@dataclass(frozen=True)
+class Dropped:
+    """What a tokenizer drops of examples, if the task cannot do without it."""
+
+    examples: Sequence[Example] = ()
+    """examples of whose text no token is left: they cannot be encoded"""
+    note: str = ""
+    """a sentence on what no model can reach because of it; empty if there is nothing to say"""
+
+
 class Task(Protocol):
     """A way to use an encoder: how examples become model inputs, which model takes them, what its outputs score."""
 
@@ -50,6 +60,10 @@ class Task(Protocol):
     def encode(self, examples: Sequence[Example]) -> TaskFeatures:
         """Every example has at least one row; rows keep the examples' order. UserError for an example that cannot be
         encoded."""
+        ...
+
+    def dropped(self, examples: Sequence[Example]) -> Dropped:
+        """What the tokenizer drops of the examples; nothing if the task works without it."""
         ...
 
     def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":
@@ -142,5 +156,6 @@ def model_with_head(
         if "Unrecognized configuration class" not in str(error):
             raise
         raise UserError(
-            f"a model of type '{config.model_type}' cannot do this task (no {auto_class.__name__})"
+            f"model.name: a model of type '{config.model_type}' cannot do this task (no {auto_class.__name__}); choose "
+            "another model, or another data.task"
         ) from error

@@ -18,7 +18,7 @@ from nmg.data.formats.hub import HUB
 from nmg.data.plausibility import label_doubts
 from nmg.errors import UserError, bad_input
 from nmg.settings import DataSettings, FinetuneSettings
-from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only, vocabulary_size
+from nmg.tasks.base import Dropped, Evaluation, Format, TaskKind, model_with_head, only, vocabulary_size
 from nmg.tasks.rows import RowBuilder, TaskFeatures
 from nmg.types import Example, FloatArray, IntArray
 
@@ -73,6 +73,10 @@ class ClassificationTask:
                 f"(known: {', '.join(self.labels)})"
             )
         return self._index[example.label]
+
+    def dropped(self, examples: Sequence[Example]) -> Dropped:  # noqa: ARG002
+        """Nothing: a text without tokens is a row like any other."""
+        return Dropped()
 
     def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":
         from transformers import AutoModelForSequenceClassification

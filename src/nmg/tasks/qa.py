@@ -8,7 +8,9 @@ long for one row gives several windows; neighbours share `stride` tokens.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from inspect import signature
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +28,7 @@ from nmg.data.formats.squad import write_squad
 from nmg.data.formats.subjqa import COLUMN as SUBJQA_COLUMN
 from nmg.errors import UserError
 from nmg.settings import FinetuneSettings
-from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only, vocabulary_size
+from nmg.tasks.base import Dropped, Evaluation, Format, TaskKind, model_with_head, only, vocabulary_size
 from nmg.tasks.rows import RowBuilder, TaskFeatures
 from nmg.tasks.squad_metrics import exact_match, f1, scores_2
 from nmg.types import Example, FloatArray, IntArray
@@ -174,10 +176,20 @@ class QuestionAnsweringTask:
         cls_token = self._tokenizer.cls_token_id
         return input_ids.index(cls_token) if cls_token in input_ids else 0
 
+    def dropped(self, examples: Sequence[Example]) -> Dropped:  # noqa: ARG002
+        """Nothing: a text without tokens is a row like any other."""
+        return Dropped()
+
     def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":
         from transformers import AutoModelForQuestionAnswering
 
-        return model_with_head(AutoModelForQuestionAnswering, config, trust_remote_code=trust_remote_code, num_labels=2)
+        model = model_with_head(
+            AutoModelForQuestionAnswering, config, trust_remote_code=trust_remote_code, num_labels=2
+        )
+        if "global_attention_mask" in signature(model.forward).parameters:
+            end = self._frame.between[0] if self._frame.between else None
+            model.register_forward_pre_hook(partial(_attend_to_question, end), with_kwargs=True)
+        return model
 
     def evaluate(
         self, outputs: Mapping[str, Tensor], features: TaskFeatures, examples: Sequence[Example]
@@ -257,6 +269,28 @@ class QuestionAnsweringTask:
             first, end = features.characters(row, spans.first[row], spans.last[row])
             answers.append(example.context[first:end].strip())  # a token may bring the space before it
         return answers
+
+
+def _attend_to_question(
+    end: int | None, _model: "PreTrainedModel", args: tuple[Any, ...], inputs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Give a Longformer the positions that attend to all: the question, and what comes before it.
+
+    It would find them by itself only in rows of exactly three separators: not with a tokenizer that puts one between
+    question and context, nor for a passage in which somebody wrote "</s>".
+
+    Args:
+        end: The id of the first token after a question; None if there is none, and then position 0 attends alone.
+        args: Inputs by position; there are none.
+        inputs: Inputs by name, `input_ids` [B, T] among them.
+
+    Returns:
+        The inputs with `global_attention_mask`, int64 [B, T], 1 at these positions.
+    """
+    ids = inputs["input_ids"]
+    ends = (ids == end).int().argmax(dim=1, keepdim=True) if end is not None else ids.new_ones(len(ids), 1)
+    is_global = torch.arange(ids.shape[1], device=ids.device) < ends
+    return args, {**inputs, "global_attention_mask": is_global.long()}
 
 
 class _Tokens(NamedTuple):

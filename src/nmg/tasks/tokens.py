@@ -27,7 +27,7 @@ from nmg.data.plausibility import tag_doubts
 from nmg.data.words import cut_ends
 from nmg.errors import UserError, bad_input
 from nmg.settings import DataSettings, FinetuneSettings
-from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only, vocabulary_size
+from nmg.tasks.base import Dropped, Evaluation, Format, TaskKind, model_with_head, only, vocabulary_size
 from nmg.tasks.entity_metrics import entity_scores, find_entities
 from nmg.tasks.rows import RowBuilder, TaskFeatures, TokenColumn
 from nmg.types import IGNORED_LABEL, Example, FloatArray, IntArray
@@ -96,6 +96,23 @@ class TokenClassificationTask:
             token_targets={"labels": TokenColumn(column, IGNORED_LABEL)},
             places=np.array(places, dtype=np.int64).reshape(-1, 3),
         )
+
+    def dropped(self, examples: Sequence[Example]) -> Dropped:
+        """Sentences without any token, and what a perfect model scores if words of entities have none."""
+        chosen = only(TokenExample, examples)
+        reachable, n_lost = [], 0
+        empty: list[Example] = []
+        for example, (_, offsets) in zip(chosen, _tokenize(self._tokenizer, chosen), strict=True):
+            seen = set(_first_words(example, offsets).tolist()) - {-1}
+            if not seen:
+                empty.append(example)
+            reachable.append([label if word in seen else OUTSIDE for word, label in enumerate(example.labels)])
+            n_lost += sum(label != OUTSIDE for word, label in enumerate(example.labels) if word not in seen)
+        if not n_lost:
+            return Dropped(empty)
+        best = entity_scores([example.labels for example in chosen], reachable).f1
+        note = f"the tokenizer drops {n_lost} words that are labelled as part of an entity, so a perfect model has an "
+        return Dropped(empty, f"{note}entity_f1 of {best:.4f} and no more")
 
     def _gold(self, example: TokenExample) -> IntArray:
         """[words] index of each word's label."""

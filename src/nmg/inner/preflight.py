@@ -1,0 +1,305 @@
+"""A small pass of everything that a command is about to train, before any long work.
+
+A few real rows go through the language model and through the task's model: scoring, then one training step with a
+learning rate of 0. So a model that cannot do the job says so within seconds, in one sentence, and not in every cell
+after its adaptation. Nothing is left of it: copies are trained, and all random streams are as they were.
+"""
+
+import random
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from nmg.data.corpus import Corpus
+from nmg.data.cutting import cut_texts
+from nmg.data.framing import SpecialTokens
+from nmg.errors import Diverged, UserError
+from nmg.inner.adapt import adapt
+from nmg.inner.arena import Arena
+from nmg.inner.finetune import evaluate, finetune, task_model
+from nmg.inner.lm import PretrainedLM, masked_logits
+from nmg.inner.lm_quality import held_out_loss
+from nmg.inner.loop import Encoded
+from nmg.inner.masks import DrawnMasks
+from nmg.inner.sharing import ALONE
+from nmg.masking.rules import RandomMasking
+from nmg.seeding import StreamName
+from nmg.tasks.base import Task
+from nmg.types import Example
+
+RANDOMNESS = StreamName(0) / "preflight"
+FEW_TEXTS, FEW_ROWS = 64, 4
+"""texts that are read for the language model; rows of its batch"""
+CHARACTERS_A_TOKEN = 8
+"""more than words have: a text of so many characters for each token of a row fills the row"""
+LONGEST_REASON = 300
+"""characters of what a library says"""
+SAME_LOGITS = 1e-3
+"""relative difference up to which two ways to compute logits count as the same"""
+
+
+@dataclass(frozen=True)
+class TaskSample:
+    """What a command trains a task's model on."""
+
+    name: str
+    """the task's kind"""
+    task: Task
+    train: Sequence[Example]
+    held_out: Sequence[Example]
+    """what it scores"""
+
+
+def preflight(
+    lm: PretrainedLM,
+    arena: Arena,
+    texts: Collection[str],
+    tasks: Sequence[TaskSample] = (),
+    *,
+    may_change_precision: bool = True,
+) -> Arena:
+    """Run a few rows of `texts`, and of each task, through copies of the arena's model.
+
+    Args:
+        lm: The model as it was loaded.
+        arena: What the inner loops will share; its model stays as it is.
+        texts: The text to adapt on, at least one of them with a token; a few are read.
+        tasks: What the model will be fine-tuned on; empty for an adaptation alone.
+        may_change_precision: Whether fp32 may take the place of bf16; False if a user asked for bf16.
+
+    Returns:
+        The arena; in fp32, which is said, if the model trains in that alone.
+
+    Raises:
+        UserError: The model, its tokenizer or a setting does not fit; the message says which, and what to do.
+    """
+    check_tokenizer(lm)
+    _check_architecture(lm)
+    change = may_change_precision
+    with _streams_kept():
+        arena = _working(lm, arena, "be adapted", "adapt.block_size", partial(_try_lm, lm=lm, texts=texts), change)
+        for sample in tasks:
+            what = f"do the task '{sample.name}'"
+            arena = _working(lm, arena, what, "finetune.max_length", partial(_try_task, sample=sample), change)
+    return arena
+
+
+def check_tokenizer(lm: PretrainedLM) -> None:
+    """Raises UserError if the tokenizer gives ids that the model does not embed."""
+    embedded = int(lm.model.get_input_embeddings().weight.shape[0])
+    if lm.vocabulary_size > embedded:
+        raise UserError(
+            f"model.name: the tokenizer of '{lm.name}' has {lm.vocabulary_size} tokens, the model embeds {embedded}: "
+            "call model.resize_token_embeddings(len(tokenizer)) in transformers, and save both"
+        )
+
+
+def _check_architecture(lm: PretrainedLM) -> None:
+    """Raises UserError for limits of an architecture whose own errors explain nothing."""
+    config = lm.model.config
+    if config.model_type == "nystromformer" and config.num_landmarks != config.segment_means_seq_len:
+        raise UserError(
+            f"model.name: '{lm.name}' takes only rows of exactly {config.segment_means_seq_len} tokens, because the "
+            "num_landmarks of its config.json differ from segment_means_seq_len; choose a model where they are equal"
+        )
+    if getattr(config, "languages", None) and getattr(config, "default_language", None) is None:
+        raise UserError(
+            f"model.name: '{lm.name}' has adapters for {len(config.languages)} languages; write the one to use into "
+            f"its config.json as default_language, e.g. {config.languages[0]}"
+        )
+
+
+def _working(
+    lm: PretrainedLM, arena: Arena, what: str, length: str, attempt: Callable[[Arena], None], may_change: bool
+) -> Arena:
+    """The arena under which the attempt works: this one, or the same in fp32.
+
+    Args:
+        lm: The model, for messages.
+        arena: The settings asked for.
+        what: What the model is to do, for messages.
+        length: The setting that rows owe their length to.
+        attempt: Raises what goes wrong under the settings of an arena.
+        may_change: Whether fp32 may take the place of bf16.
+
+    Raises:
+        UserError: It works under neither; the message blames the setting without which it would.
+    """
+    failed = _failure(attempt, arena)
+    if failed is None:
+        return arena
+    if isinstance(failed, _MissingRow):
+        raise UserError(_missing_row(lm, failed, length)) from failed
+    if isinstance(failed, UserError) and not isinstance(failed, Diverged):
+        raise failed
+    reason = _reason(failed)
+    if arena.adapt.vocabulary == "corpus":
+        whole = replace(arena, adapt=arena.adapt.model_copy(update={"vocabulary": "all"}))
+        if _failure(attempt, whole) is None:
+            raise UserError(
+                f"adapt.vocabulary corpus: '{lm.name}' (type {lm.model.config.model_type}) computes its logits "
+                f"otherwise than from its word embeddings alone ({reason}); use adapt.vocabulary all"
+            ) from failed
+    runtime = arena.runtime
+    if runtime.packing and _failure(attempt, replace(arena, runtime=replace(runtime, packing=False))) is None:
+        raise UserError(
+            f"runtime.packing: '{lm.name}' cannot {what} on packed rows ({reason}); turn it off"
+        ) from failed
+    if runtime.precision == "bf16":
+        plain = replace(arena, runtime=replace(runtime, precision="fp32"))
+        if _failure(attempt, plain) is None:
+            if not may_change:
+                raise UserError(
+                    f"runtime.precision bf16: '{lm.name}' cannot {what} in it ({reason}); use fp32"
+                ) from failed
+            arena.reporter.notify(f"runtime.precision: '{lm.name}' cannot {what} in bf16 ({reason}): fp32 is used")
+            return plain
+    raise UserError(f"model.name: '{lm.name}' cannot {what}: {reason} (NMG_DEBUG=1 shows where)") from failed
+
+
+def _failure(attempt: Callable[[Arena], None], arena: Arena) -> Exception | None:
+    """What goes wrong, if anything does."""
+    small = replace(arena.silent(), runtime=replace(arena.runtime, sharing=ALONE))
+    try:
+        attempt(small)
+    except Exception as error:
+        return error
+    return None
+
+
+def _try_lm(arena: Arena, lm: PretrainedLM, texts: Collection[str]) -> None:
+    """Score and train a copy of the model on a few blocks."""
+    corpus = _few_blocks(lm, arena, texts)
+    if not len(corpus):
+        return  # the command itself says that a corpus is empty
+    model = deepcopy(arena.model)
+    settings = arena.adapt.model_copy(update={"batch_size": len(corpus), "learning_rate": 0.0})
+    arena = replace(arena, model=model, adapt=settings)
+    with _checked_tables(model):
+        _check_logits(arena, corpus)
+        held_out_loss(arena, corpus, np.arange(len(corpus)), RANDOMNESS)
+        adapt(arena, DrawnMasks(corpus, RandomMasking()), RANDOMNESS, steps=1)
+
+
+def _few_blocks(lm: PretrainedLM, arena: Arena, texts: Collection[str]) -> Corpus:
+    """The longest and the shortest blocks of a few texts; empty if these have no token."""
+    some = list(islice((text for text in texts if text.strip()), FEW_TEXTS))
+    padding = SpecialTokens.of(lm.tokenizer).padding
+    whole = Corpus("preflight", cut_texts(some, lm.tokenizer, arena.adapt.block_size), padding)
+    order = np.argsort(-whole.lengths, kind="stable")
+    chosen = np.unique(np.concatenate([order[: FEW_ROWS // 2], order[-FEW_ROWS // 2 :]]))
+    blocks = [whole.text(int(block)) for block in chosen]
+    return Corpus("preflight", cut_texts(blocks, lm.tokenizer, arena.adapt.block_size), padding)
+
+
+def _check_logits(arena: Arena, corpus: Corpus) -> None:
+    """Raises UserError if a head that runs on masked positions alone gives other logits than the whole model."""
+    blocks, model = corpus.blocks(np.arange(len(corpus))), arena.model
+    is_masked = blocks.is_maskable & (torch.arange(blocks.input_ids.shape[1]) % 3 == 1)
+    inputs = {"input_ids": blocks.input_ids.to(model.device), "attention_mask": blocks.is_token.long().to(model.device)}
+    model.eval()
+    with torch.inference_mode():
+        whole = model(**inputs).logits[is_masked.to(model.device)]
+        few = masked_logits(model, blocks.input_ids, blocks.is_token, is_masked)
+    if whole.shape != few.shape or not _are_close(whole, few):
+        raise UserError(
+            f"model.name: a model of type '{model.config.model_type}' cannot be adapted: its head mixes positions, so "
+            "it cannot run on masked positions alone; choose another model"
+        )
+
+
+def _are_close(first: Tensor, second: Tensor) -> bool:
+    difference, size = (first - second).abs(), first.abs()
+    return not difference.numel() or bool(difference.max() <= SAME_LOGITS * (1 + size.max()))
+
+
+def _try_task(arena: Arena, sample: TaskSample) -> None:
+    """Score and train a new task model on a few rows."""
+    task, room = sample.task, CHARACTERS_A_TOKEN * arena.finetune.max_length
+    train, held_out = (Encoded.of(task, _few(some, room)) for some in (sample.train, sample.held_out))
+    model = task_model(task, arena.model, RANDOMNESS / "head")
+    with _checked_tables(model):
+        for encoded in (train, held_out):
+            if len(encoded.features):
+                evaluate(model, task, encoded.features, encoded.examples, arena.runtime)
+        rows = np.argsort(-train.features.lengths, kind="stable")[:FEW_ROWS]
+        settings = arena.finetune.model_copy(update={"epochs": 1, "batch_size": len(rows), "learning_rate": 0.0})
+        finetune(model, train.features, rows, settings, arena.runtime, RANDOMNESS / "finetune", max_steps=1)
+
+
+def _few(examples: Sequence[Example], room: int) -> Sequence[Example]:
+    """Two with the longest passages of at most `room` characters, which fill a row, and the one with the shortest."""
+    order = sorted(examples, key=lambda example: len(example.passage))
+    fitting = [example for example in order if len(example.passage) <= room] or order[:1]
+    return [*order[:1], *(example for example in fitting[-2:] if example is not order[0])]
+
+
+class _MissingRow(Exception):  # noqa: N818 it says what is missing
+    def __init__(self, table: str, rows: int, asked: int) -> None:
+        super().__init__(f"the table {table} has {rows} rows, and row {asked} is asked for")
+        self.table, self.rows, self.asked = table, rows, asked
+
+
+@contextmanager
+def _checked_tables(model: PreTrainedModel) -> Iterator[None]:
+    """Inside of it, an embedding raises _MissingRow before it reads past its end: that would end a process on a GPU."""
+
+    def check(name: str, table: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if inputs and isinstance(inputs[0], Tensor) and isinstance(table, nn.Embedding) and inputs[0].numel():
+            lowest, highest = (int(end) for end in inputs[0].aminmax())
+            if highest >= table.num_embeddings or lowest < 0:
+                raise _MissingRow(name, table.num_embeddings, highest if lowest >= 0 else lowest)
+
+    hooks = [
+        module.register_forward_pre_hook(partial(check, name))
+        for name, module in model.named_modules()
+        if type(module) is nn.Embedding
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _missing_row(lm: PretrainedLM, missing: _MissingRow, length: str) -> str:
+    kind, name = missing.table.lower(), f"model.name: '{lm.name}'"
+    if "position" in kind:
+        return (
+            f"{length}: '{lm.name}' has {missing.rows} positions, and a row needs {missing.asked + 1}; lower {length}"
+        )
+    if "type" in kind:
+        return (
+            f"{name} knows {missing.rows} token types, and its tokenizer gives type {missing.asked}: take "
+            "token_type_ids out of model_input_names in its tokenizer_config.json"
+        )
+    return f"{name} cannot read its tokenizer's rows: {missing}; choose a tokenizer that belongs to the model"
+
+
+def _reason(error: Exception) -> str:
+    """One line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, Diverged):
+        return "its loss on real rows is not finite"
+    return f"{type(error).__name__}: {lines[0]}"[:LONGEST_REASON] if lines else type(error).__name__
+
+
+@contextmanager
+def _streams_kept() -> Iterator[None]:
+    """Leave the generators of torch, NumPy and Python as they were: code of models draws from all three."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with RANDOMNESS.torch():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
