@@ -1,0 +1,329 @@
+"""What cannot work is said before any training, in one sentence; what can work leaves no trace of having been tried."""
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+import nmg.inner.preflight
+import nmg.inner.runtime
+import nmg.workbench
+from benchmarks import zoo
+from benchmarks.zoo_models import family_of, save_model
+from nmg import adapt, compare
+from nmg.audit.run import audit
+from nmg.errors import UserError
+from nmg.inner.arena import Arena
+from nmg.inner.finetune import predict, task_model
+from nmg.inner.lm import load_pretrained
+from nmg.inner.runtime import Runtime
+from nmg.reporter import Silent
+from nmg.runs.estimate import estimate
+from nmg.runs.meta_training import start
+from nmg.seeding import StreamName
+from nmg.settings import FinetuneSettings, ModelSettings, RuntimeSettings
+from nmg.tasks.qa import QUESTION_ANSWERING
+from nmg.tasks.tokens import TOKEN_CLASSIFICATION
+from nmg.workbench import ModelBench, Workbench
+from support.command import Nmg
+from support.planted import WORDS
+from support.runs import Inputs, Notes, is_same
+
+PLAIN = RuntimeSettings(device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return zoo.write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a small random model of a type, each once."""
+    folder, made = tmp_path_factory.mktemp("models"), {}
+
+    def make(kind: str, family: str | None = None, **changes: Any) -> Path:
+        key = (kind, family, str(changes))
+        if key not in made:
+            made[key] = save_model(kind, family or family_of(kind), folder / str(len(made)), **changes)
+        return made[key]
+
+    return make
+
+
+def workbench(model: Path, data: dict[str, Path], task: str, *given: str, notes: Any = None) -> Workbench:
+    files = [f"data.task={task}", f"data.train={data[task]}", f"data.test={data[task]}", "runtime.device=cpu"]
+    return Workbench.open_all(zoo.settings(model, *files, *given), notes or Silent())
+
+
+def bench(model: Path, data: dict[str, Path], *given: str, notes: Any = None) -> ModelBench:
+    config = zoo.settings(model, f"data.corpus={data['corpus']}", "runtime.device=cpu", *given)
+    return ModelBench.open(config, notes or Silent())
+
+
+def corpus(data: dict[str, Path]) -> list[str]:
+    return data["corpus"].read_text("utf-8").splitlines()
+
+
+class TestNoTraceIsLeft:
+    def test_weights_and_all_random_streams_are_as_they_were(self, model, data):
+        before = workbench(model("big_bird"), data, "token-classification", "runtime.precision=fp32")
+        weights = {name: tensor.clone() for name, tensor in before.lm.model.state_dict().items()}
+        states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+        after = before.preflight()
+        assert after is before
+        assert is_same(before.lm.model.state_dict(), weights)
+        assert before.lm.model.base_model.attention_type == "block_sparse"
+        assert all(parameter.grad is None for parameter in before.lm.model.parameters())
+        now = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+        assert torch.equal(states[0], now[0])
+        assert states[1:] == now[1:]
+
+    def test_an_adaptation_gives_the_same_model(self, model, data, tmp_path, monkeypatch):
+        config = zoo.settings(model("roberta"), f"data.corpus={data['corpus']}")
+        adapt(config, masking="random", out=tmp_path / "tried")
+        monkeypatch.setattr(nmg.workbench, "preflight", lambda _lm, arena, *_others, **_more: arena)
+        adapt(config, masking="random", out=tmp_path / "not tried")
+        first, second = (AutoModelForMaskedLM.from_pretrained(tmp_path / n) for n in ("tried", "not tried"))
+        assert is_same(first, second)
+
+
+class TestEveryCommandTriesItsModelOnce:
+    @pytest.fixture
+    def tried(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """Number of tasks of each preflight."""
+        found: list[int] = []
+
+        def count(_lm: Any, arena: Arena, _texts: Any, tasks: Any = (), **_more: Any) -> Arena:
+            found.append(len(tasks))
+            return arena
+
+        monkeypatch.setattr(nmg.workbench, "preflight", count)
+        return found
+
+    def test_adapt(self, inputs: Inputs, tried, tmp_path):
+        corpus = tmp_path / "corpus.txt"
+        corpus.write_text(" ".join(WORDS[:9]))
+        adapt(inputs.config(data={"corpus": str(corpus)}), masking="random", out=tmp_path / "out")
+        assert tried == [0]
+
+    def test_compare(self, inputs: Inputs, tried, tmp_path):
+        compare(inputs.config(), ["none"], tmp_path / "out", seeds=1)
+        assert tried == [1]
+
+    def test_meta_train(self, inputs: Inputs, tried, tmp_path):
+        start(inputs.config(meta={"episodes": 1}), tmp_path / "run", Silent(), lambda *_: None)
+        assert tried == [1]
+
+    def test_estimate(self, inputs: Inputs, tried):
+        estimate(inputs.config(), Silent())
+        assert tried == [1]
+
+    def test_audit(self, inputs: Inputs, tried, tmp_path):
+        with pytest.raises(StopIteration):  # at the first play
+            audit(inputs.config(), tmp_path / "audit", on_play=lambda *_: next(iter(())))
+        assert tried == [1]
+
+
+class TestModels:
+    def test_a_model_without_a_head_for_the_task_is_refused_before_any_cell(self, model, data, tmp_path):
+        config = zoo.settings(model("eurobert"), "data.task=qa", f"data.train={data['qa']}", f"data.test={data['qa']}")
+        with pytest.raises(UserError, match="type 'eurobert' cannot do this task.*another data.task"):
+            compare(config, ["none"], tmp_path / "out", seeds=1)
+        assert not list((tmp_path / "out").glob("cells/*"))
+
+    @pytest.mark.parametrize(("kind", "task"), [("big_bird", QUESTION_ANSWERING), ("luke", TOKEN_CLASSIFICATION)])
+    def test_a_pooler_may_be_on_either_side_alone(self, model, data, kind, task):
+        lm = load_pretrained(ModelSettings(name=str(model(kind))))
+        examples = next(iter(task.formats.values()))
+        settings = zoo.settings(model(kind)).data
+        path = data["qa" if task is QUESTION_ANSWERING else "token-classification"]
+        examples = nmg.tasks.load.read_examples(path, task, settings)
+        tuned = task_model(task.build(lm.tokenizer, examples, FinetuneSettings()), lm.model, StreamName(0))
+        ours, theirs = (m.get_input_embeddings().weight for m in (tuned, lm.model))
+        assert torch.equal(ours, theirs)
+
+    def test_a_tokenizer_with_more_tokens_than_the_model_embeds(self, model, data, tmp_path):
+        tokenizer = AutoTokenizer.from_pretrained(model("bert"))
+        AutoModelForMaskedLM.from_pretrained(model("bert")).save_pretrained(tmp_path)
+        n = len(tokenizer)
+        tokenizer.add_tokens(["osimertinib", "nivolumab"])
+        tokenizer.save_pretrained(tmp_path)
+        with pytest.raises(UserError, match=rf"has {n + 2} tokens, the model embeds {n}: call .*resize_token_embedd"):
+            bench(tmp_path, data).preflight(corpus(data))
+
+    def test_a_model_of_one_token_type_reads_the_rows_of_a_tokenizer_that_gives_two(self, model, data):
+        one = workbench(model("roberta", "WordPiece", type_vocab_size=1), data, "qa")
+        assert "token_type_ids" not in one.task.encode(one.data.train).tokens
+        one.preflight()
+        two = workbench(model("bert"), data, "qa")
+        assert "token_type_ids" in two.task.encode(two.data.train).tokens
+
+    def test_positions_that_a_model_lacks(self, model, data):
+        few = bench(model("xlm", max_position_embeddings=20), data)
+        few.lm.model.config.max_position_embeddings = None
+        with pytest.raises(UserError, match=r"adapt.block_size: .* has 20 positions, and a row needs 62; lower adapt"):
+            few.preflight(corpus(data))
+
+    def test_nystromformer_with_rows_of_one_length_alone(self, model, data):
+        with pytest.raises(UserError, match="takes only rows of exactly 16 tokens"):
+            bench(model("nystromformer", segment_means_seq_len=16, num_landmarks=4), data).preflight(corpus(data))
+
+    def test_adapters_for_languages(self, model, data):
+        one = bench(model("xmod"), data)
+        assert one.lm.model.config.default_language == "en_XX"
+        one.preflight(corpus(data))
+        with pytest.raises(UserError, match="adapters for 2 languages; .* as default_language, e.g. de_DE"):
+            bench(model("xmod", languages=["de_DE", "en_XX"]), data).preflight(corpus(data))
+        chosen = model("xmod", languages=["de_DE", "en_XX"], default_language="en_XX")
+        bench(chosen, data).preflight(corpus(data))
+
+    @pytest.mark.parametrize("kind", ["mobilebert", "esm"])
+    def test_logits_that_need_the_whole_vocabulary(self, model, data, kind):
+        few = bench(model(kind), data, "adapt.vocabulary=corpus")
+        with pytest.raises(UserError, match=f"adapt.vocabulary corpus: .*type {kind}.*use adapt.vocabulary all"):
+            few.preflight(corpus(data))
+        bench(model(kind), data).preflight(corpus(data))
+
+    def test_a_head_that_mixes_positions(self, model, data, monkeypatch):
+        mixing = bench(model("bert"), data)
+        head = mixing.lm.model.cls.forward
+        monkeypatch.setattr(type(mixing.lm.model.cls), "forward", lambda _, states: head(states.flip(1)))
+        with pytest.raises(UserError, match="type 'bert' cannot be adapted: its head mixes positions"):
+            mixing.preflight(corpus(data))
+
+    def test_weights_that_are_not_finite(self, model, data):
+        broken = bench(model("bert"), data)
+        with torch.no_grad():
+            broken.lm.model.get_input_embeddings().weight.fill_(float("nan"))
+        with pytest.raises(UserError, match="cannot be adapted"):
+            broken.preflight(corpus(data))
+
+
+class TestPrecision:
+    @pytest.fixture(autouse=True)
+    def _bf16(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(nmg.inner.runtime, "_multiplies_bf16", lambda _on_cpu: True)
+
+    def test_a_model_that_does_not_train_in_bf16_trains_in_fp32_and_that_is_said(self, model, data):
+        notes = Notes()
+        tried = workbench(model("big_bird"), data, "token-classification", notes=notes).preflight()
+        assert (tried.runtime.precision, tried.config.runtime.precision) == ("fp32", "fp32")
+        assert tried.arena.runtime.precision == "fp32"
+        assert len([line for line in notes.lines if line.endswith("fp32 is used")]) == 1
+
+    def test_one_that_does_is_left_alone(self, model, data):
+        assert workbench(model("bert"), data, "qa").preflight().runtime.precision == "bf16"
+
+    def test_who_asks_for_bf16_is_told(self, model, data):
+        asked = bench(model("big_bird"), data, "runtime.precision=bf16")
+        with pytest.raises(UserError, match=r"runtime.precision bf16: .*use fp32"):
+            asked.preflight(corpus(data))
+
+
+class TestLongformer:
+    def test_any_separators_and_any_passage(self, model, data, tmp_path):
+        workbench(model("longformer", "WordPiece"), data, "qa").preflight()
+        squad = json.loads(data["qa"].read_text())
+        squad["data"][0]["paragraphs"][0]["context"] += " </s> more"
+        changed = tmp_path / "qa.json"
+        changed.write_text(json.dumps(squad))
+        workbench(model("longformer"), data | {"qa": changed}, "qa").preflight()
+
+    def test_rows_of_three_separators_are_read_as_transformers_reads_them(self, model, data):
+        found = workbench(model("longformer"), data, "qa", "runtime.precision=fp32")
+        features = found.task.encode(found.data.train[:4])
+        ours = task_model(found.task, found.lm.model, StreamName(0))
+        outputs = predict(ours, found.task, features, Runtime.start(PLAIN))
+        ours._forward_pre_hooks.clear()
+        theirs = predict(ours, found.task, features, Runtime.start(PLAIN))
+        assert is_same(outputs, theirs)
+
+
+class TestDroppedText:
+    """The tokenizer of BERT drops marks that have no width."""
+
+    def conll(self, path: Path, *sentences: tuple[str, ...]) -> Path:
+        lines = ["".join(f"{word}\n" for word in one) for one in sentences]
+        path.write_text("\n".join(lines), encoding="utf-8")
+        return path
+
+    def bench(self, model: Path, train: Path, test: Path, notes: Any = None) -> Workbench:
+        files = ["data.task=token-classification", f"data.train={train}", f"data.test={test}", "runtime.device=cpu"]
+        return Workbench.open_all(zoo.settings(model, *files), notes or Silent())
+
+    @pytest.mark.parametrize("side", ["train", "test"])
+    def test_sentences_without_any_token_are_named_with_their_file(self, model, data, tmp_path, side):
+        found = self.conll(tmp_path / "some.conll", ("gene\tO", "Berlin\tB-PLACE"), ("\u200d\tO",), ("\ufe0f\tO",))
+        files = {"train": data["token-classification"], "test": data["token-classification"], side: found}
+        said = r"some.conll: .* no token in 2 of 3 examples \(line or id: '4', '6'\), as in .*; take them out"
+        with pytest.raises(UserError, match=said):
+            self.bench(model("bert"), **files).preflight()
+
+    def test_a_comparison_says_so_before_any_cell(self, model, data, tmp_path):
+        test = self.conll(tmp_path / "test.conll", ("\u200d\tO",))
+        train = data["token-classification"]
+        files = ("data.task=token-classification", f"data.train={train}", f"data.test={test}")
+        with pytest.raises(UserError, match=r"test.conll: .* no token in 1 of 1 examples"):
+            compare(zoo.settings(model("bert"), *files), ["random"], tmp_path / "out", seeds=1)
+        assert not list((tmp_path / "out").glob("cells/*"))
+
+    def test_what_a_perfect_model_scores_at_most(self, model, data, tmp_path):
+        notes = Notes()
+        sentence = ("gene\tO", "Berlin\tB-PLACE", "cell\tO", "\u200d\tB-PLACE")
+        test = self.conll(tmp_path / "test.conll", sentence, ("Rome\tB-PLACE",))
+        self.bench(model("bert"), data["token-classification"], test, notes).preflight()
+        # Two of three entities can be found: precision 1, recall 2/3.
+        (line,) = [line for line in notes.lines if "test.conll" in line]
+        assert "drops 1 words that are labelled as part of an entity" in line
+        assert "entity_f1 of 0.8000 and no more" in line
+
+    def test_test_texts_without_tokens_leave_no_held_out_loss(self, model, tmp_path):
+        rows = [{"text": "the gene binds", "label": "a"}, {"text": "the cell growth", "label": "b"}]
+        train, test = tmp_path / "train.jsonl", tmp_path / "test.jsonl"
+        train.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        test.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"text": "\u200d", "label": "a"}]))
+        results = compare(
+            zoo.settings(model("bert"), f"data.train={train}", f"data.test={test}"), ["none"], tmp_path / "out", seeds=1
+        )
+        assert [cell.held_out_loss for cell in results.cells] == [None]
+
+    def test_a_corpus_without_tokens_says_why(self, model, tmp_path):
+        (tmp_path / "corpus.txt").write_text("\u200d \ufe0f\n")
+        config = zoo.settings(model("bert"), f"data.corpus={tmp_path / 'corpus.txt'}")
+        with pytest.raises(UserError, match="the corpus is empty: .*the tokenizer drops every character"):
+            adapt(config, masking="random", out=tmp_path / "out")
+
+
+class TestRawErrors:
+    def test_one_becomes_a_sentence_and_keeps_its_traceback(self, model, data, monkeypatch):
+        def fail(*_: Any) -> None:
+            raise ValueError("first line\nsecond line")
+
+        monkeypatch.setattr(nmg.inner.preflight, "held_out_loss", fail)
+        with pytest.raises(UserError, match="cannot be adapted: ValueError: first line") as found:
+            bench(model("bert"), data).preflight(corpus(data))
+        assert "second line" not in str(found.value)
+        assert isinstance(found.value.__cause__, ValueError)
+
+    def test_nmg_debug_shows_where(self, nmg: Nmg, model, data, monkeypatch):
+        lacking = model("nystromformer", segment_means_seq_len=16, num_landmarks=4)
+        words = ("adapt", "--corpus", data["corpus"], "--model", lacking, "--out", "out")
+        assert "Traceback" not in nmg(*words).err
+        monkeypatch.setenv("NMG_DEBUG", "1")
+        answer = nmg(*words)
+        assert answer.code == 2
+        assert "Traceback" in answer.err
+        assert answer.err.strip().splitlines()[-1].startswith("error: ")
+
+
+def test_an_arena_of_other_settings_is_tried_as_it_is(model, data):
+    packed = bench(model("bert"), data, "runtime.packing=true")
+    assert packed.preflight(corpus(data)).runtime == replace(packed.runtime)
