@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import nmg
-from benchmarks.zoo_models import FAMILIES, WORDS, family_of, save_model
+from benchmarks.zoo_models import FAMILIES, READ_IMAGES, WORDS, family_of, save_model
 from nmg.errors import UserError
 from nmg.files import write_text
 from nmg.reporter import Progress
@@ -59,10 +59,10 @@ class Watch:
 
 
 def kinds() -> list[str]:
-    """Every type of model of transformers that has a masked LM."""
+    """Every type of model of transformers that has a masked LM, and reads text alone."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-    return sorted(MODEL_FOR_MASKED_LM_MAPPING_NAMES)
+    return sorted(set(MODEL_FOR_MASKED_LM_MAPPING_NAMES) - READ_IMAGES)
 
 
 def write_data(folder: Path) -> dict[str, Path]:

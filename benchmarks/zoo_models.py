@@ -117,11 +117,15 @@ OF_TYPE: dict[str, dict[str, Any]] = {
     "modernbert": {"global_attn_every_n_layers": 2, "local_attention": 16},
     "mvp": _SEQ2SEQ,
     "nystromformer": {"segment_means_seq_len": 64, "num_landmarks": 64},
-    "perceiver": {"d_model": 32, "d_latents": 32, "num_latents": 8, "num_self_attends_per_block": 1},
-    "reformer": {"axial_pos_shape": [8, 20], "axial_pos_embds_dim": [16, 16], "is_decoder": False},
+    "perceiver": {"d_model": 32, "d_latents": 32, "num_latents": 8, "num_self_attends_per_block": 1}
+    | {"num_self_attention_heads": 2, "num_cross_attention_heads": 2},
+    "reformer": {"axial_pos_shape": [8, 20], "axial_pos_embds_dim": [16, 16], "is_decoder": False}
+    | {"attn_layers": ["local", "local"], "attention_head_size": 16, "local_attn_chunk_length": 16}
+    | {"feed_forward_size": 48},
     "rembert": {"input_embedding_size": 16, "output_embedding_size": 32},
     "roc_bert": {"pronunciation_vocab_size": 400, "shape_vocab_size": 400},
     "squeezebert": {"embedding_size": 32},
+    "ultrabert": {"num_key_value_heads": 2, "head_dim": 16, "prediction_head_size": 32},
     "xlm": _XLM,
     "xmod": {"languages": ["en_XX"]},
 }
@@ -136,6 +140,10 @@ FAMILY_OF: dict[str, str] = {
     **dict.fromkeys(("esm", "esmc", "perceiver"), "characters"),
 }
 """type of model → family of its tokenizer, if it is not WordPiece"""
+
+
+READ_IMAGES = {"modernvbert", "neomme", "ultravbert"}
+"""types that read images too, whose configurations `_SIZES` does not make small"""
 
 
 def family_of(kind: str) -> str:
@@ -160,6 +168,8 @@ def save_model(kind: str, family: str, folder: Path, **changes: Any) -> Path:
     if kind in {"xlm", "flaubert"}:
         ids |= {"pad_index": ids["pad_token_id"], "mask_index": ids["mask_token_id"]}
     given = {"vocab_size": len(tokenizer), **_SIZES, **ids, **OF_TYPE.get(kind, {}), **changes}
+    if "block_sizes" in given:  # Funnel counts its layers by blocks
+        del given["num_hidden_layers"]
     config = CONFIG_MAPPING[kind](**given)
     with torch.random.fork_rng():
         torch.manual_seed(0)

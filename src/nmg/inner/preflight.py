@@ -95,8 +95,9 @@ def preflight(
 
 def check_tokenizer(lm: PretrainedLM) -> None:
     """Raises UserError if the tokenizer gives ids that the model does not embed."""
-    embedded = int(lm.model.get_input_embeddings().weight.shape[0])
-    if lm.vocabulary_size > embedded:
+    table = lm.model.get_input_embeddings()
+    embedded = table.num_embeddings if isinstance(table, nn.Embedding) else None
+    if embedded is not None and lm.vocabulary_size > embedded:
         raise UserError(
             f"model.name: the tokenizer of '{lm.name}' has {lm.vocabulary_size} tokens, the model embeds {embedded}: "
             "call model.resize_token_embeddings(len(tokenizer)) in transformers, and save both"
