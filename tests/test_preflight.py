@@ -136,8 +136,10 @@ class TestModels:
             compare(config, ["none"], tmp_path / "out", seeds=1)
         assert not list((tmp_path / "out").glob("cells/*"))
 
-    @pytest.mark.parametrize(("kind", "task"), [("big_bird", "qa"), ("luke", "token-classification")])
-    def test_a_pooler_may_be_on_either_side_alone(self, model, data, kind, task):
+    @pytest.mark.parametrize(
+        ("kind", "task"), [("big_bird", "qa"), ("luke", "token-classification"), ("funnel", "classification")]
+    )
+    def test_a_part_of_the_language_model_may_be_left_out(self, model, data, kind, task):
         found = workbench(model(kind), data, task)
         tuned = task_model(found.task, found.lm.model, StreamName(0))
         ours, theirs = (m.get_input_embeddings().weight for m in (tuned, found.lm.model))
@@ -184,6 +186,12 @@ class TestModels:
         with pytest.raises(UserError, match=f"adapt.vocabulary corpus: .*type {kind}.*use adapt.vocabulary all"):
             few.preflight(corpus(data))
         bench(model(kind), data).preflight(corpus(data))
+
+    def test_a_tokenizer_that_pads_with_another_id_than_the_model(self, model, data):
+        """MPNet's table has its padding at 1, this tokenizer at 0: padding is among the corpus's words all the same."""
+        few = bench(model("mpnet"), data, "adapt.vocabulary=corpus")
+        assert few.lm.model.get_input_embeddings().padding_idx != few.lm.tokenizer.pad_token_id
+        few.preflight(corpus(data))
 
     def test_a_head_that_mixes_positions(self, model, data, monkeypatch):
         mixing = bench(model("bert"), data)

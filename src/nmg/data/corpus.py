@@ -75,6 +75,8 @@ class Corpus:
     """[n_blocks] tokens, special tokens included"""
     context_ids: IntArray
     """[n_blocks] index of the text"""
+    padding_id: int
+    """fills a batch after the end of a shorter block"""
 
     def __init__(
         self, digest: str, batches: Iterable[pa.RecordBatch], padding_id: int, cache_dir: Path | None = None
@@ -83,7 +85,7 @@ class Corpus:
         self.digest = digest
         self._cache_dir = cache_dir or default_cache_dir(None)
         self._parts = [_Part.of(batch) for batch in batches]
-        self._padding_id = padding_id
+        self.padding_id = padding_id
         nothing = np.empty(0, dtype=np.int64)
         self.lengths = np.concatenate([nothing, *(np.diff(part.offsets) for part in self._parts)])
         self.context_ids = np.concatenate([nothing, *(part.context_ids for part in self._parts)])
@@ -129,7 +131,7 @@ class Corpus:
         lengths = self.lengths[block_ids]
         columns = np.arange(lengths.max(initial=0))
         is_token = columns < lengths[:, None]
-        input_ids = np.full(is_token.shape, self._padding_id, dtype=np.int64)
+        input_ids = np.full(is_token.shape, self.padding_id, dtype=np.int64)
         word_index = np.full(is_token.shape, NO_POSITION, dtype=np.int64)
         part_of, row_in_part = self._places(block_ids)
         for number in np.unique(part_of):

@@ -27,17 +27,18 @@ from nmg.types import Example, IntArray
 def task_model(task: Task, lm: PreTrainedModel, randomness: StreamName) -> PreTrainedModel:
     """A task model of transformers' own class: the encoder's weights from `lm`, the head drawn from `randomness`.
 
-    Raises ValueError if the encoders do not match. Only a pooler may be on one side alone: most masked LMs have none,
-    which leaves the task model's new, and BigBird's masked LM has one that its question answering lacks.
+    Every weight of its encoder comes from the LM, but those of a pooler, which most masked LMs lack. What the LM has
+    and the task's class does not use is left out: BigBird's pooler, Funnel's decoder. Raises ValueError if the LM lacks
+    other weights.
     """
     # transformers keeps Python that comes with a model in this package: it runs already, because the user trusts it.
     is_trusted = type(lm).__module__.startswith("transformers_modules.")
     with randomness.torch():
         model = task.new_model(lm.config, trust_remote_code=is_trusted)
-    missing, unexpected = model.base_model.load_state_dict(lm.base_model.state_dict(), strict=False)
-    strays = [name for name in (*missing, *unexpected) if not name.startswith("pooler.")]
+    missing, _ = model.base_model.load_state_dict(lm.base_model.state_dict(), strict=False)
+    strays = [name for name in missing if not name.startswith("pooler.")]
     if strays:
-        raise ValueError(f"the task model's encoder differs from the LM's: {', '.join(strays[:5])}")
+        raise ValueError(f"the LM lacks weights of the task model's encoder: {', '.join(strays[:5])}")
     return model.to(lm.device)
 
 

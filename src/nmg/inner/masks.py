@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,7 +38,7 @@ class Masks(Protocol):
 
     @property
     def token_ids(self) -> Tensor:
-        """int64 [n]: every id that occurs"""
+        """int64 [n]: every id that a batch may hold, that of padding included"""
         ...
 
     def start(self, arena: Arena, randomness: StreamName, steps: int = 1) -> Batches:
@@ -95,7 +96,7 @@ class DrawnMasks:
 
     @property
     def token_ids(self) -> Tensor:
-        return torch.from_numpy(self.corpus.distinct_ids)
+        return torch.from_numpy(np.union1d(self.corpus.distinct_ids, [self.corpus.padding_id]))
 
     def start(self, arena: Arena, randomness: StreamName, steps: int = 1) -> Batches:
         encode: StateEncoder = arena.reader
