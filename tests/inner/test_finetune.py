@@ -92,7 +92,7 @@ def test_an_encoder_that_does_not_match_is_refused(tokenizer: PreTrainedTokenize
     lm = tiny_model("bert")
     task, _ = encoded("classification", tokenizer)
     del lm.base_model.encoder.layer[1].output.dense
-    with pytest.raises(ValueError, match=r"encoder differs.*output\.dense"):
+    with pytest.raises(ValueError, match=r"lacks weights of the task model.s encoder.*output\.dense"):
         task_model(task, lm, StreamName(0))
 
 
