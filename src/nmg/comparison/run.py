@@ -55,7 +55,7 @@ class Comparison:
         bench = comparison.bench.with_head()
         if bench.held_out is None:
             reporter.notify(
-                "every text of the test set is in the corpus or has no token: there is no masked-LM loss on held-out text"
+                "every test text is in the corpus or has no token: there is no masked-LM loss on held-out text"
             )
         return replace(comparison, bench=bench)
 
