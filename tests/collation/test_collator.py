@@ -251,3 +251,123 @@ def test_counts_come_from_the_texts_given():
         for name, options in (("idf", {"idf_sharpness": 60.0}), ("frequency", {"frequency_alpha": 60.0})):
             collator = collate(masking=name, rate=0.25, texts=given, **options)
             assert {tuple(masked(collator([row]))[0]) for _ in range(20)} == {(2,)}
+
+
+def with_word_labels(row: dict[str, list[int]]) -> dict[str, list[int]]:
+    """As for the recognition of entities: classes of words, −100 at special tokens."""
+    n = len(row["input_ids"])
+    return row | {"labels": [-100, *(place % 3 for place in range(n - 2)), -100]}
+
+
+def test_rows_with_labels_of_other_tasks_are_masked():
+    features = [with_word_labels(row) for row in rows()]
+    batch, expected = collate(seed=1)(features), collate(seed=1)(rows())
+    assert all(torch.equal(batch[name], expected[name]) for name in expected)
+    classes = [row | {"labels": 2, "label": 1} for row in rows()]
+    assert torch.equal(collate(seed=1)(classes)["labels"], expected["labels"])
+
+
+def test_whether_a_row_is_masked_depends_on_that_row_alone():
+    drawing = collate()
+    fixed, plain = drawing.fix(rows(4)), rows(4)
+    expected = collate(fixed=True)(rows(4))
+    for batch in (drawing([fixed[0], plain[1], fixed[2], with_word_labels(plain[3])]), drawing([plain[1], fixed[0]])):
+        n = batch["labels"].shape[1]
+        place = 0 if len(batch["labels"]) == 4 else 1
+        assert torch.equal(batch["labels"][place], expected["labels"][0, :n])
+        assert torch.equal(batch["input_ids"][place], expected["input_ids"][0, :n])
+        assert (batch["labels"] != IGNORED_LABEL).any(dim=1).all()
+        assert set(batch) == {"input_ids", "attention_mask", "token_type_ids", "labels"}
+
+
+def test_a_row_without_token_types_does_not_change_those_of_others():
+    with_types = {"input_ids": [2, 9, 9, 3], "token_type_ids": [0, 0, 1, 1]}
+    without = {"input_ids": [2, 9, 3]}
+    for features, place in (([with_types, without], 0), ([without, with_types], 1)):
+        assert collate()(features)["token_type_ids"][place].tolist() == [0, 0, 1, 1]
+
+
+def test_the_mark_of_fixed_rows_survives_data_sets_pickle_workers_and_streams(tmp_path: Path):
+    datasets = pytest.importorskip("datasets")
+    drawing = collate(seed=3)
+    fixed = drawing.fix(rows(6))
+    expected = collate(seed=3, fixed=True)(rows(6))
+    table = datasets.Dataset.from_list(fixed)
+    table.to_json(tmp_path / "fixed.jsonl")
+    read = datasets.load_dataset("json", data_files=str(tmp_path / "fixed.jsonl"), cache_dir=str(tmp_path / "cache"))
+    for some in (
+        pickle.loads(pickle.dumps(fixed)),
+        drawing.fix(fixed),
+        table,
+        table.with_format("torch"),
+        table.to_iterable_dataset(),
+        read["train"],
+    ):
+        for workers in (0, 2) if some is table else (0,):
+            loader = DataLoader(some, batch_size=6, collate_fn=drawing, num_workers=workers)
+            (batch,) = loader
+            assert all(torch.equal(batch[name], expected[name]) for name in expected)
+
+
+def test_masked_rows_without_their_mark_are_refused():
+    """As Trainer leaves them of a data set whose columns it drops, and as `datasets.map(collator)` makes them."""
+    for row in collate().fix(rows(3)):
+        assert (torch.tensor(row["input_ids"]) == TOKENIZER.mask_token_id).any()
+        stripped = {name: values for name, values in row.items() if name != "masked_by_nmg"}
+        with pytest.raises(UserError, match="remove_unused_columns=False"):
+            collate()([stripped])
+    with pytest.raises(UserError, match="no labels"):
+        collate()([rows(1)[0] | {"masked_by_nmg": True}])
+
+
+def test_a_batch_of_columns_is_taken_for_its_rows():
+    datasets = pytest.importorskip("datasets")
+    texts = list(SCRIPTS[:3])
+    expected = collate()(rows(3))
+    padded = TOKENIZER(texts, padding=True, return_tensors="pt")
+    for batch in (
+        TOKENIZER(texts),
+        dict(TOKENIZER(texts)),
+        padded,
+        {"text": texts},
+        {"input_ids": padded["input_ids"]},
+    ):
+        found = collate()(batch)
+        assert torch.equal(found["labels"][0], expected["labels"][0])
+        assert found["input_ids"].shape == expected["input_ids"].shape
+    table = datasets.Dataset.from_dict({"text": texts}).map(collate(), batched=True, remove_columns="text")
+    assert table["labels"] == expected["labels"].tolist()
+    assert [list(row["labels"]) for row in collate(seed=2).fix(TOKENIZER(texts))] == [
+        list(row["labels"]) for row in collate(seed=2).fix(rows(3))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ("one text", "a batch: must be a list of texts or rows, not one text"),
+        ({"text": "one text"}, "not one row"),
+        ({"input_ids": [2, 9, 3]}, "not one row"),
+        ({"input_ids": torch.tensor([2, 9, 3])}, "not one row"),
+        (
+            {"input_ids": [[2, 3]], "attention_mask": [[1, 1], [1, 1]]},
+            "attention_mask has 2 entries, but input_ids has 1",
+        ),
+        ({"words": [["a"]]}, "must hold a column input_ids or text"),
+        (7, "not a int"),
+    ],
+)
+def test_what_is_no_batch_is_refused(batch: Any, message: str):
+    with pytest.raises(UserError, match=message):
+        collate()(batch)
+    with pytest.raises(UserError, match=message.replace("a batch", "fix")):
+        collate().fix(batch)
+    with pytest.raises(UserError, match=message.replace("a batch", "texts")):
+        collate(masking="idf", texts=batch)
+
+
+def test_texts_to_count_words_in_may_be_a_batch_of_columns():
+    row = {"input_ids": TOKENIZER(". ! . .")["input_ids"]}
+    for texts in (TOKENIZER([". . . !", ". .", "."]), {"text": [". . . !", ". .", "."]}):
+        collator = collate(masking="idf", rate=0.25, texts=texts, idf_sharpness=60.0)
+        assert masked(collator([row])) == [[2]]

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from nmg.collation.fixed import MARK, FixedRow, fixed_labels
+from nmg.collation.given import rows_of
 from nmg.collation.maskings import AnyMasking, NoModel, resolve_masking
 from nmg.collation.rows import Row, RowReader
 from nmg.collation.streams import BatchStreams
@@ -91,47 +93,61 @@ class MaskingCollator:
             raise UserError(f"the masking '{self.masking.name}' looks at the language model: give it (model=…)")
         self._streams = BatchStreams(seed)
 
-    def __call__(self, features: Sequence[Any]) -> dict[str, Tensor]:
+    def __call__(self, features: Any) -> dict[str, Tensor]:
         """A batch of int64 [B, T] tensors, padded on the right.
 
         Args:
-            features: rows: mappings with `input_ids` or `text`, lists of ids, or texts. `word_ids`, where a row has
-            them, say
-                which tokens are of one word; else they are found from the ids. Rows that `fix` has made stay as they
-                are.
+            features: rows, or a batch of columns as a tokenizer returns it. A row is a mapping with `input_ids` or
+                `text`, a list of ids, or a text. Its `word_ids`, if it has them, say which tokens are of one word; else
+                words are found from the ids. Rows of `fix` stay as they are, and all others are masked, whatever
+                labels they have.
+
+        Raises:
+            UserError: For one text or one row in the place of a list, and for rows that cannot be read.
         """
         if self.masking.reads_states and get_worker_info() is not None:
             raise UserError(
                 f"the masking '{self.masking.name}' looks at the language model, which workers of a data loader do not "
                 "train: set num_workers (Trainer: dataloader_num_workers) to 0"
             )
-        rows = self._reader.rows(features)
+        given = list(rows_of(features, "a batch"))
+        rows = self._reader.rows(given)
         blocks = self._reader.blocks(rows)
-        given = [_fixed_labels(feature) for feature in features]
-        if all(labels is not None for labels in given):
-            labels = torch.full_like(blocks.input_ids, IGNORED_LABEL)
-            for b, one in enumerate(given):
-                labels[b, : len(rows[b].ids)] = torch.as_tensor(one)
-            return self._batch(rows, CorruptedBlocks(blocks.input_ids, blocks.is_token, labels))
-        return self._batch(rows, self._masked_apart(blocks) if self.fixed else self._masked_together(blocks))
+        fixed = [fixed_labels(row, self._vocabulary.mask_id) for row in given]
+        ids, labels = blocks.input_ids.clone(), torch.full_like(blocks.input_ids, IGNORED_LABEL)
+        for b, known in enumerate(fixed):
+            if known is not None:
+                labels[b, : len(known)] = torch.from_numpy(known)
+        to_mask = torch.tensor([b for b, known in enumerate(fixed) if known is None], dtype=torch.int64)
+        if len(to_mask):
+            some = blocks.rows(to_mask)
+            masked = self._masked_apart(some) if self.fixed else self._masked_together(some)
+            ids[to_mask], labels[to_mask] = masked.input_ids, masked.labels
+        return self._batch(rows, CorruptedBlocks(ids, blocks.is_token, labels))
 
-    def fix(self, dataset: Iterable[Any]) -> list[dict[str, list[int]]]:
+    def fix(self, dataset: Iterable[Any]) -> list[FixedRow]:
         """The rows of a data set masked once and for all, by the seed and their tokens: an evaluation set.
 
-        The collator hands such rows on as they are, so a Trainer takes them beside a training set whose masks are
-        drawn. The rate is that at the end of a schedule.
+        The collator returns such rows as they are, so a Trainer takes them next to a training set whose masks are
+        drawn. It knows them by the column `masked_by_nmg`. The rate is that at the end of a schedule.
         """
         fixed = []
-        for feature in dataset:
+        for feature in rows_of(dataset, "fix"):
+            if fixed_labels(feature, self._vocabulary.mask_id) is not None:
+                fixed.append(FixedRow(feature))
+                continue
             rows = self._reader.rows([feature])
             batch = self._masked_apart(self._reader.blocks(rows))
             fixed.append(
-                {
-                    "input_ids": batch.input_ids[0].tolist(),
-                    "attention_mask": rows[0].is_token.tolist(),
-                    "labels": batch.labels[0].tolist(),
-                    **{name: list(values) for name, values in rows[0].extra.items()},
-                }
+                FixedRow(
+                    {
+                        "input_ids": batch.input_ids[0].tolist(),
+                        "attention_mask": rows[0].is_token.tolist(),
+                        "labels": batch.labels[0].tolist(),
+                        **{name: list(values) for name, values in rows[0].extra.items()},
+                        MARK: True,
+                    }
+                )
             )
         return fixed
 
@@ -162,10 +178,10 @@ class MaskingCollator:
             "attention_mask": (corrupted.is_token.long(), 0),
             "labels": (corrupted.labels, IGNORED_LABEL),
         }
-        for name in rows[0].extra if rows else ():
-            values = torch.zeros(len(rows), width, dtype=torch.int64)
+        for name in dict.fromkeys(name for row in rows for name in row.extra):
+            values = torch.zeros(len(rows), width, dtype=torch.int64)  # 0 also if a row lacks what another has
             for b, row in enumerate(rows):
-                values[b, : len(row.ids)] = torch.as_tensor(np.asarray(row.extra[name]))
+                values[b, : len(row.ids)] = torch.as_tensor(np.asarray(row.extra.get(name, 0)))
             columns[name] = values, 0
         return {
             name: torch.nn.functional.pad(values, (0, padding), value=fill) for name, (values, fill) in columns.items()
@@ -181,14 +197,6 @@ def _settings_of(rate: float | RateSchedule, settings: Mapping[str, Any]) -> Mas
         problem = error.errors()[0]
         field = ".".join(map(str, problem["loc"])) or "settings"
         raise UserError(f"MaskingCollator, {field}: {problem['msg']}") from None
-
-
-def _fixed_labels(feature: Any) -> Any:
-    """The labels of a row that `fix` has made, else None: they leave tokens out, as copies of `input_ids` do not."""
-    labels = feature.get("labels") if isinstance(feature, Mapping) else None
-    if labels is None or np.ndim(labels) != 1 or len(labels) != len(feature["input_ids"]):
-        return None
-    return labels if IGNORED_LABEL in labels else None
 
 
 def _lengths(blocks: TokenBlocks) -> list[int]:

@@ -34,6 +34,13 @@ class Recovered:
     offsets: IntArray
     """[T, 2] characters of `text`; (0, 0) at special tokens"""
 
+    @property
+    def word_starts(self) -> IntArray:
+        """[words] the first character of each word in `text`."""
+        is_start = np.diff(self.word_index, prepend=NO_POSITION) > 0
+        starts: IntArray = self.offsets[is_start, 0]
+        return starts
+
 
 class Recovery:
     """Recovers rows for one tokenizer."""

@@ -1,6 +1,7 @@
 """Rows of a data loader → token blocks: padding, special tokens, words."""
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +13,11 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from nmg.collation.recovery import Recovered, Recovery
+from nmg.data.words import is_unsure
 from nmg.errors import UserError
 from nmg.types import NO_POSITION, IntArray, TokenBlocks
+
+_log = logging.getLogger(__name__)
 
 ROWS_KEPT = 1 << 16
 """rows whose words are kept, those found last: some 50 MB at 128 tokens"""
@@ -54,6 +58,9 @@ class RowReader:
         self._max_length = max_length
         self._words: dict[int, npt.NDArray[np.int32]] = {}
         self._last: dict[int, Row] = {}
+        # In shared memory: workers are copies, made for every epoch, and one warning is enough.
+        self._has_warned = torch.zeros(1, dtype=torch.bool)
+        self._has_warned.share_memory_()  # type: ignore[no-untyped-call]
 
     def rows(self, features: Sequence[Any]) -> list[Row]:
         """Rows from whatever a data set gives: texts, lists of ids, or mappings with `input_ids` or `text`.
@@ -96,6 +103,7 @@ class RowReader:
         missing = {row.key: row.ids for row in rows if row.word_ids is None and row.key not in self._words}
         for key, found in zip(missing, self.recovery.rows(list(missing.values())), strict=True):
             self._words[key] = found.word_index.astype(np.int32)
+            self._warn_if_unsure(found)
         words = [
             self._words[row.key] if row.word_ids is None else _running(row.word_ids, self.recovery.is_special(row.ids))
             for row in rows
@@ -103,6 +111,15 @@ class RowReader:
         while len(self._words) > ROWS_KEPT:
             del self._words[next(iter(self._words))]
         return words
+
+    def _warn_if_unsure(self, found: Recovered) -> None:
+        if not self._has_warned and is_unsure(found.text, found.word_starts):
+            self._has_warned.fill_(True)
+            _log.warning(
+                "words are guessed from tokens, for the tokenizer cannot say them: in a script without spaces every "
+                "token counts as a word. If a segmenter of yours knows the words, give rows a column word_ids, and set "
+                "remove_unused_columns=False in TrainingArguments: else Trainer drops the column"
+            )
 
     def _row(self, feature: Any) -> Row:
         if isinstance(feature, Mapping) and "input_ids" not in feature and isinstance(feature.get("text"), str):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from nmg.collation.given import rows_of
 from nmg.data.corpus import Corpus, default_cache_dir
 from nmg.errors import UserError
 
@@ -20,12 +21,9 @@ def corpus_of(texts: "Iterable[Any] | Corpus", tokenizer: "PreTrainedTokenizerBa
     """
     if isinstance(texts, Corpus):
         return texts
-    if isinstance(texts, str):
-        raise UserError("texts: must be a list of texts or a data set, not one text")
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    return Corpus.build(
-        [_text_of(row, tokenizer, special) for row in texts], tokenizer, BLOCK_SIZE, default_cache_dir(None)
-    )
+    found = [_text_of(row, tokenizer, special) for row in rows_of(texts, "texts")]
+    return Corpus.build(found, tokenizer, BLOCK_SIZE, default_cache_dir(None))
 
 
 def _text_of(row: Any, tokenizer: "PreTrainedTokenizerBase", special: set[int]) -> str:

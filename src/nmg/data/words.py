@@ -57,6 +57,22 @@ def word_starts(text: str, words: IntArray, offsets: IntArray, only_spaces: bool
     return is_start
 
 
+def is_unsure(text: str, starts: IntArray) -> bool:
+    """Whether the words of a text are hardly those of a reader.
+
+    So it is in scripts that are written without spaces, whose tokens count as words, and if a tokenizer begins a word
+    with a mark that belongs to the letter before it.
+
+    Args:
+        text: any text.
+        starts: [words] the character that each word begins with.
+    """
+    if text.isascii():
+        return False
+    kinds = _kinds(text)
+    return bool((kinds == _UNSPACED).any() or (kinds[starts[starts < len(kinds)]] == _MARK).any())
+
+
 def cut_ends(is_word_start: BoolArray, block_size: int) -> list[int]:
     """Where each block of a text ends (one behind its last token), for `is_word_start` bool [n] of the text's tokens.
 
