@@ -102,6 +102,28 @@ def test_what_is_shared_is_sent_once_for_as_long_as_it_is_the_same():
     assert not left.parent.exists()
 
 
+class WhichGpu:
+    """A workplace that says which GPUs its process sees. Its jobs wait for each other, so each has a process."""
+
+    def open(self, threads: int) -> "WhichGpu":
+        return self
+
+    def play(self, shared: Path, job: int) -> tuple[int, str | None]:
+        (shared / f"{job}").touch()
+        while len(list(shared.iterdir())) < 4:
+            time.sleep(0.05)
+        return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+@pytest.mark.parametrize(("gpus", "expected"), [(["2", "5"], ["2", "2", "5", "5"]), (["7"], ["7"] * 4)])
+def test_processes_spread_over_the_gpus(tmp_path: Path, gpus: list[str], expected: list[str]):
+    """All took the first one, and the others had nothing to do."""
+    with ProcessEngine(WhichGpu(), 4, gpus) as engine:
+        found = dict(engine.play(tmp_path, range(4)))
+    assert len({process for process, _ in found.values()}) == 4
+    assert sorted(str(gpu) for _, gpu in found.values()) == expected
+
+
 def play_until_it_fails(training: MetaTraining) -> None:
     """It may take a moment until a death is known."""
     for _ in range(100):

@@ -7,7 +7,7 @@ import torch
 
 from nmg.config import load_config
 from nmg.engines.processes import ProcessEngine
-from nmg.engines.registry import SMALL_MODEL, check_alone, open_engine, process_count
+from nmg.engines.registry import SMALL_MODEL, check_alone, open_engine, process_count, visible_gpus
 from nmg.engines.serial import SerialEngine
 from nmg.errors import UserError
 from nmg.meta_train import MetaTraining
@@ -50,6 +50,24 @@ def test_auto_is_one_process_where_another_device_trains(monkeypatch: pytest.Mon
     assert process_count(RuntimeSettings(device="cuda"), 3, 1) == 1
     assert process_count(RuntimeSettings(device="auto"), 3, 1) == 1
     assert process_count(RuntimeSettings(device="cpu"), 3, 1) == 3
+
+
+def test_auto_is_one_process_for_each_of_several_gpus(monkeypatch: pytest.MonkeyPatch):
+    torch.set_num_threads(2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    for device in ("cuda", "auto"):
+        asked = RuntimeSettings(device=device)
+        assert visible_gpus(asked) == ["0", "1", "2", "3"]
+        assert process_count(asked, 16, 10**9) == 4
+        assert process_count(asked, 3, 10**9) == 3
+        assert process_count(RuntimeSettings(device=device, engine="ray"), 16, 10**9) == 4
+        assert process_count(RuntimeSettings(device=device, processes=8), 16, 10**9) == 8
+    assert visible_gpus(settings()) == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, 7")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert visible_gpus(RuntimeSettings()) == ["5", "7"]
 
 
 def test_an_episode_has_a_process_a_player(inputs: Inputs):

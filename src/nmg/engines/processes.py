@@ -32,11 +32,14 @@ KEEPS_MEMORY = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e15"}
 
 
 class ProcessEngine(AbstractContextManager["ProcessEngine"]):
-    """The processes share this one's threads, and end with the engine, or with this process, however that ends."""
+    """The processes share this one's threads, and end with the engine, or with this process, however that ends.
 
-    def __init__(self, opener: Opener, processes: int) -> None:
+    `gpus`: those of this machine, by their names in CUDA_VISIBLE_DEVICES. The processes spread over them.
+    """
+
+    def __init__(self, opener: Opener, processes: int, gpus: Sequence[str] = ()) -> None:
         self.processes = processes
-        self._opener = opener
+        self._opener, self._gpus = opener, tuple(gpus)
         self._executor: ProcessPoolExecutor | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._sent = Sent(self._write, Path.unlink)
@@ -69,23 +72,27 @@ class ProcessEngine(AbstractContextManager["ProcessEngine"]):
         self.close()
 
     def _write(self, part: bytes) -> Path:
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="nmg-")
-        file = Path(self._folder.name) / secrets.token_hex(8)
+        file = self._own_folder() / secrets.token_hex(8)
         try:
             file.write_bytes(part)
         except OSError as error:
             raise cannot_write(file, error) from error
         return file
 
+    def _own_folder(self) -> Path:
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="nmg-")
+        return Path(self._folder.name)
+
     def _start(self) -> ProcessPoolExecutor:
         if self._executor is None:
             threads = max(torch.get_num_threads() // self.processes, 1)
+            folder = self._own_folder() if self._gpus else None
             self._executor = ProcessPoolExecutor(
                 max_workers=self.processes,
                 timeout=IDLE_SECONDS,
                 initializer=open_workplace,
-                initargs=(pack(self._opener), threads, os.getpid()),
+                initargs=(pack(self._opener), threads, os.getpid(), self._gpus, folder),
                 env=KEEPS_MEMORY,
             )
         return self._executor
