@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from nmg.fast.attention_mask import needed_inputs
 from nmg.fast.embeddings import only_rows
 from nmg.fast.positions import states_the_head_reads
 from nmg.inner.accumulation import BatchLoss
+from nmg.inner.encoder_copy import with_encoder_of
 from nmg.inner.fit import FitResult, fit
 from nmg.inner.memory import in_passes
 from nmg.inner.runtime import Runtime, send
@@ -34,12 +36,7 @@ def task_model(task: Task, lm: PreTrainedModel, randomness: StreamName) -> PreTr
     # transformers keeps Python that comes with a model in this package: it runs already, because the user trusts it.
     is_trusted = type(lm).__module__.startswith("transformers_modules.")
     with randomness.torch():
-        model = task.new_model(lm.config, trust_remote_code=is_trusted)
-    missing, _ = model.base_model.load_state_dict(lm.base_model.state_dict(), strict=False)
-    strays = [name for name in missing if not name.startswith("pooler.")]
-    if strays:
-        raise ValueError(f"the LM lacks weights of the task model's encoder: {', '.join(strays[:5])}")
-    return model.to(lm.device)
+        return with_encoder_of(lm, partial(task.new_model, lm.config, trust_remote_code=is_trusted), whole=is_trusted)
 
 
 def finetune(
