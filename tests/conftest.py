@@ -15,10 +15,11 @@ from support.runs import Inputs
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tokenised corpora and warmed-up heads go to a folder of this test run."""
+    """Tokenised corpora and warmed-up heads go to a folder of this test run; no test asks the hub."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NMG_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        patch.setenv("HF_HUB_OFFLINE", "1")
         yield
 
 

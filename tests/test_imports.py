@@ -16,6 +16,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 FLOORS = (
     {"errors"},
     {"files", "fingerprint", "types", "seeding", "reporter", "settings", "together"},
+    {"hub"},
     {"data"},
     {"tasks", "masking", "fast"},
     {"inner", "engines"},

@@ -29,7 +29,7 @@ def refused(nmg: Nmg, tmp_path: Path) -> Callable[..., str]:
         assert answer.code == 2, answer
         assert "Traceback" not in answer.err
         assert answer.out == ""
-        messages = [line for line in answer.err.splitlines() if line.strip()]
+        messages = answer.err.splitlines()
         assert len(messages) == 1, answer.err
         assert messages[0].startswith("error: ")
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before, "nothing is left behind"
@@ -145,7 +145,7 @@ def test_an_override_that_does_not_exist(refused: Callable[..., str], config: Pa
     message = refused("meta-train", config, "--out", "out", "--maskin.rate", "0.1")
     assert "--maskin" in message
     assert "did you mean 'masking'" in message
-    assert "--rate" in refused("meta-train", config, "--out", "out", "--rate", "0.1")
+    assert "--masking.rate" in refused("meta-train", config, "--out", "out", "--rate", "0.1")
     assert "needs a value" in refused("meta-train", config, "--out", "out", "--masking.rate")
 
 

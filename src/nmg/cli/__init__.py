@@ -25,6 +25,7 @@ from nmg.cli import (
     share,
     validate,
 )
+from nmg.cli.commands import Command, SettingsCommand
 from nmg.errors import UserError, printable
 
 app = typer.Typer(
@@ -52,18 +53,18 @@ def nmg(
     """Learn which tokens to mask when adapting a language model, and measure what the masks are worth."""
 
 
-app.command("demo", context_settings=WITH_SETTINGS)(demo.demo)
-app.command("validate", context_settings=WITH_SETTINGS)(validate.validate)
-app.command("estimate", context_settings=WITH_SETTINGS)(estimate.estimate)
-app.command("audit", context_settings=WITH_SETTINGS)(audit.audit)
-app.command("meta-train", context_settings=WITH_SETTINGS)(meta_train.meta_train)
-app.command("meta-test", context_settings=WITH_SETTINGS)(meta_test.meta_test)
-app.command("compare", context_settings=WITH_SETTINGS)(compare.compare)
-app.command("adapt", context_settings=WITH_SETTINGS)(adapt.adapt)
-app.command("inspect", context_settings=WITH_SETTINGS)(inspect.inspect)
-app.command("report")(report.report)
-app.command("maskings")(maskings.maskings)
-app.command("share")(share.share)
+app.command("demo", cls=SettingsCommand, context_settings=WITH_SETTINGS)(demo.demo)
+app.command("validate", cls=SettingsCommand, context_settings=WITH_SETTINGS)(validate.validate)
+app.command("estimate", cls=SettingsCommand, context_settings=WITH_SETTINGS)(estimate.estimate)
+app.command("audit", cls=SettingsCommand, context_settings=WITH_SETTINGS)(audit.audit)
+app.command("meta-train", cls=SettingsCommand, context_settings=WITH_SETTINGS)(meta_train.meta_train)
+app.command("meta-test", cls=SettingsCommand, context_settings=WITH_SETTINGS)(meta_test.meta_test)
+app.command("compare", cls=SettingsCommand, context_settings=WITH_SETTINGS)(compare.compare)
+app.command("adapt", cls=SettingsCommand, context_settings=WITH_SETTINGS)(adapt.adapt)
+app.command("inspect", cls=SettingsCommand, context_settings=WITH_SETTINGS)(inspect.inspect)
+app.command("report", cls=Command)(report.report)
+app.command("maskings", cls=Command)(maskings.maskings)
+app.command("share", cls=Command)(share.share)
 app.add_typer(data.app, name="data", help="Look at, convert and prepare data.")
 
 
@@ -71,6 +72,8 @@ def main() -> None:
     """Exit code 0: done; 2: bad input, said in one message; 130: interrupted; 143: ended by SIGTERM."""
     # The tokenizers' threads and the data loaders' processes do not go together; we fork neither.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    for library in ("HF_HUB", "DATASETS"):
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")  # what goes wrong, nmg says in one line
     os.environ["NMG_COMMAND"] = "1"  # see `runtime.keep_memory`
     signal.signal(signal.SIGTERM, _end)
     try:

@@ -1,5 +1,6 @@
 """What the user sees while a command works: bars with the time left, and lines that stay."""
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ class ProgressConsole:
     """A `Reporter` on the terminal: an overall bar, and under it one for the phase at work."""
 
     def __init__(self, progress: Progress) -> None:
+        """`progress`: not yet started; the first phase starts it, so that an error before is the first line."""
         self._progress = progress
         self._phase = progress.add_task("starting", total=None, visible=False)
         self._overall = progress.add_task("", total=None, visible=False)
@@ -29,6 +31,7 @@ class ProgressConsole:
         self._progress.console.print(table)
 
     def steps(self, phase: str) -> reporter.Progress:
+        self._progress.start()
         self._progress.reset(self._phase, description=phase, total=None, visible=True)
 
         def advance(done: int, total: int) -> None:
@@ -38,6 +41,7 @@ class ProgressConsole:
 
     def overall(self, description: str, done: float, total: float) -> None:
         """Move the bar of the whole command; its time left follows from its pace."""
+        self._progress.start()
         self._progress.update(self._overall, description=description, completed=done, total=total, visible=True)
 
 
@@ -55,8 +59,11 @@ def progress_console() -> Iterator[ProgressConsole]:
     )
     # Episodes and cells take a while each: the pace is judged over minutes.
     console = Console(stderr=True, quiet=not is_first_process())
-    with Progress(*columns, console=console, speed_estimate_period=600) as progress:
+    progress = Progress(*columns, console=console, speed_estimate_period=600)
+    try:
         yield ProgressConsole(progress)
+    finally:
+        progress.live.stop()  # `progress.stop` adds an empty line if nobody watches
 
 
 def _quiet_libraries() -> None:
@@ -66,4 +73,5 @@ def _quiet_libraries() -> None:
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nmg.cli.commands import Command
 from nmg.errors import UserError, bad_input, printable
 from nmg.files import is_folder, is_there
 
@@ -36,7 +37,7 @@ TagColumn = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=Command)
 def describe(
     file: File,
     task: TaskOption = None,
@@ -64,7 +65,7 @@ def describe(
     Console().print(table)
 
 
-@app.command()
+@app.command(cls=Command)
 def convert(
     file: File,
     out: Out,
@@ -91,7 +92,7 @@ def convert(
     typer.echo(f"{out}: {len(examples)} examples")
 
 
-@app.command()
+@app.command(cls=Command)
 def corpus(
     file: File,
     out: Out,

@@ -176,6 +176,17 @@ def _read_problem(problem: ErrorDetails) -> tuple[list[str], str]:
     return [".".join(location[:2])], message
 
 
+def setting_names() -> list[str]:
+    """Dotted names of all settings, those of every kind of policy and learner included."""
+    fields = {
+        f"{section}.{name}": None
+        for section, info in Config.model_fields.items()
+        for names in _kinds_of(info).values()
+        for name in names
+    }
+    return list(fields)
+
+
 def _instead(location: Sequence[str], kind: str | None) -> str:
     """What to write in the place of a name that is not known there, to be put after a sentence."""
     section = Config.model_fields.get(location[0])

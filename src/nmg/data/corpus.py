@@ -103,8 +103,8 @@ class Corpus:
         """Tokenise and cut `texts`, or map the file that an earlier call left in `cache_dir`.
 
         Texts are gone through more than once, and only a few of them are in memory at a time. A cache file that is
-        damaged is made anew. Raises UserError if no text has a token, if the tokenizer does not serve (not fast, no
-        padding token), or if `cache_dir` cannot be written.
+        damaged is made again. Raises UserError if no text has a token that may be masked, if the tokenizer does not
+        serve (not fast, no padding token), or if `cache_dir` cannot be written.
         """
         padding_id = SpecialTokens.of(tokenizer).padding
         digest = _digest(texts, tokenizer, block_size)
@@ -119,7 +119,10 @@ class Corpus:
             batches = read_batches(path, digest)
             if batches is None:
                 raise bad_input(path, "the tokenised corpus, just written, cannot be read again; is the disk sound?")
-        return cls(digest, batches, padding_id, cache_dir)
+        corpus = cls(digest, batches, padding_id, cache_dir)
+        if not any((part.values["word_index"] != NO_POSITION).any() for part in corpus._parts):
+            raise UserError(f"the corpus holds special tokens alone ({_shown(texts)}): nothing in it can be masked")
+        return corpus
 
     def __len__(self) -> int:
         """Number of blocks."""
@@ -197,6 +200,11 @@ class Corpus:
     def _place(self, block_id: int) -> tuple[_Part, int]:
         (part,), (row,) = self._places(np.array([block_id]))
         return self._parts[part], int(row)
+
+
+def _shown(texts: Collection[str]) -> str:
+    """The beginning of the first text, for a message."""
+    return shown(next(iter(texts), "")[:60])
 
 
 def _some(batches: Iterator[pa.RecordBatch], texts: Collection[str]) -> Iterator[pa.RecordBatch]:

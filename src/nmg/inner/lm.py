@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -19,11 +20,14 @@ from nmg.fast.attention_mask import needed_inputs
 from nmg.fast.packing import packed_inputs, packing
 from nmg.fast.positions import Places, given_states, only_places
 from nmg.files import is_folder
+from nmg.hub import first_line, is_cached, is_only_local
 from nmg.inner.memory import in_passes
 from nmg.inner.runtime import send
 from nmg.settings import ModelSettings
 from nmg.types import IGNORED_LABEL, CorruptedBlocks, TokenBlocks
 
+CONFIG_FILE = "config.json"
+"""without which a folder holds no model"""
 ModelState: TypeAlias = Mapping[str, Tensor]
 """A copy of a model's weights: on the model's device, or on the CPU if another process made it."""
 
@@ -57,7 +61,9 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     """Raises UserError where there is none, where it has no mask token, or where it cannot tell words apart."""
     name = settings.name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=settings.trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, trust_remote_code=settings.trust_remote_code, local_files_only=_only_local(name)
+        )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _cannot_load(name, "tokenizer", error) from error
     if not tokenizer.is_fast:
@@ -82,6 +88,7 @@ def load_pretrained(settings: ModelSettings) -> PretrainedLM:
                 output_loading_info=True,
                 dtype=torch.float32,
                 trust_remote_code=settings.trust_remote_code,
+                local_files_only=_only_local(settings.name),
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise _cannot_load(settings.name, "masked language model", error) from error
@@ -116,9 +123,23 @@ def _cannot_load(name: str, what: str, error: Exception) -> UserError:
             f"model.name: the {what} of '{name}' needs Python that comes with it, and nmg runs none; "
             "--model.trust_remote_code true runs it: read it first"
         )
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    kind = "the folder" if is_folder(name) else "the hub (and there is no such folder)"
-    return UserError(f"model.name: cannot load a {what} '{name}' from {kind}: {reason}")
+    if is_folder(name):
+        if not (Path(name) / CONFIG_FILE).is_file():
+            return UserError(f"model.name: the folder '{name}' holds no model: there is no {CONFIG_FILE}")
+        return UserError(f"model.name: cannot load a {what} from the folder '{name}': {first_line(error)}")
+    if _only_local(name) and not is_cached(name, CONFIG_FILE):
+        return UserError(
+            f"model.name: there is no folder '{name}', the hub cannot be reached, and its cache holds no such model"
+        )
+    return UserError(f"model.name: cannot load a {what} '{name}' from the hub: {first_line(error)}")
+
+
+def _only_local(name: str) -> bool:
+    """As `is_only_local`, for the setting `model.name`."""
+    try:
+        return is_only_local(name)
+    except UserError as error:
+        raise UserError(f"model.name: {error}") from error
 
 
 @contextmanager

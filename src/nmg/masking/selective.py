@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nmg.errors import UserError
+from nmg.hub import first_line, is_only_local
 from nmg.masking.base import Draw, Ingredients, choose, position_noise
 from nmg.types import MaskPlan, TokenBlocks
 
@@ -58,10 +59,12 @@ def load_token_classifier(name: str) -> "PreTrainedModel":
     from transformers import AutoModelForTokenClassification
 
     try:
-        model = AutoModelForTokenClassification.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"masking.selective_model: cannot load a token classifier '{name}': {reason}") from error
+        model = AutoModelForTokenClassification.from_pretrained(
+            name, dtype=torch.float32, trust_remote_code=False, local_files_only=is_only_local(name)
+        )
+    except (UserError, OSError, ValueError, KeyError, RuntimeError) as error:
+        problem = f"cannot load a token classifier '{name}': {first_line(error)}"
+        raise UserError(f"masking.selective_model: {problem}") from error
     return model.eval()
 
 

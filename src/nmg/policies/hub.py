@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from nmg.errors import UserError
+from nmg.hub import first_line, is_only_local
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 FILES = ("config.json", "model.safetensors", "README.md")
@@ -23,16 +24,19 @@ def download_policy(name: str, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    only_local = is_only_local(name)
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
+        folder = snapshot_download(name, revision=revision, allow_patterns=list(FILES), local_files_only=only_local)
+        return Path(folder)
     except LocalEntryNotFoundError as error:
         raise UserError(
             f"{name}: there is no such folder, and the policy cannot be read from the hub: no network, and nothing in "
             "its cache"
         ) from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{name}: there is no such folder, and the hub has no such policy: {reason}") from error
+        raise UserError(
+            f"{name}: there is no such folder, and the hub has no such policy: {first_line(error)}"
+        ) from error
 
 
 def upload_policy(folder: Path, name: str, *, token: str | None, private: bool) -> str:
@@ -41,7 +45,6 @@ def upload_policy(folder: Path, name: str, *, token: str | None, private: bool) 
     Raises UserError where the hub refuses.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     api = HfApi(token=token)
     try:
@@ -49,7 +52,6 @@ def upload_policy(folder: Path, name: str, *, token: str | None, private: bool) 
         api.upload_folder(
             repo_id=name, folder_path=folder, allow_patterns=list(FILES), commit_message="Mask policy of nmg"
         )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{name}: the hub does not take the policy: {reason}") from error
+    except Exception as error:  # the hub's own, and whatever the HTTP library of the day raises
+        raise UserError(f"{name}: the hub does not take the policy: {first_line(error)}") from error
     return str(address)

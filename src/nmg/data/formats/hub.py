@@ -1,9 +1,12 @@
 """Data sets of the Hugging Face hub, by name, through the library `datasets`; from its cache where they are in it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nmg.errors import UserError
+from nmg.hub import first_line, is_reachable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,19 +29,41 @@ def open_hub(path: Path) -> "Dataset":
     from datasets.utils import disable_progress_bars
 
     disable_progress_bars()
+    is_online = _is_online(path, repository)
     try:
-        return load_dataset(
-            repository,
-            configuration or None,
-            split=split or "train",
-            download_config=DownloadConfig(max_retries=1),
-        )
+        with nullcontext() if is_online else _offline():
+            return load_dataset(
+                repository,
+                configuration or None,
+                split=split or "train",
+                download_config=DownloadConfig(max_retries=1),
+            )
     except ConnectionError as error:
         problem = "cannot be reached, and is not in the cache of `datasets`; is there a network?"
-        raise UserError(f"{path}: {problem} ({_first_line(error)})") from error
+        raise UserError(f"{path}: {problem} ({first_line(error)})") from error
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        raise UserError(f"{path}: cannot be loaded from the hub: {_first_line(error)}") from error
+        raise UserError(f"{path}: cannot be loaded from the hub: {first_line(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _is_online(path: Path, repository: str) -> bool:
+    """Whether the hub answers. Raises UserError if it has no such data set."""
+    try:
+        return is_reachable(repository, "dataset")
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """`datasets` looks into its cache alone, and does not try to reach the hub for a minute."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    switches: list[tuple[Any, bool]] = [(module, module.HF_HUB_OFFLINE) for module in (config, constants)]
+    try:
+        for module, _ in switches:
+            module.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for module, was_offline in switches:
+            module.HF_HUB_OFFLINE = was_offline
