@@ -107,7 +107,7 @@ def test_every_metric_of_the_tasks_and_updates_is_defined():
     from nmg.tasks.tokens import TokenClassificationTask
 
     names = {*ClassificationTask.table_metrics, *QuestionAnsweringTask.table_metrics, "answered_f1", "abstained"}
-    names |= {*TokenClassificationTask.table_metrics}
+    names |= {*TokenClassificationTask.table_metrics, *QuestionAnsweringTask.reward_metrics}
     names |= {field.name for record in (UpdateStatistics, EpisodeRecord) for field in fields(record)}
     names |= {"reward_opponent", "reward_random", "mean_reward", "stored_share", "credit", "transitions", "states"}
     assert names - {"learning"} <= _defined()

@@ -209,10 +209,14 @@ class FinetuneSettings(OptimiserSettings):
     learning_rate: Positive = 2e-5
     max_length: Annotated[int, Field(ge=8, le=LARGEST_COUNT)] = 128
     """tokens of a task input, special tokens counted"""
-    stride: CountOrZero = 128
-    """tokens two windows of a long context share (question answering)"""
+    stride: Count = 128
+    """tokens from one window of a long context to the next, at most half a window (question answering)"""
     max_question_length: Count = 64
+    """of a longer question its last tokens are kept"""
     max_answer_length: Count = 30
+    f1_tokens: Literal["auto", "words", "characters"] = "auto"
+    """what exact match and F1 of answers compare: words between spaces, as SQuAD; or characters of scripts without
+    spaces, as MLQA for Chinese; `auto`: characters for questions on passages in such scripts (question answering)"""
 
 
 class MetaSettings(Section):

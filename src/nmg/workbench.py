@@ -115,6 +115,7 @@ class Workbench(ModelBench):
         check_length(model.lm, "finetune.max_length", config.finetune.max_length)
         task = task_kind(config.data.task).build(model.lm.tokenizer, data.train, config.finetune)
         check_metric(config, task)
+        _say_remarks(task, data, reporter)
         return cls(config, model.lm, model.runtime, reporter, data, task)
 
     def preflight(self, texts: Collection[str] | None = None) -> Self:
@@ -197,9 +198,17 @@ _POSITIONS_AFTER_PADDING = {
 
 def check_metric(config: Config, task: Task) -> None:
     """Raises UserError where the task does not have the score that players are to be compared by."""
-    known = sorted({task.default_metric, *task.table_metrics})
+    known = sorted({*task.reward_metrics, *task.table_metrics})
     if config.reward.metric is not None and config.reward.metric not in known:
         raise UserError(
             f"reward.metric: the task '{config.data.task}' has no score '{config.reward.metric}' "
             f"(known: {', '.join(known)})"
         )
+
+
+def _say_remarks(task: Task, data: TaskData, reporter: Reporter) -> None:
+    """Tell what the task has to say of each file, before any training."""
+    files = {"data.train": data.train, "data.validation": data.validation, "data.test": data.test}
+    for name, examples in files.items():
+        for line in task.remarks(name, examples or ()):
+            reporter.notify(line)

@@ -355,6 +355,8 @@ ANSWER: list[str | int] = ["qas", 1, "detected_answers", 0]
         ([*ANSWER, "char_spans"], [[11, 6]], "char_spans': [11, 6] is no"),
         ([*ANSWER, "char_spans"], [[6, 19]], "char_spans': [6, 19] is no"),
         ([*ANSWER, "char_spans"], [[True, 11]], "char_spans': [True, 11] is no"),
+        (["qas", 1, "answers"], "is old", ", line 2, field 'qas[1].answers': must be a list of texts"),
+        (["qas", 1, "answers"], [1], ", line 2, field 'qas[1].answers': must be a list of texts"),
     ],
 )
 def test_mrqa_errors(path: list[str | int], value: Any, problem: str, write: Write) -> None:
@@ -368,9 +370,20 @@ def test_mrqa_header_is_no_context(write: Write) -> None:
     )
 
 
+def test_mrqa_is_scored_by_its_answers_as_officially(write: Write) -> None:
+    """They may hold texts that the passage lacks; spans are what is learned."""
+    content = mrqa(["qas", 1, "answers"], ["old", "ancient", "old"])
+    _, example = read_mrqa(write("a.jsonl", content))
+    assert (example.answers, example.accepted) == (("is OLD",), ("old", "ancient"))
+    for same in (["is OLD"], []):
+        _, example = read_mrqa(write("a.jsonl", mrqa(["qas", 1, "answers"], same)))
+        assert (example.accepted, example.accepted_texts) == (("is OLD",), ())
+
+
 @pytest.mark.parametrize("name", ["b.jsonl", "b.jsonl.gz"])
-def test_mrqa_round_trip(name: str, write: Write, tmp_path: Path) -> None:
-    examples = read_mrqa(write("a.jsonl", mrqa()))
+@pytest.mark.parametrize("accepted", [[], ["old", "ancient"]])
+def test_mrqa_round_trip(name: str, accepted: list[str], write: Write, tmp_path: Path) -> None:
+    examples = read_mrqa(write("a.jsonl", mrqa(["qas", 1, "answers"], accepted)))
     write_mrqa(examples, tmp_path / name)
     assert read_mrqa(tmp_path / name) == examples
 

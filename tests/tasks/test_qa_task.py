@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import math
 from collections.abc import Mapping
 
@@ -14,9 +15,10 @@ from nmg.data.formats.questions import QAExample
 from nmg.errors import UserError
 from nmg.seeding import torch_stream
 from nmg.settings import FinetuneSettings
-from nmg.tasks.qa import QAFeatures, QuestionAnsweringTask, best_spans
+from nmg.tasks.qa import QAFeatures, QuestionAnsweringTask
 from nmg.tasks.registry import task_kind
 from nmg.tasks.rows import TaskFeatures
+from nmg.tasks.spans import best_spans
 
 SETTINGS = FinetuneSettings(max_length=48, stride=12, max_question_length=16, max_answer_length=30)
 FILLER = "Naïve café owners in Zürich paid 1,234.50 € for a re-used coffee-maker (日本) in 1999. "
@@ -72,12 +74,14 @@ def test_windows_equal_the_tokenizers_own(tokenizer: PreTrainedTokenizerBase) ->
     features = encode(tokenizer)
     row = 0
     for index, example in enumerate(EXAMPLES[:-1]):  # the last one's question is cut, see below
+        whole = tokenizer(example.question, example.context)
+        room = SETTINGS.max_length - whole.sequence_ids(0).count(0) - whole.sequence_ids(0).count(None)
         encoded = tokenizer(
             example.question,
             example.context,
             truncation="only_second",
             max_length=SETTINGS.max_length,
-            stride=SETTINGS.stride,
+            stride=room - min(SETTINGS.stride, room // 2),  # theirs is what two windows share
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
         )
@@ -98,11 +102,9 @@ def test_windows_equal_the_tokenizers_own(tokenizer: PreTrainedTokenizerBase) ->
     assert np.all(features.example_index[row:] == len(EXAMPLES) - 1)
 
 
-@pytest.mark.parametrize("stride", [0, 1, 12, 20])
+@pytest.mark.parametrize("stride", [1, 12, 20, 128])
 @pytest.mark.parametrize("max_length", [40, 48, 49, 500])
 def test_every_context_token_is_in_a_window(tokenizer: PreTrainedTokenizerBase, max_length: int, stride: int) -> None:
-    if max_length == 40 and stride == 20:
-        stride = 18
     features = encode(tokenizer, SETTINGS.model_copy(update={"max_length": max_length, "stride": stride}))
     assert features.lengths.max() <= max_length
     for index, offsets in enumerate(features.offsets):
@@ -110,13 +112,14 @@ def test_every_context_token_is_in_a_window(tokenizer: PreTrainedTokenizerBase, 
         widths = features.context_columns[rows, 1] - features.context_columns[rows, 0]
         starts, ends = features.context_start[rows], features.context_start[rows] + widths
         assert (starts[0], ends[-1]) == (0, len(offsets))
-        assert np.all(ends[:-1] - starts[1:] == stride)
+        # `stride` is the step, as in the original, but never more than half a window.
+        assert np.all(np.diff(starts) == min(stride, widths[0] // 2))
         assert np.all(ends[:-1] < len(offsets))  # no window more than needed
 
 
 def test_question_is_truncated(tokenizer: PreTrainedTokenizerBase) -> None:
     features, example = encode(tokenizer), EXAMPLES[-1]
-    question = tokenizer(example.question, add_special_tokens=False)["input_ids"][:16]
+    question = tokenizer(example.question, add_special_tokens=False)["input_ids"][-16:]
     for row in np.flatnonzero(features.example_index == len(EXAMPLES) - 1):
         ids, first = row_ids(features, row), features.context_columns[row, 0]
         before = 1
@@ -170,7 +173,49 @@ def test_scores_by_hand(wordpiece: PreTrainedTokenizerBase) -> None:
     evaluation = task.evaluate({"start_logits": start, "end_logits": end}, features, examples)
     assert evaluation.predictions == {"0": "quick red"}
     loss = (math.log(math.e**3 + 8) - 3 + math.log(math.e**2 + 8)) / 2
-    assert evaluation.scores == pytest.approx({"exact_match": 0.0, "f1": 0.8, "index_accuracy": 0.5, "loss": loss})
+    assert evaluation.scores == pytest.approx(
+        {"exact_match": 0.0, "f1": 0.8, "index_accuracy": 0.5, "window_accuracy": 0.5, "loss": loss}
+    )
+
+
+def test_window_accuracy_counts_every_window(wordpiece: PreTrainedTokenizerBase) -> None:
+    """The target of a window without the answer is its CLS column; `index_accuracy` looks at the gold window alone."""
+    examples = [example("0", LONG, "brown fox")]
+    task = task_kind("qa").build(wordpiece, examples, SETTINGS)
+    features = task.encode(examples)
+    assert isinstance(features, QAFeatures)
+    outputs = perfect_outputs(features)
+    assert task.evaluate(outputs, features, examples).scores["window_accuracy"] == 1.0
+    wrong = int(np.flatnonzero(~features.is_answer_inside)[0])
+    outputs["start_logits"][wrong, 5] = 99.0
+    scores = task.evaluate(outputs, features, examples).scores
+    assert scores["index_accuracy"] == 1.0
+    assert scores["window_accuracy"] == pytest.approx(1 - 0.5 / len(features))
+
+
+def scored(tokenizer: PreTrainedTokenizerBase, examples: list[QAExample], **settings: object) -> list[float]:
+    """F1 of each example whose first token alone is predicted."""
+    task = task_kind("qa").build(tokenizer, examples, SETTINGS.model_copy(update=settings))
+    features = task.encode(examples)
+    assert isinstance(features, QAFeatures)
+    logits = torch.zeros(len(features), int(features.lengths.max()))
+    logits[np.arange(len(features)), features.context_columns[:, 0]] = 9.0
+    outputs = {"start_logits": logits, "end_logits": logits}
+    return task.evaluate(outputs, features, examples).example_scores["f1"].tolist()
+
+
+def test_f1_by_characters_is_for_passages_without_spaces(wordpiece: PreTrainedTokenizerBase) -> None:
+    """A few foreign words in a passage with spaces change nothing: it is scored by SQuAD's own rules."""
+    chinese, english = example("zh", "日本人", "日本"), example("en", "the fox saw 日本", "the fox")
+    assert scored(wordpiece, [chinese, english]) == pytest.approx([2 / 3, 0.0])
+    assert scored(wordpiece, [chinese, english], f1_tokens="words") == [0.0, 0.0]
+    assert scored(wordpiece, [chinese, english], f1_tokens="characters") == pytest.approx([2 / 3, 2 / 3])
+
+
+def test_predictions_are_scored_by_the_accepted_texts(wordpiece: PreTrainedTokenizerBase) -> None:
+    plain = example("0", "fox and hound", "hound")
+    assert scored(wordpiece, [plain]) == [0.0]
+    assert scored(wordpiece, [dataclasses.replace(plain, accepted_texts=("a fox", "hounds"))]) == [1.0]
 
 
 def test_padding_counts_for_nothing(wordpiece: PreTrainedTokenizerBase) -> None:
@@ -232,12 +277,16 @@ def test_answer_longer_than_every_window(wordpiece: PreTrainedTokenizerBase) -> 
 
 
 def test_what_a_user_can_get_wrong(wordpiece: PreTrainedTokenizerBase) -> None:
-    too_wide = SETTINGS.model_copy(update={"stride": 29})  # 48 - 16 - 3 special tokens
-    with pytest.raises(UserError, match=r"stride 29 is too large: .* as few as 29 tokens"):
-        task_kind("qa").build(wordpiece, EXAMPLES, too_wide)
-    task_kind("qa").build(wordpiece, EXAMPLES, SETTINGS.model_copy(update={"stride": 28})).encode(EXAMPLES)
-    with pytest.raises(UserError, match="as few as 0 tokens"):
-        task_kind("qa").build(wordpiece, EXAMPLES, SETTINGS.model_copy(update={"max_question_length": 64}))
+    with pytest.raises(UserError, match=r"max_length 48 leaves no room for the context: .* is 45, .* 3 special tokens"):
+        task_kind("qa").build(wordpiece, EXAMPLES, SETTINGS.model_copy(update={"max_question_length": 45}))
+    narrow = SETTINGS.model_copy(update={"max_question_length": 44})  # a window of one token for a long question
+    task_kind("qa").build(wordpiece, EXAMPLES, narrow).encode(EXAMPLES)
+
+
+def test_the_defaults_do_for_questions(tokenizer: PreTrainedTokenizerBase) -> None:
+    features = encode(tokenizer, FinetuneSettings())
+    assert features.lengths.max() <= FinetuneSettings().max_length
+    assert set(features.example_index[features.is_answer_inside]) == set(range(len(EXAMPLES)))
 
 
 def test_no_examples(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -142,7 +142,7 @@ def test_a_task_that_cannot_abstain_gets_nothing_for_such_questions():
     evaluation = task.evaluate(logits, features, EXAMPLES)
     assert evaluation.predictions["b"] != ""
     assert evaluation.example_scores["f1"][1] == 0
-    assert set(evaluation.scores) == {"f1", "exact_match", "index_accuracy", "loss"}
+    assert set(evaluation.scores) == {"f1", "exact_match", "index_accuracy", "window_accuracy", "loss"}
 
 
 def test_relevance_and_description_do_without_answers():

@@ -1,6 +1,7 @@
 """Against a reference written another way: no regular expressions, no Counter."""
 
 import json
+import unicodedata
 from itertools import groupby
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmg.tasks.squad_metrics import exact_match, f1, normalize_answer
+from nmg.tasks.squad_metrics import exact_match, f1, normalize_answer, normalize_characters, scores_1, scores_2
 
 XQUAD = Path(__file__).parents[3] / "shared/data/xquad/xquad.en.json"
 PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
@@ -97,3 +98,55 @@ def test_metrics_equal_the_slow_reference_on_xquad() -> None:
             n_partial += 0 < f1(wider, answers) < 1
     assert n_perfect > 1000
     assert n_partial > 1000
+
+
+HAN = [(0x4E00, 0x9FA5)]
+
+
+def slow_mlqa_words(text: str) -> list[str]:
+    """As MLQA's evaluation goes for Chinese: Han characters and punctuation are words, the rest is split at spaces."""
+    kept = [c for c in text.lower() if unicodedata.category(c)[0] != "P" and c not in PUNCTUATION]
+    words, run = [], ""
+    for character in kept:
+        if any(first <= ord(character) <= last for first, last in HAN):
+            words += [*run.split(), character]
+            run = ""
+        else:
+            run += character
+    return [*words, *run.split()]
+
+
+@given(
+    st.lists(st.sampled_from(["天", "气", "好", "，", "。", " ", "2008", "the", "A-b", "年", "é"]), max_size=8).map(
+        "".join
+    )
+)
+def test_characters_are_those_of_mlqa(text: str):
+    assert normalize_characters(text).split() == slow_mlqa_words(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("天气很好", ["天", "气", "很", "好"]),
+        ("東京タワー。", ["東", "京", "タ", "ワ", "ー"]),
+        ("ภาษาไทย", ["ภ", "า", "ษ", "า", "ไ", "ท", "ย"]),
+        ("ที่ A", ["ที่", "a"]),  # marks stay with their letter
+        ("U.S. 2008年", ["us", "2008", "年"]),
+        ("서울 시", ["서울", "시"]),  # Korean has spaces
+        ("", []),
+    ],
+)
+def test_characters_by_hand(text: str, words: list[str]):
+    assert normalize_characters(text).split() == words
+
+
+def test_f1_in_a_script_without_spaces():
+    answer, longer = "天气很好", ["天气很好啊"]
+    assert f1(answer, longer) == 0.0
+    assert f1(answer, longer, normalize_characters) == pytest.approx(8 / 9)
+    assert exact_match("天气，很好。", [answer], normalize_characters) == 1.0
+    assert scores_1(answer, longer, normalize_characters) == pytest.approx((0.0, 8 / 9))
+    assert scores_2(answer, longer, normalize_characters) == pytest.approx((0.0, 8 / 9))
+    assert scores_2("", [], normalize_characters) == (1.0, 1.0)
+    assert scores_1(answer, []) == (0.0, 0.0)

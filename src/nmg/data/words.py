@@ -93,6 +93,36 @@ def cut_ends(is_word_start: BoolArray, block_size: int) -> list[int]:
     return ends
 
 
+def is_letter(text: str) -> BoolArray:
+    """bool [characters]: letters and digits, marks not counted."""
+    found: BoolArray = np.isin(_kinds(text), (_LETTER, _UNSPACED))
+    return found
+
+
+def is_mark(text: str) -> BoolArray:
+    """bool [characters]: marks, which belong to the letter before them."""
+    found: BoolArray = _kinds(text) == _MARK
+    return found
+
+
+def is_unspaced(text: str) -> BoolArray:
+    """bool [characters]: letters of scripts that are written without spaces between words."""
+    found: BoolArray = _kinds(text) == _UNSPACED
+    return found
+
+
+def has_no_spaces(text: str) -> bool:
+    """Whether at least half of the letters are of scripts that are written without spaces between words.
+
+    >>> has_no_spaces("天气很好"), has_no_spaces("the Chinese character 天")
+    (True, False)
+    """
+    if text.isascii():
+        return False
+    n_letters = int(is_letter(text).sum())
+    return n_letters > 0 and 2 * int(is_unspaced(text).sum()) >= n_letters
+
+
 def _plain(kinds: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """A mark counts as the letter that it stands on."""
     return np.where(kinds == _MARK, _LETTER, kinds).astype(np.uint8)

@@ -50,6 +50,8 @@ class Task(Protocol):
 
     default_metric: str
     """the score that players are compared by"""
+    reward_metrics: tuple[str, ...]
+    """scores that players may be compared by and tables do not show"""
     table_metrics: tuple[str, ...]
     """the scores that tables show, the most telling first"""
     outputs: tuple[str, ...]
@@ -64,6 +66,13 @@ class Task(Protocol):
 
     def dropped(self, examples: Sequence[Example]) -> Dropped:
         """What the tokenizer drops of the examples; nothing if the task works without it."""
+        ...
+
+    def remarks(self, name: str, examples: Sequence[Example], /) -> list[str]:
+        """What users should know of the examples of a file before any training, a sentence each.
+
+        `name`: the setting that names the file, `data.train`, `data.validation` or `data.test`.
+        """
         ...
 
     def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":

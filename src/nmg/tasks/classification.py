@@ -34,6 +34,7 @@ class ClassificationTask:
     """
 
     default_metric = "accuracy"
+    reward_metrics: tuple[str, ...] = ()
     table_metrics: tuple[str, ...] = ("accuracy", "micro_f1", "macro_f1", "loss")
     outputs: tuple[str, ...] = ("logits",)
     outputs_are_per_token = False
@@ -77,6 +78,9 @@ class ClassificationTask:
     def dropped(self, examples: Sequence[Example]) -> Dropped:  # noqa: ARG002
         """Nothing: a text without tokens is a row like any other."""
         return Dropped()
+
+    def remarks(self, _name: str, _examples: Sequence[Example], /) -> list[str]:
+        return []
 
     def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":
         from transformers import AutoModelForSequenceClassification

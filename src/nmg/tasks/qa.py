@@ -2,7 +2,7 @@
 
 If a training question has no answer, questions may have none, and the rules are those of SQuAD 2.0, else of 1.1.
 A row is a window `[CLS] question [SEP] piece of the context [SEP]` (or what the tokenizer puts there). A context too
-long for one row gives several windows; neighbours share `stride` tokens.
+long for one row gives several windows, each `stride` tokens after the last, or half a window if that is less.
 """
 
 from collections import Counter
@@ -26,11 +26,16 @@ from nmg.data.formats.question_rows import read_question_rows
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.squad import write_squad
 from nmg.data.formats.subjqa import COLUMN as SUBJQA_COLUMN
+from nmg.data.words import has_no_spaces
 from nmg.errors import UserError
 from nmg.settings import FinetuneSettings
+from nmg.tasks import qa_remarks
 from nmg.tasks.base import Dropped, Evaluation, Format, TaskKind, model_with_head, only, vocabulary_size
+from nmg.tasks.frame import Frame
+from nmg.tasks.offsets import mended_offsets
 from nmg.tasks.rows import RowBuilder, TaskFeatures
-from nmg.tasks.squad_metrics import exact_match, f1, scores_2
+from nmg.tasks.spans import best_spans
+from nmg.tasks.squad_metrics import Normalize, normalize_answer, normalize_characters, scores_1, scores_2
 from nmg.types import Example, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -59,43 +64,11 @@ class QAFeatures(TaskFeatures):
         return int(offsets[first + shift, 0]), int(offsets[last + shift, 1])
 
 
-class Frame(NamedTuple):
-    """The special tokens around a question and its context, and the type of every token of a row."""
-
-    before: list[int]
-    between: list[int]
-    after: list[int]
-    types: tuple[int, int, int, int, int]
-    """of before, question, between, context, after"""
-
-    @classmethod
-    def of(cls, tokenizer: "PreTrainedTokenizerBase") -> "Frame":
-        """Read off an encoded pair, so that any tokenizer's template is kept."""
-        pair = tokenizer("a", "a", return_token_type_ids=True)
-        ids, types, parts = list(pair["input_ids"]), list(pair["token_type_ids"]), pair.sequence_ids(0)
-        first, second = np.flatnonzero(np.equal(parts, 0)), np.flatnonzero(np.equal(parts, 1))
-        before, between, after = slice(0, first[0]), slice(first[-1] + 1, second[0]), slice(second[-1] + 1, None)
-        # The type of an empty part is never used.
-        special = [(types[part] or [0])[0] for part in (before, between, after)]
-        kinds = (special[0], types[first[0]], special[1], types[second[0]], special[2])
-        return cls(ids[before], ids[between], ids[after], kinds)
-
-    @property
-    def n_special(self) -> int:
-        return len(self.before) + len(self.between) + len(self.after)
-
-    def fill(self, question: list[int], context: list[int]) -> tuple[list[int], list[int]]:
-        """Token ids and token types of a row."""
-        parts = (self.before, question, self.between, context, self.after)
-        input_ids = [token for part in parts for token in part]
-        token_types = [kind for part, kind in zip(parts, self.types, strict=True) for _ in part]
-        return input_ids, token_types
-
-
 class QuestionAnsweringTask:
     """An answer is a span of the context, or none where `may_abstain`; scores are explained at `evaluate`."""
 
     default_metric = "index_accuracy"
+    reward_metrics: tuple[str, ...] = ("index_accuracy", "window_accuracy")
     table_metrics: tuple[str, ...] = ("f1", "exact_match", "loss")
     outputs: tuple[str, ...] = ("start_logits", "end_logits")
     outputs_are_per_token = True
@@ -109,12 +82,11 @@ class QuestionAnsweringTask:
         self._tokenizer = tokenizer
         self._settings = settings
         self._frame = Frame.of(tokenizer)
-        room = settings.max_length - settings.max_question_length - self._frame.n_special
-        if settings.stride >= room:
+        if settings.max_length - settings.max_question_length - self._frame.n_special < 1:
             raise UserError(
-                f"finetune.stride {settings.stride} is too large: with max_length {settings.max_length}, "
-                f"max_question_length {settings.max_question_length} and {self._frame.n_special} special tokens a "
-                f"window may hold as few as {max(room, 0)} tokens of the context, of which it must not share all"
+                f"finetune.max_length {settings.max_length} leaves no room for the context: max_question_length is "
+                f"{settings.max_question_length}, and there are {self._frame.n_special} special tokens. Raise "
+                "max_length or lower max_question_length"
             )
 
     def encode(self, examples: Sequence[Example]) -> QAFeatures:
@@ -125,13 +97,14 @@ class QuestionAnsweringTask:
         builder = RowBuilder(self._tokenizer)
         places: list[tuple[int, int, int, int]] = []
         for index, example in enumerate(chosen):
-            question = questions[example.question].ids[: self._settings.max_question_length]
+            # Of a long question the end is kept, as in the original: there it asks.
+            question = questions[example.question].ids[-self._settings.max_question_length :]
             context = contexts[example.context].ids
             first_column = len(self._frame.before) + len(question) + len(self._frame.between)
             room = self._settings.max_length - self._frame.n_special - len(question)
-            # A window is needed only where the one before it did not reach the end.
-            n_starts = max(1, len(context) - self._settings.stride)
-            for start in range(0, n_starts, room - self._settings.stride):
+            step = min(self._settings.stride, max(1, room // 2))
+            # A window is needed only if the one before it did not reach the end.
+            for start in range(0, max(1, len(context) - room + step), step):
                 input_ids, token_types = self._frame.fill(question, context[start : start + room])
                 builder.add(input_ids, token_types)
                 places.append((index, start, first_column, self._cls_column(input_ids)))
@@ -169,7 +142,16 @@ class QuestionAnsweringTask:
             verbose=False,  # no warning about contexts longer than the model: windows take care of them
         )
         offsets = [np.array(spans, dtype=np.int64).reshape(-1, 2) for spans in encoded["offset_mapping"]]
-        return dict(zip(distinct, map(_Tokens, encoded["input_ids"], offsets), strict=True))
+        ids: list[list[int]] = encoded["input_ids"]
+        texts_of_tokens: dict[int, str] = {}
+
+        def surface(token: int) -> str:
+            if token not in texts_of_tokens:
+                texts_of_tokens[token] = self._tokenizer.decode([token]).strip().removeprefix("##")
+            return texts_of_tokens[token]
+
+        mended = [mended_offsets(*one, surface) for one in zip(distinct, ids, offsets, strict=True)]
+        return dict(zip(distinct, map(_Tokens, ids, mended), strict=True))
 
     def _cls_column(self, input_ids: list[int]) -> int:
         """Where the CLS token stands; 0 for tokenizers without one."""
@@ -191,18 +173,28 @@ class QuestionAnsweringTask:
             model.register_forward_pre_hook(partial(_attend_to_question, end), with_kwargs=True)
         return model
 
+    def remarks(self, name: str, examples: Sequence[Example], /) -> list[str]:
+        """Answers that no model could give; in files to score, questions without answer and how answers compare."""
+        chosen = only(QAExample, examples)
+        lines = qa_remarks.read_back(name, chosen, self, self._settings)
+        if name != "data.train":
+            lines += [] if self.may_abstain else qa_remarks.without_answer(name, chosen)
+            lines += qa_remarks.on_characters(name, chosen, self._settings)
+        return lines
+
     def evaluate(
         self, outputs: Mapping[str, Tensor], features: TaskFeatures, examples: Sequence[Example]
     ) -> Evaluation:
-        """All scores are means over examples.
+        """All scores but `window_accuracy` are means over examples.
 
         `exact_match`, `f1` (0 to 1): of the predicted answer, the best span of all windows, by the SQuAD 1.1 script; or
-        by that of 2.0, where the task may abstain. Then there are two more, each over a part of the examples:
+        by that of 2.0, if the task may abstain. Then there are two more, each over a part of the examples:
         `answered_f1`, `f1` of the questions that have an answer, and `abstained`, `f1` of those that have none.
         `index_accuracy`: on the gold window, the mean of [argmax of the start logits is the gold start] and the same
         for the end, over all columns. `loss`: mean negative log-likelihood of gold start and gold end there, as in
-        training. The gold window is the first that holds the whole first answer; where none does it is the first
-        window, whose gold start and end are the CLS column.
+        training. The gold window is the first that holds the whole first answer; if none does it is the first
+        window, whose gold start and end are the CLS column. `window_accuracy`: as `index_accuracy`, over all windows;
+        if a window does not hold the answer, gold start and end are its CLS column (the reward of the original).
         """
         if not isinstance(features, QAFeatures):
             raise TypeError("the features must come from `encode` of this task")
@@ -219,6 +211,8 @@ class QuestionAnsweringTask:
             "loss": np.mean([loss for _, loss in heads], axis=0),
         }
         scores = {name: float(values.mean()) for name, values in example_scores.items()}
+        is_right = [outputs[name].argmax(dim=1).numpy() == features.targets[gold] for name, gold in pairs]
+        scores["window_accuracy"] = float(np.mean(is_right))
         if self.may_abstain:
             has_answer = np.array([bool(example.answers) for example in chosen])
             for name, part in (("answered_f1", overlap[has_answer]), ("abstained", overlap[~has_answer])):
@@ -230,16 +224,18 @@ class QuestionAnsweringTask:
         )
 
     def _score_answers(self, answers: Sequence[str], examples: Sequence[QAExample]) -> tuple[FloatArray, FloatArray]:
-        """[E] exact match and [E] F1 of predicted answers; 0 for a question without answer where none may abstain."""
-        if self.may_abstain:
-            pairs = [scores_2(answer, e.answers) for answer, e in zip(answers, examples, strict=True)]
-        else:
-            pairs = [
-                (exact_match(answer, e.answers), f1(answer, e.answers)) if e.answers else (0.0, 0.0)
-                for answer, e in zip(answers, examples, strict=True)
-            ]
+        """[E] exact match and [E] F1 of predictions; 0 for a question without answer if the task cannot abstain."""
+        of_context = {context: self._normalize(context) for context in {example.context for example in examples}}
+        scores = scores_2 if self.may_abstain else scores_1
+        pairs = [scores(answer, e.accepted, of_context[e.context]) for answer, e in zip(answers, examples, strict=True)]
         exact, overlap = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
         return exact, overlap
+
+    def _normalize(self, context: str) -> Normalize:
+        """How answers from a context are compared."""
+        tokens = self._settings.f1_tokens
+        is_by_character = tokens == "characters" or (tokens == "auto" and has_no_spaces(context))
+        return normalize_characters if is_by_character else normalize_answer
 
     def _predict(
         self, start_logits: Tensor, end_logits: Tensor, features: QAFeatures, examples: Sequence[QAExample]
@@ -298,39 +294,19 @@ class _Tokens(NamedTuple):
     offsets: IntArray
 
 
-class Spans(NamedTuple):
-    """The best span of each row, [F]: its score, first column and last column (inclusive)."""
-
-    score: FloatArray
-    first: IntArray
-    last: IntArray
-
-
-def best_spans(start_logits: Tensor, end_logits: Tensor, is_allowed: Tensor, max_length: int) -> Spans:
-    """The span with the highest sum of start and end logit in each row, of at most `max_length` tokens.
-
-    Logits and `is_allowed` are [F, T]; a span starts and ends at columns where `is_allowed` is True. The search is
-    exact (a sliding maximum over the ends of each start), not over a list of n best starts and ends. The score is −inf
-    where a row has no such column.
-    """
-    starts = start_logits.double().masked_fill(~is_allowed, -torch.inf)
-    ends = end_logits.double().masked_fill(~is_allowed, -torch.inf)
-    ends = torch.nn.functional.pad(ends, (0, max_length - 1), value=-torch.inf)
-    best_end, last = torch.max_pool1d_with_indices(ends.unsqueeze(1), kernel_size=max_length, stride=1)
-    totals = (starts + best_end.squeeze(1)).numpy()
-    first = totals.argmax(axis=1)
-    rows = np.arange(len(totals))
-    return Spans(totals[rows, first], first, last.squeeze(1).numpy()[rows, first])
-
-
 def _answer_tokens(examples: Sequence[QAExample], offsets: Sequence[IntArray]) -> IntArray:
-    """[E, 2]: first and last token of the context that overlap the first answer; -1, -1 where none does or is there."""
+    """[E, 2]: first and last token of the context that overlap the first answer; -1, -1 where none does or is there.
+
+    Spaces around an answer do not count: some tokenizers give the space before a word to the word.
+    """
     tokens = np.full((len(examples), 2), -1, dtype=np.int64)
     for index, (example, spans) in enumerate(zip(examples, offsets, strict=True)):
         if not example.answers:
             continue
-        first = example.answer_starts[0]
-        overlapping = np.flatnonzero((spans[:, 0] < first + len(example.answers[0])) & (spans[:, 1] > first))
+        answer = example.answers[0].rstrip() or example.answers[0]
+        first, end = example.answer_starts[0], example.answer_starts[0] + len(answer)
+        first = end - len(answer.lstrip() or answer)
+        overlapping = np.flatnonzero((spans[:, 0] < end) & (spans[:, 1] > first))
         if len(overlapping):
             tokens[index] = overlapping[0], overlapping[-1]
     return tokens

@@ -3,12 +3,20 @@
 Rajpurkar et al., EMNLP 2016 and ACL 2018.
 
 Answers are compared after lower-casing, without ASCII punctuation, without English articles, with single spaces.
+
+In scripts without spaces between words (Chinese, Japanese, Thai …) an answer would be one word, and F1 exact match. For
+these `normalize_characters` makes every character a word, as the evaluation of MLQA does for Chinese (Lewis et al., ACL
+2020).
 """
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from nmg.data.words import is_mark, is_unspaced
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -22,33 +30,67 @@ def normalize_answer(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_WITHOUT_PUNCTUATION)).split())
 
 
-def exact_match(prediction: str, answers: Sequence[str]) -> float:
+def normalize_characters(text: str) -> str:
+    """As MLQA does for Chinese: without any Unicode punctuation; a character of a script without spaces is a word.
+
+    A character keeps its marks. Other text is split at spaces, and keeps its articles.
+
+    >>> normalize_characters("2008年，北京 Olympics")
+    '2008 年 北 京 olympics'
+    """
+    text = "".join(character for character in text.lower() if not _is_punctuation(character))
+    if text.isascii():
+        return " ".join(text.split())
+    parts, is_after_unspaced = [], False
+    for character, unspaced, mark in zip(text, is_unspaced(text), is_mark(text), strict=True):
+        parts.append(f" {character}" if unspaced or (is_after_unspaced and not mark) else character)
+        is_after_unspaced = bool(unspaced or (is_after_unspaced and mark))
+    return " ".join("".join(parts).split())
+
+
+def _is_punctuation(character: str) -> bool:
+    return character in string.punctuation or unicodedata.category(character).startswith("P")
+
+
+Normalize: TypeAlias = Callable[[str], str]
+"""answer → its words, a space between two"""
+
+
+def exact_match(prediction: str, answers: Sequence[str], normalize: Normalize = normalize_answer) -> float:
     """1 if the prediction equals one of the accepted answers, else 0."""
-    return _best(_same, prediction, answers)
+    return _best(_same, prediction, answers, normalize)
 
 
-def f1(prediction: str, answers: Sequence[str]) -> float:
+def f1(prediction: str, answers: Sequence[str], normalize: Normalize = normalize_answer) -> float:
     """Word-overlap F1, from 0 to 1, with the accepted answer that fits best.
 
     0 where no word is shared, also if neither has a word (so in 1.1; version 2.0 of the script differs).
     """
-    return _best(_overlap, prediction, answers)
+    return _best(_overlap, prediction, answers, normalize)
 
 
-def scores_2(prediction: str, answers: Sequence[str]) -> tuple[float, float]:
+def scores_1(prediction: str, answers: Sequence[str], normalize: Normalize = normalize_answer) -> tuple[float, float]:
+    """Exact match and F1 of version 1.1; both 0 if there is no answer."""
+    if not answers:
+        return 0.0, 0.0
+    return exact_match(prediction, answers, normalize), f1(prediction, answers, normalize)
+
+
+def scores_2(prediction: str, answers: Sequence[str], normalize: Normalize = normalize_answer) -> tuple[float, float]:
     """Exact match and F1 of version 2.0, where the right answer to a question without `answers` is the empty text.
 
     Answers of which normalising leaves nothing do not count. Where prediction or answer has no word, F1 is 1 if neither
     has one, else 0.
     """
-    accepted = [answer for answer in answers if normalize_answer(answer)] or [""]
-    exact = exact_match(prediction, accepted)
-    return exact, f1(prediction, accepted) if normalize_answer(prediction) and accepted != [""] else exact
+    accepted = [answer for answer in answers if normalize(answer)] or [""]
+    exact = exact_match(prediction, accepted, normalize)
+    is_overlap = normalize(prediction) and accepted != [""]
+    return exact, f1(prediction, accepted, normalize) if is_overlap else exact
 
 
-def _best(metric: Callable[[str, str], float], prediction: str, answers: Sequence[str]) -> float:
-    normalized = normalize_answer(prediction)
-    return max(metric(normalized, normalize_answer(answer)) for answer in answers)
+def _best(metric: Callable[[str, str], float], prediction: str, answers: Sequence[str], normalize: Normalize) -> float:
+    normalized = normalize(prediction)
+    return max(metric(normalized, normalize(answer)) for answer in answers)
 
 
 def _same(prediction: str, answer: str) -> float:

@@ -48,6 +48,7 @@ class TokenClassificationTask:
     """`entity_f1` is what players are compared by."""
 
     default_metric = "entity_f1"
+    reward_metrics: tuple[str, ...] = ()
     table_metrics: tuple[str, ...] = ("entity_f1", "entity_precision", "entity_recall", "word_accuracy", "loss")
     outputs: tuple[str, ...] = ("logits",)
     outputs_are_per_token = True
@@ -123,6 +124,9 @@ class TokenClassificationTask:
                     f"(known: {', '.join(self.labels)})"
                 )
         return np.array([self._index[label] for label in example.labels], dtype=np.int64)
+
+    def remarks(self, _name: str, _examples: Sequence[Example], /) -> list[str]:
+        return []
 
     def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":
         from transformers import AutoModelForTokenClassification

@@ -18,10 +18,10 @@ def read_mrqa(path: Path) -> list[QAExample]:
     """The questions in file order; a first line with a `header` is skipped.
 
     A question without a `qid` has its line and place as its id. The answers of a question are all spans of its
-    `detected_answers`, as the context writes them. (`answers`, which may hold texts that the context lacks, is not
-    read.) Raises UserError with line and field for broken structure, a question id used twice, a question without
-    detected answers, a span outside the context and a span whose text differs from the answer by more than case, white
-    space and Unicode form.
+    `detected_answers`, as the context writes them. Predictions are scored by its `answers`, as in the official
+    evaluation, or by the spans if it has none. Raises UserError with line and field for broken structure, a question id
+    used twice, a question without detected answers, a span outside the context and a span whose text differs from the
+    answer by more than case, white space and Unicode form.
     """
     examples = []
     lines_of_ids: dict[str, int] = {}
@@ -64,7 +64,7 @@ def _as_json(example: QAExample) -> dict[str, Any]:
     return {
         "qid": example.id,
         "question": example.question,
-        "answers": list(spans),
+        "answers": list(dict.fromkeys(example.accepted)),
         "detected_answers": [{"text": text, "char_spans": places} for text, places in spans.items()],
     }
 
@@ -85,14 +85,26 @@ def _question(question: Mapping[str, Any], context: str, path: Path, line: int, 
     if not answers:
         problem = f"question '{identity}' has no answer in its context"
         raise bad_input(path, problem, line=line, field=f"{place}.detected_answers")
+    spans = tuple(text for text, _ in answers)
     return QAExample(
         id=identity,
         question=string_field(question, "question", path, line=line, place=f"{place}.question"),
         context=context,
-        answers=tuple(text for text, _ in answers),
+        answers=spans,
         answer_starts=tuple(start for _, start in answers),
         context_id=NO_CONTEXT,
+        accepted_texts=_accepted(question, spans, path, line, place),
     )
+
+
+def _accepted(
+    question: Mapping[str, Any], spans: tuple[str, ...], path: Path, line: int, place: str
+) -> tuple[str, ...]:
+    """The texts of `answers`, each once; none if the field is missing, or if they are those of the spans."""
+    texts = question.get("answers", [])
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise bad_input(path, "must be a list of texts", line=line, field=f"{place}.answers")
+    return () if set(texts) == set(spans) else tuple(dict.fromkeys(texts))
 
 
 def _spans(answer: Mapping[str, Any], context: str, path: Path, line: int, place: str) -> list[tuple[int, int]]:

@@ -1,0 +1,86 @@
+"""What users should know of questions before any training: what scores cannot show, and how answers are compared."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from nmg.data.formats.questions import QAExample
+from nmg.data.words import has_no_spaces
+from nmg.settings import FinetuneSettings
+from nmg.tasks.base import Task
+from nmg.tasks.rows import TaskFeatures
+
+MOST = 1000
+"""answers of a file that are read back, evenly spaced in it"""
+LEAST_SHARE = 0.99
+"""of these that must come back exactly; below, the user is told"""
+SHOWN = 3
+"""answers that are shown"""
+
+
+def without_answer(name: str, examples: Sequence[QAExample]) -> list[str]:
+    """For a task that cannot abstain: how many questions score 0 whatever the model says."""
+    n_missing = sum(not example.answers for example in examples)
+    if not n_missing:
+        return []
+    return [
+        f"warning: {name}: {n_missing} of {len(examples)} questions have no answer, but every training question has "
+        "one. So the model cannot abstain, and these questions score 0. Leave them out of the file, or add questions "
+        "without an answer to data.train"
+    ]
+
+
+def on_characters(name: str, examples: Sequence[QAExample], settings: FinetuneSettings) -> list[str]:
+    """Which questions are compared by characters, or should be."""
+    is_unspaced = {context: has_no_spaces(context) for context in {example.context for example in examples}}
+    n_unspaced = sum(is_unspaced[example.context] for example in examples)
+    if not n_unspaced or settings.f1_tokens == "characters":
+        return []
+    found = f"{name}: {n_unspaced} of {len(examples)} questions are on passages without spaces between words"
+    if settings.f1_tokens == "auto":
+        return [f"{found}: exact match and F1 compare characters there, as MLQA does (finetune.f1_tokens)"]
+    return [f"warning: {found}: F1 by words is exact match there. '--finetune.f1_tokens auto' compares characters"]
+
+
+def read_back(name: str, examples: Sequence[QAExample], task: Task, settings: FinetuneSettings) -> list[str]:
+    """Gold answers that a perfect model could not give: read from perfect logits as predictions are.
+
+    Args:
+        name: the setting that names the file.
+        examples: all questions of the file.
+        task: encodes and scores them; its targets are `start_positions` and `end_positions`.
+        settings: limits that may cut an answer.
+
+    Returns:
+        A sentence with examples, or none if enough come back.
+    """
+    answered = [example for example in examples if example.answers]
+    chosen = answered[:: -(-len(answered) // MOST)] if answered else []
+    if not chosen:
+        return []
+    features = task.encode(chosen)
+    evaluation = task.evaluate(
+        {f"{end}_logits": _perfect(features, f"{end}_positions") for end in ("start", "end")}, features, chosen
+    )
+    is_exact = evaluation.example_scores["exact_match"] == 1
+    if is_exact.mean() >= LEAST_SHARE:
+        return []
+    lost = [example for example, exact in zip(chosen, is_exact, strict=True) if not exact]
+    pairs = [f"{_short(e.answers[0])} comes back as {_short(evaluation.predictions[e.id])}" for e in lost[:SHOWN]]
+    return [
+        f"warning: {name}: {is_exact.mean():.1%} of {len(chosen)} gold answers come back exactly from this model's "
+        f"tokens; no exact match can be above that. {'; '.join(pairs)}. Choose a model with another tokenizer, mend "
+        f"the answers, or raise finetune.max_answer_length ({settings.max_answer_length}) if they are long"
+    ]
+
+
+def _perfect(features: TaskFeatures, target: str) -> torch.Tensor:
+    """float32 [F, T]: 1 at the target of each row, else 0; −inf after its end."""
+    columns = np.arange(features.lengths.max())
+    logits = (columns == features.targets[target][:, None]).astype(np.float32)
+    return torch.from_numpy(np.where(columns < features.lengths[:, None], logits, -np.inf).astype(np.float32))
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:40]} … {text[-15:]}")

@@ -1,0 +1,34 @@
+"""The best span of a row: an exact search over starts and ends."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nmg.types import FloatArray, IntArray
+
+
+class Spans(NamedTuple):
+    """The best span of each row, [F]: its score, first column and last column (inclusive)."""
+
+    score: FloatArray
+    first: IntArray
+    last: IntArray
+
+
+def best_spans(start_logits: Tensor, end_logits: Tensor, is_allowed: Tensor, max_length: int) -> Spans:
+    """The span with the highest sum of start and end logit in each row, of at most `max_length` tokens.
+
+    Logits and `is_allowed` are [F, T]; a span starts and ends at columns where `is_allowed` is True. The search is
+    exact (a sliding maximum over the ends of each start), not over a list of n best starts and ends. The score is −inf
+    where a row has no such column.
+    """
+    starts = start_logits.double().masked_fill(~is_allowed, -torch.inf)
+    ends = end_logits.double().masked_fill(~is_allowed, -torch.inf)
+    ends = torch.nn.functional.pad(ends, (0, max_length - 1), value=-torch.inf)
+    best_end, last = torch.max_pool1d_with_indices(ends.unsqueeze(1), kernel_size=max_length, stride=1)
+    totals = (starts + best_end.squeeze(1)).numpy()
+    first = totals.argmax(axis=1)
+    rows = np.arange(len(totals))
+    return Spans(totals[rows, first], first, last.squeeze(1).numpy()[rows, first])
