@@ -1,21 +1,23 @@
 """An audit from start to end, on a model and texts that take a moment."""
 
 import json
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nmg.audit.findings import Adaptation, RewardFinding, Schedule
 from nmg.audit.plays import AuditBench, Played, PlayKey
-from nmg.audit.recommend import best_reward, recommend
+from nmg.audit.recommend import best_reward, is_sound, recommend
 from nmg.audit.run import FEW_RULES, MOST, RULES, Budget, audit
 from nmg.config import Config, load_config
 from nmg.errors import UserError
 from nmg.reporter import Silent
 from support.command import Nmg
-from support.runs import Inputs
+from support.runs import Inputs, Notes
 
 FEW: dict[str, Any] = {"adapt": {"epochs": 1}, "reward": {"metric": None}}
 
@@ -112,9 +114,9 @@ def test_a_frozen_encoder_is_judged_by_the_probe(inputs: Inputs, tmp_path: Path)
     assert all(list(play.finetune) == [] for play in found.plays)
     assert {(one.name, one.metric) for one in found.rewards} == {("probe", "accuracy"), ("probe", "loss")}
     by_key = {play.key: play.probe["accuracy"] for play in found.plays}
-    for one in found.adaptation.schedules:
+    for one, seeds in [*((one, (0, 1)) for one in found.adaptation.schedules), (found.adaptation.best, (2, 3))]:
         gains = []
-        for seed in (0, 1):
+        for seed in seeds:
             random = next(k for k in by_key if (k.seed, k.masking, k.steps) == (seed, "random", one.steps))
             random = replace(random, learning_rate=one.learning_rate)
             none = next(k for k in by_key if (k.seed, k.masking) == (seed, "none"))
@@ -123,47 +125,113 @@ def test_a_frozen_encoder_is_judged_by_the_probe(inputs: Inputs, tmp_path: Path)
     assert found.recommended.test.measure == "probe"
 
 
-def play(masking: str, steps: int, adapt: float) -> Played:
-    cost = {"adapt": adapt, "probe": 1.0, "finetune": 2.0}
+def play(masking: str, steps: int, adapt: float, scoring: float = 0.0) -> Played:
+    cost = {"adapt": adapt, "probe": 1.0, "finetune": 2.0, "scoring": scoring}
     return Played(PlayKey(0, masking, steps, 1e-3, 100), {}, [{}, {}], 1.0, cost)
 
 
 def test_a_budget_by_hand():
-    """3 seeds: 1 + 3 × (5 + 1 + 4) plays at least; 31 minutes of one process are 60 s a play."""
-    budget = Budget(31 * 60, 3)
-    assert budget.fewest == 31
+    """3 seeds: 1 + 3 × (5 + 1 + 2 + 4) plays at least; 37 minutes of one process are 60 s a play."""
+    budget = Budget(37 * 60, 3)
+    assert budget.fewest == 37
     pilot = play("random", 10, 5.0)  # 0.5 s a step, 0.05 s an example
     assert budget.examples(pilot, 5000) == 600, "in 30 s"
+    slow = play("random", 10, 5.0, scoring=4.0)  # 0.01 s an example
+    assert budget.examples(slow, 5000) == 2600, "in 26 s: scoring does not grow with them"
+    assert budget.steps(slow, 1000, 200) == 92, "in 46 s"
     assert budget.examples(pilot, 300) == 300
-    assert Budget(31, 3).examples(pilot, 5000) == 100
+    assert Budget(37, 3).examples(pilot, 5000) == 100
     assert budget.steps(pilot, 100, 200) == 110, "in 55 s"
     assert budget.steps(pilot, 600, 200) == 60, "in 30 s"
     assert budget.steps(pilot, 100, 40) == 40
     assert budget.steps(play("random", 10, 500.0), 100, 200) == 20
-    plays = [play("none", 50, 0.0)] * 3 + [play("random", 50, 25.0)] * 12
-    left = 31 * 60 - 3 * 5 - 12 * 30
-    assert left // 90 == 16, "plays of each seed; random is the 17th"
-    assert budget.maskings(plays) == [*RULES, *(f"direction-{n}" for n in range(12))]
-    assert len(Budget(left, 3).maskings(plays)) == 13
-    few = [*FEW_RULES, "direction-0", "direction-1", "direction-2", "direction-3"]
-    assert budget.maskings([play("random", 50, 1000.0)] * 12) == few
-    assert Budget(15 + 360 + 7 * 90, 3).maskings(plays)[2:] == [f"direction-{n}" for n in range(6)]
-    assert Budget(1e6, 3).maskings(plays) == [*RULES, *(f"direction-{n}" for n in range(MOST))]
+    plays = [play("none", 50, 0.0)] * 3 + [play("random", 50, 25.0)] * 6 + [play("random", 16, 25.0)] * 6
+    left = 37 * 60 - 2 * 3 * 5 - 12 * 30
+    assert left // 90 == 20, "plays of each seed, beside the one without adaptation"
+    assert budget.maskings(plays, 50) == ["none", *RULES, *(f"direction-{n}" for n in range(15))]
+    assert len(Budget(left, 3).maskings(plays, 50)) == 1 + 16
+    assert len(budget.maskings([*plays[:9], *[play("random", 16, 5.0)] * 6], 16)) == 1 + len(RULES) + MOST
+    few = ["none", *FEW_RULES, "direction-0", "direction-1", "direction-2", "direction-3"]
+    assert budget.maskings([play("none", 50, 0.0), *[play("random", 50, 1000.0)] * 12], 50) == few
+    assert Budget(30 + 360 + 8 * 90, 3).maskings(plays, 50)[3:] == [f"direction-{n}" for n in range(6)]
+    assert Budget(1e6, 3).maskings(plays, 50) == ["none", *RULES, *(f"direction-{n}" for n in range(MOST))]
+
+
+@dataclass
+class FakeEngine:
+    """Plays whose seconds follow a price, and scores of chance: a clock without a model."""
+
+    train: float
+    """seconds: of a labelled example in each fine-tuning"""
+    score: float
+    """of the validation set, each time"""
+    step: float
+    processes: int = 1
+    spent: float = 0.0
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    def play(self, _shared: None, jobs: Sequence[PlayKey]) -> Iterator[tuple[int, Played]]:
+        for number, key in enumerate(jobs):
+            adapt = 0.0 if key.masking == "none" else self.step * key.steps
+            tuning, probing = key.examples * self.train + self.score, key.examples * self.train / 4 + self.score
+            self.spent += adapt + 2 * tuning + probing
+            cost = {"adapt": adapt, "probe": probing, "finetune": tuning, "scoring": 3 * self.score}
+            scores = [{"accuracy": value, "loss": -value} for value in self.rng.random(3)]
+            yield number, Played(key, scores[0], scores[1:], 1.0, cost)
+
+    def __enter__(self) -> "FakeEngine":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+@pytest.mark.parametrize("minutes", [20, 40, 80])
+@pytest.mark.parametrize(
+    ("train", "score", "step"), [(0.03, 8.0, 0.2), (0.03, 0.01, 0.2), (0.3, 1.0, 0.01), (0.001, 2.0, 1.0)]
+)
+def test_the_minutes_are_kept_and_used(
+    inputs: Inputs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    minutes: int,
+    train: float,
+    score: float,
+    step: float,
+):
+    """Dear scoring of the validation set must not shorten fine-tunings: it does not depend on their examples."""
+    engine = FakeEngine(train, score, step)
+    monkeypatch.setattr("nmg.audit.run.open_engine", lambda *_: engine)
+    monkeypatch.setattr("nmg.audit.run._all_steps", lambda _bench: 200)
+    monkeypatch.setattr("nmg.audit.run._labelled", lambda _bench: 4000)
+    notes = Notes()
+    found = audit(settings(inputs), tmp_path / "out", seeds=3, minutes=minutes, reporter=notes)
+    used, is_least = engine.spent / 60, found.facts["examples"]["used"] == 100
+    has_all = len(found.fresh) == 3 * (1 + len(RULES) + MOST)
+    assert used <= 1.1 * minutes or is_least
+    assert used >= 0.75 * minutes or has_all
+    assert any("the fewest plays of an audit take about" in line for line in notes.lines) is (used > 1.5 * minutes)
 
 
 def reward(name: str, metric: str, corrected: float | None, plays: int | None, seconds: float = 1.0) -> RewardFinding:
-    return RewardFinding(name, metric, seconds, 0.5, corrected, 0.1, 0.1, plays)
+    low, high = (None, None) if corrected is None else (corrected - 0.2, min(corrected + 0.1, 1.0))
+    return RewardFinding(name, metric, seconds, 0.5, corrected, low, high, 0.1, 0.1, plays)
 
 
 def test_the_reward_is_the_cheapest_that_stands_for_the_score():
     probe, tuned = reward("probe", "loss", 0.9, 100), reward("fine-tuning", "loss", 0.9, 200, 3.0)
     wrong, blind = reward("probe", "accuracy", 0.1, 20), reward("fine-tuning", "accuracy", 0.9, None)
-    assert best_reward([blind, wrong, tuned, probe]) is probe
-    assert best_reward([blind, wrong]) is None
+    assert best_reward([blind, wrong, tuned, probe], 0.01) is probe
+    assert best_reward([blind, wrong], 0.01) is None
+    assert is_sound(probe, 0.01)
+    assert not is_sound(probe, 0.06), "maskings are not shown to differ"
+    assert not is_sound(probe, None)
+    unsure = replace(probe, corrected_low=0.3)
+    assert not is_sound(unsure, 0.01), "0.9, or 0.3"
+    assert best_reward([unsure, tuned], 0.01) is tuned, "three times as dear, and shown to agree"
     unclear = reward("probe", "loss", None, 150)
-    assert best_reward([wrong, unclear]) is unclear
-    assert best_reward([wrong, replace(unclear, rank_correlation=-0.7)]) is None, "quick, and against the score"
-    assert best_reward([wrong, replace(unclear, rank_correlation=None)]) is None
+    assert best_reward([wrong, unclear], 0.01) is unclear
+    assert best_reward([wrong, replace(unclear, rank_correlation=-0.7)], 0.01) is None, "quick, and against the score"
+    assert best_reward([wrong, replace(unclear, rank_correlation=None)], 0.01) is None
 
 
 def adapting(pays: bool | None) -> Adaptation:
@@ -201,7 +269,8 @@ def test_how_far_maskings_may_differ_is_said():
     for found in ([reward("probe", "loss", 0.9, 100)], []):
         _, text = recommend(Config(), FACTS, adapting(pays=None), found, steps_an_epoch=20)
         assert "2.0 points between them, at most 3.1 with 95 % confidence, p = 0.010" in text
-        assert text.endswith("What learned masks can gain over random ones is hardly above 10.7 points.")
+        said = "A learned linear policy gains at most 10.7 points over random masks, with 95 % confidence."
+        assert text.endswith(said)
 
 
 def test_an_audit_that_had_to_be_short_says_so():
@@ -244,7 +313,7 @@ def test_a_model_that_is_none_and_a_split_that_leaks_are_said_first():
     assert text.startswith(
         "On this text the model is hardly a language model: its masked-LM loss of 6.90 is 0.10 nats below"
     )
-    assert "80 of 100 validation examples have a twin in training" in text
+    assert "80 of 100 validation examples have a near duplicate in training: set data.drop_duplicates" in text
     worse = {"loss": 6.58, "unigram_entropy": 6.3, "margin": -0.28}
     _, text = recommend(Config(), FACTS | {"lm": worse}, adapting(pays=None), [], 20)
     assert "masked-LM loss of 6.58 is 0.28 nats above what word frequencies alone give (6.30)" in text

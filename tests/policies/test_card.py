@@ -29,7 +29,7 @@ FINDINGS = {"plays": 200, "handed_out": "policy", "gate": {"n": 20, "passes": Tr
 AUDIT = {
     "recommendation": "Maskings differ in macro_f1.",
     "lm": {"loss": 3.25, "margin": 2.5},
-    "leakage": {"twins": 1, "validation": 90},
+    "leakage": {"twins": 1, "near": 4, "validation": 90},
 }
 RESULTS = {
     "tested_metric": "macro_f1",
@@ -87,7 +87,7 @@ def test_a_card_says_what_is_known_and_no_path(policy: LinearPolicy, folders: Pa
         "gate: passed, +0.0123 against the best rule over 20 fresh episodes",
         "Maskings differ in macro_f1.",
         "3.250, 2.500 nats below",
-        "1 of 90",
+        "4 of 90 validation examples have a near duplicate in training",
         "| random | 0.61 [0.59, 0.63] |",
         "| mine | 0.66 |",
         "| mine − random | 0.05 [0.01, 0.09] | 0.02 |",

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from nmg.audit.agreement import agreement
 from nmg.audit.plays import Played
-from nmg.comparison.statistics import paired_comparison
+from nmg.comparison.statistics import paired_comparison, seeds_needed
 from nmg.errors import UserError
 from nmg.types import FloatArray
 
 LEVEL = 0.05
-POWER_Z = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
-"""both quantiles of a test at 5 %, two-sided, with 80 % power"""
 
 
 @dataclass(frozen=True)
@@ -89,11 +88,16 @@ class RewardFinding:
     rank_correlation: float | None
     """Spearman's, of the maskings' means over seeds with those of the full score from other fine-tunings"""
     corrected: float | None
-    """the correlation of the true scores, corrected for the noise of both; None where either shows no differences"""
+    """the correlation of the true scores, without the noise of both and what they share of it; None if either shows no
+    differences"""
+    corrected_low: float | None
+    """95 % limits, each one-sided; None if there is nothing to tell it by"""
+    corrected_high: float | None
     between: float
     noise: float
     plays_needed: int | None
-    """pairs of plays × 2 that find a difference of one standard deviation between maskings; None where there is none"""
+    """pairs of plays × 2 that find a difference of one standard deviation between maskings, as a paired t test at 5 %
+    does with 80 % power if `between` and `noise` are as estimated; None where there is none"""
 
     @property
     def minutes(self) -> float | None:
@@ -143,17 +147,30 @@ def _reward(
     name: str, metric: str, own: FloatArray, judged: FloatArray, full: FloatArray, seconds: float
 ) -> RewardFinding:
     """From tables [maskings, seeds] of the reward, of what it is judged by, and of the full score."""
-    spread, judged_spread, target = spread_of(own), spread_of(judged), spread_of(full)
+    spread, agreed = spread_of(own), agreement(judged, full)
     a, b = judged.mean(axis=1), full.mean(axis=1)
     has_order = np.ptp(a) > 0 and np.ptp(b) > 0
     rank = float(stats.spearmanr(a, b).statistic) if has_order else None
-    corrected = None
-    if judged_spread.between > 0 and target.between > 0:
-        corrected = float(np.clip(np.cov(a, b)[0, 1] / (judged_spread.between * target.between), -1, 1))
-    needed = None
-    if spread.between > 0:
-        needed = 2 * max(2, math.ceil(2 * (POWER_Z * spread.noise / spread.between) ** 2))
-    return RewardFinding(name, metric, seconds, rank, corrected, spread.between, spread.noise, needed)
+    return RewardFinding(
+        name,
+        metric,
+        seconds,
+        rank,
+        agreed.estimate,
+        agreed.low,
+        agreed.high,
+        spread.between,
+        spread.noise,
+        _plays_needed(spread),
+    )
+
+
+def _plays_needed(spread: Spread) -> int | None:
+    """Of pairs whose difference has √2 of the noise of a play."""
+    if spread.between == 0:
+        return None
+    pairs = seeds_needed(spread.between / (math.sqrt(2) * spread.noise)) if spread.noise else 2
+    return None if pairs is None else 2 * pairs
 
 
 @dataclass(frozen=True)
@@ -166,7 +183,7 @@ class Schedule:
     low: float | None
     high: float | None
     p: float | None
-    """two-sided paired t test, times the number of schedules tried (Bonferroni)"""
+    """two-sided paired t test, times the number of schedules that were tried on these plays (Bonferroni)"""
     lm_loss: float
 
     @property
@@ -179,37 +196,63 @@ class Adaptation:
     """Does adapting under random masks pay over not adapting?"""
 
     pays: bool | None
-    """None: cannot tell"""
+    """by `best`; None: cannot tell"""
     best: Schedule
+    """the schedule that was chosen, from plays that did not choose it"""
     schedules: Sequence[Schedule]
+    """all, from the plays that chose: the largest gain of several is too good"""
     none: float
-    """mean score without adaptation"""
+    """mean score without adaptation, of the plays of `best`"""
 
 
-def adaptation(plays: Sequence[Played], metric: str) -> Adaptation:
+def schedules_of(plays: Sequence[Played], metric: str) -> list[Schedule]:
     """From plays of `none` and of `random` at several schedules, on the mean of each play's fine-tunings.
 
     Schedules with a seed that diverged are left out. Raises UserError where none is left.
     """
-
-    none = {play.key.seed: full_score(play, metric) for play in plays if play.key.masking == "none"}
+    none = _by_seed(plays, "none")
     by_schedule: dict[tuple[int, float], dict[int, Played]] = {}
     for play in plays:
         if play.key.masking == "random":
             by_schedule.setdefault((play.key.steps, play.key.learning_rate), {})[play.key.seed] = play
-    by_schedule = {schedule: of for schedule, of in by_schedule.items() if set(of) >= set(none)}
-    if not none or not by_schedule:
+    whole = [of for of in by_schedule.values() if set(of) >= set(none)]
+    if not none or not whole:
         raise UserError("adapt.learning_rate: under every schedule of the audit some training diverged; lower it")
-    schedules = []
-    for (steps, rate), of in by_schedule.items():
-        seeds = [seed for seed in of if seed in none]
-        test = paired_comparison(
-            np.array([full_score(of[seed], metric) for seed in seeds]), np.array([none[seed] for seed in seeds])
-        )
-        p = None if test.t_p is None else min(1.0, test.t_p * len(by_schedule))
-        lm_loss = float(np.mean([of[seed].lm_loss or 0.0 for seed in seeds]))
-        schedules.append(Schedule(steps, rate, test.mean, test.low, test.high, p, lm_loss))
-    best = max(schedules, key=lambda one: one.gain)
-    harms = all(one.gain < 0 and one.is_sure for one in schedules)
-    pays = True if best.is_sure and best.gain > 0 else False if harms else None
-    return Adaptation(pays, best, schedules, float(np.mean(list(none.values()))))
+    return [_against(of, none, metric, len(whole)) for of in whole]
+
+
+def adaptation(tried: Sequence[Schedule], fresh: Sequence[Played], metric: str) -> Adaptation:
+    """What the best schedule gains, from plays of `none` and `random` that did not choose it.
+
+    Args:
+        tried: all schedules, from the plays that chose the best.
+        fresh: plays with other seeds, those of `random` at the best schedule.
+        metric: of the score, more is better.
+
+    Returns:
+        The finding; `pays` is of a two-sided test at 5 % on the fresh plays alone.
+
+    Raises:
+        UserError: no seed of the fresh plays has both.
+    """
+    none, random = _by_seed(fresh, "none"), _by_seed(fresh, "random")
+    if not set(none) & set(random):
+        raise UserError("adapt.learning_rate: the best schedule of the audit diverged when played again; lower it")
+    best = _against(random, none, metric, 1)
+    level = float(np.mean([full_score(none[seed], metric) for seed in random if seed in none]))
+    return Adaptation(best.gain > 0 if best.is_sure else None, best, tried, level)
+
+
+def _by_seed(plays: Sequence[Played], masking: str) -> dict[int, Played]:
+    return {play.key.seed: play for play in plays if play.key.masking == masking}
+
+
+def _against(of: Mapping[int, Played], none: Mapping[int, Played], metric: str, n_tests: int) -> Schedule:
+    """Plays of a schedule against those without adaptation, by seed; p is that of one of `n_tests` tests."""
+    pairs = [(play, none[seed]) for seed, play in of.items() if seed in none]
+    scores = np.array([[full_score(play, metric) for play in pair] for pair in pairs])
+    test = paired_comparison(scores[:, 0], scores[:, 1])
+    p = None if test.t_p is None else min(1.0, test.t_p * n_tests)
+    lm_loss = float(np.mean([play.lm_loss or 0.0 for play, _ in pairs]))
+    key = pairs[0][0].key
+    return Schedule(key.steps, key.learning_rate, test.mean, test.low, test.high, p, lm_loss)

@@ -64,7 +64,8 @@ class Played:
     """metric → score of each fine-tuning; none where the encoder stays frozen (`test.measure probe`)"""
     lm_loss: float | None
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """adapt, probe, finetune (one)"""
+    """adapt, probe, finetune (one, scored), and scoring: what of the probe and of all fine-tunings goes to the
+    validation set, whatever the number of labelled examples"""
     diverged: str = ""
     """what happened, where a training diverged; there are no scores then"""
     origin: Mapping[str, str] = field(default_factory=dict)
@@ -152,7 +153,8 @@ class AuditBench:
     def play(self, _shared: None, job: PlayKey) -> Played:
         arena = replace(self.bench.arena.silent(), adapt=self._adapt_settings(job))
         masks = None if job.masking == "none" else DrawnMasks(self.corpus, self._masking(job))
-        probed = Trial(self.bench.task, self.train, self.rows(job.examples), self.validation, "probe")
+        rows = self.rows(job.examples)
+        probed = Trial(self.bench.task, self.train, rows, self.validation, "probe")
         times = FINE_TUNINGS if self.config.test.measure == "finetune" else 0
         tuned = [replace(probed, measure="finetune", again=again) for again in range(times)]
         randomness = StreamName(self.config.run.seed) / "audit" / job.seed
@@ -160,6 +162,8 @@ class AuditBench:
             first, *others = inner_loop(arena, self.pretrained, masks, [probed, *tuned], randomness, job.steps)
         except Diverged as error:
             return Played(job, {}, [], None, diverged=str(error))
+        scored = len(self.validation.features)
+        reading = first.seconds["finetune"] * scored / (scored + len(rows))  # a probe reads both sets alike
         return Played(
             job,
             dict(first.scores),
@@ -169,6 +173,7 @@ class AuditBench:
                 "adapt": first.seconds["adapt"],
                 "probe": first.seconds["finetune"],
                 "finetune": sum(map(_seconds, others)) / max(len(others), 1),
+                "scoring": reading + sum(outcome.seconds["evaluate"] for outcome in others),
             },
         )
 

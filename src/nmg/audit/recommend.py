@@ -5,13 +5,14 @@ from typing import Any
 
 from nmg.audit.findings import LEVEL, Adaptation, RewardFinding, Schedule
 from nmg.config import Config
+from nmg.data.overlap import near_duplicates_text
 from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.policies.linear import LinearSettings
 
 LEAST_MARGIN = 1.0
 """nats below word frequencies alone from which a model counts as a language model"""
 LEAST_CORRELATION = 0.5
-"""of a reward's true scores with those of the full score"""
+"""of a reward's true scores with those of the full score, for the reward to be called sound"""
 LEAST_PLAYS, MOST_PLAYS = 60, 1000
 """of an experiment"""
 
@@ -24,7 +25,7 @@ def recommend(
     steps_an_epoch: int,
 ) -> tuple[Config, str]:
     """The settings that follow from the findings, and why, in a few sentences."""
-    maskings, reward = facts["maskings"], best_reward(rewards)
+    maskings, reward = facts["maskings"], best_reward(rewards, facts["maskings"]["p"])
     sentences = [*_warnings(facts), _on_adaptation(adapting, maskings["metric"])]
     if adapting.pays is False:
         return _settings(config, adapting.best, None, maskings, steps_an_epoch), " ".join(sentences)
@@ -45,9 +46,11 @@ def recommend(
         )
     else:
         differ = "differ" if maskings["p"] is not None and maskings["p"] < LEVEL else "may differ"
-        sentences += [f"Maskings {differ} in {maskings['metric']} ({spread}).", _on_reward(reward, maskings["metric"])]
+        sentences += [f"Maskings {differ} in {maskings['metric']} ({spread}).", _on_reward(reward, maskings)]
     if (most := maskings["possible_gain"]) is not None:
-        sentences.append(f"What learned masks can gain over random ones is hardly above {100 * most:.1f} points.")
+        sentences.append(
+            f"A learned linear policy gains at most {100 * most:.1f} points over random masks, with 95 % confidence."
+        )
     return _settings(config, adapting.best, reward, maskings, steps_an_epoch), " ".join(sentences)
 
 
@@ -63,8 +66,8 @@ def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
         )
     if leakage["near"]:
         yield (
-            f"{leakage['near']} of {leakage['validation']} validation examples have a twin in training: set "
-            "data.drop_duplicates, or give a validation file without them (data.validation)."
+            f"{near_duplicates_text(leakage)}: set data.drop_duplicates, or give a validation file without them "
+            "(data.validation)."
         )
     if steps["most"] < steps["wanted"]:
         yield (
@@ -73,13 +76,31 @@ def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def best_reward(rewards: Sequence[RewardFinding]) -> RewardFinding | None:
-    """The cheapest in minutes among those that stand for the full score; where none is shown to, among those that seem
-    to; None where none does, or where none shows differences."""
+def best_reward(rewards: Sequence[RewardFinding], p: float | None) -> RewardFinding | None:
+    """The cheapest in minutes among the sound ones; without any, among those that seem to stand for the full score.
+
+    Args:
+        rewards: all that may be chosen.
+        p: of the F test that all maskings have the same full score.
+
+    Returns:
+        One that needs no more than `MOST_PLAYS`, or None if none shows differences or each seems to be another score.
+    """
     usable = [one for one in rewards if one.plays_needed is not None and one.plays_needed <= MOST_PLAYS]
-    sound = [one for one in usable if one.corrected is not None and one.corrected >= LEAST_CORRELATION]
-    doubtful = [one for one in usable if one.corrected is None and (one.rank_correlation or 0.0) >= LEAST_CORRELATION]
+    sound = [one for one in usable if is_sound(one, p)]
+    doubtful = [one for one in usable if _seems_to_agree(one)]
     return min(sound or doubtful, key=lambda one: one.minutes or 0.0, default=None)
+
+
+def is_sound(reward: RewardFinding, p: float | None) -> bool:
+    """Whether a reward is shown to stand for the full score: maskings differ, and the lower limit is high enough."""
+    differ = p is not None and p < LEVEL
+    return differ and reward.corrected_low is not None and reward.corrected_low >= LEAST_CORRELATION
+
+
+def _seems_to_agree(reward: RewardFinding) -> bool:
+    agrees = reward.corrected is None or reward.corrected >= LEAST_CORRELATION
+    return agrees and (reward.rank_correlation or 0.0) >= LEAST_CORRELATION
 
 
 def _on_adaptation(adapting: Adaptation, metric: str) -> str:
@@ -89,19 +110,19 @@ def _on_adaptation(adapting: Adaptation, metric: str) -> str:
     if adapting.pays is True:
         return f"Adapting pays: {gain}, at {schedule}."
     if adapting.pays is False:
-        return f"Do not adapt: at every schedule tried it lowers {metric} (best: {gain})."
+        return f"Do not adapt: at the best of the schedules tried it lowers {metric} ({gain}, at {schedule})."
     return f"Whether adapting pays cannot be told from {metric} with these seeds ({gain}, at {schedule})."
 
 
-def _on_reward(reward: RewardFinding, metric: str) -> str:
+def _on_reward(reward: RewardFinding, maskings: Mapping[str, Any]) -> str:
     minutes = _plays(reward) * reward.seconds / 60
     sentence = (
         f"Learn with the reward {reward.name} ({reward.metric}): about {_plays(reward)} plays, {minutes:.1f} minutes "
         "of one process."
     )
-    if reward.corrected is None:
+    if not is_sound(reward, maskings["p"]):
         sentence += (
-            f" That it stands for {metric} is not shown: over so few plays their rank correlation is "
+            f" That it stands for {maskings['metric']} is not shown: over so few plays their rank correlation is "
             f"{reward.rank_correlation:+.2f}."
         ).replace("-", "−")
     return sentence

@@ -9,7 +9,7 @@ DIR/index.html        the page
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from nmg.audit.findings import (
     full_score,
     possible_gain,
     rewards,
+    schedules_of,
     spread_of,
     table_of,
 )
@@ -62,6 +63,8 @@ class AuditResult:
     """as in audit.json"""
     recommended: Config
     plays: Sequence[Played]
+    fresh: Sequence[Played]
+    """of these the ones at the best schedule that did not choose it: what the findings are of"""
     adaptation: Adaptation
     rewards: Sequence[RewardFinding]
 
@@ -98,38 +101,46 @@ def _audit(config: Config, out: Path, seeds: int, minutes: float, reporter: Repo
         budget = Budget(60 * minutes * engine.processes, seeds)
         pilot = _pilot(bench)
         player.play([pilot], budget.fewest)
-        n_examples = budget.examples(player.of([pilot])[0], len(bench.train.examples))
+        n_examples = budget.examples(player.of([pilot])[0], _labelled(bench))
         n_steps = budget.steps(player.of([pilot])[0], n_examples, _all_steps(bench))
+        _warn_of_time(budget, player.of([pilot])[0], n_examples, n_steps, minutes, reporter)
         first = _schedules(bench, range(seeds), n_steps, n_examples)
         player.play(first, budget.fewest)
         metric = bench.bench.task.table_metrics[0]
-        adapting = adaptation(player.of(first), metric)
-        second = _maskings(adapting.best, range(seeds), budget.maskings(player.of(first)), n_examples)
-        player.play(second, len(first) + len(second))
-    plays = player.of([*first, *second])
-    facts["examples"] = {"used": n_examples, "labelled": len(bench.train.examples)}
+        tried = schedules_of(player.of(first), metric)
+        best = max(tried, key=lambda one: one.gain)
+        second = _maskings(best, range(seeds, 2 * seeds), budget.maskings(player.of(first), best.steps), n_examples)
+        player.play(second, 1 + len(first) + len(second))
+    facts["examples"] = {"used": n_examples, "labelled": _labelled(bench)}
     facts["steps"] = {"most": n_steps, "wanted": _all_steps(bench)}
-    return _conclude(config, out, facts, adapting, plays, second, metric, bench.steps_an_epoch)
+    plays = _Plays(player.of(first), player.of(second))
+    return _conclude(config, out, facts, tried, plays, metric, bench.steps_an_epoch)
+
+
+class _Plays(NamedTuple):
+    first: Sequence[Played]
+    """that chose the best schedule"""
+    fresh: Sequence[Played]
+    """with other seeds, at the best schedule"""
 
 
 def _conclude(
     config: Config,
     out: Path,
     facts: dict[str, Any],
-    adapting: Adaptation,
-    plays: Sequence[Played],
-    second: Sequence[PlayKey],
+    tried: Sequence[Schedule],
+    plays: _Plays,
     metric: str,
     steps_an_epoch: int,
 ) -> AuditResult:
     """Findings, recommendation, files."""
-    best = adapting.best
-    at_best = [p for p in plays if p.key in set(second) or _is_at(p.key, best) or p.key.masking == "none"]
-    found = rewards(at_best, metric)
+    adapting = adaptation(tried, plays.fresh, metric)
+    found = rewards(plays.fresh, metric)
     names, table = table_of(
-        [play for play in at_best if play.key.masking != "none"], lambda play: full_score(play, metric)
+        [play for play in plays.fresh if play.key.masking != "none"], lambda play: full_score(play, metric)
     )
     spread = spread_of(table)
+    directions = table[[name.startswith("direction-") for name in names]]
     facts |= {
         "adaptation": asdict(adapting),
         "maskings": {
@@ -137,7 +148,7 @@ def _conclude(
             "mean": {name: float(row.mean()) for name, row in zip(names, table, strict=True)},
             "between": spread.between,
             "between_high": spread.between_high,
-            "possible_gain": possible_gain(spread, len(MAX_FEATURES)),
+            "possible_gain": possible_gain(spread_of(directions), len(MAX_FEATURES)) if len(directions) > 1 else None,
             "noise": spread.noise,
             "p": spread.p,
             "seeds": spread.seeds,
@@ -148,11 +159,7 @@ def _conclude(
     facts["recommendation"] = sentence
     write_text(out / "audit.json", as_json(facts, indent=1) + "\n")
     write_text(out / "recommended.yaml", recommended.to_yaml())
-    return AuditResult(config, facts, recommended, plays, adapting, found)
-
-
-def _is_at(key: PlayKey, best: Schedule) -> bool:
-    return key.masking == "random" and (key.steps, key.learning_rate) == (best.steps, best.learning_rate)
+    return AuditResult(config, facts, recommended, [*plays.first, *plays.fresh], plays.fresh, adapting, found)
 
 
 class _Player:
@@ -195,28 +202,56 @@ class Budget:
 
     @property
     def fewest(self) -> int:
-        """plays"""
-        return 1 + self.seeds * (5 + len(FEW_RULES) - 1 + FEWEST)
+        """plays: a pilot; for each seed none and four schedules; for each fresh seed none, rules and directions"""
+        return 1 + self.seeds * (5 + 1 + len(FEW_RULES) + FEWEST)
+
+    @property
+    def share(self) -> float:
+        """seconds of a play"""
+        return self.seconds / self.fewest
 
     def examples(self, pilot: Played, labelled: int) -> int:
-        """Of a fine-tuning: all, or as many as take half of a play's time."""
-        an_example = (_cost(pilot) - pilot.seconds["adapt"]) / pilot.key.examples
-        return int(np.clip(self.seconds / self.fewest / 2 / an_example, min(LEAST_EXAMPLES, labelled), labelled))
+        """Of a fine-tuning: all, or as many as fit into half of a play's time after the validation set is scored."""
+        fits = (self.share / 2 - pilot.seconds["scoring"]) / _an_example(pilot)
+        return int(np.clip(fits, min(LEAST_EXAMPLES, labelled), labelled))
 
     def steps(self, pilot: Played, n_examples: int, wanted: int) -> int:
         """Of an adaptation: as many as are wanted, or as fit into the rest of a play's time."""
         a_step = pilot.seconds["adapt"] / pilot.key.steps
-        others = (_cost(pilot) - pilot.seconds["adapt"]) * n_examples / pilot.key.examples
-        return int(np.clip((self.seconds / self.fewest - others) / a_step, min(LEAST_STEPS, wanted), wanted))
+        others = pilot.seconds["scoring"] + n_examples * _an_example(pilot)
+        return int(np.clip((self.share - others) / a_step, min(LEAST_STEPS, wanted), wanted))
 
-    def maskings(self, plays: Sequence[Played]) -> list[str]:
-        """Rules and random directions, as many as the rest of the time allows; random has been played already."""
-        with_masks = [_cost(play) for play in plays if play.key.masking != "none"]
-        left = self.seconds - sum(map(_cost, plays))
-        affordable = int(left / (float(np.mean(with_masks)) * self.seeds)) + 1
+    def least(self, pilot: Played, n_examples: int, n_steps: int) -> float:
+        """Seconds of the fewest plays."""
+        adapting = n_steps * pilot.seconds["adapt"] / pilot.key.steps
+        return self.fewest * (adapting + pilot.seconds["scoring"] + n_examples * _an_example(pilot))
+
+    def maskings(self, plays: Sequence[Played], steps: int) -> list[str]:
+        """None, rules and random directions at so many steps: what fits into the time after the plays so far."""
+        spent = sum(map(_cost, plays))
+        none = float(np.mean([_cost(play) for play in plays if play.key.masking == "none"]))
+        one = float(np.mean([_cost(play) for play in plays if play.key.masking != "none" and play.key.steps == steps]))
+        affordable = int(((self.seconds - spent) / self.seeds - none) / one)
         rules = RULES if affordable >= len(RULES) + FEWEST else FEW_RULES
         n_directions = min(max(affordable - len(rules), FEWEST), MOST)
-        return [*rules, *(f"direction-{n}" for n in range(n_directions))]
+        return ["none", *rules, *(f"direction-{n}" for n in range(n_directions))]
+
+
+def _an_example(play: Played) -> float:
+    """Seconds that one more labelled example takes in a probe and all fine-tunings of a play."""
+    return (_cost(play) - play.seconds["adapt"] - play.seconds["scoring"]) / play.key.examples
+
+
+def _warn_of_time(
+    budget: Budget, pilot: Played, n_examples: int, n_steps: int, minutes: float, reporter: Reporter
+) -> None:
+    """Say it if the fewest plays take more than half as long again as they may."""
+    least = budget.least(pilot, n_examples, n_steps) / budget.seconds * minutes
+    if least > 1.5 * minutes:
+        reporter.notify(
+            f"warning: the fewest plays of an audit take about {least:.0f} minutes here, not --minutes {minutes:g}. "
+            "Lower meta.max_validation_examples or --seeds, or give it more minutes"
+        )
 
 
 def _cost(play: Played) -> float:
@@ -233,9 +268,14 @@ def _all_steps(bench: AuditBench) -> int:
     return steps
 
 
+def _labelled(bench: AuditBench) -> int:
+    """Training examples that there are."""
+    return len(bench.train.examples)
+
+
 def _pilot(bench: AuditBench) -> PlayKey:
     """A short play, to know what plays cost."""
-    n_examples = min(PILOT_EXAMPLES, len(bench.train.examples))
+    n_examples = min(PILOT_EXAMPLES, _labelled(bench))
     return PlayKey(0, "random", min(PILOT_STEPS, _all_steps(bench)), bench.config.adapt.learning_rate, n_examples)
 
 

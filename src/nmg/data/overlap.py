@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 from nmg.data.twins import near, same
 from nmg.reporter import Reporter
@@ -57,3 +58,8 @@ def say_overlaps(sides: Mapping[str, Collection[str]], reporter: Reporter) -> No
     """Tell of each, for the test set first."""
     for one in overlaps(sides):
         reporter.notify(one.line())
+
+
+def near_duplicates_text(leakage: Mapping[str, Any]) -> str:
+    """What an audit counted (`leakage` of audit.json), in the words of every page and card."""
+    return f"{leakage['near']} of {leakage['validation']} validation examples have a near duplicate in training"

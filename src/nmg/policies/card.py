@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from nmg.data.overlap import near_duplicates_text
 from nmg.errors import bad_input
 
 if TYPE_CHECKING:
@@ -151,11 +152,11 @@ def _audit(known: Provenance) -> Iterator[str]:
     if not known.audit:
         return
     lm, leakage = known.audit.get("lm", {}), known.audit.get("leakage", {})
+    found = f"- {near_duplicates_text(leakage)}\n" if {"near", "validation"} <= set(leakage) else ""
     yield (
         f"## Audit\n\n{known.audit.get('recommendation', '')}\n\n"
         f"- masked-LM loss {lm.get('loss', float('nan')):.3f}, {lm.get('margin', float('nan')):.3f} nats below what "
-        "word frequencies alone give\n"
-        f"- validation texts with a twin in training: {leakage.get('twins')} of {leakage.get('validation')}\n"
+        f"word frequencies alone give\n{found}"
     )
 
 

@@ -1,9 +1,12 @@
 """The page of an audit, and its tables for the terminal."""
 
+from nmg.audit.findings import RewardFinding, Schedule
+from nmg.audit.recommend import LEAST_CORRELATION
 from nmg.audit.run import AuditResult
+from nmg.data.overlap import near_duplicates_text
 from nmg.report.page import Block, Facts, Listing, PageContent, Paragraph, Plot, Section
 from nmg.report.plots import results_plot
-from nmg.report.tables import Table, difference_text, p_text, score_text, seconds_text
+from nmg.report.tables import Table, difference_text, p_equals, p_text, score_text, seconds_text
 
 NOTHING = "–"
 
@@ -12,12 +15,9 @@ def audit_page(result: AuditResult) -> PageContent:
     facts = result.facts
     metric = facts["maskings"]["metric"]
     scores: dict[str, list[float]] = {}
-    best = result.adaptation.best
-    for play in result.plays:
-        is_at_best = (play.key.steps, play.key.learning_rate) == (best.steps, best.learning_rate)
-        if is_at_best or play.key.masking == "none":
-            mean = sum(one[metric] for one in play.counted) / len(play.counted)
-            scores.setdefault(play.key.masking, []).append(mean)
+    for play in result.fresh:
+        mean = sum(one[metric] for one in play.counted) / len(play.counted)
+        scores.setdefault(play.key.masking, []).append(mean)
     blocks: list[Block] = [Paragraph(facts["recommendation"]), _facts(result)]
     tables = dict(audit_tables(result))
     return PageContent(
@@ -52,7 +52,7 @@ def _facts(result: AuditResult) -> Facts:
         (
             ("masked-LM loss", f"{lm['loss']:.2f}"),
             ("word frequencies alone", f"{lm['unigram_entropy']:.2f}"),
-            ("validation examples with a twin in training", f"{leakage['near']} of {leakage['validation']}"),
+            ("near duplicates", near_duplicates_text(leakage)),
             ("adapting pays", {True: "yes", False: "no", None: "cannot tell"}[result.adaptation.pays]),
             ("plays", str(len(result.plays))),
             ("labelled examples of a fine-tuning", "{used:,} of {labelled:,}".format(**result.facts["examples"])),
@@ -62,20 +62,20 @@ def _facts(result: AuditResult) -> Facts:
 
 def _schedules(result: AuditResult) -> Table:
     metric = result.facts["maskings"]["metric"]
-    rows = [
-        (
-            f"{one.steps} steps at {one.learning_rate:g}",
-            difference_text(one.gain, one.low, one.high, metric),
-            p_text(one.p),
-            f"{one.lm_loss:.2f}",
-        )
-        for one in result.adaptation.schedules
-    ]
-    note = (
-        f"Random masks against no adaptation ({score_text(result.adaptation.none, metric)}), on the validation set, "
-        "mean of the fine-tunings of each seed; p: paired t test over seeds, corrected for the schedules tried."
+
+    def row(one: Schedule, name: str) -> tuple[str, ...]:
+        gain = difference_text(one.gain, one.low, one.high, metric)
+        return f"{name}{one.steps} steps at {one.learning_rate:g}", gain, p_text(one.p), f"{one.lm_loss:.2f}"
+
+    adapting = result.adaptation
+    rows = [*(row(one, "") for one in adapting.schedules), row(adapting.best, "the best again: ")]
+    notes = (
+        "Random masks against no adaptation, on the validation set, mean of the fine-tunings of each seed; p: paired t "
+        "test over seeds, of the first plays corrected for the schedules tried.",
+        "The best of several is too good in the plays that chose it. Its last row is of fresh plays with other seeds, "
+        f"and says whether adapting pays (without adaptation: {score_text(adapting.none, metric)}).",
     )
-    return Table(("schedule", f"Δ {metric} [95 %]", "p", "LM loss"), tuple(rows), (note,))
+    return Table(("schedule", f"Δ {metric} [95 %]", "p", "LM loss"), tuple(rows), notes)
 
 
 def _rewards(result: AuditResult) -> Table:
@@ -84,7 +84,7 @@ def _rewards(result: AuditResult) -> Table:
             f"{one.name}: {one.metric}",
             seconds_text(one.seconds),
             NOTHING if one.rank_correlation is None else f"{one.rank_correlation:+.2f}".replace("-", "−"),
-            NOTHING if one.corrected is None else f"{one.corrected:+.2f}".replace("-", "−"),
+            _corrected(one),
             f"{one.between / one.noise:.2f}" if one.noise > 0 else NOTHING,
             NOTHING if one.plays_needed is None else f"{one.plays_needed:,}",
             NOTHING if one.minutes is None else f"{one.minutes:.0f} min",
@@ -93,11 +93,19 @@ def _rewards(result: AuditResult) -> Table:
     ]
     notes = (
         "Rank correlation: of the maskings' means with those of the full score, from another fine-tuning; corrected: "
-        "for the noise of both. Signal: standard deviation between maskings over the noise of one play.",
-        "Plays: to find a difference of one such standard deviation with 80 % power at 5 %; time: of one process.",
+        "of the true scores, without the noise of both and what they share of it, with limits that hold with 95 % "
+        f"confidence each. A reward is sound if maskings differ and the lower limit is {LEAST_CORRELATION} or more.",
+        "Signal: standard deviation between maskings over the noise of one play. Plays: to find a difference of one "
+        "such standard deviation with 80 % power at 5 %, if the signal is as estimated; time: of one process.",
     )
     header = ("reward", "a play", "rank correlation", "corrected", "signal", "plays", "time")
     return Table(header, tuple(rows), notes)
+
+
+def _corrected(one: RewardFinding) -> str:
+    estimate = NOTHING if one.corrected is None else f"{one.corrected:+.2f}"
+    limits = "" if one.corrected_low is None else f" [{one.corrected_low:+.2f}, {one.corrected_high:+.2f}]"
+    return f"{estimate}{limits}".replace("-", "−")
 
 
 def _on_maskings(result: AuditResult) -> str:
@@ -106,6 +114,7 @@ def _on_maskings(result: AuditResult) -> str:
     high = found["between_high"]
     at_most = "" if high is None else f" (at most {100 * high:.2f} with 95 % confidence)"
     return (
-        f"{n} maskings over {found['seeds']} seeds at the best schedule. Standard deviation between them {between:.2f} "
-        f"points{at_most}, noise of one {noise:.2f}; F test of all being alike: p {p_text(found['p'])}."
+        f"{n} maskings over {found['seeds']} fresh seeds at the best schedule. Standard deviation between them "
+        f"{between:.2f} points{at_most}, noise of one {noise:.2f}; F test that all score the same: "
+        f"{p_equals(found['p'])}."
     )
