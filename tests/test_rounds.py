@@ -60,12 +60,17 @@ def test_an_experiment_is_the_same_however_many_episodes_play_together(
     assert all(len({record["stage"] for record in of_round}) == 1 for of_round in rounds)
 
 
-def test_by_itself_a_round_keeps_the_threads_busy(inputs: Inputs, monkeypatch: pytest.MonkeyPatch):
+def test_by_itself_a_round_holds_what_the_engine_plays_at_once(inputs: Inputs):
+    """One after another on a GPU: then nothing is held back, however many threads the machine has."""
     training = experiment(inputs, "auto")
     assert len(training.round()) == 1
     training = experiment(inputs, "auto", runtime={"threads": 4, "engine": "serial"})
-    assert training.arena.runtime.threads == 4
+    assert (training.arena.runtime.threads, training.engine.processes) == (4, 1)
+    assert len(training.round()) == 1
+    training.engine.processes = 4
     assert len(training.round()) == 2, "of two players each"
+    training.engine.processes = 6
+    assert len(training.round()) == 3
     torch.set_num_threads(1)
     assert len(actor_critic(inputs, 1).round("auto")) == 1
 

@@ -139,7 +139,7 @@ class MetaTraining:
         return records
 
     def jobs_at_once(self, asked: Literal["auto"] | int) -> int:
-        """The most inner loops that can be played at once."""
+        """The most inner loops that a round can hold: an engine may play fewer of them at once."""
         players, most = self.learner.players, self._most_together(asked)
         if asked == "auto":
             return max(players, self.arena.runtime.threads) if most > 1 else players
@@ -152,12 +152,15 @@ class MetaTraining:
         return asked if self.learner.may_lag else min(asked, self.learner.free_episodes)
 
     def _has_room(self, proposed: Sequence[_Proposed], asked: Literal["auto"] | int) -> bool:
-        """Whether another episode joins the round: by itself where that changes no result and threads are idle."""
+        """Whether another episode joins the round: by itself where that changes no result and the engine is idle.
+
+        A serial engine is never idle, so each episode is learned from, logged and kept as soon as it is over.
+        """
         n = len(proposed)
         if n == 0 or self.next_episode + n >= self.config.meta.episodes or n >= self._most_together(asked):
             return n == 0
         players = [len(one.plans) for one in proposed]
-        return asked != "auto" or sum(players) + players[-1] <= self.arena.runtime.threads
+        return asked != "auto" or sum(players) + players[-1] <= self.engine.processes
 
     def _propose(self, index: int) -> _Proposed:
         episode = sample_episode(index, self.split, self.data, self.corpus, self.config.meta, self.config.run.seed)

@@ -230,7 +230,7 @@ class MetaSettings(Section):
     reset: bool = False
     """with `continual`: back to the pre-trained LM every max(contexts of the corpus / contexts, 25) episodes"""
     episodes_at_once: Literal["auto"] | Count = "auto"
-    """episodes played together; `auto`: as many as keep this machine's threads busy, where it changes no result"""
+    """episodes played together; `auto`: as many as the engine plays at once, if that changes no result"""
     checkpoint_every: Count = 50
     """episodes between checkpoints that are kept; the last one always is"""
 

@@ -113,7 +113,9 @@ def test_an_ended_run_resumes_to_itself(whole: tuple[MetaTraining, Path], tmp_pa
 
 
 def test_a_run_that_cannot_gain_enough_hands_out_a_rule(inputs: Inputs, tmp_path: Path):
-    training = start(config(inputs, "probe", smallest_gain=100.0), tmp_path / "run")
+    settings = config(inputs, "probe", smallest_gain=100.0)
+    policy = LinearSettings(features=("idf", "digit"))  # of more, six pairs tell nothing
+    training = start(settings.model_copy(update={"policy": policy}), tmp_path / "run")
     told = json.loads((tmp_path / "run" / "effects.json").read_text())
     assert told["gate"] == {"n": 0, "mean": None, "p": None, "passes": False}
     assert told["possible_gain"] < 100

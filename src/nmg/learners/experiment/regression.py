@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from nmg.types import FloatArray
 
@@ -21,7 +21,12 @@ RATIOS = np.geomspace(1e-2, 10.0, 31)
 A smaller least ratio would call every effect that is not plain yet 0, and its intervals too narrow for one that is not.
 """
 REACH = float(stats.norm.ppf(0.975))
-SAMPLES = 400
+DRAWS = 2000
+"""of the limit of a gain"""
+PERFECT = 1e-20
+"""share of the explained squares below which what is left is rounding error"""
+LARGE = 1000.0
+"""from which the root of a noncentral χ² is normal, to one in a thousand"""
 
 
 @dataclass(frozen=True)
@@ -52,18 +57,6 @@ class Effects:
         """[F] unit vector: where the score rises fastest; zeros where nothing is known."""
         unit: FloatArray = self.mean / self.length if self.length > 0 else np.zeros_like(self.mean)
         return unit
-
-    def likely_gains(self, x: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """[samples] gain over random masks of the best direction as long as those that chance drew, by the posterior.
-
-        `x` [n, F] are the rows of directions u that were played both ways. With u ~ N(0, σ² I) and x ≈ A u, the score
-        of +u over that of −u is x · β, of deviation σ‖Aβ‖. The best of the directions of length σ√F gains √F times as
-        much, and half of that over random masks, which lie midway. Correlated features are not counted twice.
-        """
-        draws = rng.multivariate_normal(self.mean, self.covariance, SAMPLES, method="eigh")
-        explained = np.square(x @ draws.T).sum(axis=0) / max(len(x), 1)
-        gains: FloatArray = np.sqrt(x.shape[1] * explained) / 2
-        return gains
 
     def to_json(self, features: Sequence[str]) -> dict[str, Any]:
         rows = zip(features, self.mean, self.deviation, strict=True)
@@ -119,6 +112,51 @@ def f_test(x: FloatArray, y: FloatArray) -> tuple[float | None, float | None]:
         return None, None
     f = (explained / rank) / (left / (n - rank))
     return f, float(stats.f.sf(f, rank, n - rank))
+
+
+def gain_limit(x: FloatArray, y: FloatArray, confidence: float, rng: np.random.Generator) -> float | None:
+    """The gain over random masks that the best direction of the explored length does not exceed, with this confidence.
+
+    With directions u ~ N(0, σ² I) and x ≈ A u, the score of +u over that of −u is x · β, of deviation σ‖Aβ‖. The best
+    of the directions of length σ√F gains √F times as much, and half of that over random masks, which are midway.
+    Correlated features are not counted twice.
+
+    A posterior shrinks effects, so its quantile is exceeded too often if effects are large. This limit is of the
+    sampling distribution: what least squares explains is noise² · χ'², of noncentrality ‖xβ‖² / noise²; the residual
+    squares are noise² · χ²; and ‖xβ‖² is (σ‖Aβ‖)² · χ² over directions. Each draw solves all three.
+
+    Args:
+        x: [n, F] differences of mean features of directions that chance drew.
+        y: [n] differences of scores.
+        confidence: share of experiments in which the limit holds.
+        rng: of the draws.
+
+    Returns:
+        The limit, in units of the score; None with fewer than two rows more than x has rank.
+    """
+    n, n_features = x.shape
+    rank = int(np.linalg.matrix_rank(x))
+    if rank == 0 or n < rank + 2:
+        return None
+    fitted = x @ np.linalg.lstsq(x, y, rcond=None)[0]
+    explained, left = float(fitted @ fitted), float((y - fitted) @ (y - fitted))
+    moved = np.full(DRAWS, explained)  # ‖xβ‖²
+    if left > PERFECT * explained:
+        variance = left / rng.chisquare(n - rank, DRAWS)
+        moved = variance * _noncentrality(explained / variance, rank, rng.random(DRAWS))
+    gains = np.sqrt(n_features * moved / rng.chisquare(n, DRAWS)) / 2
+    return float(np.quantile(gains, confidence))
+
+
+def _noncentrality(value: FloatArray, free: int, level: FloatArray) -> FloatArray:
+    """[n] λ at which a noncentral χ² on `free` degrees of freedom is below `value` with probability `level`; 0 if none.
+
+    Of large values the root is normal, and the exact search slow.
+    """
+    exact = special.chndtrinc(np.minimum(value, LARGE), free, level)
+    by_root = np.square(np.sqrt(value) - special.ndtri(level)) - (free - 1)
+    found: FloatArray = np.where(value > LARGE, np.maximum(by_root, 0.0), np.nan_to_num(exact, nan=0.0))
+    return found
 
 
 def placebo_lengths(x: FloatArray, y: FloatArray, rng: np.random.Generator, n: int = 100) -> FloatArray:

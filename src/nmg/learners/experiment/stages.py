@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from nmg.learners.experiment.regression import Effects
+from nmg.learners.experiment.regression import Effects, gain_limit
 from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.types import FloatArray
 
@@ -39,7 +39,7 @@ class Book:
     is_futile: bool = False
     """no masking can gain as much as the user cares about"""
     possible_gain: float | None = None
-    """over random masks: below it with 95 % probability"""
+    """over random masks: the limit holds at all looks together with 95 % confidence"""
     strength: float = 0.0
     rule: float = 0.0
     """sharpness of idf of the best rule; 0 is random"""
@@ -117,8 +117,7 @@ class Book:
         is_over = self.plays + 2 > EXPLORING * self.settings.plays
         if not is_over and (n < first or (n - first) % LOOK_EVERY):
             return False
-        x, _ = self.rows()
-        self.possible_gain = float(np.quantile(effects.likely_gains(x, rng), SURE)) if n else None
+        self.possible_gain = gain_limit(*self.rows(), 1 - (1 - SURE) / self._looks, rng)
         self.is_futile = self.possible_gain is not None and self.possible_gain < self.settings.smallest_gain
         return is_over or self.is_futile or (effects.f_p is not None and effects.f_p < self.settings.clear)
 
@@ -130,6 +129,12 @@ class Book:
     def _first_look(self) -> int:
         """pairs"""
         return self.n_features + self.settings.first_look
+
+    @property
+    def _looks(self) -> int:
+        """At the answer while exploring, at most: the last one is where the stage ends."""
+        pairs = int(EXPLORING * self.settings.plays) // 2
+        return 1 + max(0, -(-(pairs - self._first_look) // LOOK_EVERY))
 
     @property
     def _tuning_players(self) -> int:
