@@ -161,11 +161,11 @@ def _reward(
         agreed.high,
         spread.between,
         spread.noise,
-        _plays_needed(spread),
+        plays_needed(spread),
     )
 
 
-def _plays_needed(spread: Spread) -> int | None:
+def plays_needed(spread: Spread) -> int | None:
     """Of pairs whose difference has √2 of the noise of a play."""
     if spread.between == 0:
         return None

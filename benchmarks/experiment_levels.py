@@ -1,0 +1,211 @@
+"""Worlds of an experiment: 15 features, some nearly the same, whose effects on the score are known; and whole runs."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from benchmarks.levels import Claim
+from nmg.learners.experiment.regression import Effects, f_test, gain_limit, placebo_lengths, regress
+from nmg.learners.experiment.settings import ExperimentSettings
+from nmg.learners.experiment.stages import Book, gate_verdict, learned_name, rule_name
+from nmg.types import FloatArray
+
+Rng = np.random.Generator
+N_FEATURES = 15
+SCALES = np.array([1.482, 0.8, 0.705, 0.506, 0.364, 0.337, 0.305, 0.255, 0.182, 0.129, 0.029, 0.023, 0.2, 0.1, 0.05])
+"""singular values of the response of masked tokens' mean features to the weights of a policy, as on ChemProt"""
+TURN = np.linalg.qr(np.random.default_rng(0).standard_normal((N_FEATURES, N_FEATURES)))[0]
+RESPONSE = TURN @ np.diag(SCALES) @ TURN.T
+STD = 2.0
+"""of the weights of a direction"""
+
+
+def effects(rng: Rng, signal: float, is_sparse: bool = False) -> FloatArray:
+    """[F]; the score of a pair has deviation `signal` over directions, in units of the noise of a pair."""
+    if not signal:
+        return np.zeros(N_FEATURES)
+    drawn = rng.standard_normal(N_FEATURES)
+    if is_sparse:
+        drawn *= np.arange(N_FEATURES) == rng.integers(N_FEATURES)
+    return drawn * signal / (STD * float(np.linalg.norm(RESPONSE @ drawn)))
+
+
+def pairs(rng: Rng, n: int, beta: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """x [n, F] and y [n] of an exploration."""
+    x = STD * rng.standard_normal((n, N_FEATURES)) @ RESPONSE
+    return x, x @ beta + rng.standard_normal(n)
+
+
+def true_gain(signal: float) -> float:
+    """Over random masks, of the best direction of the explored length."""
+    return math.sqrt(N_FEATURES) * signal / 2
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a whole run came to."""
+
+    book: Book
+    f_p: float | None
+    limits: list[float]
+    """of the possible gain, at each look"""
+
+    @property
+    def passed(self) -> bool:
+        return gate_verdict(self.book, self.book.settings.level).passes
+
+
+def run(rng: Rng, signal: float, **settings: object) -> Ended:
+    """An experiment of 200 plays, or as `settings` say, in a world of this signal."""
+    book = Book.new(ExperimentSettings.model_validate(settings), N_FEATURES)
+    beta = effects(rng, signal)
+    limits: list[float] = []
+    known = regress(*book.rows())
+    while book.stage != "done":
+        stage = book.stage
+        weights = _players(rng, book)
+        features = {name: RESPONSE @ of / 2 if stage == "explore" else RESPONSE @ of for name, of in weights.items()}
+        scores = {name: float(of @ beta + rng.standard_normal() / math.sqrt(2)) for name, of in features.items()}
+        book.note(stage, scores, features)
+        if stage == "explore":
+            known = _with_f(book)
+        before, book.possible_gain = book.possible_gain, None
+        book.move_on(known, rng)
+        if book.possible_gain is not None:
+            limits.append(book.possible_gain)
+        else:
+            book.possible_gain = before
+    return Ended(book, known.f_p, limits)
+
+
+def _with_f(book: Book) -> Effects:
+    x, y = book.rows()
+    f, p = f_test(x, y)
+    return replace(regress(x, y), f=f, f_p=p)
+
+
+def _players(rng: Rng, book: Book) -> dict[str, FloatArray]:
+    """Player → weights; the rule idf is the first weight alone."""
+    idf, learned = np.eye(N_FEATURES)[0], np.array(book.direction)
+    if book.stage == "explore":
+        direction = STD * rng.standard_normal(N_FEATURES)
+        return {"plus": direction, "minus": -direction}
+    if book.stage == "tune":
+        rules = {rule_name(s): s * idf for s in book.settings.rules}
+        return rules | {learned_name(s): s * learned for s in book.strengths_to_try()}
+    return {"policy": book.strength * learned, "rule": book.rule * idf}
+
+
+def _covers(n: int, signal: float, is_sparse: bool) -> Callable[[Rng], bool]:
+    """Whether the interval of one feature, drawn by chance, holds its effect."""
+
+    def trial(rng: Rng) -> bool:
+        beta = effects(rng, signal, is_sparse)
+        found, one = regress(*pairs(rng, n, beta)), int(rng.integers(N_FEATURES))
+        return bool(abs(found.mean[one] - beta[one]) <= 1.959964 * found.deviation[one])
+
+    return trial
+
+
+def _names_wrongly(n: int, signal: float) -> Callable[[Rng], bool]:
+    """Whether any interval leaves out zero though its feature does nothing."""
+
+    def trial(rng: Rng) -> bool:
+        beta = effects(rng, signal, is_sparse=True)
+        found = regress(*pairs(rng, n, beta))
+        return bool(((np.abs(found.mean) > 1.959964 * found.deviation) & (beta == 0)).any())
+
+    return trial
+
+
+def _gain(n: int, signal: float) -> Callable[[Rng], bool]:
+    def trial(rng: Rng) -> bool:
+        limit = gain_limit(*pairs(rng, n, effects(rng, signal)), 0.95, rng)
+        return limit is not None and limit >= true_gain(signal)
+
+    return trial
+
+
+def _all_looks(signal: float) -> Callable[[Rng], bool]:
+    return lambda rng: min(run(rng, signal, clear=1e-12).limits) >= true_gain(signal)
+
+
+def _placebo(rng: Rng) -> bool:
+    x, y = pairs(rng, 50, np.zeros(N_FEATURES))
+    return regress(x, y).length > float(np.quantile(placebo_lengths(x, y, rng), 0.95))
+
+
+def _tuned_too_high(rng: Rng) -> bool:
+    """Whether the chosen strength scored above the truth, over random's, in the plays that chose it."""
+    book = run(rng, 0.0).book
+    return book.tuned()[learned_name(book.strength)] > 0
+
+
+def _searched_too_high(rng: Rng) -> bool:
+    """Rule search: 33 episodes of six sharpnesses of which none is better."""
+    return float(rng.standard_normal((33, 6)).mean(axis=0).max()) > 0
+
+
+def _rejects(signal: float) -> Callable[[Rng], bool]:
+    return lambda rng: (run(rng, signal).f_p or 1.0) < 0.05
+
+
+def _passes(signal: float) -> Callable[[Rng], bool]:
+    return lambda rng: run(rng, signal).passed
+
+
+def claims() -> list[Claim]:
+    """A signal of 1: directions make scores of pairs differ as much as noise does."""
+    whole = [
+        Claim("experiment: f_p", "whole run, no effect", "p < 0.05", _rejects(0.0), most=0.05, worlds=400),
+        *(
+            Claim("experiment: f_p", f"whole run, signal {s:g}", "p < 0.05", _rejects(s), worlds=200)
+            for s in (0.3, 1.0)
+        ),
+        *(
+            Claim(
+                "experiment: possible_gain",
+                f"whole run, signal {s:g}",
+                "not exceeded at any look",
+                _all_looks(s),
+                least=0.95,
+                worlds=400,
+            )
+            for s in (0.3, 1.0)
+        ),
+        Claim("gate: passes", "whole run, no effect", "passes", _passes(0.0), most=0.05, worlds=400),
+        *(Claim("gate: passes", f"whole run, signal {s:g}", "passes", _passes(s), worlds=200) for s in (0.3, 1.0)),
+    ]
+    by_half = "above the truth (50 % if fair)"
+    return [
+        *_of_pairs(20),
+        *_of_pairs(50),
+        Claim(
+            "experiment: placebo_length",
+            "50 pairs, no effect",
+            "longer than 95 % of placebos",
+            _placebo,
+            most=0.05,
+            worlds=200,
+        ),
+        *whole,
+        Claim("experiment: tuned, the best", "whole run, no effect", by_half, _tuned_too_high, worlds=200),
+        Claim("rule-search: mean_score, the best", "no effect", by_half, _searched_too_high),
+    ]
+
+
+def _of_pairs(n: int) -> list[Claim]:
+    """Of a regression of n pairs."""
+    number, found = "experiment: effect's low, high", []
+    for signal, is_sparse in ((0.0, False), (0.3, False), (1.0, False), (1.0, True)):
+        world = f"{n} pairs, signal {signal:g}" + (" of one feature" if is_sparse else "")
+        found.append(Claim(number, world, "holds one effect", _covers(n, signal, is_sparse), least=0.95))
+    for signal in (0.0, 1.0):
+        world, says = f"{n} pairs, signal {signal:g} of one feature", "any without effect leaves out 0"
+        found.append(Claim(number, world, says, _names_wrongly(n, signal), most=0.05))
+    for signal in (0.3, 1.0, 3.0):
+        world = f"{n} pairs, signal {signal:g}"
+        found.append(Claim("experiment: gain_limit", world, "not exceeded", _gain(n, signal), least=0.95))
+    return found
