@@ -47,7 +47,7 @@ def test_a_masking_made_elsewhere_is_marked_in_its_pairs_alone(there: dict[str, 
         ("idf", "none"): (0, 1, 2),
         ("idf", "random"): (0, 1, 2),
     }
-    table = pairs_table(results.settings[0], results.tested, results.n_tested)
+    table = pairs_table(results.settings[0], results.tested, results.n_planned)
     assert [row[0] for row in table.rows] == ["random − none", "idf − none†", "idf − random†"]
     assert any(note.startswith("†: in a seed or several the two cells were made") for note in table.notes)
     (name,) = there

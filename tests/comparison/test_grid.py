@@ -174,7 +174,7 @@ def test_a_cell_and_a_comparison_that_fail_do_not_stop_the_others(
     assert "(out/second/cells/random.seed-0.error.txt)" in answer.err
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == FILES | {"second", "first.error.txt"}
-    assert "failed as a whole: the correction is over the tests of the others. 1 cell failed" in (
+    assert "failed as a whole; the correction counts the planned tests all the same. 1 cell failed" in (
         out / "grid.md"
     ).read_text(encoding="utf-8")
     assert "What failed" in (out / "index.html").read_text(encoding="utf-8")
@@ -257,7 +257,7 @@ def holm_by_hand(p_values: Mapping[Any, float]) -> dict[Any, float]:
 
 def test_one_family_over_all_tests_of_a_metric():
     (family,) = grid_of({"one": "accuracy", "two": "accuracy"}).families
-    assert family.n_tested == 4
+    assert family.n_planned == 4
     by_hand = differences_by_hand()
     p_values = {key: float(stats.ttest_1samp(values, 0.0).pvalue) for key, values in by_hand.items()}
     corrected = holm_by_hand(p_values)
@@ -278,9 +278,22 @@ def test_one_family_over_all_tests_of_a_metric():
     assert 4 * min(p_values.values()) == pytest.approx(min(one.pair.t_p_holm or 1 for one in family.differences))
 
 
+def test_a_family_is_what_was_planned():
+    """A comparison that failed, and a masking without cells, leave the correction as strict as it was."""
+    parts = parts_of({"one": Config(), "two": Config()}, {}, list(SCORES["one"]), {})
+    scores = {name: SCORES["one"][name] for name in ("random", "idf")}
+    cells = [cell(name, seed, score) for name, values in scores.items() for seed, score in enumerate(values)]
+    plan = Plan.of(list(SCORES["one"]), {}, range(3))
+    results = analyse(Config(), plan, ("accuracy",), Finished(cells, {"none.seed-0": "x"}))
+    (family,) = analyse_grid("random", parts, {"one": results}, {"two": "RuntimeError: gone"}).families
+    (difference,) = family.differences
+    assert family.n_planned == 4
+    assert difference.pair.t_p_holm == pytest.approx(min(1.0, 4 * (difference.pair.test.t_p or 0.0)))
+
+
 def test_another_metric_is_another_family():
     families = grid_of({"one": "accuracy", "two": "f1"}).families
-    assert [(family.metric, family.n_tested) for family in families] == [("accuracy", 2), ("f1", 2)]
+    assert [(family.metric, family.n_planned) for family in families] == [("accuracy", 2), ("f1", 2)]
     p_values = {key: float(stats.ttest_1samp(values, 0.0).pvalue) for key, values in differences_by_hand().items()}
     for name, family in zip(SCORES, families, strict=True):
         corrected = holm_by_hand({key: p for key, p in p_values.items() if key[0] == name})
@@ -308,7 +321,7 @@ def test_the_table_of_means_and_its_stars():
     for row in table.rows:
         assert [value.endswith("*") for value in row[1:]] == [(name, row[0]) in starred for name in SCORES]
     text = reading(grid)
-    assert text.startswith(f"{len(starred)} of 4 differences from random on accuracy")
+    assert text.startswith(f"{len(starred)} of 4 planned differences from random on accuracy")
     assert "idf − random in one · bert-base-uncased" in text
 
 
@@ -324,7 +337,7 @@ def test_points_of_learning_curves_are_tables_of_their_own_in_one_family():
     parts = parts_of({"one": Config()}, {}, list(SCORES["one"]), {})
     grid = analyse_grid("random", parts, {"one": results}, {})
     (family,) = grid.families
-    assert family.n_tested == 4
+    assert family.n_planned == 4
     assert [title for title, _ in titled_tables(grid)] == [
         "accuracy on the test sets: 4 labelled examples of each class",
         "accuracy on the test sets: 16 labelled examples of each class",

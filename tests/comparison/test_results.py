@@ -119,7 +119,7 @@ def test_the_correction_is_over_the_pairs_of_all_settings():
     assert [(r.setting.labelled, r.setting.adapt_steps) for r in results.settings] == settings
     assert [len(r.maskings) for r in results.settings] == [3] * 4, "'none' stands beside all steps"
     pairs = results.pairs
-    assert len(pairs) == results.n_tested == 12
+    assert len(pairs) == results.n_planned == 12
     assert len({pair.t_p_holm for pair in pairs}) > 6
     assert [pair.t_p_holm for pair in pairs] == holm([pair.test.t_p for pair in pairs])
     assert [pair.wilcoxon_p_holm for pair in pairs] == holm([pair.test.wilcoxon_p for pair in pairs])
@@ -141,6 +141,28 @@ def test_cells_that_are_missing_leave_the_others():
     assert results.settings[0].maskings[0].estimates["accuracy"].n == 3
     apart = [cell("none", 0, 0.5), cell("random", 1, 0.5)]
     assert analysed(apart, PLAN).pairs == [], "no seed has both"
+
+
+def test_the_family_is_what_was_planned_whatever_the_data():
+    """Cells that failed, pairs without a spread and pairs of equal scores leave it as large as it was."""
+    rng = np.random.default_rng(2)
+    names = ["none", "random", "idf", "span"]
+    level = rng.normal(0.5, 0.05, 6)
+    noise = {"none": 0.0, "random": 0.0, "idf": 0.25, "span": rng.normal(0.02, 0.01, 6)}
+    cells = [cell(name, seed, float((level + noise[name])[seed])) for seed in range(6) for name in names]
+    plan = Plan.of(names, {}, range(6))
+    results = analysed(cells, plan)
+    pairs = by_name(results)
+    assert results.n_planned == 6
+    equal, constant = pairs["random", "none"], pairs["idf", "none"]
+    assert (equal.test.t_p, equal.t_p_holm, equal.is_tested, equal.differs) == (1.0, 1.0, True, False)
+    assert (constant.test.t_p, constant.test.wilcoxon_p) == (None, 2 / 64)
+    # The exact test takes the place of t: its p is corrected among the six.
+    assert [pair.t_p_holm for pair in results.pairs] == holm([pair.test.p for pair in results.pairs])
+    fewer = analysed([one for one in cells if one.masking not in {"idf", "random"}], plan)
+    (left,) = fewer.pairs
+    assert fewer.n_planned == 6
+    assert left.t_p_holm == pytest.approx(min(1.0, 6 * (left.test.t_p or 0.0))), "not as if it had been the only one"
 
 
 def test_nothing_at_all():

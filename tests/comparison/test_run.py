@@ -350,6 +350,30 @@ def test_few_labels_share_an_adaptation(inputs: Inputs, tmp_path: Path):
     assert without.cells[0].scores == finished.cells[1].scores, "as configured: all of them"
 
 
+def test_points_that_repeat_another_are_left_out(inputs: Inputs, tmp_path: Path):
+    """Else a family counts the same cells twice, under a heading that promises labels there are not."""
+    notes = Notes()
+    asked = plan(["none", "random"], 1, labelled=(2, 1000, "all", 2000))
+    comparison = Comparison.prepare(quick(inputs), asked, tmp_path / "out", notes)
+    assert comparison.plan.labelled == (2, "all")
+    finished = comparison.run(lambda _event: None)
+    assert [(cell.labelled, cell.n_labelled) for cell in finished.cells] == [(2, 8), ("all", 40)] * 2
+    for count in (1000, 2000):
+        expected = f"--labelled {count}: there are 40 labelled examples in all; this is the point 'all'"
+        assert notes.lines.count(expected) == 1
+    assert not any("--labelled 2:" in line for line in notes.lines)
+
+
+def test_a_class_with_fewer_labels_is_said(own: Inputs, tmp_path: Path):
+    rows = [json.loads(line) for line in own.train.read_text().splitlines()]
+    kept = [row for row in rows if row["label"] != rows[0]["label"]] + [rows[0]]
+    own.train.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    notes = Notes()
+    found = Comparison.open(quick(own), plan(["none"], 1, labelled=(3,)), tmp_path / "out", notes)
+    assert found.plan.labelled == (3,)
+    assert "--labelled 3: some classes have fewer; there are 10 labelled examples in all" in notes.lines
+
+
 def test_steps_of_the_adaptation(inputs: Inputs, tmp_path: Path):
     """An epoch has two steps; a step has twenty texts with three masks each."""
     finished = compare(quick(inputs), plan(["none", "random"], 1, adapt_steps=(1, 2, 3)), tmp_path)

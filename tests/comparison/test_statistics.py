@@ -130,10 +130,13 @@ def test_one_seed_tests_nothing(differences: tuple[float, ...]):
 
 def test_equal_differences_have_no_spread():
     for test in (compare(0.0, 0.0, 0.0), compare(0.1, 0.1, 0.1), compare(0.3 - 0.2, 0.2 - 0.1, 0.1)):
-        assert (test.low, test.high, test.t_p, test.effect_size, test.seeds_needed) == (None,) * 5
-    assert compare(0.0, 0.0, 0.0).wilcoxon_p is None
-    assert compare(0.0, 0.0, 0.0).ties == 3
-    assert compare(0.1, 0.1, 0.1).wilcoxon_p == pytest.approx(2 / 8), "signs are all that this test needs"
+        assert (test.low, test.high, test.effect_size, test.seeds_needed) == (None,) * 4
+    nothing, same = compare(0.0, 0.1 + 0.2 - 0.3, 0.0), compare(0.1, 0.1, 0.1)
+    assert (nothing.t_p, nothing.wilcoxon_p, nothing.p, nothing.is_constant) == (1.0, 1.0, 1.0, False)
+    assert nothing.ties == 3
+    assert (same.t_p, same.is_constant, same.turned.is_constant) == (None, True, True)
+    assert same.wilcoxon_p == same.p == pytest.approx(2 / 8), "signs are all that this test needs"
+    assert compare(0.1).p is None
     spread = estimate(array(0.4, 0.4))
     assert (spread.deviation, spread.low, spread.high) == (0.0, None, None)
 
@@ -178,7 +181,9 @@ def test_holm_by_hand():
     # In order: .01 · 4, .02 · 3, .03 · 2, .5 · 1, each at least the one before.
     assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([0.02, None, 0.04]) == [pytest.approx(0.04), None, pytest.approx(0.04)], "None is not of the family"
+    # Of three tests, one without a p value: .02 · 3, .04 · 2.
+    assert holm([0.02, None, 0.04]) == [pytest.approx(0.06), None, pytest.approx(0.08)], "it counts all the same"
+    assert holm([0.02, 0.04], n_planned=5) == [pytest.approx(0.1), pytest.approx(0.16)]
     assert holm([]) == []
     assert holm([None]) == [None]
 

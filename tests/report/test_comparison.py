@@ -4,13 +4,16 @@ import csv
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from rich.console import Console
+from scipy import stats
 
 from nmg.comparison.cells import Cell, Labelled, Setting
 from nmg.comparison.plan import Plan
@@ -18,13 +21,14 @@ from nmg.comparison.results import ComparisonResults, MetaTrainingCost, analyse
 from nmg.comparison.run import Finished
 from nmg.comparison.statistics import estimate
 from nmg.config import Config
-from nmg.report.comparison import costs_table, pairs_table, reading, scores_table, setting_text, terminal_tables
+from nmg.report.comparison import costs_table, pairs_table, reading, scope, scores_table, setting_text, terminal_tables
 from nmg.report.comparison_files import cells_csv, latex, markdown, titled_tables, write_comparison
 from nmg.report.comparison_page import comparison_page
 from nmg.report.curve_plots import score_curves
 from nmg.report.latex import as_latex, escape
 from nmg.report.page import Plot, render_page
 from nmg.report.tables import Table, as_rich
+from nmg.types import FloatArray
 
 
 def cell(
@@ -111,7 +115,7 @@ def test_scores_without_held_out_text():
 
 def test_pairs_by_hand():
     results = results_of(PLAIN)
-    table = pairs_table(results.settings[0], "accuracy", results.n_tested)
+    table = pairs_table(results.settings[0], "accuracy", results.n_planned)
     assert [row[0] for row in table.rows] == ["random − none", "idf − none", "idf − random"]
     # Differences 1, 2, 3: mean 2, deviation 1, t = 2 √3: p .0742, three pairs. All positive: 2 / 8.
     assert table.rows[0] == (
@@ -119,7 +123,7 @@ def test_pairs_by_hand():
     )
     assert table.rows[1][8] == "2/0/1"
     assert len(table.header) == len(table.rows[0])
-    assert "over all 3 tested pairs" in " ".join(table.notes)
+    assert "over all 3 planned pairs of this comparison" in " ".join(table.notes)
     one_seed = results_of([one for one in PLAIN if one.seed == 0])
     assert pairs_table(one_seed.settings[0], "accuracy", 0).rows[0] == (
         *("random − none", "1", "+1.0", "–", "–", "–", "–", "–", "1/0/0", "–"),
@@ -151,7 +155,9 @@ def test_settings_in_words(setting: Setting, task: str, text: str):
 
 def test_reading_without_a_finding():
     text = reading(results_of(PLAIN))
-    assert text.startswith("No pair differs on accuracy at 5 % after Holm's correction over 3 pairs with n = 3 seeds.")
+    assert text.startswith(
+        "No pair differs on accuracy at 5 % after Holm's correction over 3 planned pairs with n = 3 seeds."
+    )
     assert "does not show that maskings are equal" in text
     assert "Nearest to one is random − none (+2.0 [−0.5, +4.5], corrected p = 0.223)." in text
     assert "5 seeds would find it" in text
@@ -170,11 +176,11 @@ def shifted(names: Sequence[str], shift: float, n_seeds: int = 8) -> list[Cell]:
 
 def test_reading_with_findings():
     text = reading(results_of(shifted(["none", "random"], 0.02)))
-    assert re.match(r"1 of 1 pair differs on accuracy at 5 % .*with n = 8 seeds: random − none \(\+\d", text)
+    assert re.match(r"1 of 1 planned pair differs on accuracy at 5 % .*with n = 8 seeds: random − none \(\+\d", text)
     assert "corrected p < 0.001" in text
     assert "equal" not in text
     many = reading(results_of(shifted(["none", "random", "idf", "span", "entity"], -0.02)))
-    assert many.startswith("10 of 10 pairs differ on accuracy")
+    assert many.startswith("10 of 10 planned pairs differ on accuracy")
     assert many.count("corrected p") == 6
     assert many.endswith("; and 4 more in the table.")
 
@@ -184,11 +190,7 @@ def test_reading_of_too_little():
     assert "One seed says nothing about chance" in reading(results_of(single))
     assert "no pair of maskings" in reading(results_of([one for one in PLAIN if one.masking == "none"]))
     same = [cell(name, seed, 0.5) for name in ("none", "random") for seed in range(3)]
-    assert "all differences are equal" in reading(results_of(same))
-    assert "Every masking scores the same" in reading(results_of(same))
-    alike = [cell(name, seed, level) for name, level in (("none", 0.5), ("random", 0.75)) for seed in range(3)]
-    assert "all differences are equal" in reading(results_of(alike))
-    assert "Every masking" not in reading(results_of(alike))
+    assert reading(results_of(same)).startswith("Every masking has the same accuracy in every seed")
     fewer = [one for one in PLAIN if (one.masking, one.seed) != ("idf", 0)]
     text = reading(results_of(fewer, {"idf.seed-0": "RuntimeError: x"}))
     assert "n = 2–3 seeds" in text
@@ -196,9 +198,110 @@ def test_reading_of_too_little():
     assert "2 cells failed" in reading(results_of(single, {"a": "x", "b": "y"}))
 
 
+def test_a_difference_that_is_the_same_in_every_seed():
+    """t is undefined; signs are not."""
+
+    def constant(n_seeds: int) -> ComparisonResults:
+        return results_of([cell(m, s, level) for m, level in (("none", 0.5), ("random", 0.75)) for s in range(n_seeds)])
+
+    assert "Nearest to one is random − none (+25.0 in every seed, corrected p = 0.250)" in reading(constant(3))
+    found = constant(7)
+    assert "1 of 1 planned pair differs" in reading(found)
+    assert "random − none (+25.0 in every seed, corrected p = 0.016)" in reading(found)
+    table = pairs_table(found.settings[0], "accuracy", found.n_planned)
+    assert table.rows[0][3:7] == ("–", "0.016", "0.016", "0.016")
+    assert any("t is undefined; its corrected p is of the exact signed-rank test" in note for note in table.notes)
+
+
+@pytest.mark.parametrize(
+    ("data", "labelled", "origin", "expected"),
+    [
+        ({}, (None,), {}, "with this test set and this training set; they say nothing about other test texts or other"),
+        ({"labelled_per_class": 4}, (None,), {}, "with this test set; they say nothing about other test texts."),
+        ({}, (4,), {}, "with this test set; they say nothing about other test texts."),
+        ({}, (4, "all"), {}, "with this test set and this training set where all its labels are used; they"),
+        ({}, (4,), {"policy 'a'": "0"}, "or other policies of the same learners."),
+    ],
+)
+def test_what_intervals_and_p_values_are_about(data: dict, labelled: tuple, origin: dict[str, str], expected: str):
+    cells = [
+        replace(cell(name, seed, seed / 10, labelled=count), origin=origin)
+        for name in ("none", "random")
+        for seed in range(3)
+        for count in labelled
+    ]
+    plan = Plan.of(["none", "random"], {}, range(3), labelled=labelled)
+    config = Config.model_validate({"data": data})
+    results = analyse(config, plan, ("accuracy", "loss"), Finished(cells, {}))
+    assert scope(results).startswith("Intervals and p values say what other seeds would give with this test set")
+    assert expected in scope(results)
+    assert scope(results) in markdown(results)
+    assert scope(results) in Tags(render_page(comparison_page(results))).text
+
+
+def test_every_number_of_the_curves_is_that_of_the_cells(monkeypatch: pytest.MonkeyPatch):
+    """Tables of each point, and the points of each curve, against the cells themselves."""
+    drawn: list[dict[str, list[tuple[float, float]]]] = []
+
+    def remember(curves: Any, *_arguments: Any, **_named: Any) -> str:
+        drawn.append({name: [(at, value.mean) for at, value in points] for name, points in curves.items()})
+        return "<svg></svg>"
+
+    monkeypatch.setattr("nmg.report.comparison_page.score_curves", remember)
+    cells = curves()
+    results = results_of(cells)
+
+    def scores(masking: str, labelled: Labelled, steps: int | None) -> FloatArray:
+        chosen = [c for c in cells if c.masking == masking and c.labelled == labelled]
+        chosen = [c for c in chosen if masking == "none" or c.adapt_steps == steps]
+        return np.array([c.scores["accuracy"] for c in sorted(chosen, key=lambda c: c.seed)])
+
+    for setting in results.settings:
+        point = setting.setting.labelled, setting.setting.adapt_steps
+        for row in scores_table(setting, ("accuracy",)).rows:
+            values = 100 * scores(row[0], *point)
+            low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+            assert row[1:4] == (
+                "3",
+                f"{values.mean():.1f} ± {values.std(ddof=1):.1f}",
+                f"[{low:.1f}, {high:.1f}]".replace("-", "−"),
+            )
+        for row in pairs_table(setting, "accuracy", results.n_planned).rows:
+            first, second = row[0].split(" − ")
+            test = stats.ttest_rel(scores(first, *point), scores(second, *point))
+            assert row[3] == (f"{test.pvalue:.3f}" if test.pvalue >= 0.001 else "< 0.001")
+    comparison_page(results)
+    over_labels, over_steps = drawn[:2], drawn[2:]
+    for steps, curve in zip((50, 200), over_labels, strict=True):
+        for name, points in curve.items():
+            assert [at for at, _ in points] == [16, 500]
+            assert [mean for _, mean in points] == pytest.approx([scores(name, k, steps).mean() for k in (4, "all")])
+    for labelled, curve in zip((4, "all"), over_steps, strict=True):
+        assert set(curve) == {"random", "idf"}
+        for name, points in curve.items():
+            assert [mean for _, mean in points] == pytest.approx([scores(name, labelled, n).mean() for n in (50, 200)])
+
+
+def test_headings_say_how_many_labels_there_were():
+    results = results_of(curves())
+    titles = [title for title, _ in titled_tables(results)]
+    assert "Scores on the test set: 4 labelled examples of each class (16 in all), 50 adaptation steps" in titles
+    assert "Scores on the test set: all 500 labelled examples, 50 adaptation steps" in titles
+    captions = [
+        block.caption
+        for section in comparison_page(results).sections
+        for block in section.blocks
+        if isinstance(block, Plot)
+    ]
+    over_steps = (
+        "Scores over the steps of the adaptation, 4 labelled examples of each class (16 in all), with 95 % intervals."
+    )
+    assert over_steps in captions
+
+
 def test_reading_names_the_setting():
     text = reading(results_of(curves()))
-    assert "over 12 pairs" in text
+    assert "over 12 planned pairs" in text
     assert re.search(r"corrected p = \S+, with .* labelled examples.*, \d+ adaptation steps\)", text)
 
 
@@ -244,7 +347,7 @@ def test_markdown_has_all_tables():
     text = markdown(results)
     assert text.startswith(reading(results))
     assert text.count("## ") == 3 * 4
-    assert "## Scores on the test set: 4 labelled examples of each class, 50 adaptation steps" in text
+    assert "## Scores on the test set: 4 labelled examples of each class (16 in all), 50 adaptation steps" in text
     assert all(" | ".join(row) in text for _, table in titled_tables(results) for row in table.rows)
 
 

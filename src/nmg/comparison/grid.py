@@ -1,8 +1,8 @@
 """Several comparisons side by side: every data set with every model, the same maskings, one base.
 
 Each is a comparison of its own, with a folder of its own. What the grid adds is one family of tests a primary metric:
-every masking against the base, in every comparison and setting that is scored by that metric. Whatever is called a
-difference anywhere in a family, the chance that any such call is false is at most 5 %.
+every masking against the base, in every comparison and setting that is scored by that metric, as it was planned.
+Whatever is called a difference anywhere in a family, the chance that any such call is false is at most 5 %.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nmg.comparison.cells import Setting, slug
-from nmg.comparison.results import ComparisonResults, MaskingResult, Pair, as_family, pair_json
+from nmg.comparison.results import ComparisonResults, MaskingResult, Pair, SettingResult, as_family, pair_json
 from nmg.comparison.statistics import ALPHA, CONFIDENCE
 from nmg.config import Config
 from nmg.errors import UserError
@@ -57,11 +57,8 @@ class Family:
     """part → what its cells say"""
     parts: Sequence[Part]
     differences: Sequence[Difference]
-
-    @property
-    def n_tested(self) -> int:
-        """differences that the correction was over"""
-        return sum(one.pair.is_tested for one in self.differences)
+    n_planned: int
+    """differences that were planned, which the correction is over"""
 
     @property
     def settings(self) -> list[Setting]:
@@ -192,10 +189,21 @@ def analyse_grid(
     for metric in metrics:
         of_metric = [part for part in done if results[part.name].tested == metric]
         differences = [one for part in of_metric for one in _against(base, part, results[part.name])]
-        corrected = as_family([one.pair for one in differences])
+        n_planned = sum(_n_planned(part, results[part.name].settings) for part in of_metric)
+        # Nothing says by which metric a comparison that failed would be scored: it counts wherever its task does.
+        tasks = {part.config.data.task for part in of_metric}
+        failed = [part for part in parts if part.name in failed_parts and part.config.data.task in tasks]
+        n_planned += sum(_n_planned(part, results[of_metric[0].name].settings) for part in failed)
+        corrected = as_family([one.pair for one in differences], n_planned)
         differences = [replace(one, pair=pair) for one, pair in zip(differences, corrected, strict=True)]
-        families.append(Family(metric, {part.name: results[part.name] for part in of_metric}, of_metric, differences))
+        of_parts = {part.name: results[part.name] for part in of_metric}
+        families.append(Family(metric, of_parts, of_metric, differences, n_planned))
     return GridResults(base, parts, results, families, failed_parts)
+
+
+def _n_planned(part: Part, settings: Sequence[SettingResult]) -> int:
+    """Differences from the base that were planned in a comparison."""
+    return len(settings) * (len({*part.maskings, *part.policies}) - 1)
 
 
 def _against(base: str, part: Part, results: ComparisonResults) -> list[Difference]:
@@ -217,4 +225,4 @@ def _family_json(family: Family) -> dict[str, Any]:
     differences = [
         {"comparison": one.part.name, **asdict(one.setting), **pair_json(one.pair)} for one in family.differences
     ]
-    return {"metric": family.metric, "n_tested": family.n_tested, "scores": scores, "differences": differences}
+    return {"metric": family.metric, "n_planned": family.n_planned, "scores": scores, "differences": differences}

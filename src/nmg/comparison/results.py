@@ -1,10 +1,11 @@
 """What the cells of a comparison say: means with intervals, tests of every pair, costs.
 
-One metric is tested, the first of the task's table, which was fixed before any cell ran. The pairs of all settings are
-one family for Holm's correction: whatever is called a difference anywhere in a comparison, the chance that any such
-call is false is at most 5 %.
+One metric is tested, the first of the task's table, which was fixed before any cell ran. The planned pairs of all
+settings are one family for Holm's correction, whatever became of their cells: whatever is called a difference anywhere
+in a comparison, the chance that any such call is false is at most 5 %.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
@@ -57,7 +58,7 @@ class Pair:
     second: str
     test: PairedTest
     t_p_holm: float | None = None
-    """corrected over all pairs of the comparison, or of the grid's family"""
+    """corrected over all planned pairs of the comparison, or of the grid's family; of `PairedTest.p`"""
     wilcoxon_p_holm: float | None = None
     mixed_seeds: tuple[int, ...] = ()
     """seeds whose two cells were made under different circumstances, and so differ in more than their masks"""
@@ -69,12 +70,12 @@ class Pair:
 
     @property
     def is_tested(self) -> bool:
-        """False where there is too little to test, or nothing."""
+        """False if there is too little to test: one seed."""
         return self.t_p_holm is not None
 
     @property
     def differs(self) -> bool:
-        """The corrected t test finds a difference."""
+        """The corrected test finds a difference."""
         return self.t_p_holm is not None and self.t_p_holm < ALPHA
 
 
@@ -108,6 +109,13 @@ class ComparisonResults:
     """masking → cost; of learned maskings that stand in their run's folder"""
     cells: Sequence[Cell]
     failures: Mapping[str, str]
+    n_planned: int
+    """pairs that were planned, which the correction is over"""
+
+    @property
+    def has_policies(self) -> bool:
+        """Whether a masking is a learned policy, or a mixture with one."""
+        return any(name.startswith("policy ") for cell in self.cells for name in cell.origin)
 
     @property
     def tested(self) -> str:
@@ -122,17 +130,13 @@ class ComparisonResults:
         """Circumstance → its values, of those that are not the same for all cells."""
         return differing(cell.circumstances for cell in self.cells)
 
-    @property
-    def n_tested(self) -> int:
-        """pairs that the correction was over"""
-        return sum(pair.is_tested for pair in self.pairs)
-
     def to_json(self) -> dict[str, Any]:
         """As results.json has it: no NaN, null where something is not defined."""
         return {
             "settings": self.config.model_dump(mode="json"),
             "metrics": list(self.metrics),
             "tested_metric": self.tested,
+            "n_planned": self.n_planned,
             "confidence": CONFIDENCE,
             "alpha": ALPHA,
             "power": POWER,
@@ -156,7 +160,9 @@ def analyse(config: Config, plan: Plan, metrics: tuple[str, ...], finished: Fini
         if seconds is not None:
             served = {(cell.seed, cell.adapt_steps) for cell in finished.cells if cell.masking == name}
             costs[name] = MetaTrainingCost(seconds, len(served))
-    return ComparisonResults(config, metrics, _corrected(settings), costs, finished.cells, finished.failures)
+    n_planned = len(plan.settings) * math.comb(len(plan.names), 2)
+    corrected = _corrected(settings, n_planned)
+    return ComparisonResults(config, metrics, corrected, costs, finished.cells, finished.failures, n_planned)
 
 
 def _analyse_setting(
@@ -218,16 +224,16 @@ def _paired(first: Mapping[int, Cell], second: Mapping[int, Cell], metric: str) 
     )
 
 
-def _corrected(settings: Sequence[SettingResult]) -> list[SettingResult]:
-    """The same with Holm's correction over the pairs of all settings, for each of the two tests."""
-    corrected = iter(as_family([pair for result in settings for pair in result.pairs]))
+def _corrected(settings: Sequence[SettingResult], n_planned: int) -> list[SettingResult]:
+    """The same with Holm's correction over the planned pairs of all settings, for each of the two tests."""
+    corrected = iter(as_family([pair for result in settings for pair in result.pairs], n_planned))
     return [SettingResult(r.setting, r.maskings, [next(corrected) for _ in r.pairs]) for r in settings]
 
 
-def as_family(pairs: Sequence[Pair]) -> list[Pair]:
-    """The same with Holm's correction over all of them, for each of the two tests."""
-    by_t = holm([pair.test.t_p for pair in pairs])
-    by_ranks = holm([pair.test.wilcoxon_p for pair in pairs])
+def as_family(pairs: Sequence[Pair], n_planned: int) -> list[Pair]:
+    """The same with Holm's correction over all planned pairs, those at hand among them, for each of the two tests."""
+    by_t = holm([pair.test.p for pair in pairs], n_planned)
+    by_ranks = holm([pair.test.wilcoxon_p for pair in pairs], n_planned)
     return [
         replace(pair, t_p_holm=t_p, wilcoxon_p_holm=wilcoxon_p)
         for pair, t_p, wilcoxon_p in zip(pairs, by_t, by_ranks, strict=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nmg.comparison.bench import CellBench, CellBenchOpener
-from nmg.comparison.cells import Cell, CellEvent, CellFolder, CellKey
+from nmg.comparison.cells import Cell, CellEvent, CellFolder, CellKey, Labelled
 from nmg.comparison.circumstances import described, differing
-from nmg.comparison.plan import Plan
+from nmg.comparison.plan import Plan, with_labels
 from nmg.config import Config
 from nmg.data.overlap import say_overlaps
 from nmg.engines.registry import open_engine
@@ -20,7 +20,8 @@ from nmg.inner.runtime import Runtime
 from nmg.policies.registry import load_policy
 from nmg.reporter import Reporter
 from nmg.runs.outputs import check_output
-from nmg.tasks.load import load_corpus_texts, load_task_data
+from nmg.tasks.load import few_shot, load_corpus_texts, load_task_data
+from nmg.tasks.registry import task_kind
 
 OnCell = Callable[[CellEvent], None]
 
@@ -74,6 +75,7 @@ class Comparison:
         config = config.for_meta_test()
         if config.data.test is None:
             raise UserError("data.test: a comparison needs a test set: --data.test FILE")
+        plan = distinct_points(config, plan, reporter)
         bench = CellBench.open(config, plan, folder, reporter, save_models=save_models)
         found = {key: cell for key, cell in folder.load(plan.keys(), bench.origins).items() if bench.is_complete(key)}
         if found:
@@ -114,6 +116,30 @@ def check_folder(out: Path) -> None:
     """Raises UserError where `out` holds something, and no comparison."""
     if not CellFolder(out).folder.is_dir():
         check_output(out, "something else than a comparison")
+
+
+def distinct_points(config: Config, plan: Plan, reporter: Reporter) -> Plan:
+    """The plan without points of the learning curve that repeat another; `reporter` takes what is left out.
+
+    A number of labels that takes all there are is the point "all". Raises UserError for fewer labels than a task needs.
+    """
+    if plan.labelled == (None,):
+        return plan
+    kind, seed = task_kind(config.data.task), plan.seeds[0]
+    every = load_task_data(with_labels(config.data, "all"), seed).train
+    labels = {label for example in every if (label := kind.label_of(example)) is not None}
+    points: list[Labelled] = []
+    for asked in plan.labelled:
+        points.append(asked)
+        if not isinstance(asked, int):
+            continue
+        n = len(few_shot(every, with_labels(config.data, asked), kind, seed))
+        if n == len(every):
+            reporter.notify(f"--labelled {asked}: there are {n:,} labelled examples in all; this is the point 'all'")
+            points[-1] = "all"
+        elif kind.few_labels == "labelled_per_class" and n < asked * len(labels):
+            reporter.notify(f"--labelled {asked}: some classes have fewer; there are {n:,} labelled examples in all")
+    return replace(plan, labelled=tuple(dict.fromkeys(points)))
 
 
 def _say_overlaps(config: Config, reporter: Reporter) -> None:

@@ -1,7 +1,7 @@
 """Statistics of a few seeds: means with intervals, paired tests, and how many seeds a difference needs.
 
-Pure functions on arrays of scores, one score a seed, all finite. What is not defined (a spread of one number, a test of
-differences that are all equal) is None, never NaN.
+Pure functions on arrays of scores, one score a seed, all finite. What is not defined (a spread of one number, a t test
+of differences that are all equal and not zero) is None, never NaN.
 """
 
 import math
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from nmg.types import FloatArray
@@ -48,9 +49,9 @@ class PairedTest:
     """bounds of the 95 % t interval; None for one pair, or where all differences are equal"""
     high: float | None
     t_p: float | None
-    """two-sided paired t test; None as above"""
+    """two-sided paired t test; 1 if all differences are zero; None for one pair, or if all are equal and not zero"""
     wilcoxon_p: float | None
-    """two-sided exact signed-rank test; None for one pair, or where all differences are zero"""
+    """two-sided exact signed-rank test; 1 if all differences are zero; None for one pair"""
     effect_size: float | None
     """Cohen's d_z: mean / standard deviation of the differences; None for one pair, or where all are equal"""
     wins: int
@@ -59,6 +60,16 @@ class PairedTest:
     losses: int
     seeds_needed: int | None
     """to find a difference of this effect size with 80 % power; None where the effect is 0, undefined, or too small"""
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the difference is the same in every seed, and not zero: t is undefined then."""
+        return self.t_p is None and self.wilcoxon_p is not None
+
+    @property
+    def p(self) -> float | None:
+        """Of the t test, or of the exact signed-rank test if t is undefined; None for one pair."""
+        return self.wilcoxon_p if self.t_p is None else self.t_p
 
     @property
     def turned(self) -> "PairedTest":
@@ -119,16 +130,23 @@ def has_spread(values: FloatArray) -> bool:
     return len(values) > 1 and float(np.ptp(values)) >= ROUNDING
 
 
+def _unequal_to_zero(differences: FloatArray) -> npt.NDArray[np.bool_]:
+    return np.abs(differences) > ROUNDING
+
+
 def effect_size(differences: FloatArray) -> float | None:
     """Cohen's d_z (Cohen 1988, section 2.3.5) of differences [n]; None without a spread."""
     return float(differences.mean() / differences.std(ddof=1)) if has_spread(differences) else None
 
 
 def t_p_value(differences: FloatArray) -> float | None:
-    """Two-sided t test of a mean difference of 0, for differences [n]; None without a spread."""
+    """Two-sided t test of a mean difference of 0, for differences [n].
+
+    1 if all are zero: nothing speaks for a difference. None for one difference, and if all are equal and not zero.
+    """
     effect = effect_size(differences)
     if effect is None:
-        return None
+        return 1.0 if len(differences) > 1 and not _unequal_to_zero(differences).any() else None
     n = len(differences)
     return 2 * float(stats.t.sf(abs(effect) * math.sqrt(n), n - 1))
 
@@ -137,14 +155,14 @@ def wilcoxon_p_value(differences: FloatArray) -> float | None:
     """Two-sided Wilcoxon signed-rank test of differences [n], exact for every n.
 
     Zeros are left out (Wilcoxon's own rule, `zero_method="wilcox"` of scipy) and equal sizes share their mean rank; the
-    null distribution is that of the ranks at hand, over all assignments of signs. None for one difference, and where
-    all are zero. Differences that are equal and not zero do have a p value: it rests on their signs alone.
+    null distribution is that of the ranks at hand, over all assignments of signs. None for one difference; 1 if all are
+    zero. Differences that are equal and not zero do have a p value: it rests on their signs alone.
     """
     if len(differences) < 2:
         return None
-    differences = differences[np.abs(differences) > ROUNDING]
+    differences = differences[_unequal_to_zero(differences)]
     if not len(differences):
-        return None
+        return 1.0
     # Sizes that differ by rounding error are ties. Mean ranks are halves at worst, so twice the ranks are integers.
     sizes = np.round(np.abs(differences) / ROUNDING)
     ranks = np.rint(2 * stats.rankdata(sizes)).astype(np.int64)
@@ -174,10 +192,20 @@ def seeds_needed(effect: float) -> int | None:
     return n
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjustment of the p values of one family; None stays None and is not part of the family."""
+def holm(p_values: Sequence[float | None], n_planned: int = 0) -> list[float | None]:
+    """Holm's step-down adjustment of the p values of one family.
+
+    The family is what was planned, whatever the data: a test without a p value counts as one with p = 1.
+
+    Args:
+        p_values: of the tests at hand; None if it could not be made.
+        n_planned: tests of the family, if more than those at hand.
+
+    Returns:
+        The adjusted p values; None stays None.
+    """
     from statsmodels.stats.multitest import multipletests
 
-    known = [p for p in p_values if p is not None]
-    adjusted = iter(multipletests(known, method="holm")[1].tolist() if known else ())
-    return [None if p is None else next(adjusted) for p in p_values]
+    whole = [1.0 if p is None else p for p in p_values] + [1.0] * (n_planned - len(p_values))
+    adjusted = multipletests(whole, method="holm")[1].tolist() if whole else []
+    return [None if p is None else value for p, value in zip(p_values, adjusted, strict=False)]

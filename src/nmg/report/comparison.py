@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from nmg.comparison.cells import Setting
 from nmg.comparison.circumstances import described
 from nmg.comparison.results import HELD_OUT, ComparisonResults, MaskingResult, MetaTrainingCost, Pair, SettingResult
-from nmg.comparison.statistics import Estimate
+from nmg.comparison.statistics import Estimate, PairedTest
 from nmg.report.tables import (
     RAW_METRICS,
     Table,
+    count_text,
     difference_text,
     interval_text,
+    listed,
     mean_text,
     p_equals,
     p_text,
@@ -23,16 +25,54 @@ LISTED = 6
 """pairs that differ are named in the text up to this many"""
 
 
-def setting_text(setting: Setting, task: str) -> str:
-    """'16 labelled examples a class, 50 adaptation steps'; empty where all is as configured."""
+def setting_text(setting: Setting, task: str, n_labelled: int | None = None) -> str:
+    """'16 labelled examples of each class (200 in all), 50 adaptation steps'; empty where all is as configured.
+
+    Args:
+        setting: a point of the learning curves.
+        task: says whether labels count per class.
+        n_labelled: labelled examples that there were, all classes together; None if that is not to be said.
+    """
     parts = []
-    if setting.labelled is not None:
-        of_each = "" if setting.labelled == "all" else task_kind(task).few_labels_text
+    if setting.labelled == "all":
+        parts.append(f"all {f'{n_labelled:,} ' if n_labelled else ''}labelled examples")
+    elif setting.labelled is not None:
         examples = "example" if setting.labelled == 1 else "examples"
-        parts.append(f"{setting.labelled} labelled {examples}{of_each}")
+        in_all = f" ({n_labelled:,} in all)" if n_labelled not in {None, setting.labelled} else ""
+        parts.append(f"{setting.labelled} labelled {examples}{task_kind(task).few_labels_text}{in_all}")
     if setting.adapt_steps is not None:
         parts.append(f"{setting.adapt_steps} adaptation step{'s' if setting.adapt_steps > 1 else ''}")
     return ", ".join(parts)
+
+
+def setting_title(result: SettingResult, task: str) -> str:
+    """`setting_text` with as many labelled examples as there were."""
+    counts = {round(one.n_labelled) for one in result.maskings}
+    return setting_text(result.setting, task, counts.pop() if len(counts) == 1 else None)
+
+
+def scope(results: ComparisonResults) -> str:
+    """What intervals and p values are about, in one sentence: seeds, and nothing that all seeds share."""
+    data = results.config.data
+    limited = data.labelled_per_class is not None or data.labelled_examples is not None
+    uses_all = [
+        result.setting.labelled == "all" or (result.setting.labelled is None and not limited)
+        for result in results.settings
+    ]
+    shared, others = ["this test set"], ["other test texts"]
+    if all(uses_all):
+        shared.append("this training set")
+        others.append("other training texts")
+    elif any(uses_all):
+        shared.append("this training set where all its labels are used")
+        others.append("other training texts")
+    if results.has_policies:
+        shared.append("these learned policies")
+        others.append("other policies of the same learners")
+    return (
+        f"Intervals and p values say what other seeds would give with {listed(shared, 'and')}; they say nothing about "
+        f"{listed(others, 'or')}."
+    )
 
 
 def metric_title(metric: str) -> str:
@@ -41,6 +81,11 @@ def metric_title(metric: str) -> str:
 
 MIXED = "†"
 """marks a pair whose cells were made under different circumstances"""
+
+
+CONSTANT_NOTE = (
+    "Where the difference is the same in every seed, t is undefined; its corrected p is of the exact signed-rank test."
+)
 
 
 def scores_table(result: SettingResult, metrics: Sequence[str]) -> Table:
@@ -67,9 +112,9 @@ def scores_table(result: SettingResult, metrics: Sequence[str]) -> Table:
     return Table(tuple(header), tuple(rows), tuple(notes))
 
 
-def pairs_table(result: SettingResult, metric: str, n_tested: int) -> Table:
-    """Every pair on the tested metric. `n_tested`: pairs of the whole comparison, the family of the correction."""
-    family = f"{n_tested} tested pairs of this comparison"
+def pairs_table(result: SettingResult, metric: str, n_planned: int) -> Table:
+    """Every pair on the tested metric. `n_planned`: pairs of the whole comparison, the family of the correction."""
+    family = f"{count_text(n_planned, 'planned pair')} of this comparison"
     return named_pairs_table([(pair_name(pair), pair) for pair in result.pairs], metric, family)
 
 
@@ -100,6 +145,8 @@ def named_pairs_table(pairs: Sequence[tuple[str, Pair]], metric: str, family: st
         "Seeds needed (+ those still missing): to find a difference of just this d_z with 80 % power in one test at "
         "5 %; a d_z from few seeds is itself uncertain.",
     ]
+    if any(pair.test.is_constant for _, pair in pairs):
+        notes.append(CONSTANT_NOTE)
     if any(pair.mixed_seeds for _, pair in pairs):
         notes.append(
             f"{MIXED}: in a seed or several the two cells were made under different circumstances, so their difference "
@@ -136,9 +183,9 @@ def terminal_tables(results: ComparisonResults) -> list[tuple[str, Table]]:
     """What fits on a terminal of 80 columns: scores with costs, and pairs; notes under the last of each kind alone."""
     tables = []
     for result in results.settings:
-        setting = setting_text(result.setting, results.config.data.task)
+        setting = setting_title(result, results.config.data.task)
         behind = f": {setting}" if setting else ""
-        pairs = pairs_table(result, results.tested, results.n_tested)
+        pairs = pairs_table(result, results.tested, results.n_planned)
         tables.append((f"Scores on the test set{behind}", scores_table(result, results.metrics[:1])))
         tables.append((f"Pairs of maskings{behind}", columns_of(pairs, (0, 2, 4, 7, 8, 9))))
     is_noted = len(tables) - 2
@@ -163,10 +210,12 @@ def reading(results: ComparisonResults) -> str:
     if not results.pairs:
         text = "There is no pair of maskings to compare."
     elif not tested:
-        text = _nothing_to_test(results)
+        text = "One seed says nothing about chance: no difference here can be told from it. Run more seeds (--seeds)."
+    elif all(pair.test.ties == pair.test.n for _, pair in tested):
+        text = _all_the_same(results)
     else:
         differing = [(setting, pair) for setting, pair in tested if pair.differs]
-        text = _findings(results, differing, len(tested)) if differing else _no_finding(results, tested)
+        text = _findings(results, differing) if differing else _no_finding(results, tested)
     if results.failures:
         n = len(results.failures)
         text += f" {n} cell{'s' if n > 1 else ''} failed; what stands here leaves {'them' if n > 1 else 'it'} out."
@@ -182,29 +231,25 @@ def _on_circumstances(results: ComparisonResults) -> str:
     if not mixed:
         return f"{text} Within each seed they are the same."
     return (
-        f"{text} {_count(mixed, 'pair')}, marked {MIXED}, "
+        f"{text} {count_text(mixed, 'pair')}, marked {MIXED}, "
         f"{'differs' if mixed == 1 else 'differ'} so within a seed: what is found there is not of masks alone. Run "
         "the comparison in another folder for one that is."
     )
 
 
-def _nothing_to_test(results: ComparisonResults) -> str:
-    if max(pair.test.n for pair in results.pairs) < 2:
-        return "One seed says nothing about chance: no difference here can be told from it. Run more seeds (--seeds)."
-    text = "In every pair all differences are equal: there is no spread to test them by."
-    if any(pair.test.mean for pair in results.pairs):
-        return text
+def _all_the_same(results: ComparisonResults) -> str:
     return (
-        f"{text} Every masking scores the same, as where fine-tuning teaches nothing but the most frequent answer: "
-        "give it more labels, or more epochs (test.finetune_epochs)."
+        f"Every masking has the same {results.tested} in every seed, as if fine-tuning taught nothing but the most "
+        "frequent answer: give it more labels, or more epochs (test.finetune_epochs)."
     )
 
 
 def _no_finding(results: ComparisonResults, tested: Sequence[tuple[Setting, Pair]]) -> str:
-    setting, nearest = min(tested, key=lambda entry: (entry[1].t_p_holm or 0.0, entry[1].test.t_p or 0.0))
+    setting, nearest = min(tested, key=lambda entry: (entry[1].t_p_holm or 0.0, entry[1].test.p or 0.0))
     text = (
-        f"No pair differs on {results.tested} at 5 % after Holm's correction over {_count(len(tested), 'pair')} with "
-        f"n = {_seeds(tested)} seeds. That does not show that maskings are equal: the intervals say how large a "
+        f"No pair differs on {results.tested} at 5 % after Holm's correction over "
+        f"{count_text(results.n_planned, 'planned pair')} with n = {_seeds(tested)} seeds. "
+        "That does not show that maskings are equal: the intervals say how large a "
         f"difference may have been missed. Nearest to one is {_described(results, setting, nearest)}."
     )
     if nearest.test.seeds_needed is not None:
@@ -215,29 +260,33 @@ def _no_finding(results: ComparisonResults, tested: Sequence[tuple[Setting, Pair
     return text
 
 
-def _findings(results: ComparisonResults, differing: Sequence[tuple[Setting, Pair]], n_tested: int) -> str:
+def _findings(results: ComparisonResults, differing: Sequence[tuple[Setting, Pair]]) -> str:
     named = "; ".join(_described(results, setting, pair) for setting, pair in differing[:LISTED])
     verb = "differs" if len(differing) == 1 else "differ"
     more = f"; and {len(differing) - LISTED} more in the table" if len(differing) > LISTED else ""
     return (
-        f"{len(differing)} of {_count(n_tested, 'pair')} {verb} on {results.tested} at 5 % after Holm's correction, "
+        f"{len(differing)} of {count_text(results.n_planned, 'planned pair')} {verb} on {results.tested} at 5 % "
+        "after Holm's correction, "
         f"with n = {_seeds(differing)} seeds: {named}{more}."
     )
 
 
+def paired_text(test: PairedTest, metric: str) -> str:
+    """A difference with its interval, or that it is the same in every seed."""
+    constant = " in every seed" if test.is_constant else ""
+    return difference_text(test.mean, test.low, test.high, metric) + constant
+
+
 def _described(results: ComparisonResults, setting: Setting, pair: Pair) -> str:
-    difference = difference_text(pair.test.mean, pair.test.low, pair.test.high, results.tested)
-    where = setting_text(setting, results.config.data.task)
+    difference = paired_text(pair.test, results.tested)
+    result = next(one for one in results.settings if one.setting == setting)
+    where = setting_title(result, results.config.data.task)
     return f"{pair_name(pair)} ({difference}, corrected {p_equals(pair.t_p_holm)}{f', with {where}' if where else ''})"
 
 
 def _seeds(tested: Sequence[tuple[Setting, Pair]]) -> str:
     counts = sorted({pair.test.n for _, pair in tested})
     return f"{counts[0]}–{counts[-1]}" if len(counts) > 1 else str(counts[0])
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _mean(estimates: Mapping[str, Estimate], metric: str) -> str:

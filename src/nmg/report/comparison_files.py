@@ -12,7 +12,7 @@ from nmg.comparison.results import ComparisonResults, analyse
 from nmg.comparison.run import Comparison, check_folder
 from nmg.config import Config
 from nmg.files import write_text
-from nmg.report.comparison import costs_table, pairs_table, reading, scores_table, setting_text
+from nmg.report.comparison import costs_table, pairs_table, reading, scope, scores_table, setting_title
 from nmg.report.comparison_page import comparison_page
 from nmg.report.latex import titled_latex
 from nmg.report.page import write_page
@@ -49,6 +49,7 @@ def compare(
     check_folder(out)  # before the lock, which leaves its mark on a folder
     with sole_writer(out):
         comparison = Comparison.prepare(config, plan, out, reporter or Silent(), save_models=save_models)
+        plan = comparison.plan
         missing = len(plan.keys()) - len(comparison.found)
         finished = comparison.run(lambda event: on_cell(event, missing))
         results = analyse(comparison.config, plan, comparison.bench.table_metrics, finished)
@@ -70,18 +71,18 @@ def titled_tables(results: ComparisonResults) -> list[tuple[str, Table]]:
     """All tables in the order of every output, with their titles."""
     tables = []
     for result in results.settings:
-        setting = setting_text(result.setting, results.config.data.task)
+        setting = setting_title(result, results.config.data.task)
         behind = f": {setting}" if setting else ""
         tables += [
             (f"Scores on the test set{behind}", scores_table(result, results.metrics)),
-            (f"Pairs of maskings{behind}", pairs_table(result, results.tested, results.n_tested)),
+            (f"Pairs of maskings{behind}", pairs_table(result, results.tested, results.n_planned)),
             (f"Costs{behind}", costs_table(result, results.meta_training)),
         ]
     return tables
 
 
 def markdown(results: ComparisonResults) -> str:
-    return titled_markdown(reading(results), titled_tables(results))
+    return titled_markdown(f"{reading(results)}\n\n{scope(results)}", titled_tables(results))
 
 
 def latex(results: ComparisonResults) -> str:

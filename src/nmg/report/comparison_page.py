@@ -1,9 +1,11 @@
 """The page of a comparison."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from nmg.comparison.cells import Setting
 from nmg.comparison.results import ComparisonResults, SettingResult
-from nmg.report.comparison import costs_table, pairs_table, reading, scores_table, setting_text
+from nmg.report.comparison import costs_table, pairs_table, reading, scope, scores_table, setting_text, setting_title
 from nmg.report.curve_plots import score_curves
 from nmg.report.page import Block, Facts, Listing, PageContent, Paragraph, Plot, Section
 from nmg.report.plots import results_plot
@@ -11,7 +13,9 @@ from nmg.report.plots import results_plot
 
 def comparison_page(results: ComparisonResults) -> PageContent:
     names = list(dict.fromkeys(cell.masking for cell in results.cells))
-    sections = [Section("What the tests say", (Paragraph(reading(results)), _facts(results)))]
+    sections = [
+        Section("What the tests say", (Paragraph(reading(results)), Paragraph(scope(results)), _facts(results)))
+    ]
     curves = _curves(results)
     if curves:
         sections.append(Section("Learning curves", curves))
@@ -42,7 +46,7 @@ def _facts(results: ComparisonResults) -> Facts:
 
 def _heading(results: ComparisonResults, result: SettingResult) -> list[Block]:
     """Of a setting's part of a section, where there are several."""
-    setting = setting_text(result.setting, results.config.data.task)
+    setting = setting_title(result, results.config.data.task)
     return [Paragraph(f"**{setting[:1].upper()}{setting[1:]}**")] if setting else []
 
 
@@ -55,7 +59,7 @@ def score_blocks(results: ComparisonResults, result: SettingResult) -> list[Bloc
         *_heading(results, result),
         scores_table(result, results.metrics),
         Plot(results_plot(scores, results.tested), caption),
-        pairs_table(result, results.tested, results.n_tested),
+        pairs_table(result, results.tested, results.n_planned),
     ]
 
 
@@ -65,13 +69,13 @@ def _curves(results: ComparisonResults) -> list[Plot]:
     for steps in dict.fromkeys(result.setting.adapt_steps for result in results.settings):
         along = [result for result in results.settings if result.setting.adapt_steps == steps]
         if len(along) > 1:
-            where = f", {steps} adaptation steps" if steps is not None else ""
-            plots.append(_curve_over_labels(along, results.tested, where))
+            where = setting_text(Setting(None, steps), results.config.data.task)
+            plots.append(_curve_over_labels(along, results.tested, f", {where}" if where else ""))
     for labelled in dict.fromkeys(result.setting.labelled for result in results.settings):
         along = [result for result in results.settings if result.setting.labelled == labelled]
         if len(along) > 1:
-            where = f", {labelled} labelled examples" if labelled is not None else ""
-            plots.append(_curve_over_steps(along, results.tested, where))
+            where = setting_title(replace(along[0], setting=Setting(labelled)), results.config.data.task)
+            plots.append(_curve_over_steps(along, results.tested, f", {where}" if where else ""))
     return plots
 
 

@@ -12,12 +12,13 @@ from nmg.report.comparison import (
     columns_of,
     named_pairs_table,
     pair_name,
+    paired_text,
+    scope,
     setting_text,
 )
 from nmg.report.tables import (
     Table,
     count_text,
-    difference_text,
     interval_text,
     p_text,
     score_text,
@@ -43,7 +44,7 @@ def means_table(family: Family, setting: Setting, base: str) -> Table:
     notes = (
         f"{metric}{f' × {scale}' if scale != 1 else ''}: mean over {seeds} seed{'' if seeds == '1' else 's'} with its "
         f"95 % t interval. {DIFFERS}: differs from {base} at 5 % (paired t test, Holm's correction over all "
-        f"{count_text(family.n_tested, 'test')} of {metric} in the grid).",
+        f"{_planned(family)}).",
     )
     return Table(("masking", *(part_title(part) for part, _ in by_part)), tuple(rows), notes)
 
@@ -51,8 +52,11 @@ def means_table(family: Family, setting: Setting, base: str) -> Table:
 def differences_table(family: Family) -> Table:
     """Every test of the family: each masking against the base."""
     pairs = [(f"{place_text(one)}: {pair_name(one.pair)}", one.pair) for one in family.differences]
-    tests = f"{count_text(family.n_tested, 'test')} of {family.metric} in the grid"
-    return named_pairs_table(pairs, family.metric, tests)
+    return named_pairs_table(pairs, family.metric, _planned(family))
+
+
+def _planned(family: Family) -> str:
+    return f"{count_text(family.n_planned, 'planned test')} of {family.metric} in the grid"
 
 
 def place_text(one: Difference) -> str:
@@ -104,19 +108,24 @@ def reading(grid: GridResults) -> str:
         )
     if grid.failed_parts:
         failed = count_text(len(grid.failed_parts), "comparison")
-        sentences.append(f"{failed} failed as a whole: the correction is over the tests of the others.")
+        sentences.append(f"{failed} failed as a whole; the correction counts the planned tests all the same.")
     n_cells = len(grid.failures) - len(grid.failed_parts)
     if n_cells:
         sentences.append(f"{count_text(n_cells, 'cell')} failed; what stands here leaves them out.")
     return " ".join(sentences)
 
 
+def scopes(grid: GridResults) -> list[str]:
+    """What intervals and p values are about (`comparison.scope`), each sentence once."""
+    return list(dict.fromkeys(scope(results) for results in grid.results.values()))
+
+
 def _family_text(family: Family, base: str) -> str:
     tested = [one for one in family.differences if one.pair.is_tested]
     if not tested:
-        return f"No difference of {family.metric} from {base} can be tested: that takes two seeds and a spread."
+        return f"No difference of {family.metric} from {base} can be tested: that takes two seeds."
     found = [one for one in tested if one.pair.differs]
-    over = f"after Holm's correction over {count_text(len(tested), 'test')}"
+    over = f"after Holm's correction over {count_text(family.n_planned, 'planned test')}"
     if not found:
         return (
             f"No masking differs from {base} on {family.metric} at 5 % {over}. That does not show that maskings are "
@@ -125,13 +134,13 @@ def _family_text(family: Family, base: str) -> str:
     more = f"; and {len(found) - LISTED} more in the table" if len(found) > LISTED else ""
     named = "; ".join(_described(one, family.metric) for one in found[:LISTED])
     verb = "is" if len(found) == 1 else "are"
-    differences = f"{len(found)} of {count_text(len(tested), 'difference')} from {base} on {family.metric}"
+    differences = f"{len(found)} of {count_text(family.n_planned, 'planned difference')} from {base} on {family.metric}"
     return f"{differences} {verb} found at 5 % {over}: {named}{more}."
 
 
 def _described(one: Difference, metric: str) -> str:
     test, p = one.pair.test, p_text(one.pair.t_p_holm)
-    size = difference_text(test.mean, test.low, test.high, metric)
+    size = paired_text(test, metric)
     return f"{pair_name(one.pair)} in {place_text(one)} ({size}, corrected p {'' if p.startswith('<') else '= '}{p})"
 
 

@@ -17,7 +17,7 @@ from nmg.config import Config
 from nmg.errors import UserError
 from nmg.files import write_text
 from nmg.report.comparison_files import compare
-from nmg.report.grid import reading, titled_tables
+from nmg.report.grid import reading, scopes, titled_tables
 from nmg.report.grid_page import grid_page
 from nmg.report.latex import titled_latex
 from nmg.report.page import write_page
@@ -106,7 +106,7 @@ def write_grid(out: Path, grid: GridResults) -> None:
 
 
 def markdown(grid: GridResults) -> str:
-    return titled_markdown(reading(grid), titled_tables(grid))
+    return titled_markdown("\n\n".join([reading(grid), *scopes(grid)]), titled_tables(grid))
 
 
 def latex(grid: GridResults) -> str:

@@ -10,6 +10,7 @@ from nmg.report.grid import (
     means_title,
     part_title,
     reading,
+    scopes,
 )
 from nmg.report.page import Block, Facts, Links, Listing, PageContent, Paragraph, Plot, Section
 from nmg.report.plots import axis_name, forest_plot
@@ -28,7 +29,7 @@ def grid_page(grid: GridResults) -> PageContent:
         failures = "\n".join(f"{name}: {problem}" for name, problem in grid.failures.items())
         listing = Listing("Which, and why", failures)
         sections.append(Section("What failed", (listing, Paragraph("The next call tries it again."))))
-    sections.append(Section("How it was done", (Paragraph(_METHOD),)))
+    sections.append(Section("How it was done", (Paragraph(_METHOD), *(Paragraph(text) for text in scopes(grid)))))
     data = ", ".join(dict.fromkeys(part.data for part in grid.parts))
     models = ", ".join(dict.fromkeys(part.model for part in grid.parts))
     return PageContent("Grid of comparisons", f"{data} · {models}", sections)
@@ -50,7 +51,7 @@ def _facts(grid: GridResults) -> Facts:
             ("seeds", str(len({cell.seed for cell in cells}))),
             ("cells", str(len(cells))),
             ("base", grid.base),
-            ("tested", ", ".join(f"{family.metric} ({family.n_tested})" for family in grid.families) or "nothing"),
+            ("tested", ", ".join(f"{family.metric} ({family.n_planned})" for family in grid.families) or "nothing"),
         )
     )
 

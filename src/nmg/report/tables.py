@@ -98,6 +98,11 @@ def signed_text(reward: float) -> str:
     return f"{reward:+.3f}".replace("-", "−") if round(reward, 3) else "0.000"
 
 
+def listed(words: Sequence[str], last: str) -> str:
+    """'a, b and c'; `last` joins the last two."""
+    return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
 def count_text(n: int, noun: str) -> str:
     return f"{n} {noun}" + ("" if n == 1 else "s")
 

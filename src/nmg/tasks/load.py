@@ -46,7 +46,7 @@ def load_task_data(settings: DataSettings, seed: int) -> TaskData:
     if test is not None and settings.test_examples is not None:
         test = tuple(sample(test, settings.test_examples, stream(seed, "data", "test")))
     return TaskData(
-        train=tuple(_few_shot(numbered, settings, kind, seed)),
+        train=tuple(few_shot(numbered, settings, kind, seed)),
         validation=validation,
         test=test,
         contexts=tuple(Context(index, text) for index, text in enumerate(texts)),
@@ -172,7 +172,7 @@ def _rest(all_of_them: Collection[Any], is_twin: BoolArray, name: str) -> list[A
     return rest
 
 
-def _few_shot(examples: Sequence[Example], settings: DataSettings, kind: TaskKind, seed: int) -> list[Example]:
+def few_shot(examples: Sequence[Example], settings: DataSettings, kind: TaskKind, seed: int) -> list[Example]:
     """The labelled examples that are kept; at least one of every label."""
     labels = [kind.label_of(example) for example in examples]
     kept = list(range(len(examples)))
