@@ -84,11 +84,7 @@ def test_all_maskings_with_two_seeds(inputs: Inputs, tmp_path: Path):
     ]
     corrected = [pair["t_p_holm"] for pair in results["results"][0]["pairs"]]
     assert corrected[3] == 1.0, "equal in every seed: nothing speaks for a difference"
-    accuracy = {(cell.masking, cell.seed): cell.scores["accuracy"] for cell in cells}
-    for row, p in zip(pairs[2:], corrected, strict=True):
-        first, second = row[0].split(" − ")
-        differences = {round(accuracy[first, seed] - accuracy[second, seed], 9) for seed in (0, 1)}
-        assert (p is None) == (len(differences) == 1), "what does not vary cannot be tested"
+    assert all(p is not None for p in corrected), "every planned pair is of the family"
 
 
 def tables(markdown: str) -> list[list[list[str]]]:
