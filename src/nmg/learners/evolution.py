@@ -49,7 +49,7 @@ class Evolution(NothingToTell):
         self.settings, self.ground = settings, ground
         self.policy = first_policy(ground)
         self._seed = stream_seed(ground.randomness.seed, *ground.randomness.path, "candidates")
-        self._start: list[float] = weights_of(self.policy).double().tolist()
+        self._start: list[float] = weights_of(self.policy).cpu().double().tolist()
         _check_number(len(self._start))
         self._history: list[dict[str, Any]] = []
         """a generation an episode: `candidates`, their weights, and `scores`"""

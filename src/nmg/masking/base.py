@@ -143,7 +143,7 @@ def weighted_scores(weights: Tensor, blocks: TokenBlocks, rng: np.random.Generat
         weights: float [B, T], 0 or more; values at positions that are not maskable do not matter.
     """
     noise = gumbel_noise(blocks, rng)
-    return noise + weights.double().to(noise.device).clamp(min=LEAST_WEIGHT).log()
+    return noise + weights.to(noise.device).double().clamp(min=LEAST_WEIGHT).log()
 
 
 LEAST_WEIGHT = 1e-300
@@ -219,7 +219,7 @@ def choose_units(unit_of: Tensor, scores: Tensor, blocks: TokenBlocks, rate: flo
     sizes = unit_sizes(unit)
     rows, columns = np.nonzero(is_first.cpu().numpy())
     unit_scores = np.full(sizes.shape, -np.inf)
-    unit_scores[rows, unit.cpu().numpy()[rows, columns]] = scores.double().cpu().numpy()[rows, columns]
+    unit_scores[rows, unit.cpu().numpy()[rows, columns]] = scores.cpu().double().numpy()[rows, columns]
     order = np.argsort(-unit_scores, axis=1, kind="stable")
     standing = np.empty_like(order)
     np.put_along_axis(standing, order, _fill(np.take_along_axis(sizes, order, axis=1), blocks.budgets(rate)), axis=1)

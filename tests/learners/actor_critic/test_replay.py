@@ -88,7 +88,10 @@ def test_a_batch_gives_back_what_was_stored() -> None:
     replay.add(3, StateShard.pack(states, blocks), plan, values, reward, is_stored, token_counts(blocks, plan))
     assert len(replay) == 3
     assert _column(replay, "token_count") == [1, 1, 3]
-    batch = replay.batch(np.array([2, 1, 0]))
+    held = replay.batch(np.array([2, 1, 0]))
+    assert held.states.dtype == torch.float16, "as it travels to a GPU"
+    batch = held.to(torch.device("cpu"))
+    assert batch.states.dtype == torch.float32
     assert batch.position.tolist() == [2, 3, 1]
     assert batch.log_prob.tolist() == [-3.0, -2.0, -1.0]
     assert batch.reward.tolist() == [0.0, -1.0, 1.0]

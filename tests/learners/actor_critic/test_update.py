@@ -99,7 +99,7 @@ def _slow_step(networks: Networks, replay: Replay, indices: np.ndarray, settings
     """One plain gradient step, each transition on its own unpadded block. Returns the norm of the gradient."""
     total = torch.zeros(())
     for index in indices.tolist():
-        one = replay.batch(np.array([index]))
+        one = replay.batch(np.array([index])).to(torch.device("cpu"))
         logits = networks.policy.logits(one.states, one.is_token, one.is_maskable)
         value = networks.value(one.states, one.is_token)
         log_prob = log_probabilities(logits, one.is_maskable)[0]
@@ -128,7 +128,7 @@ def test_one_update_is_that_of_the_slow_version() -> None:
     before = networks.copy()
     replay = _tiny_replay(networks)
     indices = replay.sample(5, np.random.default_rng(4), "advantage")
-    batch = replay.batch(indices)
+    batch = replay.batch(indices).to(torch.device("cpu"))
     slow = networks.copy()
     norm = _slow_step(slow, replay, indices, settings)
     # AdamW would blow up the rounding of gradients that ought to be 0, such as that of the last bias of the logits.

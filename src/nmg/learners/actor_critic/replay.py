@@ -90,7 +90,7 @@ class TransitionBatch:
     """N transitions on S <= N distinct blocks."""
 
     states: Tensor
-    """float32 [S, T, H], zeros at padding"""
+    """[S, T, H], zeros at padding; float16 as the replay holds them, float32 on the device of an update"""
     is_token: Tensor
     """bool [S, T]"""
     is_maskable: Tensor
@@ -107,7 +107,9 @@ class TransitionBatch:
     """float32 [N]: estimate of the block's value when the transition was stored or last drawn"""
 
     def to(self, device: torch.device) -> "TransitionBatch":
-        return TransitionBatch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        """The same on another device. States travel as they are held, in float16: half as much, and to the bit."""
+        sent = {field.name: getattr(self, field.name).to(device) for field in fields(self)}
+        return TransitionBatch(**sent | {"states": sent["states"].float()})
 
 
 class Replay:
@@ -232,13 +234,13 @@ class Replay:
         return log_weights
 
     def batch(self, indices: IntArray) -> TransitionBatch:
-        """The transitions at these indices, in their order, on the CPU."""
+        """The transitions at these indices, in their order, on the CPU, with states in float16."""
         drawn = self._table[indices]
         places, state_index = np.unique(drawn[["shard", "row"]], return_inverse=True)
         blocks = [self._shards[key].block(row) for key, row in places.tolist()]
         is_maskable = [flags for _, flags in blocks]
         return TransitionBatch(
-            states=pad_sequence([states.float() for states, _ in blocks], batch_first=True),
+            states=pad_sequence([states for states, _ in blocks], batch_first=True),
             is_token=pad_sequence([torch.ones_like(flags) for flags in is_maskable], batch_first=True),
             is_maskable=pad_sequence(is_maskable, batch_first=True),
             state_index=torch.from_numpy(state_index),

@@ -73,7 +73,7 @@ class Experiment:
             noise = (self.ground.randomness / "episode" / episode.index / "actions").generator()
             plans[name] = draw_by(policy, observation, blocks, self.ground.rate, noise)
             is_masked = plans[name].is_masked(blocks.input_ids.shape[1])
-            features[name] = observation[is_masked.to(observation.device)].cpu().double().mean(dim=0).numpy()
+            features[name] = mean_features(observation, is_masked)
         self._proposed[episode.index] = _Proposal(self.book.stage, features)
         return plans
 
@@ -163,3 +163,10 @@ class Experiment:
         policy = copy.deepcopy(self._template)
         policy.weights.copy_(torch.from_numpy(weights))
         return policy
+
+
+def mean_features(observation: torch.Tensor, is_masked: torch.Tensor) -> FloatArray:
+    """float64 [F] mean over the masked tokens of features [B, T, F]; `is_masked` is bool [B, T]."""
+    # On the CPU first: not every device has float64.
+    features: FloatArray = observation[is_masked.to(observation.device)].cpu().double().mean(dim=0).numpy()
+    return features
