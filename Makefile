@@ -5,6 +5,7 @@
 # make hashes  write the hashes that CI installs by, into .ci/requirements.txt (needs a network)
 # make test-install   build wheel and sdist, and try them in clean environments (needs a network and minutes)
 # make site    the documentation as a site, into site/
+# make zoo     which architectures work, into benchmarks/out/zoo.md (minutes)
 # make bench   measure speed, into benchmarks/out/bench.json (make bench-quick: in under five minutes)
 # make clean   remove what these made
 
@@ -18,7 +19,7 @@ PIP = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check install -
 # Files that CI may install: make test HASHES=.ci/requirements.txt
 HASHES ?=
 
-.PHONY: demo test lint supply-chain hashes test-install site bench bench-quick clean
+.PHONY: demo test lint supply-chain hashes test-install site zoo bench bench-quick clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nmg demo --out runs/demo
@@ -47,6 +48,9 @@ test-install: $(VENV)/.dev
 
 site: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
+
+zoo: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.zoo --out benchmarks/out/zoo.md
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks

@@ -219,6 +219,7 @@ def main() -> None:
     table = markdown(cases)
     print(f"\n{table}")
     if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
         write_text(arguments.out, table)
     sys.exit(any(case.state == "fault" for case in cases))
 
