@@ -193,6 +193,10 @@ class TestModels:
         assert few.lm.model.get_input_embeddings().padding_idx != few.lm.tokenizer.pad_token_id
         few.preflight(corpus(data))
 
+    def test_token_types_that_are_looked_up_among_the_words(self, model, data):
+        """As XLM does, whose types 0 and 1 need not be among the words of the rows."""
+        workbench(model("xlm", "WordPiece"), data, "qa").preflight()
+
     def test_a_head_that_mixes_positions(self, model, data, monkeypatch):
         mixing = bench(model("bert"), data)
         head = mixing.lm.model.cls.forward
@@ -328,3 +332,15 @@ class TestRawErrors:
 def test_an_arena_of_other_settings_is_tried_as_it_is(model, data):
     packed = bench(model("bert"), data, "runtime.packing=true")
     assert packed.preflight(corpus(data)).runtime == replace(packed.runtime)
+
+
+def test_a_cell_of_bigbird_does_not_depend_on_the_cells_before_it(model, data, tmp_path):
+    """At the first short batch it leaves sparse attention for good: another inner loop must begin with it again."""
+    files = (f"data.train={data['classification']}", f"data.test={data['classification']}")
+    config = zoo.settings(model("big_bird"), *files, "runtime.precision=fp32", "adapt.batch_size=2")
+    alone = compare(config, ["random"], tmp_path / "alone", seeds=1)
+    after = compare(config, ["whole-word", "random"], tmp_path / "after", seeds=1)
+    (first,) = alone.cells
+    (second,) = (cell for cell in after.cells if cell.masking == "random")
+    assert first.lm_loss == second.lm_loss
+    assert first.scores == second.scores

@@ -14,7 +14,7 @@ from nmg.engines.base import Engine
 from nmg.engines.registry import open_engine
 from nmg.errors import Diverged
 from nmg.inner.episode import Playground, Start, Turn
-from nmg.inner.lm import ModelState, copy_state
+from nmg.inner.lm import ModelState, copy_state, restore_state
 from nmg.inner.loop import Encoded
 from nmg.learners.base import Ground as LearnerGround
 from nmg.learners.base import Learner
@@ -117,7 +117,7 @@ class MetaTraining:
 
         # 1. Sample contexts and task examples. The learner proposes masks for each player, by the LM of the start.
         self._reset_lm_if_due(self.next_episode)
-        self.arena.model.load_state_dict(self.lm_state)
+        restore_state(self.arena.model, self.lm_state)
         proposed: list[_Proposed] = []
         while self._has_room(proposed, asked):
             proposed.append(self._propose(self.next_episode + len(proposed)))

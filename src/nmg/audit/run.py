@@ -33,6 +33,7 @@ from nmg.engines.base import Engine
 from nmg.engines.registry import check_alone, open_engine
 from nmg.errors import UserError, bad_input
 from nmg.files import append_line, as_json, write_text
+from nmg.inner.lm import restore_state
 from nmg.inner.lm_quality import held_out_loss, unigram_entropy
 from nmg.reporter import Reporter, Silent
 from nmg.runs.inputs import check_origin
@@ -301,7 +302,7 @@ def _language_model(bench: AuditBench) -> dict[str, Any]:
     corpus = bench.corpus
     rows = np.linspace(0, len(corpus) - 1, min(len(corpus), 512)).astype(np.int64)
     arena = bench.bench.arena.silent()
-    arena.model.load_state_dict(bench.pretrained)
+    restore_state(arena.model, bench.pretrained)
     loss = held_out_loss(arena, corpus, rows, StreamName(0) / "audit" / "lm")
     entropy = unigram_entropy(corpus)
     return {"loss": loss, "unigram_entropy": entropy, "margin": entropy - loss}

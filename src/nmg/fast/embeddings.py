@@ -40,16 +40,21 @@ class FewEmbeddings(nn.Embedding):
         return torch.where(labels < 0, labels, self._rows_on_cpu[labels.clamp(min=0)])
 
 
+_TYPES_ARE_WORDS = {"xlm", "flaubert"}
+"""types of models that look token types up among the word embeddings"""
+
+
 @contextmanager
 def only_rows(model: PreTrainedModel, ids: Tensor) -> Iterator[None]:
     """Inside of it, `model` has input embeddings for `ids` (int64, any shape) alone; behind it, all, these as trained.
 
     Does nothing where it could change more than speed: the model's embeddings are no plain table, or are used elsewhere
-    too (tied to an output). Call it only for a training without weight decay.
+    too (tied to an output, or for token types). Call it only for a training without weight decay.
     """
     whole = model.get_input_embeddings()
     is_plain = type(whole) is nn.Embedding and whole.max_norm is None and not whole.scale_grad_by_freq
-    if not is_plain or model.get_output_embeddings() is not None:
+    is_shared = model.get_output_embeddings() is not None or model.config.model_type in _TYPES_ARE_WORDS
+    if not is_plain or is_shared:
         yield
         return
     few = FewEmbeddings(whole, ids.flatten().to(whole.weight.device)).train(whole.training)

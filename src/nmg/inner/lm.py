@@ -157,6 +157,18 @@ def copy_state(model: nn.Module) -> ModelState:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
+def restore_state(model: PreTrainedModel, state: ModelState) -> None:
+    """Give the model the weights of `state`, and undo what passes change beyond weights.
+
+    BigBird leaves sparse attention for good at its first short batch, so an inner loop would depend on those before it.
+    """
+    model.load_state_dict(state)
+    attention_type = getattr(model.config, "attention_type", None)
+    if attention_type is not None and hasattr(model.base_model, "set_attention_type"):
+        with torch.random.fork_rng(devices=[]):  # new modules are drawn, and then given the weights there are
+            model.base_model.set_attention_type(attention_type)
+
+
 def masked_logits(
     model: PreTrainedModel, input_ids: Tensor, is_token: Tensor, is_masked: Tensor, *, is_packed: bool = False
 ) -> Tensor:

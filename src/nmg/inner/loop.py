@@ -16,7 +16,7 @@ from nmg.inner.adapt import adapt
 from nmg.inner.arena import Arena
 from nmg.inner.finetune import evaluate, finetune, task_model
 from nmg.inner.fit import FitResult
-from nmg.inner.lm import ModelState
+from nmg.inner.lm import ModelState, restore_state
 from nmg.inner.masks import Masks
 from nmg.inner.probe import probe
 from nmg.seeding import StreamName
@@ -69,7 +69,7 @@ def inner_loop(
     nothing but their masks, and equal masks give equal outcomes. Raises Diverged where a training or a score is not
     finite.
     """
-    arena.model.load_state_dict(start)
+    restore_state(arena.model, start)
     began = time.perf_counter()
     adapted = adapt(arena, masks, randomness, steps) if masks is not None else None
     adapting = time.perf_counter() - began if adapted else 0.0

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from nmg.files import as_json, write_text
+from nmg.inner.lm import restore_state
 from nmg.meta_train import MetaTraining
 from nmg.policies.masking import read_out
 from nmg.runs.log import read_lines
@@ -75,7 +76,7 @@ def snapshot(training: MetaTraining, block_ids: IntArray) -> dict[str, Any]:
     Draws nothing, and overwrites nothing but the weights of the working copy, which every use of it sets anew.
     """
     blocks, arena = training.corpus.blocks(block_ids), training.arena
-    arena.model.load_state_dict(training.lm_state)
+    restore_state(arena.model, training.lm_state)
     seen = read_out(training.learner.policy, blocks, arena.reader, training.config.masking.rate)
     rows, plan = seen.probability.tolist(), seen.taken
     lengths = blocks.is_token.sum(dim=1).tolist()
