@@ -32,6 +32,11 @@ def user_path(name: str | Path) -> Path:
     return path
 
 
+def last_part(name: str) -> str:
+    """Returns the last part of the name of a folder, a file or a model of the hub."""
+    return name.rstrip("/").rpartition("/")[2]
+
+
 def is_folder(path: str | Path) -> bool:
     """False also for what cannot be a path, for which `Path.is_dir` may raise."""
     try:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 NO_POSITION = -1
 """Fills `MaskPlan.positions` behind a block's budget, and `TokenBlocks.word_index` where there is no word."""

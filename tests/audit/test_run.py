@@ -69,22 +69,24 @@ def test_plays_of_something_else_are_not_gone_on_with(inputs: Inputs, tmp_path: 
     train = tmp_path / "train.jsonl"
     lines = inputs.train.read_text().splitlines(keepends=True)
     train.write_text("".join(lines))
-    audit(settings(inputs, data={"train": str(train)}), tmp_path / "out", seeds=2, minutes=1e-6)
+    first = settings(inputs, data={"train": str(train)})
+    origin = AuditBench.open(first, Silent()).origin_of("random")
+    out = tmp_path / "out"
+    out.mkdir()
+    play = Played(PlayKey(0, "random", 1, 1e-3, 4), {"accuracy": 0.5}, [], 1.0, origin=origin)
+    (out / "plays.jsonl").write_text(json.dumps(play.to_json()) + "\n")
     if what == "data":
         train.write_text("".join(lines[:-1]))
     other = "other settings" if what == "settings" else "another data.train and another corpus"
     measure = "probe" if what == "settings" else "finetune"
+    changed = settings(inputs, data={"train": str(train)}, test={"measure": measure})
     with pytest.raises(UserError, match=f"plays.jsonl was made with {other}; choose another --out"):
-        audit(
-            settings(inputs, data={"train": str(train)}, test={"measure": measure}),
-            tmp_path / "out",
-            seeds=2,
-            minutes=1e-6,
-        )
+        audit(changed, out, seeds=2, minutes=1e-6)
 
 
 def test_the_test_set_is_not_read(inputs: Inputs, tmp_path: Path):
-    audit(settings(inputs, data={"test": str(tmp_path / "missing.jsonl")}), tmp_path / "out", seeds=2, minutes=1)
+    missing = settings(inputs, data={"test": str(tmp_path / "missing.jsonl")})
+    assert audit(missing, tmp_path / "out", seeds=2, minutes=1e-6).plays
 
 
 def test_without_an_adaptation_there_is_nothing_to_audit(inputs: Inputs, tmp_path: Path):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nmg.cli import main
-from support.run_logs import episode, write_lines, write_run
+from support.run_logs import episode, write_facts, write_lines, write_run
 
 
 @pytest.fixture
@@ -42,7 +42,9 @@ def test_report_watches_until_the_run_is_finished(nmg: Any, tmp_path: Path, monk
     def next_episode(seconds: float) -> None:
         assert 'content="30"' in (run / "report.html").read_text()
         slept.append(seconds)
-        write_lines(run / "metrics.jsonl", *map(episode, range(len(slept))))
+        episodes = [episode(index) for index in range(len(slept))]
+        write_lines(run / "metrics.jsonl", *episodes)
+        write_facts(run, episodes, 3)
 
     monkeypatch.setattr("time.sleep", next_episode)
     code, out, _ = nmg("report", run, "--watch", "30")

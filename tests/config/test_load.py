@@ -337,8 +337,10 @@ def test_a_file_that_cannot_be_read(tmp_path: Path):
 def test_any_text_loads_or_is_a_user_error(tmp_path_factory: pytest.TempPathFactory, text: str):
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_text(text, encoding="utf-8", newline="")
+    config = None
     with suppress(UserError):
-        load_config(path)
+        config = load_config(path)
+    assert config is None or config == Config.model_validate(yaml.safe_load(config.to_yaml()))
 
 
 # ---- kinds of policy and learner

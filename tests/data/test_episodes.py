@@ -93,7 +93,7 @@ def test_twins_stay_on_one_side(data: TaskData) -> None:
 
 
 def test_without_twins_the_split_is_that_of_its_contexts(data: TaskData) -> None:
-    """As it was before twins were looked for: runs of that time resume."""
+    """A permutation of the contexts that have labelled examples, whose first share is held out."""
     order = stream(4, "split", "contexts").permutation(np.arange(0, 40, 2))
     assert split_contexts(data, meta(), 4).train_context_ids.tolist() == sorted(order[2:].tolist())
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from nmg.errors import UserError
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from nmg.policies.registry import CLASSES, find_policy, load_policy
-from support.policies import blocks_of, new_policy, new_value
+from support.policies import blocks_of, new_policy
 from support.runs import is_same
 
 BLOCKS = blocks_of([[5, 6, 7, 8], [9, 10], []])
@@ -54,6 +54,8 @@ def _break(folder: Path, how: str) -> None:
             config.write_text(json.dumps(json.loads(config.read_text()) | {"num_attention_heads": 3}))
         case "other kind":
             config.write_text(json.dumps(json.loads(config.read_text()) | {"kind": "oracle"}))
+        case "no kind":
+            config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != "kind"}))
         case "one weight more":
             save_file(load_file(weights) | {"other.weight": torch.zeros(1)}, weights)
         case "missing weight":
@@ -69,6 +71,7 @@ def _break(folder: Path, how: str) -> None:
         "no weights",
         "other model",
         "other kind",
+        "no kind",
         "broken config",
         "broken weights",
         "other sizes",
@@ -101,50 +104,3 @@ def test_every_kind_of_settings_names_its_class() -> None:
     assert set(CLASSES) == {"attention", "linear"}
     for kind, policy_class in CLASSES.items():
         assert policy_class.kind == kind
-
-
-OLD_CONFIG = {
-    "architectures": ["MaskPolicy"],
-    "base_model": "some/model",
-    "dtype": "float32",
-    "head_hidden": 16,
-    "hidden_size": 8,
-    "initializer_range": 0.02,
-    "layer_norm_eps": 1e-12,
-    "masking_rate": 0.1,
-    "model_type": "nmg-mask-policy",
-    "num_attention_heads": 2,
-    "transformers_version": "5.23.0",
-}
-"""As transformers wrote it, before policies had kinds."""
-
-
-def save_old_folder(folder: Path) -> AttentionPolicy:
-    """A folder of that time, whose weights hold a value network too."""
-    policy, value = new_policy(head_hidden=16), new_value(n_hidden=16)
-    weights = policy.state_dict() | {f"value.{name}": tensor for name, tensor in value.state_dict().items()}
-    (folder / "config.json").write_text(json.dumps(OLD_CONFIG))
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return policy
-
-
-def test_a_folder_of_before_policies_had_kinds_still_loads(tmp_path: Path) -> None:
-    policy = save_old_folder(tmp_path)
-    loaded = load_policy(tmp_path)
-    assert isinstance(loaded, AttentionPolicy)
-    assert loaded.config == AttentionConfig(
-        hidden_size=8, num_attention_heads=2, head_hidden=16, base_model="some/model", masking_rate=0.1
-    )
-    assert is_same(loaded, policy)
-    assert not loaded.training
-    expected = policy.logits(STATES, BLOCKS.is_token, BLOCKS.is_maskable)
-    assert torch.equal(loaded.logits(STATES, BLOCKS.is_token, BLOCKS.is_maskable), expected)
-
-
-def test_an_old_folder_that_was_loaded_is_saved_as_a_new_one(tmp_path: Path) -> None:
-    save_old_folder(tmp_path)
-    loaded = load_policy(tmp_path)
-    loaded.save_pretrained(tmp_path / "new")
-    assert json.loads((tmp_path / "new" / "config.json").read_text())["kind"] == "attention"
-    assert not any(name.startswith("value") for name in load_file(tmp_path / "new" / "model.safetensors"))
-    assert is_same(load_policy(tmp_path / "new"), loaded)

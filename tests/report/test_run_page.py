@@ -1,5 +1,4 @@
-"""The page of a meta-training: numbers by hand, runs that have not begun, are under way, are long, or were logged by
-an older version."""
+"""The page of a meta-training: numbers by hand, and runs that have not begun, are under way or are long."""
 
 from math import nan
 from pathlib import Path
@@ -169,23 +168,6 @@ def test_runs_of_any_length(n: int):
     assert "finished" in page.subtitle
     html = assert_fine(page)
     assert html.count("<svg") == 5
-
-
-def test_a_run_that_an_older_version_logged():
-    """Neither credit nor ages nor samples, no device; the LM's states were a phase of their own."""
-    lines = [episode(i, learner_update={k: v for k, v in UPDATE.items() if k != "age"}) for i in range(3)]
-    for line in lines:
-        del line["credit"], line["replay_age"]
-        line["seconds"] = LAPS | {"encode": 1.0, "masks": 2.0}
-    page = run_page(log_of(*lines))
-    html = assert_fine(page)
-    assert "Credit was not logged" in html
-    assert "no sample masks" in html
-    assert "device" not in facts_of(page)
-    assert "age of what" not in html.split("Settings")[0]
-    assert facts_of(page)["an episode"] == "70.0 s"
-    (rows,) = tables_of(page, "Time")
-    assert (rows["states, masks"][2], rows["all"][2]) == ("3.0 s", "70.0 s")
 
 
 def test_without_self_play():

@@ -11,7 +11,6 @@ from nmg.errors import UserError
 from nmg.meta_train import MetaTraining
 from nmg.reporter import Silent
 from nmg.runs import meta_training
-from nmg.runs.checkpoint import load_checkpoint
 from nmg.runs.digests import SUMS, damaged_files
 from support.runs import Inputs, Notes, assert_same_run, read_log
 
@@ -76,8 +75,8 @@ def test_any_damaged_file_of_the_last_checkpoint_is_named_and_the_one_before_is_
 ):
     """To the result of a run that was not damaged."""
     files = sorted(last(whole[0]).iterdir())
-    if damage in {"empty", "remove"}:  # a checkpoint without digests is one of an older version, whose files are sound
-        files = [path for path in files if path.name in {"facts.json", "learner-replay.safetensors"}]
+    if damage in {"empty", "remove"}:
+        files = [path for path in files if path.name in {SUMS, "facts.json", "learner-replay.safetensors"}]
     for number, path in enumerate(files):
         run = Path(shutil.copytree(whole[0], tmp_path / str(number)))
         DAMAGES[damage](last(run) / path.name)
@@ -121,16 +120,27 @@ def test_where_no_checkpoint_is_left_all_that_is_damaged_is_named(run: Path):
     assert len(list((run / "checkpoints").iterdir())) == 2, "nothing was removed"
 
 
-def test_a_checkpoint_without_digests_is_read_as_before(run: Path, whole: tuple[Path, MetaTraining]):
-    for path in run.rglob(SUMS):
-        path.unlink()
-    found = load_checkpoint(run)
-    assert found is not None
-    assert found.damaged == ()
-    cut(last(run) / "lm.safetensors")
-    training, said = resume(run)
-    assert "lm.safetensors. The run goes on from the checkpoint after 3 episodes" in said
-    assert_same_run(training, whole[1])
+def test_checkpoints_without_digests_are_damaged(run: Path):
+    for folder in (run / "checkpoints").iterdir():
+        (folder / SUMS).unlink()
+    with pytest.raises(UserError, match=r"no checkpoint is left .*episode-00004/SHA256SUMS.*episode-00003/SHA256SUMS"):
+        resume(run)
+
+
+@pytest.mark.parametrize("damage", ["empty", "remove"])
+def test_states_without_digests_are_not_trusted(run: Path, damage: str):
+    DAMAGES[damage](run / "replay" / SUMS)
+    _, said = resume(run, "--meta.episodes=5")
+    assert "goes on without the states of episode-00000, episode-00001, episode-00002, episode-00003:" in said
+    assert {path.stem for path in damaged_files(run / "replay")} == set()
+
+
+def test_only_states_whose_digest_is_damaged_are_lost(run: Path):
+    sums = run / "replay" / SUMS
+    first, *others = sums.read_text().splitlines(keepends=True)
+    sums.write_text("".join([first[1:], *others]))
+    _, said = resume(run, "--meta.episodes=5")
+    assert "goes on without the states of episode-00000:" in said
 
 
 BROKEN = ['{"episode": 1, "sco', "3", "[]", "\x00\x00", '{"episodes": "two"}', "\udcff"]

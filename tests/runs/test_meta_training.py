@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
-from safetensors.torch import load_file, save_file
 
 from nmg.config import Config, load_config
-from nmg.config.renamed import RENAMED
 from nmg.errors import UserError
 from nmg.meta_train import EpisodeRecord, MetaTraining
 from nmg.policies.registry import load_policy
@@ -123,7 +119,7 @@ def test_a_run_interrupted_before_its_first_checkpoint_starts_anew(inputs: Input
     config = inputs.config(meta={"episodes": 2})
     whole = start(config, tmp_path / "whole")
     inputs_of = json.loads((tmp_path / "whole" / "run.json").read_text())["inputs"]
-    meta_training.describe_run(tmp_path / "run", config, whole.arena.runtime, inputs_of)
+    meta_training.describe_run(tmp_path / "run", whole, inputs_of)
     (tmp_path / "run" / "metrics.jsonl").write_text('{"episode": 0}\n')
     assert_same_run(resume(tmp_path / "run"), whole)
     assert read_log(tmp_path / "run") == read_log(tmp_path / "whole")
@@ -160,43 +156,6 @@ def test_what_a_run_leaves(inputs: Inputs, tmp_path: Path):
     assert not [path for path in out.rglob("*") if path.suffix == ".tmp" or path.name.startswith(".")]
     for line in read_log(out, seconds=True):
         assert {"masks", "inner loops", "update"} <= set(line["seconds"])
-
-
-def make_older(run: Path) -> None:
-    """Settings and last checkpoint as they were written when a policy held its value network."""
-    sections = yaml.safe_load((run / "config.yaml").read_text())
-    for old, new in RENAMED.items():
-        (section, field), (new_section, new_field) = old.split("."), new.split(".")
-        sections.setdefault(section, {})[field] = sections[new_section].pop(new_field)
-    del sections["learner"], sections["policy"]["kind"]
-    (run / "config.yaml").write_text(yaml.safe_dump(sections))
-    older, folder = sorted((run / "checkpoints").iterdir())
-    shutil.rmtree(older)
-    for sums in run.rglob("SHA256SUMS"):
-        sums.unlink()
-    for player in ("learner", "opponent"):
-        value = folder / f"{player}-value.safetensors"
-        tensors = {f"value.{name}": tensor for name, tensor in load_file(value).items()}
-        value.unlink()
-        policy = folder / f"{player}-policy.safetensors"
-        save_file(load_file(policy) | tensors, policy)
-    facts = json.loads((folder / "facts.json").read_text())
-    before = {"next_episode": facts["next_episode"], **facts["learner"]}
-    (folder / "facts.json").write_text(json.dumps(before))
-    told = json.loads((run / "run.json").read_text())
-    del told["inputs"]
-    (run / "run.json").write_text(json.dumps(told))
-
-
-def test_a_run_of_an_older_version_goes_on(inputs: Inputs, tmp_path: Path):
-    whole = start(inputs.config(meta={"episodes": 3}), tmp_path / "whole")
-    start(inputs.config(meta={"episodes": 2}), tmp_path / "run")
-    make_older(tmp_path / "run")
-    notes = Notes()
-    assert_same_run(meta_training.resume(tmp_path / "run", ["--meta.episodes=3"], notes, ignore), whole)
-    assert any("run.json has no digests of data and model" in line for line in notes.lines)
-    assert read_log(tmp_path / "run") == read_log(tmp_path / "whole")
-    assert load_config(tmp_path / "run" / "config.yaml") == whole.config
 
 
 def test_states_no_transition_refers_to_are_dropped(inputs: Inputs, tmp_path: Path):
@@ -241,6 +200,18 @@ def test_other_settings_are_refused_on_resuming(inputs: Inputs, tmp_path: Path):
     assert len(read_log(out)) == 1
     resume(out, "--runtime.evaluation_batch_size=8", "--meta.episodes=2")
     assert len(read_log(out)) == 2
+
+
+@pytest.mark.parametrize("content", [None, "{}", '{"inputs": null}'])
+def test_a_run_that_does_not_say_what_it_began_with_is_not_resumed(inputs: Inputs, tmp_path: Path, content: str | None):
+    out = tmp_path / "run"
+    start(inputs.config(meta={"episodes": 1}), out)
+    (out / "run.json").unlink()
+    if content is not None:
+        (out / "run.json").write_text(content)
+    with pytest.raises(UserError, match=r"run\.json, field 'inputs': .*start a new run"):
+        resume(out, "--meta.episodes=2")
+    assert len(read_log(out)) == 1
 
 
 def test_there_must_be_a_run_to_resume(tmp_path: Path):

@@ -160,7 +160,7 @@ def test_a_tracker_that_is_not_installed_is_refused_before_any_work(
     inputs: Inputs, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ):
     install(monkeypatch, "tensorboard")
-    monkeypatch.setattr(meta_training.Workbench, "prepare", lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr(meta_training.Workbench, "open_all", lambda *_: pytest.fail("work has begun"))
     config = inputs.config(runtime={"trackers": ["tensorboard", name]})
     with pytest.raises(UserError, match=rf"runtime.trackers: '{name}': .* pip install {name} "):
         start(config, tmp_path / "run")

@@ -79,8 +79,13 @@ PROBABILITIES = (0.0, 0.4, 0.3, 0.2, 0.06, 0.04, 0.0)
 
 
 def log_of(*episodes: Any, planned: int = 100, **others: Any) -> RunLog:
-    config = config_of(planned)
-    return RunLog("my-run", others.pop("config", config), episodes=episodes, **others)
+    facts = progress(episodes, planned) | others.pop("facts", {})
+    return RunLog("my-run", others.pop("config", config_of(planned)), facts, episodes, **others)
+
+
+def progress(episodes: Sequence[Any], planned: int) -> dict[str, Any]:
+    """What run.json says of a run that has logged `episodes`."""
+    return {"planned_episodes": planned, "is_finished": len(episodes) >= planned}
 
 
 def config_of(planned: int, learner: str = "actor-critic") -> Config:
@@ -91,11 +96,16 @@ def config_of(planned: int, learner: str = "actor-critic") -> Config:
 def write_run(run: Path, *episodes: Any, planned: int = 100, snapshots: Sequence[Any] = ()) -> Path:
     run.mkdir(parents=True)
     (run / "config.yaml").write_text(f"meta: {{episodes: {planned}}}\n")
-    (run / "run.json").write_text('{"device": "cpu", "precision": "fp32", "seed": 0}\n')
+    write_facts(run, episodes, planned)
     write_lines(run / "metrics.jsonl", *episodes)
     if snapshots:
         write_lines(run / "samples.jsonl", {"texts": TEXTS}, *snapshots)
     return run
+
+
+def write_facts(run: Path, episodes: Sequence[Any], planned: int) -> None:
+    facts = {"device": "cpu", "precision": "fp32", "seed": 0} | progress(episodes, planned)
+    (run / "run.json").write_text(json.dumps(facts) + "\n")
 
 
 def write_lines(path: Path, *lines: Any) -> None:

@@ -16,6 +16,7 @@ from nmg.errors import Diverged
 from nmg.inner.lm import ModelState, copy_state
 from nmg.inner.loop import Encoded, Trial, inner_loop
 from nmg.inner.masks import DrawnMasks
+from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.masking.base import Masking
 from nmg.masking.registry import RULES, build_masking
 from nmg.policies.linear import LinearPolicy, LinearSettings
@@ -31,12 +32,11 @@ from nmg.workbench import Workbench
 
 FINE_TUNINGS = 2
 """of each adapted model, with heads and orders of their own: the difference of two is the noise of one"""
-SPREAD = 2.0
-"""of the weights of a random direction"""
-MAX_FEATURES = (
-    *("idf", "frequency_squared", "domain", "repeated", "continuation", "punctuation", "digit", "function_word"),
-    *("association", "embedding_1", "embedding_2", "embedding_3"),
-)
+SPREAD = ExperimentSettings().spread
+"""of the weights of a random direction: that of the directions which the learner would explore"""
+_SLOW_FEATURES = {"usual_loss", "usual_entropy", "concentration"}
+"""they cost forward passes of the LM, or a fit to the labelled examples"""
+MAX_FEATURES = tuple(name for name in LinearSettings().features if name not in _SLOW_FEATURES)
 Measure: TypeAlias = Literal["probe", "finetune"]
 
 

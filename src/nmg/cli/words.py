@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nmg.errors import UserError
-from nmg.files import is_there, user_path
+from nmg.files import is_there, last_part, user_path
 
 
 def configs_and_settings(config: Path | None, rest: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -74,7 +74,7 @@ def named_models(words: str) -> dict[str, str]:
     split = [word.strip() for word in words.split(",") if word.strip()]
     if not split:
         raise UserError("--models: name at least one model")
-    return _named(split, "MODEL", lambda word: word.rstrip("/").rpartition("/")[2])
+    return _named(split, "MODEL", last_part)
 
 
 def _named(words: Sequence[str], what: str, own_name: Callable[[str], str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from torch import Tensor
 
+from nmg.data.framing import vocabulary_size
 from nmg.errors import UserError
 from nmg.masking.base import Ingredients, Masking, Rule
 from nmg.masking.mixture import Mixture, parse_mixture
@@ -62,7 +63,7 @@ def _of_policy(policy: Policy, name: str, ingredients: Ingredients, model: "PreT
     if policy.reads_lm and model is None:
         raise UserError(f"the policy '{name}' looks at the language model: hand it to the collator (model=…)")
     hidden_size = int(model.config.hidden_size) if model is not None else 0
-    policy.check_fits(hidden_size, int(max(ingredients.tokenizer.get_vocab().values())) + 1)
+    policy.check_fits(hidden_size, vocabulary_size(ingredients.tokenizer))
     return PolicyMasking(policy, greedy=policy.acts == "top-k", name=name)
 
 

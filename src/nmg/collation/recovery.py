@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from nmg.data.cutting import cut_texts
 from nmg.data.framing import SpecialTokens
 from nmg.errors import UserError
-from nmg.types import NO_POSITION, IntArray
+from nmg.types import NO_POSITION, BoolArray, IntArray
 
 _UNCUT = 1 << 30
 """tokens of a block, at most: nothing is cut"""
@@ -51,11 +50,11 @@ class Recovery:
         self._is_special = np.zeros(max(*tokenizer.get_vocab().values(), *self.special.unmaskable) + 1, dtype=np.bool_)
         self._is_special[list(self.special.unmaskable)] = True
 
-    def is_special(self, ids: IntArray) -> npt.NDArray[np.bool_]:
+    def is_special(self, ids: IntArray) -> BoolArray:
         """Of any shape. Raises UserError for an id that the tokenizer does not have."""
         if ids.size and not 0 <= ids.min() <= ids.max() < len(self._is_special):
             raise UserError(f"input_ids: the tokenizer has no token {ids.max() if ids.min() >= 0 else ids.min()}")
-        found: npt.NDArray[np.bool_] = self._is_special[ids]
+        found: BoolArray = self._is_special[ids]
         return found
 
     def rows(self, rows: Sequence[IntArray]) -> list[Recovered]:
@@ -130,7 +129,7 @@ class _Marks:
         return token.removeprefix(self.of_others), not token.startswith(self.of_others)
 
 
-def _runs(is_inside: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+def _runs(is_inside: BoolArray) -> list[tuple[int, int]]:
     """First and one behind the last place of each run of True."""
     flags = np.zeros(len(is_inside) + 2, dtype=np.int8)
     flags[1:-1] = is_inside

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from nmg.collation.recovery import Recovered, Recovery
 from nmg.data.words import is_unsure
 from nmg.errors import UserError
-from nmg.types import NO_POSITION, IntArray, TokenBlocks
+from nmg.types import NO_POSITION, BoolArray, IntArray, TokenBlocks
 
 _log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ class RowReader:
         )
 
 
-def _running(word_ids: Sequence[int | None], is_special: npt.NDArray[np.bool_]) -> IntArray:
+def _running(word_ids: Sequence[int | None], is_special: BoolArray) -> IntArray:
     """The tokenizer's words as numbers that do not fall, also where a row holds several texts.
 
     A token without a word is one for itself.

@@ -82,11 +82,11 @@ class Cell:
     origin: Mapping[str, str] = field(default_factory=dict)
     """digests of all that gives the cell (`Origins.of`)"""
     circumstances: Mapping[str, str] = field(default_factory=dict)
-    """what may have rounded it otherwise (`Runtime.circumstances`); empty in cells of an older nmg"""
+    """what may have rounded it otherwise (`Runtime.circumstances`)"""
 
     @property
     def total_seconds(self) -> float:
-        return self.seconds.get("total", sum(self.seconds.values()))
+        return self.seconds["total"]
 
     @property
     def key(self) -> CellKey:

@@ -15,6 +15,7 @@ from nmg.comparison.results import ComparisonResults, MaskingResult, Pair, Setti
 from nmg.comparison.statistics import ALPHA, CONFIDENCE
 from nmg.config import Config
 from nmg.errors import UserError
+from nmg.files import last_part
 from nmg.policies.named import CONTROLS
 from nmg.policies.registry import load_policy
 from nmg.reporter import Silent
@@ -123,7 +124,7 @@ def parts_of(
     parts = []
     for data, config in configs.items():
         if not models:
-            model = config.model.name.rstrip("/").rpartition("/")[2]
+            model = last_part(config.model.name)
             parts.append(Part(slug(data), data, model, config, maskings, policies))
         for model, place in models.items():
             of_model = config.model_copy(update={"model": config.model.model_copy(update={"name": place})})

@@ -16,5 +16,4 @@ def meta_training_seconds(folder: Path) -> float | None:
     if not (run / "metrics.jsonl").is_file() or not (run / "run.json").is_file():
         return None
     lines = log_lines(run / "metrics.jsonl")
-    phases = ("encode", *PHASES)  # apart from the masks in old logs
-    return sum(float(line["seconds"].get(phase, 0.0)) for line in lines for phase in phases)
+    return sum(float(line["seconds"].get(phase, 0.0)) for line in lines for phase in PHASES)

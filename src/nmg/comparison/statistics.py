@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
-from nmg.types import FloatArray
+from nmg.types import BoolArray, FloatArray
 
 CONFIDENCE = 0.95
 ALPHA = 0.05
@@ -130,7 +129,7 @@ def has_spread(values: FloatArray) -> bool:
     return len(values) > 1 and float(np.ptp(values)) >= ROUNDING
 
 
-def _unequal_to_zero(differences: FloatArray) -> npt.NDArray[np.bool_]:
+def _unequal_to_zero(differences: FloatArray) -> BoolArray:
     return np.abs(differences) > ROUNDING
 
 

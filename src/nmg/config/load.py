@@ -1,7 +1,7 @@
 """Settings from a YAML file and from words of the command line, with errors that say where they come from."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from nmg.config.renamed import RENAMED, as_before, rename
+from nmg.config.former_names import FORMER_NAMES
 from nmg.config.schema import Config
 from nmg.config.text_values import keep_written_text, value_of_word
 from nmg.config.yaml_text import lines_to, parse_yaml, repeated_keys
@@ -34,12 +34,11 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     settings = {} if path is None else _parse(text, path)
     # A section whose fields are all commented out reads as null.
     settings = {section: {} if fields is None else fields for section, fields in settings.items()}
-    moved = rename(settings)
     overridden = _apply_overrides(settings, overrides)
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        raise _explain(error, path or Path("defaults"), text, overridden, moved) from error
+        raise _explain(error, path or Path("defaults"), text, overridden) from error
 
 
 def _read(path: Path) -> str:
@@ -80,13 +79,13 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
     root = yaml.compose(text)
     for name, line in repeated_keys(root):
         raise bad_input(path, "stands here a second time; only one can count", line=line, field=name)
-    keep_written_text(settings, root, RENAMED)
+    keep_written_text(settings, root)
     return settings
 
 
-def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, str]:
-    """Write overrides into `settings`; returns the settings they set, dotted name → as the user wrote it."""
-    given: dict[str, tuple[str, Any]] = {}
+def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> set[str]:
+    """Write overrides into `settings`; returns the dotted names of the settings that they set."""
+    given: dict[str, Any] = {}
     words = list(overrides)
     while words:
         word = words.pop(0)
@@ -98,29 +97,23 @@ def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict
             if not words or words[0].startswith("--"):
                 raise UserError(f"{name} needs a value")
             value = words.pop(0)
-        written = name.removeprefix("--").replace("-", "_")
-        setting = RENAMED.get(written, written)
-        if setting in given and given[setting][0] != written:
-            old = next(word for word in (written, given[setting][0]) if word != setting)
-            raise UserError(f"--{old} is called --{setting} now, and both are given; give --{setting} alone")
+        setting = name.removeprefix("--").replace("-", "_")
         try:
-            given[setting] = written, value_of_word(value, setting)
+            given[setting] = value_of_word(value, setting)
         except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"{name}: cannot read the value '{value}'") from error
-    if any(setting != written and setting.startswith("learner.") for setting, (written, _) in given.items()):
-        as_before(settings)
-    for setting, (written, value) in given.items():
+    for setting, value in given.items():
         section, field = setting.split(".")
         fields = settings.setdefault(section, {})
         if not isinstance(fields, dict):
-            raise UserError(f"--{written}: '{section}' is not a section in the configuration file")
+            raise UserError(f"--{setting}: '{section}' is not a section in the configuration file")
         if field == "kind" and value != fields.get("kind", _default_kind(section)):
             # The fields in the file belong to the kind that the file names.
             others = [name for name in fields if f"{section}.{name}" not in given]
             for name in others:
                 del fields[name]
         fields[field] = value
-    return {setting: written for setting, (written, _) in given.items()}
+    return set(given)
 
 
 def _default_kind(section: str) -> str | None:
@@ -128,24 +121,25 @@ def _default_kind(section: str) -> str | None:
     return None if field is None else getattr(field.default, "kind", None)
 
 
-def _explain(
-    error: ValidationError, path: Path, text: str, overridden: Mapping[str, str], moved: Mapping[str, str]
-) -> UserError:
-    """One sentence per problem: where it stands, and what is wrong.
+def _explain(error: ValidationError, path: Path, text: str, overridden: Collection[str]) -> UserError:
+    """Returns one sentence per problem: where it is, and what is wrong.
 
-    `moved`: new name → old name, of what the file still calls by its old one.
+    Args:
+        error: what the schema refused.
+        path: the configuration file, to be named.
+        text: its content.
+        overridden: dotted names of the settings that the command line set.
     """
     root, problems = yaml.compose(text), []
     for problem in error.errors():
         blamed, message = _read_problem(problem)
         # What a section as a whole is blamed for may come from an override of one of its fields.
         within = tuple(f"{name}." for name in blamed)
-        options = sorted(written for setting, written in overridden.items() if f"{setting}.".startswith(within))
+        options = sorted(setting for setting in overridden if f"{setting}.".startswith(within))
         if options:
             problems.append(f"{', '.join(f'--{option}' for option in options)}: {message}")
         else:
-            names = [moved.get(name, name) for name in blamed]
-            name = max(names, key=lambda name: len(lines_to(root, name)))
+            name = max(blamed, key=lambda name: len(lines_to(root, name)))
             line = next(reversed(lines_to(root, name)), None)
             problems.append(str(bad_input(path, message, line=line, field=name)))
     return UserError("\n".join(problems))
@@ -163,7 +157,7 @@ def _read_problem(problem: ErrorDetails) -> tuple[list[str], str]:
         location, message = [*location, first], rest  # a check that needs more than the section to know
     match problem["type"]:
         case "extra_forbidden":
-            message = f"there is no such setting{_instead(location, kind)}"
+            message = f"there is no such setting{_called(location, problem['input']) or _instead(location, kind)}"
         case "union_tag_invalid":
             known = problem["ctx"]["expected_tags"].replace("'", "")
             location, message = [location[0], "kind"], f"there is no '{problem['ctx']['tag']}' (known: {known})"
@@ -185,6 +179,20 @@ def setting_names() -> list[str]:
         for name in names
     }
     return list(fields)
+
+
+def _called(location: Sequence[str], given: Any) -> str:
+    """Returns the new names of settings that are written under former ones, to be put after a sentence.
+
+    Args:
+        location: section, or section and field, of what is not known there.
+        given: its value; the fields of a section.
+    """
+    if new := FORMER_NAMES.get(".".join(location[:2])):
+        return f"; it is called {new}"
+    fields = given if isinstance(given, dict) and len(location) == 1 else {}
+    names = [f"{location[0]}.{field}" for field in fields]
+    return "".join(f"; {name} is called {FORMER_NAMES[name]}" for name in names if name in FORMER_NAMES)
 
 
 def _instead(location: Sequence[str], kind: str | None) -> str:

@@ -36,20 +36,18 @@ def value_of_word(word: str, setting: str) -> Any:
     return word if str in types and is_text else value
 
 
-def keep_written_text(settings: Mapping[str, Any], root: yaml.Node | None, renamed: Mapping[str, str]) -> None:
+def keep_written_text(settings: Mapping[str, Any], root: yaml.Node | None) -> None:
     """Put the characters of the file in the place of each value whose setting takes text but not the value.
 
     Args:
         settings: section → field → value; changed in place.
         root: the YAML node of the whole file.
-        renamed: old name → new name of settings, each as `section.field`.
     """
     for section, fields_node in _items(root):
         fields = settings.get(section)
         for field, node in _items(fields_node):
             if isinstance(fields, dict) and field in fields:
-                setting = f"{section}.{field}"
-                fields[field] = _as_written(fields[field], node, _types_of(renamed.get(setting, setting)))
+                fields[field] = _as_written(fields[field], node, _types_of(f"{section}.{field}"))
 
 
 def _items(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:

@@ -112,7 +112,7 @@ class Corpus:
         batches = read_batches(path, digest)
         if batches is None:
             if path.exists():
-                _log.warning("%s is damaged, or of an older version; tokenising the corpus again", path)
+                _log.warning("%s is damaged or has another format; tokenising the corpus again", path)
             n_texts = len(texts)
             cut = cut_texts(texts, tokenizer, block_size, lambda done: progress(done, n_texts) if progress else None)
             write_batches(path, digest, _some(cut, texts))

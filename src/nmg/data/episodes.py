@@ -7,11 +7,11 @@ import numpy as np
 
 from nmg.data.corpus import Corpus
 from nmg.data.task_data import TaskData, sample
-from nmg.data.twins import BoolArray, groups, near
+from nmg.data.twins import groups, near
 from nmg.errors import UserError
 from nmg.seeding import stream
 from nmg.settings import MetaSettings
-from nmg.types import Episode, Example, IntArray
+from nmg.types import BoolArray, Episode, Example, IntArray
 
 
 @dataclass(frozen=True)

@@ -50,3 +50,8 @@ def _knows_only_spaces(tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Whether it looks for pieces in all that stands between spaces, as SentencePiece does."""
     splitter = json.loads(tokenizer.backend_tokenizer.to_str())["pre_tokenizer"]
     return splitter is None or "Metaspace" in json.dumps(splitter)
+
+
+def vocabulary_size(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Ids that the tokenizer gives, from 0; if some are missing in between, more than it has tokens."""
+    return int(max(tokenizer.get_vocab().values())) + 1

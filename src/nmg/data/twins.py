@@ -11,14 +11,12 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from nmg.types import IntArray
+from nmg.types import BoolArray, IntArray
 
 if TYPE_CHECKING:
     from datasketch import MinHash
 
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Shingles: TypeAlias = frozenset[str]
 
 SHINGLE = 3

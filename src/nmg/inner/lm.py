@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from nmg.data.framing import vocabulary_size
 from nmg.errors import UserError
 from nmg.fast.attention_mask import needed_inputs
 from nmg.fast.packing import packed_inputs, packing
@@ -54,7 +55,7 @@ class PretrainedLM:
     @property
     def vocabulary_size(self) -> int:
         """Ids that the tokenizer gives, from 0; the embeddings may have more rows."""
-        return int(max(self.tokenizer.get_vocab().values())) + 1
+        return vocabulary_size(self.tokenizer)
 
 
 def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, fields
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from nmg.policies.base import Policy
 from nmg.policies.masking import ReadOut, perturbed, read_out
 from nmg.reporter import Progress
 from nmg.seeding import StreamName
-from nmg.types import FloatArray, IntArray, MaskPlan, StateEncoder, TokenBlocks
+from nmg.types import BoolArray, FloatArray, IntArray, MaskPlan, StateEncoder, TokenBlocks
 
 BLOCKS_AT_A_TIME = 64
 POSITIONS_AT_A_TIME = 1 << 18
@@ -39,7 +38,7 @@ class Observed:
     """[N] how many of the draws, two or more, masked the token"""
     probability: FloatArray | None = None
     """[N] of a learned policy: single-draw probability, the softmax over the tokens of the block"""
-    taken: npt.NDArray[np.bool_] | None = None
+    taken: BoolArray | None = None
     """[N] of a learned policy: True at the k most probable tokens, what it masks when it acts greedily"""
 
     @property

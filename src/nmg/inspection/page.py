@@ -20,7 +20,7 @@ from nmg.inspection.tags import Labels, Tags
 from nmg.inspection.tokens import TokenTable
 from nmg.report.inspect_page import InspectPage, Shares, ShownMasking, ShownTexts, Words
 from nmg.report.page import Facts
-from nmg.report.tables import Table
+from nmg.report.tables import NOTHING, Table
 from nmg.types import FloatArray, IntArray
 
 MOST_WORDS = 8000
@@ -145,7 +145,7 @@ def correlation_table(observed: Sequence[Observed], table: TokenTable) -> Table:
     names = [one.name for one in observed]
     matrix = correlation_matrix(observed, table)
     rows = [
-        (name, *("–" if np.isnan(rho) else f"{rho:.3f}".replace("-", "−") for rho in row))
+        (name, *(NOTHING if np.isnan(rho) else f"{rho:.3f}".replace("-", "−") for rho in row))
         for name, row in zip(names, matrix, strict=True)
     ]
     return Table(
@@ -163,7 +163,7 @@ def entropy_table(observed: Sequence[Observed], table: TokenTable) -> Table:
     """How decided each masking is: entropy of one draw (policies), and of where its masks fall."""
     rows = []
     for one in observed:
-        cells = ["–", "–", "–"]
+        cells = [NOTHING, NOTHING, NOTHING]
         if one.probability is not None:
             of_block = entropies(one.probability, table)
             nats, share = mean_entropy(of_block, table.sizes)

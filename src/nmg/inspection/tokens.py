@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmg.data.corpus import Corpus
-from nmg.types import IntArray
+from nmg.types import BoolArray, IntArray
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -79,7 +79,7 @@ class TokenTable:
         return np.arange(self.n_tokens) - self.bounds[self.block]
 
     @cached_property
-    def starts_word(self) -> npt.NDArray[np.bool_]:
+    def starts_word(self) -> BoolArray:
         """[N] True at the first token of a word"""
         return np.diff(self.word, prepend=-1) > 0
 
@@ -108,11 +108,11 @@ class TokenTable:
             yield self.texts[block][start:end]
 
 
-def _starts_word(words: IntArray, is_maskable: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _starts_word(words: IntArray, is_maskable: BoolArray) -> BoolArray:
     """bool [maskable]: True at the first token of each word, for `words` [B, T] and `is_maskable` [B, T]."""
     block = np.nonzero(is_maskable)[0]
     word = words[is_maskable]
-    starts: npt.NDArray[np.bool_] = (np.diff(word, prepend=-1) != 0) | (np.diff(block, prepend=-1) != 0)
+    starts: BoolArray = (np.diff(word, prepend=-1) != 0) | (np.diff(block, prepend=-1) != 0)
     return starts
 
 

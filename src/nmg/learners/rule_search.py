@@ -87,7 +87,7 @@ class RuleSearch(NothingToTell):
 
     def restore(self, saved: Saved) -> None:
         self.scores = [list(row) for row in saved.facts["scores"]]
-        self.episodes = saved.facts.get("episodes", len(self.scores))  # older checkpoints do not say
+        self.episodes = saved.facts["episodes"]
 
     def _rule(self, sharpness: float) -> LinearPolicy:
         policy = copy.deepcopy(self._template)

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from nmg.errors import UserError
 from nmg.settings import MaskingSettings
-from nmg.types import NO_POSITION, FloatArray, IntArray, MaskPlan, StateEncoder, TokenBlocks
+from nmg.types import NO_POSITION, BoolArray, FloatArray, IntArray, MaskPlan, StateEncoder, TokenBlocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Draw: TypeAlias = Callable[[TokenBlocks, float, np.random.Generator], MaskPlan]
 """blocks, rate, randomness → the positions to mask"""
 ReadingDraw: TypeAlias = Callable[[TokenBlocks, float, np.random.Generator, StateEncoder], MaskPlan]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nmg.data.framing import vocabulary_size
 from nmg.masking.base import Ingredients
 from nmg.masking.corrupt import Vocabulary
 from nmg.types import FloatArray
@@ -76,8 +77,3 @@ def say_that_counts_are_guessed(masking: str) -> None:
         "is a poor guess: give texts, such as the training set",
         masking,
     )
-
-
-def vocabulary_size(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """Ids that the tokenizer gives, from 0."""
-    return int(max(tokenizer.get_vocab().values())) + 1

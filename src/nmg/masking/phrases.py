@@ -16,7 +16,7 @@ from torch import Tensor
 from nmg.data.cutting import cut_texts
 from nmg.masking.base import number_units
 from nmg.masking.idf import Keys, word_keys
-from nmg.types import NO_POSITION, FloatArray, IntArray, TokenBlocks
+from nmg.types import NO_POSITION, BoolArray, FloatArray, IntArray, TokenBlocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,7 +35,7 @@ class Words:
     """[W] block of each"""
     number: IntArray
     """[W] number of the word in its block, as `number_units` counts"""
-    follows: npt.NDArray[np.bool_]
+    follows: BoolArray
     """[W] True where the word before stands in the same block with nothing in between"""
 
     @classmethod
@@ -46,7 +46,7 @@ class Words:
         number = unit.cpu().numpy()[rows, starts]
         return cls(keys, rows, number, (before[rows, starts] >= 0) & (number > 0))
 
-    def ngrams(self, longest: int) -> list[tuple[Keys, npt.NDArray[np.bool_]]]:
+    def ngrams(self, longest: int) -> list[tuple[Keys, BoolArray]]:
         """For n = 1 … longest: the key of the n words from each word on, [W], and whether there are n, [W]."""
         keys, is_whole = self.keys, np.ones(len(self.keys), dtype=np.bool_)
         found = [(keys, is_whole)]
@@ -67,7 +67,7 @@ def _shifted(values: npt.NDArray[Value], by: int) -> npt.NDArray[Value]:
     return shifted
 
 
-def look_up(known: Keys, keys: Keys) -> tuple[IntArray, npt.NDArray[np.bool_]]:
+def look_up(known: Keys, keys: Keys) -> tuple[IntArray, BoolArray]:
     """Where each of `keys` [W] stands in `known` (ascending), and whether it does."""
     if not len(known):
         return np.zeros(len(keys), dtype=np.int64), np.zeros(len(keys), dtype=np.bool_)

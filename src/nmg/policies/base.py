@@ -44,7 +44,7 @@ class PolicyConfig:
     masking_rate: Rate = 0.05
     """share of the maskable tokens it was trained to choose"""
     tokenizer: str = ""
-    """digest of the tokenizer it was trained with; empty in folders of an older nmg"""
+    """digest of the tokenizer it was trained with; empty if it is not known"""
     unit: Unit = "token"
 
 

@@ -66,9 +66,7 @@ def load_policy(place: Path | str, revision: str | None = None) -> Policy:
     folder = policy_folder(place, revision)
     try:
         policy = _empty(json.loads((folder / CONFIG).read_text(encoding="utf-8")), folder)
-        weights = load_file(folder / WEIGHTS)
-        # Folders written before policies had kinds hold a value network too.
-        weights = {name: _checked(tensor, name) for name, tensor in weights.items() if not name.startswith("value.")}
+        weights = {name: _checked(tensor, name) for name, tensor in load_file(folder / WEIGHTS).items()}
         policy.load_state_dict(weights, assign=True)
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: cannot load the mask policy: {error}") from error
@@ -79,7 +77,7 @@ def _empty(facts: dict[str, Any], folder: Path) -> Policy:
     """A policy of these facts whose weights are not there yet: nothing is drawn from torch's generator."""
     if facts.get("model_type") != MODEL_TYPE:
         raise UserError(f"{folder} holds a model of type {facts.get('model_type')!r}, not a mask policy")
-    kind = facts.get("kind", "attention")
+    kind = facts.get("kind")
     if kind not in CLASSES:
         raise UserError(f"{folder} holds a mask policy of the kind {kind!r} (known: {', '.join(CLASSES)})")
     policy_class = CLASSES[kind]

@@ -7,7 +7,7 @@ import numpy as np
 from nmg.report.page import Block, Paragraph, Plot, Section
 from nmg.report.run_plots import Panel, bars_plot, curves_plot
 from nmg.report.run_scores import RECENT, duels, players_of
-from nmg.report.tables import Table, count_text, number_text, p_equals, signed_text
+from nmg.report.tables import NOTHING, Table, count_text, number_text, p_equals, signed_text
 from nmg.runs.log import RunLog
 from nmg.types import FloatArray
 
@@ -81,8 +81,6 @@ def _rewards(log: RunLog) -> list[Block]:
             "over its stored actions.",
         )
     ]
-    if not any("credit" in episode for episode in log.episodes):
-        return [*blocks, Paragraph("Credit was not logged when this run was made.")]
     actions = {case: np.nan_to_num(log.series("credit", case, "actions")) for case in CASES}
     rewards = {case: np.nan_to_num(log.series("credit", case, "reward")) for case in CASES}
     of_episode = np.maximum(sum(actions.values()), 1)
@@ -91,7 +89,7 @@ def _rewards(log: RunLog) -> list[Block]:
     rows = []
     for case, counts in actions.items():
         n = counts.sum()
-        mean = signed_text((counts * rewards[case]).sum() / n) if n and case != "with_both" else "–"
+        mean = signed_text((counts * rewards[case]).sum() / n) if n and case != "with_both" else NOTHING
         rows.append((CASES[case], f"{n:,.0f}", f"{n / max(n_actions, 1):.1%}", mean))
     return [
         *blocks,
@@ -120,9 +118,8 @@ def _policy(log: RunLog) -> list[Block]:
         Panel("entropy", {p: log.series(update, "entropy_per_row") for p, update in learners.items()}),
         Panel("value error", {p: log.series(update, "value_loss") for p, update in learners.items()}),
         Panel("importance ratio", ratios, reference=1.0, may_be_logarithmic=True),
+        Panel("replay age (episodes)", ages),
     ]
-    if len(finite(ages["held"])):
-        panels.append(Panel("replay age (episodes)", ages))
     rows = (
         ("entropy (nats a token)", "learner_update", "entropy_per_row"),
         ("value error", "learner_update", "value_loss"),

@@ -4,11 +4,10 @@ from nmg.audit.findings import RewardFinding, Schedule
 from nmg.audit.recommend import LEAST_CORRELATION
 from nmg.audit.run import AuditResult
 from nmg.data.overlap import near_duplicates_text
+from nmg.files import last_part
 from nmg.report.page import Block, Facts, Listing, PageContent, Paragraph, Plot, Section
 from nmg.report.plots import results_plot
-from nmg.report.tables import Table, difference_text, p_equals, p_text, score_text, seconds_text
-
-NOTHING = "–"
+from nmg.report.tables import NOTHING, Table, difference_text, duration_text, p_equals, p_text, score_text
 
 
 def audit_page(result: AuditResult) -> PageContent:
@@ -22,7 +21,7 @@ def audit_page(result: AuditResult) -> PageContent:
     tables = dict(audit_tables(result))
     return PageContent(
         "Is there anything to learn?",
-        f"nmg audit · {result.config.model.name.rstrip('/').rpartition('/')[2]}",
+        f"nmg audit · {last_part(result.config.model.name)}",
         [
             Section("In short", blocks),
             Section("Does adapting pay?", [tables["Does adapting pay?"]]),
@@ -82,7 +81,7 @@ def _rewards(result: AuditResult) -> Table:
     rows = [
         (
             f"{one.name}: {one.metric}",
-            seconds_text(one.seconds),
+            duration_text(one.seconds),
             NOTHING if one.rank_correlation is None else f"{one.rank_correlation:+.2f}".replace("-", "−"),
             _corrected(one),
             f"{one.between / one.noise:.2f}" if one.noise > 0 else NOTHING,

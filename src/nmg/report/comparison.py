@@ -7,20 +7,20 @@ from nmg.comparison.circumstances import described
 from nmg.comparison.results import HELD_OUT, ComparisonResults, MaskingResult, MetaTrainingCost, Pair, SettingResult
 from nmg.comparison.statistics import Estimate, PairedTest
 from nmg.report.tables import (
+    NOTHING,
     RAW_METRICS,
     Table,
     count_text,
     difference_text,
+    duration_text,
     interval_text,
     listed,
     mean_text,
     p_equals,
     p_text,
-    seconds_text,
 )
 from nmg.tasks.registry import task_kind
 
-NOTHING = "–"
 LISTED = 6
 """pairs that differ are named in the text up to this many"""
 
@@ -100,7 +100,7 @@ def scores_table(result: SettingResult, metrics: Sequence[str]) -> Table:
             interval_text(one.estimates[metrics[0]].low, one.estimates[metrics[0]].high, metrics[0]),
             *(_mean(one.estimates, metric) for metric in shown[1:]),
             f"{one.costs.masked_tokens:,.0f}",
-            seconds_text(one.costs.total),
+            duration_text(one.costs.total),
         )
         for one in result.maskings
     ]
@@ -172,10 +172,10 @@ def costs_table(result: SettingResult, meta_training: Mapping[str, MetaTrainingC
 def _cost_cells(one: MaskingResult, meta_training: Mapping[str, MetaTrainingCost]) -> tuple[str, ...]:
     costs = one.costs
     cells = [one.masking, f"{costs.tokens:,.0f}", f"{costs.masked_tokens:,.0f}"]
-    cells += [seconds_text(seconds) for seconds in (costs.adapt, costs.masks, costs.finetune, costs.total)]
+    cells += [duration_text(seconds) for seconds in (costs.adapt, costs.masks, costs.finetune, costs.total)]
     if meta_training:
         cost = meta_training.get(one.masking)
-        cells += [NOTHING] * 2 if cost is None else [seconds_text(cost.seconds), seconds_text(cost.amortised)]
+        cells += [NOTHING] * 2 if cost is None else [duration_text(cost.seconds), duration_text(cost.amortised)]
     return tuple(cells)
 
 

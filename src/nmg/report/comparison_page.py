@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from nmg.comparison.cells import Setting
 from nmg.comparison.results import ComparisonResults, SettingResult
+from nmg.files import last_part
 from nmg.report.comparison import costs_table, pairs_table, reading, scope, scores_table, setting_text, setting_title
 from nmg.report.curve_plots import score_curves
 from nmg.report.page import Block, Facts, Listing, PageContent, Paragraph, Plot, Section
@@ -38,7 +39,7 @@ def _facts(results: ComparisonResults) -> Facts:
             ("seeds", str(len({cell.seed for cell in results.cells}))),
             ("cells", str(len(results.cells))),
             ("tested metric", results.tested),
-            ("model", config.model.name.rstrip("/").rpartition("/")[2]),
+            ("model", last_part(config.model.name)),
             ("masking rate", f"{config.masking.rate:.0%}"),
         )
     )

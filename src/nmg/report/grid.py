@@ -8,7 +8,6 @@ from nmg.comparison.results import MaskingResult
 from nmg.report.comparison import (
     LISTED,
     MIXED,
-    NOTHING,
     columns_of,
     named_pairs_table,
     pair_name,
@@ -17,6 +16,7 @@ from nmg.report.comparison import (
     setting_text,
 )
 from nmg.report.tables import (
+    NOTHING,
     Table,
     count_text,
     interval_text,

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from nmg.files import write_text
 from nmg.report.page import Facts
 from nmg.report.tables import Table
-from nmg.types import FloatArray, IntArray
+from nmg.types import BoolArray, FloatArray, IntArray
 
 SCRIPTS = ("data", "texts", "token", "corpus", "controls")
 """files of the script, in order"""
@@ -40,7 +40,7 @@ class ShownTexts:
     texts: Sequence[str]
     spans: Sequence[IntArray]
     """[n, 2] first character of each token in the text, and one behind the last"""
-    starts_word: Sequence[npt.NDArray[np.bool_]]
+    starts_word: Sequence[BoolArray]
     """[n] False joins the token to the word before"""
     labels: Mapping[str, tuple[Sequence[str], Sequence[IntArray]]] = field(default_factory=dict)
     """what is said of a token beside its numbers, e.g. part of speech → (names, [n] index into the names)"""
@@ -155,7 +155,7 @@ def pack_probabilities(probabilities: FloatArray) -> str:
     return packed(np.round(np.clip(steps, 0, LARGEST_PACKED)).astype(np.int64))
 
 
-def pack_spans(text: str, spans: IntArray, starts_word: npt.NDArray[np.bool_]) -> str:
+def pack_spans(text: str, spans: IntArray, starts_word: BoolArray) -> str:
     """Two characters a token: characters between it and the token before, and 2 · length + (1 where a word starts).
 
     Lengths count UTF-16 units, as browsers do. Tokens that share characters (bytes of one letter) share them out: the

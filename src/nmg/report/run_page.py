@@ -24,7 +24,7 @@ from nmg.report.page import (
 )
 from nmg.report.run_plots import bars_plot
 from nmg.report.run_scores import RECENT, leaders_of, score_blocks
-from nmg.report.tables import Table, count_text, duration_text, score_text
+from nmg.report.tables import NOTHING, Table, count_text, duration_text, score_text
 from nmg.runs.log import RunLog
 from nmg.types import INNER_PHASES, PHASES
 
@@ -105,7 +105,7 @@ def _facts(log: RunLog) -> Facts:
     facts += [
         ("model", _short(config.model.name)),
         ("task", config.data.task),
-        ("data", _short(config.data.train or "–")),
+        ("data", _short(config.data.train or NOTHING)),
         ("masking rate", f"{config.masking.rate:.3g}"),
         ("learner", config.learner.kind),
         ("seed", str(config.run.seed)),
@@ -117,7 +117,7 @@ def _time(log: RunLog) -> list[Block]:
     seconds = {lap: np.array(log.series("seconds", lap)) for lap in PHASES}
     inner = {phase: np.nan_to_num(log.series("seconds", phase)) for phase in INNER_PHASES}  # none where all diverged
     parts = {
-        "states, masks": seconds["masks"] + np.nan_to_num(log.series("seconds", "encode")),  # apart in old logs
+        "states, masks": seconds["masks"],
         "adapt": inner["adapt"],
         "fine-tune": inner["finetune"],
         "evaluate": inner["evaluate"],
@@ -182,7 +182,7 @@ def _settings(log: RunLog) -> list[Block]:
 
 
 def _episode_seconds(log: RunLog) -> list[float]:
-    return [sum(episode["seconds"].get(lap, 0.0) for lap in ("encode", *PHASES)) for episode in log.episodes]
+    return [sum(episode["seconds"][lap] for lap in PHASES) for episode in log.episodes]
 
 
 def _short(name: str) -> str:

@@ -10,6 +10,8 @@ from nmg.errors import printable
 
 RAW_METRICS = frozenset({"loss", "held_out_loss"})
 """metrics shown as they are; every other one is a fraction, shown × 100"""
+NOTHING = "–"
+"""what a cell without a value shows"""
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,13 @@ def difference_text(mean: float, low: float | None, high: float | None, metric: 
 
 def interval_text(low: float | None, high: float | None, metric: str, sign: str = "") -> str:
     if low is None or high is None:
-        return "–"
+        return NOTHING
     return f"[{score_text(low, metric, sign)}, {score_text(high, metric, sign)}]"
 
 
 def p_text(p_value: float | None) -> str:
     if p_value is None:
-        return "–"
+        return NOTHING
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
@@ -80,10 +82,6 @@ def p_equals(p_value: float | None) -> str:
         return "p undefined"
     text = p_text(p_value)
     return f"p {text}" if text.startswith("<") else f"p = {text}"
-
-
-def seconds_text(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

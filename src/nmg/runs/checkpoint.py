@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from nmg.errors import UserError
 from nmg.files import cannot_write, file_digest, save_tensors, write_text
 from nmg.learners.base import Tensors
-from nmg.runs.digests import damaged_files, read_sums, write_sums
+from nmg.runs.digests import damaged_files, read_sums, sound_files, write_sums
 
 FACTS = "facts.json"
 HELD = 2
@@ -77,7 +77,7 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
         _drop_unneeded(run)
         return None
     damaged = {folder: damaged_files(folder) for folder in folders}
-    there = {path.stem for path in _lasting(run)} - {path.stem for path in damaged_files(run / "replay")}
+    there = {path.stem for path in sound_files(run / "replay")}
     sound = [folder for folder in folders if not damaged[folder]]
     whole = [folder for folder in sound if _needed(run, folder) <= there]
     if not sound:
@@ -130,7 +130,7 @@ def _facts(folder: Path) -> dict[str, Any]:
 
 
 def _needed(run: Path, folder: Path) -> set[str]:
-    """Names of what a checkpoint refers to in `replay/`; those of older versions do not say, and need all there is."""
+    """Names of what a checkpoint refers to in `replay/`; of one whose facts cannot be read, all there are."""
     names = _facts(folder).get("lasting")
     return {path.stem for path in _lasting(run)} if names is None else set(names)
 

@@ -1,12 +1,8 @@
 """Digests of a folder's files, in a file SHA256SUMS beside them, as `sha256sum -c` reads it."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from nmg.files import file_digest, write_text
 
@@ -20,18 +16,24 @@ def write_sums(folder: Path, sums: Mapping[str, str]) -> None:
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """name of a file → its digest; empty for a folder without digests, as older versions wrote it."""
+    """Returns name of a file → its digest, of the lines that are whole; empty if there is no SHA256SUMS."""
     return {found["name"]: found["digest"] for found in map(LINE.fullmatch, _lines(folder)) if found}
 
 
 def damaged_files(folder: Path) -> list[Path]:
-    """Files that are not what was written: cut, changed or gone. Without digests: those that do not load."""
-    if not all(map(LINE.fullmatch, _lines(folder))):
+    """Returns the files that are not what was written: cut, changed or gone.
+
+    Without whole digests nothing says what was written, and SHA256SUMS is the file that is damaged.
+    """
+    lines = _lines(folder)
+    if not lines or not all(map(LINE.fullmatch, lines)):
         return [folder / SUMS]
-    sums = read_sums(folder)
-    if sums:
-        return [folder / name for name, digest in sums.items() if not _has_digest(folder / name, digest)]
-    return [path for path in sorted(folder.glob("[!.]*")) if not _loads(path)]
+    return [folder / name for name, digest in read_sums(folder).items() if not _has_digest(folder / name, digest)]
+
+
+def sound_files(folder: Path) -> list[Path]:
+    """Returns the files that are what was written, by the digests that are left."""
+    return [folder / name for name, digest in read_sums(folder).items() if _has_digest(folder / name, digest)]
 
 
 def _lines(folder: Path) -> list[str]:
@@ -44,16 +46,5 @@ def _lines(folder: Path) -> list[str]:
 def _has_digest(path: Path, digest: str) -> bool:
     try:
         return file_digest(path) == digest
-    except (OSError, ValueError):  # where the digests are damaged, a name may be none
+    except (OSError, ValueError):  # a damaged line may hold a name that no file can have
         return False
-
-
-def _loads(path: Path) -> bool:
-    try:
-        if path.suffix == ".safetensors":
-            load_file(path)
-        elif path.suffix == ".json":
-            json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, SafetensorError):
-        return False
-    return True

@@ -194,7 +194,7 @@ def _short_run(training: MetaTraining, out: Path, reporter: Reporter) -> tuple[l
         last = time.perf_counter()
 
     training.steps = FEW
-    describe_run(out, training.config, training.arena.runtime, inputs={})
+    describe_run(out, training, inputs={})
     go_on(training, out, reporter, on_episode)
     if len(measured) < 3:
         raise UserError("the run is over before three episodes: there is nothing to estimate from")

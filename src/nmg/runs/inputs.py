@@ -14,7 +14,6 @@ from nmg.files import user_path
 from nmg.fingerprint import model_digest
 from nmg.inner.lm import ModelState, PretrainedLM
 from nmg.masking.contents import digest_of_named
-from nmg.reporter import Reporter
 from nmg.settings import DataSettings, named_contents
 from nmg.workbench import Workbench
 
@@ -92,20 +91,14 @@ def changed_names(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     return [name for name in {**now, **then} if now.get(name) != then.get(name)]
 
 
-def check_unchanged(run: Path, then: Mapping[str, str] | None, bench: Workbench, reporter: Reporter) -> None:
+def check_unchanged(run: Path, then: Mapping[str, str], bench: Workbench) -> None:
     """Raises UserError, with their names, if inputs are not those that the run began with.
 
     Args:
         run: the folder of the run.
-        then: its `input_digests`; None if run.json has none, which is said.
+        then: its `input_digests`, from run.json.
         bench: what the run would continue with.
-        reporter: takes the notice.
     """
-    if then is None:
-        reporter.notify(
-            f"{run}: run.json has no digests of data and model, so nothing says whether they are still the same"
-        )
-        return
     changed = changed_names(then, input_digests(bench))
     if changed:
         described = ", ".join(_described(name, bench) for name in changed)

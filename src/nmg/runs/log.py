@@ -16,7 +16,7 @@ class RunLog:
     name: str
     config: Config
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """run.json: command, versions, device"""
+    """run.json: command, versions, device, planned episodes, whether the run is finished"""
     episodes: Sequence[Mapping[str, Any]] = ()
     """lines of metrics.jsonl"""
     texts: Sequence[Mapping[str, Any]] = ()
@@ -30,19 +30,12 @@ class RunLog:
 
     @property
     def planned_episodes(self) -> int:
-        """At most, as an experiment may end sooner; where it has, as many as it took."""
-        if self.findings.get("stage") == "done":
-            return self._done
-        plays, episodes = getattr(self.config.learner, "plays", None), self.config.meta.episodes
-        return episodes if plays is None else min(episodes, plays // 2)
+        """The most that the run may take; of a finished run, the number that it took."""
+        return int(self.facts["planned_episodes"])
 
     @property
     def is_finished(self) -> bool:
-        return self._done >= self.planned_episodes
-
-    @property
-    def _done(self) -> int:
-        return int(self.episodes[-1]["episode"]) + 1 if self.episodes else 0  # a line may have been lost
+        return bool(self.facts["is_finished"])
 
     @property
     def sound(self) -> "RunLog":

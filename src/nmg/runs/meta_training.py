@@ -1,7 +1,7 @@
 """A meta-training run on disk: its folder, log, checkpoints and trackers, from a first start or after an interruption.
 
 RUN/config.yaml      every setting as it was resolved
-RUN/run.json         command, versions, seed, digest of the settings
+RUN/run.json         command, versions, seed, digest of the settings, planned episodes, whether the run is finished
 RUN/metrics.jsonl    one line per episode
 RUN/samples.jsonl    mask probabilities of a few texts while the policy learns, see nmg.runs.samples
 RUN/policy/          the policy that the learner hands out (config.json, model.safetensors)
@@ -18,9 +18,9 @@ from typing import Any
 from nmg.config import Config, load_config
 from nmg.data.overlap import say_overlaps
 from nmg.engines.registry import check_alone
-from nmg.errors import Diverged, UserError
+from nmg.errors import Diverged, UserError, bad_input
 from nmg.files import append_line, as_json, write_text
-from nmg.inner.runtime import Runtime, package_versions
+from nmg.inner.runtime import package_versions
 from nmg.learners.base import Saved, Tensors
 from nmg.meta_train import EpisodeRecord, MetaTraining
 from nmg.policies.card import Provenance
@@ -60,7 +60,7 @@ def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) 
         inputs, bench = input_digests(bench), bench.preflight()
         training = MetaTraining(bench.with_head())
         say_overlaps(_sides(training), reporter)
-        describe_run(out, config, training.arena.runtime, inputs)
+        describe_run(out, training, inputs)
         go_on(training, out, reporter, on_episode)
     return training
 
@@ -81,7 +81,7 @@ def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: 
     check_trackers(config)
     with sole_writer(out):
         bench = Workbench.open_all(config, reporter)
-        check_unchanged(out, read_facts(out).get("inputs"), bench, reporter)
+        check_unchanged(out, _inputs_then(out), bench)
         training = MetaTraining(bench.preflight().with_head())
         restore(training, out, reporter)
         write_text(out / "config.yaml", config.to_yaml())
@@ -93,6 +93,7 @@ def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: 
 
 def go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnEpisode) -> None:
     """Play the episodes that are missing, and keep in `out` what each leaves."""
+    _write_progress(training, out)
     log_samples(training, out / "samples.jsonl")
     ties, diverged = 0, training.diverged_in_a_row
     with start_trackers(training.config, out) as track, training.engine:
@@ -114,6 +115,7 @@ def go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnE
     _publish(training, out)
     for name, policy in training.learner.extra_policies().items():
         policy.save_pretrained(out / name)
+    _write_progress(training, out)  # last: what reads that the run is finished finds all its files
 
 
 def _publish(training: MetaTraining, out: Path) -> None:
@@ -160,11 +162,9 @@ def restore(training: MetaTraining, out: Path, reporter: Reporter) -> None:
         return
     facts = found.facts
     training.next_episode = int(facts["next_episode"])
-    training.diverged_in_a_row = int(facts.get("diverged_in_a_row", 0))
-    # Checkpoints written before learners had facts of their own hold them beside the number of the episode.
-    of_learner = facts.get("learner", facts)
+    training.diverged_in_a_row = int(facts["diverged_in_a_row"])
     try:
-        training.learner.restore(Saved(found.files, of_learner, found.lasting))
+        training.learner.restore(Saved(found.files, facts["learner"], found.lasting))
     except KeyError as error:
         raise UserError(f"{out}: the last checkpoint lacks {error}") from error
     if "lm" in found.files:
@@ -186,10 +186,15 @@ def _damage(found: Checkpoint) -> Iterator[str]:
         )
 
 
-def describe_run(out: Path, config: Config, runtime: Runtime, inputs: Mapping[str, str]) -> None:
-    """Write the resolved settings, and the command, versions, digests and device that go with them."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "config.yaml", config.to_yaml())
+def describe_run(out: Path, training: MetaTraining, inputs: Mapping[str, str]) -> None:
+    """Write the resolved settings, and the facts that go with them.
+
+    Args:
+        out: the folder of the run, made if it is missing.
+        training: the run, before its first episode.
+        inputs: its `input_digests`.
+    """
+    config, runtime = training.config, training.arena.runtime
     facts: dict[str, Any] = {
         "command": sys.argv,
         "settings_digest": config.digest,
@@ -199,8 +204,35 @@ def describe_run(out: Path, config: Config, runtime: Runtime, inputs: Mapping[st
         "device": runtime.device.type,
         "precision": runtime.precision,
         "versions": package_versions(),
+        **_progress(training),
     }
+    out.mkdir(parents=True, exist_ok=True)
+    _write_facts(out, facts)
+    write_text(out / "config.yaml", config.to_yaml())  # last: it makes the folder a run
+
+
+def _progress(training: MetaTraining) -> dict[str, Any]:
+    """What only the run itself knows of its length."""
+    return {"planned_episodes": training.planned_episodes, "is_finished": training.is_finished}
+
+
+def _write_progress(training: MetaTraining, out: Path) -> None:
+    facts = read_facts(out)
+    if (told := {**facts, **_progress(training)}) != facts:
+        _write_facts(out, told)
+
+
+def _write_facts(out: Path, facts: Mapping[str, Any]) -> None:
     write_text(out / "run.json", as_json(facts, indent=2) + "\n")
+
+
+def _inputs_then(run: Path) -> dict[str, str]:
+    """Returns the `input_digests` that the run began with. Raises UserError if run.json does not hold them."""
+    inputs = read_facts(run).get("inputs")
+    if not isinstance(inputs, dict):
+        problem = "the file or the field is missing, so nothing says what the run began with; start a new run"
+        raise bad_input(run / "run.json", problem, field="inputs")
+    return inputs
 
 
 def _sides(training: MetaTraining) -> dict[str, Collection[str]]:

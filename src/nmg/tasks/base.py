@@ -146,11 +146,6 @@ def only(kind: type[AnyExample], examples: Sequence[Any]) -> list[AnyExample]:
     return chosen
 
 
-def vocabulary_size(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """Ids that the tokenizer gives, from 0; where some are missing in between, more than it has tokens."""
-    return int(max(tokenizer.get_vocab().values())) + 1
-
-
 def model_with_head(
     auto_class: Any, config: "PreTrainedConfig", *, trust_remote_code: bool, **changes: Any
 ) -> "PreTrainedModel":

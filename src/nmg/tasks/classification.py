@@ -15,10 +15,11 @@ from nmg.data.formats.classification import (
     write_classification,
 )
 from nmg.data.formats.hub import HUB
+from nmg.data.framing import vocabulary_size
 from nmg.data.plausibility import label_doubts
 from nmg.errors import UserError, bad_input
 from nmg.settings import DataSettings, FinetuneSettings
-from nmg.tasks.base import Dropped, Evaluation, Format, TaskKind, model_with_head, only, vocabulary_size
+from nmg.tasks.base import Dropped, Evaluation, Format, TaskKind, model_with_head, only
 from nmg.tasks.rows import RowBuilder, TaskFeatures
 from nmg.types import Example, FloatArray, IntArray
 

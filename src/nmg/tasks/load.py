@@ -13,14 +13,14 @@ from nmg.data.formats.text import read_texts
 from nmg.data.notices import warn_once
 from nmg.data.plausibility import invisible_doubts, text_doubts
 from nmg.data.task_data import TaskData, distinct_texts, sample
-from nmg.data.twins import BoolArray, near
+from nmg.data.twins import near
 from nmg.errors import UserError, bad_input
 from nmg.files import user_path
 from nmg.seeding import stream
 from nmg.settings import DataSettings
 from nmg.tasks.base import Format, TaskKind
 from nmg.tasks.registry import TASKS, task_kind
-from nmg.types import Context, Example
+from nmg.types import BoolArray, Context, Example
 
 
 def load_task_data(settings: DataSettings, seed: int) -> TaskData:

@@ -13,7 +13,6 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -26,17 +25,18 @@ from nmg.data.formats.question_rows import read_question_rows
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.squad import write_squad
 from nmg.data.formats.subjqa import COLUMN as SUBJQA_COLUMN
+from nmg.data.framing import vocabulary_size
 from nmg.data.words import has_no_spaces
 from nmg.errors import UserError
 from nmg.settings import FinetuneSettings
 from nmg.tasks import qa_remarks
-from nmg.tasks.base import Dropped, Evaluation, Format, TaskKind, model_with_head, only, vocabulary_size
+from nmg.tasks.base import Dropped, Evaluation, Format, TaskKind, model_with_head, only
 from nmg.tasks.frame import Frame
 from nmg.tasks.offsets import mended_offsets
 from nmg.tasks.rows import RowBuilder, TaskFeatures
 from nmg.tasks.spans import best_spans
 from nmg.tasks.squad_metrics import Normalize, normalize_answer, normalize_characters, scores_1, scores_2
-from nmg.types import Example, FloatArray, IntArray
+from nmg.types import BoolArray, Example, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -50,7 +50,7 @@ class QAFeatures(TaskFeatures):
     """[F, 2]: first column of a row that holds context, and the column behind the last"""
     context_start: IntArray
     """[F]: token of the context in the first such column"""
-    is_answer_inside: npt.NDArray[np.bool_]
+    is_answer_inside: BoolArray
     """[F]: True where the window holds all tokens of the first answer; elsewhere both targets are the CLS column"""
     cls_columns: IntArray
     """[F]: the CLS column"""

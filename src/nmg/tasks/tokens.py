@@ -22,12 +22,12 @@ from nmg.data.formats.tokens import (
     write_conll,
     write_token_records,
 )
-from nmg.data.framing import SpecialTokens
+from nmg.data.framing import SpecialTokens, vocabulary_size
 from nmg.data.plausibility import tag_doubts
 from nmg.data.words import cut_ends
 from nmg.errors import UserError, bad_input
 from nmg.settings import DataSettings, FinetuneSettings
-from nmg.tasks.base import Dropped, Evaluation, Format, TaskKind, model_with_head, only, vocabulary_size
+from nmg.tasks.base import Dropped, Evaluation, Format, TaskKind, model_with_head, only
 from nmg.tasks.entity_metrics import entity_scores, find_entities
 from nmg.tasks.rows import RowBuilder, TaskFeatures, TokenColumn
 from nmg.types import IGNORED_LABEL, Example, FloatArray, IntArray

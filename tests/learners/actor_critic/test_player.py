@@ -1,13 +1,11 @@
-"""A learning player: how it begins, and that what is saved is what goes on, also from checkpoints of before."""
+"""A learning player: how it begins, and that a restored one continues as the one that was saved."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nmg.learners.actor_critic.player import HIDDEN, Player
@@ -105,28 +103,12 @@ def test_a_restored_player_goes_on_to_the_bit() -> None:
         assert player.learn(episode) == restored.learn(episode)
 
 
-@pytest.mark.parametrize("missing", ["learner-policy", "learner-optimiser", "learner-replay"])
+@pytest.mark.parametrize("missing", ["learner-policy", "learner-value", "learner-optimiser", "learner-replay"])
 def test_a_missing_file_is_named(missing: str) -> None:
     player = new_player()
     files = {name: tensors for name, tensors in player.to_files().items() if name != missing}
     with pytest.raises(KeyError, match=missing):
         new_player().restore(files, {})
-
-
-def as_before(checkpoint: Path) -> None:
-    """Rewrite a checkpoint as it was when the value network was part of the policy, and learners had no facts."""
-    for player in ("learner", "opponent"):
-        of_value = checkpoint / f"{player}-value.safetensors"
-        value = {f"value.{name}": tensor for name, tensor in load_file(of_value).items()}
-        of_value.unlink()
-        of_policy = checkpoint / f"{player}-policy.safetensors"
-        save_file(load_file(of_policy) | value, of_policy)
-    facts = json.loads((checkpoint / "facts.json").read_text())
-    assert set(facts) == {"next_episode", "diverged_in_a_row", "learner", "lasting"}
-    before = {"next_episode": facts["next_episode"], "score_noise": facts["learner"]["score_noise"]}
-    (checkpoint / "facts.json").write_text(json.dumps(before))
-    (checkpoint / "SHA256SUMS").unlink()
-    (checkpoint.parents[1] / "replay" / "SHA256SUMS").unlink()
 
 
 def new_training(inputs: Inputs) -> MetaTraining:
@@ -141,8 +123,7 @@ def all_tensors(training: MetaTraining) -> dict[str, Tensor]:
     return {f"{file}.{name}": tensor for file, tensors in files.items() for name, tensor in tensors.items()}
 
 
-@pytest.mark.parametrize("is_old", [False, True])
-def test_a_checkpoint_of_before_restores_as_one_of_today(inputs: Inputs, tmp_path: Path, is_old: bool) -> None:
+def test_a_checkpoint_restores_the_training(inputs: Inputs, tmp_path: Path) -> None:
     """And the next episode is the very one that would have followed."""
     training, restored = new_training(inputs), new_training(inputs)
     for _ in range(3):
@@ -150,8 +131,6 @@ def test_a_checkpoint_of_before_restores_as_one_of_today(inputs: Inputs, tmp_pat
     meta_training.checkpoint(training, tmp_path)
     (checkpoint,) = (tmp_path / "checkpoints").glob("episode-*")
     assert (checkpoint / "learner-value.safetensors").is_file()
-    if is_old:
-        as_before(checkpoint)
     meta_training.restore(restored, tmp_path, Silent())
     assert restored.next_episode == 3
     assert restored.learner.score_noise == training.learner.score_noise

@@ -61,13 +61,6 @@ def test_only_recent_differences_count() -> None:
     assert len(noise.recent) == WINDOW
 
 
-def test_the_noise_of_an_older_checkpoint_goes_on_at_its_scale() -> None:
-    older = ScoreNoise.from_facts({"sum_of_squares": 0.0009, "count": 9})
-    assert older.scale == pytest.approx(0.01)
-    assert ScoreNoise.from_facts({"sum_of_squares": 0.0, "count": 4}) == ScoreNoise()
-    assert ScoreNoise.from_facts({"sum_of_squares": 0.0, "count": 0}) == ScoreNoise()
-
-
 def test_the_difference_reward_is_in_units_of_the_noise() -> None:
     noise = _noise(0.02 / 1.4826, -0.02 / 1.4826)
     assert difference_reward(0.71, 0.70, noise, clip=3.0) == pytest.approx(0.5)

@@ -145,7 +145,7 @@ class ActorCritic(NothingToTell):
         for player in (self.learner, self.opponent):
             player.restore(saved.files, shards)
         self.score_noise = ScoreNoise.from_facts(saved.facts["score_noise"])
-        self._is_frozen_set = saved.facts.get("is_frozen_set", False)  # older checkpoints do not hold it
+        self._is_frozen_set = saved.facts["is_frozen_set"]
 
     def _has_filled(self) -> bool:
         """Whether the learner's replay holds more than `replay_start` transitions."""

@@ -59,17 +59,10 @@ class Player:
 
     def restore(self, files: Mapping[str, Tensors], shards: Mapping[int, StateShard]) -> None:
         """Become what `to_files` saved; `shards`: the states of each episode, but for those that are lost."""
-        policy = files[f"{self.name}-policy"]
-        # Checkpoints written before the value network had a file of its own hold it beside the policy.
-        value = files.get(f"{self.name}-value") or _part(policy, "value.")
-        self.policy.load_state_dict({name: tensor for name, tensor in policy.items() if not name.startswith("value.")})
-        self.value.load_state_dict(value)
+        self.policy.load_state_dict(files[f"{self.name}-policy"])
+        self.value.load_state_dict(files[f"{self.name}-value"])
         _restore_optimiser(self.optimiser, files[f"{self.name}-optimiser"])
         self.replay.restore(files[f"{self.name}-replay"], shards)
-
-
-def _part(tensors: Tensors, prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -41,12 +41,8 @@ class ScoreNoise:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "ScoreNoise":
-        """As `asdict` gave them. Older checkpoints hold a root mean square; the noise goes on at its scale."""
-        if "recent" in facts:
-            return cls(list(facts["recent"]))
-        count = int(facts["count"])
-        scale = math.sqrt(facts["sum_of_squares"] / count) if count else 0.0
-        return cls([scale / DEVIATIONS] * min(count, WINDOW) if scale else [])
+        """Returns the noise whose facts `asdict` gave."""
+        return cls(list(facts["recent"]))
 
     def observe(self, difference: float) -> None:
         """A tie says how often scores differ, not how far."""
