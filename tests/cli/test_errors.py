@@ -174,8 +174,8 @@ def test_a_replay_that_can_never_fill(refused: Callable[..., str], tmp_path: Pat
         "updates begin above 50000 transitions, but replay_capacity 50000 holds no more than that: nothing would ever"
     )
     assert refused("validate", file).startswith(f"{file}, line 3, field 'learner.replay_start': {said} be learned")
-    old = write(tmp_path / "old.yaml", "replay:", "  capacity: 200")
-    assert "updates begin above 500 transitions, but replay_capacity 200" in refused("validate", old)
+    small = write(tmp_path / "small.yaml", "learner:", "  kind: actor-critic", "  replay_capacity: 200")
+    assert "updates begin above 500 transitions, but replay_capacity 200" in refused("validate", small)
     assert load_config(file, ["--learner.replay_capacity=50001"]).learner.kind == "actor-critic"
 
 

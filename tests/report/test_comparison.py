@@ -135,7 +135,7 @@ def test_costs_by_hand():
     assert costs_table(setting, {}).rows[1] == ("random", "4,800", "1,200", "4.0 s", "0.5 s", "2.0 s", "7.0 s")
     with_policies = costs_table(setting, {"idf": MetaTrainingCost(7200.0, 40)})
     assert with_policies.rows[1][-2:] == ("–", "–")
-    assert with_policies.rows[2][-2:] == ("120.0 min", "3.0 min")
+    assert with_policies.rows[2][-2:] == ("2.0 h", "3.0 min")
     assert len(with_policies.header) == len(with_policies.rows[2])
 
 

@@ -47,7 +47,7 @@ def test_the_run_says_how_long_it_is_and_whether_it_is_finished(tmp_path: Path):
 
 LEARNERS: dict[str, dict[str, Any]] = {
     "actor-critic": {},
-    "evolution": {"candidates": 2},
+    "evolution": {"candidates": 4},
     "experiment": {"plays": 20},
     "random-search": {"candidates": 2},
     "rule-search": {"plays": 7, "sharpnesses": [0, 1, 2]},
