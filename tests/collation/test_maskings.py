@@ -12,7 +12,9 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from nmg import MaskingCollator
 from nmg.errors import UserError
 from nmg.inner.lm import LMReader, PlainPasses
+from nmg.masking.base import Rule
 from nmg.masking.registry import RULES
+from nmg.masking.weights import read_weights
 from nmg.policies import hub
 from nmg.policies.linear import LinearConfig, LinearPolicy
 from nmg.types import IGNORED_LABEL, TokenBlocks
@@ -61,16 +63,49 @@ def test_weights_from_a_mapping_and_from_files(weights_file: Path):
     ("name", "text", "message"),
     [
         ("w.tsv", "a\t1\nb 2\n", "w.tsv, line 2: must hold a word, a tab and a number"),
-        ("w.csv", "a,one\n", "line 1: must hold a word, a comma"),
+        ("w.csv", "a,one\n", "line 1, field 'a': must hold a word, a comma"),
         ("w.json", "[1]", "must hold an object"),
         ("w.json", "{", "is no JSON"),
-        ("w.tsv", "a\t-1\n", "the weight of 'a' must be a number from 0 on"),
+        ("w.tsv", "b\t1\na\t-1\n", "w.tsv, line 2, field 'a': the weight must be a number from 0 on, not -1"),
+        ("w.tsv", "a\t1\nb\tnan\n", "w.tsv, line 2, field 'b': the weight must be a number from 0 on, not nan"),
+        ("w.csv", "a,inf\n", "w.csv, line 1, field 'a': the weight must be a number"),
+        ("w.tsv", "a\t1\nb\t2\na\t3\n", "w.tsv, line 3, field 'a': has another weight on line 1"),
+        ("w.tsv", "word\tweight\na\t3\n", "w.tsv, line 1, field 'word': must hold a word, a tab and a number"),
+        ("w.tsv", "\t3\n", "line 1: must hold a word"),
+        ("w.tsv", "a\t3,5\n", "line 1, field 'a'"),
+        ("w.csv", 'a,1\n"b,2\nc,3\n', "w.csv, line 2: must hold a word, a comma and a number, and quotes as in CSV"),
+        ("w.json", '{"a": true}', "w.json, field 'a': the weight must be a number from 0 on, not True"),
+        ("w.json", '{"a": "3"}', "field 'a': the weight must be a number"),
+        ("w.json", '{"a": NaN}', "field 'a': the weight must be a number"),
+        ("w.json", '{"a": 1, "a": 2}', "field 'a': has two weights"),
     ],
 )
 def test_mistakes_in_a_file_of_weights(name: str, text: str, message: str, tmp_path: Path):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=message):
         MaskingCollator(TOKENIZER, tmp_path / name)
+
+
+def test_quotes_are_part_of_a_word_and_do_not_take_in_other_lines(tmp_path: Path):
+    (tmp_path / "w.tsv").write_text('aspirin\t3\n"\t2\n"quoted" word\t1\na\u2028b\t4\r\nlast\t5', encoding="utf-8")
+    expected = {"aspirin": 3.0, '"': 2.0, '"quoted" word': 1.0, "a\u2028b": 4.0, "last": 5.0}
+    assert read_weights(tmp_path / "w.tsv") == expected
+    (tmp_path / "w.csv").write_text('"heart, attack",3\n"""",2\n')
+    assert read_weights(tmp_path / "w.csv") == {"heart, attack": 3.0, '"': 2.0}
+
+
+@pytest.mark.parametrize("name", ["w2.tsv", "w2.json", "0.5*random+0.5*w2.csv"])
+def test_a_file_of_weights_that_is_missing_is_called_a_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^w2\.(tsv|json|csv): "):
+        MaskingCollator(TOKENIZER, name)
+
+
+def test_a_class_is_no_masking():
+    with pytest.raises(UserError, match="not the class Rule"):
+        MaskingCollator(TOKENIZER, Rule)
+    with pytest.raises(UserError, match="is no word"):
+        MaskingCollator(TOKENIZER, {"": 1.0})
 
 
 def test_a_function_of_the_batch():

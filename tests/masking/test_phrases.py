@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from nmg.masking.phrases import Phrases, Words, joined
+from support.english import english_tokenizer
 from support.families import FAMILIES, family
 
 from .helpers import random_blocks, word_blocks, word_piece_tokenizer
@@ -42,6 +43,43 @@ def test_spellings() -> None:
     for words in (("Heart", "attack"), ("HEART", "ATTACK"), ("heart", "attack")):
         _, value = phrases.find(word_blocks([[1, 1]], [[BLOCKS_OF[word] for word in words]]), 0.0)
         assert value[0, 1:-1].tolist() == [5.0, 5.0], words
+
+
+CASED = word_piece_tokenizer(["US", "us", "Us", "May", "may", "uS"])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"US": 5.0, "us": 0.0}, {"US": 5.0, "us": 0.0, "Us": 5.0}),
+        ({"May": 5.0, "may": 0.1}, {"May": 5.0, "may": 0.1}),
+        ({"US": 5.0}, {"US": 5.0, "us": 5.0}),
+        ({"US": 5.0, "uS": 2.0}, {"US": 5.0, "uS": 2.0, "us": 5.0}),
+    ],
+)
+def test_a_spelling_that_was_given_has_its_own_value(values: dict[str, float], expected: dict[str, float], order: int):
+    """Whatever the order of the file. Of "Us", which both derive, the larger value counts."""
+    phrases = Phrases.of(dict(list(values.items())[::order]), CASED)
+    ids = CASED.convert_tokens_to_ids(list(expected))
+    _, value = phrases.find(word_blocks([[1] * len(ids)], [ids]), 1.0)
+    assert value[0, 1:-1].tolist() == list(expected.values())
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_words_that_a_tokenizer_writes_the_same_have_the_largest_value(
+    order: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = dict(list({"Aspirin": 5.0, "aspirin": 0.5, "drug": 2.0}.items())[::order])
+    tokenizer = english_tokenizer()
+    ids = tokenizer("aspirin drug", add_special_tokens=False)["input_ids"]
+    n = len(tokenizer.tokenize("aspirin"))
+    _, value = Phrases.of(values, tokenizer).find(word_blocks([[n, len(ids) - n]], [ids]), 1.0)
+    assert value[0, 1:-1].tolist() == [5.0] * n + [2.0] * (len(ids) - n)
+    assert "the largest counts" in caplog.text
+    caplog.clear()
+    Phrases.of({"aspirin": 0.5, "drug": 2.0}, tokenizer)
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("name", FAMILIES)

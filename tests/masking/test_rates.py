@@ -1,7 +1,10 @@
 """Masking rates that move."""
 
 import math
+import re
+from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -22,10 +25,26 @@ def test_linear_cosine_and_constant() -> None:
     assert RateSchedule(0.3, 0.15, steps=1).at(0) == 0.3
 
 
-@pytest.mark.parametrize(("start", "end", "steps"), [(0.0, 0.1, 1), (0.1, 1.0, 1), (0.1, 0.1, 0)])
-def test_rates_and_steps_that_are_none(start: float, end: float, steps: int) -> None:
-    with pytest.raises(ValueError, match=r"rate|step"):
-        RateSchedule(start, end, steps)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0.0, 0.1, 1), "rate: must be a number between 0 and 1, not 0.0"),
+        ((0.1, 1.0, 1), "rate: must be"),
+        (("0.15", 0.1, 1), "rate: must be a number between 0 and 1, not '0.15'"),
+        ((0.1, None, 1), "not None"),
+        ((True, 0.1, 1), "not True"),
+        ((0.1, 0.1, 0), "steps of a RateSchedule: must be a whole number from 1 on, not 0"),
+        ((0.1, 0.1, 10.5), "not 10.5"),
+        ((0.3, 0.15, 10, "cosin"), "shape of a RateSchedule: must be constant, linear, cosine, not 'cosin'"),
+    ],
+)
+def test_rates_steps_and_shapes_that_do_not_exist(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        RateSchedule(*arguments)
+
+
+def test_rates_of_numpy_are_numbers() -> None:
+    assert RateSchedule(np.float32(0.5), np.float64(0.25), np.int64(3)).at(1) == pytest.approx(0.375)
 
 
 def test_settings_make_a_schedule() -> None:
@@ -46,6 +65,14 @@ def test_how_mixtures_are_written() -> None:
     assert parse_mixture("idf") == []
     assert parse_mixture("0.7*idf+0.3*runs/mine") == [(0.7, "idf"), (0.3, "runs/mine")]
     assert parse_mixture("idf + random") == [(1.0, "idf"), (1.0, "random")]
-    for wrong in ("0*idf+random", "idf+", "x*idf+random", "-1*idf+random", "2*3*idf+random"):
+    for wrong in (
+        "0*idf+random",
+        "idf+",
+        "x*idf+random",
+        "-1*idf+random",
+        "2*3*idf+random",
+        "inf*idf+random",
+        "nan*idf+random",
+    ):
         with pytest.raises(UserError, match="a mixture is written"):
             parse_mixture(wrong)

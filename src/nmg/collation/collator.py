@@ -2,6 +2,7 @@
 DataLoader."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from nmg.collation.maskings import AnyMasking, NoModel, resolve_masking
 from nmg.collation.rows import Row, RowReader
 from nmg.collation.streams import BatchStreams
 from nmg.collation.texts import corpus_of
-from nmg.errors import UserError
+from nmg.errors import UserError, shown
 from nmg.inner.kept import KeptSurprise
 from nmg.inner.lm import LMReader, PlainPasses
 from nmg.masking.base import Ingredients
@@ -74,8 +75,9 @@ class MaskingCollator:
         pad_to_multiple_of: int | None = None,
         **settings: Any,
     ) -> None:
-        self.settings = _settings_of(rate, settings)
         self.rates = rate if isinstance(rate, RateSchedule) else RateSchedule(rate, rate, 1, "constant")
+        self.settings = _settings_of(self.rates.start, settings)
+        _check_options(tokenizer, seed, fixed, max_length=max_length, pad_to_multiple_of=pad_to_multiple_of)
         self.seed, self.fixed, self._multiple = seed, fixed, pad_to_multiple_of or 1
         self._vocabulary = Vocabulary.from_tokenizer(tokenizer)
         self._reader = RowReader(tokenizer, max_length)
@@ -188,11 +190,34 @@ class MaskingCollator:
         }
 
 
-def _settings_of(rate: float | RateSchedule, settings: Mapping[str, Any]) -> MaskingSettings:
+def _check_options(tokenizer: Any, seed: Any, fixed: Any, **counts: Any) -> None:
+    """Raises UserError for a tokenizer that is none, and for a value of another type.
+
+    Args:
+        tokenizer: should be one of transformers.
+        seed: should be a whole number from 0 on.
+        fixed: should be True or False.
+        counts: option → what should be None or a whole number from 1 on.
+    """
+    if not hasattr(tokenizer, "mask_token_id"):
+        raise UserError(f"MaskingCollator, tokenizer: must be one of transformers, not a {type(tokenizer).__name__}")
+    if not isinstance(fixed, bool):
+        raise UserError(f"MaskingCollator, fixed: must be True or False, not {shown(fixed)}")
+    for name, value, least in (("seed", seed, 0), *((name, value, 1) for name, value in counts.items())):
+        is_whole = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+        if not is_whole and not (value is None and least):
+            raise UserError(f"MaskingCollator, {name}: must be a whole number from {least} on, not {shown(value)}")
+
+
+def _settings_of(rate: float, settings: Mapping[str, Any]) -> MaskingSettings:
     """Raises UserError for a setting that is none, or a value that does not go."""
-    start = rate.start if isinstance(rate, RateSchedule) else rate
+    for name in ("rate_schedule", "rate_end"):
+        if name in settings:
+            raise UserError(
+                f"MaskingCollator, {name}: a rate that moves is given as rate=RateSchedule(start, end, steps)"
+            )
     try:
-        return MaskingSettings(rate=start, **settings)
+        return MaskingSettings(rate=float(rate), **settings)
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(map(str, problem["loc"])) or "settings"

@@ -37,25 +37,24 @@ def resolve_masking(masking: AnyMasking, ingredients: Ingredients, model: "PreTr
         return _of_policy(masking, "neural", ingredients, model)
     if isinstance(masking, str | Path):
         return _by_name(str(masking), ingredients, model)
-    if hasattr(masking, "plan"):
+    if hasattr(masking, "plan") and not isinstance(masking, type):
         return cast(Masking, masking)
-    if callable(masking):
+    if callable(masking) and not isinstance(masking, type):
         return Rule(getattr(masking, "__name__", "function"), partial(draw_by_function, weights_of=masking))
-    raise UserError(
-        f"masking: must be a name, a folder, weights, a function or a masking, not a {type(masking).__name__}"
-    )
+    kind = f"the class {masking.__name__}" if isinstance(masking, type) else f"a {type(masking).__name__}"
+    raise UserError(f"masking: must be a name, a folder, weights, a function or a masking, not {kind}")
 
 
 def _by_name(name: str, ingredients: Ingredients, model: "PreTrainedModel | None") -> Masking:
     if name in RULES:
         return build_rule(name, ingredients)
     path = Path(name).expanduser()
-    if path.suffix in _WEIGHTS and path.is_file():
-        return Rule("weights", weigh(read_weights(path), ingredients))
-    if not path.is_dir():
+    if not path.exists():
         members = parse_mixture(name)
         if members:
             return Mixture(name, [(share, _by_name(one, ingredients, model)) for share, one in members])
+    if path.suffix in _WEIGHTS and not path.is_dir():
+        return Rule("weights", weigh(read_weights(path), ingredients))
     return _of_policy(load_policy(policy_place(name)), name, ingredients, model)
 
 

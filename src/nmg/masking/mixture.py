@@ -1,5 +1,6 @@
 """Mixtures: every block is masked by one of several maskings, drawn by their shares. Ours."""
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -27,7 +28,7 @@ def parse_mixture(name: str) -> list[tuple[float, str]]:
             share = float(found["share"] or 1.0) if found else 0.0
         except ValueError:
             share = 0.0
-        if found is None or share <= 0.0:
+        if found is None or not 0.0 < share < math.inf:
             raise UserError(f"masking '{name}': a mixture is written 0.7*idf+0.3*random, with shares above 0")
         members.append((share, found["name"].strip()))
     return members
@@ -37,6 +38,9 @@ class Mixture:
     """A `Masking` of maskings."""
 
     def __init__(self, name: str, members: Sequence[tuple[float, Masking]]) -> None:
+        """`members`: share and masking of each. Raises UserError without any, and for a share that is not above 0."""
+        if not members or not all(0.0 < share < math.inf for share, _ in members):
+            raise UserError(f"masking '{name}': a mixture needs maskings, each with a share above 0")
         self.name = name
         self._members = [masking for _, masking in members]
         shares: FloatArray = np.array([share for share, _ in members])

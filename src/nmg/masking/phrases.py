@@ -4,6 +4,7 @@ A phrase is found by the word pieces of its words (`masking.idf.word_keys`), so 
 tokenizer writes alike.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -20,6 +21,8 @@ from nmg.types import NO_POSITION, BoolArray, FloatArray, IntArray, TokenBlocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_log = logging.getLogger(__name__)
 
 _TEXT_LENGTH = 1 << 20
 """tokens of a phrase, at most: it is not cut"""
@@ -92,12 +95,32 @@ class Phrases:
 
     @classmethod
     def of(cls, values: Mapping[str, float], tokenizer: "PreTrainedTokenizerBase") -> "Phrases":
-        """From text: as it is written, in lower case, in capitals, and with a first capital, also behind a space."""
+        """From text: as it is written, in lower case, in capitals, and with a first capital, also after a space.
+
+        A spelling that was given has its own value, whatever others derive it. The largest value counts if several are
+        given for what the tokenizer writes the same, with a warning, and if several derive a spelling that nobody gave.
+        """
+        given: dict[tuple[int, int], float] = {}
+        derived: dict[tuple[int, int], float] = {}
+        spelled = [(form, text, is_given) for text in values for form, is_given in _spellings(text)]
+        doubtful: dict[str, None] = {}
+        for (_, text, is_given), key in zip(
+            spelled, _keys_of([form for form, _, _ in spelled], tokenizer), strict=True
+        ):
+            if key[0]:
+                table = given if is_given else derived
+                if is_given and table.get(key, values[text]) != values[text]:
+                    doubtful[text] = None
+                table[key] = max(table.get(key, values[text]), values[text])
+        if doubtful:
+            _log.warning(
+                "%d words have several values, for the tokenizer writes them as other words of the list, such as '%s'; "
+                "the largest counts",
+                *(len(doubtful), next(iter(doubtful))),
+            )
         found: dict[int, dict[int, float]] = {}
-        spelled = [(form, value) for text, value in values.items() for form in _spellings(text)]
-        for (_, value), (n, key) in zip(spelled, _keys_of([text for text, _ in spelled], tokenizer), strict=True):
-            if n:
-                found.setdefault(n, {}).setdefault(key, value)  # of two spellings alike, the first
+        for (n, ngram), value in (derived | given).items():
+            found.setdefault(n, {})[ngram] = value
         return cls.of_tables([found.get(n, {}) for n in range(1, max(found, default=0) + 1)])
 
     @classmethod
@@ -155,10 +178,11 @@ def _segments(length: IntArray, value: FloatArray) -> tuple[IntArray, FloatArray
     return segment, taken
 
 
-def _spellings(text: str) -> list[str]:
+def _spellings(text: str) -> list[tuple[str, bool]]:
+    """Spellings of a phrase at the start of a text and inside, and whether each is the one that was given."""
     text = text.strip()
     forms = dict.fromkeys([text, text.lower(), text.upper(), text[:1].upper() + text[1:]])
-    return [before + form for form in forms for before in (" ", "")]
+    return [(before + form, form == text) for form in forms for before in (" ", "")]
 
 
 def _keys_of(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> Iterable[tuple[int, int]]:

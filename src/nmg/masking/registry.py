@@ -136,6 +136,10 @@ def build_rule(name: str, ingredients: Ingredients) -> Masking:
 def unknown_masking(name: str) -> UserError:
     if name in MASKINGS:
         return UserError(f"the masking '{name}' is a trained policy: name the folder of one")
+    if name.endswith((".tsv", ".csv", ".json", ".txt")):
+        return UserError(
+            f"There is no masking '{name}'; for a file of weights: --masking weights --masking.weights {name}"
+        )
     matches = difflib.get_close_matches(name.lower().replace("_", "-"), MASKINGS, n=1)
     hint = f"did you mean '{matches[0]}'?" if matches else f"known: {', '.join(MASKINGS)}."
     return UserError(f"There is no masking '{name}'; {hint}")

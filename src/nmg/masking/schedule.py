@@ -6,8 +6,10 @@ learning rates (Loshchilov and Hutter, arXiv 1608.03983).
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from numbers import Integral, Real
+from typing import Self, get_args
 
+from nmg.errors import UserError, shown
 from nmg.settings import MaskingSettings, RateShape
 
 
@@ -21,11 +23,15 @@ class RateSchedule:
     shape: RateShape = "linear"
 
     def __post_init__(self) -> None:
+        """Raises UserError for rates, steps or a shape that do not exist."""
         for rate in (self.start, self.end):
-            if not 0.0 < rate < 1.0:
-                raise ValueError(f"a masking rate lies between 0 and 1, not at {rate}")
-        if self.steps < 1:
-            raise ValueError(f"a schedule has at least one step, not {self.steps}")
+            if not isinstance(rate, Real) or isinstance(rate, bool) or not 0.0 < float(rate) < 1.0:
+                raise UserError(f"rate: must be a number between 0 and 1, not {shown(rate)}")
+        if not isinstance(self.steps, Integral) or isinstance(self.steps, bool) or int(self.steps) < 1:
+            raise UserError(f"steps of a RateSchedule: must be a whole number from 1 on, not {shown(self.steps)}")
+        shapes = get_args(RateShape)
+        if self.shape not in shapes:
+            raise UserError(f"shape of a RateSchedule: must be {', '.join(shapes)}, not {shown(self.shape)}")
 
     @classmethod
     def of(cls, settings: MaskingSettings, steps: int) -> Self:

@@ -2,17 +2,18 @@
 
 import csv
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from numbers import Real
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nmg.data.formats.reading import read_text
-from nmg.errors import UserError, bad_input
+from nmg.data.formats.reading import read_lines, read_text
+from nmg.errors import UserError, bad_input, shown
 from nmg.masking.base import Draw, Ingredients, choose, choose_units, weighted_scores
 from nmg.masking.phrases import Phrases
 from nmg.types import FloatArray, MaskPlan, TokenBlocks
@@ -52,39 +53,75 @@ def weights_masking(ingredients: Ingredients) -> Draw:
 
 
 def weigh(weights: Mapping[str, float], ingredients: Ingredients) -> Draw:
-    """A rule by a mapping word or phrase → weight. Raises UserError for a weight below 0."""
+    """A rule by a mapping word or phrase → weight. Raises UserError for a weight that is no number from 0 on."""
     for word, weight in weights.items():
-        if not (isinstance(weight, int | float) and 0.0 <= weight < float("inf")):
-            raise UserError(f"the weight of '{word}' must be a number from 0 on, not {weight!r}")
+        if not isinstance(word, str) or not word.strip():
+            raise UserError(f"weights: {shown(word)} is no word")
+        if not _is_weight(weight):
+            raise UserError(f"the weight of '{word}' must be a number from 0 on, not {shown(weight)}")
     return partial(draw_by_weight, phrases=Phrases.of(weights, ingredients.tokenizer))
+
+
+def _is_weight(weight: object) -> TypeGuard[float]:
+    return isinstance(weight, Real) and not isinstance(weight, bool) and 0.0 <= float(weight) < float("inf")
 
 
 def read_weights(path: Path) -> dict[str, float]:
     """A JSON object (.json), or lines of a word or phrase, a tab (.csv: a comma), and its weight.
 
-    Raises UserError for a file that cannot be read, naming the line.
+    Quotes are part of a word, except in .csv, where they are as CSV has them. Raises UserError for a file that cannot
+    be read, naming line and word, and for a word with two weights.
     """
-    text = read_text(path)
     if path.suffix == ".json":
-        return _of_json(path, text)
-    weights = {}
-    for number, row in enumerate(csv.reader(text.splitlines(), delimiter="," if path.suffix == ".csv" else "\t"), 1):
-        if not row:
-            continue
-        try:
-            word, weight = row
-            weights[word] = float(weight)
-        except ValueError:
-            between = "a comma" if path.suffix == ".csv" else "a tab"
-            raise bad_input(path, f"must hold a word, {between} and a number", line=number) from None
+        return _of_json(path)
+    weights: dict[str, float] = {}
+    line_of: dict[str, int] = {}
+    for number, line in read_lines(path):
+        word, weight = _of_line(path, line, number)
+        if weights.setdefault(word, weight) != weight:
+            problem = f"has another weight on line {line_of[word]}; leave one out"
+            raise bad_input(path, problem, line=number, field=word)
+        line_of.setdefault(word, number)
     return weights
 
 
-def _of_json(path: Path, text: str) -> dict[str, float]:
+def _of_line(path: Path, line: str, number: int) -> tuple[str, float]:
+    is_csv = path.suffix == ".csv"
+    problem = f"must hold a word, {'a comma' if is_csv else 'a tab'} and a number"
     try:
-        weights = json.loads(text)
+        # A reader a line: a quote that is left open does not take in the lines after it.
+        (cells,) = csv.reader([line], strict=True) if is_csv else [line.split("\t")]
+    except csv.Error as error:
+        raise bad_input(path, f"{problem}, and quotes as in CSV ({error})", line=number) from None
+    if len(cells) != 2 or not cells[0].strip():
+        raise bad_input(path, problem, line=number)
+    word = cells[0].strip()
+    try:
+        weight = float(cells[1])
+    except ValueError:
+        raise bad_input(path, problem, line=number, field=word) from None
+    if not _is_weight(weight):
+        raise bad_input(path, f"the weight must be a number from 0 on, not {cells[1].strip()}", line=number, field=word)
+    return word, weight
+
+
+def _of_json(path: Path) -> dict[str, float]:
+    try:
+        weights = json.loads(read_text(path), object_pairs_hook=lambda pairs: _of_pairs(path, pairs))
     except json.JSONDecodeError as error:
         raise bad_input(path, f"is no JSON: {error.msg}", line=error.lineno) from error
+    except RecursionError as error:
+        raise bad_input(path, "is nested too deeply") from error
     if not isinstance(weights, dict):
         raise bad_input(path, 'must hold an object of words and weights: {"aspirin": 3.0}')
+    return weights
+
+
+def _of_pairs(path: Path, pairs: Sequence[tuple[str, object]]) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for word, weight in pairs:
+        if not _is_weight(weight):
+            raise bad_input(path, f"the weight must be a number from 0 on, not {shown(weight)}", field=word)
+        if weights.setdefault(word, weight) != weight:
+            raise bad_input(path, "has two weights; leave one out", field=word)
     return weights
