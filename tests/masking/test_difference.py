@@ -18,7 +18,7 @@ from nmg.masking.registry import build_masking
 from nmg.settings import MaskingSettings
 from nmg.types import TokenBlocks
 from support.english import DOMAIN, GENERAL, english_tokenizer
-from support.files import SHARED, read_rows
+from support.files import model_folder, read_rows
 
 from .helpers import word_piece_tokenizer
 
@@ -78,9 +78,7 @@ def test_anchors_of_a_text_are_its_content_words(corpus: Corpus, general: str) -
 def test_anchors_of_real_data_are_content_words(name: str, has_general: bool, shared: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-    model = SHARED.parent / "models" / "minilm-mlm"
-    if not model.is_dir():
-        pytest.skip(f"the model {model} is not here")
+    model = model_folder("minilm-mlm")
     tokenizer = AutoTokenizer.from_pretrained(model)
     embeddings = AutoModelForMaskedLM.from_pretrained(model).get_input_embeddings().weight
     texts = [row["text"] for row in read_rows(shared / name / "train.jsonl")[:1500]]

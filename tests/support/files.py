@@ -25,6 +25,14 @@ def shared() -> Path:
     return SHARED
 
 
+def model_folder(name: str) -> Path:
+    """The folder of a model next to the shared data; the test that asks is skipped if it is not there."""
+    folder = SHARED.parent / "models" / name
+    if not folder.is_dir():
+        pytest.skip(f"the model {folder} is not here")
+    return folder
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     """Write a text to a file of that name, return its path."""

@@ -6,7 +6,7 @@ tokenizer writes alike.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -40,6 +40,8 @@ class Words:
     """[W] number of the word in its block, as `number_units` counts"""
     follows: BoolArray
     """[W] True where the word before stands in the same block with nothing in between"""
+    starts: IntArray
+    """[W] position of the first token of each"""
 
     @classmethod
     def of(cls, blocks: TokenBlocks) -> "Words":
@@ -47,7 +49,11 @@ class Words:
         unit, _ = number_units(blocks.word_index, blocks)
         before = torch.nn.functional.pad(unit, (1, 0), value=NO_POSITION)[:, :-1].cpu().numpy()
         number = unit.cpu().numpy()[rows, starts]
-        return cls(keys, rows, number, (before[rows, starts] >= 0) & (number > 0))
+        return cls(keys, rows, number, (before[rows, starts] >= 0) & (number > 0), starts)
+
+    def cut_at(self, is_border: npt.NDArray[np.bool_]) -> "Words":
+        """The same words, no two of which follow each other if one of them is a border, for `is_border` bool [W]."""
+        return replace(self, follows=self.follows & ~is_border & ~np.append(False, is_border[:-1]))
 
     def ngrams(self, longest: int) -> list[tuple[Keys, BoolArray]]:
         """For n = 1 … longest: the key of the n words from each word on, [W], and whether there are n, [W]."""
