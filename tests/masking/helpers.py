@@ -113,6 +113,20 @@ class FakeCorpus:
         return TokenBlocks(index, index.clone(), ids, is_token, word >= 0, word)
 
 
+def words_of(blocks: TokenBlocks, tokenizer: Any) -> list[str]:
+    """For every maskable token, in reading order, the word that it is part of."""
+    found = []
+    for b in range(len(blocks)):
+        words = blocks.word_index[b][blocks.is_maskable[b]].tolist()
+        ids = blocks.input_ids[b][blocks.is_maskable[b]].tolist()
+        pieces: dict[int, list[int]] = {}
+        for word, index in zip(words, ids, strict=True):
+            pieces.setdefault(word, []).append(index)
+        texts = {word: tokenizer.decode(those).replace(" ##", "").lower() for word, those in pieces.items()}
+        found += [texts[word] for word in words]
+    return found
+
+
 class FakeLM:
     """A `StateEncoder` that finds a token as hard as its id says."""
 

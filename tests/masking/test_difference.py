@@ -16,11 +16,10 @@ from nmg.masking.counts import guessed_counts
 from nmg.masking.function_words import is_function_word
 from nmg.masking.registry import build_masking
 from nmg.settings import MaskingSettings
-from nmg.types import TokenBlocks
 from support.english import DOMAIN, GENERAL, english_tokenizer
 from support.files import model_folder, read_rows
 
-from .helpers import word_piece_tokenizer
+from .helpers import word_piece_tokenizer, words_of
 
 TOKENIZER = english_tokenizer()
 
@@ -48,20 +47,6 @@ def ratio(
     is_function = np.array([is_function_word(word) for word in words_of(blocks, tokenizer)])
     (line,) = said
     return float(drawn[is_function].mean() / drawn.mean()), line.removeprefix("difference: anchors ").split(", ")
-
-
-def words_of(blocks: TokenBlocks, tokenizer: Any) -> list[str]:
-    """For every maskable token, in reading order, the word that it is part of."""
-    found = []
-    for b in range(len(blocks)):
-        words = blocks.word_index[b][blocks.is_maskable[b]].tolist()
-        ids = blocks.input_ids[b][blocks.is_maskable[b]].tolist()
-        pieces: dict[int, list[int]] = {}
-        for word, index in zip(words, ids, strict=True):
-            pieces.setdefault(word, []).append(index)
-        texts = {word: tokenizer.decode(those).replace(" ##", "").lower() for word, those in pieces.items()}
-        found += [texts[word] for word in words]
-    return found
 
 
 def test_anchors_of_a_text_are_its_content_words(corpus: Corpus, general: str) -> None:
