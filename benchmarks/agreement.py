@@ -8,7 +8,6 @@ import numpy as np
 
 from benchmarks.episode import open_training
 from benchmarks.ranking import agreement, examples_needed
-from nmg.data.episodes import sample_episode
 from nmg.inner.episode import Start, Turn
 from nmg.masking.registry import build_masking
 from nmg.meta_train import MetaTraining
@@ -37,7 +36,7 @@ def run(quick: bool, cache: Path) -> dict[str, Any]:
 def _differences(training: MetaTraining, index: int) -> list[FloatArray]:
     """Of each pair of players of one episode: loss of each validation example, one minus the other."""
     config = training.config
-    episode = sample_episode(index, training.split, training.data, training.corpus, config.meta, config.run.seed)
+    episode = training.sample(index)
     blocks = training.corpus.blocks(episode.block_ids)
     turns = []
     for name in ("random", "whole-word", "idf"):

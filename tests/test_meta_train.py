@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from nmg.data.episodes import sample_episode
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.squad import write_squad
 from nmg.inner import episode as inner_episode
@@ -257,7 +256,7 @@ def test_states_are_those_of_the_lm_an_episode_starts_from(inputs: Inputs, conti
     play(training, 1)
     start = {name: tensor.clone() for name, tensor in training.lm_state.items()}
     play(training, 1)
-    episode = sample_episode(1, training.split, training.data, training.corpus, training.config.meta, 0)
+    episode = training.sample(1)
     training.arena.model.load_state_dict(start)
     blocks = training.corpus.blocks(episode.block_ids)
     states = encoder_states(training.arena.model, blocks)[blocks.is_token]

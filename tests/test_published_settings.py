@@ -73,12 +73,15 @@ OF_TASK = {
         "finetune.max_question_length": 64,
         "finetune.max_answer_length": 30,
         "learner.replay_start": 2000,
+        "meta.count_by": "rows",
+        "reward.metric": "window_accuracy",
     },
     "classification": {
         "adapt.block_size": 254,
         "finetune.epochs": 5,
         "finetune.learning_rate": 2e-5,
         "learner.replay_start": 500,
+        "reward.metric": None,
     },
 }
 BATCH = {"qa": {"bert": 4, "distilbert": 8}, "classification": {"bert": 8, "distilbert": 16}}

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from nmg.config import Config, load_config
-from nmg.data.episodes import sample_episode
 from nmg.errors import UserError
 from nmg.learners.experiment.regression import regress
 from nmg.meta_train import MetaTraining
@@ -107,7 +106,7 @@ def test_a_policy_that_lags_proposed_before_it_learned(inputs: Inputs):
     assert "lag" not in first.learning
     assert second.learning["lag"] == 1
     # Nobody had learned when the second episode was proposed.
-    episode = sample_episode(1, fresh.split, fresh.data, fresh.corpus, fresh.config.meta, 0)
+    episode = fresh.sample(1)
     fresh.arena.model.load_state_dict(fresh.lm_state)
     expected = fresh.learner.propose(episode, fresh.corpus.blocks(episode.block_ids), fresh.arena.reader)
     assert kept[1].keys() == expected.keys()

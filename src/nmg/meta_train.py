@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nmg.data.corpus import Corpus
-from nmg.data.episodes import sample_episode, split_contexts
+from nmg.data.episodes import sample_episode
 from nmg.engines.base import Engine
 from nmg.engines.registry import open_engine
 from nmg.errors import Diverged
@@ -76,9 +76,7 @@ class MetaTraining:
         self.data = bench.data
         self.lm = bench.lm
         self.randomness = StreamName(config.run.seed)
-        self.split = split_contexts(
-            bench.data, config.meta, config.run.seed, drop_duplicates=config.data.drop_duplicates
-        )
+        self.split = bench.split()
         self.corpus: Corpus = bench.corpus([context.text for context in bench.data.contexts])
         self.arena = bench.arena.silent()
         self.metric = config.reward.metric or bench.task.default_metric
@@ -162,8 +160,13 @@ class MetaTraining:
         players = [len(one.plans) for one in proposed]
         return asked != "auto" or sum(players) + players[-1] <= self.engine.processes
 
+    def sample(self, index: int) -> Episode:
+        """What all players of an episode see."""
+        meta, seed, rows = self.config.meta, self.config.run.seed, self.playground.train.features.example_index
+        return sample_episode(index, self.split, self.data, self.corpus, meta, seed, rows)
+
     def _propose(self, index: int) -> _Proposed:
-        episode = sample_episode(index, self.split, self.data, self.corpus, self.config.meta, self.config.run.seed)
+        episode = self.sample(index)
         blocks = self.corpus.blocks(episode.block_ids)
         return _Proposed(episode, blocks, self.learner.propose(episode, blocks, self.arena.reader))
 

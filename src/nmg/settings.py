@@ -225,6 +225,8 @@ class MetaSettings(Section):
     examples: Count = 1000
     validation_share: Rate = 0.1
     max_validation_examples: Count = 10_000
+    count_by: Literal["examples", "rows"] = "examples"
+    """what these two numbers count: examples, or rows (model inputs), of which a long passage gives several"""
     continual: bool = False
     """the LM that the leading player adapted starts the next episode; otherwise all start from the pre-trained LM"""
     reset: bool = False

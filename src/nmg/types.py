@@ -155,8 +155,8 @@ class Episode:
     """from 0"""
     block_ids: IntArray
     """blocks of the sampled contexts, in corpus order"""
-    example_ids: IntArray
-    """indices into the training examples: examples of the sampled contexts"""
+    row_ids: IntArray
+    """rows of the encoded training examples to fine-tune on, sorted: of examples of the sampled contexts"""
 
 
 PHASES = ("masks", "inner loops", "update")

@@ -4,8 +4,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
+
 from nmg.config import Config
 from nmg.data.corpus import Corpus, default_cache_dir
+from nmg.data.episodes import MetaSplit, split_contexts
 from nmg.data.notices import warn_once
 from nmg.data.plausibility import unknown_doubts
 from nmg.data.task_data import TaskData
@@ -22,7 +25,7 @@ from nmg.reporter import Reporter
 from nmg.tasks.base import Task
 from nmg.tasks.load import load_corpus_texts, load_task_data, read_examples
 from nmg.tasks.registry import task_kind
-from nmg.types import Example
+from nmg.types import Example, IntArray
 
 TEXTS_WITHOUT_BAR = 20_000
 """Fewer are tokenised in a moment."""
@@ -161,6 +164,21 @@ class Workbench(ModelBench):
         if self.lm.new_parameters:
             self.warm_up_head(self.corpus(load_corpus_texts(self.config.data)))
         return self
+
+    def split(self) -> MetaSplit:
+        """The split of the run between contexts that train and examples that score."""
+        config = self.config
+
+        def row_counts(examples: Sequence[Example]) -> IntArray:
+            return np.bincount(self.task.encode(examples).example_index, minlength=len(examples))
+
+        return split_contexts(
+            self.data,
+            config.meta,
+            config.run.seed,
+            drop_duplicates=config.data.drop_duplicates,
+            row_counts=row_counts,
+        )
 
     def policy_ground(self, corpus: Corpus, labelled: Sequence[Example]) -> Ground:
         """What a policy for this model may be made from; `labelled`: the examples whose labels it may know."""

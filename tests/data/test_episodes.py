@@ -1,5 +1,6 @@
 """The split of a run and the draws of an episode."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from nmg.data.twins import folded
 from nmg.errors import UserError
 from nmg.seeding import stream
 from nmg.settings import MetaSettings
-from nmg.types import Context
+from nmg.types import Context, Example, IntArray
 
 
 def text(context_id: int) -> str:
@@ -130,8 +131,8 @@ def test_episode(data: TaskData, corpus: Corpus) -> None:
     assert contexts <= set(split.train_context_ids.tolist())
     assert episode.block_ids.tolist() == corpus.blocks_of(np.array(list(contexts))).tolist()
     assert len(episode.block_ids) > 5
-    assert len(set(episode.example_ids.tolist())) == 11
-    assert {data.train[index].context_id for index in episode.example_ids} <= contexts
+    assert len(set(episode.row_ids.tolist())) == 11
+    assert {data.train[index].context_id for index in episode.row_ids} <= contexts
 
 
 def test_episodes_are_drawn_by_index_and_seed(data: TaskData, corpus: Corpus) -> None:
@@ -140,14 +141,14 @@ def test_episodes_are_drawn_by_index_and_seed(data: TaskData, corpus: Corpus) ->
 
     def draw(index: int, seed: int) -> tuple[list[int], list[int]]:
         episode = sample_episode(index, split, data, corpus, settings, seed)
-        return episode.block_ids.tolist(), episode.example_ids.tolist()
+        return episode.block_ids.tolist(), episode.row_ids.tolist()
 
     assert draw(3, 0) == draw(3, 0)
     for other in (draw(4, 0), draw(3, 1)):
         assert all(mine != its for mine, its in zip(draw(3, 0), other, strict=True))
     everything = meta(contexts=40, examples=11)
     same_contexts = [sample_episode(index, split, data, corpus, everything, 0) for index in (3, 4)]
-    assert same_contexts[0].example_ids.tolist() != same_contexts[1].example_ids.tolist()
+    assert same_contexts[0].row_ids.tolist() != same_contexts[1].row_ids.tolist()
     # How many examples are kept does not move the contexts.
     some, more = (sample_episode(3, split, data, corpus, meta(contexts=5, examples=n), 0) for n in (2, 12))
     assert some.block_ids.tolist() == more.block_ids.tolist()
@@ -157,4 +158,46 @@ def test_episode_of_all_there_is(data: TaskData, corpus: Corpus) -> None:
     split = split_contexts(data, meta(), 0)
     episode = sample_episode(0, split, data, corpus, meta(), 0)
     assert set(corpus.context_ids[episode.block_ids].tolist()) == set(split.train_context_ids.tolist())
-    assert len(episode.example_ids) == 54
+    assert len(episode.row_ids) == 54
+
+
+ROWS_OF = {0: 1, 2: 4, 4: 2}
+"""rows of each example, by its context modulo 6: long passages give several"""
+
+
+def row_counts(examples: Sequence[Example]) -> IntArray:
+    return np.array([ROWS_OF[example.context_id % 6] for example in examples])
+
+
+def test_an_episode_may_count_rows(data: TaskData, corpus: Corpus) -> None:
+    """Rows are drawn one by one: of an example some may be in, and some not."""
+    split = split_contexts(data, meta(), 0)
+    example_of_row = np.repeat(np.arange(len(data.train)), row_counts(data.train))
+
+    def rows(**settings: Any) -> IntArray:
+        return sample_episode(3, split, data, corpus, meta(contexts=5, **settings), 0, example_of_row).row_ids
+
+    drawn = rows(examples=11, count_by="rows")
+    everything = rows(examples=1000, count_by="rows")
+    assert len(set(drawn.tolist())) == 11
+    assert set(drawn.tolist()) < set(everything.tolist())
+    assert drawn.tolist() == sorted(drawn.tolist())
+    assert everything.tolist() == rows(examples=1000).tolist()
+    of_whole_examples = rows(examples=11)
+    assert len(set(example_of_row[of_whole_examples].tolist())) == 11
+    assert len(of_whole_examples) == row_counts([data.train[i] for i in set(example_of_row[of_whole_examples])]).sum()
+
+
+def test_a_validation_set_may_count_rows(data: TaskData) -> None:
+    """Whole examples, with the rows of all together within the limit, and not far below it."""
+    held_out = split_contexts(data, meta(validation_share=0.5), 0).validation_examples
+    for most in (10, 20, 1000):
+        settings = meta(validation_share=0.5, max_validation_examples=most, count_by="rows")
+        chosen = split_contexts(data, settings, 0, row_counts=row_counts).validation_examples
+        n_rows = int(row_counts(chosen).sum())
+        assert n_rows <= most
+        assert n_rows > min(most, row_counts(held_out).sum()) - 4
+        assert set(chosen) <= set(held_out)
+        assert [held_out.index(one) for one in chosen] == sorted(held_out.index(one) for one in chosen)
+    one = split_contexts(data, meta(max_validation_examples=1, count_by="rows"), 1, row_counts=row_counts)
+    assert len(one.validation_examples) == 1

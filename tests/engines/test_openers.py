@@ -10,7 +10,6 @@ import torch
 from nmg.comparison.bench import CellBenchOpener
 from nmg.comparison.plan import Plan
 from nmg.comparison.run import Comparison
-from nmg.data.episodes import sample_episode
 from nmg.inner.episode import Start, Turn
 from nmg.masking.rules import RandomMasking
 from nmg.meta_train import MetaTraining
@@ -28,7 +27,7 @@ def test_an_episode_elsewhere(inputs: Inputs):
     training = MetaTraining(Workbench.prepare(inputs.config(), Silent()))
     here: Any = training.engine._workplace  # type: ignore[attr-defined]
     there = sent(here.opener(training.config.runtime))
-    episode = sample_episode(0, training.split, training.data, training.corpus, training.config.meta, 0)
+    episode = training.sample(0)
     blocks = training.corpus.blocks(episode.block_ids)
     plan = RandomMasking().plan(blocks, 0.3, stream(0, "plan"))
     start = Start(training.pretrained)

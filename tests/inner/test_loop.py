@@ -63,8 +63,8 @@ def stage(inputs: Inputs) -> Stage:
     corpus = bench.corpus([context.text for context in bench.data.contexts])
     context_ids = split.train_context_ids[:8]
     block_ids = corpus.blocks_of(context_ids)
-    example_ids = np.flatnonzero(np.isin([e.context_id for e in bench.data.train], context_ids))
-    episode = Episode(3, block_ids, example_ids)
+    row_ids = np.flatnonzero(np.isin([e.context_id for e in bench.data.train], context_ids))  # an example is a row
+    episode = Episode(3, block_ids, row_ids)
     return Stage(playground, EpisodeStart(copy_state(bench.lm.model), episode, corpus.blocks(block_ids)))
 
 
@@ -123,7 +123,7 @@ def test_the_adapted_lm_comes_back_only_where_it_is_wanted(stage: Stage):
 
 def test_rows_are_those_of_the_episodes_examples(stage: Stage):
     episode = stage.start.episode
-    few = stage.with_episode(replace(episode, example_ids=episode.example_ids[:3]))
+    few = stage.with_episode(replace(episode, row_ids=episode.row_ids[:3]))
     assert few.play(stage.random_plan(0))[0].task_steps == 1
 
 
@@ -227,7 +227,7 @@ def test_an_episode_of_several_fine_tunings_scores_their_mean(stage: Stage):
 
     outcome, adapted_again = stage.with_reward(fine_tunings=3).play(plan)
     assert is_same(adapted, adapted_again)
-    rows = np.flatnonzero(np.isin(stage.playground.train.features.example_index, stage.start.episode.example_ids))
+    rows = stage.start.episode.row_ids
     held_out = stage.playground.validation
     apart = [Trial(stage.playground.task, stage.playground.train, rows, held_out, again=again) for again in range(3)]
     randomness = StreamName(stage.playground.seed) / "episode" / stage.start.episode.index

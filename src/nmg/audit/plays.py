@@ -11,7 +11,6 @@ from pydantic import TypeAdapter
 
 from nmg.config import Config
 from nmg.data.corpus import Corpus
-from nmg.data.episodes import split_contexts
 from nmg.errors import Diverged
 from nmg.inner.lm import ModelState, copy_state
 from nmg.inner.loop import Encoded, Trial, inner_loop
@@ -117,7 +116,7 @@ class AuditBench:
         bench = (bench if is_checked else bench.preflight()).with_head()
         config = bench.config
         corpus = bench.corpus(load_corpus_texts(config.data))
-        split = split_contexts(bench.data, config.meta, config.run.seed, drop_duplicates=config.data.drop_duplicates)
+        split = bench.split()
         seen = set(split.train_context_ids.tolist())
         labelled = [example for example in bench.data.train if example.context_id in seen]
         settings = LinearSettings(features=MAX_FEATURES)

@@ -1,7 +1,8 @@
 """The split of a run, and what each episode sees of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from nmg.errors import UserError
 from nmg.seeding import stream
 from nmg.settings import MetaSettings
 from nmg.types import BoolArray, Episode, Example, IntArray
+
+RowCounts: TypeAlias = Callable[[Sequence[Example]], IntArray]
+"""examples → int64 [E], the rows (model inputs) that each of them has"""
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,21 @@ class MetaSplit:
     """what every player of every episode is scored on; none is of a training context (unless the files overlap)"""
 
 
-def split_contexts(data: TaskData, meta: MetaSettings, seed: int, *, drop_duplicates: bool = False) -> MetaSplit:
+def split_contexts(
+    data: TaskData, meta: MetaSettings, seed: int, *, drop_duplicates: bool = False, row_counts: RowCounts | None = None
+) -> MetaSplit:
     """Put `validation_share` of the contexts that have examples aside; their examples are the validation set.
 
     Contexts that are the same once folded (`data.twins`) go to one side together, so a little more may be put aside; at
     least one context is. With `drop_duplicates` near duplicates of the validation set are not trained on. With a
     validation file its examples are taken instead and all contexts train. Raises UserError if none is left to train on.
+
+    Args:
+        data: the examples and contexts of the run.
+        meta: its numbers of contexts and examples.
+        seed: the run's.
+        drop_duplicates: as `data.drop_duplicates`.
+        row_counts: needed with `meta.count_by` `rows`.
     """
     context_ids = np.unique(_context_of(data))
     if data.validation is not None:
@@ -48,7 +61,20 @@ def split_contexts(data: TaskData, meta: MetaSettings, seed: int, *, drop_duplic
             )
         context_ids = context_ids[~is_aside]
     rng = stream(seed, "split", "examples")
-    return MetaSplit(context_ids, tuple(sample(held_out, meta.max_validation_examples, rng)))
+    if meta.count_by == "examples":
+        return MetaSplit(context_ids, tuple(sample(held_out, meta.max_validation_examples, rng)))
+    assert row_counts is not None, "rows are counted"
+    return MetaSplit(context_ids, _whole(held_out, row_counts(held_out), meta.max_validation_examples, rng))
+
+
+def _whole(examples: Sequence[Example], n_rows: IntArray, most: int, rng: np.random.Generator) -> tuple[Example, ...]:
+    """Random examples of at most `most` rows together, in their old order; at least one example.
+
+    An example is taken with all its rows, as its scores need them all.
+    """
+    order = rng.permutation(len(examples))
+    n_taken = max(1, int((np.cumsum(n_rows[order]) <= most).sum()))
+    return tuple(examples[index] for index in np.sort(order[:n_taken]))
 
 
 def _put_aside(texts: Sequence[str], share: float, seed: int) -> BoolArray:
@@ -62,20 +88,38 @@ def _put_aside(texts: Sequence[str], share: float, seed: int) -> BoolArray:
 
 
 def sample_episode(
-    index: int, split: MetaSplit, data: TaskData, corpus: Corpus, meta: MetaSettings, seed: int
+    index: int,
+    split: MetaSplit,
+    data: TaskData,
+    corpus: Corpus,
+    meta: MetaSettings,
+    seed: int,
+    example_of_row: IntArray | None = None,
 ) -> Episode:
-    """Draw the contexts of episode `index`, all their blocks, and at most `meta.examples` of their examples.
+    """Draw the contexts of episode `index`, all their blocks, and at most `meta.examples` of their examples or rows.
 
-    `corpus` must be built from `data.contexts`. The draw depends on seed and index alone, not on other episodes.
+    The draw depends on seed and index alone, not on other episodes.
+
+    Args:
+        index: of the episode, from 0.
+        split: of the run.
+        data: whose training examples are drawn.
+        corpus: built from `data.contexts`.
+        meta: numbers of contexts and examples, and what they count.
+        seed: the run's.
+        example_of_row: int64 [F], the training example of each row; None if every example is one row.
     """
     rng = stream(seed, "episode", index, "contexts")
     n_contexts = min(meta.contexts, len(split.train_context_ids))
     context_ids = np.sort(rng.choice(split.train_context_ids, n_contexts, replace=False))
-    example_ids = np.flatnonzero(np.isin(_context_of(data), context_ids))
-    if len(example_ids) > meta.examples:
+    is_drawn = np.isin(_context_of(data), context_ids)
+    example_of_row = np.arange(len(is_drawn)) if example_of_row is None else example_of_row
+    of_contexts = np.flatnonzero(is_drawn if meta.count_by == "examples" else is_drawn[example_of_row])
+    if len(of_contexts) > meta.examples:
         rng = stream(seed, "episode", index, "examples")
-        example_ids = np.sort(rng.choice(example_ids, meta.examples, replace=False))
-    return Episode(index, block_ids=corpus.blocks_of(context_ids), example_ids=example_ids)
+        of_contexts = np.sort(rng.choice(of_contexts, meta.examples, replace=False))
+    rows = np.flatnonzero(np.isin(example_of_row, of_contexts)) if meta.count_by == "examples" else of_contexts
+    return Episode(index, block_ids=corpus.blocks_of(context_ids), row_ids=rows)
 
 
 def _context_of(data: TaskData) -> IntArray:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import numpy as np
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from nmg.errors import Diverged
@@ -54,10 +53,9 @@ class Playground:
 
         A training that diverges has no outcome, and its LM is not kept; the other players go on.
         """
-        rows = np.flatnonzero(np.isin(self.train.features.example_index, job.episode.example_ids))
         times = self.reward.fine_tunings if self.reward.measure == "finetune" else 1
         trials = [
-            Trial(self.task, self.train, rows, self.validation, self.reward.measure, again, shared.steps)
+            Trial(self.task, self.train, job.episode.row_ids, self.validation, self.reward.measure, again, shared.steps)
             for again in range(times)
         ]
         masks = FixedMasks(job.blocks, job.plan)

@@ -18,7 +18,6 @@ import numpy as np
 
 from nmg.config import Config
 from nmg.data.corpus import default_cache_dir
-from nmg.data.episodes import sample_episode, split_contexts
 from nmg.engines.registry import process_count
 from nmg.errors import UserError
 from nmg.inner.adapt import adapt
@@ -81,6 +80,8 @@ class Work:
     """inputs of the labelled examples"""
     held_out: int
     """examples scored"""
+    scored: int
+    """of these, as many as the short run scores"""
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def estimate(config: Config, reporter: Reporter) -> Estimate:
         measured, growth = _short_run(training, Path(name) / "run", reporter)
     outlook = training.learner.outlook(min(config.meta.episodes, training.learner.most_episodes or sys.maxsize))
     episodes, threads = len(outlook.players), bench.runtime.threads
-    inner = _inner_loops(measured, _work(training, config), config)
+    inner = _inner_loops(measured, _work(training, bench, config), config)
     besides = _mean(one.besides for one in measured[1:])
     at_once = training.jobs_at_once(config.meta.episodes_at_once)
     processes = process_count(config.runtime, at_once, bench.lm.model.num_parameters())
@@ -202,22 +203,19 @@ def _short_run(training: MetaTraining, out: Path, reporter: Reporter) -> tuple[l
     return measured, growth
 
 
-def _work(training: MetaTraining, config: Config) -> Work:
-    adapting, tuning, seed = config.adapt, config.finetune, config.run.seed
-    held_out = split_contexts(
-        training.data, config.meta, seed, drop_duplicates=config.data.drop_duplicates
-    ).validation_examples
-    example_of_row = training.playground.train.features.example_index
+def _work(training: MetaTraining, bench: Workbench, config: Config) -> Work:
+    adapting, tuning = config.adapt, config.finetune
     blocks, rows = [], []
     for index in range(min(SAMPLED, config.meta.episodes)):
-        episode = sample_episode(index, training.split, training.data, training.corpus, config.meta, seed)
+        episode = training.sample(index)
         blocks.append(len(episode.block_ids))
-        rows.append(int(np.isin(example_of_row, episode.example_ids).sum()))
+        rows.append(len(episode.row_ids))
     return Work(
         lm_steps=adapting.epochs * _mean(-(-n // adapting.batch_size) for n in blocks),
         task_steps=tuning.epochs * _mean(-(-n // tuning.batch_size) for n in rows),
         rows=_mean(rows),
-        held_out=len(held_out),
+        held_out=len(replace(bench, config=config).split().validation_examples),
+        scored=len(training.split.validation_examples),
     )
 
 
@@ -226,13 +224,12 @@ def _inner_loops(measured: Sequence[Measured], work: Work, config: Config) -> fl
     few, more = measured[-2:]
     same = more.players / few.players
     adapting = extrapolate((few.steps, few.seconds("adapt") * same), (more.steps, more.seconds("adapt")), work.lm_steps)
-    scored = min(work.held_out, HELD_OUT)
     if config.reward.measure == "probe":
-        tuning = more.seconds("finetune") * (work.rows + work.held_out) / (work.rows + scored)
+        tuning = more.seconds("finetune") * (work.rows + work.held_out) / (work.rows + work.scored)
     else:
         points = [(min(one.steps, work.task_steps), one.seconds("finetune")) for one in (few, more)]
         tuning = extrapolate((points[0][0], points[0][1] * same), points[1], work.task_steps)
-    scoring = more.seconds("evaluate") * work.held_out / scored
+    scoring = more.seconds("evaluate") * work.held_out / work.scored
     others = more.seconds("inner loops") - sum(more.seconds(phase) for phase in INNER_PHASES)
     return adapting + tuning + scoring + others
 
