@@ -128,7 +128,7 @@ def test_questions_too(inputs: Inputs, tmp_path: Path):
     )
     records = play(training, 2)
     assert records[0].metric == "index_accuracy"
-    assert {"exact_match", "f1", "index_accuracy", "loss"} == set(records[1].scores["opponent"])
+    assert {"exact_match", "f1", "index_accuracy", "window_accuracy", "loss"} == set(records[1].scores["opponent"])
 
 
 def test_until_its_replay_has_filled_the_opponent_is_the_random_player(inputs: Inputs):
