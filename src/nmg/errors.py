@@ -40,6 +40,16 @@ def bad_input(path: Path | str, problem: str, *, line: int | None = None, field:
     return UserError(f"{place}: {_cut(problem)}")
 
 
+def problem_line(error: BaseException) -> str:
+    """An error in one line: its type, and the first line of what it says.
+
+    >>> problem_line(RuntimeError("out of memory\\nhere"))
+    'RuntimeError: out of memory'
+    """
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
 def shown(value: object) -> str:
     """A value that a user wrote, for a message: as Python writes it, its middle left out where it is long.
 

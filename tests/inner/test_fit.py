@@ -57,6 +57,22 @@ def train(
     return weights(model), result
 
 
+def test_what_a_failed_step_left_is_not_trained_on(runtime: Runtime):
+    """A model is used again after a training that ended in the midst of a step."""
+    model = new_model(0.2)
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def fails(rows: IntArray) -> BatchLoss:
+        loss_with(model)(rows)(slice(None)).backward()
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fit(model, LENGTHS, fails, SETTINGS, runtime, StreamName(0))
+    model.load_state_dict(start)
+    fit(model, LENGTHS, loss_with(model), SETTINGS, runtime, StreamName(0))
+    assert torch.equal(weights(model), train(runtime)[0])
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=300), st.integers(1, 9), st.integers(0, 2**32))
 def test_batches_hold_every_row_once(lengths: list[int], batch_size: int, seed: int):

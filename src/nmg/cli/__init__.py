@@ -27,6 +27,7 @@ from nmg.cli import (
 )
 from nmg.cli.commands import Command, SettingsCommand
 from nmg.errors import UserError, printable
+from nmg.together import FailedTogether, is_first_process
 
 app = typer.Typer(
     name="nmg",
@@ -81,7 +82,8 @@ def main() -> None:
     except UserError as error:
         if os.environ.get("NMG_DEBUG"):
             typer.echo(printable("".join(traceback.format_exception(error))), err=True)
-        typer.secho(f"error: {printable(str(error))}", fg=typer.colors.RED, err=True)
+        if is_first_process() or not isinstance(error, FailedTogether):
+            typer.secho(f"error: {printable(str(error))}", fg=typer.colors.RED, err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)

@@ -132,7 +132,11 @@ def show_results(results: "ComparisonResults", out: Path) -> None:
 
 
 def _show_grid(grid: "GridResults", out: Path) -> None:
-    """Tables and reading on standard output, failures on standard error."""
+    """Tables and reading on standard output, failures on standard error; said once by processes that train together."""
+    from nmg.together import is_first_process
+
+    if not is_first_process():
+        return
     from rich import print as show
 
     from nmg.report.grid import reading, terminal_tables

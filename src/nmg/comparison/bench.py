@@ -1,6 +1,5 @@
 """Where the cells of a comparison are played: everything that they share, in one process."""
 
-import traceback
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from nmg.runs.inputs import changed_names, origin
 from nmg.seeding import StreamName
 from nmg.tasks.load import load_corpus_texts, load_task_data
 from nmg.tasks.registry import task_kind
-from nmg.together import is_first_process
+from nmg.together import as_one, described, is_first_process
 from nmg.types import Outcome
 from nmg.workbench import ModelBench, Workbench
 
@@ -108,14 +107,16 @@ class CellBench:
         events, remaining = [], list(job)
         while remaining:
             try:
-                for event in self._play(remaining):
-                    events.append(event)
-                    remaining.pop(0)
+                with as_one():
+                    for event in self._play(remaining):
+                        events.append(event)
+                        remaining.pop(0)
             except Exception as error:
-                key = remaining.pop(0)
-                self.folder.save_error(key, "".join(traceback.format_exception(error)))
-                lines = str(error).strip().splitlines()
-                events.append(CellEvent(key, problem=f"{type(error).__name__}: {lines[0] if lines else ''}"))
+                key, (problem, report) = remaining.pop(0), described(error)
+                with as_one():
+                    if is_first_process():
+                        self.folder.save_error(key, report)
+                events.append(CellEvent(key, problem=problem))
         return events
 
     def _play(self, keys: list[CellKey]) -> Any:
@@ -127,15 +128,19 @@ class CellBench:
         loop = inner_loop(arena, self.pretrained, masks, trials, randomness, key.setting.adapt_steps)
         held_out: tuple[float | None, float] | None = None
         for own_key, trial, outcome in zip(list(keys), trials, loop, strict=True):
-            held_out = held_out or (self.held_out.loss(arena) if self.held_out else (None, 0.0))
-            cell = self._cell(own_key, trial, outcome, masking.seconds, *held_out)
-            cell.check_finite()
-            model = self._model_folder(own_key)
-            if is_first_process():
-                if model is not None and not is_saved(model):
-                    save_lm(self.model.lm, model)
-                self.folder.save(cell)
+            with as_one():
+                held_out = held_out or (self.held_out.loss(arena) if self.held_out else (None, 0.0))
+                cell = self._cell(own_key, trial, outcome, masking.seconds, *held_out)
+                cell.check_finite()
+                if is_first_process():
+                    self._save(cell)
             yield CellEvent(own_key, cell)
+
+    def _save(self, cell: Cell) -> None:
+        model = self._model_folder(cell.key)
+        if model is not None and not is_saved(model):
+            save_lm(self.model.lm, model)
+        self.folder.save(cell)
 
     def _trial(self, seed: int, labelled: Labelled) -> Trial:
         """Training and test set of a seed, read when first asked for, and kept until another seed is."""

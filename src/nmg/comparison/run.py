@@ -22,6 +22,7 @@ from nmg.reporter import Reporter
 from nmg.runs.outputs import check_output
 from nmg.tasks.load import few_shot, load_corpus_texts, load_task_data
 from nmg.tasks.registry import task_kind
+from nmg.together import check_same, from_first
 
 OnCell = Callable[[CellEvent], None]
 
@@ -77,7 +78,9 @@ class Comparison:
             raise UserError("data.test: a comparison needs a test set: --data.test FILE")
         plan = distinct_points(config, plan, reporter)
         bench = CellBench.open(config, plan, folder, reporter, save_models=save_models)
-        found = {key: cell for key, cell in folder.load(plan.keys(), bench.origins).items() if bench.is_complete(key)}
+        check_same({name: digest for masking in plan.names for name, digest in bench.origins.of(masking).items()})
+        there = {key: cell for key, cell in folder.load(plan.keys(), bench.origins).items() if bench.is_complete(key)}
+        found = from_first(there)  # its folder holds the cells
         if found:
             missing = len(plan.keys()) - len(found)
             reporter.notify(f"{len(found)} cells are there already, {missing} are missing")

@@ -19,6 +19,7 @@ from nmg.inner.runtime import Runtime
 from nmg.reporter import Progress
 from nmg.seeding import StreamName
 from nmg.settings import OptimiserSettings
+from nmg.together import as_one
 from nmg.types import IntArray
 
 POOL_BATCHES = 32
@@ -60,7 +61,9 @@ class KeepBest:
         """
         if step % self.every and step != last:
             return False
-        loss = runtime.sharing.mean(self.loss(), runtime.device)
+        with as_one():
+            own = self.loss()
+        loss = runtime.sharing.mean(own, runtime.device)
         if loss < self.best:
             self.best, self._in_vain = loss, 0
             self._kept = [weight.detach().clone() for weight in weights]
@@ -121,6 +124,7 @@ def fit(
     losses: list[Tensor] = []
     accumulation = Accumulation(settings.batch_size, runtime)
     model.train()
+    model.zero_grad(set_to_none=True)  # a training that failed in the midst of a step has left some
     with (
         runtime.sharing.own(randomness / "dropout").torch(),
         training_weights(model, trained, runtime.precision, runtime.device.type) as weights,
@@ -129,7 +133,8 @@ def fit(
         if watch is not None:
             watch.after(0, len(batches), weights.masters, runtime)
         for step, rows in enumerate(batches, start=1):
-            losses.append(accumulation.backward(loss_of(rows), len(rows), model))
+            with as_one():  # memory may end on one GPU alone, while the others wait for its gradients
+                losses.append(accumulation.backward(loss_of(rows), len(rows), model))
             weights.collect_gradients()
             gradients = [master.grad for master in weights.masters if master.grad is not None]
             runtime.sharing.average([losses[-1], *gradients])

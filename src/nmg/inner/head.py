@@ -25,6 +25,7 @@ from nmg.inner.masks import DrawnMasks
 from nmg.masking.rules import RandomMasking
 from nmg.seeding import StreamName
 from nmg.settings import MaskingSettings, ModelSettings, OptimiserSettings
+from nmg.together import as_one, from_first, is_first_process
 from nmg.types import IntArray
 
 if TYPE_CHECKING:
@@ -88,21 +89,36 @@ def warm_up_missing_head(
         return None
     cached = head_file(arena, settings, corpus, seed, cache)
     facts = cached.with_suffix(".json")
-    if cached.is_file() and facts.is_file():
-        lm.model.load_state_dict(load_file(cached, device=str(arena.runtime.device)), strict=False)
-        quality = HeadQuality.from_json(json.loads(facts.read_text("utf-8")))
+    # Of processes that train together the first one's cache counts: machines may have caches of their own.
+    if from_first(cached.is_file() and facts.is_file()):
+        quality = _kept_head(lm, arena, cached)
     else:
         arena.reporter.notify(
             f"'{lm.name}' has no LM head. A new one, tied to its embeddings, is trained on the text: "
             f"{settings.head_warmup_steps} steps alone, {settings.head_tuning_steps} with the whole model, at most."
         )
         quality = make_head(lm, arena, settings, corpus, head_randomness(seed))
-        write_text(facts, as_json(asdict(quality)) + "\n")
         trained = lm.model.named_parameters()
         keeps_all = settings.head_tuning_steps > 0
-        save_tensors(cached, {name: p for name, p in trained if keeps_all or name in lm.new_parameters})
+        with as_one():
+            if is_first_process():
+                write_text(facts, as_json(asdict(quality)) + "\n")
+                save_tensors(cached, {name: p for name, p in trained if keeps_all or name in lm.new_parameters})
     for line in quality.lines():
         arena.reporter.notify(line)
+    return quality
+
+
+def _kept_head(lm: PretrainedLM, arena: Arena, cached: Path) -> HeadQuality:
+    """Give `lm` the head that the first process has in its cache."""
+    quality: HeadQuality | None = None
+    with as_one():
+        if is_first_process():
+            lm.model.load_state_dict(load_file(cached), strict=False)
+            quality = HeadQuality.from_json(json.loads(cached.with_suffix(".json").read_text("utf-8")))
+    quality = from_first(quality)
+    arena.runtime.sharing.take_first([parameter.data for parameter in lm.model.parameters()])
+    assert quality is not None, "the first process has read it"
     return quality
 
 
@@ -130,7 +146,10 @@ def make_head(
     def loss() -> float:
         return held_out_loss(arena, corpus, held_out, randomness / "held-out")
 
-    start_head(lm, arena, corpus, rows, randomness / "closed form", loss)
+    with as_one():
+        start_head(lm, arena, corpus, rows, randomness / "closed form", loss)
+    # Each process has decided by its own forward passes, which round differently on different GPUs.
+    arena.runtime.sharing.take_first([parameter.data for parameter in lm.drawn_anew()])
     stages = [("closed form", loss(), 0)]
     names = ("model.head_warmup_learning_rate", "model.head_tuning_learning_rate")
     rates = (settings.head_warmup_learning_rate, settings.head_tuning_learning_rate)

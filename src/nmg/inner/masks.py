@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nmg.inner.arena import Arena
+from nmg.inner.first_masks import FirstMasking
 from nmg.inner.kept import KeptSurprise
 from nmg.masking.base import Masking
 from nmg.masking.corrupt import corrupt
@@ -103,6 +104,8 @@ class DrawnMasks:
         masking, rates = self.masking, RateSchedule.of(arena.masking, steps)
         if arena.masking.refresh_steps > 1:
             encode = KeptSurprise(encode, arena.masking.refresh_steps)
+        if masking.reads_states and arena.runtime.sharing.processes > 1:
+            masking = FirstMasking(masking, arena.runtime.sharing, arena.runtime.device)
         if self.sees == "start" and masking.reads_states:
             rng = (randomness / "plan").generator()
             masking = plan_ahead(masking, self.corpus, rates.start, rng, encode, arena.runtime.evaluation_batch_size)

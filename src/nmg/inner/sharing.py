@@ -45,6 +45,12 @@ class Sharing:
             parts = torch.split(flat, [tensor.numel() for tensor in bucket])
             torch._foreach_copy_(bucket, [part.view_as(tensor) for part, tensor in zip(parts, bucket, strict=True)])
 
+    def take_first(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by that of the first process."""
+        if self.processes > 1:
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor, src=0)
+
     def mean(self, value: float, device: torch.device) -> float:
         """The mean of a number over the processes, the same for all: what they decide by it, they decide together."""
         if self.processes == 1:

@@ -19,7 +19,7 @@ from nmg.report.page import write_page
 from nmg.report.tables import Table, titled_markdown
 from nmg.reporter import Reporter, Silent
 from nmg.runs.outputs import sole_writer
-from nmg.together import is_first_process
+from nmg.together import as_one, is_first_process
 
 CIRCUMSTANCES = ("device", "precision", "threads")
 """of a cell, in results.csv; versions are in results.json"""
@@ -46,8 +46,9 @@ def compare(
     """
     first = config.run.seed
     plan = Plan.of(maskings, policies or {}, range(first, first + seeds), labelled=labelled, adapt_steps=adapt_steps)
-    check_folder(out)  # before the lock, which leaves its mark on a folder
-    with sole_writer(out):
+    with as_one():
+        check_folder(out)  # before the lock, which leaves its mark on a folder
+    with as_one(), sole_writer(out):
         comparison = Comparison.prepare(config, plan, out, reporter or Silent(), save_models=save_models)
         plan = comparison.plan
         missing = len(plan.keys()) - len(comparison.found)

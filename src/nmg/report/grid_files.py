@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from nmg.report.page import write_page
 from nmg.report.tables import titled_markdown
 from nmg.reporter import Reporter, Silent
 from nmg.runs.outputs import check_output, sole_writer
+from nmg.together import as_one, described, is_first_process
 
 
 def compare_grid(
@@ -52,7 +52,7 @@ def compare_grid(
         raise UserError("a grid needs at least one configuration")
     results, failed = {}, {}
     curves: dict[str, Any] = {"labelled": labelled, "adapt_steps": adapt_steps}
-    with sole_writer(out):
+    with as_one(), sole_writer(out):
         parts = parts_of(configs, models or {}, maskings, policies or {})
         base = chosen_base(base, parts)
         if not any((out / part.name).is_dir() for part in parts) and not (out / "grid.json").is_file():
@@ -66,12 +66,14 @@ def compare_grid(
                 results[part.name] = compare(
                     part.config, part.maskings, out / part.name, policies=part.policies, **of_part
                 )
-                _error_file(out, part).unlink(missing_ok=True)
+                if is_first_process():
+                    _error_file(out, part).unlink(missing_ok=True)
             except Exception as error:
                 failed[part.name] = _save_error(out, part, error)
                 reporter.notify(f"{part.name}  failed: {failed[part.name]}")
         grid = analyse_grid(base, parts, results, failed)
-        write_grid(out, grid)
+        if is_first_process():
+            write_grid(out, grid)
     return grid
 
 
@@ -91,9 +93,11 @@ def _error_file(out: Path, part: Part) -> Path:
 
 def _save_error(out: Path, part: Part, error: Exception) -> str:
     """Keep the traceback; returns what went wrong in one line."""
-    write_text(_error_file(out, part), "".join(traceback.format_exception(error)))
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+    problem, report = described(error)
+    with as_one():
+        if is_first_process():
+            write_text(_error_file(out, part), report)
+    return problem
 
 
 def write_grid(out: Path, grid: GridResults) -> None:

@@ -18,7 +18,7 @@ from nmg.reporter import Reporter, Silent
 from nmg.runs.outputs import PARTIAL, check_output, sole_writer
 from nmg.seeding import StreamName
 from nmg.tasks.load import load_corpus_texts
-from nmg.together import is_first_process
+from nmg.together import as_one, is_first_process
 from nmg.workbench import ModelBench
 
 MODEL_CONFIG = "config.json"
@@ -30,8 +30,9 @@ def adapt_corpus(config: Config, masking: str | Masking, out: Path, reporter: Re
     `masking` is a name, a policy's folder, or a masking of your own. Raises UserError for bad settings, text, model or
     policy, where `out` is not empty or cannot be written to, and where the training diverges.
     """
-    check_output(out)
-    with sole_writer(out):
+    with as_one():
+        check_output(out)
+    with as_one(), sole_writer(out):
         texts = load_corpus_texts(config.data)
         bench = ModelBench.open(config, reporter or Silent()).preflight(texts)
         corpus = bench.corpus(texts)
