@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
+    AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    BartConfig,
     BigBirdConfig,
     PreTrainedModel,
 )
@@ -115,9 +117,20 @@ def test_an_lm_with_a_pooler_goes_with_a_task_model_without_one():
         max_position_embeddings=40,
         attention_type="original_full",
     )
-    from transformers import AutoModelForMaskedLM
-
     lm = AutoModelForMaskedLM.from_config(config)
     for whole in (False, True):
         model = with_encoder_of(lm, maker("big_bird", "qa", lm), whole=whole)
         assert torch.equal(model.base_model.embeddings.word_embeddings.weight, lm.get_input_embeddings().weight)
+
+
+def test_what_is_one_table_in_the_encoder_stays_one():
+    """BART's encoder and decoder share their embeddings; as two tables they would drift apart in a fine-tuning."""
+    sides = {
+        f"{side}_{name}": 2 for side in ("encoder", "decoder") for name in ("layers", "attention_heads", "ffn_dim")
+    }
+    config = BartConfig(vocab_size=VOCABULARY, d_model=16, max_position_embeddings=40, **sides)
+    lm = AutoModelForMaskedLM.from_config(config)
+    models = [with_encoder_of(lm, maker("bart", "qa", lm), whole=whole) for whole in (False, True)]
+    first, second = ([name for name, _ in model.named_parameters()] for model in models)
+    assert first == second
+    assert models[0].base_model.encoder.embed_tokens.weight is models[0].base_model.decoder.embed_tokens.weight

@@ -46,6 +46,7 @@ def _without_values(lm: PreTrainedModel, new_model: Callable[[], PreTrainedModel
     used, held = encoder.state_dict().keys(), lm.base_model.state_dict()
     copies = {name: held[name].detach().clone() for name in used if name in held}
     _check(encoder.load_state_dict(copies, strict=False, assign=True).missing_keys)
+    model.tie_weights()  # of an encoder and a decoder, as BART's; assigned by name, they would be separate
     buffers = dict(lm.base_model.named_buffers())
     for name, buffer in list(encoder.named_buffers()):
         if buffer.is_meta and name in buffers:  # those that no checkpoint holds, such as the numbers of positions
