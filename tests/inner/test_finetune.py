@@ -22,7 +22,7 @@ from support.tiny import word_tokenizer
 
 WORDS = [f"w{i}" for i in range(40)]
 SETTINGS = FinetuneSettings(
-    epochs=1, batch_size=4, learning_rate=1e-2, max_length=16, stride=2, max_question_length=4, max_answer_length=3
+    epochs=1, batch_size=4, learning_rate=1e-2, max_length=16, stride=5, max_question_length=4, max_answer_length=3
 )
 
 
