@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import stats
 
 from benchmarks.levels import Claim
-from nmg.learners.experiment.regression import Effects, f_test, gain_limit, placebo_lengths, regress
+from nmg.learners.experiment.regression import REACH, Effects, f_test, gain_limit, placebo_lengths, regress
 from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.learners.experiment.stages import Book, gate_verdict, learned_name, rule_name
 from nmg.types import FloatArray
@@ -104,7 +105,7 @@ def _covers(n: int, signal: float, is_sparse: bool) -> Callable[[Rng], bool]:
     def trial(rng: Rng) -> bool:
         beta = effects(rng, signal, is_sparse)
         found, one = regress(*pairs(rng, n, beta)), int(rng.integers(N_FEATURES))
-        return bool(abs(found.mean[one] - beta[one]) <= 1.959964 * found.deviation[one])
+        return bool(abs(found.mean[one] - beta[one]) <= REACH * found.deviation[one])
 
     return trial
 
@@ -115,7 +116,7 @@ def _names_wrongly(n: int, signal: float) -> Callable[[Rng], bool]:
     def trial(rng: Rng) -> bool:
         beta = effects(rng, signal, is_sparse=True)
         found = regress(*pairs(rng, n, beta))
-        return bool(((np.abs(found.mean) > 1.959964 * found.deviation) & (beta == 0)).any())
+        return bool(((np.abs(found.mean) > REACH * found.deviation) & (beta == 0)).any())
 
     return trial
 
@@ -135,6 +136,36 @@ def _all_looks(signal: float) -> Callable[[Rng], bool]:
 def _placebo(rng: Rng) -> bool:
     x, y = pairs(rng, 50, np.zeros(N_FEATURES))
     return regress(x, y).length > float(np.quantile(placebo_lengths(x, y, rng), 0.95))
+
+
+def _gate_of_examples(n: int, differs: float, is_held_back: bool, effect: float = 0.0) -> Callable[[Rng], bool]:
+    """Whether the gate passes a policy.
+
+    Args:
+        n: validation examples.
+        differs: deviation of an effect on one example from that on all others, in units of the noise of a play, half of
+            whose variance is of the examples.
+        is_held_back: half of the examples are the gate's alone.
+        effect: of one feature, on all examples; 0: the policy gains nothing on other examples than these.
+
+    Returns:
+        The trial.
+    """
+
+    def trial(rng: Rng) -> bool:
+        of_part = n // 2 if is_held_back else n
+        noise = math.sqrt(0.5 + 0.5 * n / of_part)
+        learned_on, scored_on = differs * rng.standard_normal((2, N_FEATURES)) / math.sqrt(of_part)
+        if not is_held_back:
+            scored_on = learned_on
+        shared = effect * np.eye(N_FEATURES)[0]
+        learned_on, scored_on = learned_on + shared, scored_on + shared
+        x = STD * rng.standard_normal((50, N_FEATURES))
+        direction = regress(x, x @ learned_on + noise * rng.standard_normal(50)).direction()
+        gains = STD**2 * direction @ scored_on + noise * rng.standard_normal(25)
+        return float(stats.ttest_1samp(gains, 0, alternative="greater").pvalue) < 0.05
+
+    return trial
 
 
 def _tuned_too_high(rng: Rng) -> bool:
@@ -191,6 +222,7 @@ def claims() -> list[Claim]:
             worlds=200,
         ),
         *whole,
+        *_on_examples(),
         Claim("experiment: tuned, the best", "whole run, no effect", by_half, _tuned_too_high, worlds=200),
         Claim("rule-search: mean_score, the best", "no effect", by_half, _searched_too_high),
     ]
@@ -208,4 +240,17 @@ def _of_pairs(n: int) -> list[Claim]:
     for signal in (0.3, 1.0, 3.0):
         world = f"{n} pairs, signal {signal:g}"
         found.append(Claim("experiment: gain_limit", world, "not exceeded", _gain(n, signal), least=0.95))
+    return found
+
+
+def _on_examples() -> list[Claim]:
+    """Of a gate whose episodes are scored on the examples that the policy was learned on, or on others."""
+    nothing, something, found = "gate: gains nothing on other examples", "gate: gains on all examples", []
+    for n in (150, 1000):
+        for differs, held_back in ((0.0, False), (0.5, False), (0.5, True)):
+            world = f"{n} examples, effects differ by {differs:g}" + (", half held back" if held_back else "")
+            found.append(Claim(nothing, world, "passes", _gate_of_examples(n, differs, held_back)))
+    for held_back in (False, True):
+        world = "150 examples, an effect of 0.15" + (", half held back" if held_back else "")
+        found.append(Claim(something, world, "passes", _gate_of_examples(150, 0.0, held_back, 0.15)))
     return found

@@ -64,7 +64,8 @@ def _gate(found: Mapping[str, Any]) -> str:
         reason = "No plays were left for the gate, or no gain was worth one."
         return f"{reason}{possible} The best rule, {rule}, is handed out."
     result = (
-        f"over {gate['n']} fresh episodes the policy scored {gate['mean']:+.3g} against {rule}, {p_equals(gate['p'])}"
+        f"over {gate['n']} fresh episodes, scored on the validation examples that it was learned on, the policy had "
+        f"{gate['mean']:+.3g} against {rule}, {p_equals(gate['p'])}"
     )
     if gate["passes"]:
         return f"The policy passed the gate: {result.replace('-', '−')}."
@@ -100,8 +101,7 @@ def _effects(log: RunLog) -> Block:
     return Plot(
         forest_plot(rows, f"effect on the score ({log.metric}, more is better), {unit}"),
         "Change of the score when the masked tokens' mean of a feature is one standard deviation higher, with 95 % "
-        "intervals of the posterior; coloured if these leave out zero. Effects are shrunk: the intervals of large ones "
-        "hold the truth in fewer than 95 % of runs, and those of none leave out zero in fewer than 5 %.",
+        "intervals; coloured if these leave out zero.",
     )
 
 

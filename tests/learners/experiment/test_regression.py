@@ -100,10 +100,10 @@ def coverage(found: Effects, effects: FloatArray) -> float:
 
 @pytest.mark.parametrize("n", [20, 50, 100])
 def test_intervals_hold_the_effects(n: int):
-    """In 95 % of cases where effects are as likely as is assumed, and not much less where all are of one size."""
+    """In 95 % of cases, whatever the size of the effects; 1.96 deviations held as few as 82 %."""
     covered = [coverage(regress(x, y), effects) for x, y, effects in simulated(250, n, None, seed=n)]
-    assert np.mean(covered) == pytest.approx(0.95, abs=0.025)
-    for ratio, least in ((0.0, 0.99), (0.1, 0.88), (0.5, 0.82), (3.0, 0.85)):
+    assert np.mean(covered) > 0.95
+    for ratio, least in ((0.0, 0.99), (0.1, 0.94), (0.5, 0.94), (3.0, 0.94)):
         covered = [coverage(regress(x, y), effects) for x, y, effects in simulated(60, n, ratio, seed=n)]
         assert np.mean(covered) > least, ratio
 
@@ -222,8 +222,8 @@ def test_what_json_says():
     assert (said["f"], said["f_p"], said["noise"]) == (found.f, found.f_p, found.noise)
     for feature, mean, deviation in zip(said["features"], found.mean, found.deviation, strict=True):
         assert feature["effect"] == mean
-        assert feature["high"] - feature["effect"] == pytest.approx(1.959964 * deviation)
-        assert feature["effect"] - feature["low"] == pytest.approx(1.959964 * deviation)
+        assert feature["high"] - feature["effect"] == pytest.approx(2.8 * deviation)
+        assert feature["effect"] - feature["low"] == pytest.approx(2.8 * deviation)
     assert [feature["feature"] for feature in said["features"]] == ["idf", "digit"]
     with pytest.raises(ValueError, match="zip"):
         found.to_json(["idf"])
