@@ -36,11 +36,13 @@ from nmg.learners.evolution import EvolutionSettings
 from nmg.learners.experiment.learner import Experiment
 from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.learners.random_search import RandomSearchSettings
+from nmg.learners.registry import build_learner
 from nmg.policies.attention import AttentionSettings
 from nmg.policies.base import Ground, Policy
 from nmg.policies.features import Vocabulary, piece_table
 from nmg.policies.linear import LinearPolicy, LinearSettings
 from nmg.policies.masking import PolicyMasking, read_out
+from nmg.policies.registry import build_policy
 from nmg.seeding import StreamName
 from nmg.settings import ModelSettings
 from nmg.types import Episode, FloatArray, Outcome, TokenBlocks
@@ -121,7 +123,7 @@ def make_world(cache: Path, model: str = "minilm") -> World:
         encode=None,  # type: ignore[arg-type]
         embeddings=lm.model.get_input_embeddings().weight.detach(),
     )
-    linear = LinearSettings(features=FEATURES).build(ground)
+    linear = LinearPolicy.from_settings(LinearSettings(features=FEATURES), ground)
     return World(corpus, states, ground, linear, Vocabulary(ground).counts)
 
 
@@ -130,7 +132,7 @@ def new_learner(kind: str, world: World, seed: int) -> Any:
         return copy.deepcopy(world.linear)
 
     def attention() -> Policy:
-        return AttentionSettings().build(world.policy_ground)
+        return build_policy(AttentionSettings(), world.policy_ground)
 
     made: Mapping[str, tuple[Any, Callable[[], Policy]]] = {
         "experiment": (ExperimentSettings(plays=4 * max(CHECKED), clear=0.0), linear),
@@ -140,14 +142,15 @@ def new_learner(kind: str, world: World, seed: int) -> Any:
         "actor-critic": (ActorCriticSettings(replay_start=500), attention),
     }
     settings, new_policy = made[kind]
-    return settings.build(
+    return build_learner(
+        settings,
         LearnerGround(
             new_policy=new_policy,
             rate=RATE,
             score=lambda outcome: outcome.score("score"),
             randomness=StreamName(seed),
             device=torch.device("cpu"),
-        )
+        ),
     )
 
 

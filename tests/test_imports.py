@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,16 @@ def test_imports_point_one_way():
     assert len(list(edges())) > 100
     between = [(module, name) for module, name in edges() if part(name) != part(module)]
     assert not [(module, name) for module, name in between if floor(name) >= floor(module)]
+
+
+def test_no_imports_run_in_a_circle():
+    """Nor do those in functions, or those that only a type checker reads: they would hide one."""
+    graph: dict[str, set[str]] = {}
+    for module, name in edges():
+        target = name if name in IMPORTS else name.rpartition(".")[0]
+        if target != module:
+            graph.setdefault(module, set()).add(target)
+    assert list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the modules
 
 
 @pytest.mark.parametrize(

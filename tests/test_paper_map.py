@@ -13,7 +13,7 @@ from nmg.audit.findings import Adaptation, RewardFinding, Schedule, Spread
 from nmg.config import Config
 from nmg.learners.base import Ground, LearnerKind
 from nmg.learners.experiment.settings import ExperimentSettings
-from nmg.learners.registry import LearnerSettings
+from nmg.learners.registry import LearnerSettings, build_learner
 from nmg.learners.rule_search import RuleSearchSettings
 from nmg.policies.features import FEATURES
 from nmg.policies.linear import LinearConfig, LinearPolicy
@@ -121,7 +121,7 @@ def test_every_feature_is_defined():
 def test_every_finding_of_a_learner_is_defined(settings: LearnerKind):
     policy = LinearPolicy(LinearConfig(features=("idf", "digit"), vocabulary_size=4))
     ground = Ground(lambda: policy, 0.1, lambda outcome: outcome.score("f1"), StreamName(0), torch.device("cpu"))
-    findings = settings.build(ground).findings()
+    findings = build_learner(settings, ground).findings()
     assert findings
     inner = {name for one in findings.get("features", ()) for name in one}
     assert {*findings, *inner} - {"feature"} <= _defined()

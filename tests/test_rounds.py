@@ -79,7 +79,8 @@ def test_no_stage_is_overrun(inputs: Inputs, one_by_one: tuple[MetaTraining, lis
     learner, bound = experiment(inputs, 1).learner, 0
     states = []
     for record in one_by_one[1]:
-        states.append((learner.book.stage, tuple(learner.book.direction), learner.book.rule, learner.free_episodes))
+        n_free = learner.capabilities.max_independent_episodes
+        states.append((learner.book.stage, tuple(learner.book.direction), learner.book.rule, n_free))
         score = {name: scores["loss"] for name, scores in record["scores"].items()}
         features = {name: [float(len(states)), 1.0, 0.5 * number] for number, name in enumerate(score)}
         learner.book.note(learner.book.stage, score, features)

@@ -18,7 +18,9 @@ from nmg.inner.lm import ModelState, copy_state, restore_state
 from nmg.inner.loop import Encoded
 from nmg.learners.base import Ground as LearnerGround
 from nmg.learners.base import Learner
+from nmg.learners.registry import build_learner
 from nmg.masking.idf import idf_rule
+from nmg.policies.registry import build_policy
 from nmg.seeding import StreamName
 from nmg.types import Episode, MaskPlan, Outcome, TokenBlocks
 from nmg.workbench import Workbench
@@ -100,7 +102,7 @@ class MetaTraining:
         """At most; of a finished run, as many as it took."""
         if self.is_finished:
             return self.next_episode
-        return min(self.config.meta.episodes, self.learner.most_episodes or self.config.meta.episodes)
+        return min(self.config.meta.episodes, self.learner.capabilities.max_episodes or self.config.meta.episodes)
 
     def episode(self) -> EpisodeRecord:
         """Play one episode, learn from it, and return its record."""
@@ -129,7 +131,7 @@ class MetaTraining:
         records = []
         for lag, (one, ended) in enumerate(zip(proposed, played, strict=True)):
             learning = self.learner.learn(one.episode, ended.outcomes)
-            if lag and self.learner.may_lag:
+            if lag and self.learner.capabilities.off_policy:
                 learning = {**learning, "lag": lag}
             seconds.lap("update")
             laps = {name: seconds.laps[name] / len(proposed) for name in ("masks", "inner loops")}
@@ -138,16 +140,17 @@ class MetaTraining:
 
     def jobs_at_once(self, asked: Literal["auto"] | int) -> int:
         """The most inner loops that a round can hold: an engine may play fewer of them at once."""
-        players, most = self.learner.players, self._most_together(asked)
+        players, most = self.learner.capabilities.max_players, self._most_together(asked)
         if asked == "auto":
             return max(players, self.arena.runtime.threads) if most > 1 else players
         return players * most
 
     def _most_together(self, asked: Literal["auto"] | int) -> int:
         """Episodes of a round: as asked for where the acting policy may lag, else so many as change no result."""
+        able = self.learner.capabilities
         if asked == "auto":
-            return self.learner.free_episodes
-        return asked if self.learner.may_lag else min(asked, self.learner.free_episodes)
+            return able.max_independent_episodes
+        return asked if able.off_policy else min(asked, able.max_independent_episodes)
 
     def _has_room(self, proposed: Sequence[_Proposed], asked: Literal["auto"] | int) -> bool:
         """Whether another episode joins the round: by itself where that changes no result and the engine is idle.
@@ -192,7 +195,7 @@ class MetaTraining:
 
     def _is_kept(self, player: str) -> bool:
         """Whether the next episode starts from the LM that this player adapts."""
-        return self.config.meta.continual and player == self.learner.leader
+        return self.config.meta.continual and player == self.learner.capabilities.leader
 
     def _record(
         self, episode: Episode, played: _Played, learning: Mapping[str, Any], laps: Mapping[str, float]
@@ -222,15 +225,16 @@ class MetaTraining:
         seen = set(self.split.train_context_ids.tolist())
         labelled = [example for example in self.data.train if example.context_id in seen]
         of_policy = bench.policy_ground(self.corpus, labelled)
-        return config.learner.build(
+        return build_learner(
+            config.learner,
             LearnerGround(
-                new_policy=lambda: config.policy.build(of_policy),
+                new_policy=lambda: build_policy(config.policy, of_policy),
                 rate=config.masking.rate,
                 score=lambda outcome: outcome.score(self.metric),
                 randomness=self.randomness,
                 device=self.arena.runtime.device,
                 rule=lambda sharpness: idf_rule(self.corpus, sharpness),
-            )
+            ),
         )
 
     def _new_playground(self, bench: Workbench) -> Playground:

@@ -93,7 +93,7 @@ def test_a_policy_in_a_mixture_counts(inputs: Inputs, tmp_path: Path, monkeypatc
 
 
 def test_a_policy_that_changed_on_the_hub_counts(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("nmg.policies.registry.download_policy", lambda *_: tmp_path / "cache")
+    monkeypatch.setattr("nmg.policies.storage.download_policy", lambda *_: tmp_path / "cache")
     save_policy(tmp_path / "cache")
     compare(quick(inputs), plan(["owner/name"], 1), tmp_path / "out")
     save_policy(tmp_path / "cache", seed=1)

@@ -22,7 +22,7 @@ from nmg.inner.masks import DrawnMasks
 from nmg.masking.rules import RandomMasking
 from nmg.meta_train import MetaTraining
 from nmg.policies.named import parse_policies
-from nmg.policies.registry import policy_digest
+from nmg.policies.storage import policy_digest
 from nmg.reporter import Silent
 from nmg.seeding import StreamName, stream
 from nmg.tasks.load import load_task_data

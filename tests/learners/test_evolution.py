@@ -60,7 +60,7 @@ def new_evolution(seed: int = 0, n_weights: int = 4, **settings: Any) -> Evoluti
         randomness=StreamName(seed),
         device=torch.device("cpu"),
     )
-    return EvolutionSettings(**settings).build(ground)
+    return Evolution(EvolutionSettings(**settings), ground)
 
 
 def propose(evolution: Evolution, index: int) -> dict[str, Any]:
@@ -101,8 +101,8 @@ def test_it_learns_what_scores(seed: int):
 @pytest.mark.parametrize(("n_weights", "expected"), [(1, 4), (2, 6), (4, 8), (15, 12)])
 def test_as_many_candidates_as_usual_for_that_many_weights(n_weights: int, expected: int):
     evolution = new_evolution(n_weights=n_weights)
-    assert evolution.players == expected == len(propose(evolution, 0))
-    assert new_evolution(n_weights=n_weights, candidates=5).players == 5
+    assert evolution.capabilities.max_players == expected == len(propose(evolution, 0))
+    assert new_evolution(n_weights=n_weights, candidates=5).capabilities.max_players == 5
 
 
 def test_the_spread_is_that_of_the_first_candidates():

@@ -62,7 +62,7 @@ def new_search(seed: int = 0, **settings: Any) -> RandomSearch:
         randomness=StreamName(seed),
         device=torch.device("cpu"),
     )
-    return RandomSearchSettings(**settings).build(ground)
+    return RandomSearch(RandomSearchSettings(**settings), ground)
 
 
 def episode(index: int) -> Episode:

@@ -12,6 +12,7 @@ from nmg.inner.lm import PretrainedLM, load_pretrained
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from nmg.policies.linear import LinearPolicy, LinearSettings
 from nmg.policies.named import load_masking
+from nmg.policies.registry import build_policy
 from nmg.reporter import Silent
 from nmg.settings import MaskingSettings, ModelSettings
 from nmg.workbench import Workbench
@@ -77,7 +78,7 @@ def test_what_an_older_folder_does_not_say_is_not_told(lm: PretrainedLM, corpus:
 def test_a_policy_remembers_what_it_was_made_for(inputs: Inputs, tmp_path: Path):
     bench = Workbench.prepare(inputs.config(), Silent())
     corpus = bench.corpus([context.text for context in bench.data.contexts])
-    policy = LinearSettings(features=("digit",)).build(bench.policy_ground(corpus, bench.data.train))
+    policy = build_policy(LinearSettings(features=("digit",)), bench.policy_ground(corpus, bench.data.train))
     config = policy.config
     assert (config.base_model, config.masking_rate) == (str(inputs.model), 0.3)
     assert config.tokenizer == tokenizer_digest(bench.lm.tokenizer)
@@ -98,8 +99,8 @@ def test_a_policy_remembers_what_it_was_made_for(inputs: Inputs, tmp_path: Path)
 def test_a_rule_is_told(slopes: dict[str, float], rule: str | None, inputs: Inputs, tmp_path: Path):
     bench = Workbench.prepare(inputs.config(), Silent())
     corpus = bench.corpus([context.text for context in bench.data.contexts])
-    policy = LinearSettings(features=("idf", "digit"), temperature=2.0).build(
-        bench.policy_ground(corpus, bench.data.train)
+    policy = build_policy(
+        LinearSettings(features=("idf", "digit"), temperature=2.0), bench.policy_ground(corpus, bench.data.train)
     )
     policy.deviation.fill_(3.0)
     policy.set_slopes(slopes)

@@ -19,7 +19,7 @@ from nmg.policies.base import Ground, log_probabilities, predict
 from nmg.policies.features import FEATURES, OfPieces
 from nmg.policies.linear import LinearPolicy, LinearSettings
 from nmg.policies.masking import PolicyMasking, draw_plan
-from nmg.policies.registry import load_policy
+from nmg.policies.registry import build_policy, load_policy
 from nmg.seeding import stream
 from nmg.types import TokenBlocks
 
@@ -45,7 +45,7 @@ def probabilities(policy: LinearPolicy, blocks: TokenBlocks, encode: Any) -> tor
 
 def test_features_stand_in_the_order_of_the_settings(ground: Ground):
     features = ("loss", "digit", "repeated", "idf")
-    policy = LinearSettings(features=features).build(ground)
+    policy = build_policy(LinearSettings(features=features), ground)
     blocks = all_blocks(ground)
     seen = policy.raw_features(blocks, ground.encode)
     assert seen.shape == (3, 7, 4)
@@ -59,7 +59,7 @@ def test_features_stand_in_the_order_of_the_settings(ground: Ground):
 
 
 def test_features_have_mean_0_and_deviation_1_over_the_corpus(ground: Ground):
-    policy = LinearSettings().build(ground)
+    policy = build_policy(LinearSettings(), ground)
     blocks = all_blocks(ground)
     seen = policy.observe(blocks, ground.encode)[blocks.is_maskable].double()
     assert seen.shape == (sum(COUNTS.values()), len(DEFAULTS))
@@ -70,7 +70,7 @@ def test_features_have_mean_0_and_deviation_1_over_the_corpus(ground: Ground):
 
 
 def test_a_feature_that_is_the_same_all_over_the_corpus_is_its_raw_difference_elsewhere(ground: Ground):
-    policy = LinearSettings().build(ground)
+    policy = build_policy(LinearSettings(), ground)
     assert policy.deviation[index(CONSTANT)] == 1
     blocks = ground.corpus.blocks(np.array([0]))
     joined = replace(blocks, word_index=torch.tensor([[-1, 0, 1, 1, 2, 3, -1]]))
@@ -80,7 +80,7 @@ def test_a_feature_that_is_the_same_all_over_the_corpus_is_its_raw_difference_el
 def test_features_of_places_are_measured_on_a_sample(ground: Ground, monkeypatch: pytest.MonkeyPatch):
     """Those of pieces on the whole corpus nevertheless."""
     monkeypatch.setattr("nmg.policies.linear.MEASURED_BLOCKS", 1)
-    policy = LinearSettings(features=("loss", "digit")).build(ground)
+    policy = build_policy(LinearSettings(features=("loss", "digit")), ground)
     assert policy.mean[0] == 3  # places 1 to 5 of the first text
     assert policy.deviation[0].item() == pytest.approx(np.sqrt(2))
     assert policy.mean[1].item() == pytest.approx(1 / 13)
@@ -90,7 +90,7 @@ def test_a_weight_is_the_log_odds_of_a_deviation(ground: Ground):
     """Twice the temperature, half of it."""
     blocks, digit = ground.corpus.blocks(np.array([0, 1])), index("digit")
     for temperature in (1.0, 2.0):
-        policy = LinearSettings(temperature=temperature).build(ground)
+        policy = build_policy(LinearSettings(temperature=temperature), ground)
         with torch.no_grad():
             policy.weights[digit] = 1.5
         seen = policy.observe(blocks, ground.encode)
@@ -102,7 +102,7 @@ def test_a_weight_is_the_log_odds_of_a_deviation(ground: Ground):
 
 
 def test_a_new_policy_masks_uniformly_and_a_strong_one_what_it_likes(ground: Ground):
-    policy = LinearSettings().build(ground)
+    policy = build_policy(LinearSettings(), ground)
     policy.reset_parameters()
     blocks = ground.corpus.blocks(np.array([0]))
     torch.testing.assert_close(probabilities(policy, blocks, None)[0, 1:6], torch.full((5,), 0.2).double())
@@ -116,7 +116,7 @@ def test_a_new_policy_masks_uniformly_and_a_strong_one_what_it_likes(ground: Gro
 @pytest.mark.parametrize("sharpness", [0.0, 2.0, 5.0, 10.0])
 def test_the_rule_idf_is_a_slope(ground: Ground, sharpness: float, temperature: float):
     """A draw takes a piece with probability ∝ idf ** sharpness: the rule's own, to the draw."""
-    policy = LinearSettings(temperature=temperature).build(ground)
+    policy = build_policy(LinearSettings(temperature=temperature), ground)
     with torch.no_grad():
         policy.weights.fill_(7.0)  # features not named get no weight, whatever they had
     policy.set_slopes({"idf": sharpness})
@@ -137,7 +137,7 @@ def test_the_rule_idf_is_a_slope(ground: Ground, sharpness: float, temperature: 
 
 
 def test_a_random_direction_is_as_long(ground: Ground):
-    policy = LinearSettings().build(ground)
+    policy = build_policy(LinearSettings(), ground)
     policy.set_slopes({"idf": 3.0, "digit": -2.0})
     before = policy.weights.detach().clone()
     torch.manual_seed(0)
@@ -153,7 +153,7 @@ def test_a_random_direction_is_as_long(ground: Ground):
 def test_the_lm_is_read_where_a_feature_needs_it_and_once(ground: Ground):
     blocks = all_blocks(ground)
     for features, reads in ((DEFAULTS, False), (("idf", "loss", "entropy"), True)):
-        policy, reader = LinearSettings(features=features).build(ground), Reader()
+        policy, reader = build_policy(LinearSettings(features=features), ground), Reader()
         policy.observe(blocks, reader)
         assert policy.reads_lm is reads
         assert PolicyMasking(policy, greedy=True).reads_states is reads
@@ -162,7 +162,7 @@ def test_the_lm_is_read_where_a_feature_needs_it_and_once(ground: Ground):
 
 def test_it_is_saved_and_loaded_with_its_features(ground: Ground, tmp_path: Path):
     features = ("digit", "repeated", "idf", "entropy")
-    policy = LinearSettings(temperature=0.5, features=features).build(ground)
+    policy = build_policy(LinearSettings(temperature=0.5, features=features), ground)
     with torch.no_grad():
         policy.weights.copy_(torch.arange(4))
     policy.save_pretrained(tmp_path / "policy")
@@ -197,7 +197,7 @@ def test_a_folder_of_before_features_could_be_chosen_loads_as_it_was(ground: Gro
 
 
 def test_a_folder_with_an_unknown_feature_is_refused(ground: Ground, tmp_path: Path):
-    LinearSettings(features=("idf",)).build(ground).save_pretrained(tmp_path / "policy")
+    build_policy(LinearSettings(features=("idf",)), ground).save_pretrained(tmp_path / "policy")
     config = tmp_path / "policy" / "config.json"
     config.write_text(config.read_text().replace('"idf"', '"fame"'))
     with pytest.raises(UserError, match="cannot load the mask policy: there is no feature 'fame'"):
@@ -224,7 +224,7 @@ def test_settings_know_their_features(tmp_path: Path):
 def test_a_corpus_of_one_token_makes_a_policy(ground: Ground, tmp_path: Path):
     """Nothing varies: every feature is 0 there, and nothing is infinite."""
     corpus = Corpus.build(["the"], ground.tokenizer, 16, tmp_path / "one")
-    policy = LinearSettings(features=tuple(FEATURES)).build(replace(ground, corpus=corpus))
+    policy = build_policy(LinearSettings(features=tuple(FEATURES)), replace(ground, corpus=corpus))
     assert torch.isfinite(policy.table).all()
     assert policy.deviation.tolist() == [1.0] * len(FEATURES)
     blocks = corpus.blocks(np.array([0]))

@@ -2,14 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from nmg.errors import UserError
+from nmg.policies import storage
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
-from nmg.policies.registry import CLASSES, find_policy, load_policy
+from nmg.policies.base import Policy
+from nmg.policies.linear import LinearPolicy
+from nmg.policies.registry import PolicySettings, load_policy
+from nmg.policies.storage import KINDS, find_policy, policy_class
 from support.policies import blocks_of, new_policy
 from support.runs import is_same
 
@@ -101,6 +106,32 @@ def test_the_policy_of_a_run_is_found(tmp_path: Path) -> None:
 
 
 def test_every_kind_of_settings_names_its_class() -> None:
-    assert set(CLASSES) == {"attention", "linear"}
-    for kind, policy_class in CLASSES.items():
-        assert policy_class.kind == kind
+    kinds = [settings.model_fields["kind"].default for settings in get_args(get_args(PolicySettings)[0])]
+    assert sorted(kinds) == sorted(KINDS) == ["attention", "linear"]
+    for kind in kinds:
+        assert policy_class(kind).kind == kind
+
+
+def test_a_policy_of_another_kind_is_refused(tmp_path: Path) -> None:
+    new_policy().save_pretrained(tmp_path)
+    assert isinstance(Policy.from_pretrained(tmp_path), AttentionPolicy)
+    assert is_same(AttentionPolicy.from_pretrained(tmp_path), Policy.from_pretrained(tmp_path))
+    with pytest.raises(UserError, match="of the kind 'attention', not a LinearPolicy"):
+        LinearPolicy.from_pretrained(tmp_path)
+
+
+def test_a_reader_finds_a_policy_at_any_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run writes its policy again after each episode: in between the folder holds the last one."""
+    first = new_policy()
+    first.save_pretrained(tmp_path)
+    seen = []
+    for name in ("write_text", "save_tensors"):
+        written = getattr(storage, name)
+
+        def watched(path: Path, content: Any, written: Any = written) -> None:
+            seen.append(is_same(load_policy(tmp_path), first))
+            written(path, content)
+
+        monkeypatch.setattr(storage, name, watched)
+    first.save_pretrained(tmp_path)
+    assert seen == [True] * 3

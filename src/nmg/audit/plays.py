@@ -127,7 +127,7 @@ class AuditBench:
             corpus,
             Encoded.of(bench.task, labelled),
             Encoded.of(bench.task, split.validation_examples),
-            settings.build(bench.policy_ground(corpus, labelled)),
+            LinearPolicy.from_settings(settings, bench.policy_ground(corpus, labelled)),
         )
 
     @cached_property

@@ -24,7 +24,8 @@ def share(
         raise UserError("say where to: --out FOLDER, --to OWNER/NAME, or both")
 
     from nmg.policies.card import Provenance
-    from nmg.policies.registry import find_policy, load_policy
+    from nmg.policies.registry import load_policy
+    from nmg.policies.storage import find_policy
 
     loaded = load_policy(policy)
     folder = find_policy(policy).resolve()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nmg.policies.registry import find_policy
+from nmg.policies.storage import find_policy
 from nmg.runs.log import log_lines
 from nmg.types import PHASES
 

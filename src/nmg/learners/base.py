@@ -43,20 +43,42 @@ class Outlook:
     """episodes whose `Saved.lasting` is held at the end, at most"""
 
 
+@dataclass(frozen=True)
+class LearnerCapabilities:
+    """What the outer loop may do with a learner. Only speed depends on it, but for `leader`."""
+
+    max_players: int
+    """the most players of an episode"""
+    leader: str | None = None
+    """the player whose adapted LM starts the next episode if adaptation is continual"""
+    max_independent_episodes: int = 1
+    """number of upcoming episodes, ≥ 1, whose proposals do not depend on results still outstanding"""
+    off_policy: bool = False
+    """whether it can learn from masks that were proposed before it learned from the episodes just before"""
+    max_episodes: int | None = None
+    """episodes after which it is finished at the latest; None if it continues as long as it may"""
+
+
 class Learner(Protocol):
+    """Chooses masks and learns from their scores.
+
+        while not learner.is_finished:
+            plans = learner.propose(episode, blocks, encode)
+            learner.learn(episode, outcomes_of(plans))
+        learner.policy
+
+    A new learner takes `NothingToTell` as a base, sets `capabilities`, and defines `policy`, `propose`, `learn`, `save`
+    and `restore`.
+    """
+
     @property
     def policy(self) -> Policy:
-        """What it would hand out."""
+        """The policy to use so far."""
         ...
 
     @property
-    def leader(self) -> str | None:
-        """The player whose adapted LM starts the next episode where adaptation is continual; None: there is none."""
-        ...
-
-    @property
-    def players(self) -> int:
-        """The most that an episode has."""
+    def capabilities(self) -> LearnerCapabilities:
+        """As they are now: they may change as it learns."""
         ...
 
     @property
@@ -64,62 +86,51 @@ class Learner(Protocol):
         """Whether it has learned all that it will, and the run may end."""
         ...
 
-    @property
-    def free_episodes(self) -> int:
-        """So many of the next ones it proposes alike, whether or not it has learned from those before: at least 1."""
-        ...
-
-    @property
-    def may_lag(self) -> bool:
-        """Whether it can learn from episodes whose masks were proposed before it learned from those just before."""
-        ...
-
-    @property
-    def most_episodes(self) -> int | None:
-        """Episodes after which it is finished at the latest; None where it goes on as long as it may."""
-        ...
-
-    def outlook(self, episodes: int) -> Outlook:
-        """Of a run of so many episodes, by what the first ones have shown."""
-        ...
-
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
-        """A plan for each player, by name. `blocks` are those of the episode, `encode` the LM that it starts from."""
+        """Returns a plan for each player, by name.
+
+        Args:
+            episode: to be played.
+            blocks: those of the episode.
+            encode: the LM that the episode starts from.
+        """
         ...
 
     def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
         """Learn from the outcomes of the proposed plans; returns what the log should say, as JSON has it.
 
-        A player whose training diverged has none.
+        A player whose training diverged has no outcome.
         """
-        ...
-
-    def findings(self) -> dict[str, Any]:
-        """What was found, for people, as JSON has it: RUN/effects.json. Empty where there is nothing to tell."""
-        ...
-
-    def extra_policies(self) -> Mapping[str, Policy]:
-        """Policies to keep beside the one that is handed out: name of a folder → policy."""
         ...
 
     def save(self) -> Saved: ...
 
     def restore(self, saved: Saved) -> None:
-        """Become what `save` saved. Raises KeyError where something is missing."""
+        """Become what `save` saved. Raises KeyError if something is missing."""
+        ...
+
+    def forecast(self, episodes: int) -> Outlook:
+        """Returns what a run of at most `episodes` episodes will need, by what the first ones have shown."""
+        ...
+
+    def findings(self) -> dict[str, Any]:
+        """What was found, for people, as JSON has it: RUN/effects.json. Empty if there is nothing to tell."""
+        ...
+
+    def extra_policies(self) -> Mapping[str, Policy]:
+        """Policies to keep besides `policy`: name of a folder → policy."""
         ...
 
 
 class NothingToTell:
-    """For a learner that goes on as long as it may, and whose log and policy say all there is."""
+    """Defaults for learners that run until `meta.episodes` and report nothing extra."""
 
-    players: int
+    capabilities: LearnerCapabilities
     is_finished = False
-    most_episodes = None
-    free_episodes = 1
-    may_lag = False
 
-    def outlook(self, episodes: int) -> Outlook:
-        return Outlook([self.players] * episodes)
+    def forecast(self, episodes: int) -> Outlook:
+        most = self.capabilities.max_episodes
+        return Outlook([self.capabilities.max_players] * (episodes if most is None else min(episodes, most)))
 
     def findings(self) -> dict[str, Any]:
         return {}
@@ -145,13 +156,11 @@ class Ground:
 
 
 class LearnerKind(Protocol):
-    """The settings of a kind of learner, told apart by their field `kind`."""
+    """The settings of a kind of learner, which its field `kind` names."""
 
     has_leader: ClassVar[bool]
-    """whether its episodes have a leader (see `Learner.leader`)"""
+    """whether its episodes have a leader (see `LearnerCapabilities.leader`)"""
     needs_linear: ClassVar[bool]
     """whether it learns the weights of features, idf among them"""
     learns_words: ClassVar[bool]
     """whether its players may take whole words (`policy.unit`)"""
-
-    def build(self, ground: Ground) -> Learner: ...

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils import vector_to_parameters
 
 from nmg.errors import UserError
-from nmg.learners.base import Ground, NothingToTell, Saved
+from nmg.learners.base import Ground, LearnerCapabilities, NothingToTell, Saved
 from nmg.learners.search import candidate_name, first_policy, propose_candidates, weights_of
 from nmg.seeding import stream_seed
 from nmg.settings import Count, Positive, Section
@@ -37,15 +37,10 @@ class EvolutionSettings(Section):
     needs_linear: ClassVar = False
     learns_words: ClassVar = True
 
-    def build(self, ground: Ground) -> "Evolution":
-        """Raises UserError where the policy has no weights, or more than `MOST_WEIGHTS`."""
-        return Evolution(self, ground)
-
 
 class Evolution(NothingToTell):
-    leader = None
-
     def __init__(self, settings: EvolutionSettings, ground: Ground) -> None:
+        """Raises UserError if the policy has no weights, or more than `MOST_WEIGHTS`."""
         self.settings, self.ground = settings, ground
         self.policy = first_policy(ground)
         self._seed = stream_seed(ground.randomness.seed, *ground.randomness.path, "candidates")
@@ -54,7 +49,7 @@ class Evolution(NothingToTell):
         self._history: list[dict[str, Any]] = []
         """a generation an episode: `candidates`, their weights, and `scores`"""
         self._optimiser = self._replay()
-        self.players = int(self._optimiser.population_size)
+        self.capabilities = LearnerCapabilities(max_players=int(self._optimiser.population_size))
 
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
         candidates = {name: self._as_weights(one) for name, one in self._candidates().items()}
@@ -109,7 +104,7 @@ class Evolution(NothingToTell):
     def _candidates(self) -> dict[str, FloatArray]:
         """name → weights float64 [W]; follow from seed and history alone, however often they are asked for."""
         self._optimiser.reseed_rng(stream_seed(self._seed, len(self._history)) % 2**32)
-        return {candidate_name(number): self._optimiser.ask() for number in range(self.players)}
+        return {candidate_name(number): self._optimiser.ask() for number in range(self._optimiser.population_size)}
 
     def _mean(self) -> FloatArray:
         mean: FloatArray = self._optimiser.mean.copy()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import vector_to_parameters
 
-from nmg.learners.base import Ground, NothingToTell, Saved
+from nmg.learners.base import Ground, LearnerCapabilities, NothingToTell, Saved
 from nmg.learners.search import candidate_name, first_policy, propose_candidates, weights_of
 from nmg.settings import Count, Positive, Section
 from nmg.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
@@ -28,15 +28,11 @@ class RandomSearchSettings(Section):
     needs_linear: ClassVar = False
     learns_words: ClassVar = True
 
-    def build(self, ground: Ground) -> "RandomSearch":
-        return RandomSearch(self, ground)
-
 
 class RandomSearch(NothingToTell):
-    leader = None
-
     def __init__(self, settings: RandomSearchSettings, ground: Ground) -> None:
-        self.settings, self.ground, self.players = settings, ground, settings.candidates
+        self.settings, self.ground = settings, ground
+        self.capabilities = LearnerCapabilities(max_players=settings.candidates)
         self.policy = first_policy(ground)
 
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
@@ -63,5 +59,5 @@ class RandomSearch(NothingToTell):
         """name → weights; follow from the mean and the episode's number alone."""
         mean = weights_of(self.policy)
         rng = (self.ground.randomness / "episode" / episode.index / "candidates").generator()
-        noise = torch.from_numpy(rng.standard_normal((self.players, len(mean)))).to(mean)
+        noise = torch.from_numpy(rng.standard_normal((self.settings.candidates, len(mean)))).to(mean)
         return {candidate_name(n): mean + self.settings.spread * one for n, one in enumerate(noise)}

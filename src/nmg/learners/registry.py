@@ -1,10 +1,13 @@
-"""Learners by kind."""
+"""Learners by kind: their settings, and what is built from these."""
 
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
 from nmg.learners.actor_critic.settings import ActorCriticSettings
+from nmg.learners.base import Ground, Learner
 from nmg.learners.evolution import EvolutionSettings
 from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.learners.random_search import RandomSearchSettings
@@ -20,4 +23,20 @@ LearnerSettings: TypeAlias = Annotated[
     Field(discriminator="kind"),
     default_kind("experiment"),
 ]
-"""The registry: a line per kind."""
+"""A line per kind, and"""
+
+LEARNERS: Mapping[str, str] = {
+    "actor-critic": "nmg.learners.actor_critic.learner:ActorCritic",
+    "evolution": "nmg.learners.evolution:Evolution",
+    "experiment": "nmg.learners.experiment.learner:Experiment",
+    "random-search": "nmg.learners.random_search:RandomSearch",
+    "rule-search": "nmg.learners.rule_search:RuleSearch",
+}
+"""its class as `module:Class`, imported when a learner of the kind is built."""
+
+
+def build_learner(settings: LearnerSettings, ground: Ground) -> Learner:
+    """Returns a new learner of the kind of `settings`."""
+    module, _, name = LEARNERS[settings.kind].partition(":")
+    learner: Learner = getattr(import_module(module), name)(settings, ground)
+    return learner

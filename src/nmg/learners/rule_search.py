@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from nmg.learners.base import Ground, NothingToTell, Saved
+from nmg.learners.base import Ground, LearnerCapabilities, NothingToTell, Saved
 from nmg.policies.base import Policy
 from nmg.policies.linear import LinearPolicy
 from nmg.policies.masking import draw_by
@@ -28,15 +28,10 @@ class RuleSearchSettings(Section):
     needs_linear: ClassVar = True
     learns_words: ClassVar = True
 
-    def build(self, ground: Ground) -> "RuleSearch":
-        return RuleSearch(self, ground)
-
 
 class RuleSearch(NothingToTell):
-    leader = None
-
     def __init__(self, settings: RuleSearchSettings, ground: Ground) -> None:
-        self.settings, self.ground, self.players = settings, ground, len(settings.sharpnesses)
+        self.settings, self.ground = settings, ground
         policy = ground.new_policy()
         assert isinstance(policy, LinearPolicy), "the configuration has seen to it"
         self._template = policy.to(ground.device)
@@ -46,19 +41,23 @@ class RuleSearch(NothingToTell):
 
     @property
     def is_finished(self) -> bool:  # type: ignore[override]
-        return (self.episodes + 1) * self.players > self.settings.plays
+        return self.episodes >= self._max_episodes
 
     @property
-    def most_episodes(self) -> int:  # type: ignore[override]
-        return self.settings.plays // self.players
+    def capabilities(self) -> LearnerCapabilities:  # type: ignore[override]
+        return LearnerCapabilities(
+            max_players=len(self.settings.sharpnesses),
+            max_independent_episodes=max(self._max_episodes - self.episodes, 1),
+            max_episodes=self._max_episodes,
+        )
 
     @property
-    def free_episodes(self) -> int:  # type: ignore[override]
-        return max(self.most_episodes - self.episodes, 1)
+    def _max_episodes(self) -> int:
+        return self.settings.plays // len(self.settings.sharpnesses)
 
     @property
     def policy(self) -> Policy:
-        means = np.mean(self.scores, axis=0) if self.scores else np.zeros(self.players)
+        means = np.mean(self.scores, axis=0) if self.scores else np.zeros(len(self.settings.sharpnesses))
         return self._rule(self.settings.sharpnesses[int(np.argmax(means))])
 
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
@@ -72,7 +71,7 @@ class RuleSearch(NothingToTell):
     def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:  # noqa: ARG002
         """An episode with a training that diverged counts, and tells nothing: sharpnesses are compared within one."""
         self.episodes += 1
-        if len(outcomes) < self.players:
+        if len(outcomes) < len(self.settings.sharpnesses):
             return {}
         self.scores.append([self.ground.score(outcome) for outcome in outcomes.values()])
         return {"best": list(outcomes)[int(np.argmax(self.scores[-1]))]}

@@ -5,7 +5,7 @@ feed-forward part, then a head of two layers with 128 units between.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +89,18 @@ class AttentionPolicy(Policy):
             {"attention": SelfAttention(config), "head": new_head(config.hidden_size, config.head_hidden)}
         )
 
+    @classmethod
+    def from_settings(cls, settings: "AttentionSettings", ground: Ground) -> Self:
+        return cls(
+            AttentionConfig(
+                **ground.provenance,
+                hidden_size=ground.hidden_size,
+                num_attention_heads=ground.n_heads,
+                head_hidden=settings.hidden,
+                unit=settings.unit,
+            )
+        )
+
     @property
     def observation_size(self) -> int:
         return self.config.hidden_size
@@ -118,16 +130,3 @@ class AttentionSettings(Section):
     hidden: Count = 128
     unit: Unit = "token"
     """a policy takes single tokens, or whole words by the means of their logits"""
-
-    policy_class: ClassVar = AttentionPolicy
-
-    def build(self, ground: Ground) -> AttentionPolicy:
-        return AttentionPolicy(
-            AttentionConfig(
-                **ground.provenance,
-                hidden_size=ground.hidden_size,
-                num_attention_heads=ground.n_heads,
-                head_hidden=self.hidden,
-                unit=self.unit,
-            )
-        )

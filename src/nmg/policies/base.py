@@ -1,23 +1,17 @@
-"""What a policy is: a module that looks at blocks and scores their tokens. One file a kind; `registry` names them.
+"""What a policy is: a module that looks at blocks and scores their tokens. One file per kind; `registry` names them.
 
-A policy is saved as a folder of config.json, model.safetensors and a model card (`save_pretrained`);
-`registry.load_policy` reads it.
+How a policy is saved and loaded is in `storage`.
 """
 
-import json
-import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from nmg.files import save_tensors, write_text
-from nmg.policies.card import CARD, Provenance, model_card
-from nmg.policies.hub import upload_policy
+from nmg.policies.storage import StoredPolicy
 from nmg.settings import Rate
 from nmg.types import FloatArray, StateEncoder, TokenBlocks
 
@@ -26,9 +20,6 @@ if TYPE_CHECKING:
 
     from nmg.data.corpus import Corpus
 
-MODEL_TYPE = "nmg-mask-policy"
-"""`model_type` in config.json"""
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 CHUNK = 64
 """blocks given to a policy at once"""
 Unit: TypeAlias = Literal["token", "word"]
@@ -48,13 +39,11 @@ class PolicyConfig:
     unit: Unit = "token"
 
 
-class Policy(nn.Module):
+class Policy(StoredPolicy):
     """Scores of the maskable tokens of blocks."""
 
     kind: ClassVar[str]
     config_class: ClassVar[type[PolicyConfig]]
-    acts: ClassVar[Literal["top-k", "draw"]] = "top-k"
-    """how a trained policy masks, where the settings do not say"""
     config: PolicyConfig
 
     @property
@@ -62,10 +51,10 @@ class Policy(nn.Module):
     def observation_size(self) -> int:
         """F, the numbers that `observe` gives for a token."""
 
-    @property
-    def reads_lm(self) -> bool:
-        """Whether `observe` looks at the language model, not at the tokens alone."""
-        return True
+    @classmethod
+    def from_settings(cls, settings: Any, ground: "Ground") -> Self:
+        """Returns a new policy on the CPU, made from the settings of its kind; see `registry.build_policy`."""
+        raise NotImplementedError
 
     @abstractmethod
     def observe(self, blocks: TokenBlocks, encode: StateEncoder) -> Tensor:
@@ -101,33 +90,6 @@ class Policy(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    @staticmethod
-    def from_pretrained(place: Path | str, revision: str | None = None) -> "Policy":
-        """The policy of a folder (a run's or a policy's) or of a hub repository: see `registry.load_policy`."""
-        from nmg.policies.registry import load_policy  # which knows the kinds
-
-        return load_policy(place, revision)
-
-    def save_pretrained(self, folder: Path | str, known: Provenance | None = None) -> None:
-        """Write the policy's folder, each file whole or not there. `known`: what its model card says beside."""
-        folder = Path(folder)
-        facts = {"model_type": MODEL_TYPE, "kind": self.kind, **asdict(self.config)}
-        write_text(folder / CONFIG, json.dumps(facts, indent=2) + "\n")
-        save_tensors(folder / WEIGHTS, self.state_dict())
-        write_text(folder / CARD, model_card(self, known or Provenance.read()))
-
-    def push_to_hub(
-        self, name: str, known: Provenance | None = None, *, token: str | None = None, private: bool = False
-    ) -> str:
-        """Put the policy and its model card into the hub repository `name` (`OWNER/NAME`); returns its address.
-
-        The repository is made where it is missing. Without `token` it is the one that `hf auth login` has left. Raises
-        UserError where the hub refuses.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, known)
-            return upload_policy(Path(folder), name, token=token, private=private)
-
 
 @dataclass(frozen=True)
 class Ground:
@@ -153,16 +115,6 @@ class Ground:
 
         tokenizer = tokenizer_digest(self.tokenizer)
         return {"base_model": self.base_model, "masking_rate": self.rate, "tokenizer": tokenizer}
-
-
-class PolicyKind(Protocol):
-    """The settings of a kind of policy, which make one."""
-
-    policy_class: ClassVar[type[Policy]]
-
-    def build(self, ground: Ground) -> Policy:
-        """A policy on the CPU whose weights are as its modules were made (see `Policy.reset_parameters`)."""
-        ...
 
 
 def log_probabilities(logits: Tensor, is_maskable: Tensor) -> Tensor:

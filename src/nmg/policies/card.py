@@ -7,21 +7,30 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol
 
 import yaml
 
 from nmg.data.overlap import near_duplicates_text
 from nmg.errors import bad_input
 
-if TYPE_CHECKING:
-    from nmg.policies.base import Policy
-
 CARD = "README.md"
 _FILES = ("train", "validation", "test", "corpus")
 """settings of `data` that name files"""
 _NOT_SHOWN = ("runtime", "run")
 """sections that say nothing of the policy"""
+
+
+class DescribedPolicy(Protocol):
+    """What a card reads of a policy."""
+
+    kind: ClassVar[str]
+    acts: ClassVar[Any]
+    config: Any
+    """`policies.base.PolicyConfig`"""
+
+    @property
+    def reads_lm(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -67,13 +76,13 @@ def _read(folder: Path | None, name: str, *, is_needed: bool) -> dict[str, Any]:
     return content
 
 
-def model_card(policy: "Policy", known: Provenance) -> str:
+def model_card(policy: DescribedPolicy, known: Provenance) -> str:
     """Markdown with the head that the hub reads."""
     of_policy = [_head(policy, known), _use(policy), _masks(policy)]
     return "\n".join([*of_policy, *_training(known), *_audit(known), *_scores(known)])
 
 
-def _head(policy: "Policy", known: Provenance) -> str:
+def _head(policy: DescribedPolicy, known: Provenance) -> str:
     base = policy.config.base_model
     facts: dict[str, Any] = {"library_name": "nmg", "tags": ["masked-language-modeling", "mask-policy"]}
     if base and not Path(base).is_absolute() and not base.startswith("."):
@@ -87,7 +96,7 @@ def _head(policy: "Policy", known: Provenance) -> str:
     )
 
 
-def _use(policy: "Policy") -> str:
+def _use(policy: DescribedPolicy) -> str:
     reads = ", model=model" if policy.reads_lm else ""
     return f"""## Use
 
@@ -101,7 +110,7 @@ or `nmg adapt --masking OWNER/NAME`. The place of OWNER/NAME may be taken by thi
 """
 
 
-def _masks(policy: "Policy") -> str:
+def _masks(policy: DescribedPolicy) -> str:
     how = "draws its masks" if policy.acts == "draw" else "masks the tokens it likes best"
     looks = "looks at the language model" if policy.reads_lm else "looks at the tokens alone"
     text = (

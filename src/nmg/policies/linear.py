@@ -8,7 +8,7 @@ by 1 per standard deviation of the feature.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
@@ -61,6 +61,25 @@ class LinearPolicy(Policy):
         self.register_buffer("table", torch.zeros(config.vocabulary_size, n_columns))
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("deviation", torch.ones(n_features))
+
+    @classmethod
+    def from_settings(cls, settings: "LinearSettings", ground: Ground) -> Self:
+        vocabulary = Vocabulary(ground)
+        policy = cls(
+            LinearConfig(
+                **ground.provenance,
+                features=settings.features,
+                vocabulary_size=vocabulary.size,
+                temperature=settings.temperature,
+                unit=settings.unit,
+            )
+        )
+        policy.table.copy_(torch.from_numpy(piece_table(settings.features, vocabulary)))
+        mean, deviation = _spread(policy, vocabulary)
+        policy.mean.copy_(torch.from_numpy(mean))
+        # A feature that is the same all over the corpus is 0 there, and its raw difference elsewhere.
+        policy.deviation.copy_(torch.from_numpy(np.where(deviation < 1e-6, 1.0, deviation)))
+        return policy
 
     @property
     def observation_size(self) -> int:
@@ -141,26 +160,6 @@ class LinearSettings(Section):
     temperature: Positive = 1.0
     unit: Unit = "token"
     """a policy takes single tokens, or whole words by the means of their logits"""
-
-    policy_class: ClassVar = LinearPolicy
-
-    def build(self, ground: Ground) -> LinearPolicy:
-        vocabulary = Vocabulary(ground)
-        policy = LinearPolicy(
-            LinearConfig(
-                **ground.provenance,
-                features=self.features,
-                vocabulary_size=vocabulary.size,
-                temperature=self.temperature,
-                unit=self.unit,
-            )
-        )
-        policy.table.copy_(torch.from_numpy(piece_table(self.features, vocabulary)))
-        mean, deviation = _spread(policy, vocabulary)
-        policy.mean.copy_(torch.from_numpy(mean))
-        # A feature that is the same all over the corpus is 0 there, and its raw difference elsewhere.
-        policy.deviation.copy_(torch.from_numpy(np.where(deviation < 1e-6, 1.0, deviation)))
-        return policy
 
 
 def _spread(policy: LinearPolicy, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:

@@ -11,10 +11,11 @@ from nmg.files import is_folder, is_there, user_path
 from nmg.masking.contents import digest_of_named
 from nmg.masking.mixture import Mixture, parse_mixture
 from nmg.masking.registry import READS, RULES, build_masking, unknown_masking
-from nmg.policies.base import CONFIG, Policy
+from nmg.policies.base import Policy
 from nmg.policies.hub import is_hub_name
 from nmg.policies.masking import PolicyMasking
-from nmg.policies.registry import find_policy, load_policy, policy_digest
+from nmg.policies.registry import load_policy
+from nmg.policies.storage import CONFIG, find_policy, policy_digest
 from nmg.reporter import Reporter, Silent
 from nmg.seeding import StreamName
 from nmg.settings import MaskingSettings, MetaTestSettings

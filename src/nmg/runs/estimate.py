@@ -6,7 +6,6 @@ be started. Between the second and the third, which takes more steps, lies what 
 is the same for every episode.
 """
 
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -122,13 +121,13 @@ def estimate(config: Config, reporter: Reporter) -> Estimate:
         training = MetaTraining(bench)
         preparing = opening + making_head + time.perf_counter() - began
         measured, growth = _short_run(training, Path(name) / "run", reporter)
-    outlook = training.learner.outlook(min(config.meta.episodes, training.learner.most_episodes or sys.maxsize))
+    outlook = training.learner.forecast(config.meta.episodes)
     episodes, threads = len(outlook.players), bench.runtime.threads
     inner = _inner_loops(measured, _work(training, bench, config), config)
     besides = _mean(one.besides for one in measured[1:])
     at_once = training.jobs_at_once(config.meta.episodes_at_once)
     processes = process_count(config.runtime, at_once, bench.lm.model.num_parameters())
-    side_by_side = at_once > training.learner.players  # episodes, which then leave no thread idle
+    side_by_side = at_once > training.learner.capabilities.max_players  # episodes, which then leave no thread idle
     then = sum(n / min(at_once if side_by_side else n, processes, threads) for n in outlook.players)
     now = measured[-1].players / min(measured[-1].players, training.engine.processes, threads)
     more_processes = max((1 + processes) / (1 + training.engine.processes), 1.0)

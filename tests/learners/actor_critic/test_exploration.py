@@ -45,7 +45,7 @@ def test_without_two_tokens_there_is_nothing_to_lean_to(is_maskable: Tensor) -> 
 
 def new_actor_critic(**settings: Any) -> ActorCritic:
     ground = Ground(new_policy, 0.5, lambda outcome: outcome.score("gain"), StreamName(0), torch.device("cpu"))
-    return ActorCriticSettings(replay_start=1, updates=1, batch_size=4, **settings).build(ground)
+    return ActorCritic(ActorCriticSettings(replay_start=1, updates=1, batch_size=4, **settings), ground)
 
 
 def episode(index: int) -> Episode:

@@ -21,7 +21,7 @@ STATES = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0))
 def new_learner(**settings: Any) -> ActorCritic:
     ground = Ground(new_policy, 0.5, lambda outcome: outcome.score("gain"), StreamName(0), torch.device("cpu"))
     settings = {"self_play": "frozen", "updates": 1, "batch_size": 4, "learning_rate": 0.1, **settings}
-    return ActorCriticSettings(**settings).build(ground)
+    return ActorCritic(ActorCriticSettings(**settings), ground)
 
 
 def encode(_blocks: TokenBlocks) -> Tensor:

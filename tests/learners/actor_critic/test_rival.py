@@ -36,7 +36,7 @@ def rule(sharpness: float) -> Masking:
 
 def random_plan(**settings: Any) -> Tensor:
     ground = Ground(new_policy, 0.5, lambda outcome: 0.0, StreamName(0), torch.device("cpu"), rule)
-    learner: ActorCritic = ActorCriticSettings(**settings).build(ground)
+    learner: ActorCritic = ActorCritic(ActorCriticSettings(**settings), ground)
     states = torch.zeros(2, 8, 8)
     episode = Episode(3, np.arange(2), np.arange(0))
     return learner.propose(episode, BLOCKS, lambda blocks: states)["random"].positions  # type: ignore[arg-type]
@@ -59,7 +59,7 @@ def test_a_rival_masks_by_the_rule_of_its_sharpness() -> None:
 def test_without_a_rule_there_is_no_rival() -> None:
     ground = Ground(new_policy, 0.5, lambda outcome: 0.0, StreamName(0), torch.device("cpu"))
     with pytest.raises(ValueError, match="no rule to play against"):
-        ActorCriticSettings(rival="rule").build(ground)
+        ActorCritic(ActorCriticSettings(rival="rule"), ground)
 
 
 def test_a_run_against_the_rule(inputs: Inputs) -> None:

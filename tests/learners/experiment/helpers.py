@@ -15,6 +15,7 @@ from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.policies.base import Ground as PolicyGround
 from nmg.policies.linear import LinearPolicy, LinearSettings
 from nmg.policies.masking import PolicyMasking
+from nmg.policies.registry import build_policy
 from nmg.seeding import StreamName
 from nmg.types import Episode, MaskPlan, Outcome, TokenBlocks
 from support.tiny import word_tokenizer
@@ -67,7 +68,7 @@ class World:
             randomness=StreamName(seed),
             device=torch.device("cpu"),
         )
-        return ExperimentSettings(**settings).build(ground)
+        return Experiment(ExperimentSettings(**settings), ground)
 
     def play(
         self, learner: Experiment, score: Score = by_class, episodes: Iterable[int] = range(1000)
@@ -115,7 +116,7 @@ def new_world(folder: Path) -> World:
         encode=reader,
         embeddings=torch.zeros(len(tokenizer), 8),
     )
-    policy = LinearSettings(features=FEATURES).build(ground)
+    policy = build_policy(LinearSettings(features=FEATURES), ground)
     is_class = torch.zeros(len(tokenizer), dtype=torch.bool)
     is_class[tokenizer.convert_tokens_to_ids(CLASS)] = True
     return World(policy, corpus.blocks(np.arange(24)), is_class)

@@ -103,7 +103,7 @@ def test_the_stages_play_whom_they_should(world: World):
             break
         stage = learner.book.stage
         plans = propose(world, learner, index)
-        assert len(plans) <= learner.players
+        assert len(plans) <= learner.capabilities.max_players
         names.setdefault(stage, list(plans))
         shared[stage] = learner._players(episode(index))
         learner.learn(episode(index), {n: Outcome({"gain": world.share(p)}, {}, 0.0) for n, p in plans.items()})
@@ -137,7 +137,7 @@ def test_it_finds_a_planted_class_within_120_plays(world: World, seed: int):
     assert world.share_of(learner.policy) == pytest.approx(0.25, abs=0.06)
     records = world.play(learner)
     assert learner.book.plays <= 120
-    assert len(records) <= learner.most_episodes
+    assert len(records) <= learner.capabilities.max_episodes
     assert learner.book.passed
     assert world.share_of(learner.policy) > 0.5
     assert world.share_of(learner.best_guess()) > 0.5

@@ -18,7 +18,7 @@ from nmg.learners.actor_critic.player import Player
 from nmg.learners.actor_critic.replay import StateShard, token_counts
 from nmg.learners.actor_critic.reward import ScoreNoise, credit, credit_by_case, difference_reward, sign_reward
 from nmg.learners.actor_critic.settings import ActorCriticSettings
-from nmg.learners.base import Ground, NothingToTell, Outlook, Saved
+from nmg.learners.base import Ground, LearnerCapabilities, NothingToTell, Outlook, Saved
 from nmg.masking.base import Masking
 from nmg.masking.rules import RandomMasking
 from nmg.policies.base import Policy, predict
@@ -37,9 +37,8 @@ class _Proposal:
 
 
 class ActorCritic(NothingToTell):
-    leader = "learner"
-    players = 3
-    may_lag = True  # what it remembers of an action is the probability that the acting policy gave it
+    # Off-policy: what it remembers of an action is the probability that the acting policy gave it.
+    capabilities = LearnerCapabilities(max_players=3, leader="learner", off_policy=True)
 
     def __init__(self, settings: ActorCriticSettings, ground: Ground) -> None:
         self.settings, self.ground = settings, ground
@@ -54,7 +53,7 @@ class ActorCritic(NothingToTell):
     def policy(self) -> Policy:
         return self.learner.policy
 
-    def outlook(self, episodes: int) -> Outlook:
+    def forecast(self, episodes: int) -> Outlook:
         """The opponent plays once the replay has filled, soon; the replay grows up to its bounds."""
         replay, settings = self.learner.replay, self.settings
         n_shards = max(len(replay.shards), 1)  # one an episode

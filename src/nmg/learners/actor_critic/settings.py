@@ -1,14 +1,10 @@
 """Settings of the actor-critic of the paper; the defaults are the published ones of classification."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from nmg.learners.base import Ground
 from nmg.settings import Count, CountOrZero, NonNegative, Positive, Section
-
-if TYPE_CHECKING:
-    from nmg.learners.actor_critic.learner import ActorCritic
 
 
 class ActorCriticSettings(Section):
@@ -70,8 +66,3 @@ class ActorCriticSettings(Section):
                 f"{self.replay_capacity} holds no more than that: nothing would ever be learned"
             )
         return self
-
-    def build(self, ground: Ground) -> "ActorCritic":
-        from nmg.learners.actor_critic.learner import ActorCritic
-
-        return ActorCritic(self, ground)

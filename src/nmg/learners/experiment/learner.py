@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nmg.learners.base import Ground, Outlook, Saved
+from nmg.learners.base import Ground, LearnerCapabilities, NothingToTell, Outlook, Saved
 from nmg.learners.experiment.regression import Effects, f_test, placebo_lengths, regress
 from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.learners.experiment.stages import Book, gate_verdict, learned_name, planned_players, rule_name
@@ -32,10 +32,7 @@ class _Proposal:
     """player → [F] mean features of the tokens that it masks"""
 
 
-class Experiment:
-    leader = None
-    may_lag = False
-
+class Experiment(NothingToTell):
     def __init__(self, settings: ExperimentSettings, ground: Ground) -> None:
         self.settings, self.ground = settings, ground
         policy = ground.new_policy()
@@ -43,7 +40,6 @@ class Experiment:
         policy.reset_parameters()
         self._template = policy.to(ground.device)
         self.book = Book.new(settings, len(policy.config.features))
-        self.players = max(2, len(settings.strengths) + len(settings.rules))
         self._proposed: dict[int, _Proposal] = {}
 
     @property
@@ -52,18 +48,19 @@ class Experiment:
         return self._learned(self.book.strength) if self.book.passed else self._rule(self.book.rule)
 
     @property
-    def is_finished(self) -> bool:
+    def is_finished(self) -> bool:  # type: ignore[override]
         return self.book.stage == "done"
 
     @property
-    def free_episodes(self) -> int:
-        return self.book.free_episodes
+    def capabilities(self) -> LearnerCapabilities:  # type: ignore[override]
+        settings = self.settings
+        return LearnerCapabilities(
+            max_players=max(2, len(settings.strengths) + len(settings.rules)),
+            max_independent_episodes=self.book.free_episodes,
+            max_episodes=settings.plays // 2,
+        )
 
-    @property
-    def most_episodes(self) -> int:
-        return self.settings.plays // 2
-
-    def outlook(self, episodes: int) -> Outlook:
+    def forecast(self, episodes: int) -> Outlook:
         return Outlook(planned_players(self.settings)[:episodes])
 
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:

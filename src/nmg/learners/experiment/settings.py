@@ -1,14 +1,10 @@
 """Settings of the designed experiment. All ours."""
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from nmg.learners.base import Ground
 from nmg.settings import LARGEST_COUNT, Count, NonNegative, Positive, Section, Share
-
-if TYPE_CHECKING:
-    from nmg.learners.experiment.learner import Experiment
 
 
 class ExperimentSettings(Section):
@@ -33,8 +29,3 @@ class ExperimentSettings(Section):
     has_leader: ClassVar = False
     needs_linear: ClassVar = True
     learns_words: ClassVar = True
-
-    def build(self, ground: Ground) -> "Experiment":
-        from nmg.learners.experiment.learner import Experiment
-
-        return Experiment(self, ground)
