@@ -6,11 +6,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 import nmg
+from nmg.errors import UserError
 
 SOURCE = Path(__file__).parents[1] / "src"
 
@@ -183,7 +185,31 @@ def test_the_public_names_are_there_and_lazy():
         assert getattr(nmg, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = nmg.nothing
-    script = "import sys, nmg; assert not {'torch', 'pydantic', 'numpy'} & set(sys.modules)"
+    assert set(nmg._PLACES) == set(nmg.__all__)
+
+
+def test_the_package_shows_its_public_names_alone():
+    assert dir(nmg) == sorted([*nmg.__all__, "__version__"])
+    assert not [name for name in vars(nmg) if not name.startswith("_") and name not in nmg.__all__ and part_of(name)]
+    assert nmg.__version__ == version("nmg")
+    assert nmg.UserError is UserError
+
+
+def part_of(name: str) -> bool:
+    """Whether a name of the package is anything but one of its parts, which are there once they are imported."""
+    return f"nmg.{name}" not in IMPORTS
+
+
+def test_importing_the_package_imports_the_standard_library_alone():
+    """So it takes a few hundredths of a second; each name brings what it needs when it is first asked for."""
+    script = """
+import sys
+before = set(sys.modules)
+import nmg
+new = {name.partition(".")[0] for name in set(sys.modules) - before}
+assert new <= {"nmg", *sys.stdlib_module_names}, new
+assert "importlib.metadata" not in sys.modules
+"""
     subprocess.run([sys.executable, "-c", script], check=True)
 
 

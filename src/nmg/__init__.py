@@ -3,12 +3,13 @@
 The names below are what a notebook needs; each is imported when it is first asked for.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import importlib as _importlib
+import typing as _typing
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from nmg.collation.collator import MaskingCollator
     from nmg.config import Config, load_config
+    from nmg.errors import UserError
     from nmg.masking.schedule import RateSchedule
     from nmg.meta_train import MetaTraining
     from nmg.policies.named import load_masking
@@ -24,6 +25,7 @@ __all__ = [
     "MetaTraining",
     "ModelBench",
     "RateSchedule",
+    "UserError",
     "Workbench",
     "adapt",
     "compare",
@@ -39,6 +41,7 @@ _PLACES = {
     "MetaTraining": "nmg.meta_train:MetaTraining",
     "ModelBench": "nmg.workbench:ModelBench",
     "RateSchedule": "nmg.masking.schedule:RateSchedule",
+    "UserError": "nmg.errors:UserError",
     "Workbench": "nmg.workbench:Workbench",
     "adapt": "nmg.runs.adaptation:adapt_corpus",
     "compare": "nmg.report.comparison_files:compare",
@@ -49,8 +52,14 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
+    if name == "__version__":
+        return _importlib.import_module("importlib.metadata").version("nmg")
     if name not in _PLACES:
         raise AttributeError(f"module 'nmg' has no attribute '{name}'")
     module, _, attribute = _PLACES[name].partition(":")
-    return getattr(import_module(module), attribute)
+    return getattr(_importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
