@@ -179,11 +179,9 @@ def test_seconds_of_meta_training_count_once(tmp_path: Path):
     assert meta_training_seconds(run) is None
     (run / "run.json").write_text("{}")
     phases = {"masks": 1.5, "inner loops": 6, "update": 2, "adapt": 3, "finetune": 2, "evaluate": 1}
-    old_phases = {"encode": 1, **phases, "masks": 0.5}
-    for seconds in (phases, old_phases):
-        line = json.dumps({"episode": 0, "seconds": seconds}) + "\n"
-        (run / "metrics.jsonl").write_text(line * 3 + line[:20])  # one is being written
-        assert meta_training_seconds(run) == meta_training_seconds(run / "policy") == 3 * 9.5
+    line = json.dumps({"episode": 0, "seconds": phases}) + "\n"
+    (run / "metrics.jsonl").write_text(line * 3 + line[:20])  # one is being written
+    assert meta_training_seconds(run) == meta_training_seconds(run / "policy") == 3 * 9.5
     (tmp_path / "policy").mkdir()
     assert meta_training_seconds(tmp_path / "policy") is None, "a policy without its run"
 
