@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 FLOORS = (
     {"errors"},
-    {"files", "fingerprint", "types", "seeding", "reporter", "settings", "together"},
+    {"files", "fingerprint", "numerals", "types", "seeding", "reporter", "settings", "together"},
     {"hub"},
     {"data"},
     {"tasks", "masking", "fast"},

@@ -16,6 +16,22 @@ def test_names_of_cells():
     assert CellKey("../runs/a b", 3, Setting("all")).name == "runs-a-b.seed-3.labelled-all"
 
 
+@pytest.mark.parametrize(
+    ("masking", "name"),
+    [
+        ("0.5*idf+0.5*random", "0.5-of-idf-and-0.5-of-random"),
+        ("0.7 * idf + 0.3*whole-word", "0.7-of-idf-and-0.3-of-whole-word"),
+        ("idf+random", "idf-and-random"),
+        ("idf*", "idf-tuned"),
+        ("0.5*idf*+random", "0.5-of-idf-tuned-and-random"),
+        ("runs/my run/policy", "runs-my-run-policy"),
+        ("v2.0*", "v2.0-tuned"),
+    ],
+)
+def test_files_of_mixtures(masking: str, name: str):
+    assert CellKey(masking, 0, Setting()).name == f"{name}.seed-0"
+
+
 def test_seeds_are_outermost():
     keys = Plan.of(["none", "random"], {"mine": Path("p")}, range(2), labelled=(4, "all"), adapt_steps=(5, 9)).keys()
     assert [key.seed for key in keys] == [0] * 10 + [1] * 10

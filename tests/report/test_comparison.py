@@ -124,6 +124,8 @@ def test_pairs_by_hand():
     assert table.rows[1][8] == "2/0/1"
     assert len(table.header) == len(table.rows[0])
     assert "over all 3 planned pairs of this comparison" in " ".join(table.notes)
+    one_pair = pairs_table(results.settings[0], "accuracy", 1)
+    assert "over the one planned pair of this comparison" in " ".join(one_pair.notes)
     one_seed = results_of([one for one in PLAIN if one.seed == 0])
     assert pairs_table(one_seed.settings[0], "accuracy", 0).rows[0] == (
         *("random − none", "1", "+1.0", "–", "–", "–", "–", "–", "1/0/0", "–"),

@@ -64,6 +64,17 @@ def test_scores_are_percent_and_losses_as_they_are():
     assert score_text(0.02, "accuracy", "+") == "+2.0"
 
 
+def test_the_same_score_is_rounded_the_same_way_everywhere():
+    """Means of the same numbers differ in their last bits."""
+    mean = sum([0.0125, 0.0124, 0.0126]) / 3
+    assert score_text(mean, "accuracy", "+") == score_text(0.0125, "accuracy", "+") == "+1.3"
+    assert score_text(0.01249999999999999, "accuracy") == score_text(0.01250000000000001, "accuracy") == "1.3"
+    assert score_text(-0.0125, "accuracy") == "−1.3"
+    assert score_text(0.6125, "accuracy") == "61.3"
+    assert score_text(0.0005, "loss") == "0.001"
+    assert score_text(float("nan"), "accuracy") == "nan"
+
+
 def test_means_and_differences():
     assert mean_text(0.6, 0.1, "accuracy") == "60.0 ± 10.0"
     assert mean_text(0.8, 0.1, "loss") == "0.800 ± 0.100"

@@ -7,6 +7,7 @@ from nmg.audit.findings import LEVEL, Adaptation, RewardFinding, Schedule
 from nmg.config import Config
 from nmg.data.overlap import near_duplicates_text
 from nmg.learners.experiment.settings import ExperimentSettings
+from nmg.numerals import rounded
 from nmg.policies.linear import LinearSettings
 
 LEAST_MARGIN = 1.0
@@ -171,8 +172,10 @@ def _at_most(maskings: Mapping[str, Any]) -> str:
 
 def _gain(best: Schedule) -> str:
     """In points: 100 times the difference of shares."""
-    interval = "" if best.low is None or best.high is None else f" [{100 * best.low:+.1f}, {100 * best.high:+.1f}]"
-    return f"{100 * best.gain:+.1f} points{interval}".replace("-", "−")
+    interval = ""
+    if best.low is not None and best.high is not None:
+        interval = f" [{rounded(100 * best.low, 1, '+')}, {rounded(100 * best.high, 1, '+')}]"
+    return f"{rounded(100 * best.gain, 1, '+')} points{interval}"
 
 
 def _p(p: float | None) -> str:

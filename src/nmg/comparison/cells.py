@@ -49,8 +49,14 @@ class CellKey:
 
 
 def slug(masking: str) -> str:
-    """A masking's name as a file may be named; a masking may be named by its folder."""
-    return re.sub(r"[^\w.-]+", "-", masking.replace("*", "-tuned")).strip("-.") or "policy"
+    """A masking's name as a file may be named; a masking may be named by its folder.
+
+    >>> slug("0.5*idf+random"), slug("idf*"), slug("runs/a/policy")
+    ('0.5-of-idf-and-random', 'idf-tuned', 'runs-a-policy')
+    """
+    shares = re.sub(r"([\d.]+)\s*\*\s*(?=\w)", r"\1-of-", masking)  # of a mixture
+    name = re.sub(r"\s*\+\s*", "-and-", shares).replace("*", "-tuned")
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "policy"
 
 
 @dataclass(frozen=True, kw_only=True)

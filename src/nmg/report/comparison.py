@@ -10,6 +10,7 @@ from nmg.report.tables import (
     NOTHING,
     RAW_METRICS,
     Table,
+    all_of,
     count_text,
     difference_text,
     duration_text,
@@ -140,7 +141,7 @@ def named_pairs_table(pairs: Sequence[tuple[str, Pair]], metric: str, family: st
         )
     notes = [
         "Δ: mean difference within the same n seeds with its 95 % t interval; p: two-sided paired t test, and exact "
-        f"Wilcoxon signed-rank test; Holm: corrected over all {family}.",
+        f"Wilcoxon signed-rank test; Holm: corrected over {all_of(family)}.",
         "d_z: mean / standard deviation of the differences; w/t/l: seeds won, tied and lost by the first.",
         "Seeds needed (+ those still missing): to find a difference of just this d_z with 80 % power in one test at "
         "5 %; a d_z from few seeds is itself uncertain.",

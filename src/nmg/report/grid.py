@@ -18,6 +18,7 @@ from nmg.report.comparison import (
 from nmg.report.tables import (
     NOTHING,
     Table,
+    all_of,
     count_text,
     interval_text,
     p_text,
@@ -43,8 +44,8 @@ def means_table(family: Family, setting: Setting, base: str) -> Table:
     seeds = "–".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "0"
     notes = (
         f"{metric}{f' × {scale}' if scale != 1 else ''}: mean over {seeds} seed{'' if seeds == '1' else 's'} with its "
-        f"95 % t interval. {DIFFERS}: differs from {base} at 5 % (paired t test, Holm's correction over all "
-        f"{_planned(family)}).",
+        f"95 % t interval. {DIFFERS}: differs from {base} at 5 % (paired t test, Holm's correction over "
+        f"{all_of(_planned(family))}).",
     )
     return Table(("masking", *(part_title(part) for part, _ in by_part)), tuple(rows), notes)
 

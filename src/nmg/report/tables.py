@@ -7,6 +7,7 @@ import rich.table
 from rich.markup import escape
 
 from nmg.errors import printable
+from nmg.numerals import rounded
 
 RAW_METRICS = frozenset({"loss", "held_out_loss"})
 """metrics shown as they are; every other one is a fraction, shown × 100"""
@@ -52,7 +53,7 @@ def as_rich(table: Table, title: str, n_words: int = 1) -> rich.table.Table:
 
 
 def score_text(value: float, metric: str, sign: str = "") -> str:
-    return f"{value * shown_scale(metric):{sign}.{3 if metric in RAW_METRICS else 1}f}".replace("-", "−")
+    return rounded(value * shown_scale(metric), 3 if metric in RAW_METRICS else 1, sign)
 
 
 def mean_text(mean: float, deviation: float | None, metric: str) -> str:
@@ -103,6 +104,11 @@ def listed(words: Sequence[str], last: str) -> str:
 
 def count_text(n: int, noun: str) -> str:
     return f"{n} {noun}" + ("" if n == 1 else "s")
+
+
+def all_of(counted: str) -> str:
+    """'3 pairs' → 'all 3 pairs', '1 pair' → 'the one pair'."""
+    return f"the one {counted[2:]}" if counted.startswith("1 ") else f"all {counted}"
 
 
 def duration_text(seconds: float) -> str:
