@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import constants
-from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
 from nmg.errors import UserError
 from nmg.hub import first_line, is_reachable
@@ -55,6 +55,14 @@ def test_without_network(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert answering(monkeypatch, None) == []
     assert not is_reachable("c/d", "dataset")
+
+
+@pytest.mark.parametrize(("status", "reachable"), [(404, True), (429, True), (503, False)])
+def test_a_hub_that_answers_otherwise(status: int, reachable: bool, monkeypatch: pytest.MonkeyPatch):
+    error = refusal(HfHubHTTPError)
+    error.response = SimpleNamespace(status_code=status)  # type: ignore[attr-defined]
+    answering(monkeypatch, error)
+    assert is_reachable("a/b", "model") is reachable
 
 
 @pytest.mark.parametrize(

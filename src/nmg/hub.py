@@ -28,7 +28,7 @@ def is_reachable(name: str, kind: Kind) -> bool:
         UserError: if the hub answers that it has no such repository, or none for this user.
     """
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
     if constants.HF_HUB_OFFLINE:
         return False
@@ -42,6 +42,8 @@ def is_reachable(name: str, kind: Kind) -> bool:
         raise UserError(f"'{name}': the hub has no such {what}; {advice}") from error
     except HFValidationError as error:
         raise UserError(f"'{name}': is no name that a {what} of the hub can have") from error
+    except HfHubHTTPError as error:  # a mirror that does not know the question is there all the same
+        return error.response.status_code < 500
     except Exception:  # whatever the HTTP library of the day raises
         return False
     return True

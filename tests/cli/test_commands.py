@@ -6,10 +6,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nmg.cli.commands import join_lists
+from nmg.errors import UserError
 from support.command import Nmg
 from support.runs import Inputs
 
@@ -112,6 +114,21 @@ def test_an_interruption_says_how_to_continue(
     assert answer.code == 130
     assert answer.err.startswith(f"interrupted; {advice}")
     assert len(answer.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("phase", [None, "adapting"])
+def test_an_error_has_its_own_line_whether_or_not_a_bar_is_there(
+    nmg: Nmg, phase: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*arguments: Any) -> None:
+        if phase is not None:
+            arguments[-1].steps(phase)(1, 3)
+        raise UserError("no more")
+
+    monkeypatch.setattr("nmg.runs.adaptation.adapt_corpus", fail)
+    lines = nmg("adapt", "--corpus", "a.txt", "--out", "out").err.splitlines()
+    assert lines[-1] == "error: no more"
+    assert [line.split()[0] for line in lines[:-1]] == ([] if phase is None else [phase])
 
 
 NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}

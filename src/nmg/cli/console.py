@@ -63,7 +63,9 @@ def progress_console() -> Iterator[ProgressConsole]:
     try:
         yield ProgressConsole(progress)
     finally:
-        progress.live.stop()  # `progress.stop` adds an empty line if nobody watches
+        progress.live.stop()
+        if not console.is_terminal and any(task.visible for task in progress.tasks):
+            console.line()  # ends that of the bar; `progress.stop` would print it without a bar, too
 
 
 def _quiet_libraries() -> None:
