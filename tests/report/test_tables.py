@@ -5,6 +5,7 @@ from rich.console import Console
 
 from nmg.report.tables import (
     Table,
+    all_of,
     as_markdown,
     as_rich,
     count_text,
@@ -73,6 +74,14 @@ def test_the_same_score_is_rounded_the_same_way_everywhere():
     assert score_text(0.6125, "accuracy") == "61.3"
     assert score_text(0.0005, "loss") == "0.001"
     assert score_text(float("nan"), "accuracy") == "nan"
+
+
+def test_one_of_a_kind_is_not_all_of_them():
+    assert [all_of(text) for text in ("1 test", "2 tests", "11 tests")] == [
+        "the one test",
+        "all 2 tests",
+        "all 11 tests",
+    ]
 
 
 def test_means_and_differences():
