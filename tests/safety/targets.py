@@ -95,6 +95,7 @@ def log(name: str) -> Run:
         learner = "experiment" if is_experiment else "actor-critic"
         (folder / "config.yaml").write_text(f"learner: {{kind: {learner}}}\n")
         (folder / "metrics.jsonl").write_bytes(METRICS)
+        (folder / "run.json").write_bytes(RUN)
         (folder / name).write_bytes(content)
         with contextlib.suppress(UserError), without_figures():
             page_of(folder, None)
@@ -161,6 +162,7 @@ def _saved(made: LinearPolicy | AttentionPolicy, name: str) -> bytes:
 
 LINEAR = LinearPolicy(LinearConfig(features=("idf", "digit"), vocabulary_size=6))
 ATTENTION = AttentionPolicy(AttentionConfig(hidden_size=8, num_attention_heads=2, head_hidden=4))
+RUN = b'{"device": "cpu", "precision": "fp32", "seed": 0, "planned_episodes": 2, "is_finished": false}'
 METRICS = _lines(*(episode(i, 0.5, 0.4, 0.6, learner_update=UPDATE, opponent_update=UPDATE) for i in range(3)))
 EFFECTS = {
     "stage": "done",
@@ -272,7 +274,7 @@ TARGETS: dict[str, Target] = {
     ),
     "metrics": Target(log("metrics.jsonl"), [METRICS]),
     "samples": Target(log("samples.jsonl"), [_lines({"texts": TEXTS}, snapshot(0, PROBABILITIES))]),
-    "run": Target(log("run.json"), [b'{"device": "cpu", "precision": "fp32", "seed": 0}']),
+    "run": Target(log("run.json"), [RUN]),
     "effects": Target(log("effects.json"), [json.dumps(EFFECTS).encode()]),
     "linear policy": Target(policy(LINEAR, "config.json"), [_saved(LINEAR, "config.json")]),
     "attention policy": Target(policy(ATTENTION, "config.json"), [_saved(ATTENTION, "config.json")]),
