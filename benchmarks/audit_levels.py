@@ -105,6 +105,10 @@ def _limit(m: int, k: int, true: float, rho: float, is_low: bool) -> Callable[[R
     return trial
 
 
+def _seems_high(m: int, k: int) -> Callable[[Rng], bool]:
+    return lambda rng: (agreement(*tables(rng, m, k, 0.0, 0.0)).estimate or 0.0) >= 0.5
+
+
 def _sound(
     m: int, k: int, true: float, rho: float, names: Sequence[str], chosen_alone: bool = False
 ) -> Callable[[Rng], bool]:
@@ -184,7 +188,8 @@ def _on_agreement() -> list[Claim]:
         for name, is_low in (("corrected_low", True), ("corrected_high", False)):
             trial = _limit(10, 3, true, rho, is_low)
             found.append(Claim(f"audit: {name}", world, "holds", trial, least=0.95))
-    return found
+    world = "10 maskings, none differs"
+    return [*found, Claim("audit: corrected", world, "0.5 or more", _seems_high(10, 3), most=0.05)]
 
 
 def _on_rewards() -> list[Claim]:

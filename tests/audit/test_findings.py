@@ -190,7 +190,9 @@ def worlds(n: int, m: int, k: int, *, true: float, rho: float) -> Iterator[tuple
 def test_noise_that_scores_share_is_no_agreement(true: float):
     """With the covariance of the noise left in, the correlation is 0.5 or more in 87 to 100 % of such worlds."""
     found = [agreement(*tables) for tables in worlds(200, 7, 3, true=true, rho=0.0)]
-    assert abs(np.median([one.estimate or 0.0 for one in found])) < 0.35
+    shown = [one.estimate for one in found if one.estimate is not None]
+    assert np.mean([one.estimate is not None and one.estimate >= 0.5 for one in found]) <= 0.15
+    assert true < 2 or abs(np.median(shown)) < 0.06, "0.07 with the shared noise left in"
     assert np.mean([one.low is not None and one.low >= 0.5 for one in found]) <= 0.02
     assert np.mean([one.low is None or one.low <= 0 for one in found]) >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / 200)
 
@@ -204,7 +206,7 @@ def test_the_limits_of_the_agreement_hold_with_their_confidence(rho: float):
 
 
 def test_a_score_agrees_with_itself():
-    for reward, full in worlds(20, 10, 3, true=2.0, rho=1.0):
+    for reward, full in worlds(20, 10, 3, true=4.0, rho=1.0):
         itself = agreement(full, full)
         assert itself.estimate == pytest.approx(1.0)
         assert itself.high == pytest.approx(1.0)

@@ -12,13 +12,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from nmg.seeding import StreamName
 from nmg.types import FloatArray
 
 DRAWS = 4000
 LEVEL = 0.05
-"""of each limit, one-sided"""
+"""of each limit, one-sided, and of the F test"""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Agreement:
     """The correlation of the true scores; None if there is nothing to tell it by."""
 
     estimate: float | None
-    """None if one of the scores shows no differences between maskings"""
+    """None unless both scores show that maskings differ (F test at 5 %): of chance it is near 1 if noise is shared"""
     low: float | None
     """the correlation is not below, with 95 % confidence"""
     high: float | None
@@ -57,7 +58,8 @@ def agreement(reward: FloatArray, full: FloatArray) -> Agreement:
     )
     means = (means - means.mean(axis=1, keepdims=True)).reshape(2, -1)
     of_means, of_noise, free = k * means @ means.T, left @ left.T, (m - 1) * (k - 1)
-    estimate = _correlation((of_means / (m - 1) - of_noise / free)[None])[0]
+    is_shown = np.diag(of_means) / (m - 1) > stats.f.ppf(1 - LEVEL, m - 1, free) * np.diag(of_noise) / free
+    estimate = _correlation((of_means / (m - 1) - of_noise / free)[None])[0] if is_shown.all() else math.nan
     rng = (StreamName(0) / "audit" / "agreement").generator()
     drawn = _correlation(_covariances(rng, of_means, m - 1) - _covariances(rng, of_noise, free))
     if np.isnan(drawn).all():

@@ -88,8 +88,8 @@ class RewardFinding:
     rank_correlation: float | None
     """Spearman's, of the maskings' means over seeds with those of the full score from other fine-tunings"""
     corrected: float | None
-    """the correlation of the true scores, without the noise of both and what they share of it; None if either shows no
-    differences"""
+    """the correlation of the true scores, without the noise of both and what they share of it; None unless both show
+    that maskings differ"""
     corrected_low: float | None
     """95 % limits, each one-sided; None if there is nothing to tell it by"""
     corrected_high: float | None
