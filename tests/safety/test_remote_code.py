@@ -136,6 +136,7 @@ def test_every_loader_is_told_what_to_trust(folder: str):
         for path in (ROOT / folder).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in LOADERS
+        if not ast.unparse(node.func).startswith("Policy.")  # ours: it loads no code
     ]
     assert calls or folder == "examples"
     untold = [f"{name}:{node.lineno}" for name, node in calls if not is_told(node)]
