@@ -1,4 +1,4 @@
-"""Where the cells of a comparison are played: everything that they share, in one process."""
+"""The worker of a comparison: everything that its cells share, held in one process."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,7 +32,7 @@ from nmg.workbench import ModelBench, Workbench
 
 @dataclass(frozen=True)
 class CellBench:
-    """A workplace: plays the cells that share an adaptation, and keeps each as soon as it is done."""
+    """Worker that runs the cells that share an adaptation and saves each as soon as it is done."""
 
     config: Config
     plan: Plan
@@ -46,7 +46,7 @@ class CellBench:
     origins: Origins
     held_out: HeldOutText | None = None
     _trials: dict[tuple[int, Labelled], Trial] = field(default_factory=dict)
-    """of the seed at work"""
+    """Trials of the current seed, by (seed, labels)."""
 
     @classmethod
     def open(
@@ -59,21 +59,21 @@ class CellBench:
         save_models: bool,
         is_checked: bool = False,
     ) -> "CellBench":
-        """Read and check everything; a head that the checkpoint lacks is not yet warmed up.
+        """Read and check everything, but do not yet warm up a head that the checkpoint lacks.
 
         Args:
             config: The settings that cells run under.
-            plan: Which cells there are.
-            folder: Where they are kept.
-            reporter: Told of what a user should know.
-            save_models: Whether the adapted LMs of the first seed are kept.
-            is_checked: Whether another process has done the preflight already.
+            plan: The cells of the comparison.
+            folder: The folder that the cells are saved in.
+            reporter: Receives messages for the user.
+            save_models: Whether to save the adapted LMs of the first seed.
+            is_checked: Whether another process has already run the preflight.
 
         Returns:
-            The workplace; its settings have the precision that the preflight found to work.
+            The worker. Its settings have the precision that the preflight found to work.
 
         Raises:
-            UserError: Settings, data or model do not fit.
+            UserError: Settings, data or model do not fit together.
         """
         model, texts = Workbench.open_all(config, reporter), load_corpus_texts(config.data)
         if not is_checked:
@@ -89,21 +89,21 @@ class CellBench:
         return cls(config, plan, folder, model, pretrained, corpus, maskings, metrics, save_models, origins)
 
     def with_head(self) -> "CellBench":
-        """The same with a missing LM head warmed up, and with text to measure adapted models on."""
+        """A copy whose missing LM head is warmed up and which has held-out text to score adapted models on."""
         self.model.warm_up_head(self.corpus)
-        # From the whole test set, also where cells are scored on a sample of it.
+        # Use the whole test set even if cells are scored on a sample of it.
         data = load_task_data(self.config.data.model_copy(update={"test_examples": None}), self.config.run.seed)
         adapted_on = load_corpus_texts(self.config.data)
         held_out = HeldOutText.build(self.model, distinct_texts(data.test or ()), adapted_on)
         return replace(self, pretrained=copy_state(self.model.lm.model), held_out=held_out)
 
     def is_complete(self, key: CellKey) -> bool:
-        """Whether the cell's model is there, where one is to be kept."""
+        """Whether the cell's adapted model is saved, or need not be."""
         model = self._model_folder(key)
         return model is None or is_saved(model)
 
     def play(self, _shared: None, job: list[CellKey]) -> list[CellEvent]:
-        """Adapt once, then fine-tune and score for each cell. One that fails does not stop the others."""
+        """Adapt once, then fine-tune and score for each cell of the job. A failed cell does not stop the others."""
         events, remaining = [], list(job)
         while remaining:
             try:
@@ -120,6 +120,7 @@ class CellBench:
         return events
 
     def _play(self, keys: list[CellKey]) -> Any:
+        """Yield the event of each cell; all `keys` share one adaptation."""
         key, arena = keys[0], self.model.arena
         masking = MeteredMasking(key.masking, self.maskings[key.masking])
         masks = DrawnMasks(self.corpus, masking, self.config.test.policy_sees) if key.masking != "none" else None
@@ -143,7 +144,7 @@ class CellBench:
         self.folder.save(cell)
 
     def _trial(self, seed: int, labelled: Labelled) -> Trial:
-        """Training and test set of a seed, read when first asked for, and kept until another seed is."""
+        """Training and test set of a seed, loaded on first use and cached until another seed is requested."""
         if (seed, labelled) not in self._trials:
             data = load_task_data(with_labels(self.config.data, labelled), seed)
             assert data.test is not None, "there is a test set: `Comparison.prepare` has checked it"
@@ -165,7 +166,7 @@ class CellBench:
             masking=key.masking,
             seed=key.seed,
             scores=dict(outcome.scores),
-            lm_loss=outcome.lm_loss if outcome.lm_steps else None,  # NaN without a step
+            lm_loss=outcome.lm_loss if outcome.lm_steps else None,  # NaN if there was no step
             lm_steps=outcome.lm_steps,
             task_steps=outcome.task_steps,
             masked_tokens=outcome.masked_tokens,
@@ -185,15 +186,17 @@ class CellBench:
         )
 
     def _model_folder(self, key: CellKey) -> Path | None:
-        """Where the cell's adapted LM is kept; None where it is not."""
+        """Folder for the cell's adapted LM, or None if the model is not saved."""
         if not self.save_models or key.seed != self.plan.seeds[0] or key.setting != self.plan.settings[0]:
             return None
-        return self.folder.out / "models" / key.masking.strip("/").replace("/", "-")  # it may be a folder
+        return (
+            self.folder.out / "models" / key.masking.strip("/").replace("/", "-")
+        )  # the masking may be named by a folder
 
 
 @dataclass(frozen=True)
 class CellBenchOpener:
-    """Makes the same workplace in another process, from files and caches."""
+    """Creates the same worker in another process, from files and caches."""
 
     config: Config
     plan: Plan
@@ -203,12 +206,14 @@ class CellBenchOpener:
 
     @classmethod
     def of(cls, bench: CellBench) -> "CellBenchOpener":
+        """The factory that reproduces `bench`."""
         return cls(bench.config, bench.plan, bench.folder, bench.save_models, bench.origins)
 
     def open(self, threads: int) -> CellBench:
-        """Raises UserError if files or models are not those of the process that opened the comparison.
+        """Open the worker with this number of CPU threads.
 
-        They may have changed since, or be others on another machine.
+        Raises UserError if files or models differ from those of the process that opened the comparison. They may have
+        changed since then, or differ on another machine.
         """
         runtime = self.config.runtime.model_copy(update={"threads": threads})
         config = self.config.model_copy(update={"runtime": runtime})
@@ -221,7 +226,21 @@ class CellBenchOpener:
 
 
 def cell_origins(config: Config, plan: Plan, corpus: Corpus, model: ModelBench, pretrained: ModelState) -> Origins:
-    """What the cells of a comparison with these settings are made from. Raises UserError for what cannot be read."""
+    """The provenance of the cells of a comparison.
+
+    Args:
+        config: The settings that cells run under.
+        plan: The cells of the comparison.
+        corpus: The text to adapt on.
+        model: The open model and its tokenizer.
+        pretrained: The weights that every cell starts from.
+
+    Returns:
+        Digests of settings, data and model, and the identity of each masking.
+
+    Raises:
+        UserError: A file cannot be read.
+    """
     fields = ["train", "test", *(["validation"] if config.data.drop_duplicates else [])]
     common = origin(config, fields, corpus.digest, model.lm, pretrained)
     return Origins(common, {name: masking_identity(name, config.masking, path) for name, path in plan.maskings.items()})

@@ -1,7 +1,7 @@
-"""The cells of a comparison, and the folder that keeps them.
+"""The cells of a comparison, and the folder that stores them.
 
-A cell is one (masking, seed, number of labels, adaptation steps): adapt, fine-tune, score. Each is a file of its own,
-written when it is done; a comparison that was killed finds it there and goes on.
+A cell is one (masking, seed, number of labels, adaptation steps): adapt, fine-tune, score. Each has its own file,
+written when the cell is done. A comparison that was killed reads these files and continues.
 """
 
 import json
@@ -19,27 +19,29 @@ from nmg.files import write_text
 from nmg.runs.inputs import check_origin
 
 Labelled: TypeAlias = int | Literal["all"] | None
-"""labelled examples to fine-tune on (of each class in a classification); None: as the configuration says"""
+"""Number of labelled examples to fine-tune on (per class in a classification). None: as the configuration says."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A point on the learning curves. Maskings are compared within a setting."""
+    """A point on the learning curves. Maskings are compared only within the same setting."""
 
     labelled: Labelled = None
     adapt_steps: int | None = None
-    """None: as many as `adapt.epochs` gives"""
+    """Number of adaptation steps. None: the number that `adapt.epochs` gives."""
 
 
 @dataclass(frozen=True)
 class CellKey:
+    """Identifies one cell of a comparison."""
+
     masking: str
     seed: int
     setting: Setting
 
     @property
     def name(self) -> str:
-        """The name of the cell's file, without its ending: 'random.seed-0.labelled-16.steps-50'."""
+        """Name of the cell's file without its extension, e.g. 'random.seed-0.labelled-16.steps-50'."""
         parts = [slug(self.masking), f"seed-{self.seed}"]
         if self.setting.labelled is not None:
             parts.append(f"labelled-{self.setting.labelled}")
@@ -49,46 +51,50 @@ class CellKey:
 
 
 def slug(masking: str) -> str:
-    """A masking's name as a file may be named; a masking may be named by its folder.
+    """Turn a masking's name, which may be the path of a folder, into a valid file name.
 
     >>> slug("0.5*idf+random"), slug("idf*"), slug("runs/a/policy")
     ('0.5-of-idf-and-random', 'idf-tuned', 'runs-a-policy')
     """
-    shares = re.sub(r"([\d.]+)\s*\*\s*(?=\w)", r"\1-of-", masking)  # of a mixture
+    shares = re.sub(r"([\d.]+)\s*\*\s*(?=\w)", r"\1-of-", masking)  # weights of a mixture
     name = re.sub(r"\s*\+\s*", "-and-", shares).replace("*", "-tuned")
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "policy"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """What one masking scored under one seed, and what it cost.
+    """The scores and the cost of one masking under one seed.
 
-    `seconds` are as if the cell stood alone: of an adaptation that several share, all. `adapt`, in it `masks` (the
-    drawing of masks), `finetune`, `evaluate`, and their `total`; apart from these `held_out`.
+    `seconds` count a shared adaptation in full for each cell that uses it. Keys: `adapt` (which includes `masks`, the
+    drawing of masks), `finetune`, `evaluate` and their sum `total`; `held_out` is not part of `total`.
     """
 
     masking: str
     seed: int
     scores: Mapping[str, float]
-    """metric name → score on the test set"""
+    """Metric name → score on the test set."""
     lm_loss: float | None
-    """mean masked-LM loss over the last epoch of the adaptation; None without adaptation"""
+    """Mean masked-LM loss over the last epoch of the adaptation, in nats; None without adaptation."""
     lm_steps: int
+    """Number of optimizer steps of the adaptation."""
     task_steps: int
+    """Number of optimizer steps of the fine-tuning."""
     masked_tokens: int
+    """Number of tokens masked in the adaptation."""
     seconds: Mapping[str, float] = field(default_factory=dict)
+    """Phase → wall time, in seconds (see the class)."""
     labelled: Labelled = None
     adapt_steps: int | None = None
     n_labelled: int
-    """labelled examples fine-tuned on, all classes together"""
+    """Number of labelled examples used for fine-tuning, summed over classes."""
     tokens: int
-    """tokens read in the adaptation, special tokens included, padding not"""
+    """Number of tokens read in the adaptation, including special tokens but not padding."""
     held_out_loss: float | None
-    """mean masked-LM loss on held-out text under fixed random masks; None where there is no held-out text"""
+    """Mean masked-LM loss on held-out text under fixed random masks, in nats; None without held-out text."""
     origin: Mapping[str, str] = field(default_factory=dict)
-    """digests of all that gives the cell (`Origins.of`)"""
+    """Digests of everything that determines the cell (`Origins.of`)."""
     circumstances: Mapping[str, str] = field(default_factory=dict)
-    """what may have rounded it otherwise (`Runtime.circumstances`)"""
+    """Properties of the environment that affect rounding (`Runtime.circumstances`)."""
 
     @property
     def total_seconds(self) -> float:
@@ -99,7 +105,7 @@ class Cell:
         return CellKey(self.masking, self.seed, Setting(self.labelled, self.adapt_steps))
 
     def check_finite(self) -> None:
-        """Raises Diverged, naming it, for a number that is none."""
+        """Raise Diverged, with the name of the number, if a score or a loss is not finite."""
         numbers = {**self.scores, "lm_loss": self.lm_loss, "held_out_loss": self.held_out_loss}
         for name, value in numbers.items():
             if value is not None and not math.isfinite(value):
@@ -108,15 +114,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellEvent:
-    """One cell is done, was there already, or failed."""
+    """Reports that one cell is done, was already there, or failed."""
 
     key: CellKey
     cell: Cell | None = None
     problem: str | None = None
+    """What went wrong; None if the cell did not fail."""
     was_there: bool = False
+    """Whether an earlier call finished the cell."""
 
     def line(self) -> str:
-        """For the terminal."""
+        """One line about the cell, for the terminal."""
         if self.cell is None:
             return f"{self.key.name}  failed: {self.problem}"
         score = "  ".join(f"{name} {value:.4f}" for name, value in self.cell.scores.items())
@@ -125,24 +133,27 @@ class CellEvent:
 
 @dataclass(frozen=True)
 class Origins:
-    """What the cells of a comparison are made from."""
+    """The provenance of the cells of a comparison."""
 
     common: Mapping[str, str]
-    """setting, data, model → digest; the same for all cells"""
+    """Name of a setting, data file or model → digest; the same for all cells."""
     of_maskings: Mapping[str, Mapping[str, str]]
-    """masking → its identity (`policies.named.masking_identity`)"""
+    """Masking → its identity (`policies.named.masking_identity`)."""
 
     def of(self, masking: str) -> dict[str, str]:
-        """The origin of the cells of a masking."""
+        """The provenance of the cells of `masking`: name → digest."""
         return {**self.common, **self.of_maskings[masking]}
 
     def check(self, out: Path, file: str, cell: Cell) -> None:
-        """Raises UserError for a cell that was made from something else.
+        """Check that a cell was made from the inputs of this comparison.
 
         Args:
-            out: the folder of the comparison.
-            file: the name of the cell's file.
-            cell: one of the folder, of a masking that is compared now or of another.
+            out: The folder of the comparison.
+            file: The name of the cell's file.
+            cell: A cell of the folder. Its masking may be absent from this comparison.
+
+        Raises:
+            UserError: The cell was made from other inputs.
         """
         then = cell.origin
         if cell.masking not in self.of_maskings:
@@ -153,16 +164,16 @@ class Origins:
 
 
 class CellFolder:
-    """`cells/` of a comparison: a file for each finished cell, and one for each that failed."""
+    """The folder `cells/` of a comparison: one file per finished cell, and one per failed cell."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
         self.folder = out / "cells"
 
     def load(self, keys: Iterable[CellKey], origins: Origins) -> dict[CellKey, Cell]:
-        """The finished ones of these cells.
+        """The finished cells among `keys`.
 
-        Raises UserError for a cell in the folder, wanted or not, that was made from anything but `origins`.
+        Raises UserError if any cell in the folder, requested or not, was made from inputs other than `origins`.
         """
         found = {}
         for path, cell in self.finished():
@@ -171,16 +182,17 @@ class CellFolder:
         return {key: found[key] for key in keys if key in found}
 
     def finished(self) -> Iterator[tuple[Path, Cell]]:
-        """All that are there, whatever gave them. Raises UserError for a file that is damaged."""
-        for path in sorted(self.folder.glob("[!.]*.json")):  # what a kill left half-written begins with a dot
+        """Yield every finished cell with its path, whatever its provenance. Raises UserError for a damaged file."""
+        for path in sorted(self.folder.glob("[!.]*.json")):  # names of partially written files begin with a dot
             yield path, _read(path)
 
     def save(self, cell: Cell) -> None:
-        """Keep a finished cell; what an earlier try left of an error goes."""
+        """Save a finished cell, and delete the error report of an earlier attempt."""
         write_text(self._path(cell.key, "json"), json.dumps(asdict(cell), indent=1, allow_nan=False) + "\n")
         self._path(cell.key, "error.txt").unlink(missing_ok=True)
 
     def save_error(self, key: CellKey, traceback: str) -> None:
+        """Save the traceback of a failed cell."""
         write_text(self._path(key, "error.txt"), traceback)
 
     def _path(self, key: CellKey, ending: str) -> Path:

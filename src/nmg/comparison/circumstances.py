@@ -1,7 +1,7 @@
-"""Cells of one comparison that were made under different circumstances: what differs, and where it counts.
+"""Cells of one comparison that were made in different environments: what differs, and for which seeds.
 
-Another precision, device, number of threads or version of a library rounds differently, and a training makes a large
-difference of a small one. Within a seed cells are to differ in their masks alone.
+A different precision, device, number of threads or library version rounds differently, and training amplifies small
+differences. Within a seed, cells should differ only in their masks.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from nmg.comparison.cells import Cell
 
 UNKNOWN = "not recorded"
-"""by the nmg that made the cell"""
+"""Value of a property that the version of nmg that made the cell did not record."""
 
 
 def differing(circumstances: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
-    """Circumstance → its values, in order of first occurrence; of those that are not the same for all."""
+    """Properties of the environment that are not the same for all; each maps to its values in order of first occurrence."""
     all_of_them = list(circumstances)
     names = dict.fromkeys(name for one in all_of_them for name in one)
     values = {name: list(dict.fromkeys(one.get(name, UNKNOWN) for one in all_of_them)) for name in names}
@@ -21,12 +21,15 @@ def differing(circumstances: Iterable[Mapping[str, str]]) -> dict[str, list[str]
 
 
 def mixed_seeds(first: Mapping[int, Cell], second: Mapping[int, Cell]) -> tuple[int, ...]:
-    """The seeds (seed → cell, of two maskings) whose cells differ in more than their masks."""
+    """Seeds whose two cells were made in different environments, so that they differ in more than their masks.
+
+    `first` and `second`: seed → cell, of two maskings.
+    """
     both = [seed for seed in first if seed in second]
     return tuple(seed for seed in both if first[seed].circumstances != second[seed].circumstances)
 
 
 def described(differences: Mapping[str, Sequence[str]]) -> str:
-    """'precision (fp32, bf16) and threads (1, 2)'"""
+    """Format differences as text, e.g. 'precision (fp32, bf16) and threads (1, 2)'."""
     parts = [f"{name} ({', '.join(values)})" for name, values in differences.items()]
     return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))

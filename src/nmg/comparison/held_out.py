@@ -1,7 +1,7 @@
 """Masked-LM loss on text that no model was adapted on, under the same random masks for every model.
 
-The loss of the adaptation itself cannot compare maskings: each has masks of its own, and some words are easier than
-others. Here all that differs is the model.
+The loss of the adaptation itself cannot compare maskings: each masking hides different words, and some words are
+easier to predict than others. Here only the model differs.
 """
 
 import time
@@ -22,25 +22,34 @@ from nmg.types import IntArray
 from nmg.workbench import ModelBench
 
 MAX_BLOCKS = 512
+"""Maximum number of blocks of held-out text."""
 RANDOMNESS = StreamName(0) / "held-out"
-"""knows neither the seed of a cell nor the run's, nor the masking"""
+"""Random stream of blocks and masks; it does not depend on seed, run or masking."""
 
 
 @dataclass(frozen=True)
 class HeldOutText:
-    """Blocks of text with their masks, the same for all cells."""
+    """Blocks of text with their masks; the same for all cells."""
 
     lengths: IntArray
-    """[F] tokens of each block"""
+    """int64 [F]: number of tokens of each block."""
     batches: Batches
 
     @classmethod
     def build(cls, bench: ModelBench, texts: Sequence[str], adapted_on: Collection[str]) -> "HeldOutText | None":
-        """Mask the `texts` but those `adapted_on`, at the rate of the configuration; None if no token is left.
+        """Select and mask the held-out text, at the rate of the configuration.
 
-        A text was adapted on, too, if it is the same but for line breaks and whatever else `twins.folded` ignores.
-        At most `MAX_BLOCKS` blocks, drawn at random. Every chosen token becomes the mask token: what stays visible, as
-        a tenth does in training, would be a word to copy and not one to predict.
+        A text counts as adapted on if it equals one of `adapted_on` up to the differences that `twins.folded` ignores, such
+        as line breaks. Every chosen token becomes the mask token. In training a tenth stays visible, but then the model
+        could copy the word instead of predicting it.
+
+        Args:
+            bench: The open model with its tokenizer and settings.
+            texts: Candidate texts.
+            adapted_on: Texts to leave out.
+
+        Returns:
+            At most `MAX_BLOCKS` blocks, drawn at random, or None if no token is left.
         """
         was_seen = same(texts, adapted_on)
         held_out = [text for text, seen in zip(texts, was_seen, strict=True) if not seen]
@@ -62,6 +71,6 @@ class HeldOutText:
         return cls(masks.lengths, masks.start(replace(bench.arena, masking=all_masked), RANDOMNESS))
 
     def loss(self, arena: Arena) -> tuple[float, float]:
-        """Mean cross-entropy (nats) of the arena's model over all masked tokens, in evaluation mode; and seconds."""
+        """Mean cross-entropy over all masked tokens in evaluation mode, in nats; and the wall time in seconds."""
         began = time.perf_counter()
         return mean_loss(arena, self.batches, self.lengths), time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""The learned maskings of a comparison: what learning them cost."""
+"""The cost of learning the policies of a comparison."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from nmg.types import PHASES
 
 
 def meta_training_seconds(folder: Path) -> float | None:
-    """Seconds of all episodes of the run that the policy comes from; None where no run is around it.
+    """Seconds of all episodes of the run that produced the policy, or None if the policy is not in a run's folder.
 
-    `folder` is a run's or the one of the policy in it. A policy that was copied elsewhere has lost its run.
+    `folder` is the folder of a run or of the policy inside it. A policy that was copied elsewhere has no run.
     """
     run = find_policy(folder).resolve().parent
     if not (run / "metrics.jsonl").is_file() or not (run / "run.json").is_file():

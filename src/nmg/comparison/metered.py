@@ -1,4 +1,4 @@
-"""A masking with a meter: how long it took to draw its masks."""
+"""A masking that measures how long it takes to draw its masks."""
 
 import time
 
@@ -10,7 +10,7 @@ from nmg.types import MaskPlan, StateEncoder, TokenBlocks
 
 
 class MeteredMasking:
-    """The same masks as `masking` draws, under a name of its own."""
+    """Draws the same masks as `masking`, under a custom name, and measures the time."""
 
     def __init__(self, name: str, masking: Masking) -> None:
         self.name = name
