@@ -1,7 +1,7 @@
-"""What an engine is: it plays independent jobs, the inner loops of an episode or the cells of a comparison.
+"""Protocols of executors, which run independent jobs: the inner loops of an episode or the trials of a comparison.
 
-A job is played at a workplace, which holds what all jobs need (model, data). An engine that plays in other processes
-has a workplace opened in each; what crosses the border is pickled among our own processes and never kept.
+A job runs on a worker, which holds what all jobs need (model, data). An executor that uses other processes opens one
+worker in each. Data sent between processes is pickled and never stored permanently.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,31 +10,49 @@ from typing import Any, Protocol, Self
 
 
 class Workplace(Protocol):
+    """Worker that runs jobs in one process."""
+
     def play(self, shared: Any, job: Any) -> Any:
-        """The result of a job. `shared` is the same for all jobs of one call of an engine."""
+        """Run one job and return its result.
+
+        Args:
+            shared: Data that is the same for all jobs of one executor call.
+            job: The job to run.
+
+        Returns:
+            The result of the job.
+        """
         ...
 
 
 class Opener(Protocol):
-    """Makes a workplace in another process; can be pickled."""
+    """Factory that creates a worker in another process. It must be picklable."""
 
     def open(self, threads: int) -> Workplace: ...
 
 
 class Engine(Protocol):
+    """Runs independent jobs and returns their results as they complete."""
+
     processes: int
-    """jobs at once"""
+    """Number of jobs that run at the same time."""
 
     def play(self, shared: Any, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        """(index of a job, its result), each as soon as it is there.
+        """Run all jobs and yield `(index of the job, result)` as each job completes.
 
-        The same results to the bit as any other engine with as many threads a job. Raises UserError when a process is
-        killed (by the system, for memory).
+        Results are bit-identical to those of any other executor with the same number of threads per job.
+
+        Args:
+            shared: Data that all jobs of this call share.
+            jobs: The jobs to run.
+
+        Raises:
+            UserError: If a process is killed, for example because the system is out of memory.
         """
         ...
 
     def close(self) -> None:
-        """End what was started; the next `play` starts it anew."""
+        """Stop all started processes. The next `play` starts them again."""
         ...
 
     def __enter__(self) -> Self: ...

@@ -1,7 +1,7 @@
-"""Jobs at once, on the machines of a Ray cluster: a local one, or one that is there already.
+"""Executor that runs jobs in parallel on a Ray cluster, either a local one or an existing one.
 
-What they share goes into Ray's object store, once for however many workers that read it there. A worker that is killed
-is started again, and its job with it; jobs depend on nothing but themselves, so the result is the same.
+Shared data is put into Ray's object store once, however many workers read it. If a worker is killed, Ray restarts it
+and repeats its job. Jobs do not depend on each other, so the results are the same.
 """
 
 import os
@@ -21,19 +21,28 @@ from nmg.engines.shared import Sent, pack, put_together, take_apart
 from nmg.errors import UserError
 
 RETRIES = 3
-"""of a job whose worker was killed"""
+"""Number of times a job is repeated if its worker is killed."""
 SECONDS_TO_ANSWER = 10.0
-"""until a cluster counts as not there"""
+"""Timeout, in seconds, for connecting to a cluster."""
 SECONDS_TO_PLACE = 300.0
-"""until a cluster that starts no worker counts as full; one that adds machines on demand takes minutes"""
+"""Timeout, in seconds, for the first worker to start.
+
+It is long because autoscaling clusters take minutes to add a machine.
+"""
 
 
 class RayEngine(AbstractContextManager["RayEngine"]):
-    """`processes`: workers, no more than the cluster has room for.
+    """Runs jobs on the workers of a Ray cluster.
 
-    A local cluster has this process's threads, which the workers share. Workers of another cluster have as many threads
-    each as they would here, but no more than its largest machine has CPUs, and a GPU each where the cluster has some
-    and `wants_gpus`. They find packages, data and caches under the paths that this process uses.
+    On a local cluster, the workers share the threads of this process. On an existing cluster, each worker has as many
+    threads as it would have here, up to the CPUs of the largest machine. Workers must find packages, data and caches
+    under the same paths as this process.
+
+    Args:
+        opener: Factory that creates the worker in each process.
+        processes: Maximum number of workers. Fewer are started if the cluster has too few resources.
+        address: Address of an existing cluster, or None to start a local one.
+        wants_gpus: Whether each worker takes one GPU if the cluster has GPUs.
     """
 
     def __init__(self, opener: Opener, processes: int, address: str | None = None, *, wants_gpus: bool = True) -> None:
@@ -41,14 +50,23 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         self._opener, self._address, self._wants_gpus = opener, address, wants_gpus
         self._workers: list[Any] = []
         self._starting: dict[Any, Any] = {}
-        """promise of a first answer → worker that has not given it yet"""
+        """Maps the pending first answer of a worker to that worker."""
         self._room = Room(processes, 1, 0)
         self._opener_place: Any = None
-        """of the opener in Ray's object store, for as long as there are workers: one that is started again needs it"""
+        """Ray reference to the pickled opener. It is kept while workers exist because a restarted worker needs it."""
         self._sent = _new_store()
         self._is_ours = False
 
     def play(self, shared: Any, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """Run all jobs and yield `(index of the job, result)` as each job completes.
+
+        Args:
+            shared: Data that all jobs of this call share.
+            jobs: The jobs to run.
+
+        Raises:
+            UserError: If Ray fails or no worker starts. Exceptions raised by a job are raised unchanged.
+        """
         self._start()
         import ray
 
@@ -79,12 +97,13 @@ class RayEngine(AbstractContextManager["RayEngine"]):
             raise explained(error) from error
 
     def close(self) -> None:
+        """Stop the workers and, if this executor started it, the cluster. The next `play` starts them again."""
         if not self._workers:
             return
         import ray
 
         for worker in self._workers:
-            with suppress(ray.exceptions.RayError):  # the cluster may have ended first
+            with suppress(ray.exceptions.RayError):  # the cluster may already have stopped
                 ray.kill(worker)
         self._workers, self._starting, self._opener_place, self._sent = [], {}, None, _new_store()
         if self._is_ours:
@@ -97,7 +116,7 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         self.close()
 
     def _start(self) -> None:
-        """Ask for the workers, which join as the cluster finds room for them."""
+        """Request the workers if none exist. They join when the cluster has resources for them."""
         if self._workers:
             return
         import ray
@@ -115,7 +134,7 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         self._starting = {worker.answer.remote(): worker for worker in self._workers}
 
     def _next(self, promises: Sequence[Any], seconds: float | None) -> Any:
-        """The first of the promises that is kept. Raises UserError if none is within so many seconds."""
+        """Return the first completed reference. Raises UserError if none completes within `seconds`."""
         import ray
 
         done, _ = ray.wait(list(promises), timeout=seconds)
@@ -131,28 +150,33 @@ class RayEngine(AbstractContextManager["RayEngine"]):
 
 
 class Room(NamedTuple):
-    """How many workers a cluster can hold, and what each takes."""
+    """Number of workers that a cluster can run, and the resources of each."""
 
     workers: int
+    """Number of workers."""
     threads: int
+    """CPUs per worker."""
     gpus: int
-    """0 or 1"""
+    """GPUs per worker, 0 or 1."""
 
     def __str__(self) -> str:
         return f"{self.threads} CPUs" + " and a GPU" * self.gpus
 
 
 def room_for(machines: Sequence[Mapping[str, float]], workers: int, threads: int, *, wants_gpus: bool) -> Room:
-    """The room that a cluster has, at most for so many workers of so many threads.
+    """Compute how many workers a cluster can run, and the resources of each.
 
     Args:
-        machines: what each has, by Ray's names: {"CPU": 8.0, "GPU": 1.0}.
-        workers: how many are wanted.
-        threads: of each; fewer if no machine has as many CPUs.
-        wants_gpus: whether each takes a GPU if the cluster has some.
+        machines: Resources of each machine, under Ray's names: {"CPU": 8.0, "GPU": 1.0}.
+        workers: Maximum number of workers.
+        threads: Maximum threads per worker. The number is lower if no machine has that many CPUs.
+        wants_gpus: Whether each worker takes one GPU if the cluster has any.
+
+    Returns:
+        The number of workers, and the threads and GPUs of each.
 
     Raises:
-        UserError: no machine has a CPU; or of those that have a GPU, if GPUs are wanted.
+        UserError: If no machine has a CPU. If workers take GPUs, only machines with a GPU count.
     """
     gpus = int(wants_gpus and any(machine.get("GPU", 0) >= 1 for machine in machines))
     fit = [machine for machine in machines if machine.get("GPU", 0) >= gpus]
@@ -169,7 +193,7 @@ def room_for(machines: Sequence[Mapping[str, float]], workers: int, threads: int
 
 
 def explained(error: Exception) -> UserError:
-    """What a failure of Ray is, for a user."""
+    """Convert a Ray exception to a UserError with advice."""
     import ray.exceptions as of_ray
 
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
@@ -190,7 +214,10 @@ def explained(error: Exception) -> UserError:
 
 
 def _new_store() -> Sent[Any]:
-    """Ray's object store; an object goes from there when nobody has its reference."""
+    """Return an empty store that puts parts into Ray's object store.
+
+    Ray deletes a part when its last reference is deleted.
+    """
 
     def put(part: bytes) -> Any:
         import ray
@@ -201,9 +228,10 @@ def _new_store() -> Sent[Any]:
 
 
 class _Worker:
-    """An actor: one process of the cluster, with a workplace of its own.
+    """Ray actor: one process of the cluster with its own worker object.
 
-    It opens the workplace with its first job, so what fails there is an error of that job, not the end of the worker.
+    The worker object is created with the first job. An error during creation therefore fails that job instead of ending
+    the actor.
     """
 
     def __init__(self, threads: int, folder: Path, packages: list[str]) -> None:
@@ -212,18 +240,29 @@ class _Worker:
         sys.path += [path for path in packages if path not in sys.path]
 
     def answer(self) -> None:
-        """Return as soon as there is a process for this worker."""
+        """Return immediately. The call completes when the process of this actor has started."""
 
     def play(self, job: bytes, opener: bytes, whole: bytes, *parts: bytes) -> bytes:
-        """The result of a job; `opener` makes the workplace, `whole` and `parts` are what jobs share (`take_apart`)."""
+        """Run one pickled job and return its pickled result.
+
+        Args:
+            job: The pickled job.
+            opener: The pickled opener, which creates the worker object.
+            whole: The pickled type of the shared data (see `take_apart`).
+            *parts: The pickled parts of the shared data.
+
+        Returns:
+            The pickled result.
+        """
         if self._workplace is None:
             self._workplace = self._open(opener)
         shared = put_together(_unpack(whole), [_unpack(part) for part in parts])
         return pack(self._workplace.play(shared, _unpack(job)))
 
     def _open(self, opener: bytes) -> Workplace:
+        """Create the worker object in the working directory of the main process."""
         try:
-            os.chdir(self._folder)  # paths of settings may be relative
+            os.chdir(self._folder)  # paths in the settings may be relative
         except OSError as error:
             raise UserError(
                 f"a Ray worker on '{socket.gethostname()}' does not find the folder of this run: {error}"
@@ -233,7 +272,7 @@ class _Worker:
 
 
 def _unpack(packed: bytes) -> Any:
-    """Raises UserError if this machine lacks what the driver's has."""
+    """Unpickle a value. Raises UserError if a package of the main process is missing on this machine."""
     try:
         return pickle.loads(packed)
     except (ImportError, AttributeError) as error:
@@ -244,20 +283,24 @@ def _unpack(packed: bytes) -> Any:
 
 
 def connect(address: str | None, n_threads: int) -> None:
-    """Join the cluster at `address`, or start a local one. Raises UserError where there is none."""
+    """Connect to the cluster at `address`, or start a local one with `n_threads` CPUs if `address` is None.
+
+    Raises:
+        UserError: If there is no cluster at `address`.
+    """
     import ray
 
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anyone who was not asked for
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # usage statistics are off unless the user enables them
     quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
     if address is None:
         try:
             ray.init(num_cpus=n_threads, include_dashboard=False, **quiet)
-        except Exception:  # Ray waits for its own processes for a quarter of a minute, too short on a busy machine
+        except Exception:  # Ray waits only 15 s for its own processes, which is too short on a busy machine
             ray.shutdown()
             ray.init(num_cpus=n_threads, include_dashboard=False, **quiet)
         return
     try:
-        if ":" in address:  # Ray itself would try for minutes
+        if ":" in address:  # Ray itself would retry for minutes
             host, _, port = address.removeprefix("ray://").rpartition(":")
             socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
         ray.init(address=address, **quiet)

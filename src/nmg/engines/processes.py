@@ -1,7 +1,7 @@
-"""Jobs at once, in processes of this machine.
+"""Executor that runs jobs in parallel in processes on this machine.
 
-A training step of a small model is too short to share among cores, while inner loops do not touch each other.
-What they share goes through files, which each process reads once.
+A training step of a small model is too short to benefit from several cores, but inner loops are independent. Shared
+data is exchanged through files, which each process reads once.
 """
 
 import os
@@ -26,15 +26,20 @@ from nmg.errors import UserError
 from nmg.files import cannot_write
 
 IDLE_SECONDS = 300
-"""until a process without work ends; a new one starts when there is"""
+"""Seconds after which an idle process ends. A new process starts if there are jobs again."""
 KEEPS_MEMORY = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e15"}
-"""bytes; loky takes memory that a process keeps for a leak, and starts another in its place, in the midst of a run"""
+"""Disables loky's memory-leak check (limit in bytes), which would replace a process that keeps memory during a run."""
 
 
 class ProcessEngine(AbstractContextManager["ProcessEngine"]):
-    """The processes share this one's threads, and end with the engine, or with this process, however that ends.
+    """Runs jobs in a pool of processes that share the threads of this process.
 
-    `gpus`: those of this machine, by their names in CUDA_VISIBLE_DEVICES. The processes spread over them.
+    The processes end when the executor is closed or this process ends for any reason.
+
+    Args:
+        opener: Factory that creates the worker in each process.
+        processes: Number of processes.
+        gpus: GPUs of this machine, by their names in CUDA_VISIBLE_DEVICES. The processes are distributed over them.
     """
 
     def __init__(self, opener: Opener, processes: int, gpus: Sequence[str] = ()) -> None:
@@ -45,6 +50,15 @@ class ProcessEngine(AbstractContextManager["ProcessEngine"]):
         self._sent = Sent(self._write, Path.unlink)
 
     def play(self, shared: Any, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """Run all jobs and yield `(index of the job, result)` as each job completes.
+
+        Args:
+            shared: Data that all jobs of this call share.
+            jobs: The jobs to run.
+
+        Raises:
+            UserError: If a process ends before its job is complete, or if a file cannot be written.
+        """
         whole, parts = take_apart(shared)
         files = self._sent.places(parts)
         try:
@@ -59,6 +73,7 @@ class ProcessEngine(AbstractContextManager["ProcessEngine"]):
             ) from error
 
     def close(self) -> None:
+        """Stop the processes and delete the shared files. The next `play` starts them again."""
         if self._executor is not None:
             self._executor.shutdown(kill_workers=True)
             self._executor = None
@@ -72,6 +87,7 @@ class ProcessEngine(AbstractContextManager["ProcessEngine"]):
         self.close()
 
     def _write(self, part: bytes) -> Path:
+        """Write a pickled part to a new file and return its path. Raises UserError if the file cannot be written."""
         file = self._own_folder() / secrets.token_hex(8)
         try:
             file.write_bytes(part)
@@ -80,11 +96,13 @@ class ProcessEngine(AbstractContextManager["ProcessEngine"]):
         return file
 
     def _own_folder(self) -> Path:
+        """Return the temporary folder of this executor, created on first use."""
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="nmg-")
         return Path(self._folder.name)
 
     def _start(self) -> ProcessPoolExecutor:
+        """Return the process pool, created on first use."""
         if self._executor is None:
             threads = max(torch.get_num_threads() // self.processes, 1)
             folder = self._own_folder() if self._gpus else None

@@ -1,4 +1,4 @@
-"""Which engine plays the jobs of a run."""
+"""Selects the executor for the jobs of a run."""
 
 import os
 
@@ -13,15 +13,28 @@ from nmg.settings import RuntimeSettings
 from nmg.together import train_together
 
 SMALL_MODEL = 50_000_000
-"""parameters; a larger model keeps all cores busy by itself, and several copies of it in training may not fit"""
+"""Largest number of parameters for which jobs run in parallel by default.
+
+A larger model uses all cores by itself, and several copies may not fit into memory.
+"""
 
 
 def open_engine(
     settings: RuntimeSettings, workplace: Workplace, opener: Opener, at_once: int, n_parameters: int
 ) -> Engine:
-    """The engine that the settings ask for; `workplace` is this process's, `opener` makes another's.
+    """Return the executor that the settings ask for.
 
-    `at_once`: the most jobs that can be played at once. Processes that train together play all jobs together.
+    In data-parallel training, all processes run every job together, so the executor is always serial.
+
+    Args:
+        settings: Settings of the runtime.
+        workplace: Worker of this process.
+        opener: Factory that creates a worker in another process.
+        at_once: Maximum number of jobs that can run at the same time.
+        n_parameters: Number of parameters of the model.
+
+    Returns:
+        A serial, multi-process or Ray executor.
     """
     if train_together():
         return SerialEngine(workplace)
@@ -34,7 +47,7 @@ def open_engine(
 
 
 def check_alone(command: str) -> None:
-    """Raises UserError among processes that train together, for a command whose inner loops an engine shares out."""
+    """Raise UserError if this process takes part in data-parallel training, which `command` does not support."""
     if train_together():
         raise UserError(
             f"nmg {command} is not for `accelerate launch`: more machines play its inner loops by --engine ray"
@@ -42,26 +55,37 @@ def check_alone(command: str) -> None:
 
 
 def process_count(settings: RuntimeSettings, at_once: int, n_parameters: int) -> int:
-    """`runtime.processes`, no more than there are jobs.
+    """Return the number of processes: `runtime.processes`, up to the number of jobs.
 
-    `auto` is one a job where a small model has several cores, and on other machines; and one a GPU where there are
-    several.
+    `auto` means one process per job for a small model on several CPU cores and on an existing Ray cluster. It means one
+    process per GPU if there are several GPUs, and one process otherwise.
+
+    Args:
+        settings: Settings of the runtime.
+        at_once: Maximum number of jobs that can run at the same time.
+        n_parameters: Number of parameters of the model.
+
+    Returns:
+        The number of processes, at least 1 if there is a job.
     """
     if settings.processes != "auto":
         return min(settings.processes, at_once)
     if settings.engine == "ray" and settings.ray_address is not None:
-        return at_once  # or as many as the cluster has room for
+        return at_once  # the cluster may have resources for fewer
     if len(gpus := visible_gpus(settings)) > 1:
         return min(at_once, len(gpus))
     on_cpu = settings.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
     threads = torch.get_num_threads()
     if n_parameters > SMALL_MODEL or not on_cpu or threads == 1:
         return 1
-    return min(at_once, threads + 1)  # one more than there are cores keeps these busy while one waits
+    return min(at_once, threads + 1)  # one more process than cores keeps all cores busy while one waits
 
 
 def visible_gpus(settings: RuntimeSettings) -> list[str]:
-    """The GPUs that processes of a run may take, by their names in CUDA_VISIBLE_DEVICES; none if it runs elsewhere."""
+    """Return the GPUs that this run may use, by their names in CUDA_VISIBLE_DEVICES.
+
+    Empty if the run does not use CUDA.
+    """
     if settings.device not in ("auto", "cuda") or not torch.cuda.is_available():
         return []
     named = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -1,4 +1,4 @@
-"""Jobs one after another in this process."""
+"""Executor that runs jobs one after another in this process."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -9,16 +9,20 @@ from nmg.engines.base import Workplace
 
 
 class SerialEngine(AbstractContextManager["SerialEngine"]):
+    """Runs jobs one after another on the worker of this process."""
+
     processes = 1
 
     def __init__(self, workplace: Workplace) -> None:
         self._workplace = workplace
 
     def play(self, shared: Any, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """Run each job in order and yield `(index of the job, result)`."""
         for index, job in enumerate(jobs):
             yield index, self._workplace.play(shared, job)
 
     def close(self) -> None:
+        """Do nothing, because no process was started."""
         pass
 
     def __exit__(

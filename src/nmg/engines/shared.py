@@ -1,6 +1,6 @@
-"""What all jobs of a call share travels in parts, each sent once for as long as it stays the same object.
+"""Sends data shared by several jobs once per object instead of once per job.
 
-So an LM's weights travel once a version, however many jobs start from them.
+For example, the weights of an LM are sent once per version, however many jobs start from them.
 """
 
 import io
@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 Place = TypeVar("Place")
-"""where a part was sent, as other processes find it"""
+"""Location of a sent part that other processes can read, such as a file path."""
 
 
 class Sent(Generic[Place]):
-    """The parts of the last call, and their places.
+    """Keeps track of the parts sent for the last call and their locations.
 
     Args:
-        send: bytes of a part → its place.
-        forget: a place that no call needs any more.
+        send: Stores the bytes of a part and returns its location.
+        forget: Deletes a location that no call needs any more.
     """
 
     def __init__(self, send: Callable[[bytes], Place], forget: Callable[[Place], None]) -> None:
@@ -26,7 +26,10 @@ class Sent(Generic[Place]):
         self._sent: list[tuple[Any, Place]] = []
 
     def places(self, parts: Sequence[Any]) -> list[Place]:
-        """Of each part; it is sent if it was not there in the last call."""
+        """Return the location of each part.
+
+        Parts of the last call are reused, other parts are sent, and unused locations are forgotten.
+        """
         before, self._sent = self._sent, []
         for part in parts:
             known = next((place for known, place in before if known is part), None)
@@ -39,18 +42,20 @@ class Sent(Generic[Place]):
 
 
 def take_apart(shared: Any) -> tuple[type | None, Sequence[Any]]:
-    """The type of a named tuple, and its parts; of anything else, itself alone."""
+    """Split a named tuple into its type and its fields. Any other object is returned as `(None, [object])`."""
     return (type(shared), shared) if hasattr(shared, "_fields") else (None, [shared])
 
 
 def put_together(whole: type | None, parts: Sequence[Any]) -> Any:
+    """Rebuild the object that `take_apart` split."""
     return parts[0] if whole is None else whole(*parts)
 
 
 def pack(value: Any) -> bytes:
-    """Bytes for another of our own processes, with every tensor on the CPU: that process may have no such device.
+    """Pickle a value for another process of this run, with every tensor moved to the CPU.
 
-    Left to itself, multiprocessing would hand tensors over in shared memory, of which containers have little.
+    The other process may not have the device of the tensor. Shared memory, the default of multiprocessing, is avoided
+    because containers provide little of it.
     """
     file = io.BytesIO()
     _Pickler(file, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
@@ -58,8 +63,10 @@ def pack(value: Any) -> bytes:
 
 
 class _Pickler(pickle.Pickler):
+    """Pickler that moves tensors to the CPU."""
+
     def reducer_override(self, value: Any) -> Any:
-        torch = sys.modules.get("torch")  # without torch there is no tensor, and a worker must not load it for this
+        torch = sys.modules.get("torch")  # if torch is not loaded, there are no tensors; do not import it here
         if torch is None or not isinstance(value, torch.Tensor) or value.device.type == "cpu":
             return NotImplemented
         copy = value.detach().cpu()

@@ -1,4 +1,7 @@
-"""What a process of `ProcessEngine` does. It imports nothing heavy at first: its watch begins before torch loads."""
+"""Code that runs in each process of `ProcessEngine`.
+
+It imports no large package at first, because the thread that watches the parent process must start before torch loads.
+"""
 
 import logging
 import os
@@ -20,37 +23,47 @@ if TYPE_CHECKING:
     from nmg.engines.base import Workplace
 
 LOOK_SECONDS = 1.0
+"""Seconds between two checks whether the parent process is alive."""
 
 _locks: list[FileLock] = []
-"""that this process holds until it ends"""
+"""Locks that this process holds until it ends."""
 
 _workplace: "Workplace"
-"""of this process"""
+"""Worker of this process."""
 _parts: dict[Path, Any] = {}
-"""file → the part it holds, of the last job"""
+"""Shared parts of the last job, by file."""
 
 
 def open_workplace(opener: bytes, threads: int, parent: int, gpus: Sequence[str], folder: Path | None) -> None:
-    """Get ready to play.
+    """Initialise this process and create its worker.
 
     Args:
-        opener: pickled; makes the workplace.
-        threads: of this process.
-        parent: id of the process that started this one, which ends with it.
-        gpus: of this machine, by their names in CUDA_VISIBLE_DEVICES; the process takes one of them.
-        folder: where the processes agree on who takes which; None without GPUs.
+        opener: Pickled factory that creates the worker.
+        threads: Number of torch threads of this process.
+        parent: ID of the parent process. This process ends when the parent ends.
+        gpus: GPUs of this machine, by their names in CUDA_VISIBLE_DEVICES. This process uses one of them.
+        folder: Folder with the lock files that assign GPUs to processes, or None without GPUs.
     """
     global _workplace  # noqa: PLW0603 the process has this one purpose
     threading.Thread(target=_end_with, args=(parent, folder), daemon=True).start()
-    if gpus and folder is not None:  # before torch loads: it looks once
+    if gpus and folder is not None:  # before torch loads, because torch reads the variable once
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[_free_number(folder) % len(gpus)]
-    logging.getLogger("nmg").setLevel(logging.ERROR)  # the first process has warned of what it read
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends the others
+    logging.getLogger("nmg").setLevel(logging.ERROR)  # the main process has already issued the warnings
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the main process ends the others
     _workplace = pickle.loads(opener).open(threads)
 
 
 def play(job: bytes, whole: type | None, *files: Path) -> bytes:
-    """The result of a job; what it shares with others is `whole`, its parts in `files` (`take_apart`)."""
+    """Run one pickled job and return its pickled result.
+
+    Args:
+        job: The pickled job.
+        whole: Type of the shared data (see `take_apart`).
+        *files: Files with the pickled parts of the shared data.
+
+    Returns:
+        The pickled result.
+    """
     global _parts  # noqa: PLW0603 as above
     _parts = {file: _parts[file] if file in _parts else pickle.loads(file.read_bytes()) for file in files}
     shared = put_together(whole, [_parts[file] for file in files])
@@ -58,7 +71,7 @@ def play(job: bytes, whole: type | None, *files: Path) -> bytes:
 
 
 def _free_number(folder: Path) -> int:
-    """The lowest number that no other living process has; the system's lock on its file ends with this process."""
+    """Return the lowest number that no other running process has. The file lock is released when this process ends."""
     for number in count():
         lock = FileLock(folder / f"process-{number}.lock")
         try:
@@ -71,9 +84,10 @@ def _free_number(folder: Path) -> int:
 
 
 def _end_with(parent: int, folder: Path | None) -> None:
-    """Wait for the end of the parent, even by kill -9, upon which the system gives this process another one; then end.
+    """Wait until the parent process ends, even if killed, then delete its files and end this process.
 
-    Windows does not: there a process ends when it has had no work for a while. What the parent left in files goes.
+    The system assigns a new parent to a process whose parent ends. Windows does not, so there a process ends after
+    `IDLE_SECONDS` without a job.
     """
     while os.getppid() == parent:
         time.sleep(LOOK_SECONDS)
