@@ -128,7 +128,7 @@ def _adapt(config: Any, out: Path, watch: Watch) -> None:
     from transformers import AutoModelForMaskedLM
 
     nmg.adapt(config, masking="whole-word", out=out, reporter=watch)
-    _, report = AutoModelForMaskedLM.from_pretrained(out, output_loading_info=True)
+    _, report = AutoModelForMaskedLM.from_pretrained(out, trust_remote_code=False, output_loading_info=True)
     if report["missing_keys"]:
         raise RuntimeError(f"the saved model lacks {sorted(report['missing_keys'])[:3]}")
 

@@ -173,6 +173,6 @@ def save_model(kind: str, family: str, folder: Path, **changes: Any) -> Path:
     config = CONFIG_MAPPING[kind](**given)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
+        AutoModelForMaskedLM.from_config(config, trust_remote_code=False).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
