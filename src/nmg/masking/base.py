@@ -1,7 +1,7 @@
-"""What a masking is, and how scores become a plan with an exact budget.
+"""The interface of maskings, and the conversion of scores into a plan with an exact budget.
 
-Every rule ends in one of two choices: `choose` takes the best positions one by one, `choose_units` takes whole units
-(words, entities). Both work on a whole batch, and both fill the budget of every block exactly.
+Every rule ends in one of two functions: `choose` selects single positions, `choose_units` selects whole units (words,
+entities). Both work on a whole batch and fill the budget of every block exactly.
 """
 
 import logging
@@ -25,37 +25,48 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 Draw: TypeAlias = Callable[[TokenBlocks, float, np.random.Generator], MaskPlan]
-"""blocks, rate, randomness → the positions to mask"""
+"""Maps blocks, a rate and a random generator to the positions to mask."""
 ReadingDraw: TypeAlias = Callable[[TokenBlocks, float, np.random.Generator, StateEncoder], MaskPlan]
-"""the same for a rule that reads the LM"""
+"""Like `Draw`, for a rule that also reads states of the language model (LM)."""
 
 
 class Masking(Protocol):
-    """Chooses the positions to mask: `budgets(rate)` maskable positions of each block."""
+    """Selects the positions to mask: `blocks.budgets(rate)` maskable positions per block."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name of the masking in messages and results."""
+        ...
 
     @property
     def reads_states(self) -> bool:
-        """Whether it looks at the language model: `plan` then needs `encode`."""
+        """Whether the masking reads the language model; if so, `plan` needs `encode`."""
         ...
 
     def plan(
         self, blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder | None = None
     ) -> MaskPlan:
-        """Same blocks, rate and generator state, same plan. `encode` is for maskings that look at the LM."""
+        """Return the positions to mask.
+
+        Deterministic: equal blocks, rate and generator state give equal plans.
+
+        Args:
+            blocks: B blocks of T tokens.
+            rate: fraction of the maskable tokens to mask, between 0 and 1.
+            rng: source of all randomness.
+            encode: reads states of the language model; needed only if `reads_states` is True.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A masking that needs no states of the LM: a name and a function."""
+    """A masking that does not read the language model: a name and a function."""
 
     name: str
     draw: Draw
     reads_words: bool = True
-    """False where it does not matter which tokens are of one word"""
+    """False if the rule ignores which tokens form a word."""
     reads_states = False
 
     def plan(
@@ -65,12 +76,13 @@ class Rule:
         rng: np.random.Generator,
         encode: StateEncoder | None = None,  # noqa: ARG002
     ) -> MaskPlan:
+        """Implement `Masking.plan`; `encode` is ignored."""
         return self.draw(blocks, rate, rng)
 
 
 @dataclass(frozen=True)
 class ReadingRule:
-    """A masking by what the LM makes of the blocks."""
+    """A masking that depends on what the language model computes for the blocks."""
 
     name: str
     draw: ReadingDraw
@@ -80,79 +92,89 @@ class ReadingRule:
     def plan(
         self, blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder | None = None
     ) -> MaskPlan:
-        """Raises ValueError without `encode`."""
+        """Implement `Masking.plan`. Raises ValueError if `encode` is None."""
         if encode is None:
             raise ValueError(f"the masking '{self.name}' reads the language model: it needs `encode`")
         return self.draw(blocks, rate, rng, encode)
 
 
 class BlockTexts(Protocol):
-    """The text behind blocks; a `Corpus` is one."""
+    """The text of blocks. `Corpus` implements this protocol."""
 
-    def text(self, block_id: int) -> str: ...
+    def text(self, block_id: int) -> str:
+        """The text of one block."""
+        ...
 
     def offsets(self, block_id: int) -> IntArray:
-        """int64 [n_tokens, 2]: the characters of `text(block_id)` each token stands for; (0, 0) at special tokens."""
+        """int64 [n_tokens, 2]: start and end of each token in `text(block_id)`; (0, 0) for special tokens."""
         ...
 
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What a rule may be made from."""
+    """Inputs from which a rule can be built."""
 
     tokenizer: "PreTrainedTokenizerBase"
     corpus: "Corpus | None"
-    """text of the domain, to count words in; None where there is none at hand"""
+    """Text of the domain, in which rules count words; None if not available."""
     settings: MaskingSettings
     texts: BlockTexts
-    """text of the blocks that are to be masked"""
+    """Text of the blocks to be masked."""
     embeddings: Tensor | None = None
-    """float [V or more, H], the LM's input embeddings; None where there is no LM at hand"""
+    """float [≥ V, H]: input embeddings of the language model; None if there is no model."""
     notify: Callable[[str], None] = _log.info
-    """called with a line on what a rule found in the text"""
+    """Called with one line that describes what a rule found in the text."""
 
     def counted_corpus(self, masking: str) -> "Corpus":
-        """Raises UserError where there is no corpus."""
+        """Return the corpus. Raises UserError, which names `masking`, if there is no corpus."""
         if self.corpus is None:
             raise UserError(f"the masking '{masking}' counts words in text of the domain: give it some (texts=…)")
         return self.corpus
 
 
 def position_noise(blocks: TokenBlocks, rng: np.random.Generator) -> Tensor:
-    """float64 [B, T], uniform on [0, 1), for every position whether maskable or not.
+    """Return float64 [B, T] noise, uniform on [0, 1), for all positions, maskable or not.
 
-    What a stream gives to one position thus never depends on what is maskable or chosen elsewhere.
+    The noise of one position therefore never depends on what is maskable or chosen elsewhere.
     """
     return torch.from_numpy(rng.random(tuple(blocks.input_ids.shape))).to(blocks.input_ids.device)
 
 
 def gumbel_noise(blocks: TokenBlocks, rng: np.random.Generator) -> Tensor:
-    """float64 [B, T], standard Gumbel; where `position_noise` is exactly 0 it is -inf, the last in line."""
+    """Return float64 [B, T] standard Gumbel noise. A uniform draw of exactly 0 gives -inf, which is ranked last."""
     return -torch.log(-torch.log(position_noise(blocks, rng)))
 
 
 def weighted_scores(weights: Tensor, blocks: TokenBlocks, rng: np.random.Generator) -> Tensor:
-    """float64 [B, T]: scores whose order is that of draws without replacement, the next one with probability ∝ weight.
+    """Return scores whose descending order is a weighted random sample without replacement.
 
-    Successive draws are one sort: ln(weight) plus Gumbel noise, highest first (Efraimidis and Spirakis 2006; Kool et
-    al. 2019, section 2.3). Weights of 0 come last, in random order.
+    Each next position is drawn with probability ∝ its weight. One sort of ln(weight) plus Gumbel noise replaces the
+    successive draws (Efraimidis and Spirakis 2006; Kool et al. 2019, section 2.3). Positions of weight 0 come last, in
+    random order.
 
     Args:
-        weights: float [B, T], 0 or more; values at positions that are not maskable do not matter.
+        weights: float [B, T], ≥ 0; values at positions that are not maskable are ignored.
+        blocks: B blocks of T tokens.
+        rng: source of the noise.
+
+    Returns:
+        float64 [B, T].
     """
     noise = gumbel_noise(blocks, rng)
     return noise + weights.to(noise.device).double().clamp(min=LEAST_WEIGHT).log()
 
 
 LEAST_WEIGHT = 1e-300
-"""stands for a weight of 0, whose logarithm would order nothing"""
+"""Replaces a weight of 0, whose logarithm is -inf and would lose the random order."""
 
 
 def choose(scores: Tensor, blocks: TokenBlocks, rate: float) -> MaskPlan:
-    """The maskable positions with the highest scores; of equal scores the lower position.
+    """Select the maskable positions with the highest scores. Ties go to the lower position.
 
     Args:
-        scores: float [B, T]; values at positions that are not maskable do not matter.
+        scores: float [B, T]; values at positions that are not maskable are ignored.
+        blocks: B blocks of T tokens.
+        rate: fraction of the maskable tokens to mask.
 
     Returns:
         A plan with the positions of each row in ascending order.
@@ -160,7 +182,7 @@ def choose(scores: Tensor, blocks: TokenBlocks, rate: float) -> MaskPlan:
     budget = blocks.budgets(rate)
     n_tokens = blocks.input_ids.shape[1]
     width = int(budget.max()) if len(budget) else 0
-    # A maskable position stays above all others even where its score is -inf.
+    # A maskable position ranks above all others even if its score is -inf.
     ranked = scores.clamp(min=torch.finfo(scores.dtype).min).masked_fill(~blocks.is_maskable, -torch.inf)
     best = ranked.sort(dim=1, descending=True, stable=True).indices[:, :width]
     is_chosen = torch.arange(width, device=best.device) < budget[:, None]
@@ -171,10 +193,10 @@ def choose(scores: Tensor, blocks: TokenBlocks, rate: float) -> MaskPlan:
 def number_units(unit_of: Tensor, blocks: TokenBlocks) -> tuple[Tensor, Tensor]:
     """Number the units of each block from 0, left to right.
 
-    A unit is a run of adjacent maskable positions with the same value (>= 0) in `unit_of`, int64 [B, T].
+    A unit is a run of adjacent maskable positions with the same value (≥ 0) in `unit_of`, int64 [B, T].
 
     Returns:
-        int64 [B, T]: number of the unit, -1 where a position is not maskable or has no unit;
+        int64 [B, T]: number of the unit, -1 if a position is not maskable or has no unit.
         bool [B, T]: True at the first position of a unit.
     """
     unit = torch.where(blocks.is_maskable, unit_of, -1)
@@ -184,17 +206,26 @@ def number_units(unit_of: Tensor, blocks: TokenBlocks) -> tuple[Tensor, Tensor]:
 
 
 def unit_sizes(unit: Tensor) -> IntArray:
-    """int64 [B, U]: positions of each unit, for `unit` int64 [B, T] from `number_units`; U the most of any block."""
+    """Return int64 [B, U]: the number of positions in each unit; U is the largest number of units in a block.
+
+    Args:
+        unit: int64 [B, T], unit numbers from `number_units`.
+    """
     n_units = int(unit.max()) + 1 if unit.numel() else 0
     sizes = torch.zeros(unit.shape[0], n_units + 1, dtype=torch.int64)
-    # Positions without a unit are counted in column 0, which is cut off.
+    # Column 0 counts positions without a unit and is removed at the end.
     sizes.scatter_add_(1, unit.cpu() + 1, torch.ones_like(unit, device="cpu"))
     counted: IntArray = sizes.numpy()
     return counted[:, 1:]
 
 
 def unit_means(unit: Tensor, values: Tensor) -> Tensor:
-    """[B, T]: the mean of `values` over the positions of each unit of `number_units`; as it is where there is none."""
+    """Return [B, T]: `values` averaged over the positions of each unit; unchanged at positions without a unit.
+
+    Args:
+        unit: int64 [B, T], unit numbers from `number_units`.
+        values: float [B, T].
+    """
     width = int(unit.max()) + 2 if unit.numel() else 1
     zeros = torch.zeros(len(unit), width, dtype=values.dtype, device=values.device)
     sums = zeros.scatter_add(1, unit + 1, values)
@@ -203,15 +234,21 @@ def unit_means(unit: Tensor, values: Tensor) -> Tensor:
 
 
 def choose_units(unit_of: Tensor, scores: Tensor, blocks: TokenBlocks, rate: float) -> MaskPlan:
-    """Whole units in order of score, then positions without a unit in order of score, to an exact budget.
+    """Select whole units by score, then positions without a unit by score, until the budget is exactly full.
 
-    BERT's rule for whole words (google-research/bert, `create_masked_lm_predictions`): a unit that does not fit into
-    what remains of the budget is skipped. What remains at the end goes to the first positions of the best skipped unit
-    (it is larger than the rest, so no second unit is ever cut), or, if none was skipped, to positions without a unit.
+    This is BERT's rule for whole words (google-research/bert, `create_masked_lm_predictions`): a unit larger than the
+    remaining budget is skipped. The budget that remains at the end goes to the first positions of the best skipped
+    unit. That unit is larger than the remainder, so at most one unit per block is cut. If no unit was skipped, the
+    remainder goes to positions without a unit.
 
     Args:
-        unit_of: int64 [B, T]; -1: no unit. A unit is a run of adjacent maskable positions with the same value.
-        scores: float [B, T]; the score of a unit is that of its first position. Of equal units the first comes first.
+        unit_of: int64 [B, T]; -1 means no unit. A unit is a run of adjacent maskable positions with the same value.
+        scores: float [B, T]; a unit has the score of its first position. Ties go to the earlier unit.
+        blocks: B blocks of T tokens.
+        rate: fraction of the maskable tokens to mask.
+
+    Returns:
+        A plan with the positions of each row in ascending order.
     """
     unit, is_first = number_units(unit_of, blocks)
     sizes = unit_sizes(unit)
@@ -225,7 +262,7 @@ def choose_units(unit_of: Tensor, scores: Tensor, blocks: TokenBlocks, rate: flo
 
 
 def _fill(sizes: IntArray, budget: Tensor) -> IntArray:
-    """What becomes of units given in order of preference: 2 taken whole, 1 the best one skipped, 0 others. [B, U]"""
+    """Return [B, U] for units in order of preference: 2 if taken whole, 1 for the best skipped unit, else 0."""
     remaining = budget.cpu().numpy().copy()
     is_taken = np.zeros(sizes.shape, dtype=np.bool_)
     for rank in range(sizes.shape[1]):
@@ -239,7 +276,7 @@ def _fill(sizes: IntArray, budget: Tensor) -> IntArray:
 
 
 def _priority(standing: IntArray, unit: Tensor, scores: Tensor) -> Tensor:
-    """float64 [B, T]: taken units, then the unit to cut, then positions without a unit by score, then the rest."""
+    """Return float64 [B, T] ranks: taken units, then the unit to cut, positions without a unit by score, the rest."""
     n_tokens = unit.shape[1]
     by_score = scores.double().argsort(dim=1, stable=True, descending=True)
     rank = torch.empty_like(by_score).scatter_(1, by_score, torch.arange(n_tokens).expand_as(unit).to(unit.device))
@@ -249,11 +286,14 @@ def _priority(standing: IntArray, unit: Tensor, scores: Tensor) -> Tensor:
 
 
 def pick(is_candidate: BoolArray, uniform: FloatArray) -> IntArray:
-    """int64 [B]: one candidate of each row, equally likely, by a number in [0, 1). Rows without candidates give 0.
+    """Select one candidate per row, uniformly. Rows without candidates give 0.
 
     Args:
-        is_candidate: bool [B, W]
-        uniform: float64 [B]
+        is_candidate: bool [B, W], True for the columns to select from.
+        uniform: float64 [B], a random number in [0, 1) per row.
+
+    Returns:
+        int64 [B]: the selected column.
     """
     wanted = (uniform * is_candidate.sum(axis=1)).astype(np.int64)
     is_behind = is_candidate.cumsum(axis=1) > wanted[:, None]

@@ -1,4 +1,4 @@
-"""The one corruption step: what becomes of chosen tokens (BERT's 80/10/10 rule, Devlin et al. 2019, section 3.1)."""
+"""Corruption of the selected tokens by BERT's 80/10/10 rule (Devlin et al. 2019, section 3.1)."""
 
 import re
 from dataclasses import dataclass, replace
@@ -16,20 +16,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _PLACEHOLDER = re.compile(r"\W*unused\W?\d+\W*|madeupword\d+")
-"""Entries that fill up a vocabulary and stand for no text, e.g. [unused17] (BERT), madeupword0001 (RoBERTa)."""
+"""Matches unused entries of a vocabulary, e.g. [unused17] (BERT), madeupword0001 (RoBERTa)."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The token ids that corruption writes."""
+    """The token ids that `corrupt` can write."""
 
     mask_id: int
+    """Id of the mask token."""
     replacement_ids: Tensor
-    """int64 [R], ascending: ordinary tokens, neither special nor placeholders"""
+    """int64 [R]: ids of ordinary tokens in ascending order, without special tokens and placeholders."""
 
     @classmethod
     def from_tokenizer(cls, tokenizer: "PreTrainedTokenizerBase") -> Self:
-        """Raises UserError where the tokenizer has no mask token."""
+        """Return the vocabulary of a tokenizer. Raises UserError if the tokenizer has no mask token."""
         if tokenizer.mask_token_id is None:
             raise UserError(
                 f"The tokenizer of '{tokenizer.name_or_path}' has no mask token; choose a masked language model."
@@ -44,7 +45,10 @@ class Vocabulary:
         return cls(int(tokenizer.mask_token_id), torch.tensor(ordinary, dtype=torch.int64))
 
     def within(self, ids: Tensor) -> Self:
-        """The same without replacements that are not among `ids` (int64, any shape). Raises UserError for none."""
+        """Return a copy whose random replacements come only from `ids` (int64, any shape).
+
+        Raises UserError if none remain.
+        """
         kept = self.replacement_ids[torch.isin(self.replacement_ids, ids.cpu())]
         if not len(kept):
             raise UserError(
@@ -61,11 +65,21 @@ def corrupt(
     settings: MaskingSettings,
     rng: np.random.Generator,
 ) -> CorruptedBlocks:
-    """Replace chosen tokens by the mask token (`mask_share`) or a random token (`random_share`), or leave them.
+    """Replace each selected token with the mask token or a random token, or leave it unchanged.
 
-    Coins and random tokens are drawn for every position, chosen or not: two plans under the same stream corrupt a
-    shared position alike. Positions of one group of the plan fall under the coin of the group's first position; where
-    they become random tokens, each its own. No tensor of `blocks` is changed.
+    A random number and a random token are drawn for every position, selected or not. Two plans with equal generator
+    states therefore corrupt a shared position in the same way. All positions of a group share the random number of the
+    group's first position, but each draws its own random token. No tensor of `blocks` is changed.
+
+    Args:
+        blocks: B blocks of T tokens.
+        plan: the positions to corrupt.
+        vocabulary: the mask token and the tokens that can replace others.
+        settings: `mask_share` and `random_share` are the probabilities of the two kinds of replacement.
+        rng: source of all randomness.
+
+    Returns:
+        Input ids int64 [B, T], and labels int64 [B, T] with `IGNORED_LABEL` at positions that are not selected.
     """
     ids, device = blocks.input_ids, blocks.input_ids.device
     shape = tuple(ids.shape)
@@ -86,8 +100,8 @@ def corrupt(
 
 
 def _share_coins(coin: Tensor, positions: Tensor, group: Tensor) -> Tensor:
-    """`coin` [B, T] with each group's first coin at all of its positions; `positions` and `group` are [B, K]."""
-    # One column more takes the entries behind a row's budget, then is cut off.
+    """Return `coin` [B, T] with the first value of each group at all its positions (`positions`, `group`: [B, K])."""
+    # An extra column receives the entries after a row's budget and is removed at the end.
     columns = torch.where(positions >= 0, positions, coin.shape[1])
     is_same_group = group[:, :, None] == group[:, None, :]
     first = torch.where(is_same_group, columns[:, None, :], coin.shape[1]).amin(dim=2)

@@ -1,12 +1,12 @@
-"""How often word pieces occur: counted in text of the domain, or guessed from the order of the vocabulary.
+"""Frequencies of word pieces, counted in text of the domain or estimated from the order of the vocabulary.
 
-Vocabularies are built in order of frequency, or nearly so, and a piece's frequency is about inverse to its rank (Zipf's
-law). So if there is no text to count in, 1 / rank stands for the share of a piece, up to a factor.
+Most vocabularies are sorted approximately by frequency, and the frequency of a piece is roughly inverse to its rank
+(Zipf's law). Without text, 1 / rank therefore estimates the frequency of a piece up to a constant factor.
 
-One part of a vocabulary is often in another order: WordPiece and byte-level BPE begin with a block of all single
-characters, by code point. In BERT's vocabulary "the" would have rank 998, after signs that hardly occur. A place in
-that block says nothing, so its ASCII characters take the ranks after the first `RANK_OF_CHARACTERS` pieces, and the
-others come last.
+One part of a vocabulary often has a different order. WordPiece and byte-level BPE begin with a block of all single
+characters, sorted by code point. In BERT's vocabulary, "the" would have rank 998, after characters that hardly occur.
+The order within that block carries no information. Its ASCII characters therefore take the ranks after the first
+`RANK_OF_CHARACTERS` pieces, and its other characters come last.
 """
 
 import logging
@@ -26,16 +26,17 @@ if TYPE_CHECKING:
     from nmg.data.corpus import Corpus
 
 BLOCKS_AT_A_TIME = 256
+"""Number of blocks that are counted in one step."""
 LEAST_CHARACTERS = 16
-"""single characters at the start of a vocabulary from which they are a block that is not in order of frequency"""
+"""Minimum number of leading single characters that counts as a block not sorted by frequency."""
 RANK_OF_CHARACTERS = 10
-"""pieces that are ranked before the ASCII characters of that block"""
+"""Number of pieces that are ranked before the ASCII characters of that block."""
 
 _log = logging.getLogger(__name__)
 
 
 def piece_counts(ingredients: Ingredients, masking: str) -> FloatArray:
-    """[V] of every piece in the corpus, or the guess, with a warning, if there is no corpus."""
+    """Return float64 [V]: counts of all pieces in the corpus. Without a corpus, estimate them and log a warning."""
     if ingredients.corpus is None:
         say_that_counts_are_guessed(masking)
         return guessed_counts(ingredients.tokenizer)
@@ -43,7 +44,7 @@ def piece_counts(ingredients: Ingredients, masking: str) -> FloatArray:
 
 
 def counted(corpus: "Corpus", tokenizer: "PreTrainedTokenizerBase") -> FloatArray:
-    """[V] occurrences where the piece may be masked."""
+    """Return float64 [V]: how often each piece occurs at a maskable position."""
     counts = np.zeros(vocabulary_size(tokenizer))
     for first in range(0, len(corpus), BLOCKS_AT_A_TIME):
         blocks = corpus.blocks(np.arange(first, min(first + BLOCKS_AT_A_TIME, len(corpus))))
@@ -52,7 +53,7 @@ def counted(corpus: "Corpus", tokenizer: "PreTrainedTokenizerBase") -> FloatArra
 
 
 def guessed_counts(tokenizer: "PreTrainedTokenizerBase") -> FloatArray:
-    """[V] ordinary pieces by rank: V / 1, V / 2, …; 0 for the others."""
+    """Return float64 [V]: R / rank for the R ordinary pieces; 0 for special tokens and placeholders."""
     ordinary = Vocabulary.from_tokenizer(tokenizer).replacement_ids.numpy()
     tokens = tokenizer.convert_ids_to_tokens(ordinary.tolist())
     n_characters = _leading_characters(tokens)
@@ -66,12 +67,13 @@ def guessed_counts(tokenizer: "PreTrainedTokenizerBase") -> FloatArray:
 
 
 def _leading_characters(tokens: Sequence[str]) -> int:
-    """How many of the first `tokens` are a block of single characters; 0 for a few, as by chance."""
+    """Return the length of the leading block of single characters; 0 if below `LEAST_CHARACTERS`."""
     n = next((n for n, token in enumerate(tokens) if len(token.removeprefix("##")) > 1), len(tokens))
     return n if n >= LEAST_CHARACTERS else 0
 
 
 def say_that_counts_are_guessed(masking: str) -> None:
+    """Log a warning that `masking` uses estimated counts."""
     _log.warning(
         "%s: no text to count words in was given (texts=…), so the order of the vocabulary stands for frequency. That "
         "is a poor guess: give texts, such as the training set",

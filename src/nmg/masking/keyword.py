@@ -1,4 +1,7 @@
-"""Your words first, then others (Golchin et al. 2023, arXiv 2307.07160, who take them from the domain with KeyBERT)."""
+"""The rule `keyword`: a list of words first, then other words.
+
+Golchin et al. (2023, arXiv 2307.07160) extract the list from text of the domain with KeyBERT.
+"""
 
 from functools import partial
 from pathlib import Path
@@ -13,12 +16,20 @@ from nmg.types import MaskPlan, TokenBlocks
 
 
 def draw_keywords(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, keywords: Phrases) -> MaskPlan:
-    """Keywords and key phrases as a whole in random order, then the other words in random order."""
+    """Select whole keywords and key phrases in random order, then the other words in random order.
+
+    Args:
+        blocks: B blocks of T tokens.
+        rate: fraction of the maskable tokens to mask.
+        rng: source of all randomness.
+        keywords: the words and phrases to select first.
+    """
     unit, is_keyword = keywords.find(blocks, 0.0)
     return choose_units(unit, position_noise(blocks, rng) + is_keyword, blocks, rate)
 
 
 def keyword_masking(ingredients: Ingredients) -> Draw:
+    """Build the rule `keyword`. Raises UserError if `masking.keywords` names no words."""
     given = ingredients.settings.keywords
     words = [word for _, word in read_lines(Path(given).expanduser())] if isinstance(given, str) else given or ()
     if not words:

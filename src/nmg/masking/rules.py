@@ -1,4 +1,4 @@
-"""Maskings that look at nothing but the blocks: none, random, whole-word, span, punctuation."""
+"""Rules that need only the blocks: none, random, whole-word, span, punctuation."""
 
 import unicodedata
 from functools import partial
@@ -26,32 +26,49 @@ if TYPE_CHECKING:
 
 
 def draw_nothing(blocks: TokenBlocks, _rate: float, _rng: np.random.Generator) -> MaskPlan:
-    """A plan without positions."""
+    """Return an empty plan for every block."""
     no_budget = torch.zeros_like(blocks.block_ids)
     return MaskPlan(no_budget[:, None][:, :0], no_budget)
 
 
 def draw_random(blocks: TokenBlocks, rate: float, rng: np.random.Generator) -> MaskPlan:
-    """Maskable positions, uniformly without replacement."""
+    """Select maskable positions uniformly, without replacement.
+
+    Args:
+        blocks: B blocks of T tokens.
+        rate: fraction of the maskable tokens to mask.
+        rng: source of all randomness.
+    """
     return choose(position_noise(blocks, rng), blocks, rate)
 
 
 class RandomMasking(Rule):
-    """`draw_random` as a masking: what every other one is measured against."""
+    """`draw_random` as a masking; the baseline of all comparisons."""
 
     def __init__(self) -> None:
         super().__init__("random", draw_random)
 
 
 def draw_whole_words(blocks: TokenBlocks, rate: float, rng: np.random.Generator) -> MaskPlan:
-    """Words in random order; at most one word of a block is cut, where none fits the rest of the budget."""
+    """Select whole words in random order.
+
+    At most one word per block is cut, if no word fits into the remaining budget.
+
+    Args:
+        blocks: B blocks of T tokens.
+        rate: fraction of the maskable tokens to mask.
+        rng: source of all randomness.
+    """
     return choose_units(blocks.word_index, position_noise(blocks, rng), blocks, rate)
 
 
 def draw_punctuation(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, is_punctuation: Tensor) -> MaskPlan:
-    """Punctuation in random order, then the other tokens in random order.
+    """Select punctuation in random order, then the other tokens in random order.
 
     Args:
+        blocks: B blocks of T tokens.
+        rate: fraction of the maskable tokens to mask.
+        rng: source of all randomness.
         is_punctuation: bool [V], from `punctuation_table`.
     """
     is_first_choice = is_punctuation.to(blocks.input_ids.device)[blocks.input_ids]
@@ -59,14 +76,15 @@ def draw_punctuation(blocks: TokenBlocks, rate: float, rng: np.random.Generator,
 
 
 def punctuation_masking(ingredients: Ingredients) -> Draw:
+    """Build the rule `punctuation`."""
     return partial(draw_punctuation, is_punctuation=punctuation_table(ingredients.tokenizer))
 
 
 def punctuation_table(tokenizer: "PreTrainedTokenizerBase") -> Tensor:
-    """bool [V]: True for tokens whose text is all punctuation or symbols (Unicode categories P* and S*).
+    """Return bool [V]: True for tokens that consist of punctuation or symbols (Unicode categories P* and S*).
 
     Decoding turns word boundary marks (Ġ, ▁) into spaces, which are stripped, and byte-level tokens into characters.
-    BERT's continuation mark ## stays, but as # is punctuation itself it does not change what a token is.
+    BERT's continuation mark ## is kept. It does not change the result, because # is punctuation itself.
     """
     vocabulary = tokenizer.get_vocab()
     table = torch.zeros(max(vocabulary.values()) + 1, dtype=torch.bool)
@@ -77,24 +95,34 @@ def punctuation_table(tokenizer: "PreTrainedTokenizerBase") -> Tensor:
 
 
 def _is_punctuation(character: str) -> bool:
-    # A fragment of a character's bytes decodes to the replacement character, a symbol by its category.
+    # Incomplete bytes of a character decode to the replacement character, which has the category of a symbol.
     return unicodedata.category(character)[0] in "PS" and character != "\N{REPLACEMENT CHARACTER}"
 
 
 def span_lengths(p: float, longest: int) -> FloatArray:
-    """P(length = 1 … longest) ∝ p (1 - p)^(length - 1), renormalised (SpanBERT, Joshi et al. 2020, section 3.1)."""
+    """Return float64 [longest]: the probability of each span length from 1 to `longest` words.
+
+    P(length) ∝ p (1 - p)^(length - 1), normalised to sum 1 (SpanBERT, Joshi et al. 2020, section 3.1).
+    """
     weights = p * (1.0 - p) ** np.arange(longest)
     probabilities: FloatArray = weights / weights.sum()
     return probabilities
 
 
 def draw_spans(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, p: float, longest: int) -> MaskPlan:
-    """Spans of consecutive words until the budget is full; each span is a group of the plan.
+    """Select spans of consecutive words until the budget is full. Each span is a group of the plan.
 
-    A span's length in words is drawn first, then its start, uniformly among the places where it does not run into a
-    masked word or the end of the block (where there is none, among those that take the most of it). The span that would
-    break the budget keeps the words that fit, and another span is drawn for what remains. A first word that does not
-    fit is drawn only where no word does; then it is cut.
+    The length of a span is drawn first, in words. Its start is drawn uniformly from the words at which the span reaches
+    neither a masked word nor the end of the block. If there is no such word, the start is drawn from those that allow
+    the longest span. A span that exceeds the budget keeps the words that fit, and another span is drawn for the
+    remainder. A word larger than the remaining budget can start a span only if no word fits; that word is cut.
+
+    Args:
+        blocks: B blocks of T tokens.
+        rate: fraction of the maskable tokens to mask.
+        rng: source of all randomness.
+        p: parameter of the geometric distribution of lengths, see `span_lengths`.
+        longest: maximum number of words in a span.
     """
     shape = tuple(blocks.input_ids.shape)
     cumulative = span_lengths(p, longest).cumsum()
@@ -103,7 +131,7 @@ def draw_spans(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, p:
     word, _ = number_units(blocks.word_index, blocks)
     budget = blocks.budgets(rate).cpu().numpy()
     span, is_whole = _place_spans(unit_sizes(word), budget, lengths, places)
-    # One column in front for the positions without a word.
+    # The extra first column is for positions without a word.
     span_of, whole = (np.pad(x, ((0, 0), (1, 0)), constant_values=-1) for x in (span, is_whole))
     columns = word.cpu().numpy() + 1
     priority = np.take_along_axis(whole, columns, axis=1).astype(np.float64)
@@ -114,20 +142,22 @@ def draw_spans(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, p:
 
 
 def span_masking(ingredients: Ingredients) -> Draw:
+    """Build the rule `span` from `masking.span_p` and `masking.span_max`."""
     return partial(draw_spans, p=ingredients.settings.span_p, longest=ingredients.settings.span_max)
 
 
 def _place_spans(sizes: IntArray, budget: IntArray, lengths: IntArray, places: FloatArray) -> tuple[IntArray, IntArray]:
-    """Lay spans over words, one span of every block at a time.
+    """Place spans on words, one span per block in each iteration.
 
     Args:
-        sizes: [B, W] tokens of each word, 0 behind the last word.
-        budget: [B] tokens to cover.
-        lengths, places: [B, at least budget.max()] length in words and place in [0, 1) of each span to come.
+        sizes: [B, W] number of tokens in each word, 0 after the last word.
+        budget: [B] number of tokens to cover.
+        lengths: [B, ≥ budget.max()] length of each successive span, in words.
+        places: [B, ≥ budget.max()] random number in [0, 1) that selects the start of each successive span.
 
     Returns:
-        int64 [B, W]: the span a word belongs to, -1 for none;
-        int64 [B, W]: 2 where the word is covered, 1 where only its first tokens are, 0 where nothing is.
+        int64 [B, W]: number of the span that contains the word, -1 if there is none.
+        int64 [B, W]: 2 if the whole word is covered, 1 if only its first tokens are covered, else 0.
     """
     rows, word = np.arange(len(sizes)), np.arange(sizes.shape[1])
     ends = sizes.cumsum(axis=1)
@@ -139,7 +169,7 @@ def _place_spans(sizes: IntArray, budget: IntArray, lengths: IntArray, places: F
         is_free = (span < 0) & (sizes > 0)
         fits = is_free & (sizes <= remaining[:, None])
         may_start = np.where(fits.any(axis=1, keepdims=True), fits, is_free)
-        # Free words from each word on: up to the next word that is not free.
+        # The number of consecutive free words that begin at each word.
         barrier = np.minimum.accumulate(np.where(is_free, len(word), word)[:, ::-1], axis=1)[:, ::-1]
         reach = np.where(may_start, np.minimum(barrier - word, lengths[:, number, None]), 0)
         start = pick(may_start & (reach == reach.max(axis=1, keepdims=True)), places[:, number])

@@ -1,7 +1,7 @@
-"""How the masking rate moves while a model trains: constant, linear, cosine.
+"""Schedules of the masking rate during training: constant, linear, cosine.
 
-From 30 % to 15 % in a straight line is what Ankner et al. (2023, arXiv 2305.15096) found best; the cosine is that of
-learning rates (Loshchilov and Hutter, arXiv 1608.03983).
+Ankner et al. (2023, arXiv 2305.15096) obtained the best results with a linear decrease from 30 % to 15 %. The cosine
+shape is the one used for learning rates (Loshchilov and Hutter, arXiv 1608.03983).
 """
 
 import math
@@ -15,15 +15,18 @@ from nmg.settings import MaskingSettings, RateShape
 
 @dataclass(frozen=True)
 class RateSchedule:
-    """The share of tokens to mask at each step of a training, from `start` at step 0 to `end` at the last."""
+    """The fraction of tokens to mask at each training step, from `start` at step 0 to `end` at the last step."""
 
     start: float
+    """Rate at step 0, between 0 and 1."""
     end: float
+    """Rate at the last step, between 0 and 1."""
     steps: int
+    """Number of training steps, ≥ 1."""
     shape: RateShape = "linear"
 
     def __post_init__(self) -> None:
-        """Raises UserError for rates, steps or a shape that do not exist."""
+        """Check the fields. Raises UserError for an invalid rate, number of steps or shape."""
         for rate in (self.start, self.end):
             if not isinstance(rate, Real) or isinstance(rate, bool) or not 0.0 < float(rate) < 1.0:
                 raise UserError(f"rate: must be a number between 0 and 1, not {shown(rate)}")
@@ -35,10 +38,11 @@ class RateSchedule:
 
     @classmethod
     def of(cls, settings: MaskingSettings, steps: int) -> Self:
+        """Return the schedule that `settings` describe, for a training of `steps` steps (at least 1)."""
         return cls(settings.rate, settings.rate_end, max(steps, 1), settings.rate_schedule)
 
     def at(self, step: int) -> float:
-        """The rate of the step with this number, from 0; behind the last one it stays what it is there."""
+        """Return the rate at `step`, counted from 0. After the last step the rate stays constant."""
         done = min(step / max(self.steps - 1, 1), 1.0)
         if self.shape == "constant":
             return self.start

@@ -1,8 +1,8 @@
-"""What the language model finds hard, by its loss or its entropy at each token while that is hidden.
+"""The rules `loss` and `entropy`: weights are the language model's loss or entropy at each token while it is hidden.
 
-As a masking: Self-Evolution learning (Zhong et al. 2023, arXiv 2305.15275), which finds tokens that a model has not
-learned yet by the correctness and by the confidence of what it predicts. Reading costs passes of the LM;
-`masking.refresh_steps` keeps what was read for so many steps.
+They follow Self-Evolution learning (Zhong et al. 2023, arXiv 2305.15275). It finds tokens that a model has not learned
+yet by the correctness and the confidence of its predictions. The rules need forward passes of the language model;
+`masking.refresh_steps` is the number of steps for which their results are reused.
 """
 
 from functools import partial
@@ -13,20 +13,30 @@ from nmg.masking.base import Ingredients, ReadingDraw, choose, weighted_scores
 from nmg.types import MaskPlan, StateEncoder, TokenBlocks
 
 LOSS, ENTROPY = 0, 1
-"""columns of `StateEncoder.surprise`"""
+"""Columns of `StateEncoder.surprise`."""
 
 
 def draw_hard(
     blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder, *, column: int
 ) -> MaskPlan:
-    """Tokens without replacement, the next one with probability ∝ its loss or entropy in nats."""
+    """Sample tokens without replacement, each with probability ∝ its loss or entropy in nats.
+
+    Args:
+        blocks: B blocks of T tokens.
+        rate: fraction of the maskable tokens to mask.
+        rng: source of all randomness.
+        encode: reads the language model.
+        column: `LOSS` or `ENTROPY`.
+    """
     surprise = encode.surprise(blocks)[:, :, column].to(blocks.input_ids.device)
     return choose(weighted_scores(surprise, blocks, rng), blocks, rate)
 
 
 def loss_masking(_ingredients: Ingredients) -> ReadingDraw:
+    """Build the rule `loss`."""
     return partial(draw_hard, column=LOSS)
 
 
 def entropy_masking(_ingredients: Ingredients) -> ReadingDraw:
+    """Build the rule `entropy`."""
     return partial(draw_hard, column=ENTROPY)
