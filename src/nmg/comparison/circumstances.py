@@ -13,7 +13,7 @@ UNKNOWN = "not recorded"
 
 
 def differing(circumstances: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
-    """Properties of the environment that are not the same for all; each maps to its values in order of first occurrence."""
+    """Environment properties that are not the same for all, each with its values in order of first occurrence."""
     all_of_them = list(circumstances)
     names = dict.fromkeys(name for one in all_of_them for name in one)
     values = {name: list(dict.fromkeys(one.get(name, UNKNOWN) for one in all_of_them)) for name in names}

@@ -1,8 +1,8 @@
-"""Several comparisons side by side: every data set with every model, the same maskings, one base.
+"""A grid of comparisons: every data set with every model, with the same maskings and one baseline.
 
-Each is a comparison of its own, with a folder of its own. What the grid adds is one family of tests a primary metric:
-every masking against the base, in every comparison and setting that is scored by that metric, as it was planned.
-Whatever is called a difference anywhere in a family, the chance that any such call is false is at most 5 %.
+Each comparison has its own folder. The grid adds one family of tests per primary metric: every masking against the
+baseline, in every planned comparison and setting that is scored by that metric. The probability of any false positive
+in a family is at most 5 %.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,54 +24,65 @@ from nmg.workbench import ModelBench
 
 @dataclass(frozen=True)
 class Part:
-    """One comparison of a grid: a data set with a model."""
+    """One comparison of a grid: one data set with one model."""
 
     name: str
-    """of its folder"""
+    """Name of the comparison's folder."""
     data: str
+    """Name of the data set, as shown in tables."""
     model: str
-    """both as tables name them"""
+    """Name of the model, as shown in tables."""
     config: Config
     maskings: Sequence[str]
     policies: Mapping[str, Path]
-    """those that fit the model"""
+    """Name → folder of each learned policy that fits the model."""
     left_out: Sequence[str] = ()
-    """maskings that other parts have: policies that do not fit, and controls of none that does"""
+    """Maskings that other parts have: policies that do not fit the model, and controls without a fitting policy."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A masking against the base in one setting of one part."""
+    """The difference between a masking and the baseline in one setting of one part."""
 
     part: Part
     setting: Setting
     pair: Pair
-    """masking − base, corrected over the family"""
+    """masking − baseline, corrected over the family."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """The parts that are scored by one primary metric, and all tests on it."""
+    """The parts that are scored by one primary metric, and all tests on this metric."""
 
     metric: str
     results: Mapping[str, ComparisonResults]
-    """part → what its cells say"""
+    """Name of a part → its results."""
     parts: Sequence[Part]
     differences: Sequence[Difference]
     n_planned: int
-    """differences that were planned, which the correction is over"""
+    """Number of planned differences, over which the correction is made."""
 
     @property
     def settings(self) -> list[Setting]:
+        """The distinct settings of all parts."""
         return list(dict.fromkeys(one.setting for results in self.results.values() for one in results.settings))
 
     def maskings(self, part: Part, setting: Setting) -> dict[str, MaskingResult]:
-        """By their names; empty where no cell of the setting is there."""
+        """Name of a masking → its result; empty if no cell of the setting is finished."""
         found = [one for one in self.results[part.name].settings if one.setting == setting]
         return {masking.masking: masking for one in found for masking in one.maskings}
 
     def difference(self, part: Part, setting: Setting, masking: str) -> Pair | None:
-        """None for the base itself, and where the two share no seed."""
+        """The paired test of a masking against the baseline.
+
+        Args:
+            part: A part of the family.
+            setting: A setting of the part.
+            masking: The name of the masking.
+
+        Returns:
+            The corrected test, or None for the baseline itself or if the two share no seed.
+        """
         for one in self.differences:
             if (one.part.name, one.setting, one.pair.first) == (part.name, setting, masking):
                 return one.pair
@@ -80,17 +91,19 @@ class Family:
 
 @dataclass(frozen=True)
 class GridResults:
+    """The results of all comparisons of a grid."""
+
     base: str
     parts: Sequence[Part]
     results: Mapping[str, ComparisonResults]
-    """part → what its cells say; without parts that failed as a whole"""
+    """Name of a part → its results, without parts that failed as a whole."""
     families: Sequence[Family]
     failed_parts: Mapping[str, str]
-    """part that failed as a whole → what went wrong"""
+    """Name of a part that failed as a whole → what went wrong."""
 
     @property
     def failures(self) -> dict[str, str]:
-        """Part, or part/cell → what went wrong."""
+        """'PART' or 'PART/CELL' → what went wrong."""
         of_cells = {
             f"{name}/{cell}": problem
             for name, results in self.results.items()
@@ -99,7 +112,7 @@ class GridResults:
         return {**self.failed_parts, **of_cells}
 
     def to_json(self) -> dict[str, Any]:
-        """As grid.json has it: no NaN, null where something is not defined."""
+        """The content of grid.json; undefined values are null, never NaN."""
         return {
             "base": self.base,
             "confidence": CONFIDENCE,
@@ -116,10 +129,21 @@ class GridResults:
 def parts_of(
     configs: Mapping[str, Config], models: Mapping[str, str], maskings: Sequence[str], policies: Mapping[str, Path]
 ) -> list[Part]:
-    """Every configuration with every model, or with its own where no `models` are given (name → folder or hub name).
+    """Combine every configuration with every model.
 
-    Each policy goes to the parts whose model it fits, which are loaded to see. Raises UserError for names that cannot
-    be told apart, and for a policy that fits no model.
+    Each policy is assigned to the parts whose model it fits; the models are loaded to check this.
+
+    Args:
+        configs: Name of a data set → its configuration.
+        models: Name of a model → folder or hub name. If empty, each configuration keeps its own model.
+        maskings: Names of rules and controls.
+        policies: Name → folder of a learned policy.
+
+    Returns:
+        The parts of the grid.
+
+    Raises:
+        UserError: Two parts would have the same name, or a policy fits no model.
     """
     parts = []
     for data, config in configs.items():
@@ -131,7 +155,7 @@ def parts_of(
             parts.append(Part(f"{slug(data)}.{slug(model)}", data, model, of_model, maskings, policies))
     by_folder: dict[str, Part] = {}
     for part in parts:
-        other = by_folder.setdefault(part.name.lower(), part)  # also where capitals do not count
+        other = by_folder.setdefault(part.name.lower(), part)  # file systems may ignore case
         if other is not part:
             raise UserError(
                 f"'{other.data}' with '{other.model}' and '{part.data}' with '{part.model}' cannot be told apart; name "
@@ -141,7 +165,7 @@ def parts_of(
 
 
 def _with_fitting(parts: Sequence[Part], policies: Mapping[str, Path]) -> list[Part]:
-    """The same, each with those of the policies that fit its model, and with controls only beside one."""
+    """The parts, each with only the policies that fit its model, and with controls only if a policy fits."""
     loaded = {name: load_policy(folder) for name, folder in policies.items()}
     sizes: dict[str, tuple[int, int]] = {}
     misfits: dict[str, str] = {}
@@ -169,7 +193,7 @@ def _with_fitting(parts: Sequence[Part], policies: Mapping[str, Path]) -> list[P
 
 
 def chosen_base(base: str | None, parts: Sequence[Part]) -> str:
-    """`base`; where none is given, `random` or else the first masking. Raises UserError for one that a part lacks."""
+    """The baseline: `base` or, if it is None, `random` or else the first masking. Raises UserError if a part lacks it."""
     first = parts[0]
     names = [*first.maskings, *first.policies]
     base = base or ("random" if "random" in names else names[0])
@@ -183,7 +207,17 @@ def chosen_base(base: str | None, parts: Sequence[Part]) -> str:
 def analyse_grid(
     base: str, parts: Sequence[Part], results: Mapping[str, ComparisonResults], failed_parts: Mapping[str, str]
 ) -> GridResults:
-    """Test every masking against `base`, with Holm's correction over all tests of the same primary metric."""
+    """Test every masking against the baseline, with Holm's correction over all tests of the same primary metric.
+
+    Args:
+        base: The name of the baseline.
+        parts: All planned comparisons.
+        results: Name of a part → its results.
+        failed_parts: Name of a part that failed as a whole → what went wrong.
+
+    Returns:
+        The results of the grid, with one family per primary metric.
+    """
     done = [part for part in parts if part.name in results]
     metrics = list(dict.fromkeys(results[part.name].tested for part in done))
     families = []
@@ -191,7 +225,7 @@ def analyse_grid(
         of_metric = [part for part in done if results[part.name].tested == metric]
         differences = [one for part in of_metric for one in _against(base, part, results[part.name])]
         n_planned = sum(_n_planned(part, results[part.name].settings) for part in of_metric)
-        # Nothing says by which metric a comparison that failed would be scored: it counts wherever its task does.
+        # The metric of a failed comparison is unknown: count it in every family that has a part with its task.
         tasks = {part.config.data.task for part in of_metric}
         failed = [part for part in parts if part.name in failed_parts and part.config.data.task in tasks]
         n_planned += sum(_n_planned(part, results[of_metric[0].name].settings) for part in failed)
@@ -203,11 +237,12 @@ def analyse_grid(
 
 
 def _n_planned(part: Part, settings: Sequence[SettingResult]) -> int:
-    """Differences from the base that were planned in a comparison."""
+    """Number of planned differences from the baseline in one comparison."""
     return len(settings) * (len({*part.maskings, *part.policies}) - 1)
 
 
 def _against(base: str, part: Part, results: ComparisonResults) -> list[Difference]:
+    """The differences from the baseline in one part, not yet corrected over the family."""
     return [
         Difference(part, setting.setting, pair if pair.second == base else pair.turned)
         for setting in results.settings

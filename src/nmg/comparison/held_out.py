@@ -39,9 +39,9 @@ class HeldOutText:
     def build(cls, bench: ModelBench, texts: Sequence[str], adapted_on: Collection[str]) -> "HeldOutText | None":
         """Select and mask the held-out text, at the rate of the configuration.
 
-        A text counts as adapted on if it equals one of `adapted_on` up to the differences that `twins.folded` ignores, such
-        as line breaks. Every chosen token becomes the mask token. In training a tenth stays visible, but then the model
-        could copy the word instead of predicting it.
+        A text counts as adapted on if it equals one of `adapted_on` up to the differences that `twins.folded` ignores,
+        such as line breaks. Every chosen token becomes the mask token. In training a tenth stays visible, but here the
+        model could then copy the word instead of predicting it.
 
         Args:
             bench: The open model with its tokenizer and settings.

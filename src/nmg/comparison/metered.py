@@ -17,13 +17,14 @@ class MeteredMasking:
         self._masking = masking
         self.reads_states = masking.reads_states
         self.seconds = 0.0
-        """wall time of all plans; the LM's states that a learned policy reads are part of its plan"""
+        """Wall time of all `plan` calls, in seconds. It includes computing the LM states that a learned policy reads."""
 
     def plan(
         self, blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder | None = None
     ) -> MaskPlan:
+        """Return the plan of the wrapped masking and add the wall time to `seconds`. Arguments as in `Masking.plan`."""
         if self.reads_states and torch.cuda.is_available():
-            torch.cuda.synchronize()  # what the device still does for the step before is none of its cost
+            torch.cuda.synchronize()  # do not charge pending kernels of the previous step to mask selection
         began = time.perf_counter()
         plan = self._masking.plan(blocks, rate, rng, encode)
         self.seconds += time.perf_counter() - began

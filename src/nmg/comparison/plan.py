@@ -16,17 +16,31 @@ from nmg.tasks import load
 
 @dataclass(frozen=True)
 class Plan:
+    """The maskings, seeds and settings of a comparison."""
+
     maskings: Mapping[str, Path | None]
-    """name → folder of a policy, None for a rule; in the order of tables"""
+    """Name → folder of a policy, or None for a rule; in the order of tables."""
     seeds: Sequence[int]
     labelled: Sequence[Labelled] = (None,)
+    """Numbers of labelled examples, one per point on the learning curve."""
     adapt_steps: Sequence[int | None] = (None,)
+    """Numbers of adaptation steps, one per point on the learning curve. None: as the configuration says."""
 
     @classmethod
     def of(cls, names: Sequence[str], policies: Mapping[str, Path], seeds: Sequence[int], **curves: Any) -> Self:
-        """`names`: rules, controls, folders of policies, names of `policies`; policies not among them come last.
+        """Build a plan from names as a user gives them.
 
-        Raises UserError for maskings that cannot stand beside each other.
+        Args:
+            names: Rules, controls, folders of policies, or keys of `policies`.
+            policies: Name → folder of a learned policy. Policies that are not among `names` come last.
+            seeds: The seeds of every masking.
+            **curves: `labelled` and `adapt_steps`.
+
+        Returns:
+            The plan.
+
+        Raises:
+            UserError: A policy is missing, or two maskings would have the same file name.
         """
         if "neural" in names and "neural" not in policies:
             raise UserError("--maskings neural: name the trained policy (--policy RUN, or --policies NAME=RUN)")
@@ -42,17 +56,19 @@ class Plan:
 
     @property
     def learned(self) -> dict[str, Path]:
-        """Every masking that is a policy, name → folder."""
+        """Name → folder, for every masking that is a policy."""
         return {name: folder for name, folder in self.maskings.items() if folder is not None}
 
     @property
     def settings(self) -> list[Setting]:
+        """All combinations of `labelled` and `adapt_steps`."""
         return [Setting(labelled, steps) for labelled in self.labelled for steps in self.adapt_steps]
 
     def adaptations(self) -> Iterator[list[CellKey]]:
-        """The cells, those together that share an adaptation.
+        """Yield the cells in groups that share an adaptation.
 
-        Seeds outermost: an interrupted comparison has whole seeds first. Without masks there are no steps to vary.
+        The outermost loop is over seeds, so an interrupted comparison has complete seeds. `none` does not adapt, so its
+        steps do not vary.
         """
         for seed in self.seeds:
             for name in self.names:
@@ -60,12 +76,14 @@ class Plan:
                     yield [CellKey(name, seed, Setting(labelled, steps)) for labelled in self.labelled]
 
     def keys(self) -> list[CellKey]:
+        """All cells, in the order of `adaptations`."""
         return [key for keys in self.adaptations() for key in keys]
 
     def _check(self) -> None:
+        """Raise UserError if two maskings would have the same file name."""
         by_slug: dict[str, str] = {}
         for name in self.names:
-            key = slug(name).lower()  # a file's name, also where capitals do not count
+            key = slug(name).lower()  # used as a file name, which may be case-insensitive
             if key in by_slug:
                 raise UserError(
                     f"the maskings '{by_slug[key]}' and '{name}' cannot be told apart; name one otherwise: "
@@ -75,7 +93,7 @@ class Plan:
 
 
 def parse_labelled(words: str) -> list[Labelled]:
-    """'4,16,all' → [4, 16, 'all']. Raises UserError for anything else."""
+    """Parse numbers of labelled examples: '4,16,all' → [4, 16, 'all']. Raises UserError for any other word."""
     return [
         "all" if word == "all" else _count(word, "--labelled", " or the word all")
         for word in _split(words, "--labelled")
@@ -83,12 +101,12 @@ def parse_labelled(words: str) -> list[Labelled]:
 
 
 def parse_steps(words: str) -> list[int]:
-    """'50,100' → [50, 100]. Raises UserError for anything else."""
+    """Parse numbers of steps: '50,100' → [50, 100]. Raises UserError for any other word."""
     return [_count(word, "--adapt-steps", "") for word in _split(words, "--adapt-steps")]
 
 
 def _split(words: str, option: str) -> list[str]:
-    """The words, each once. Raises UserError for none."""
+    """The distinct words of a comma-separated list. Raises UserError if it has no words."""
     split = list(dict.fromkeys(word.strip() for word in words.split(",") if word.strip()))
     if not split:
         raise UserError(f"{option}: give at least one number")
@@ -96,11 +114,12 @@ def _split(words: str, option: str) -> list[str]:
 
 
 def _count(word: str, option: str, also: str) -> int:
+    """Parse a positive integer. Raises UserError for any other word."""
     if not word.isdecimal() or int(word) < 1:
         raise UserError(f"{option}: '{word}' is none of the numbers from 1{also}")
     return int(word)
 
 
 def with_labels(settings: DataSettings, labelled: Labelled) -> DataSettings:
-    """The settings with so many labelled examples; None: as they are."""
+    """A copy of the settings with `labelled` labelled examples; None leaves them unchanged."""
     return settings if labelled is None else load.with_labels(settings, None if labelled == "all" else labelled)

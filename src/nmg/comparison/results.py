@@ -1,8 +1,8 @@
-"""What the cells of a comparison say: means with intervals, tests of every pair, costs.
+"""The results of a comparison: means with intervals, tests of every pair, costs.
 
-One metric is tested, the first of the task's table, which was fixed before any cell ran. The planned pairs of all
-settings are one family for Holm's correction, whatever became of their cells: whatever is called a difference anywhere
-in a comparison, the chance that any such call is false is at most 5 %.
+One metric is tested: the first of the task's table, which was fixed before any cell ran. The planned pairs of all
+settings form one family for Holm's correction, whether or not their cells succeeded. The probability of any false
+positive in a comparison is at most 5 %.
 """
 
 import math
@@ -26,61 +26,70 @@ HELD_OUT = "held_out_loss"
 
 @dataclass(frozen=True)
 class Costs:
-    """Means over the cells of a masking."""
+    """Mean costs over the cells of a masking."""
 
     tokens: float
+    """Number of tokens read in the adaptation."""
     masked_tokens: float
+    """Number of tokens masked in the adaptation."""
     adapt: float
-    """seconds, those of `masks` included"""
+    """Wall time of the adaptation in seconds, including `masks`."""
     masks: float
+    """Wall time of drawing masks, in seconds."""
     finetune: float
+    """Wall time of the fine-tuning, in seconds."""
     total: float
+    """Total wall time, in seconds."""
 
 
 @dataclass(frozen=True)
 class MaskingResult:
-    """One masking in one setting."""
+    """The results of one masking in one setting."""
 
     masking: str
     scores: Mapping[str, tuple[float, ...]]
-    """metric → one score a seed; `held_out_loss` among them where it was measured"""
+    """Metric → one score per seed; includes `held_out_loss` if it was measured."""
     estimates: Mapping[str, Estimate]
+    """Metric → mean over seeds with its interval."""
     n_labelled: float
-    """labelled examples, mean over seeds"""
+    """Mean number of labelled examples over seeds."""
     costs: Costs
 
 
 @dataclass(frozen=True)
 class Pair:
-    """first − second on the tested metric, over the seeds that both have."""
+    """The difference first − second on the tested metric, over the seeds that both have."""
 
     first: str
     second: str
     test: PairedTest
     t_p_holm: float | None = None
-    """corrected over all planned pairs of the comparison, or of the grid's family; of `PairedTest.p`"""
+    """`PairedTest.p`, corrected over all planned pairs of the comparison or of the grid's family; None for one seed."""
     wilcoxon_p_holm: float | None = None
+    """p value of the signed-rank test, corrected in the same way."""
     mixed_seeds: tuple[int, ...] = ()
-    """seeds whose two cells were made under different circumstances, and so differ in more than their masks"""
+    """Seeds whose two cells were made in different environments, so that they differ in more than their masks."""
 
     @property
     def turned(self) -> "Pair":
-        """second − first, not corrected."""
+        """The difference second − first, not corrected."""
         return Pair(self.second, self.first, self.test.turned, mixed_seeds=self.mixed_seeds)
 
     @property
     def is_tested(self) -> bool:
-        """False if there is too little to test: one seed."""
+        """Whether the pair has a corrected p value; False if there is only one seed."""
         return self.t_p_holm is not None
 
     @property
     def differs(self) -> bool:
-        """The corrected test finds a difference."""
+        """Whether the corrected test finds a difference."""
         return self.t_p_holm is not None and self.t_p_holm < ALPHA
 
 
 @dataclass(frozen=True)
 class SettingResult:
+    """The results of all maskings in one setting."""
+
     setting: Setting
     maskings: Sequence[MaskingResult]
     pairs: Sequence[Pair]
@@ -88,29 +97,33 @@ class SettingResult:
 
 @dataclass(frozen=True)
 class MetaTrainingCost:
-    """What learning a policy took, and for how many adaptations of this comparison."""
+    """The cost of learning a policy, and the number of adaptations of this comparison that used it."""
 
     seconds: float
+    """Wall time of the meta-training, in seconds."""
     adaptations: int
 
     @property
     def amortised(self) -> float:
-        """seconds an adaptation"""
+        """Seconds of meta-training per adaptation."""
         return self.seconds / max(self.adaptations, 1)
 
 
 @dataclass(frozen=True)
 class ComparisonResults:
+    """Everything that a comparison reports."""
+
     config: Config
     metrics: tuple[str, ...]
-    """scores in the order of tables; the first is tested"""
+    """Scores in the order of tables; the first one is tested."""
     settings: Sequence[SettingResult]
     meta_training: Mapping[str, MetaTrainingCost]
-    """masking → cost; of learned maskings that stand in their run's folder"""
+    """Masking → cost, for learned maskings that are stored in the folder of their run."""
     cells: Sequence[Cell]
     failures: Mapping[str, str]
+    """Name of a failed cell → what went wrong."""
     n_planned: int
-    """pairs that were planned, which the correction is over"""
+    """Number of planned pairs, over which the correction is made."""
 
     @property
     def has_policies(self) -> bool:
@@ -119,19 +132,21 @@ class ComparisonResults:
 
     @property
     def tested(self) -> str:
+        """The metric that is tested."""
         return self.metrics[0]
 
     @property
     def pairs(self) -> list[Pair]:
+        """The pairs of all settings."""
         return [pair for setting in self.settings for pair in setting.pairs]
 
     @property
     def differing(self) -> dict[str, list[str]]:
-        """Circumstance → its values, of those that are not the same for all cells."""
+        """Environment properties that are not the same for all cells, each with its values."""
         return differing(cell.circumstances for cell in self.cells)
 
     def to_json(self) -> dict[str, Any]:
-        """As results.json has it: no NaN, null where something is not defined."""
+        """The content of results.json; undefined values are null, never NaN."""
         return {
             "settings": self.config.model_dump(mode="json"),
             "metrics": list(self.metrics),
@@ -152,7 +167,17 @@ class ComparisonResults:
 
 
 def analyse(config: Config, plan: Plan, metrics: tuple[str, ...], finished: Finished) -> ComparisonResults:
-    """`metrics`: the task's, in the order of its table; `config`: the settings as cells ran under them."""
+    """Compute means, tests and costs from the finished cells.
+
+    Args:
+        config: The settings that the cells ran under.
+        plan: The planned cells.
+        metrics: The metrics of the task, in the order of its table.
+        finished: The finished and the failed cells.
+
+    Returns:
+        The results, with Holm's correction over the planned pairs of all settings.
+    """
     settings = [_analyse_setting(setting, plan.names, metrics, finished.cells) for setting in plan.settings]
     costs = {}
     for name, folder in plan.learned.items():
@@ -187,7 +212,7 @@ def _analyse_setting(
 
 
 def _is_in(cell: Cell, setting: Setting) -> bool:
-    """`none` has no steps, and stands beside the others whatever theirs are."""
+    """Whether the cell belongs to the setting; `none` has no steps and belongs to the settings of all steps."""
     return cell.labelled == setting.labelled and (cell.masking == "none" or cell.adapt_steps == setting.adapt_steps)
 
 
@@ -225,13 +250,13 @@ def _paired(first: Mapping[int, Cell], second: Mapping[int, Cell], metric: str) 
 
 
 def _corrected(settings: Sequence[SettingResult], n_planned: int) -> list[SettingResult]:
-    """The same with Holm's correction over the planned pairs of all settings, for each of the two tests."""
+    """The results with Holm's correction over the planned pairs of all settings, for each of the two tests."""
     corrected = iter(as_family([pair for result in settings for pair in result.pairs], n_planned))
     return [SettingResult(r.setting, r.maskings, [next(corrected) for _ in r.pairs]) for r in settings]
 
 
 def as_family(pairs: Sequence[Pair], n_planned: int) -> list[Pair]:
-    """The same with Holm's correction over all planned pairs, those at hand among them, for each of the two tests."""
+    """Copies of `pairs` with Holm's correction over all `n_planned` pairs, for each of the two tests."""
     by_t = holm([pair.test.p for pair in pairs], n_planned)
     by_ranks = holm([pair.test.wilcoxon_p for pair in pairs], n_planned)
     return [
@@ -241,6 +266,7 @@ def as_family(pairs: Sequence[Pair], n_planned: int) -> list[Pair]:
 
 
 def pair_json(pair: Pair) -> dict[str, Any]:
+    """The entry of a pair in results.json and grid.json."""
     return (
         {"first": pair.first, "second": pair.second}
         | asdict(pair.test)

@@ -1,7 +1,7 @@
-"""A comparison: every masking with every seed, each cell run once and kept. A meta-test is one with a single setting.
+"""A comparison: every masking with every seed, each cell run once and saved. A meta-test has a single setting.
 
-Nothing here chooses by a score. The cells are fixed before the first one runs, scores are only written down, and the
-one metric that will be tested is the first of the task's table.
+No step selects by a score. The cells are fixed before the first one runs, scores are only recorded, and the tested
+metric is always the first of the task's table.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -25,33 +25,48 @@ from nmg.tasks.registry import task_kind
 from nmg.together import check_same, from_first
 
 OnCell = Callable[[CellEvent], None]
+"""Called with the event of each cell."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a comparison has once every cell was tried."""
+    """The outcome of a comparison after every cell was tried."""
 
     cells: list[Cell]
     failures: dict[str, str]
-    """name of a cell → what went wrong"""
+    """Name of a failed cell → what went wrong."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Made by `prepare`."""
+    """A comparison that is ready to run; create it with `prepare`."""
 
     config: Config
-    """the settings as cells run under them"""
+    """The settings that cells run under."""
     plan: Plan
     bench: CellBench
     found: Mapping[CellKey, Cell]
-    """cells of an earlier call"""
+    """Cells that an earlier call finished."""
 
     @classmethod
     def prepare(
         cls, config: Config, plan: Plan, out: Path, reporter: Reporter, *, save_models: bool = False
     ) -> "Comparison":
-        """All of `open`, then tell of overlaps, and warm up a head that the checkpoint lacks."""
+        """Open the comparison, report overlaps between data sets, and warm up a head that the checkpoint lacks.
+
+        Args:
+            config: The settings of the user.
+            plan: The cells to run.
+            out: The folder of the comparison.
+            reporter: Receives messages for the user.
+            save_models: Whether to save the adapted LMs of the first seed in `out`/models.
+
+        Returns:
+            The comparison, ready to run.
+
+        Raises:
+            UserError: Anything is wrong with settings, data, model or folder.
+        """
         comparison = cls.open(config, plan, out, reporter, save_models=save_models)
         _say_overlaps(comparison.config, reporter)
         bench = comparison.bench.with_head()
@@ -65,9 +80,20 @@ class Comparison:
     def open(
         cls, config: Config, plan: Plan, out: Path, reporter: Reporter, *, save_models: bool = False
     ) -> "Comparison":
-        """Read and check everything, see what is there. Raises UserError for anything wrong, before any training.
+        """Read and check everything, and load the cells that are already finished. No training starts.
 
-        `save_models`: keep the adapted LMs of the first seed in `out`/models.
+        Args:
+            config: The settings of the user.
+            plan: The cells to run.
+            out: The folder of the comparison.
+            reporter: Receives messages for the user.
+            save_models: Whether to save the adapted LMs of the first seed in `out`/models.
+
+        Returns:
+            The comparison; a head that the checkpoint lacks is not yet warmed up.
+
+        Raises:
+            UserError: Anything is wrong with settings, data, model or folder.
         """
         folder = CellFolder(out)
         check_folder(out)
@@ -80,7 +106,7 @@ class Comparison:
         bench = CellBench.open(config, plan, folder, reporter, save_models=save_models)
         check_same({name: digest for masking in plan.names for name, digest in bench.origins.of(masking).items()})
         there = {key: cell for key, cell in folder.load(plan.keys(), bench.origins).items() if bench.is_complete(key)}
-        found = from_first(there)  # its folder holds the cells
+        found = from_first(there)  # only the main process reads the folder
         if found:
             missing = len(plan.keys()) - len(found)
             reporter.notify(f"{len(found)} cells are there already, {missing} are missing")
@@ -89,16 +115,16 @@ class Comparison:
         return cls(bench.config, plan, bench, found)
 
     def run(self, on_cell: OnCell) -> Finished:
-        """Run the cells that are missing. One that fails is written down and does not stop the others."""
+        """Run the missing cells. A failed cell is recorded and does not stop the others."""
         for cell in self.found.values():
             on_cell(CellEvent(cell.key, cell, was_there=True))
         jobs = [missing for keys in self.plan.adaptations() if (missing := [k for k in keys if k not in self.found])]
         cells, failures = dict(self.found), {}
         opener = CellBenchOpener.of(self.bench)
         n_parameters = self.bench.model.lm.model.num_parameters()
-        # Of all cells, not of those that are missing: a comparison that goes on gives each as many threads as it began.
+        # Count all cells, not only missing ones, so that a resumed comparison gives each cell the same number of threads.
         at_once = len(list(self.plan.adaptations()))
-        # A small model keeps a thread of this machine busy; what a cluster has room for is known to the engine.
+        # A small model keeps one local thread busy. On a cluster the executor knows the available resources.
         if self.config.runtime.engine != "ray":
             at_once = min(at_once, self.bench.model.runtime.threads)
         with open_engine(self.config.runtime, self.bench, opener, at_once, n_parameters) as engine:
@@ -116,15 +142,26 @@ class Comparison:
 
 
 def check_folder(out: Path) -> None:
-    """Raises UserError where `out` holds something, and no comparison."""
+    """Raise UserError if `out` holds files but no comparison."""
     if not CellFolder(out).folder.is_dir():
         check_output(out, "something else than a comparison")
 
 
 def distinct_points(config: Config, plan: Plan, reporter: Reporter) -> Plan:
-    """The plan without points of the learning curve that repeat another; `reporter` takes what is left out.
+    """The plan without points of the learning curve that repeat another point.
 
-    A number of labels that takes all there are is the point "all". Raises UserError for fewer labels than a task needs.
+    A number of labels that selects all labelled examples is the point "all".
+
+    Args:
+        config: The settings of the comparison.
+        plan: The plan as requested.
+        reporter: Receives a message about each point that is replaced or that some classes cannot fill.
+
+    Returns:
+        The plan with distinct points.
+
+    Raises:
+        UserError: A number of labels is below the minimum of the task.
     """
     if plan.labelled == (None,):
         return plan
@@ -146,7 +183,7 @@ def distinct_points(config: Config, plan: Plan, reporter: Reporter) -> Plan:
 
 
 def _say_overlaps(config: Config, reporter: Reporter) -> None:
-    """Tell of texts of the whole test set that are in the training file, labelled or not, or in the corpus."""
+    """Report texts of the whole test set that are also in the training file, labelled or not, or in the corpus."""
     data = load_task_data(config.data.model_copy(update={"test_examples": None}), config.run.seed)
     sides: dict[str, Collection[str]] = {
         "train": [one.text for one in data.contexts],
@@ -158,9 +195,9 @@ def _say_overlaps(config: Config, reporter: Reporter) -> None:
 
 
 def _say_circumstances(found: Iterable[Cell], runtime: Runtime, reporter: Reporter) -> None:
-    """Warn where the cells that are there were made under other circumstances than those to come."""
+    """Warn if the finished cells were made in an environment that differs from the current one."""
     now = runtime.circumstances()
-    del now["threads"]  # of a cell: as the engine shares them
+    del now["threads"]  # threads per cell depend on the executor
     then = ({name: value for name, value in cell.circumstances.items() if name != "threads"} for cell in found)
     if differences := differing([*then, now]):
         reporter.notify(

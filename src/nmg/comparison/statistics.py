@@ -1,7 +1,7 @@
-"""Statistics of a few seeds: means with intervals, paired tests, and how many seeds a difference needs.
+"""Statistics of a few seeds: means with intervals, paired tests, and the number of seeds a difference needs.
 
-Pure functions on arrays of scores, one score a seed, all finite. What is not defined (a spread of one number, a t test
-of differences that are all equal and not zero) is None, never NaN.
+Pure functions on arrays of finite scores, one score per seed. Undefined results are None, never NaN. Examples are the
+deviation of one number, or a t test of differences that are all equal and not zero.
 """
 
 import math
@@ -14,28 +14,30 @@ from scipy import stats
 from nmg.types import BoolArray, FloatArray
 
 CONFIDENCE = 0.95
+"""Confidence level of every interval."""
 ALPHA = 0.05
-"""level of every test, two-sided"""
+"""Significance level of every test, two-sided."""
 POWER = 0.8
-"""share of comparisons that would find the difference, with as many seeds as `seeds_needed` says"""
+"""Probability that a test with `seeds_needed` seeds finds the difference."""
 MAX_SEEDS = 1_000_000
-"""a difference that needs more is as good as none"""
+"""Upper limit of `seeds_needed`; a difference that needs more seeds is negligible."""
 ROUNDING = 1e-12
-"""Scores are of the order of 1; what they differ by less is rounding error and must pass neither for a spread nor a
-difference."""
+"""Scores are of the order of 1. Differences below this value are rounding error and count as zero."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds."""
+    """A mean over seeds with its interval."""
 
     n: int
+    """Number of seeds."""
     mean: float
     deviation: float | None
-    """standard deviation with n − 1; None for one number"""
+    """Standard deviation with n − 1 degrees of freedom; None for one number."""
     low: float | None
-    """bounds of the 95 % t interval; None for one number, or where all are equal"""
+    """Lower bound of the 95 % t interval; None for one number, or if all numbers are equal."""
     high: float | None
+    """Upper bound of the interval; None in the same cases."""
 
 
 @dataclass(frozen=True)
@@ -43,36 +45,43 @@ class PairedTest:
     """Two maskings compared over the seeds that both have; differences are first − second."""
 
     n: int
+    """Number of pairs."""
     mean: float
+    """Mean difference."""
     low: float | None
-    """bounds of the 95 % t interval; None for one pair, or where all differences are equal"""
+    """Lower bound of the 95 % t interval; None for one pair, or if all differences are equal."""
     high: float | None
+    """Upper bound of the interval; None in the same cases."""
     t_p: float | None
-    """two-sided paired t test; 1 if all differences are zero; None for one pair, or if all are equal and not zero"""
+    """p value of the two-sided paired t test; 1 if all differences are zero; None for one pair, or if all are equal and not
+    zero.
+    """
     wilcoxon_p: float | None
-    """two-sided exact signed-rank test; 1 if all differences are zero; None for one pair"""
+    """p value of the two-sided exact signed-rank test; 1 if all differences are zero; None for one pair."""
     effect_size: float | None
-    """Cohen's d_z: mean / standard deviation of the differences; None for one pair, or where all are equal"""
+    """Cohen's d_z: mean / standard deviation of the differences; None for one pair, or if all differences are equal."""
     wins: int
-    """pairs in which the first has the higher score"""
+    """Number of pairs in which the first has the higher score."""
     ties: int
+    """Number of pairs with equal scores."""
     losses: int
+    """Number of pairs in which the second has the higher score."""
     seeds_needed: int | None
-    """to find a difference of this effect size with 80 % power; None where the effect is 0, undefined, or too small"""
+    """Seeds that find this effect size with 80 % power; None if the effect is 0, undefined or too small."""
 
     @property
     def is_constant(self) -> bool:
-        """Whether the difference is the same in every seed, and not zero: t is undefined then."""
+        """Whether the difference is the same in every seed and not zero, so that t is undefined."""
         return self.t_p is None and self.wilcoxon_p is not None
 
     @property
     def p(self) -> float | None:
-        """Of the t test, or of the exact signed-rank test if t is undefined; None for one pair."""
+        """p value of the t test, or of the exact signed-rank test if t is undefined; None for one pair."""
         return self.wilcoxon_p if self.t_p is None else self.t_p
 
     @property
     def turned(self) -> "PairedTest":
-        """The same for second − first."""
+        """The test of second − first."""
 
         def negative(value: float | None) -> float | None:
             return None if value is None else 0.0 - value  # never −0
@@ -89,6 +98,7 @@ class PairedTest:
 
     @property
     def seeds_still_needed(self) -> int | None:
+        """Number of seeds still missing to `seeds_needed`, at least 0; None if that is None."""
         return None if self.seeds_needed is None else max(self.seeds_needed - self.n, 0)
 
 
@@ -126,6 +136,7 @@ def paired_comparison(first: FloatArray, second: FloatArray) -> PairedTest:
 
 
 def has_spread(values: FloatArray) -> bool:
+    """Whether the values differ by more than rounding error."""
     return len(values) > 1 and float(np.ptp(values)) >= ROUNDING
 
 
@@ -134,14 +145,15 @@ def _unequal_to_zero(differences: FloatArray) -> BoolArray:
 
 
 def effect_size(differences: FloatArray) -> float | None:
-    """Cohen's d_z (Cohen 1988, section 2.3.5) of differences [n]; None without a spread."""
+    """Cohen's d_z (Cohen 1988, section 2.3.5) of differences [n]; None if all are equal or n is 1."""
     return float(differences.mean() / differences.std(ddof=1)) if has_spread(differences) else None
 
 
 def t_p_value(differences: FloatArray) -> float | None:
-    """Two-sided t test of a mean difference of 0, for differences [n].
+    """p value of the two-sided t test of a mean difference of 0, for differences [n].
 
-    1 if all are zero: nothing speaks for a difference. None for one difference, and if all are equal and not zero.
+    1 if all differences are zero: there is no evidence of a difference. None for one difference, or if all are equal
+    and not zero.
     """
     effect = effect_size(differences)
     if effect is None:
@@ -151,11 +163,11 @@ def t_p_value(differences: FloatArray) -> float | None:
 
 
 def wilcoxon_p_value(differences: FloatArray) -> float | None:
-    """Two-sided Wilcoxon signed-rank test of differences [n], exact for every n.
+    """p value of the two-sided Wilcoxon signed-rank test of differences [n], exact for every n.
 
-    Zeros are left out (Wilcoxon's own rule, `zero_method="wilcox"` of scipy) and equal sizes share their mean rank; the
-    null distribution is that of the ranks at hand, over all assignments of signs. None for one difference; 1 if all are
-    zero. Differences that are equal and not zero do have a p value: it rests on their signs alone.
+    Zeros are left out (Wilcoxon's own rule, `zero_method="wilcox"` of scipy), and ties get their mean rank. The null
+    distribution is that of the observed ranks over all assignments of signs. None for one difference; 1 if all are
+    zero. Differences that are equal and not zero do have a p value, which depends only on their signs.
     """
     if len(differences) < 2:
         return None
@@ -174,9 +186,9 @@ def wilcoxon_p_value(differences: FloatArray) -> float | None:
 
 
 def seeds_needed(effect: float) -> int | None:
-    """The fewest seeds with which a paired t test at 5 %, not corrected, finds this effect (d_z) with 80 % power.
+    """The fewest seeds for which a paired t test at 5 %, not corrected, finds the effect `effect` (d_z) with 80 % power.
 
-    None for an effect of 0, and for one that needs more than `MAX_SEEDS`.
+    None for an effect of 0, or if more than `MAX_SEEDS` are needed.
     """
     from statsmodels.stats.power import TTestPower  # takes a second to import
 
@@ -194,11 +206,11 @@ def seeds_needed(effect: float) -> int | None:
 def holm(p_values: Sequence[float | None], n_planned: int = 0) -> list[float | None]:
     """Holm's step-down adjustment of the p values of one family.
 
-    The family is what was planned, whatever the data: a test without a p value counts as one with p = 1.
+    The family is what was planned, independent of the data: a planned test without a p value counts as p = 1.
 
     Args:
-        p_values: of the tests at hand; None if it could not be made.
-        n_planned: tests of the family, if more than those at hand.
+        p_values: p values of the tests that were attempted; None if a test is undefined.
+        n_planned: Number of planned tests of the family, if larger than the number of `p_values`.
 
     Returns:
         The adjusted p values; None stays None.
