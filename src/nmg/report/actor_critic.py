@@ -1,4 +1,4 @@
-"""What the page of a meta-training shows of the actor-critic alone: rewards, credit, and the state of its policy."""
+"""Sections of the meta-training page that only the actor-critic has: rewards, credit and the state of the policy."""
 
 from collections.abc import Sequence
 
@@ -17,19 +17,20 @@ CASES = {
     "with_opponent": "opponent too",
     "with_both": "all (dropped)",
 }
-"""as in `credit_by_case` of the actor-critic's rewards: who took an action"""
+"""Labels of the cases of `credit_by_case` in the actor-critic's rewards: who else took an action."""
 HIGH_RATIO = 1e3
+"""Importance ratio above which the page warns."""
 COLLAPSED = 0.1
-"""of the first entropy"""
+"""The page warns if the entropy falls below this fraction of its first value."""
 
 
 def sections(log: RunLog) -> list[Section]:
-    """Of a run of one episode or more."""
+    """Returns the sections of a run with at least one episode."""
     return [Section("Rewards and credit", _rewards(log)), Section("Policy", _policy(log))]
 
 
 def in_short(log: RunLog) -> str:
-    """How often the learner was better than each other player."""
+    """Returns one sentence per other player: how often the learner won, lost and tied against it."""
     return " ".join(
         f"Against the {'random player' if one.rival == 'random' else one.rival} the learner won "
         f"{count_text(one.wins, 'episode')}, lost {one.losses} and tied in {one.ties} "
@@ -39,7 +40,7 @@ def in_short(log: RunLog) -> str:
 
 
 def warnings(log: RunLog) -> list[str]:
-    """What seems to go wrong with a run, and what to do about it."""
+    """Returns a warning for each apparent problem of the run, with advice on how to solve it."""
     found = []
     if log.episodes and all(episode["is_tie"] for episode in log.episodes):
         found.append(
@@ -146,10 +147,11 @@ def _policy(log: RunLog) -> list[Block]:
 
 
 def _summary(values: FloatArray) -> tuple[str, ...]:
+    """First value, recent mean, minimum and maximum as text."""
     return tuple(number_text(float(v)) for v in (values[0], values[-RECENT:].mean(), values.min(), values.max()))
 
 
 def finite(values: Sequence[float]) -> FloatArray:
-    """Those that are numbers."""
+    """Returns the finite values as a float array [at most n]."""
     array: FloatArray = np.asarray(values, dtype=float)
     return array[np.isfinite(array)]

@@ -1,4 +1,4 @@
-"""The page of an audit, and its tables for the terminal."""
+"""The HTML page of an audit, and its tables for the terminal."""
 
 from nmg.audit.findings import RewardFinding, Schedule
 from nmg.audit.recommend import LEAST_CORRELATION
@@ -11,6 +11,7 @@ from nmg.report.tables import NOTHING, Table, difference_text, duration_text, p_
 
 
 def audit_page(result: AuditResult) -> PageContent:
+    """Builds the page of an audit."""
     facts = result.facts
     metric = facts["maskings"]["metric"]
     scores: dict[str, list[float]] = {}
@@ -39,6 +40,7 @@ def audit_page(result: AuditResult) -> PageContent:
 
 
 def audit_tables(result: AuditResult) -> list[tuple[str, Table]]:
+    """Returns the tables of an audit, each with its title."""
     return [
         ("Does adapting pay?", _schedules(result)),
         ("Which reward tells maskings apart?", _rewards(result)),

@@ -1,4 +1,4 @@
-"""A comparison in tables, and in one paragraph made from its numbers alone."""
+"""Tables of a comparison, and a one-paragraph summary generated from its numbers."""
 
 from collections.abc import Mapping, Sequence
 
@@ -23,16 +23,19 @@ from nmg.report.tables import (
 from nmg.tasks.registry import task_kind
 
 LISTED = 6
-"""pairs that differ are named in the text up to this many"""
+"""Maximum number of differing pairs that the summary names."""
 
 
 def setting_text(setting: Setting, task: str, n_labelled: int | None = None) -> str:
-    """'16 labelled examples of each class (200 in all), 50 adaptation steps'; empty where all is as configured.
+    """Describes a condition, e.g. '16 labelled examples of each class (200 in all), 50 adaptation steps'.
 
     Args:
-        setting: a point of the learning curves.
-        task: says whether labels count per class.
-        n_labelled: labelled examples that there were, all classes together; None if that is not to be said.
+        setting: A point of the learning curves.
+        task: Name of the task kind; it determines whether labels are counted per class.
+        n_labelled: Number of labelled examples over all classes, or None to omit it.
+
+    Returns:
+        The description; empty if the condition uses the configured labels and steps.
     """
     parts = []
     if setting.labelled == "all":
@@ -47,13 +50,13 @@ def setting_text(setting: Setting, task: str, n_labelled: int | None = None) -> 
 
 
 def setting_title(result: SettingResult, task: str) -> str:
-    """`setting_text` with as many labelled examples as there were."""
+    """Returns `setting_text` with the number of labelled examples, if all maskings had the same number."""
     counts = {round(one.n_labelled) for one in result.maskings}
     return setting_text(result.setting, task, counts.pop() if len(counts) == 1 else None)
 
 
 def scope(results: ComparisonResults) -> str:
-    """What intervals and p values are about, in one sentence: seeds, and nothing that all seeds share."""
+    """Returns one sentence on what intervals and p values refer to: other seeds, but not what all seeds share."""
     data = results.config.data
     limited = data.labelled_per_class is not None or data.labelled_examples is not None
     uses_all = [
@@ -77,11 +80,12 @@ def scope(results: ComparisonResults) -> str:
 
 
 def metric_title(metric: str) -> str:
+    """Returns the column heading of a metric."""
     return "held-out LM loss" if metric == HELD_OUT else metric
 
 
 MIXED = "†"
-"""marks a pair whose cells were made under different circumstances"""
+"""Marks a pair whose cells ran in different environments."""
 
 
 CONSTANT_NOTE = (
@@ -90,7 +94,11 @@ CONSTANT_NOTE = (
 
 
 def scores_table(result: SettingResult, metrics: Sequence[str]) -> Table:
-    """Mean ± deviation of each metric, the interval of the first, masked-LM loss on held-out text, and the cost."""
+    """Returns a table with one row per masking: scores and costs.
+
+    A row has mean ± standard deviation of each metric, the 95 % interval of the first metric, the masked-LM loss on
+    held-out text (if measured), the number of masked tokens and the time.
+    """
     shown = [*metrics, *([HELD_OUT] if any(HELD_OUT in one.estimates for one in result.maskings) else [])]
     header = ["masking", "seeds", metrics[0], "95 %", *map(metric_title, shown[1:]), "masked tokens", "time"]
     rows = [
@@ -114,13 +122,25 @@ def scores_table(result: SettingResult, metrics: Sequence[str]) -> Table:
 
 
 def pairs_table(result: SettingResult, metric: str, n_planned: int) -> Table:
-    """Every pair on the tested metric. `n_planned`: pairs of the whole comparison, the family of the correction."""
+    """Returns a table with the test of every pair of maskings.
+
+    Args:
+        result: Results of one condition.
+        metric: The tested metric.
+        n_planned: Number of planned pairs in the whole comparison: the family of Holm's correction.
+    """
     family = f"{count_text(n_planned, 'planned pair')} of this comparison"
     return named_pairs_table([(pair_name(pair), pair) for pair in result.pairs], metric, family)
 
 
 def named_pairs_table(pairs: Sequence[tuple[str, Pair]], metric: str, family: str) -> Table:
-    """A row a pair, under its name. `family`: what the correction was over, behind the word "all"."""
+    """Returns a table with one named row per pair.
+
+    Args:
+        pairs: Name and test of each pair.
+        metric: The tested metric.
+        family: The family of Holm's correction as text that starts with its size, e.g. "3 planned pairs".
+    """
     header = ("difference", "n", f"Δ {metric} [95 %]", "p", "p (Holm)", "Wilcoxon p", "p (Holm)", "d_z", "w/t/l")
     rows = []
     for name, pair in pairs:
@@ -157,7 +177,10 @@ def named_pairs_table(pairs: Sequence[tuple[str, Pair]], metric: str, family: st
 
 
 def costs_table(result: SettingResult, meta_training: Mapping[str, MetaTrainingCost]) -> Table:
-    """What a run of each masking costs; meta-training where the comparison has learned maskings."""
+    """Returns a table with the mean cost of a run per masking.
+
+    The cost of meta-training is added if the comparison has learned maskings.
+    """
     header = ["masking", "tokens", "masked tokens", "adaptation", "of it masks", "fine-tuning", "a run"]
     notes = [
         "Means of a run. Tokens: read in the adaptation, masked tokens: trained on; of it masks: time to draw the "
@@ -181,7 +204,10 @@ def _cost_cells(one: MaskingResult, meta_training: Mapping[str, MetaTrainingCost
 
 
 def terminal_tables(results: ComparisonResults) -> list[tuple[str, Table]]:
-    """What fits on a terminal of 80 columns: scores with costs, and pairs; notes under the last of each kind alone."""
+    """Returns titled tables that fit on a terminal of 80 columns: scores with costs, and pairs.
+
+    Only the last table of each kind has notes.
+    """
     tables = []
     for result in results.settings:
         setting = setting_title(result, results.config.data.task)
@@ -197,16 +223,18 @@ def terminal_tables(results: ComparisonResults) -> list[tuple[str, Table]]:
 
 
 def columns_of(table: Table, wanted: Sequence[int]) -> Table:
+    """Returns a copy of the table with only the wanted columns (indices from 0), in that order."""
     rows = tuple(tuple(row[column] for column in wanted) for row in table.rows)
     return Table(tuple(table.header[column] for column in wanted), rows, table.notes)
 
 
 def pair_name(pair: Pair) -> str:
+    """Returns 'first − second'."""
     return f"{pair.first} − {pair.second}"
 
 
 def reading(results: ComparisonResults) -> str:
-    """What the tests say, and what they do not."""
+    """Returns a one-paragraph summary of the tests, generated from the numbers."""
     tested = [(result.setting, pair) for result in results.settings for pair in result.pairs if pair.is_tested]
     if not results.pairs:
         text = "There is no pair of maskings to compare."
@@ -226,7 +254,7 @@ def reading(results: ComparisonResults) -> str:
 
 
 def _on_circumstances(results: ComparisonResults) -> str:
-    """In what the cells differ beside their masks, and which differences not to believe for it."""
+    """Returns sentences on how the environments of the cells differ, and which pairs this affects."""
     text = f"Not all cells were made under the same circumstances: they differ in {described(results.differing)}."
     mixed = sum(bool(pair.mixed_seeds) for pair in results.pairs)
     if not mixed:
@@ -273,7 +301,7 @@ def _findings(results: ComparisonResults, differing: Sequence[tuple[Setting, Pai
 
 
 def paired_text(test: PairedTest, metric: str) -> str:
-    """A difference with its interval, or that it is the same in every seed."""
+    """Returns the mean difference with its interval; adds "in every seed" if it is constant."""
     constant = " in every seed" if test.is_constant else ""
     return difference_text(test.mean, test.low, test.high, metric) + constant
 

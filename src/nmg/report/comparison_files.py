@@ -1,4 +1,4 @@
-"""A comparison from start to end, and its files: results.json, results.md, results.csv, results.tex and index.html."""
+"""Runs a whole comparison and writes its files: results.json, results.md, results.csv, results.tex and index.html."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ from nmg.runs.outputs import sole_writer
 from nmg.together import as_one, is_first_process
 
 CIRCUMSTANCES = ("device", "precision", "threads")
-"""of a cell, in results.csv; versions are in results.json"""
+"""Columns of results.csv that describe the environment of a cell; results.json also has the versions."""
 
 
 def compare(
@@ -38,11 +38,24 @@ def compare(
     reporter: Reporter | None = None,
     on_cell: Callable[[CellEvent, int], None] = lambda _event, _missing: None,
 ) -> ComparisonResults:
-    """Run every masking with every seed, counted up from `run.seed`, analyse the cells, and write all files into `out`.
+    """Run every masking with every seed, analyse the cells, and write all files into `out`.
 
-    Cells that an earlier call left in `out` are taken from there. `policies`: further maskings, name → folder of a run
-    or policy. `on_cell` hears of each cell, and how many were missing. Raises UserError for anything wrong, before any
-    training.
+    Cells that an earlier call completed in `out` are reused.
+
+    Args:
+        config: Settings shared by all cells; seeds count up from `run.seed`.
+        maskings: Names of the maskings to compare.
+        out: Folder of the comparison.
+        policies: Learned maskings to add: name → folder of a run or policy.
+        seeds: Number of seeds.
+        labelled: Numbers of labelled examples for learning curves; None means as configured.
+        adapt_steps: Numbers of adaptation steps for learning curves; None means as configured.
+        save_models: True keeps the adapted models of the first seed under the first condition.
+        reporter: Receives progress and messages; None is silent.
+        on_cell: Called after each cell with its event and the number of cells that were missing at the start.
+
+    Raises:
+        UserError: Invalid input or output; raised before any training.
     """
     first = config.run.seed
     plan = Plan.of(maskings, policies or {}, range(first, first + seeds), labelled=labelled, adapt_steps=adapt_steps)
@@ -60,7 +73,7 @@ def compare(
 
 
 def write_comparison(out: Path, results: ComparisonResults) -> None:
-    """Write all files, each whole or as it was."""
+    """Write all files of a comparison; each is replaced atomically."""
     write_text(out / "results.json", json.dumps(results.to_json(), indent=1, allow_nan=False) + "\n")
     write_text(out / "results.md", markdown(results))
     write_text(out / "results.csv", cells_csv(results))
@@ -69,7 +82,7 @@ def write_comparison(out: Path, results: ComparisonResults) -> None:
 
 
 def titled_tables(results: ComparisonResults) -> list[tuple[str, Table]]:
-    """All tables in the order of every output, with their titles."""
+    """Returns all tables with their titles, in the order that every output uses."""
     tables = []
     for result in results.settings:
         setting = setting_title(result, results.config.data.task)
@@ -83,15 +96,17 @@ def titled_tables(results: ComparisonResults) -> list[tuple[str, Table]]:
 
 
 def markdown(results: ComparisonResults) -> str:
+    """Returns the content of results.md: summary, scope and all tables."""
     return titled_markdown(f"{reading(results)}\n\n{scope(results)}", titled_tables(results))
 
 
 def latex(results: ComparisonResults) -> str:
+    """Returns the content of results.tex: all tables."""
     return titled_latex(titled_tables(results))
 
 
 def cells_csv(results: ComparisonResults) -> str:
-    """One line a cell; empty where a value is not defined."""
+    """Returns the content of results.csv: one line per cell; undefined values are empty."""
     phases = list(results.cells[0].seconds) if results.cells else []
     header = ["masking", "seed", "labelled", "adapt_steps", "n_labelled", *results.metrics, "held_out_loss", "lm_loss"]
     header += ["lm_steps", "task_steps", "tokens", "masked_tokens", *(f"seconds_{phase}" for phase in phases)]

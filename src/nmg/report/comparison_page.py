@@ -1,4 +1,4 @@
-"""The page of a comparison."""
+"""The HTML page of a comparison."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +13,7 @@ from nmg.report.plots import results_plot
 
 
 def comparison_page(results: ComparisonResults) -> PageContent:
+    """Builds the page of a comparison."""
     names = list(dict.fromkeys(cell.masking for cell in results.cells))
     sections = [
         Section("What the tests say", (Paragraph(reading(results)), Paragraph(scope(results)), _facts(results)))
@@ -46,12 +47,13 @@ def _facts(results: ComparisonResults) -> Facts:
 
 
 def _heading(results: ComparisonResults, result: SettingResult) -> list[Block]:
-    """Of a setting's part of a section, where there are several."""
+    """Heading of a condition within a section; empty if the condition has no description."""
     setting = setting_title(result, results.config.data.task)
     return [Paragraph(f"**{setting[:1].upper()}{setting[1:]}**")] if setting else []
 
 
 def score_blocks(results: ComparisonResults, result: SettingResult) -> list[Block]:
+    """Returns the scores of one condition: table, plot and table of pairs."""
     scores = {one.masking: one.scores[results.tested] for one in result.maskings}
     caption = "A dot for each seed, a bar at the mean" + (
         "; dashed: the mean of random." if "random" in scores else "."
@@ -65,7 +67,7 @@ def score_blocks(results: ComparisonResults, result: SettingResult) -> list[Bloc
 
 
 def _curves(results: ComparisonResults) -> list[Plot]:
-    """One figure over the labels for each number of steps, and one over the steps for each number of labels."""
+    """Learning curves: over labels for each number of steps, and over steps for each number of labels."""
     plots = []
     for steps in dict.fromkeys(result.setting.adapt_steps for result in results.settings):
         along = [result for result in results.settings if result.setting.adapt_steps == steps]

@@ -1,4 +1,4 @@
-"""Learning curves of a comparison: mean score over the number of labels, or of adaptation steps."""
+"""Learning curves of a comparison: mean score over the number of labels or of adaptation steps."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from nmg.report.plots import SERIES, axis_name, cycled, legend_above, legend_nam
 from nmg.report.tables import shown_scale
 
 DODGE = 1.015
-"""intervals of neighbouring curves stand this factor apart, so that none hides another"""
+"""Factor on x between neighbouring curves, so that their intervals do not overlap."""
 
 
 def score_curves(
@@ -20,9 +20,17 @@ def score_curves(
     levels: Mapping[str, float] | None = None,
     title: str = "Learning curves",
 ) -> str:
-    """A line a masking through the means at each x (> 0, logarithmic), with 95 % intervals where there are any.
+    """Draws one line per masking through its means, with 95 % intervals if they are defined.
 
-    `levels`: scores that do not depend on x, drawn across as dashed lines.
+    Args:
+        curves: Masking → points (x, estimate); x > 0, on a logarithmic axis.
+        metric: Metric of the scores; it determines their scale.
+        x_name: Label of the x axis.
+        levels: Masking → score that does not depend on x, drawn as a dashed horizontal line.
+        title: Accessible name of the figure.
+
+    Returns:
+        The figure as an `<svg>` element.
     """
     scale = shown_scale(metric)
     with new_figure(7.2, 3.6) as figure:

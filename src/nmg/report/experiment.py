@@ -1,4 +1,4 @@
-"""What the page of a meta-training shows of the designed experiment: effects with intervals, tests, and the gate."""
+"""Sections of the meta-training page that only the designed experiment has: effects with intervals, tests, the gate."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +12,7 @@ from nmg.runs.log import RunLog
 
 
 def warnings(log: RunLog) -> list[str]:
+    """Returns a warning if the finished run selected a rule instead of the learned policy."""
     found = log.findings
     if found.get("stage") == "done" and found.get("handed_out") == "rule":
         return [f"**The run hands out a rule, not a learned policy.** {_gate(found)}"]
@@ -19,7 +20,7 @@ def warnings(log: RunLog) -> list[str]:
 
 
 def sections(log: RunLog) -> list[Section]:
-    """Of a run of one episode or more."""
+    """Returns the sections of a run with at least one episode; empty if the log has no findings."""
     found = log.findings
     if not found:
         return []
@@ -30,7 +31,7 @@ def sections(log: RunLog) -> list[Section]:
 
 
 def in_short(log: RunLog) -> str:
-    """What was learned and how sure it is, in a few sentences."""
+    """Returns a few sentences on what was learned and how certain it is; empty if the log has no findings."""
     found = log.findings
     if not found:
         return ""
@@ -52,10 +53,12 @@ def in_short(log: RunLog) -> str:
 
 
 def _about(one: Mapping[str, Any]) -> str:
+    """Quoted description of a feature, or its name if it is unknown."""
     return f"“{FEATURES[one['feature']].about}”" if one["feature"] in FEATURES else f"“{one['feature']}”"
 
 
 def _gate(found: Mapping[str, Any]) -> str:
+    """One or two sentences on the gate and its decision."""
     gate = found["gate"]
     rule = rule_words(found["rule"])
     if gate["n"] == 0:

@@ -1,4 +1,4 @@
-"""A grid of comparisons in tables, and in one paragraph made from its numbers alone."""
+"""Tables of a grid of comparisons, and a one-paragraph summary generated from its numbers."""
 
 from collections.abc import Sequence
 
@@ -27,15 +27,22 @@ from nmg.report.tables import (
 )
 
 DIFFERS = "*"
-"""marks a mean that differs from the base's"""
+"""Marks a mean that differs from the baseline's."""
 
 
 def part_title(part: Part) -> str:
+    """Returns 'data set · model'."""
     return f"{part.data} · {part.model}"
 
 
 def means_table(family: Family, setting: Setting, base: str) -> Table:
-    """masking × (data set, model): mean and interval of the primary metric."""
+    """Returns a table of means and intervals with one row per masking and one column per data set and model.
+
+    Args:
+        family: All tests of one primary metric in the grid.
+        setting: The condition to show.
+        base: Name of the baseline masking.
+    """
     by_part = [(part, family.maskings(part, setting)) for part in family.parts]
     names = list(dict.fromkeys(name for _, maskings in by_part for name in maskings))
     rows = [(name, *(_mean(family, part, setting, maskings.get(name)) for part, maskings in by_part)) for name in names]
@@ -51,7 +58,7 @@ def means_table(family: Family, setting: Setting, base: str) -> Table:
 
 
 def differences_table(family: Family) -> Table:
-    """Every test of the family: each masking against the base."""
+    """Returns a table with every test of the family: each masking against the baseline."""
     pairs = [(f"{place_text(one)}: {pair_name(one.pair)}", one.pair) for one in family.differences]
     return named_pairs_table(pairs, family.metric, _planned(family))
 
@@ -61,23 +68,23 @@ def _planned(family: Family) -> str:
 
 
 def place_text(one: Difference) -> str:
-    """Where in the grid: data set, model, and setting where there is one."""
+    """Returns the place of a difference in the grid: data set, model and, if it has a description, the condition."""
     setting = setting_text(one.setting, one.part.config.data.task)
     return part_title(one.part) + (f", {setting}" if setting else "")
 
 
 def titled_tables(grid: GridResults) -> list[tuple[str, Table]]:
-    """All tables in the order of every output, with their titles."""
+    """Returns all tables with their titles, in the order that every output uses."""
     return _tables(grid, range(ALL_COLUMNS))
 
 
 def terminal_tables(grid: GridResults) -> list[tuple[str, Table]]:
-    """The same with the columns that fit on a terminal."""
+    """Returns the tables of `titled_tables` with only the columns that fit on a terminal."""
     return _tables(grid, (0, 2, 4, 7, 8, 9))
 
 
 ALL_COLUMNS = 10
-"""of the table of differences"""
+"""Number of columns of the table of differences."""
 
 
 def _tables(grid: GridResults, columns: Sequence[int]) -> list[tuple[str, Table]]:
@@ -91,12 +98,13 @@ def _tables(grid: GridResults, columns: Sequence[int]) -> list[tuple[str, Table]
 
 
 def means_title(family: Family, setting: Setting) -> str:
+    """Returns the title of the table of means."""
     where = setting_text(setting, family.parts[0].config.data.task)
     return f"{family.metric} on the test sets{f': {where}' if where else ''}"
 
 
 def reading(grid: GridResults) -> str:
-    """What the tests say, and what they do not."""
+    """Returns a one-paragraph summary of the tests, generated from the numbers."""
     sentences = [_family_text(family, grid.base) for family in grid.families]
     left_out = [f"{', '.join(part.left_out)} in {part_title(part)}" for part in grid.parts if part.left_out]
     if left_out:
@@ -117,7 +125,7 @@ def reading(grid: GridResults) -> str:
 
 
 def scopes(grid: GridResults) -> list[str]:
-    """What intervals and p values are about (`comparison.scope`), each sentence once."""
+    """Returns the distinct sentences of `comparison.scope` over all comparisons."""
     return list(dict.fromkeys(scope(results) for results in grid.results.values()))
 
 
@@ -154,7 +162,7 @@ def _mean(family: Family, part: Part, setting: Setting, one: MaskingResult | Non
 
 
 def forest_rows(differences: Sequence[Difference], metric: str) -> list[tuple[str, float, float, float]]:
-    """Name, difference and bounds of its interval as people read them; of differences that have an interval."""
+    """Returns (name, difference, low, high) on the displayed scale, for the differences that have an interval."""
     scale = shown_scale(metric)
     return [
         (f"{place_text(one)}: {one.pair.first}", test.mean * scale, test.low * scale, test.high * scale)

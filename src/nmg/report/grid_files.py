@@ -1,4 +1,4 @@
-"""A grid from start to end, and its files: grid.json, grid.md, grid.csv, grid.tex and index.html."""
+"""Runs a whole grid of comparisons and writes its files: grid.json, grid.md, grid.csv, grid.tex and index.html."""
 
 import csv
 import io
@@ -40,12 +40,19 @@ def compare_grid(
     reporter: Reporter | None = None,
     on_cell: Callable[[str, CellEvent, int], None] = lambda _part, _event, _missing: None,
 ) -> GridResults:
-    """`compare` of every configuration (name → settings) with every model, each in a folder of its own in `out`.
+    """Run `compare` for every configuration with every model, each in a separate folder in `out`.
 
-    `models`: name → folder or hub name; without any, each configuration has its own. `base`: what each masking is
-    tested against, `random` where it is among them. Policies go to the models that they fit. `on_cell` hears of each
-    cell, in which comparison, and how many were missing there. A comparison that fails does not stop the others.
-    Raises UserError for anything wrong, before any training.
+    A comparison that fails does not stop the others. The arguments not listed here are those of `compare`.
+
+    Args:
+        configs: Name → settings.
+        models: Name → folder or hub name; None uses the model of each configuration.
+        base: The masking that all others are tested against; by default `random` if it is compared.
+        policies: Name → folder; each policy is used only with the models that it fits.
+        on_cell: Called with the comparison, the cell's event and the number of cells missing at the start.
+
+    Raises:
+        UserError: Invalid input or output; raised before any training.
     """
     reporter = reporter or Silent()
     if not configs:
@@ -78,7 +85,7 @@ def compare_grid(
 
 
 def _check(part: Part, out: Path, seeds: int, curves: Mapping[str, Any]) -> None:
-    """All that may be wrong with a comparison, before the first one trains. Raises UserError that names it."""
+    """Check a comparison before any training. Raises UserError with the name of the comparison."""
     first = part.config.run.seed
     try:
         plan = Plan.of(part.maskings, part.policies, range(first, first + seeds), **curves)
@@ -92,7 +99,7 @@ def _error_file(out: Path, part: Part) -> Path:
 
 
 def _save_error(out: Path, part: Part, error: Exception) -> str:
-    """Keep the traceback; returns what went wrong in one line."""
+    """Save the traceback; returns the problem in one line."""
     problem, report = described(error)
     with as_one():
         if is_first_process():
@@ -101,7 +108,7 @@ def _save_error(out: Path, part: Part, error: Exception) -> str:
 
 
 def write_grid(out: Path, grid: GridResults) -> None:
-    """Write all files, each whole or as it was."""
+    """Write all files of a grid; each is replaced atomically."""
     write_text(out / "grid.json", json.dumps(grid.to_json(), indent=1, allow_nan=False) + "\n")
     write_text(out / "grid.md", markdown(grid))
     write_text(out / "grid.csv", scores_csv(grid))
@@ -110,10 +117,12 @@ def write_grid(out: Path, grid: GridResults) -> None:
 
 
 def markdown(grid: GridResults) -> str:
+    """Returns the content of grid.md: summary, scopes and all tables."""
     return titled_markdown("\n\n".join([reading(grid), *scopes(grid)]), titled_tables(grid))
 
 
 def latex(grid: GridResults) -> str:
+    """Returns the content of grid.tex: all tables."""
     return titled_latex(titled_tables(grid))
 
 
@@ -125,7 +134,7 @@ _HEADER = (
 
 
 def scores_csv(grid: GridResults) -> str:
-    """One line for each masking of each comparison and setting; empty where a value is not defined."""
+    """Returns the content of grid.csv: one line per comparison, condition and masking; undefined values are empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _HEADER, lineterminator="\n")
     writer.writeheader()

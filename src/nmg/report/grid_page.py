@@ -1,4 +1,4 @@
-"""The page of a grid: one table of means a metric, every test against the base, and links to each comparison."""
+"""The HTML page of a grid: a table of means per metric, every test against the baseline, and links to comparisons."""
 
 from urllib.parse import quote
 
@@ -17,6 +17,7 @@ from nmg.report.plots import axis_name, forest_plot
 
 
 def grid_page(grid: GridResults) -> PageContent:
+    """Builds the page of a grid."""
     sections = [Section("What the tests say", (Paragraph(reading(grid)), _facts(grid)))]
     for family in grid.families:
         sections.append(Section(f"Scores: {family.metric}", _score_blocks(family, grid.base)))

@@ -1,7 +1,7 @@
-"""The page of `nmg inspect`: texts shaded by mask probability, and what the corpus says. One file, no network.
+"""The page of `nmg inspect`: texts shaded by mask probability, and corpus statistics. One file that needs no network.
 
-The data of the texts stand in the page as columns, one string a text in which each character is a number (`packed`):
-the browser reads a token's number where it needs it, and unpacks nothing.
+The page stores the data of the texts as columns: one string per text, in which each character encodes a number
+(`packed`). The browser decodes a token's number only when it needs it.
 """
 
 import base64
@@ -23,56 +23,56 @@ from nmg.report.tables import Table
 from nmg.types import BoolArray, FloatArray, IntArray
 
 SCRIPTS = ("data", "texts", "token", "corpus", "controls")
-"""files of the script, in order"""
+"""Parts of the script, in the order of inclusion."""
 PACKED_FROM = 48
-"""the character of 0: the digit 0, so that small numbers are printable"""
+"""Code point that encodes 0: the digit "0", so that small numbers are printable."""
 LARGEST_PACKED = 55_000
-"""larger numbers are cut to it; beyond come characters that cannot stand alone"""
+"""Maximum encoded number; larger ones are clipped to it, because surrogate code points follow."""
 LOG_STEPS = 1500
-"""a probability p is kept as −ln p · LOG_STEPS: exact to 0.03 %, down to e^−36"""
+"""A probability p is encoded as −ln p · LOG_STEPS: relative error at most 0.03 %, for p down to e^−36."""
 
 
 @dataclass(frozen=True)
 class ShownTexts:
-    """S texts; every sequence has one entry a text, every array one entry (or row) a token of the text."""
+    """S texts: every sequence has one entry per text, every array one entry or row per token of the text."""
 
     titles: Sequence[str]
     texts: Sequence[str]
     spans: Sequence[IntArray]
-    """[n, 2] first character of each token in the text, and one behind the last"""
+    """int [n, 2] per text: first character of each token, and the position after its last character."""
     starts_word: Sequence[BoolArray]
-    """[n] False joins the token to the word before"""
+    """bool [n] per text: False joins the token to the previous one."""
     labels: Mapping[str, tuple[Sequence[str], Sequence[IntArray]]] = field(default_factory=dict)
-    """what is said of a token beside its numbers, e.g. part of speech → (names, [n] index into the names)"""
+    """Annotations of tokens, e.g. part of speech → (names, int [n] per text: index into the names)."""
 
 
 @dataclass(frozen=True)
 class ShownMasking:
-    """One masking's numbers for the tokens of `ShownTexts`; what a rule does not have is None."""
+    """Numbers of one masking for the tokens of `ShownTexts`; a rule has None for the optional ones."""
 
     name: str
     about: str
     drawn: Sequence[IntArray]
-    """[n] how many draws masked each token"""
+    """int [n] per text: number of draws that masked each token."""
     probability: Sequence[FloatArray] | None = None
-    """[n] single-draw probability"""
+    """float [n] per text: single-draw probability of each token."""
     taken: Sequence[IntArray] | None = None
-    """[k] the tokens (ascending) of the greedy choice"""
+    """int [k] per text: indices of the tokens of the greedy choice, ascending."""
     entropy: Sequence[float] | None = None
-    """nats"""
+    """Entropy of `probability` per text, in nats."""
 
 
 @dataclass(frozen=True)
 class Shares:
-    """Groups of tokens: G groups, V views."""
+    """Number of masked tokens per group: G groups, V views."""
 
     title: str
     note: str
     groups: Sequence[str]
     counts: IntArray
-    """[G] tokens"""
+    """int [G]: number of tokens."""
     masked: FloatArray
-    """[V, G] tokens that each view masks, in the mean"""
+    """float [V, G]: mean number of tokens that each view masks."""
 
 
 @dataclass(frozen=True)
@@ -81,34 +81,37 @@ class Words:
 
     words: Sequence[str]
     counts: IntArray
-    """[W] occurrences"""
+    """int [W]: number of occurrences."""
     rates: FloatArray
-    """[V, W] share of the occurrences that each view masks, in the mean"""
+    """float [V, W]: mean share of the occurrences that each view masks, from 0 to 1."""
     note: str = ""
 
 
 @dataclass(frozen=True)
 class InspectPage:
+    """Content of the page of `nmg inspect`."""
+
     title: str
     subtitle: str
     facts: Facts
     draws: int
+    """Number of draws of every masking."""
     texts: ShownTexts
     maskings: Sequence[ShownMasking]
     views: Sequence[tuple[str, int]]
-    """columns of `shares` and `words`: name, and index of the masking it belongs to"""
+    """Rows of `shares` and `words`: name of the view, and index of its masking."""
     shares: Sequence[Shares]
     words: Words
     tables: Sequence[tuple[str, Table]] = ()
-    """further tables with their headings"""
+    """Further tables: heading and table."""
     unit: str = "text"
-    """what one of `texts` is called: a text, or a part of one"""
+    """Noun for one entry of `texts`: "text" or "part"."""
     notices: Sequence[str] = ()
-    """what is missing from the page, and how to get it"""
+    """Messages on what is missing from the page and how to add it."""
 
 
 def render_inspect_page(page: InspectPage) -> str:
-    """The page as HTML. Its own policy (Content-Security-Policy) forbids it to load or run anything from elsewhere."""
+    """Returns the page as HTML. Its Content-Security-Policy forbids loading or running anything external."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("nmg.report"),
         autoescape=True,
@@ -133,12 +136,12 @@ def render_inspect_page(page: InspectPage) -> str:
 
 
 def write_inspect_page(path: Path, page: InspectPage) -> None:
-    """Render the page into `path`, which is replaced only when the new page is whole."""
+    """Render the page into `path`, which is replaced atomically."""
     write_text(path, render_inspect_page(page))
 
 
 def packed(numbers: npt.ArrayLike) -> str:
-    """One character a number, for whole numbers from 0; those above `LARGEST_PACKED` are cut to it.
+    """Encodes non-negative integers as one character each; numbers above `LARGEST_PACKED` are clipped to it.
 
     >>> packed([0, 1, 5, 100])
     '015\\x94'
@@ -149,17 +152,23 @@ def packed(numbers: npt.ArrayLike) -> str:
 
 
 def pack_probabilities(probabilities: FloatArray) -> str:
-    """One character a probability; see `LOG_STEPS`."""
+    """Encodes probabilities as one character each; see `LOG_STEPS`."""
     with np.errstate(divide="ignore"):
         steps = -np.log(np.asarray(probabilities, dtype=np.float64)) * LOG_STEPS
     return packed(np.round(np.clip(steps, 0, LARGEST_PACKED)).astype(np.int64))
 
 
 def pack_spans(text: str, spans: IntArray, starts_word: BoolArray) -> str:
-    """Two characters a token: characters between it and the token before, and 2 · length + (1 where a word starts).
+    """Encodes the spans of one text's tokens as two characters per token.
 
-    Lengths count UTF-16 units, as browsers do. Tokens that share characters (bytes of one letter) share them out: the
-    first has them, the others have length 0.
+    The first is the gap to the previous token, the second is 2 · length + (1 if the token starts a word). Both count
+    UTF-16 code units, as browsers do. If several tokens cover the same characters (bytes of one letter), the first
+    token gets them and the others have length 0.
+
+    Args:
+        text: The text of the tokens.
+        spans: int [n, 2]: first character of each token, and the position after its last character.
+        starts_word: bool [n]: True at the first token of a word.
     """
     positions = np.asarray(spans, dtype=np.int64)
     if text and max(text) > "\uffff":
@@ -224,22 +233,22 @@ def _corpus_data(page: InspectPage) -> dict[str, Any]:
 
 
 def _rounded(numbers: Sequence[float] | FloatArray | None) -> list[float] | None:
-    """Four significant digits."""
+    """Rounds to four significant digits."""
     return None if numbers is None else [float(f"{number:.4g}") for number in numbers]
 
 
 def _script_safe(data: Mapping[str, Any]) -> Markup:
-    """JSON that no text in it can end: `<` never stands in it."""
+    """JSON with every `<` escaped, so that no text in it can close the script element."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c"))
 
 
 def _sources(environment: jinja2.Environment, *names: str) -> str:
-    """Files of the templates' folder one after the other, as they are."""
+    """Concatenates files of the template folder without rendering them."""
     assert environment.loader is not None
     return "\n".join(environment.loader.get_source(environment, name)[0] for name in names)
 
 
 def _hash(source: str) -> str:
-    """What a Content-Security-Policy calls an inline style or script by."""
+    """The hash by which a Content-Security-Policy allows an inline style or script."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"

@@ -22,7 +22,7 @@ _SYMBOLS = {
 
 
 def as_latex(table: Table, caption: str) -> str:
-    """A table of the package booktabs; its notes go behind the caption."""
+    """Returns a LaTeX table for the package booktabs; the notes follow the caption."""
     columns = "l" + "r" * (len(table.header) - 1)
     text = " ".join((f"{caption}.", *table.notes))
     return "\n".join(
@@ -43,11 +43,12 @@ def as_latex(table: Table, caption: str) -> str:
 
 
 def titled_latex(tables: Iterable[tuple[str, Table]]) -> str:
-    """A file of tables with their titles, and the package that they need."""
+    """Returns a LaTeX file of titled tables, with a comment that names the required package."""
     return "\n".join(["% \\usepackage{booktabs}", *(as_latex(table, title) for title, table in tables)])
 
 
 def escape(text: str) -> str:
+    """Escapes the special characters of LaTeX."""
     return "".join(_SYMBOLS.get(character, character) for character in text)
 
 
@@ -56,5 +57,5 @@ def _row(cells: tuple[str, ...]) -> str:
 
 
 def _cell(cell: str) -> str:
-    # A bracket at the start of a row would be an option of the row before.
+    # LaTeX would read a bracket at the start of a row as an option of the previous row.
     return ("{}" if cell.startswith("[") else "") + escape(cell)

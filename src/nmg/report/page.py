@@ -1,6 +1,6 @@
 """One self-contained HTML page: text, facts, tables, figures, and texts shaded by masking probability.
 
-A page is a tree of small records. Everything a record holds is escaped but a `Plot`'s SVG, which `report.plots` drew.
+A page is a tree of small records. All their content is escaped except the SVG of a `Plot`, which `report.plots` draws.
 """
 
 import re
@@ -18,14 +18,14 @@ from nmg.report.tables import Table
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Plain text; a blank line begins a new paragraph, `code` and **strong** are marked up."""
+    """Plain text: a blank line starts a new paragraph; `code` and **strong** are marked up."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Notice:
-    """A warning that stands out; text as in `Paragraph`."""
+    """A highlighted warning; the text has the markup of `Paragraph`."""
 
     text: str
 
@@ -39,14 +39,14 @@ class Facts:
 
 @dataclass(frozen=True)
 class Links:
-    """Other pages: (what is shown, address from this page). An address is a path that we made, never a user's text."""
+    """Links to other pages: (text, relative address). Addresses are generated paths, never text from a user."""
 
     items: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Preformatted text behind a line to click on."""
+    """Preformatted text that a click on its summary line opens."""
 
     summary: str
     text: str
@@ -54,7 +54,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure: SVG from `report.plots`, trusted."""
+    """A figure; its SVG must come from `report.plots`, because it is not escaped."""
 
     svg: str
     caption: str = ""
@@ -62,15 +62,15 @@ class Plot:
 
 @dataclass(frozen=True)
 class ShadedToken:
-    """A token and the probability that a masking gives to masking it."""
+    """A token and the probability that a masking selects it."""
 
     text: str
     probability: float
     starts_word: bool = True
-    """False joins it to the token before"""
+    """False joins the token to the previous one."""
     is_special: bool = False
     is_masked: bool = False
-    """True underlines it: the masking takes this token"""
+    """True underlines the token: the masking selects it."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,14 @@ class ShadedRow:
 
 @dataclass(frozen=True)
 class ShadedText:
-    """One text, a row for each masking; shades are comparable between its rows."""
+    """One text with one row per masking; shades are comparable between its rows."""
 
     heading: str
     rows: tuple[ShadedRow, ...]
 
     @property
     def top(self) -> float:
-        """The highest probability of the text, shaded fully; 1 where all are zero."""
+        """The highest probability in the text, which gets the full shade; 1 if all are zero."""
         return max((token.probability for row in self.rows for token in row.tokens), default=0.0) or 1.0
 
 
@@ -102,6 +102,7 @@ class ShadedTexts:
 
     @property
     def has_masked(self) -> bool:
+        """Whether any token is underlined."""
         return any(token.is_masked for text in self.texts for row in text.rows for token in row.tokens)
 
 
@@ -110,25 +111,29 @@ Block: TypeAlias = Paragraph | Notice | Facts | Links | Listing | Table | Plot |
 
 @dataclass(frozen=True)
 class Section:
+    """A heading with its blocks."""
+
     heading: str
     blocks: Sequence[Block] = ()
 
 
 @dataclass(frozen=True)
 class PageContent:
+    """Content of a whole page."""
+
     title: str
     subtitle: str = ""
     sections: Sequence[Section] = ()
     refresh_seconds: int | None = None
-    """the browser loads the page again after so long, for one that is still being rewritten"""
+    """Interval in seconds at which the browser reloads a page that is still being updated; None for never."""
 
 
 SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-"""The page has no script, and runs none that a text in it may hold; shades and figures have styles of their own."""
+"""Forbids all scripts, including any in a text of the page; shades and figures use inline styles."""
 
 
 def render_page(content: PageContent) -> str:
-    """The page as HTML. It loads nothing: style and figures are inside."""
+    """Returns the page as HTML. It loads nothing: style and figures are inline."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("nmg.report"),
         autoescape=True,
@@ -142,12 +147,12 @@ def render_page(content: PageContent) -> str:
 
 
 def write_page(path: Path, content: PageContent) -> None:
-    """Render the page into `path`, which is replaced only when the new page is whole."""
+    """Render the page into `path`, which is replaced atomically."""
     write_text(path, render_page(content))
 
 
 def _marked_up(text: str) -> Markup:
-    """Escaped text with <p>, <code> and <strong>."""
+    """Escapes text and marks it up with <p>, <code> and <strong>."""
     paragraphs = []
     for paragraph in re.split(r"\n\s*\n", text.strip()):
         html = str(escape(" ".join(paragraph.split())))
