@@ -1,6 +1,7 @@
-"""Leave an attention mask out if it says nothing: transformers looks at it on the GPU, and the CPU has to wait.
+"""Omits attention masks that hide no position.
 
-A model's own Python may need a mask even then, so only classes of transformers, whose mask has a default, go without.
+transformers inspects a mask on the GPU, which makes the CPU wait. Only classes of transformers whose mask has a default
+value run without one, because custom model code may require a mask.
 """
 
 import functools
@@ -12,9 +13,16 @@ from torch import Tensor, nn
 
 
 def needed_inputs(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`inputs` of `model`, without `attention_mask` [B, T] if it hides no position and the model needs none.
+    """Return `inputs` without `attention_mask` if it hides no position and the model does not require one.
 
-    A mask on another device than the CPU stays: to look at it would be to wait for that device.
+    A mask that is not on the CPU is kept, because inspecting it would require waiting for its device.
+
+    Args:
+        model: The model that will receive the inputs.
+        inputs: Arguments of the model by name; `attention_mask` is [B, T].
+
+    Returns:
+        The arguments to pass to the model.
     """
     mask, model_class = inputs.get("attention_mask"), cast(Any, type(model))
     if mask is None or mask.device.type != "cpu" or not bool(mask.all()) or _demands_mask(model_class):
@@ -24,7 +32,7 @@ def needed_inputs(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, T
 
 @functools.cache
 def _demands_mask(model_class: Any) -> bool:
-    """Whether models of this class must get an attention mask even for a batch without padding."""
+    """Return whether models of this class require an attention mask even for a batch without padding."""
     if not model_class.__module__.startswith("transformers.models."):
         return True
     parameter = inspect.signature(model_class.forward).parameters.get("attention_mask")

@@ -1,9 +1,9 @@
 """Dropout on the CPU at a fraction of its usual cost.
 
-torch draws one Bernoulli variable an element from a serial generator: 9 to 20 ns each, which adds up to a third of a
-training step of MiniLM. Here four elements share a 64-bit random integer, and each is kept where its 16 bits reach a
-threshold. The distribution is the same, with p rounded to a multiple of 2^-16, and so is the source: torch's own
-generator.
+torch draws one Bernoulli variable per element from a serial generator. This takes 9 to 20 ns per element, or up to a
+third of a training step of MiniLM. Here, four elements share one 64-bit random integer, and an element is kept if its
+16 bits reach a threshold. The distribution is the same, with p rounded to a multiple of 2^-16. The random numbers come
+from torch's own generator.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,25 +16,35 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 _LEVELS = 2**16
+"""Number of values that 16 random bits can take."""
 _LOWEST = -(2**15)
+"""Lowest int16 value."""
 
 
 def dropout(values: Tensor, p: float) -> Tensor:
-    """`values` with each element zeroed with probability p (in steps of 2^-16), the others divided by 1 - p."""
+    """Zero each element with probability p and divide the others by 1 - p.
+
+    Args:
+        values: Float tensor of any shape, on the CPU.
+        p: Dropout probability, rounded to a multiple of 2^-16.
+
+    Returns:
+        A tensor with the shape and dtype of `values`.
+    """
     dropped = min(round(p * _LEVELS), _LEVELS - 1)
     if dropped == 0:
         return values
     words = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     bits = words.view(torch.int16)[: values.numel()].view(values.shape)
     first_kept = _LOWEST + dropped
-    # 1 where kept, 0 where dropped; integer arithmetic is many times faster than a comparison and its conversion.
+    # 1 if kept, 0 if dropped. Integer arithmetic is much faster than a comparison and a conversion.
     is_kept = bits.clamp_(first_kept - 1, first_kept).sub_(first_kept - 1)
     return values * _scaled(is_kept, _LEVELS / (_LEVELS - dropped), values.dtype)
 
 
 def _scaled(is_kept: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
-    """`scale` where is_kept, an int16 tensor of ones and zeros, is one."""
-    if dtype == torch.bfloat16:  # as wide as int16: the number's own bits, times one or zero
+    """Return `scale` at the ones and 0 at the zeros of `is_kept` (int16), in `dtype`."""
+    if dtype == torch.bfloat16:  # bfloat16 is as wide as int16: multiply the bits of the scale by one or zero
         bits = torch.tensor(scale, dtype=dtype).view(torch.int16).item()
         return is_kept.mul_(int(bits)).view(dtype)
     return is_kept.to(dtype).mul_(scale)
@@ -48,11 +58,16 @@ def attention(
     dropout_p: float = 0.0,
     scale: float | None = None,
 ) -> Tensor:
-    """softmax(query · keyᵀ · scale, masked), with dropout, times value: as `F.scaled_dot_product_attention`.
+    """Compute softmax(query · keyᵀ · scale, masked), with dropout, times value, like `F.scaled_dot_product_attention`.
 
     Args:
-        query, key, value: float [..., T, H / heads].
-        attn_mask: broadcasts to [..., T, T]; bool, False where not attended to, or float, added to the scores.
+        query, key, value: Float [..., T, H / heads].
+        attn_mask: Broadcasts to [..., T, T]. If bool, False hides a position; if float, it is added to the scores.
+        dropout_p: Dropout probability of the attention weights.
+        scale: Factor of the scores, or None for (H / heads) ** -0.5.
+
+    Returns:
+        Float [..., T, H / heads].
     """
     scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
     if attn_mask is not None and attn_mask.dtype == torch.bool:
@@ -63,21 +78,22 @@ def attention(
 
 
 def fast_dropout(device: torch.device, model: nn.Module) -> AbstractContextManager[Any]:
-    """`FastDropout` if it does something for `model` on `device`: each call of a torch function costs a little inside.
+    """Return `FastDropout` if it is useful for `model` on `device`, otherwise a context manager that does nothing.
 
-    Gradient checkpointing runs layers again in the backward pass, outside of it, where they would draw other dropout.
+    Each torch function call is slightly slower inside `FastDropout`. Models with gradient checkpointing are excluded:
+    they run layers again in the backward pass, outside the context, and would draw different dropout.
     """
     is_of_use = device.type == "cpu" and not is_checkpointed(model)
     return FastDropout() if is_of_use else nullcontext()
 
 
 def is_checkpointed(model: nn.Module) -> bool:
-    """Whether a training of `model` runs layers again in the backward pass, in the place of keeping what they gave."""
+    """Return whether training `model` runs layers again in the backward pass instead of storing activations."""
     return model.training and any(vars(module).get("gradient_checkpointing", False) for module in model.modules())
 
 
 class FastDropout(TorchFunctionMode):
-    """Inside of it, dropout of tensors on the CPU is the one above, in every model, also within attention."""
+    """Inside this context, all dropout of CPU tensors uses `dropout`, including dropout within attention."""
 
     def __torch_function__(
         self,
@@ -86,6 +102,7 @@ class FastDropout(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        """Replace calls of dropout and attention and leave all other functions unchanged."""
         kwargs = kwargs or {}
         if func is F.dropout:
             arguments = dict(zip(("input", "p", "training"), args, strict=False)) | dict(kwargs)
@@ -100,11 +117,14 @@ class FastDropout(TorchFunctionMode):
 
 
 def _takes(values: Tensor) -> bool:
+    """Return whether `dropout` supports these values."""
     return values.device.type == "cpu" and values.is_floating_point()
 
 
 def _has_plain_dropout(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Attention with dropout between query, key and value of the same heads, not causal."""
+    """Return whether a call is non-causal attention with dropout, with the same number of heads in query, key and
+    value.
+    """
     p = args[4] if len(args) > 4 else kwargs.get("dropout_p", 0.0)
     special = len(args) > 5 or kwargs.get("is_causal", False) or kwargs.get("enable_gqa", False)
     return bool(p > 0.0 and not special and _takes(args[0] if args else kwargs["query"]))

@@ -1,8 +1,8 @@
-"""Train only the rows of the word embeddings that occur.
+"""Restricts training of the word embeddings to the rows that occur.
 
-A few hundred labelled texts hold a few thousand of a vocabulary's 30 522 word pieces. The rows of all others get no
-gradient, so AdamW without weight decay leaves them as they are, and yet clears, measures, averages and steps them at
-every step: with MiniLM half of the optimiser's work. Training a table of the rows that occur gives the same weights.
+A few hundred labelled texts contain a few thousand of the 30 522 word pieces of a vocabulary. All other rows get no
+gradient, so AdamW without weight decay leaves them unchanged, but it still processes them at every step. With MiniLM,
+this is half of the optimiser's work. Training a table of the rows that occur gives the same weights.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,16 @@ from transformers import PreTrainedModel
 
 
 class FewEmbeddings(nn.Embedding):
-    """Some rows of an embedding, under their old ids."""
+    """Subset of the rows of an embedding, addressed by their original ids.
+
+    Args:
+        whole: The full embedding.
+        ids: Int64 tensor of ids to keep, of any shape. The padding id is added.
+
+    Attributes:
+        ids: int64 [N]: the kept ids in ascending order.
+        row_of: int64 [V]: the row of each id in this table, or -1 if it is not kept.
+    """
 
     def __init__(self, whole: nn.Embedding, ids: Tensor) -> None:
         padding = whole.padding_idx
@@ -33,23 +42,29 @@ class FewEmbeddings(nn.Embedding):
         self.ids, self.row_of, self._rows_on_cpu = ids, row_of, row_of.cpu()
 
     def forward(self, input: Tensor) -> Tensor:
+        """Look up the embeddings of original ids."""
         return F.embedding(self.row_of[input], self.weight, self.padding_idx)
 
     def rows(self, labels: Tensor) -> Tensor:
-        """Ids, on the CPU, as rows of this table; what is negative, as a label without loss, stays."""
+        """Map label ids on the CPU to rows of this table. Negative labels, which have no loss, are left unchanged."""
         return torch.where(labels < 0, labels, self._rows_on_cpu[labels.clamp(min=0)])
 
 
 _TYPES_ARE_WORDS = {"xlm", "flaubert"}
-"""types of models that look token types up among the word embeddings"""
+"""Model types that look up token types among the word embeddings."""
 
 
 @contextmanager
 def only_rows(model: PreTrainedModel, ids: Tensor) -> Iterator[None]:
-    """Inside of it, `model` has input embeddings for `ids` (int64, any shape) alone; behind it, all, these as trained.
+    """Within this context, `model` has input embeddings for `ids` only; afterwards it has all rows, with the trained
+    ones updated.
 
-    Does nothing where it could change more than speed: the model's embeddings are no plain table, or are used elsewhere
-    too (tied to an output, or for token types). Call it only for a training without weight decay.
+    It does nothing if it could change more than speed: if the embedding is not a plain table, is tied to an output, or
+    also serves token types. Use it only for training without weight decay.
+
+    Args:
+        model: The model to train.
+        ids: Int64 tensor of ids to keep, of any shape.
     """
     whole = model.get_input_embeddings()
     is_plain = type(whole) is nn.Embedding and whole.max_norm is None and not whole.scale_grad_by_freq

@@ -1,7 +1,8 @@
-"""Blocks end to end in one row, without padding.
+"""Packs all blocks of a batch into one row without padding.
 
-All of an encoder but its attention works on every token by itself, so a row of all tokens of a batch, N of them, gives
-what padded rows give, as long as positions start anew with each block and no block attends to another.
+Except for attention, an encoder processes each token independently. One row of all N tokens of a batch therefore gives
+the same results as padded rows. This requires that positions restart with each block and that no block attends to
+another.
 """
 
 from collections.abc import Iterator
@@ -17,8 +18,9 @@ from nmg.errors import UserError
 from nmg.fast.dropout import is_checkpointed
 
 NAME = "nmg-packed"
+"""Name of the attention implementation in transformers."""
 FROM_ZERO, AFTER_PADDING = {"bert", "electra", "ernie"}, {"roberta", "xlm-roberta", "camembert"}
-"""Types of models whose attention can be replaced; they count positions from 0, or from the padding's id + 1."""
+"""Model types whose attention can be replaced. The first count positions from 0, the second from the padding id + 1."""
 
 
 def packed_attention(
@@ -33,14 +35,16 @@ def packed_attention(
     scaling: float | None = None,
     **_others: Any,
 ) -> tuple[Tensor, None]:
-    """Attention within each block, in the form that transformers asks for.
+    """Compute attention within each block, with the signature that transformers requires.
 
     Args:
-        query, key, value: [1, heads, N, H / heads].
-        block_lengths: add up to N. Neighbours of equal length are one batch.
+        query, key, value: Float [1, heads, N, H / heads].
+        block_lengths: Tokens per block; the sum is N. Adjacent blocks of equal length form one batch.
+        dropout: Dropout probability of the attention weights.
+        scaling: Factor of the scores, or None for (H / heads) ** -0.5.
 
     Returns:
-        [1, N, heads, H / heads]
+        Float [1, N, heads, H / heads], and None instead of attention weights.
     """
     mixed, first = [], 0
     for length, n in _runs(block_lengths):
@@ -58,7 +62,7 @@ AttentionInterface.register(NAME, packed_attention)
 
 
 def _runs(lengths: list[int]) -> Iterator[tuple[int, int]]:
-    """(length, how many blocks in a row have it)"""
+    """Yield (length, number of adjacent blocks with this length)."""
     start = 0
     for index in range(1, len(lengths) + 1):
         if index == len(lengths) or lengths[index] != lengths[start]:
@@ -68,8 +72,11 @@ def _runs(lengths: list[int]) -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def packing(model: PreTrainedModel) -> Iterator[None]:
-    """Inside of it, `model` takes `packed_inputs` alone. Raises UserError for a model whose attention is its own, and
-    for one that would run it again in the backward pass."""
+    """Within this context, `model` accepts only `packed_inputs`.
+
+    Raises:
+        UserError: If the attention of this model type cannot be replaced, or if gradient checkpointing is on.
+    """
     if is_checkpointed(model):
         raise UserError(
             "runtime.packing does not go with gradient checkpointing: set runtime.packing false, or switch "
@@ -89,7 +96,16 @@ def packing(model: PreTrainedModel) -> Iterator[None]:
 
 
 def packed_inputs(model: PreTrainedModel, input_ids: Tensor, is_token: Tensor) -> dict[str, Any]:
-    """Arguments of the model for blocks [B, T], which are on the CPU: ids and positions [1, N]."""
+    """Build the model arguments for a batch of blocks as one row of N tokens.
+
+    Args:
+        model: The model that will receive the arguments.
+        input_ids: int64 [B, T] on the CPU: token ids.
+        is_token: bool [B, T] on the CPU: False at padding.
+
+    Returns:
+        Token ids and position ids, int64 [1, N], and the lengths of the blocks.
+    """
     lengths, config = is_token.sum(dim=1), model.config
     first = config.pad_token_id + 1 if config.model_type in AFTER_PADDING else 0
     positions = first + torch.arange(is_token.shape[1]).expand_as(is_token)[is_token]

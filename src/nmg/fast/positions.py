@@ -1,9 +1,9 @@
-"""Leave positions out as soon as no other position needs them.
+"""Drops positions as soon as no other position needs them.
 
-In its last layer an encoder mixes positions for the last time: from there on a loss that reads a few of them (the
-masked ones; the first one) needs the keys and values of all, and everything else of these few alone. In a model of two
-layers that saves two fifths of the encoder's work, in one of twelve layers 7 %; and it saves the vocabulary's logits at
-positions without a label.
+In its last layer, an encoder mixes positions for the last time. A loss that reads only a few positions (the masked
+ones, or the first) needs the keys and values of all positions. Everything else is needed only at these few. This saves
+two fifths of the encoder's work in a model of two layers, and 7 % in one of twelve layers. It also avoids vocabulary
+logits at positions without a label.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,28 +20,34 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 _BERT_LIKE = {"bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie"}
-"""Types of models whose last layer adds its residual inside of `attention`, and then is position-wise."""
+"""Model types whose last layer adds its residual inside `attention` and is position-wise afterwards."""
 _PLAIN_ATTENTION = {"sdpa", "eager"}
-"""Implementations of attention, transformers' names, that take their mask as a tensor [B, 1, 1 or T, T] or None."""
+"""Attention implementations of transformers that accept a mask tensor [B, 1, 1 or T, T] or None."""
 
 
 @dataclass(frozen=True)
 class Places:
-    """A few positions of each row of a batch: K of them, fewer where rows differ."""
+    """Up to K positions of each row of a batch."""
 
     columns: Tensor
-    """int64 [B, K], 0 behind the end of a row's"""
+    """int64 [B, K]: chosen positions of each row, padded with 0."""
     kept: tuple[Tensor, Tensor] | None = None
-    """int64 [M] rows and [M] places among the K of those that are no filling; None where none is"""
+    """int64 [M] rows and int64 [M] columns of the entries of `columns` that are not padding.
+
+    None if there is no padding.
+    """
 
     @classmethod
     def first(cls, n_rows: int, device: torch.device) -> "Places":
-        """Position 0 of each row."""
+        """Select position 0 of each row."""
         return cls(torch.zeros(n_rows, 1, dtype=torch.int64, device=device))
 
     @classmethod
     def where(cls, is_chosen: Tensor) -> "Places":
-        """Those of bool [B, T] in row-major order, M in all; on the CPU, so that no GPU need be waited for."""
+        """Select the M true entries of bool [B, T] in row-major order.
+
+        `is_chosen` must be on the CPU, so that no GPU synchronisation is needed.
+        """
         rows, columns = is_chosen.nonzero(as_tuple=True)
         counts = is_chosen.sum(dim=1)
         nth = torch.arange(len(rows), device=rows.device) - (counts.cumsum(dim=0) - counts)[rows]
@@ -50,25 +56,31 @@ class Places:
         return cls(table, (rows, nth))
 
     def sent(self, send: Callable[[Tensor], Tensor]) -> "Places":
-        """The same on another device."""
+        """Return a copy whose tensors are moved by `send`."""
         kept = None if self.kept is None else (send(self.kept[0]), send(self.kept[1]))
         return Places(send(self.columns), kept)
 
     def of(self, states: Tensor) -> Tensor:
-        """[B, K, H] of states [B, T, H]."""
+        """Gather the chosen states: [B, T, H] → [B, K, H]."""
         return states.gather(1, self.columns.unsqueeze(2).expand(-1, -1, states.shape[2]))
 
     def without_filling(self, states: Tensor) -> Tensor:
-        """[1, M, H] of states [B, K, H]; these themselves where none is filling."""
+        """Remove padding entries: [B, K, H] → [1, M, H]. The input is returned unchanged if there is no padding."""
         return states if self.kept is None else states[self.kept].unsqueeze(0)
 
 
 @contextmanager
 def only_places(model: PreTrainedModel, places: Places, *, is_packed: bool = False) -> Iterator[None]:
-    """Inside of it, the encoder gives its states [B, T, H] at `places` alone, as `Places.without_filling` does.
+    """Within this context, the encoder returns its states [B, T, H] only at `places`, as `Places.without_filling`
+    returns them.
 
-    Others are left out within the last layer where the architecture is known, otherwise behind the base model: the
-    chosen positions get the same values and gradients either way. `is_packed`: see `fast.packing`.
+    For known architectures, other positions are dropped within the last layer, otherwise after the base model. The
+    chosen positions have the same values and gradients in both cases.
+
+    Args:
+        model: The model to restrict.
+        places: The positions to keep.
+        is_packed: Whether the batch is one packed row (see `fast.packing`).
     """
     attention = last_attention(model)
     if attention is None:
@@ -87,14 +99,17 @@ def only_places(model: PreTrainedModel, places: Places, *, is_packed: bool = Fal
 
 @contextmanager
 def given_states(model: PreTrainedModel, states: Tensor) -> Iterator[None]:
-    """Inside of it, the encoder of `model` gives `states` [1, M, H], whatever its inputs: only the head runs."""
+    """Within this context, the encoder of `model` returns `states` [1, M, H] for any input, so only the head runs."""
     with _forward(model.base_model, lambda *_, **__: BaseModelOutput(last_hidden_state=states)):
         yield
 
 
 @contextmanager
 def states_the_head_reads(task_model: PreTrainedModel, n_rows: int) -> Iterator[None]:
-    """Leave out what the head of a task model does not read: sequence classifiers read the first position alone."""
+    """Within this context, a task model skips states that its head does not read.
+
+    Sequence classifiers read only the first position.
+    """
     reads_first = type(task_model).__name__.endswith("ForSequenceClassification")
     if not reads_first or last_attention(task_model) is None:
         yield
@@ -104,9 +119,11 @@ def states_the_head_reads(task_model: PreTrainedModel, n_rows: int) -> Iterator[
 
 
 def last_attention(model: PreTrainedModel) -> Any:
-    """The module behind which the encoder is position-wise, of parts `self` and `output` as in BERT.
+    """Return the attention module of the last layer if the encoder is position-wise after it, with parts `self` and
+    `output` as in BERT.
 
-    None where the architecture is not known to have one, and where the backward pass would run it again, as it was.
+    Return None if the architecture is not known to be of this kind, or if the backward pass would run the unmodified
+    layer again.
     """
     config = model.config
     if config.model_type not in _BERT_LIKE or config.is_decoder or getattr(config, "add_cross_attention", False):
@@ -122,16 +139,17 @@ def last_attention(model: PreTrainedModel) -> Any:
 def _attend(
     attention: Any, places: Places, states: Tensor, attention_mask: Tensor | None = None, **_others: Any
 ) -> tuple[Tensor, None]:
-    """What `BertSelfAttention` gives, of the states [B, T, H], for queries at `places` alone: [B, K, H]."""
+    """Compute `BertSelfAttention` of the states [B, T, H] for queries at `places` only: [B, K, H]."""
 
     def heads(values: Tensor) -> Tensor:
+        """Split the last dimension into heads: [B, T, H] → [B, heads, T, H / heads]."""
         return values.view(*values.shape[:2], attention.num_attention_heads, -1).transpose(1, 2)
 
     mixed = F.scaled_dot_product_attention(
         heads(attention.query(places.of(states))),
         heads(attention.key(states)),
         heads(attention.value(states)),
-        # Which positions there are to attend to is the same for every query.
+        # All queries of a row attend to the same positions.
         None if attention_mask is None else attention_mask[:, :, :1],
         attention.dropout.p if attention.training else 0.0,
     )
@@ -139,18 +157,21 @@ def _attend(
 
 
 def _select_residual(places: Places, _module: nn.Module, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Of what attention gave at `places` and the states of all positions: both at `places`, without filling."""
+    """Select the inputs of the attention output module, (attention at `places`, states of all positions), without
+    padding.
+    """
     mixed, states = inputs
     return places.without_filling(mixed), places.without_filling(places.of(states))
 
 
 def _select_both(places: Places, module: nn.Module, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Select both inputs of the attention output module at `places`, without padding."""
     mixed, states = inputs
     return _select_residual(places, module, (places.of(mixed), states))
 
 
 def _select_states(places: Places, _module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Any:
-    """Of the output of an encoder."""
+    """Select the last hidden states in the output of an encoder."""
     if isinstance(output, tuple):
         return (places.without_filling(places.of(output[0])), *output[1:])
     output["last_hidden_state"] = places.without_filling(places.of(output["last_hidden_state"]))
@@ -159,6 +180,7 @@ def _select_states(places: Places, _module: nn.Module, _inputs: tuple[Any, ...],
 
 @contextmanager
 def _hook(register: Callable[..., RemovableHandle], hook: Callable[..., Any]) -> Iterator[None]:
+    """Register `hook` within this context."""
     handle = register(hook)
     try:
         yield
@@ -168,7 +190,7 @@ def _hook(register: Callable[..., RemovableHandle], hook: Callable[..., Any]) ->
 
 @contextmanager
 def _forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Inside of it, `module` computes `forward`, not what its class, or another patch, does."""
+    """Within this context, `module` computes `forward` instead of its own or a previously patched forward method."""
     patched = vars(module).get("forward")
     module.forward = forward
     try:

@@ -1,8 +1,9 @@
-"""The weights that the optimiser steps, and the weights that the model computes with.
+"""Separates the weights that the optimiser updates from the weights that the model computes with.
 
-In fp32 they are the same. In bf16 the model computes with rounded copies while the optimiser steps fp32 masters
-(Micikevicius et al., arXiv 1710.03740). Autocast alone would round the same weights at every step, and, since it keeps
-normalisation and residuals in fp32, cast every activation back and forth: on a CPU a quarter of a step.
+In fp32 they are the same. In bf16 the model computes with rounded copies while the optimiser updates fp32 master
+weights (Micikevicius et al., arXiv 1710.03740). Autocast alone would round the same weights at every step. Because it
+keeps normalisation and residuals in fp32, it would also cast every activation back and forth. On a CPU, this takes a
+quarter of a step.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,28 +15,29 @@ from torch import Tensor, nn
 
 
 class Fp32Weights:
-    """The parameters are their own masters."""
+    """Weights of an fp32 training: the parameters are their own master weights."""
 
     def __init__(self, trained: Sequence[nn.Parameter]) -> None:
         self.masters = trained
 
     def collect_gradients(self) -> None:
-        """Give the masters the gradients of a backward pass."""
+        """Move the gradients of a backward pass from the model to the master weights."""
 
     def publish(self) -> None:
-        """Give the model what the masters have become."""
+        """Copy the updated master weights to the model."""
 
 
 class Bf16Weights(Fp32Weights):
-    """Masters of parameters that the model holds in bf16."""
+    """Fp32 master weights of parameters that the model holds in bf16."""
 
     def __init__(self, trained: Sequence[nn.Parameter], originals: dict[nn.Parameter, Tensor]) -> None:
-        # What stays fp32 in the model is its own master.
+        # Parameters that stay fp32 in the model are their own master weights.
         self._pairs = [(p, nn.Parameter(originals[p])) for p in trained if p in originals]
         master_of = dict(self._pairs)
         super().__init__([master_of.get(p, p) for p in trained])
 
     def collect_gradients(self) -> None:
+        """Convert the bf16 gradients of the model to fp32 gradients of the master weights."""
         rounded: list[Tensor] = []
         gradients: list[Tensor] = []
         for parameter, master in self._pairs:
@@ -49,6 +51,7 @@ class Bf16Weights(Fp32Weights):
 
     @torch.no_grad()
     def publish(self) -> None:
+        """Copy the updated master weights to the model, rounded to bf16."""
         rounded, masters = [p.data for p, _ in self._pairs], [m.data for _, m in self._pairs]
         if rounded:
             torch._foreach_copy_(rounded, masters)
@@ -58,18 +61,19 @@ class Bf16Weights(Fp32Weights):
 def training_weights(
     model: nn.Module, trained: Iterable[nn.Parameter], precision: str, device_type: str = "cpu"
 ) -> Iterator[Fp32Weights]:
-    """Masters of `trained` for one training; after it the model is fp32 again and holds the trained masters.
+    """Provide master weights of `trained` for one training.
+
+    Afterwards the model is fp32 again and holds the trained values.
+
+    Embeddings stay fp32 and only their output is rounded. Their gradients sum over all occurrences of a token, for
+    which 8 bits of mantissa are too few. Buffers are not rounded; autocast handles operations on mixed dtypes.
 
     Args:
-        model: float32; it must run under autocast inside.
-        trained: those of its parameters that are trained.
+        model: Float32 model. It must run under autocast within this context.
+        trained: Parameters of the model to train.
         precision: "fp32" or "bf16".
-        device_type: where the model is. On a GPU autocast computes LayerNorm in fp32, so its weights stay fp32: rounded
-            ones would cost casts, and at a learning rate of 2e-5 a gain near 1 would hardly ever be seen to move.
-
-    Embeddings stay fp32: their gradients sum over all occurrences of a token, which 8 bits of mantissa would not hold.
-    Only their output is rounded. So are no buffers; autocast, under which the model must still run, sees to
-    whatever is then mixed.
+        device_type: Device type of the model. On a GPU, LayerNorm weights stay fp32 because autocast computes LayerNorm
+            in fp32. Rounded weights would need casts, and at a learning rate of 2e-5 a gain near 1 would rarely change.
     """
     trained = list(trained)
     if precision == "fp32":
@@ -91,17 +95,21 @@ def training_weights(
     finally:
         for hook in hooks:
             hook.remove()
-        # A master shares its memory with the original it was made of.
+        # Each master weight shares memory with the original parameter.
         for parameter, original in originals.items():
             parameter.grad = None
             parameter.data = original
 
 
 def _as_its_weight(norm: nn.LayerNorm, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """On CPUs autocast does not: DeBERTa normalises the (fp32) weights of its embeddings of distances."""
+    """Cast the input of a LayerNorm to the dtype of its weight, which autocast does not do on CPUs.
+
+    DeBERTa normalises the fp32 weights of its relative position embeddings.
+    """
     states, *others = inputs
     return states.to(norm.weight.dtype), *others
 
 
 def _rounded(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    """Round the output of an embedding to bf16."""
     return output.to(torch.bfloat16)

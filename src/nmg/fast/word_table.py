@@ -1,9 +1,10 @@
-"""Adapt the word table of a masked LM over the pieces that its text can contain.
+"""Restricts the vocabulary of a masked LM to the word pieces that its text can contain.
 
-In a small model the table (input embeddings, tied to the output) is most of a step: its products, the softmax over the
-vocabulary, its gradient and the optimiser all go through 30 522 rows, of which a domain's text uses a fifth. Leaving
-the others out makes the loss the cross-entropy among pieces of the text. That differs slightly from the loss among all
-pieces: a pre-trained model gives the others little probability, and a row that is left out is not pushed away.
+In a small model, the embedding table (input embeddings, tied to the output) accounts for most of a training step.
+Matrix products, the softmax, the gradient and the optimiser all process 30 522 rows, of which a domain's text uses a
+fifth. With the other rows removed, the loss is the cross-entropy among the pieces of the text. It differs slightly from
+the loss among all pieces: a pre-trained model gives the other pieces little probability, and removed rows get no
+gradient.
 """
 
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from nmg.fast.embeddings import FewEmbeddings
 
 
 class _FewOutputs(nn.Module):
-    """The output of a masked LM for some pieces; its weights are those of their input embeddings."""
+    """Output layer of a masked LM for a subset of the pieces, tied to the weights of their input embeddings."""
 
     def __init__(self, whole: nn.Linear, inputs: FewEmbeddings) -> None:
         super().__init__()
@@ -28,7 +29,10 @@ class _FewOutputs(nn.Module):
         self.bias = None if whole.bias is None else nn.Parameter(whole.bias.detach()[inputs.ids])
 
     def forward(self, states: Tensor) -> Tensor:
-        """Logits [..., pieces] in training; else [..., V], with the lowest number at all other pieces."""
+        """Compute logits of the kept pieces [..., N] in training.
+
+        In evaluation, return [..., V] with the lowest float at all other pieces.
+        """
         logits = F.linear(states, self.weight, self.bias)
         if self.training:
             return logits
@@ -39,10 +43,20 @@ class _FewOutputs(nn.Module):
 
 @contextmanager
 def only_words(model: PreTrainedModel, ids: Tensor) -> Iterator[FewEmbeddings]:
-    """Inside of it, `model` reads and predicts the pieces `ids` (int64, any shape) alone; behind it, all of them.
+    """Within this context, `model` reads and predicts only the pieces `ids`; afterwards it has the full vocabulary
+    again.
 
-    In training its logits are those of `FewEmbeddings.ids`, in this order. Raises UserError where the model's output is
-    not tied to plain embeddings.
+    In training, logits are in the order of `FewEmbeddings.ids`.
+
+    Args:
+        model: The masked LM to restrict.
+        ids: Int64 tensor of ids to keep, of any shape.
+
+    Yields:
+        The restricted input embeddings.
+
+    Raises:
+        UserError: If the output of the model is not tied to plain word embeddings.
     """
     whole, output = model.get_input_embeddings(), model.get_output_embeddings()
     is_tied = type(whole) is nn.Embedding and type(output) is nn.Linear and output.weight is whole.weight
