@@ -1,6 +1,6 @@
-"""Learn which tokens to mask when a language model is adapted to a domain, and measure what the masks are worth.
+"""Learn which tokens to mask when a language model is adapted to a domain, and measure how much the masks improve it.
 
-The names below are what a notebook needs; each is imported when it is first asked for.
+The names below form the public interface. Each one is imported on first use.
 """
 
 import importlib as _importlib

@@ -1,4 +1,4 @@
-"""`python -m nmg`: the command line."""
+"""Entry point of `python -m nmg`."""
 
 from nmg.cli import main
 

@@ -1,8 +1,8 @@
-"""The one error a user can cause.
+"""Errors that a user can cause.
 
-Everything a user can get wrong (a file, a field, a setting, a model that does not fit) ends in a `UserError` whose
-message is a complete sentence for that user. The command line prints it and exits with code 2; a traceback therefore
-always means a fault of ours.
+Every mistake of a user (a file, a field, a setting, an unsuitable model) raises a `UserError` whose message is a
+complete sentence for that user. The command line prints it and exits with code 2. A traceback therefore always means a
+bug in nmg.
 """
 
 import re
@@ -10,24 +10,33 @@ import reprlib
 from pathlib import Path
 
 LONGEST_PROBLEM = 1000
-"""characters of what `bad_input` says of a place: a file may hold anything, a message stays readable"""
+"""Maximum number of characters of a problem or field in `bad_input`; keeps messages readable for any file content."""
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""control characters but tab and line feed, marks that turn the direction of text, halves of characters"""
+"""Control characters except tab and line feed, marks that change the direction of text, and lone surrogates."""
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 120
 
 
 class UserError(Exception):
-    """Bad input: the message says what, where and, if it can, how to mend it."""
+    """Invalid input. The message says what is wrong, where it is and, if possible, how to fix it."""
 
 
-class Diverged(UserError):  # noqa: N818 it says what the training did
-    """A training whose losses, weights or scores are no longer finite: its settings are to blame."""
+class Diverged(UserError):  # noqa: N818 the name says what happened to the training
+    """A training run whose losses, weights or scores are no longer finite. Its settings are the cause."""
 
 
 def bad_input(path: Path | str, problem: str, *, line: int | None = None, field: str | None = None) -> UserError:
-    """A `UserError` that names the file and, where known, the line (from 1) and the field.
+    """Return a `UserError` that names the file and, if given, the line and the field.
+
+    Args:
+        path: the file, or another name of the input.
+        problem: what is wrong; shortened to `LONGEST_PROBLEM` characters.
+        line: line number, from 1.
+        field: name of the field.
+
+    Returns:
+        The error, for the caller to raise.
 
     >>> str(bad_input("train.jsonl", "is missing", line=3, field="label"))
     "train.jsonl, line 3, field 'label': is missing"
@@ -41,7 +50,7 @@ def bad_input(path: Path | str, problem: str, *, line: int | None = None, field:
 
 
 def problem_line(error: BaseException) -> str:
-    """An error in one line: its type, and the first line of what it says.
+    """Return an error as one line: its type and the first line of its message.
 
     >>> problem_line(RuntimeError("out of memory\\nhere"))
     'RuntimeError: out of memory'
@@ -51,19 +60,19 @@ def problem_line(error: BaseException) -> str:
 
 
 def shown(value: object) -> str:
-    """A value that a user wrote, for a message: as Python writes it, its middle left out where it is long.
+    """Return the `repr` of a user's value for a message. The middle of long values is omitted.
 
     >>> shown([1, "a"])
     "[1, 'a']"
     """
     try:
         return _short.repr(value)
-    except ValueError:  # Python writes no number of more than 4300 digits
+    except ValueError:  # Python does not convert integers of more than 4300 digits to text
         return "a number of many digits"
 
 
 def printable(text: str) -> str:
-    """Text for a terminal: what would steer it, or turn the direction of text, stands there as an escape.
+    """Return text that is safe to print: control characters and direction marks are replaced by escapes.
 
     >>> printable("a\\x1b[2J")
     'a\\\\x1b[2J'

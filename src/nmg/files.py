@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""File helpers: paths from users, atomic writes, digests and JSON."""
 
 import errno
 import hashlib
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def user_path(name: str | Path) -> Path:
-    """A path as a user writes it, `~` included; there need be nothing. Raises UserError for what cannot be a path."""
+    """Expand `~` in a path that a user wrote. The file does not have to exist. Raises UserError for an invalid path."""
     try:
         path = Path(name).expanduser()
         path.lstat()
@@ -33,12 +33,12 @@ def user_path(name: str | Path) -> Path:
 
 
 def last_part(name: str) -> str:
-    """Returns the last part of the name of a folder, a file or a model of the hub."""
+    """Return the last component of a path or of a model name on the hub."""
     return name.rstrip("/").rpartition("/")[2]
 
 
 def is_folder(path: str | Path) -> bool:
-    """False also for what cannot be a path, for which `Path.is_dir` may raise."""
+    """Return whether the path is a folder. Returns False for invalid paths, for which `Path.is_dir` may raise."""
     try:
         return Path(path).is_dir()
     except (OSError, ValueError):
@@ -46,7 +46,7 @@ def is_folder(path: str | Path) -> bool:
 
 
 def is_there(path: str | Path) -> bool:
-    """Whether there is a file or folder; False also for what cannot be a path."""
+    """Return whether the path exists. Returns False for invalid paths."""
     try:
         return Path(path).exists()
     except (OSError, ValueError):
@@ -55,10 +55,10 @@ def is_there(path: str | Path) -> bool:
 
 @contextmanager
 def write_aside(path: Path) -> Iterator[Path]:
-    """Yield a free path beside `path` to write to; it takes the place of `path` when the block ends without an error.
+    """Yield a temporary path in the folder of `path`; it replaces `path` if the block ends without an error.
 
-    The missing folders of `path` are made. After an error `path` is as it was and nothing is left beside it. The path
-    yielded keeps the ending of `path`, which some writers insist on. Raises UserError where the disk does not take it.
+    Missing parent folders are created. After an error `path` is unchanged and the temporary file is removed. The
+    temporary path has the suffix of `path`, which some writers require. Raises UserError if the file cannot be written.
     """
     aside = path.with_name(f".{path.stem}.{secrets.token_hex(6)}{path.suffix}")
     try:
@@ -67,7 +67,7 @@ def write_aside(path: Path) -> Iterator[Path]:
         _flush(aside)
         aside.replace(path)
         if os.name == "posix":
-            _flush(path.parent)  # the new name itself
+            _flush(path.parent)  # makes the rename durable
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
@@ -76,21 +76,21 @@ def write_aside(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file that is whole or not there."""
+    """Write a UTF-8 text file atomically. Raises UserError if the file cannot be written."""
     with write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hex digits. Raises OSError where it cannot be read."""
+    """Return the SHA-256 of a file's bytes as 64 hex digits. Raises OSError if the file cannot be read."""
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def content_digest(path: Path) -> str:
-    """16 hex digits of a file's bytes, or of the names and bytes of all files in a folder. Raises OSError.
+    """Return 16 hex digits of the SHA-256 of a file, or of the names and bytes of all files in a folder.
 
-    What Python compiles while it runs a folder's code is no content of the folder.
+    Bytecode caches (`__pycache__`) are ignored. Raises OSError if a file cannot be read.
     """
     if not path.is_dir():
         return file_digest(path)[:16]
@@ -101,7 +101,7 @@ def content_digest(path: Path) -> str:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a UTF-8 text file. Raises UserError where the disk does not take it."""
+    """Append a line to a UTF-8 text file. Raises UserError if the file cannot be written."""
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -110,12 +110,12 @@ def append_line(path: Path, line: str) -> None:
 
 
 def cannot_write(path: Path, error: Exception) -> UserError:
-    """What to say of an error of the disk: it is full, read-only, gone."""
+    """Return the UserError for a failed write, such as a full or read-only disk."""
     return bad_input(path, f"cannot be written: {getattr(error, 'strerror', None) or error}")
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
-    """JSON text. A number that is none (NaN, infinite) becomes null, for JSON has no such numbers."""
+    """Return the value as JSON text. Non-finite numbers (NaN, ±infinity) become null."""
     return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
@@ -128,7 +128,7 @@ def _finite(value: Any) -> Any:
 
 
 def _flush(path: Path) -> None:
-    """Wait until the file (or folder) is on the disk."""
+    """Flush a file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
@@ -137,9 +137,12 @@ def _flush(path: Path) -> None:
 
 
 def save_tensors(path: Path, tensors: "Mapping[str, Tensor]") -> None:
-    """safetensors, whole or not there. Tensors that share storage are stored each for itself."""
+    """Write a safetensors file atomically. Tensors that share storage are stored as separate copies.
+
+    Raises UserError if the file cannot be written.
+    """
     from safetensors import SafetensorError
-    from safetensors.torch import save_file  # takes a moment to import
+    from safetensors.torch import save_file  # slow to import
 
     with write_aside(path) as aside:
         try:

@@ -1,4 +1,4 @@
-"""Digests of models: equal for equal content, wherever it is stored."""
+"""Digests of models. Equal content gives equal digests, independent of its path."""
 
 import hashlib
 import json
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 _PROVENANCE = {"transformers_version", "dtype", "torch_dtype"}
-"""fields of a model's configuration that say how it was stored; those that begin with _ say where it comes from"""
+"""Configuration fields that describe how a model was saved. Fields that begin with `_` are left out as well."""
 
 
 def state_digest(state: "Mapping[str, Tensor]", without: Collection[str] = ()) -> str:
-    """16 hex digits of names and weights, those `without` left out."""
+    """Return 16 hex digits of the names and values of all weights except those named in `without`."""
     digest = hashlib.sha256()
     for name, tensor in state.items():
         if name not in without:
@@ -24,12 +24,15 @@ def state_digest(state: "Mapping[str, Tensor]", without: Collection[str] = ()) -
 
 
 def model_digest(state: "Mapping[str, Tensor]", config: "PretrainedConfig", without: Collection[str] = ()) -> str:
-    """16 hex digits of a model: its weights, and what its configuration says of how they are used.
+    """Return 16 hex digits of a model's weights and configuration.
 
     Args:
-        state: name → weights.
-        config: transformers' configuration of the model.
-        without: names of weights that are left out.
+        state: weight name → tensor.
+        config: the model's transformers configuration. Fields that describe its origin are ignored.
+        without: names of weights to leave out.
+
+    Returns:
+        The digest; the same for equal content.
     """
     facts: dict[str, Any] = {
         name: value for name, value in config.to_dict().items() if name not in _PROVENANCE and name[0] != "_"

@@ -1,4 +1,4 @@
-"""What the Hugging Face hub has, asked once and within seconds: its libraries try for a minute before they give up."""
+"""Short queries to the Hugging Face hub. Its own libraries retry for about a minute if the hub is unreachable."""
 
 from functools import cache
 from pathlib import Path
@@ -8,24 +8,26 @@ from nmg.errors import UserError
 from nmg.files import is_folder
 
 SECONDS = 10.0
-"""that the hub has to answer"""
+"""Timeout of a request to the hub, in seconds."""
 
 Kind = Literal["model", "dataset"]
 
 
 @cache
 def is_reachable(name: str, kind: Kind) -> bool:
-    """Whether the hub answers; False if it does not, or if the environment says to work offline.
+    """Return whether the hub responds; False if it does not, or if offline mode is set in the environment.
+
+    The answer is cached for the lifetime of the process.
 
     Args:
         name: a repository, OWNER/NAME or NAME.
-        kind: what it holds.
+        kind: type of the repository, `model` or `dataset`.
 
     Returns:
-        True if the hub has the repository. If it is not reachable, the libraries may still have it in their caches.
+        True if the hub responds. If False, the libraries may still have the repository in their caches.
 
     Raises:
-        UserError: if the hub answers that it has no such repository, or none for this user.
+        UserError: if the repository does not exist, or if this user has no access to it.
     """
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
@@ -42,15 +44,15 @@ def is_reachable(name: str, kind: Kind) -> bool:
         raise UserError(f"'{name}': the hub has no such {what}; {advice}") from error
     except HFValidationError as error:
         raise UserError(f"'{name}': is no name that a {what} of the hub can have") from error
-    except HfHubHTTPError as error:  # a mirror that does not know the question is there all the same
+    except HfHubHTTPError as error:  # a mirror without this endpoint is still reachable
         return error.response.status_code < 500
-    except Exception:  # whatever the HTTP library of the day raises
+    except Exception:  # the exceptions depend on the HTTP library in use
         return False
     return True
 
 
 def is_only_local(name: str) -> bool:
-    """Whether a model is to be looked for on this machine alone: it is a folder, or the hub does not answer.
+    """Return whether to look for a model on this machine only: it is a folder, or the hub does not respond.
 
     Raises UserError if there is no such folder and the hub has no such model.
     """
@@ -63,7 +65,7 @@ def is_only_local(name: str) -> bool:
 
 
 def is_cached(name: str, file: str) -> bool:
-    """Whether the hub's cache holds the file of a model."""
+    """Return whether the local hub cache contains `file` of the model `name`."""
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(name, file)
@@ -71,7 +73,7 @@ def is_cached(name: str, file: str) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in one line: its first one, or all of it if that only announces a list."""
+    """Return the first line of an error's message, or all lines joined if the first one ends in a colon."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__

@@ -1,17 +1,24 @@
-"""Numbers as people read them: rounded alike in sentences and in tables."""
+"""Formats numbers for readers. Sentences and tables use the same rounding."""
 
 import math
 from decimal import ROUND_HALF_UP, Decimal
 
 NOISE_DIGITS = 9
-"""digits after the point from which a difference is noise of floating-point arithmetic"""
+"""Number of decimal places kept before rounding; smaller differences are floating-point noise."""
 
 
 def rounded(value: float, digits: int, sign: str = "") -> str:
-    """`value` with `digits` after the point, halves away from 0, a typographic minus.
+    """Return `value` rounded to `digits` decimal places, halves away from zero, with a typographic minus sign.
 
-    0.0125 × 100 and the mean of three such numbers × 100 are 1.25 up to the last bits; both give 1.3. `sign`: "+" puts
-    one before numbers from 0.
+    Floating-point noise does not change the result: 1.25 and 1.2499999999999998 both give 1.3.
+
+    Args:
+        value: the number; may be infinite or NaN.
+        digits: number of decimal places.
+        sign: "+" puts a plus sign before non-negative numbers; "" does not.
+
+    Returns:
+        The number as text.
 
     >>> rounded(1.25, 1, "+"), rounded(1.2499999999999998, 1), rounded(-0.25, 1)
     ('+1.3', '1.3', '−0.3')

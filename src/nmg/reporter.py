@@ -1,22 +1,24 @@
-"""How long work tells the user where it is. The command line shows bars; a test or a library user may stay silent."""
+"""Progress reports of long work. The command line shows progress bars; tests and library users may stay silent."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Called after each step with the steps done and the steps in all."""
+"""Callback that is called after each step with (steps done, total steps)."""
 
 
 class Reporter(Protocol):
+    """Interface for messages and progress of long work."""
+
     def notify(self, line: str) -> None:
-        """Show a line that stays."""
+        """Show a line of text permanently."""
 
     def steps(self, phase: str, /) -> Progress:
-        """Open a bar for a phase of work; the callback moves it."""
+        """Start a progress bar for the named phase and return the callback that advances it."""
 
 
 class Silent:
-    """Says nothing."""
+    """Reporter that discards all messages and progress."""
 
     def notify(self, line: str) -> None:
         pass

@@ -1,8 +1,8 @@
 """Named random streams.
 
-No code in this package touches a global seed. A stream is named by the run's seed and a path of names, e.g.
-`stream(seed, "episode", 7, "head")`; the same name always gives the same numbers, whatever ran before it. Two players
-of an episode that must see the same randomness simply ask for the same name, and a resumed run needs no stored state.
+This package never uses a global seed. A stream is identified by the run's seed and a path of names, e.g.
+`stream(seed, "episode", 7, "head")`. The same name always gives the same numbers, whatever ran before. Two players that
+need the same randomness use the same name. A resumed run needs no stored generator state.
 """
 
 import hashlib
@@ -15,21 +15,21 @@ import torch
 
 
 def stream_seed(seed: int, *names: str | int) -> int:
-    """A 63-bit seed that depends on every name and on their order."""
+    """Return a 63-bit seed that depends on the run's seed, on every name and on their order."""
     path = "/".join(f"{type(name).__name__}:{name}" for name in (seed, *names))
     return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "little") >> 1
 
 
 def stream(seed: int, *names: str | int) -> np.random.Generator:
-    """The NumPy generator of that name."""
+    """Return the NumPy generator of the named stream."""
     return np.random.default_rng(stream_seed(seed, *names))
 
 
 @contextmanager
 def torch_stream(seed: int, *names: str | int) -> Iterator[None]:
-    """Run a block under torch's generators seeded by name, and leave them as they were.
+    """Seed torch's global generators from the named stream inside the block and restore their state afterwards.
 
-    Dropout and weight initialisation draw from torch's global generators; there is no way to hand them another one.
+    Dropout and weight initialisation use these generators and accept no other.
     """
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
@@ -39,7 +39,10 @@ def torch_stream(seed: int, *names: str | int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class StreamName:
-    """A name that is handed down: `StreamName(seed) / "episode" / 7`, then `.generator()` or `with name.torch():`."""
+    """The name of a random stream, extended with `/`: `StreamName(seed) / "episode" / 7`.
+
+    `.generator()` returns its NumPy generator; `with name.torch():` seeds torch.
+    """
 
     seed: int
     path: tuple[str | int, ...] = ()
@@ -48,7 +51,9 @@ class StreamName:
         return StreamName(self.seed, (*self.path, name))
 
     def generator(self) -> np.random.Generator:
+        """Return the NumPy generator of this stream."""
         return stream(self.seed, *self.path)
 
     def torch(self) -> AbstractContextManager[None]:
+        """Return a context manager that seeds torch with this stream (`torch_stream`)."""
         return torch_stream(self.seed, *self.path)

@@ -1,12 +1,12 @@
-"""Whether this process is one of several that train together (`accelerate launch`): they share every training batch.
+"""Coordination of data-parallel processes (`accelerate launch`), which split every training batch.
 
-Each does everything else for itself, from the same settings, data and randomness; the first one alone speaks and
-writes. What can fail on one of them alone (writing, memory) must fail on all, or the others wait for gradients that
-never come: see `as_one`. What only the first one knows (its disk) it tells the others: see `from_first`.
+Everything else is computed redundantly on every process from the same settings, data and randomness. Only rank 0 logs
+and writes files. An error on one process (writing, memory) must be raised on all of them; otherwise the others wait
+forever for its gradients: see `as_one`. `from_first` sends values that only rank 0 knows, such as what is on its disk.
 
-Processes *meet* at the end of every such step, and wherever one fails, by the same exchange. So a process that fails
-meets the others at the next step that they end, and all raise together. An exchange of tensors must follow a meeting
-directly, so that no process can fail between the two.
+Processes synchronise at the end of every such step and after every failure, with the same collective call. A process
+that fails therefore joins the others at the end of their current step, and all of them raise the error. A collective
+call on tensors must directly follow a synchronisation, so that no process can fail between the two.
 """
 
 import functools
@@ -22,20 +22,27 @@ from nmg.errors import UserError, problem_line
 Value = TypeVar("Value")
 
 
-class FailedTogether(UserError):  # noqa: N818 it says what happened to the processes
-    """What failed on one or several of the processes that train together; all of them raise it."""
+class FailedTogether(UserError):  # noqa: N818 the name says what happened to the processes
+    """An error on one or more of the data-parallel processes, raised on all of them."""
 
     def __init__(self, message: str, problem: str, report: str) -> None:
+        """Store the message and its details.
+
+        Args:
+            message: message for the user, with the numbers of the processes that failed.
+            problem: error types and messages in one line.
+            report: tracebacks of the processes that failed.
+        """
         super().__init__(message)
         self.problem = problem
-        """in one line, with the types of the errors"""
+        """Error types and messages, in one line."""
         self.report = report
-        """tracebacks of the processes that failed"""
+        """Tracebacks of the processes that failed."""
 
 
 @dataclass(frozen=True)
 class _Failure:
-    """What a process tells the others of its error."""
+    """The description of an error that a process sends to the others."""
 
     message: str
     problem: str
@@ -48,27 +55,31 @@ class _Failure:
 
 
 def described(error: Exception) -> tuple[str, str]:
-    """(the error in one line, its traceback); those of the processes that failed if it is a `FailedTogether`."""
+    """Return (the error in one line, its traceback).
+
+    For a `FailedTogether` both describe the processes that failed.
+    """
     if isinstance(error, FailedTogether):
         return error.problem, error.report
     return problem_line(error), "".join(traceback.format_exception(error))
 
 
 def train_together() -> bool:
+    """Return whether several data-parallel processes were launched (`WORLD_SIZE` > 1)."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_first_process() -> bool:
-    """True, too, of a process that trains alone."""
+    """Return whether this process has rank 0. True as well if it is the only process."""
     return not train_together() or os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def as_one() -> Iterator[None]:
-    """Make a step fail in all processes if it fails in one, at the end of the step.
+    """Raise an error of one process on all processes, at the end of the step.
 
-    Steps may contain steps. In a process that trains alone, and before processes are joined, errors stay as they are.
-    Raises FailedTogether.
+    Steps may be nested. Errors are left unchanged if there is only one process or no initialised process group. Raises
+    FailedTogether.
     """
     try:
         yield
@@ -82,7 +93,7 @@ def as_one() -> Iterator[None]:
 
 
 def from_first(value: Value) -> Value:
-    """What the first process has as `value`, in all of them."""
+    """Return the `value` of rank 0 on all processes."""
     if not _are_joined():
         return value
     import torch.distributed as dist
@@ -94,7 +105,10 @@ def from_first(value: Value) -> Value:
 
 
 def check_same(facts: Mapping[str, str]) -> None:
-    """Raises UserError, with their names, in all processes if facts (name → digest) differ from those of the first."""
+    """Check that all processes have the same facts (name → digest).
+
+    Raises UserError with the names of the differing facts, on all processes.
+    """
     if not _are_joined():
         return
     of_all = _gathered(dict(facts))
@@ -105,7 +119,7 @@ def check_same(facts: Mapping[str, str]) -> None:
 
 
 def _meet(failure: _Failure | None) -> None:
-    """Wait for the other processes. Raises FailedTogether in all of them if one brings a failure."""
+    """Wait for the other processes. Raises FailedTogether on all of them if any process passes a failure."""
     if not _are_joined():
         return
     import torch
@@ -118,7 +132,7 @@ def _meet(failure: _Failure | None) -> None:
 
 
 def _fail(failures: Sequence[_Failure | None]) -> NoReturn:
-    """Raise what the processes, in their order, bring."""
+    """Raise a FailedTogether that combines the failures of the processes, in rank order."""
 
     def joined(of_each: Sequence[str | None]) -> str:
         texts = dict.fromkeys(text for text in of_each if text is not None)
@@ -134,12 +148,13 @@ def _fail(failures: Sequence[_Failure | None]) -> NoReturn:
 
 
 def _gathered(value: Value) -> list[Value]:
-    """The value of each process, in their order."""
+    """Return the value of each process, in rank order."""
     _meet(None)
     return _exchanged(value)
 
 
 def _exchanged(value: Value) -> list[Value]:
+    """Gather the value of each process, in rank order, without a prior synchronisation."""
     import torch.distributed as dist
 
     found: list[Any] = [None] * dist.get_world_size()
@@ -148,6 +163,7 @@ def _exchanged(value: Value) -> list[Value]:
 
 
 def _are_joined() -> bool:
+    """Return whether the process group is initialised."""
     if not train_together():
         return False
     import torch.distributed as dist
@@ -157,7 +173,7 @@ def _are_joined() -> bool:
 
 @functools.cache
 def _group() -> Any:
-    """Processes meet on the CPU, so that no GPU is waited for; None is the group of all, if it is there already."""
+    """Return a CPU (gloo) group, so that synchronising does not wait for GPUs; None is the default group."""
     import torch.distributed as dist
 
     return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")

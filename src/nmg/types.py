@@ -1,7 +1,7 @@
-"""Records that cross module borders.
+"""Records that are shared across modules.
 
 Shape letters, used everywhere: B blocks of a batch, T tokens of a block (padded), K masked positions of a block
-(padded), N transitions, H hidden size, V vocabulary size. A boolean's name says what True means.
+(padded), N transitions, H hidden size, V vocabulary size. The name of a boolean says what True means.
 """
 
 from collections.abc import Mapping
@@ -18,22 +18,22 @@ FloatArray: TypeAlias = npt.NDArray[np.float64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 NO_POSITION = -1
-"""Fills `MaskPlan.positions` behind a block's budget, and `TokenBlocks.word_index` where there is no word."""
+"""Padding value of `MaskPlan.positions`, and the `TokenBlocks.word_index` of tokens that belong to no word."""
 
 IGNORED_LABEL = -100
-"""Label of a position without loss (the convention of transformers and of `torch.nn.functional.cross_entropy`)."""
+"""Label of a position without loss (the convention of transformers and `torch.nn.functional.cross_entropy`)."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """A text of the corpus. `id` is its index in the corpus, the key by which task examples find it."""
+    """A text of the corpus. `id` is its index in the corpus; task examples refer to it by this id."""
 
     id: int
     text: str
 
 
 class Example(Protocol):
-    """What generic code knows of a labelled example; each task has a record of its own."""
+    """Attributes of a labelled example that generic code uses. Each task defines its own record."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -42,76 +42,79 @@ class Example(Protocol):
 
     @property
     def context_id(self) -> int:
-        """The text of the corpus that it belongs to; -1 where it belongs to none."""
+        """Index of the corpus text that the example belongs to; -1 if there is none."""
         ...
 
     @property
     def passage(self) -> str:
-        """That text."""
+        """The text that the example is about."""
         ...
 
 
 @dataclass(frozen=True)
 class TokenBlocks:
-    """A batch of token blocks, padded on the right. All tensors are on the CPU unless moved by `to`.
+    """A batch of token blocks, padded on the right. All tensors are created on the CPU.
 
-    A block is `[CLS] tokens [SEP]` (or what the tokenizer uses for these), cut from one context.
+    A block is `[CLS] tokens [SEP]` (or the equivalent special tokens of the tokenizer), cut from one context.
     """
 
     block_ids: Tensor
     """int64 [B]: index of each block in its corpus."""
     context_ids: Tensor
-    """int64 [B]: the context (document) each block was cut from."""
+    """int64 [B]: index of the context (document) that each block was cut from."""
     input_ids: Tensor
-    """int64 [B, T]"""
+    """int64 [B, T]: token ids."""
     is_token: Tensor
-    """bool [B, T]: True at real tokens, special tokens included; False at padding. The attention mask."""
+    """bool [B, T]: True at real tokens, including special tokens; False at padding. Used as the attention mask."""
     is_maskable: Tensor
-    """bool [B, T]: True at real tokens that are not special; only these may be masked."""
+    """bool [B, T]: True at real tokens that are not special. Only these tokens may be masked."""
     word_index: Tensor
-    """int64 [B, T]: word of the block (from 0, non-decreasing) a token belongs to; -1 at special tokens and padding."""
+    """int64 [B, T]: index of each token's word in the block, from 0, non-decreasing; -1 if not maskable."""
 
     def __len__(self) -> int:
         return int(self.input_ids.shape[0])
 
     def rows(self, index: Tensor) -> "TokenBlocks":
-        """Some of the blocks, for `index` int64 [rows]; the padding stays."""
+        """Return the blocks at `index`, int64 [rows]. The padded length is unchanged."""
         return TokenBlocks(**{name: tensor[index] for name, tensor in vars(self).items()})
 
     def budgets(self, rate: float) -> Tensor:
-        """int64 [B]: k = max(1, int(n * rate)) with n the maskable tokens; 0 where there are none."""
+        """Return the number of positions to mask per block, int64 [B].
+
+        It is max(1, int(n * rate)) for a block of n maskable tokens, and 0 if n is 0.
+        """
         n_maskable = self.is_maskable.sum(dim=1)
-        # float64 and a hair more: 0.05 * 20 must be 1, not 0.9999
+        # float64 plus a small margin: 0.05 * 20 must be 1, not 0.9999
         wanted = (n_maskable.double() * rate + 1e-9).long().clamp(min=1)
         return torch.minimum(wanted, n_maskable)
 
 
 @dataclass(frozen=True)
 class MaskPlan:
-    """Which positions of each block are masked: the contract between policy, corruption, credit and replay.
+    """The positions to mask in each block, as exchanged by policies, corruption, credit assignment and replay.
 
-    Rules and learned policies fill the same record. A plan holds exactly `budget[b]` distinct positions of block b.
+    Rules and learned policies return the same record. A plan has exactly `budget[b]` distinct positions of block b.
     """
 
     positions: Tensor
-    """int64 [B, K]: chosen positions, the first `budget[b]` of row b; -1 behind."""
+    """int64 [B, K]: chosen positions in the first `budget[b]` columns of row b; padded with -1."""
     budget: Tensor
     """int64 [B]: number of chosen positions."""
     group: Tensor | None = None
-    """int64 [B, K]: positions of a block with the same number share one 80/10/10 draw (span masking); -1 behind.
-    None: every position draws for itself."""
+    """int64 [B, K]: positions of a block with the same number share one 80/10/10 draw (span masking); padded with -1.
+    None: each position is drawn independently."""
     log_prob: Tensor | None = None
-    """float32 [B, K]: single-draw log-softmax of each chosen position under the policy that chose it; 0 behind."""
+    """float32 [B, K]: log-probability of each chosen position in a single draw from the policy; padded with 0."""
 
     @property
     def is_chosen(self) -> Tensor:
-        """bool [B, K]: True where `positions` holds a position."""
+        """bool [B, K]: True at columns of `positions` that are not padding."""
         return self.positions != NO_POSITION
 
     def is_masked(self, n_tokens: int) -> Tensor:
-        """bool [B, T]: True at the chosen positions, for T = `n_tokens`."""
+        """Return bool [B, T], True at the chosen positions, for T = `n_tokens`."""
         n_blocks = self.positions.shape[0]
-        # One column more takes the padding entries, then is cut off.
+        # Padding entries are written to an extra column, which is then removed.
         flags = torch.zeros(n_blocks, n_tokens + 1, dtype=torch.bool, device=self.positions.device)
         columns = torch.where(self.is_chosen, self.positions, n_tokens)
         return flags.scatter_(1, columns, True)[:, :n_tokens]
@@ -122,68 +125,70 @@ class CorruptedBlocks:
     """Blocks after corruption, ready for the masked-LM loss."""
 
     input_ids: Tensor
-    """int64 [B, T]: some chosen positions replaced."""
+    """int64 [B, T]: token ids, some of them replaced at chosen positions."""
     is_token: Tensor
-    """bool [B, T]"""
+    """bool [B, T]: True at real tokens, False at padding."""
     labels: Tensor
-    """int64 [B, T]: the original token at every chosen position, -100 elsewhere."""
+    """int64 [B, T]: the original token id at every chosen position, -100 elsewhere."""
 
     def __getitem__(self, rows: slice) -> "CorruptedBlocks":
         return CorruptedBlocks(self.input_ids[rows], self.is_token[rows], self.labels[rows])
 
 
 class StateEncoder(Protocol):
-    """The language model as it is at the time of a call, read without dropout or gradient."""
+    """Reads the current language model without dropout and without gradients."""
 
     def __call__(self, blocks: TokenBlocks) -> Tensor:
-        """Last hidden states on the unmasked blocks, float32 [B, T, H], on the model's device."""
+        """Return the last hidden states on the unmasked blocks, float32 [B, T, H], on the model's device."""
         ...
 
     def surprise(self, blocks: TokenBlocks) -> Tensor:
-        """How hard each maskable token is to predict while it is hidden: float32 [B, T, 2], 0 elsewhere.
+        """Return how hard each maskable token is to predict while it is masked: float32 [B, T, 2], 0 elsewhere.
 
-        The masked-LM loss at the token, and the entropy of the LM's prediction, in nats.
+        The last dimension holds the masked-LM loss of the token and the entropy of the LM's prediction, both in nats.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Episode:
-    """What every player of one episode sees alike."""
+    """The data of one episode, the same for all of its players."""
 
     index: int
-    """from 0"""
+    """Episode number, from 0."""
     block_ids: IntArray
-    """blocks of the sampled contexts, in corpus order"""
+    """int64 [n]: blocks of the sampled contexts, in corpus order."""
     row_ids: IntArray
-    """rows of the encoded training examples to fine-tune on, sorted: of examples of the sampled contexts"""
+    """int64 [n]: sorted rows of the encoded training examples to fine-tune on. They belong to the sampled contexts."""
 
 
 PHASES = ("masks", "inner loops", "update")
-"""Phases of an episode, one after another: states of the contexts and mask plans, inner loops, learning."""
+"""Consecutive phases of an episode: mask plans (with encoding of the contexts), inner loops, learner update."""
 INNER_PHASES = ("adapt", "finetune", "evaluate")
-"""Phases of an inner loop."""
+"""Consecutive phases of an inner loop."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an inner loop (adapt, fine-tune, score) returns."""
+    """The result of an inner loop (adapt, fine-tune, evaluate)."""
 
     scores: Mapping[str, float]
-    """metric name → score on the examples held out; for every metric more is better, except `loss`"""
+    """Metric name → score on the held-out examples. Higher is better for every metric except `loss`."""
     example_scores: Mapping[str, FloatArray]
-    """metric name → one score per example, where the metric is a mean over examples"""
+    """Metric name → float64 [examples], for metrics that are means over examples."""
     lm_loss: float
-    """mean masked-LM loss over the last epoch of the adaptation; NaN without adaptation"""
+    """Mean masked-LM loss over the last epoch of the adaptation, in nats; NaN without adaptation."""
     lm_steps: int = 0
+    """Number of optimiser steps of the adaptation."""
     task_steps: int = 0
+    """Number of optimiser steps of the fine-tuning."""
     masked_tokens: int = 0
-    """masked positions trained on, over all epochs"""
+    """Number of masked positions trained on, over all epochs."""
     tokens: int = 0
-    """tokens read in the adaptation, special tokens included, padding not"""
+    """Number of tokens processed by the adaptation, including special tokens but not padding."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """seconds of each of `INNER_PHASES`"""
+    """Phase (`INNER_PHASES`) → duration in seconds."""
 
     def score(self, metric: str) -> float:
-        """The score of a metric, more being better."""
+        """Return the score of a metric with its sign chosen so that higher is better."""
         return -self.scores[metric] if metric == "loss" else self.scores[metric]
