@@ -1,6 +1,6 @@
-"""What a learner is: it proposes masks for an episode's players, and learns from what they scored.
+"""The learner interface: a learner proposes masks for the players of an episode and learns from their scores.
 
-A learner sees plans and outcomes. What is adapted, fine-tuned and scored, and where, is none of its affair.
+A learner sees only plans and outcomes. It does not know how or where the inner loop runs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,43 +20,43 @@ Tensors: TypeAlias = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Saved:
-    """Everything that a learner needs to go on."""
+    """The state of a learner, from which a resumed run continues."""
 
     files: Mapping[str, Tensors] = field(default_factory=dict)
-    """name → tensors, written anew with every checkpoint"""
+    """File name → tensors. These are rewritten with every checkpoint."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """what JSON can hold"""
+    """JSON-serializable values."""
     lasting: Mapping[str, Callable[[], Tensors]] = field(default_factory=dict)
-    """name → tensors that never change under this name: written once, kept while they are named
+    """File name → function that returns immutable tensors. Each file is written once and kept while it is listed here.
 
-    Of what `restore` gets some may be missing, where files were damaged: the learner goes on without it.
+    `restore` may receive fewer entries if files were damaged; the learner then continues without them.
     """
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a run will ask of the machine, if nothing ends it early."""
+    """Expected size of a run, assuming that nothing ends it early."""
 
     players: Sequence[int]
-    """of each episode"""
+    """Number of players of each episode."""
     held: int = 0
-    """episodes whose `Saved.lasting` is held at the end, at most"""
+    """Maximum number of episodes whose `Saved.lasting` is stored at the end."""
 
 
 @dataclass(frozen=True)
 class LearnerCapabilities:
-    """What the outer loop may do with a learner. Only speed depends on it, but for `leader`."""
+    """What the outer loop may do with a learner. All fields except `leader` affect only speed."""
 
     max_players: int
-    """the most players of an episode"""
+    """Maximum number of players per episode."""
     leader: str | None = None
-    """the player whose adapted LM starts the next episode if adaptation is continual"""
+    """Name of the player whose adapted LM starts the next episode if adaptation is continual."""
     max_independent_episodes: int = 1
-    """number of upcoming episodes, ≥ 1, whose proposals do not depend on results still outstanding"""
+    """Number of upcoming episodes (≥ 1) whose proposals do not depend on outstanding results."""
     off_policy: bool = False
-    """whether it can learn from masks that were proposed before it learned from the episodes just before"""
+    """Whether the learner can learn from masks proposed by an earlier version of its policy."""
     max_episodes: int | None = None
-    """episodes after which it is finished at the latest; None if it continues as long as it may"""
+    """Maximum number of episodes before the learner finishes, or None for no limit."""
 
 
 class Learner(Protocol):
@@ -67,58 +67,63 @@ class Learner(Protocol):
             learner.learn(episode, outcomes_of(plans))
         learner.policy
 
-    A new learner takes `NothingToTell` as a base, sets `capabilities`, and defines `policy`, `propose`, `learn`, `save`
-    and `restore`.
+    To write a new learner, subclass `NothingToTell`, set `capabilities`, and define `policy`, `propose`, `learn`,
+    `save` and `restore`.
     """
 
     @property
     def policy(self) -> Policy:
-        """The policy to use so far."""
+        """The best policy so far."""
         ...
 
     @property
     def capabilities(self) -> LearnerCapabilities:
-        """As they are now: they may change as it learns."""
+        """The current capabilities. They may change as the learner learns."""
         ...
 
     @property
     def is_finished(self) -> bool:
-        """Whether it has learned all that it will, and the run may end."""
+        """Whether the learner has finished, so that the run may end."""
         ...
 
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
-        """Returns a plan for each player, by name.
+        """Propose the masks of each player.
 
         Args:
-            episode: to be played.
-            blocks: those of the episode.
-            encode: the LM that the episode starts from.
+            episode: The episode to run.
+            blocks: The token blocks of the episode.
+            encode: The LM that the episode starts from.
+
+        Returns:
+            A dictionary that maps each player's name to its plan.
         """
         ...
 
     def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
-        """Learn from the outcomes of the proposed plans; returns what the log should say, as JSON has it.
+        """Learn from the outcomes of the proposed plans and return JSON-serializable values for the log.
 
-        A player whose training diverged has no outcome.
+        `outcomes` maps player names to outcomes. It has no entry for a player whose training diverged.
         """
         ...
 
-    def save(self) -> Saved: ...
+    def save(self) -> Saved:
+        """Returns the state that `restore` needs."""
+        ...
 
     def restore(self, saved: Saved) -> None:
-        """Become what `save` saved. Raises KeyError if something is missing."""
+        """Restore the state that `save` returned. Raises KeyError if an entry is missing."""
         ...
 
     def forecast(self, episodes: int) -> Outlook:
-        """Returns what a run of at most `episodes` episodes will need, by what the first ones have shown."""
+        """Forecast the size of a run of at most `episodes` episodes, based on the episodes so far."""
         ...
 
     def findings(self) -> dict[str, Any]:
-        """What was found, for people, as JSON has it: RUN/effects.json. Empty if there is nothing to tell."""
+        """JSON-serializable findings for the user, written to RUN/effects.json. Empty if there are none."""
         ...
 
     def extra_policies(self) -> Mapping[str, Policy]:
-        """Policies to keep besides `policy`: name of a folder → policy."""
+        """Further policies to save in addition to `policy`: folder name → policy."""
         ...
 
 
@@ -141,26 +146,27 @@ class NothingToTell:
 
 @dataclass(frozen=True)
 class Ground:
-    """What a learner may build on."""
+    """The context that a learner is built from."""
 
     new_policy: Callable[[], Policy]
-    """on the CPU; weights are as its modules were made (see `Policy.reset_parameters`)"""
+    """Creates a policy on the CPU with the initial weights of its modules (see `Policy.reset_parameters`)."""
     rate: float
-    """share of tokens to mask"""
+    """Masking rate: the fraction of tokens to mask."""
     score: Callable[[Outcome], float]
-    """the score that players are compared by, more being better"""
+    """Returns the score by which players are compared; higher is better."""
     randomness: StreamName
+    """Root of the learner's random streams."""
     device: torch.device
     rule: Callable[[float], Masking] | None = None
-    """sharpness → the rule idf by word pieces"""
+    """Returns the idf rule over word pieces with the given exponent; None if there is none."""
 
 
 class LearnerKind(Protocol):
-    """The settings of a kind of learner, which its field `kind` names."""
+    """Interface of the settings class of one kind of learner; its field `kind` names the kind."""
 
     has_leader: ClassVar[bool]
-    """whether its episodes have a leader (see `LearnerCapabilities.leader`)"""
+    """Whether episodes have a leader (see `LearnerCapabilities.leader`)."""
     needs_linear: ClassVar[bool]
-    """whether it learns the weights of features, idf among them"""
+    """Whether the learner requires a linear policy with the feature `idf`."""
     learns_words: ClassVar[bool]
-    """whether its players may take whole words (`policy.unit`)"""
+    """Whether its policy may mask whole words (`policy.unit: word`)."""

@@ -1,8 +1,9 @@
-"""CMA-ES: candidates are drawn from a Gaussian in the weights, and its mean and covariance follow the better ones.
+"""CMA-ES: sample candidate weights from a Gaussian whose mean and covariance move towards the better candidates.
 
-By the package `cmaes` (arXiv 2402.01373), with learning rates that adapt to the noise of scores (arXiv 2304.03473). The
-mean is handed out, never the best candidate seen: under noise that is mostly the luckiest. All candidates of an episode
-draw under the same noise, so they differ in their weights alone. Meant for a policy of few weights.
+Uses the package `cmaes` (arXiv 2402.01373), with learning rates that adapt to the noise of the scores (arXiv
+2304.03473). The returned policy is the mean rather than the best candidate, because under noise the best candidate is
+mostly the luckiest one. All candidates of an episode share the sampling noise, so they differ only in their weights.
+This learner is intended for policies with few weights.
 """
 
 import math
@@ -23,15 +24,17 @@ from nmg.settings import Count, Positive, Section
 from nmg.types import Episode, FloatArray, MaskPlan, Outcome, StateEncoder, TokenBlocks
 
 MOST_WEIGHTS = 1000
-"""The covariance and its decomposition take seconds and hundreds of megabytes beyond it."""
+"""Maximum number of weights. Above it, the covariance and its decomposition take seconds and hundreds of megabytes."""
 
 
 class EvolutionSettings(Section):
+    """Settings of CMA-ES."""
+
     kind: Literal["evolution"] = "evolution"
     candidates: Annotated[Count, Field(ge=4)] | None = None
-    """policies an episode; for W weights 4 + ⌊3 ln W⌋ where not given, as usual with CMA-ES"""
+    """Number of candidates per episode. The default for W weights is 4 + ⌊3 ln W⌋, as is usual for CMA-ES."""
     spread: Positive = 1.0
-    """standard deviation of their weights around the mean in the first episode"""
+    """Standard deviation of the candidates' weights around the mean in the first episode."""
 
     has_leader: ClassVar = False
     needs_linear: ClassVar = False
@@ -39,15 +42,17 @@ class EvolutionSettings(Section):
 
 
 class Evolution(NothingToTell):
+    """A learner that optimizes the policy's weights with CMA-ES."""
+
     def __init__(self, settings: EvolutionSettings, ground: Ground) -> None:
-        """Raises UserError if the policy has no weights, or more than `MOST_WEIGHTS`."""
+        """Raises UserError if the policy has no weights or more than `MOST_WEIGHTS`."""
         self.settings, self.ground = settings, ground
         self.policy = first_policy(ground)
         self._seed = stream_seed(ground.randomness.seed, *ground.randomness.path, "candidates")
         self._start: list[float] = weights_of(self.policy).cpu().double().tolist()
         _check_number(len(self._start))
         self._history: list[dict[str, Any]] = []
-        """a generation an episode: `candidates`, their weights, and `scores`"""
+        """One generation per episode: the weights of its `candidates` and their `scores`."""
         self._optimiser = self._replay()
         self.capabilities = LearnerCapabilities(max_players=int(self._optimiser.population_size))
 
@@ -56,7 +61,10 @@ class Evolution(NothingToTell):
         return propose_candidates(self.policy, candidates, self.ground, episode, blocks, encode)
 
     def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:  # noqa: ARG002
-        """A candidate whose training diverged counts as the worst of the others. Raises ValueError for a NaN score."""
+        """Update the Gaussian with the scores of an episode.
+
+        A candidate whose training diverged gets the worst score of the others. Raises ValueError if a score is NaN.
+        """
         candidates, before = self._candidates(), self._mean()
         known = {name: self.ground.score(outcome) for name, outcome in outcomes.items()}
         worst = min(known.values(), default=0.0)
@@ -75,7 +83,7 @@ class Evolution(NothingToTell):
         }
 
     def save(self) -> Saved:
-        """All that was asked and told, from which the optimiser is made again."""
+        """Returns the seed, the start and all generations, from which `restore` rebuilds the optimiser."""
         facts = {"seed": self._seed, "start": self._start, "history": list(self._history)}
         return Saved({"policy": self.policy.state_dict()}, facts)
 
@@ -87,13 +95,13 @@ class Evolution(NothingToTell):
         self._settle()
 
     def _replay(self) -> Any:
-        """The optimiser as the history left it."""
-        from cmaes import CMA  # not at the start of the module: it imports scipy
+        """Returns a new optimiser that has processed all generations of the history."""
+        from cmaes import CMA  # imported late because it imports scipy
 
         optimiser = CMA(
             mean=np.array(self._start),
             sigma=self.settings.spread,
-            seed=0,  # each generation sets its own
+            seed=0,  # `_candidates` reseeds the generator for each generation
             population_size=self.settings.candidates,
             lr_adapt=True,
         )
@@ -102,7 +110,7 @@ class Evolution(NothingToTell):
         return optimiser
 
     def _candidates(self) -> dict[str, FloatArray]:
-        """name → weights float64 [W]; follow from seed and history alone, however often they are asked for."""
+        """Candidate name → weights, float64 [W]. Repeated calls return the same weights until the next generation."""
         self._optimiser.reseed_rng(stream_seed(self._seed, len(self._history)) % 2**32)
         return {candidate_name(number): self._optimiser.ask() for number in range(self._optimiser.population_size)}
 
@@ -114,15 +122,15 @@ class Evolution(NothingToTell):
         return torch.from_numpy(numbers).to(next(self.policy.parameters()))
 
     def _settle(self) -> None:
-        """Hand out the mean. The run may end once the package says that the Gaussian is a point or without bounds."""
+        """Set the policy to the mean; the run may end once `cmaes` reports that the Gaussian collapsed or diverged."""
         vector_to_parameters(self._as_weights(self._mean()), self.policy.parameters())
         self.is_finished = bool(self._optimiser.should_stop())
 
 
 def _tell(optimiser: Any, candidates: Sequence[Sequence[float]], scores: Sequence[float]) -> None:
-    """Let a generation go into the Gaussian; one in which all score alike tells nothing and is left out."""
+    """Update the Gaussian with a generation. Generations in which all scores are equal are skipped."""
     if min(scores) < max(scores):
-        # The package minimises.
+        # `cmaes` minimizes.
         optimiser.tell([(np.array(one), -score) for one, score in zip(candidates, scores, strict=True)])
 
 

@@ -1,7 +1,8 @@
-"""Random search: propose n policies around the best known, move to the mean of the better half.
+"""Random search: propose n policies around the current mean, then move to the mean of the better half.
 
-The simplest learner that can work: a truncation-selection evolution strategy without adaptation of its step (Beyer and
-Schwefel 2002). Ours. All candidates of an episode draw under the same noise, so they differ in their weights alone.
+This is the simplest useful learner: an evolution strategy with truncation selection and a fixed step size (Beyer and
+Schwefel 2002). It is not part of the paper. All candidates of an episode share the sampling noise, so they differ only
+in their weights.
 """
 
 from collections.abc import Mapping
@@ -18,11 +19,13 @@ from nmg.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
 
 
 class RandomSearchSettings(Section):
+    """Settings of random search."""
+
     kind: Literal["random-search"] = "random-search"
     candidates: Count = 6
-    """policies an episode"""
+    """Number of candidate policies per episode."""
     spread: Positive = 1.0
-    """standard deviation of their weights around the mean"""
+    """Standard deviation of the candidates' weights around the mean."""
 
     has_leader: ClassVar = False
     needs_linear: ClassVar = False
@@ -30,6 +33,8 @@ class RandomSearchSettings(Section):
 
 
 class RandomSearch(NothingToTell):
+    """A learner that searches the policy's weights at random."""
+
     def __init__(self, settings: RandomSearchSettings, ground: Ground) -> None:
         self.settings, self.ground = settings, ground
         self.capabilities = LearnerCapabilities(max_players=settings.candidates)
@@ -41,6 +46,7 @@ class RandomSearch(NothingToTell):
 
     @torch.no_grad()
     def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+        """Move the policy to the mean of the better half of the candidates. Diverged candidates are ignored."""
         best = sorted(outcomes, key=lambda name: -self.ground.score(outcomes[name]))[: (len(outcomes) + 1) // 2]
         if not best:
             return {}
@@ -56,7 +62,7 @@ class RandomSearch(NothingToTell):
         self.policy.load_state_dict(saved.files["policy"])
 
     def _candidates(self, episode: Episode) -> dict[str, Tensor]:
-        """name → weights; follow from the mean and the episode's number alone."""
+        """Candidate name → weights [W], determined by the current mean and the episode's index."""
         mean = weights_of(self.policy)
         rng = (self.ground.randomness / "episode" / episode.index / "candidates").generator()
         noise = torch.from_numpy(rng.standard_normal((self.settings.candidates, len(mean)))).to(mean)

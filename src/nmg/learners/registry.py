@@ -1,4 +1,4 @@
-"""Learners by kind: their settings, and what is built from these."""
+"""Registry of learners: the settings class and the learner class of each kind."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -23,7 +23,7 @@ LearnerSettings: TypeAlias = Annotated[
     Field(discriminator="kind"),
     default_kind("experiment"),
 ]
-"""A line per kind, and"""
+"""Settings of any kind of learner; the field `kind` selects the class."""
 
 LEARNERS: Mapping[str, str] = {
     "actor-critic": "nmg.learners.actor_critic.learner:ActorCritic",
@@ -32,11 +32,11 @@ LEARNERS: Mapping[str, str] = {
     "random-search": "nmg.learners.random_search:RandomSearch",
     "rule-search": "nmg.learners.rule_search:RuleSearch",
 }
-"""its class as `module:Class`, imported when a learner of the kind is built."""
+"""Kind → learner class as `module:Class`, imported only when a learner of that kind is built."""
 
 
 def build_learner(settings: LearnerSettings, ground: Ground) -> Learner:
-    """Returns a new learner of the kind of `settings`."""
+    """Returns a new learner of the kind that `settings` selects."""
     module, _, name = LEARNERS[settings.kind].partition(":")
     learner: Learner = getattr(import_module(module), name)(settings, ground)
     return learner

@@ -1,7 +1,8 @@
-"""Tune the rule idf: the rival of a learned policy, tuned on the same score with as many plays. Ours.
+"""Rule search: tune the exponent of the idf rule, as a baseline for learned policies.
 
-An episode plays every sharpness, under the same noise of actions; the one with the best mean score is handed out, as a
-linear policy by word pieces. Sharpness 0 is random masks.
+The rule is tuned on the same score and with the same number of inner loops as a learned policy. It is not part of the
+paper. Each episode runs every exponent with the same sampling noise. The search returns the exponent with the best mean
+score, as a linear policy over word pieces. Exponent 0 gives random masks.
 """
 
 import copy
@@ -19,10 +20,13 @@ from nmg.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
 
 
 class RuleSearchSettings(Section):
+    """Settings of rule search."""
+
     kind: Literal["rule-search"] = "rule-search"
     plays: Count = 200
-    """inner loops of the whole run"""
+    """Number of inner loops of the whole run."""
     sharpnesses: tuple[NonNegative, ...] = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0)
+    """Exponents to compare: a token's weight is idf ** exponent."""
 
     has_leader: ClassVar = False
     needs_linear: ClassVar = True
@@ -30,6 +34,8 @@ class RuleSearchSettings(Section):
 
 
 class RuleSearch(NothingToTell):
+    """A learner that selects the best exponent of the idf rule."""
+
     def __init__(self, settings: RuleSearchSettings, ground: Ground) -> None:
         self.settings, self.ground = settings, ground
         policy = ground.new_policy()
@@ -37,7 +43,7 @@ class RuleSearch(NothingToTell):
         self._template = policy.to(ground.device)
         self.episodes = 0
         self.scores: list[list[float]] = []
-        """[episodes in which every training ended well][sharpnesses]"""
+        """Scores [episodes][exponents]; episodes in which a training diverged are left out."""
 
     @property
     def is_finished(self) -> bool:  # type: ignore[override]
@@ -57,6 +63,7 @@ class RuleSearch(NothingToTell):
 
     @property
     def policy(self) -> Policy:
+        """The idf rule with the best mean score so far; the first exponent wins ties."""
         means = np.mean(self.scores, axis=0) if self.scores else np.zeros(len(self.settings.sharpnesses))
         return self._rule(self.settings.sharpnesses[int(np.argmax(means))])
 
@@ -69,7 +76,11 @@ class RuleSearch(NothingToTell):
         return plans
 
     def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:  # noqa: ARG002
-        """An episode with a training that diverged counts, and tells nothing: sharpnesses are compared within one."""
+        """Record the scores of an episode.
+
+        Exponents are compared within an episode. An episode in which a training diverged uses up budget but adds no
+        scores.
+        """
         self.episodes += 1
         if len(outcomes) < len(self.settings.sharpnesses):
             return {}
@@ -77,6 +88,7 @@ class RuleSearch(NothingToTell):
         return {"best": list(outcomes)[int(np.argmax(self.scores[-1]))]}
 
     def findings(self) -> dict[str, Any]:
+        """The number of complete episodes and the mean score of each exponent."""
         names = [f"{sharpness:g}" for sharpness in self.settings.sharpnesses]
         means = np.mean(self.scores, axis=0).tolist() if self.scores else []
         return {"episodes": len(self.scores), "mean_score": dict(zip(names, means, strict=False))}

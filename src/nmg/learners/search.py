@@ -1,4 +1,4 @@
-"""What the searches over a policy's weights share: how candidates become plans."""
+"""Helpers for learners that search over a policy's weights: they turn candidate weights into plans."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ from nmg.types import Episode, MaskPlan, StateEncoder, TokenBlocks
 
 
 def first_policy(ground: Ground) -> Policy:
-    """A new policy on the learner's device, weights drawn from the stream `policy`."""
+    """Returns a new policy on the learner's device, with weights drawn from the random stream `policy`."""
     with (ground.randomness / "policy").torch():
         policy = ground.new_policy()
         policy.reset_parameters()
@@ -21,11 +21,12 @@ def first_policy(ground: Ground) -> Policy:
 
 
 def weights_of(policy: Policy) -> Tensor:
-    """[W] a copy of all weights."""
+    """Returns a copy of all weights of the policy as one vector [W]."""
     return parameters_to_vector(policy.parameters()).detach().clone()
 
 
 def candidate_name(number: int) -> str:
+    """Returns the player name of the candidate with this number."""
     return f"candidate-{number}"
 
 
@@ -38,9 +39,20 @@ def propose_candidates(
     blocks: TokenBlocks,
     encode: StateEncoder,
 ) -> dict[str, MaskPlan]:
-    """A plan for each of `candidates`, name → weights [W]. The policy keeps its own weights.
+    """Sample a plan for each candidate. The policy's weights are unchanged afterwards.
 
-    All draw under the same noise, so they differ in their weights alone.
+    All candidates share the sampling noise, so their plans differ only because of their weights.
+
+    Args:
+        policy: The policy that the candidate weights are loaded into.
+        candidates: Candidate name → weights [W].
+        ground: The learner's context, which provides the masking rate and the random streams.
+        episode: The episode, whose index selects the noise.
+        blocks: The token blocks of the episode.
+        encode: The LM that the policy may observe.
+
+    Returns:
+        Candidate name → plan.
     """
     kept, observation, plans = weights_of(policy), policy.observe(blocks, encode), {}
     for name, weights in candidates.items():
