@@ -93,7 +93,7 @@ def is_checkpointed(model: nn.Module) -> bool:
 
 
 class FastDropout(TorchFunctionMode):
-    """Inside this context, all dropout of CPU tensors uses `dropout`, including dropout within attention."""
+    """Context manager that replaces all dropout of CPU tensors by `dropout`, including dropout within attention."""
 
     def __torch_function__(
         self,
@@ -122,9 +122,7 @@ def _takes(values: Tensor) -> bool:
 
 
 def _has_plain_dropout(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Return whether a call is non-causal attention with dropout, with the same number of heads in query, key and
-    value.
-    """
+    """Return whether a call is non-causal attention with dropout and without grouped heads."""
     p = args[4] if len(args) > 4 else kwargs.get("dropout_p", 0.0)
     special = len(args) > 5 or kwargs.get("is_causal", False) or kwargs.get("enable_gqa", False)
     return bool(p > 0.0 and not special and _takes(args[0] if args else kwargs["query"]))

@@ -56,8 +56,7 @@ _TYPES_ARE_WORDS = {"xlm", "flaubert"}
 
 @contextmanager
 def only_rows(model: PreTrainedModel, ids: Tensor) -> Iterator[None]:
-    """Within this context, `model` has input embeddings for `ids` only; afterwards it has all rows, with the trained
-    ones updated.
+    """Restrict the input embeddings of `model` to `ids` within the context; on exit, write the trained rows back.
 
     It does nothing if it could change more than speed: if the embedding is not a plain table, is tied to an output, or
     also serves token types. Use it only for training without weight decay.

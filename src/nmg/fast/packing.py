@@ -72,7 +72,7 @@ def _runs(lengths: list[int]) -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def packing(model: PreTrainedModel) -> Iterator[None]:
-    """Within this context, `model` accepts only `packed_inputs`.
+    """Make `model` accept only `packed_inputs` within the context.
 
     Raises:
         UserError: If the attention of this model type cannot be replaced, or if gradient checkpointing is on.

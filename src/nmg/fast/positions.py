@@ -71,8 +71,7 @@ class Places:
 
 @contextmanager
 def only_places(model: PreTrainedModel, places: Places, *, is_packed: bool = False) -> Iterator[None]:
-    """Within this context, the encoder returns its states [B, T, H] only at `places`, as `Places.without_filling`
-    returns them.
+    """Restrict the encoder's output to `places` within the context: [1, M, H] as from `Places.without_filling`.
 
     For known architectures, other positions are dropped within the last layer, otherwise after the base model. The
     chosen positions have the same values and gradients in both cases.
@@ -99,14 +98,14 @@ def only_places(model: PreTrainedModel, places: Places, *, is_packed: bool = Fal
 
 @contextmanager
 def given_states(model: PreTrainedModel, states: Tensor) -> Iterator[None]:
-    """Within this context, the encoder of `model` returns `states` [1, M, H] for any input, so only the head runs."""
+    """Make the encoder of `model` return `states` [1, M, H] for any input within the context, so only the head runs."""
     with _forward(model.base_model, lambda *_, **__: BaseModelOutput(last_hidden_state=states)):
         yield
 
 
 @contextmanager
 def states_the_head_reads(task_model: PreTrainedModel, n_rows: int) -> Iterator[None]:
-    """Within this context, a task model skips states that its head does not read.
+    """Skip states that the head of a task model does not read, within the context.
 
     Sequence classifiers read only the first position.
     """
@@ -119,8 +118,8 @@ def states_the_head_reads(task_model: PreTrainedModel, n_rows: int) -> Iterator[
 
 
 def last_attention(model: PreTrainedModel) -> Any:
-    """Return the attention module of the last layer if the encoder is position-wise after it, with parts `self` and
-    `output` as in BERT.
+    """Return the last attention module, with parts `self` and `output` as in BERT, if the encoder is position-wise
+    after it.
 
     Return None if the architecture is not known to be of this kind, or if the backward pass would run the unmodified
     layer again.
@@ -157,8 +156,9 @@ def _attend(
 
 
 def _select_residual(places: Places, _module: nn.Module, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Select the inputs of the attention output module, (attention at `places`, states of all positions), without
-    padding.
+    """Select the inputs of the attention output module, without padding.
+
+    The first input is already restricted to `places`; the second contains the states of all positions.
     """
     mixed, states = inputs
     return places.without_filling(mixed), places.without_filling(places.of(states))
@@ -180,7 +180,7 @@ def _select_states(places: Places, _module: nn.Module, _inputs: tuple[Any, ...],
 
 @contextmanager
 def _hook(register: Callable[..., RemovableHandle], hook: Callable[..., Any]) -> Iterator[None]:
-    """Register `hook` within this context."""
+    """Register `hook` within the context."""
     handle = register(hook)
     try:
         yield
@@ -190,7 +190,7 @@ def _hook(register: Callable[..., RemovableHandle], hook: Callable[..., Any]) ->
 
 @contextmanager
 def _forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Within this context, `module` computes `forward` instead of its own or a previously patched forward method."""
+    """Make `module` compute `forward` within the context instead of its own or a previously patched forward method."""
     patched = vars(module).get("forward")
     module.forward = forward
     try:

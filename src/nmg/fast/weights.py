@@ -63,7 +63,7 @@ def training_weights(
 ) -> Iterator[Fp32Weights]:
     """Provide master weights of `trained` for one training.
 
-    Afterwards the model is fp32 again and holds the trained values.
+    On exit, the model is fp32 again and holds the trained values.
 
     Embeddings stay fp32 and only their output is rounded. Their gradients sum over all occurrences of a token, for
     which 8 bits of mantissa are too few. Buffers are not rounded; autocast handles operations on mixed dtypes.
@@ -74,6 +74,9 @@ def training_weights(
         precision: "fp32" or "bf16".
         device_type: Device type of the model. On a GPU, LayerNorm weights stay fp32 because autocast computes LayerNorm
             in fp32. Rounded weights would need casts, and at a learning rate of 2e-5 a gain near 1 would rarely change.
+
+    Yields:
+        The master weights, which the optimiser updates.
     """
     trained = list(trained)
     if precision == "fp32":

@@ -43,8 +43,7 @@ class _FewOutputs(nn.Module):
 
 @contextmanager
 def only_words(model: PreTrainedModel, ids: Tensor) -> Iterator[FewEmbeddings]:
-    """Within this context, `model` reads and predicts only the pieces `ids`; afterwards it has the full vocabulary
-    again.
+    """Make `model` read and predict only the pieces `ids` within the context; on exit, restore the full vocabulary.
 
     In training, logits are in the order of `FewEmbeddings.ids`.
 
