@@ -193,7 +193,7 @@ def _with_fitting(parts: Sequence[Part], policies: Mapping[str, Path]) -> list[P
 
 
 def chosen_base(base: str | None, parts: Sequence[Part]) -> str:
-    """The baseline: `base` or, if it is None, `random` or else the first masking. Raises UserError if a part lacks it."""
+    """The baseline: `base` or, if None, `random` or else the first masking. Raises UserError if a part lacks it."""
     first = parts[0]
     names = [*first.maskings, *first.policies]
     base = base or ("random" if "random" in names else names[0])

@@ -17,7 +17,7 @@ class MeteredMasking:
         self._masking = masking
         self.reads_states = masking.reads_states
         self.seconds = 0.0
-        """Wall time of all `plan` calls, in seconds. It includes computing the LM states that a learned policy reads."""
+        """Wall time of all `plan` calls, in seconds. It includes computing the LM states that a policy reads."""
 
     def plan(
         self, blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder | None = None

@@ -106,7 +106,7 @@ class Comparison:
         bench = CellBench.open(config, plan, folder, reporter, save_models=save_models)
         check_same({name: digest for masking in plan.names for name, digest in bench.origins.of(masking).items()})
         there = {key: cell for key, cell in folder.load(plan.keys(), bench.origins).items() if bench.is_complete(key)}
-        found = from_first(there)  # only the main process reads the folder
+        found = from_first(there)  # use the folder of the main process
         if found:
             missing = len(plan.keys()) - len(found)
             reporter.notify(f"{len(found)} cells are there already, {missing} are missing")
@@ -122,7 +122,7 @@ class Comparison:
         cells, failures = dict(self.found), {}
         opener = CellBenchOpener.of(self.bench)
         n_parameters = self.bench.model.lm.model.num_parameters()
-        # Count all cells, not only missing ones, so that a resumed comparison gives each cell the same number of threads.
+        # Count all cells, not only missing ones: a resumed comparison then gives each cell the same number of threads.
         at_once = len(list(self.plan.adaptations()))
         # A small model keeps one local thread busy. On a cluster the executor knows the available resources.
         if self.config.runtime.engine != "ray":

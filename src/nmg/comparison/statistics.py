@@ -53,8 +53,9 @@ class PairedTest:
     high: float | None
     """Upper bound of the interval; None in the same cases."""
     t_p: float | None
-    """p value of the two-sided paired t test; 1 if all differences are zero; None for one pair, or if all are equal and not
-    zero.
+    """p value of the two-sided paired t test; 1 if all differences are zero.
+
+    None for one pair, or if all differences are equal and not zero.
     """
     wilcoxon_p: float | None
     """p value of the two-sided exact signed-rank test; 1 if all differences are zero; None for one pair."""
@@ -186,7 +187,7 @@ def wilcoxon_p_value(differences: FloatArray) -> float | None:
 
 
 def seeds_needed(effect: float) -> int | None:
-    """The fewest seeds for which a paired t test at 5 %, not corrected, finds the effect `effect` (d_z) with 80 % power.
+    """The fewest seeds for which a paired t test at 5 %, not corrected, finds this effect (d_z) with 80 % power.
 
     None for an effect of 0, or if more than `MAX_SEEDS` are needed.
     """

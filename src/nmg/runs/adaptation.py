@@ -1,4 +1,4 @@
-"""Further pre-training of one model on one corpus, to a folder that transformers loads."""
+"""Further pre-training of one model on one corpus, saved in a folder that transformers loads."""
 
 import shutil
 from collections.abc import Mapping
@@ -25,10 +25,19 @@ MODEL_CONFIG = "config.json"
 
 
 def adapt_corpus(config: Config, masking: str | Masking, out: Path, reporter: Reporter | None = None) -> AdaptResult:
-    """Adapt `config.model` to the text of `config.data.corpus` and save model, tokenizer and nmg.json into `out`.
+    """Adapt `config.model` to the text of `config.data.corpus`, and save model, tokenizer and nmg.json in `out`.
 
-    `masking` is a name, a policy's folder, or a masking of your own. Raises UserError for bad settings, text, model or
-    policy, where `out` is not empty or cannot be written to, and where the training diverges.
+    Args:
+        config: The settings of the run.
+        masking: The name of a masking, the folder of a policy, or a custom masking.
+        out: The output folder; it must be empty or missing.
+        reporter: Receives messages for the user; None for no messages.
+
+    Returns:
+        Number of steps, mean loss, wall time, and number of masked tokens.
+
+    Raises:
+        UserError: Settings, text, model or policy are invalid, `out` cannot be used, or training diverges.
     """
     with as_one():
         check_output(out)
@@ -60,11 +69,18 @@ def adapt_corpus(config: Config, masking: str | Masking, out: Path, reporter: Re
 
 
 def save_lm(lm: PretrainedLM, folder: Path, texts: Mapping[str, str] | None = None) -> None:
-    """A folder that `transformers` loads (`pipeline("fill-mask", folder)`), but not before it is complete.
+    """Save model and tokenizer in a folder that `transformers` loads (`pipeline("fill-mask", folder)`).
 
-    `texts`: further files, name → content. The files are written aside, in the folder itself, which may be one that
-    cannot be renamed (the mount point of a container); the one without which nothing loads takes its place last. Raises
-    UserError where the disk does not take them.
+    The files are first written to a subfolder, because `folder` may be a mount point that cannot be renamed. The
+    model's config.json is moved last, so an incomplete folder does not load.
+
+    Args:
+        lm: The model and its tokenizer.
+        folder: The output folder, created if it is missing.
+        texts: Names of further files → their content.
+
+    Raises:
+        UserError: The files cannot be written.
     """
     aside = folder / PARTIAL
     try:
@@ -82,5 +98,5 @@ def save_lm(lm: PretrainedLM, folder: Path, texts: Mapping[str, str] | None = No
 
 
 def is_saved(folder: Path) -> bool:
-    """Whether `save_lm` has written all of the folder."""
+    """Whether `save_lm` has written the complete folder."""
     return (folder / MODEL_CONFIG).is_file()

@@ -1,12 +1,12 @@
-"""Atomic checkpoints: a folder of safetensors and one JSON file, complete from the moment its name exists.
+"""Atomic checkpoints: a folder of safetensors and one JSON file, complete as soon as its name exists.
 
-RUN/checkpoints/episode-00007/   the last one: everything a resumed run needs but the replay's states
-RUN/checkpoints/episode-00006/   the one before it, for when the last one turns out to be damaged
-RUN/checkpoints/kept-00050/      policy and LM of every n-th episode, kept for good
-RUN/replay/episode-00003.safetensors   what a learner keeps for long, written once: states of one episode
+RUN/checkpoints/episode-00007/   the last one: everything a resumed run needs, except for states of the replay
+RUN/checkpoints/episode-00006/   the one before, used if the last one is damaged
+RUN/checkpoints/kept-00050/      policy and LM of every n-th episode, never deleted
+RUN/replay/episode-00003.safetensors   states of one episode, written once and kept while the learner needs them
 RUN/policy/                      the learner's policy as a Hugging Face folder, as of the last checkpoint
 
-All but the policy have digests (`nmg.runs.digests`).
+Everything except the policy has digests (`nmg.runs.digests`).
 """
 
 import json
@@ -26,20 +26,23 @@ from nmg.runs.digests import damaged_files, read_sums, sound_files, write_sums
 
 FACTS = "facts.json"
 HELD = 2
-"""checkpoints, beside those kept for good"""
+"""Number of most recent checkpoints to hold, in addition to the numbered ones."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
+    """The content of a checkpoint, and the files found to be damaged."""
+
     files: Mapping[str, Tensors]
-    """name → tensors, on the CPU"""
+    """Name of a file → its tensors, on the CPU."""
     facts: Mapping[str, Any]
+    """The content of facts.json."""
     lasting: Mapping[str, Callable[[], Tensors]]
-    """what the learner keeps for long, but for what is lost"""
+    """Name → function that loads the long-lived tensors of the learner; without lost ones."""
     lost: tuple[str, ...]
-    """names of `lasting` whose files are damaged"""
+    """Names in `lasting` whose files are damaged."""
     damaged: tuple[Path, ...]
-    """files of this and later checkpoints"""
+    """Damaged files of this and later checkpoints."""
 
 
 def save_checkpoint(
@@ -49,9 +52,19 @@ def save_checkpoint(
     facts: Mapping[str, Any],
     lasting: Mapping[str, Callable[[], Tensors]],
 ) -> None:
-    """Write the checkpoint after `episode`, then drop all but it and the one before, and what neither refers to.
+    """Write the checkpoint after `episode`, then delete older checkpoints and replay files that no checkpoint needs.
 
-    `files` and `lasting`: name → tensors. Raises UserError where the disk does not take it.
+    Only this checkpoint and the one before it are held.
+
+    Args:
+        run: The folder of the run.
+        episode: The number of finished episodes.
+        files: Name → tensors, written with this checkpoint.
+        facts: Further content, stored as JSON.
+        lasting: Name → function that returns tensors which never change; each is written only once.
+
+    Raises:
+        UserError: The files cannot be written.
     """
     for name, tensors in lasting.items():
         _save_lasting(run, name, tensors)
@@ -62,15 +75,25 @@ def save_checkpoint(
 
 
 def keep_checkpoint(run: Path, episode: int, files: Mapping[str, Tensors], facts: Mapping[str, Any]) -> None:
-    """Write a numbered checkpoint that later ones do not replace."""
+    """Write a numbered checkpoint that later ones do not replace.
+
+    Args:
+        run: The folder of the run.
+        episode: The number of finished episodes.
+        files: Name → tensors.
+        facts: Further content, stored as JSON.
+
+    Raises:
+        UserError: The files cannot be written.
+    """
     _write_folder(run / "checkpoints" / f"kept-{episode:05d}", files, facts)
 
 
 def load_checkpoint(run: Path) -> Checkpoint | None:
-    """The newest checkpoint without a damaged file; None where the run has none yet.
+    """Load the newest checkpoint without a damaged file, or return None if the run has no checkpoint yet.
 
-    Where the states of the replay are damaged that every one refers to, the newest one without these states. What is
-    newer than the checkpoint goes, as it is made again. Raises UserError where none is left.
+    If replay states that every checkpoint needs are damaged, load the newest checkpoint without these states. Newer
+    checkpoints are deleted, because their episodes will run again. Raises UserError if no usable checkpoint is left.
     """
     folders = _folders(run)
     if not folders:
@@ -116,13 +139,13 @@ def _write_folder(folder: Path, files: Mapping[str, Tensors], facts: Mapping[str
 
 
 def _folders(run: Path) -> list[Path]:
-    """Of the last checkpoints, the newest first."""
+    """Folders of the most recent checkpoints, the newest first."""
     found = (run / "checkpoints").glob("episode-*")
     return sorted((folder for folder in found if folder.suffix != ".tmp"), reverse=True)
 
 
 def _facts(folder: Path) -> dict[str, Any]:
-    """Empty where they cannot be read."""
+    """The content of facts.json; empty if the file cannot be read."""
     try:
         return dict(json.loads((folder / FACTS).read_text("utf-8")))
     except (OSError, ValueError, TypeError):
@@ -130,13 +153,13 @@ def _facts(folder: Path) -> dict[str, Any]:
 
 
 def _needed(run: Path, folder: Path) -> set[str]:
-    """Names of what a checkpoint refers to in `replay/`; of one whose facts cannot be read, all there are."""
+    """Names of the replay files that a checkpoint refers to; all existing names if its facts cannot be read."""
     names = _facts(folder).get("lasting")
     return {path.stem for path in _lasting(run)} if names is None else set(names)
 
 
 def _save_lasting(run: Path, name: str, tensors: Callable[[], Tensors]) -> None:
-    """Write what never changes under its name, unless it is there."""
+    """Write tensors that never change, unless their file exists."""
     path = _lasting_path(run, name)
     sums = read_sums(path.parent)
     if path.name not in sums or not path.is_file():
@@ -145,10 +168,10 @@ def _save_lasting(run: Path, name: str, tensors: Callable[[], Tensors]) -> None:
 
 
 def _drop_unneeded(run: Path) -> None:
-    """Remove what no checkpoint refers to."""
+    """Delete replay files that no checkpoint refers to."""
     wanted: set[str] = set().union(*(_needed(run, folder) for folder in _folders(run)))
     dropped = {path.name for path in _lasting(run) if path.stem not in wanted}
-    if dropped:  # digests first: a kill leaves a file without one, and not a digest whose file is gone
+    if dropped:  # digests first: an interruption may leave a file without a digest, but no digest without a file
         write_sums(run / "replay", {name: of for name, of in read_sums(run / "replay").items() if name not in dropped})
     for name in dropped:
         (run / "replay" / name).unlink()

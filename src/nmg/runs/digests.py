@@ -1,4 +1,4 @@
-"""Digests of a folder's files, in a file SHA256SUMS beside them, as `sha256sum -c` reads it."""
+"""Digests of the files of a folder, stored in its file SHA256SUMS in the format of `sha256sum -c`."""
 
 import re
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ LINE = re.compile(r"(?P<digest>[0-9a-f]{64})  (?P<name>[^/]+)")
 
 
 def write_sums(folder: Path, sums: Mapping[str, str]) -> None:
-    """`sums`: name of a file → its digest."""
+    """Write SHA256SUMS. `sums`: file name → digest."""
     write_text(folder / SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()))
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """Returns name of a file → its digest, of the lines that are whole; empty if there is no SHA256SUMS."""
+    """Read the valid lines of SHA256SUMS: file name → digest. The result is empty if the file does not exist."""
     return {found["name"]: found["digest"] for found in map(LINE.fullmatch, _lines(folder)) if found}
 
 
 def damaged_files(folder: Path) -> list[Path]:
-    """Returns the files that are not what was written: cut, changed or gone.
+    """The files that differ from what was written: truncated, changed or missing.
 
-    Without whole digests nothing says what was written, and SHA256SUMS is the file that is damaged.
+    If SHA256SUMS itself is missing, empty or invalid, it is the only file returned.
     """
     lines = _lines(folder)
     if not lines or not all(map(LINE.fullmatch, lines)):
@@ -32,7 +32,7 @@ def damaged_files(folder: Path) -> list[Path]:
 
 
 def sound_files(folder: Path) -> list[Path]:
-    """Returns the files that are what was written, by the digests that are left."""
+    """The files whose content matches a valid line of SHA256SUMS."""
     return [folder / name for name, digest in read_sums(folder).items() if _has_digest(folder / name, digest)]
 
 
@@ -46,5 +46,5 @@ def _lines(folder: Path) -> list[str]:
 def _has_digest(path: Path, digest: str) -> bool:
     try:
         return file_digest(path) == digest
-    except (OSError, ValueError):  # a damaged line may hold a name that no file can have
+    except (OSError, ValueError):  # a damaged line may contain an invalid file name
         return False

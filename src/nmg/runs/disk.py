@@ -1,4 +1,4 @@
-"""What the folder of a run holds, and what it will hold after more episodes."""
+"""The disk space that the folder of a run uses, and a forecast for more episodes."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ PARTS = {
     "kept checkpoints": "checkpoints/kept-*/*",
     "lasting": "replay/*.safetensors",
 }
-"""What grows, each in its own way; everything else is written anew, of the same size."""
+"""The parts that grow during a run, each at its own rate. All other files are rewritten at the same size."""
 
 
 class FolderGrowth:
-    """Sizes of a run's folder after each of its first episodes, in bytes. Each of these keeps a checkpoint.
+    """Sizes in bytes of a run's folder after each of its first episodes, each of which must save a checkpoint.
 
-    What it tells of more episodes it knows from its looks: the folder may be gone by then.
+    Forecasts use only the recorded sizes, so the folder may be deleted before they are made.
     """
 
     def __init__(self, run: Path) -> None:
@@ -28,20 +28,29 @@ class FolderGrowth:
         self._lasting_files = 0
 
     def look(self) -> None:
-        """After each episode, and once more when the run is over."""
+        """Record the current sizes. Call this after each episode, and once more at the end of the run."""
         sizes = {part: _size(self._run, pattern) for part, pattern in PARTS.items()}
         others = _size(self._run, "**/*") - sum(sizes.values())
-        newest = max((self._run / "checkpoints").glob("episode-*"))  # the ones before may be smaller
+        newest = max((self._run / "checkpoints").glob("episode-*"))  # earlier checkpoints may be smaller
         self._lasting_files = len(list(self._run.glob(PARTS["lasting"])))
         self.looks.append(sizes | {"others": others, "last checkpoints": HELD * _size(newest, "*")})
 
     @property
     def lasting(self) -> float:
-        """Of an episode (see `learners.base.Saved`)."""
+        """Bytes of replay files per episode (see `learners.base.Saved`)."""
         return self.looks[-1]["lasting"] / max(self._lasting_files, 1)
 
     def after(self, episodes: int, checkpoint_every: int, held: int) -> float:
-        """At the end of a run of so many episodes, whose lasting files are those of `held` of them."""
+        """Forecast the size of the folder at the end of a longer run.
+
+        Args:
+            episodes: Number of episodes of the run.
+            checkpoint_every: Number of episodes between two numbered checkpoints.
+            held: Number of episodes whose states the replay holds at the end.
+
+        Returns:
+            The size in bytes.
+        """
         *_, before, last, end = self.looks
         n = len(self.looks) - 1
         more = {part: (last[part] - before[part]) * (episodes - n) for part in ("metrics", "last checkpoints")}
@@ -50,7 +59,9 @@ class FolderGrowth:
         return (
             end["others"]
             + sum(end[part] + more[part] for part in more)
-            + end["samples"] / (n + 1) * (min(episodes, MAX_SNAPSHOTS) + 1)  # there is one before the first episode
+            + end["samples"]
+            / (n + 1)
+            * (min(episodes, MAX_SNAPSHOTS) + 1)  # one snapshot is taken before the first episode
             + end["trackers"] / n * episodes
             + end["kept checkpoints"] / n * (episodes // checkpoint_every)
             + self.lasting * held

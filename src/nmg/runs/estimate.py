@@ -1,9 +1,9 @@
-"""What a meta-training will ask for: minutes, memory and disk, from three short episodes.
+"""Estimate the time, memory and disk space of a meta-training from three short episodes.
 
-These are episodes of the run itself, with its model, data, learner, engine and folder (a temporary one), but each
-training ends after a few steps, and no more than `HELD_OUT` examples are scored. The first episode starts what has to
-be started. Between the second and the third, which takes more steps, lies what a step costs; whatever else they take
-is the same for every episode.
+The episodes use the model, data, learner and executor of the run, and a temporary folder. Each training stops after a
+few steps, and at most `HELD_OUT` examples are scored. The first episode includes one-time start-up costs. The third
+takes more steps than the second, and the difference gives the cost of one step. All other costs are the same for
+every episode.
 """
 
 import tempfile
@@ -34,35 +34,40 @@ from nmg.types import INNER_PHASES
 from nmg.workbench import Workbench
 
 FEW = 4
-"""steps of each training in the first two episodes"""
+"""Number of steps per training in the first two episodes."""
 LEAST, MOST = 8, 40
-"""in the third"""
+"""Lower and upper limit of the number of steps in the third episode."""
 SECONDS = 30.0
-"""that the trainings of the third episode should take"""
+"""Target duration of the trainings in the third episode, in seconds."""
 HELD_OUT = 512
-"""examples scored"""
+"""Maximum number of examples scored."""
 KEPT = 1.3
-"""times the memory of three episodes that a run holds at most, where freed memory is kept: the next training finds it
-in pieces, so for a dozen plays it grows. Measured in three runs: 1.24, 1.31, 1.35."""
+"""Factor by which peak memory may exceed that of three episodes if freed memory is kept.
+
+Freed memory is fragmented, so memory grows for about a dozen inner loops. Measured in three runs: 1.24, 1.31, 1.35.
+"""
 SAMPLED = 20
-"""episodes whose size is looked up"""
+"""Number of episodes whose size is computed."""
 
 
 @dataclass(frozen=True)
 class Estimate:
+    """The resources that a run is expected to need."""
+
     minutes: float
-    """from start to end, where no answer is clear before its time"""
+    """Minutes from start to end, if the run does not stop early."""
     peak_mib: float
-    """resident memory of all processes together, at most"""
+    """Upper limit of the resident memory of all processes together, in MiB."""
     disk_mib: float
-    """of the run's folder at its end"""
+    """Size of the run's folder at the end, in MiB."""
     episodes: int
+    """Number of episodes."""
     plays: int
-    """inner loops"""
+    """Number of inner loops."""
     seconds_to_prepare: float
-    """until the first episode"""
+    """Seconds before the first episode."""
     head_steps: int
-    """steps, at most, that a missing LM head is trained for before the first episode; 0 where it is there"""
+    """Maximum number of training steps for a missing LM head before the first episode; 0 if no training is needed."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -70,47 +75,49 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Work:
-    """What an inner loop has to do, on average."""
+    """The average amount of work of an inner loop."""
 
     lm_steps: float
+    """Mean number of adaptation steps."""
     task_steps: float
-    """of each fine-tuning; the seconds of several add up"""
+    """Mean number of steps per fine-tuning; the seconds of several fine-tunings are summed."""
     rows: float
-    """inputs of the labelled examples"""
+    """Mean number of rows (model inputs) of the labelled examples."""
     held_out: int
-    """examples scored"""
+    """Number of examples that the full run scores."""
     scored: int
-    """of these, as many as the short run scores"""
+    """Number of examples that the short run scores."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """An episode whose trainings end after `steps` steps."""
+    """A measured episode whose trainings stop after `steps` steps."""
 
     steps: int
     record: EpisodeRecord
     wall: float
-    """seconds since the end of the episode before, its checkpoint included"""
+    """Seconds since the end of the previous episode, including the checkpoint."""
 
     @property
     def players(self) -> int:
+        """Number of players of the episode."""
         return len(self.record.scores)
 
     @property
     def besides(self) -> float:
-        """Seconds of all but inner loops: choosing masks, learning, keeping."""
+        """Seconds spent outside inner loops: mask selection, learning and checkpoints."""
         return self.wall - self.record.seconds["inner loops"]
 
     def seconds(self, phase: str) -> float:
-        """Of a phase of all players' inner loops."""
+        """Seconds that the inner loops of all players spent in a phase."""
         return self.record.seconds[phase]
 
 
 def estimate(config: Config, reporter: Reporter) -> Estimate:
-    """Measure three short episodes of the run that `config` describes, and say what the whole will take.
+    """Measure three short episodes of the run that `config` describes, and forecast the whole run.
 
-    Reads and checks everything as the run would, and leaves the tokenised corpus in the cache, for the run to find.
-    Raises UserError as the run would, and for one that is over before three episodes.
+    It reads and checks everything as the run would. The tokenized corpus stays in the cache, so the run can reuse it.
+    Raises UserError if the run would, or if the run ends before three episodes.
     """
     with tempfile.TemporaryDirectory() as name, PeakMemory() as memory:
         began = time.perf_counter()
@@ -127,7 +134,7 @@ def estimate(config: Config, reporter: Reporter) -> Estimate:
     besides = _mean(one.besides for one in measured[1:])
     at_once = training.jobs_at_once(config.meta.episodes_at_once)
     processes = process_count(config.runtime, at_once, bench.lm.model.num_parameters())
-    side_by_side = at_once > training.learner.capabilities.max_players  # episodes, which then leave no thread idle
+    side_by_side = at_once > training.learner.capabilities.max_players  # parallel episodes leave no thread idle
     then = sum(n / min(at_once if side_by_side else n, processes, threads) for n in outlook.players)
     now = measured[-1].players / min(measured[-1].players, training.engine.processes, threads)
     more_processes = max((1 + processes) / (1 + training.engine.processes), 1.0)
@@ -146,10 +153,12 @@ def estimate(config: Config, reporter: Reporter) -> Estimate:
 
 
 def _short(config: Config) -> Config:
-    """Of the first three episodes, each kept; a learner that learns from a full replay does so at once."""
+    """A copy of the settings for three episodes, each with a checkpoint, and a learner that starts to learn at once."""
     meta = {"episodes": 3, "checkpoint_every": 1, "episodes_at_once": 1}
     meta["max_validation_examples"] = min(HELD_OUT, config.meta.max_validation_examples)
-    trackers = tuple(name for name in config.runtime.trackers if name == "tensorboard")  # others tell the world
+    trackers = tuple(
+        name for name in config.runtime.trackers if name == "tensorboard"
+    )  # other trackers may publish the run
     at_once = {"replay_start": 0} if "replay_start" in type(config.learner).model_fields else {}
     return config.model_copy(
         update={
@@ -161,7 +170,7 @@ def _short(config: Config) -> Config:
 
 
 def _head(bench: Workbench) -> tuple[int, float]:
-    """Steps and seconds, at most, that a missing head takes; where it was made before, it is read."""
+    """Upper limits of the steps and seconds to train a missing head; a cached head is only loaded."""
     settings, arena = bench.config.model, bench.arena.silent()
     if not bench.lm.new_parameters or settings.head_warmup_steps == 0:
         return 0, 0.0
@@ -178,6 +187,7 @@ def _head(bench: Workbench) -> tuple[int, float]:
 
 
 def _short_run(training: MetaTraining, out: Path, reporter: Reporter) -> tuple[list[Measured], FolderGrowth]:
+    """Run and measure the three episodes in the folder `out`."""
     measured: list[Measured] = []
     growth = FolderGrowth(out)
     last = time.perf_counter()
@@ -203,6 +213,7 @@ def _short_run(training: MetaTraining, out: Path, reporter: Reporter) -> tuple[l
 
 
 def _work(training: MetaTraining, bench: Workbench, config: Config) -> Work:
+    """The average work of an inner loop of the full run."""
     adapting, tuning = config.adapt, config.finetune
     blocks, rows = [], []
     for index in range(min(SAMPLED, config.meta.episodes)):
@@ -219,7 +230,7 @@ def _work(training: MetaTraining, bench: Workbench, config: Config) -> Work:
 
 
 def _inner_loops(measured: Sequence[Measured], work: Work, config: Config) -> float:
-    """Seconds of the inner loops of an episode with as many players as the last one measured has."""
+    """Seconds of the inner loops of an episode with as many players as the last measured episode."""
     few, more = measured[-2:]
     same = more.players / few.players
     adapting = extrapolate((few.steps, few.seconds("adapt") * same), (more.steps, more.seconds("adapt")), work.lm_steps)
@@ -234,7 +245,16 @@ def _inner_loops(measured: Sequence[Measured], work: Work, config: Config) -> fl
 
 
 def extrapolate(few: tuple[float, float], more: tuple[float, float], steps: float) -> float:
-    """Seconds of `steps` steps by two measurements (steps, seconds), on a line through both that does not fall."""
+    """Extrapolate the duration of a training linearly from two measurements.
+
+    Args:
+        few: (steps, seconds) of the shorter training.
+        more: (steps, seconds) of the longer training.
+        steps: The number of steps to extrapolate to.
+
+    Returns:
+        Seconds of `steps` steps. The slope of the line is at least 0.
+    """
     (n, seconds), (n_more, seconds_more) = few, more
     if steps == 0:
         return 0.0
