@@ -1,4 +1,4 @@
-"""Digests of what the settings of maskings name: files, a token classifier, a spaCy pipeline."""
+"""Digests of content that masking settings refer to: files, a token classifier, a spaCy pipeline."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -14,13 +14,13 @@ from nmg.masking.selective import load_token_classifier
 from nmg.settings import MaskingSettings, named_contents
 
 NOT_GIVEN = "not given"
-"""of a setting that names nothing"""
+"""The digest of a setting that is not set."""
 
 
 def digest_of_named(setting: str, settings: MaskingSettings) -> str:
-    """16 hex digits of the content that `masking.SETTING` names; `NOT_GIVEN` if it names none.
+    """Return the digest (16 hex digits) of the content that `masking.SETTING` names, or `NOT_GIVEN` if it is not set.
 
-    Raises UserError if the content cannot be read.
+    Raises UserError if the content cannot be read, and ValueError if the setting does not refer to content.
     """
     for field, named, name in named_contents(settings):
         if field == setting:
@@ -38,7 +38,7 @@ def _of_classifier(name: str) -> str:
 
 
 def _of_pipeline(name: str) -> str:
-    """The pipeline's files, and the version of spaCy, which reads them."""
+    """Return the digest of the pipeline's files and of the installed version of spaCy."""
     folder = user_path(name) if is_folder(user_path(name)) else _package_folder(name)
     if folder is None:
         raise UserError(f"masking.spacy_model: there is no spaCy model '{name}'")
@@ -50,7 +50,7 @@ def _of_pipeline(name: str) -> str:
 
 
 def _package_folder(name: str) -> Path | None:
-    """The folder of an installed package, which is not imported; None if there is none."""
+    """Return the folder of an installed package without importing it; None if there is none."""
     found = find_spec(name) if name.isidentifier() else None
     return None if found is None or found.origin is None else Path(found.origin).parent
 
@@ -60,4 +60,4 @@ _DIGESTS: Mapping[str, Callable[[str], str]] = {
     "token classifier": _of_classifier,
     "spaCy pipeline": _of_pipeline,
 }
-"""kind of `NamedContent` → digest of what a name names"""
+"""Maps the kind of a `NamedContent` to the function that computes its digest."""

@@ -1,12 +1,16 @@
-"""Words like those that set the domain apart (Difference-Masking, Wilf et al. 2023, arXiv 2305.14577).
+"""The rule `difference`: words similar to those that distinguish the domain from general text.
 
-*Anchors* are the content words of the domain that are frequent here and rare in general text (`masking.anchors`). A
-word is masked the more often, the nearer its embedding is to that of the nearest anchor.
+It follows Difference-Masking (Wilf et al. 2023, arXiv 2305.14577). *Anchors* are content words that are frequent in the
+domain and rare in general text (`masking.anchors`). The closer the embedding of a word is to that of the nearest
+anchor, the more often the word is masked.
 
-As in the paper: anchors are words without stop words, the nearest one counts, masks are drawn from the similarities.
-Ours (D35): the score of anchors; input embeddings, of which a word has the mean over its pieces, stand for the hidden
-state of the word alone; similarities are sharpened (`masking.difference_sharpness`); without `masking.general_corpus`
-the order of the vocabulary stands for frequency in general text.
+As in the paper: anchors exclude stop words, only the nearest anchor counts, and masks are sampled by similarity.
+Different from the paper (D35):
+
+- Anchors have another score.
+- The mean input embedding of a word's pieces replaces the hidden state of the word in isolation.
+- `masking.difference_sharpness` scales the similarities.
+- Without `masking.general_corpus`, the order of the vocabulary replaces the frequencies in general text.
 """
 
 import logging
@@ -37,10 +41,14 @@ _log = logging.getLogger(__name__)
 def draw_different(
     blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, similarity: Tensor, sharpness: float
 ) -> MaskPlan:
-    """Words without replacement, the next one with probability ∝ exp(sharpness · similarity).
+    """Sample words without replacement, each with probability ∝ exp(sharpness · similarity).
 
     Args:
-        similarity: float64 [V], of every piece to the nearest anchor; a word has the mean of its pieces.
+        blocks: B blocks of T tokens.
+        rate: fraction of the maskable tokens to mask.
+        rng: source of all randomness.
+        similarity: float64 [V], similarity of each piece to the nearest anchor. A word has the mean of its pieces.
+        sharpness: factor of the similarities; 0 makes all words equally likely.
     """
     unit, _ = number_units(blocks.word_index, blocks)
     of_tokens = similarity.to(unit.device)[blocks.input_ids]
@@ -49,7 +57,7 @@ def draw_different(
 
 
 def difference_masking(ingredients: Ingredients) -> Draw:
-    """Raises UserError without text of the domain, without a language model, and if no word may be an anchor."""
+    """Build the rule `difference`. Raises UserError if the corpus, the model or any anchor is missing."""
     settings, corpus = ingredients.settings, ingredients.counted_corpus("difference")
     if ingredients.embeddings is None:
         raise UserError("the masking 'difference' compares embeddings: it needs the language model (model=…)")
@@ -66,7 +74,7 @@ def difference_masking(ingredients: Ingredients) -> Draw:
 
 
 def similarity_to(anchors: list[CountedWord], embeddings: Tensor) -> Tensor:
-    """float64 [V]: the cosine of every piece with the nearest anchor, for `embeddings` float [V, H]."""
+    """Return float64 [V]: the cosine similarity of each piece to the nearest anchor (`embeddings`: float [V, H])."""
     pieces = embeddings.detach().cpu().float()
     words = torch.stack([pieces[list(word.ids)].mean(dim=0) for word in anchors])
     return (normalize(pieces, dim=1) @ normalize(words, dim=1).T).amax(dim=1).double()

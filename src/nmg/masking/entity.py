@@ -1,4 +1,4 @@
-"""Named entities first, found by spaCy; then other tokens at random."""
+"""The rule `entity`: named entities found by spaCy first, then other tokens at random."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -20,29 +20,36 @@ if TYPE_CHECKING:
     from nmg.data.corpus import Corpus
 
 TEXTS_AT_ONCE = 256
+"""Batch size of spaCy, in texts."""
 
 
 class Entities(Protocol):
     """The named entities of texts."""
 
     def of(self, blocks: TokenBlocks) -> torch.Tensor:
-        """int64 [B, T]: number of the entity a token belongs to, -1 where none."""
+        """Return int64 [B, T]: number of the entity that contains the token, -1 if there is none."""
         ...
 
 
 def draw_entities(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, entities: Entities) -> MaskPlan:
-    """Named entities as a whole, in random order; then the other tokens in random order.
+    """Select whole named entities in random order, then the other tokens in random order.
 
-    An entity that does not fit is skipped or cut as `choose_units` does, before any other token is taken.
+    `choose_units` skips or cuts an entity that does not fit into the budget before it selects other tokens.
+
+    Args:
+        blocks: B blocks of T tokens.
+        rate: fraction of the maskable tokens to mask.
+        rng: source of all randomness.
+        entities: finds the entities of blocks.
     """
     return choose_units(entities.of(blocks), position_noise(blocks, rng), blocks, rate)
 
 
 class CorpusEntities:
-    """Those of a corpus: found by spaCy when the first block is asked for, and kept beside the corpus.
+    """The named entities of a corpus, found by spaCy on the first call and cached next to the corpus.
 
-    Every block is read at once, because spaCy reads many texts faster than a few at a time, and because other cells of
-    a comparison ask for what one has left out.
+    The first call processes all blocks. spaCy is faster on many texts than on a few, and other trials of a comparison
+    need the remaining blocks.
     """
 
     def __init__(self, corpus: "Corpus", recogniser: "Language") -> None:
@@ -50,7 +57,7 @@ class CorpusEntities:
         self._recogniser = recogniser
 
     def of(self, blocks: TokenBlocks) -> torch.Tensor:
-        """As `Entities`."""
+        """Implement `Entities.of`."""
         return _padded([self._of(block_id) for block_id in blocks.block_ids.tolist()], blocks)
 
     def _of(self, block_id: int) -> npt.NDArray[np.int16]:
@@ -58,18 +65,18 @@ class CorpusEntities:
 
     @cached_property
     def _ends(self) -> IntArray:
-        """[blocks + 1]: block b has the tokens _ends[b] to _ends[b + 1] of the corpus."""
+        """int64 [blocks + 1]: block b contains the tokens `_ends[b]` to `_ends[b + 1]` of the corpus."""
         return np.append(0, np.cumsum(self._corpus.lengths))
 
     @cached_property
     def _entity_of(self) -> npt.NDArray[np.int16]:
-        """[tokens of the corpus]"""
+        """int16 [tokens of the corpus]: the entity of each token, from the cache file if it is valid."""
         path = self._corpus.beside(f"entities-{_digest(self._recogniser)}.npy")
         try:
             kept: npt.NDArray[np.int16] = np.load(path, allow_pickle=False)
             if kept.shape == (self._ends[-1],) and kept.dtype == np.int16:
                 return kept
-        except (OSError, ValueError, EOFError):  # there is none, or it is damaged
+        except (OSError, ValueError, EOFError):  # the file is missing or damaged
             pass
         found = np.concatenate(list(_find(self._recogniser, self._corpus, range(len(self._corpus)))))
         with write_aside(path) as aside:
@@ -78,7 +85,7 @@ class CorpusEntities:
 
 
 class TextEntities:
-    """Those of texts that come by and by: found by spaCy when a block is first asked for."""
+    """The named entities of texts that arrive over time. spaCy processes each block on its first use."""
 
     def __init__(self, texts: BlockTexts, recogniser: "Language") -> None:
         self._texts = texts
@@ -86,7 +93,7 @@ class TextEntities:
         self._entity_of: dict[int, npt.NDArray[np.int16]] = {}
 
     def of(self, blocks: TokenBlocks) -> torch.Tensor:
-        """As `Entities`."""
+        """Implement `Entities.of`."""
         block_ids = blocks.block_ids.tolist()
         new = [block_id for block_id in dict.fromkeys(block_ids) if block_id not in self._entity_of]
         self._entity_of.update(zip(new, _find(self._recogniser, self._texts, new), strict=True))
@@ -94,7 +101,7 @@ class TextEntities:
 
 
 def _find(recogniser: "Language", texts: BlockTexts, block_ids: Sequence[int]) -> Iterator[npt.NDArray[np.int16]]:
-    """[tokens] of each block: `entity_of_tokens`."""
+    """Yield the result of `entity_of_tokens`, int16 [tokens], for each block."""
     documents = recogniser.pipe((texts.text(block_id) for block_id in block_ids), batch_size=TEXTS_AT_ONCE)
     for block_id, document in zip(block_ids, documents, strict=True):
         spans = np.array([(entity.start_char, entity.end_char) for entity in document.ents], np.int64)
@@ -109,7 +116,7 @@ def _padded(rows: Sequence[npt.NDArray[np.int16]], blocks: TokenBlocks) -> torch
 
 
 def _digest(recogniser: Any) -> str:
-    """Of all that the entities depend on: spaCy's version, and each component with its weights."""
+    """Return a digest of spaCy's version, the configuration and the weights of every component."""
     import spacy
 
     digest = hashlib.sha256(f"{spacy.__version__} {recogniser.config.to_str()}".encode())
@@ -119,11 +126,11 @@ def _digest(recogniser: Any) -> str:
 
 
 def entity_of_tokens(entities: IntArray, offsets: IntArray) -> IntArray:
-    """int64 [tokens]: the entity whose characters a token shares, -1 for none.
+    """Return int64 [tokens]: the entity that overlaps with each token, -1 if there is none.
 
     Args:
-        entities: [entities, 2] start and end characters, ascending, not overlapping.
-        offsets: [tokens, 2] start and end characters; an empty token (a special one) belongs to no entity.
+        entities: [entities, 2] start and end characters, in ascending order, without overlaps.
+        offsets: [tokens, 2] start and end characters; an empty (special) token belongs to no entity.
     """
     starts, ends = offsets[:, 0], offsets[:, 1]
     last = np.searchsorted(entities[:, 0], ends, side="left") - 1  # the last entity that starts before the token ends
@@ -132,7 +139,10 @@ def entity_of_tokens(entities: IntArray, offsets: IntArray) -> IntArray:
 
 
 def load_recogniser(model: str) -> "Language":
-    """A spaCy pipeline with nothing but what finds named entities. Raises UserError where something is missing."""
+    """Load a spaCy pipeline and disable all components that are not needed to find named entities.
+
+    Raises UserError if spaCy or the model is not installed, or if the model finds no entities.
+    """
     try:
         import spacy
     except ImportError as error:
@@ -152,7 +162,7 @@ def load_recogniser(model: str) -> "Language":
 
 
 def _needed_components(pipeline: Any) -> list[str]:
-    """The components that set entities, and those whose vectors they listen to."""
+    """Return the components that set entities, and those that compute their input vectors."""
     finders = [name for name in pipeline.pipe_names if "doc.ents" in pipeline.get_pipe_meta(name).assigns]
     listened = [
         name
@@ -163,6 +173,7 @@ def _needed_components(pipeline: Any) -> list[str]:
 
 
 def entity_masking(ingredients: Ingredients) -> Draw:
+    """Build the rule `entity`. Raises UserError if the spaCy model cannot be loaded."""
     recogniser, corpus = load_recogniser(ingredients.settings.spacy_model), ingredients.corpus
     if corpus is not None and ingredients.texts is corpus:
         return partial(draw_entities, entities=CorpusEntities(corpus, recogniser))

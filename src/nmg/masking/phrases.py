@@ -1,7 +1,7 @@
-"""Runs of words that are looked for in blocks: n-grams by key, longest first, left to right.
+"""Search for phrases (word n-grams) in blocks, from left to right; the longest phrase at a position wins.
 
-A phrase is found by the word pieces of its words (`masking.idf.word_keys`), so what counts as the same word is what the
-tokenizer writes alike.
+A phrase is found by the word pieces of its words (`masking.idf.word_keys`). Two words are therefore the same if the
+tokenizer splits them into the same pieces.
 """
 
 import logging
@@ -25,26 +25,27 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _TEXT_LENGTH = 1 << 20
-"""tokens of a phrase, at most: it is not cut"""
+"""Maximum number of tokens in a phrase, so large that no phrase is cut."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """All words of a batch, in reading order: W words."""
+    """The W words of a batch, in reading order."""
 
     keys: Keys
-    """[W]"""
+    """uint64 [W]: hash of each word."""
     rows: IntArray
-    """[W] block of each"""
+    """int64 [W]: row of the block that contains the word."""
     number: IntArray
-    """[W] number of the word in its block, as `number_units` counts"""
+    """int64 [W]: number of the word in its block, from `number_units`."""
     follows: BoolArray
-    """[W] True where the word before stands in the same block with nothing in between"""
+    """bool [W]: True if the previous word is directly before this one in the same block."""
     starts: IntArray
-    """[W] position of the first token of each"""
+    """int64 [W]: position of the first token of each word."""
 
     @classmethod
     def of(cls, blocks: TokenBlocks) -> "Words":
+        """Return all words of `blocks`."""
         keys, rows, starts = word_keys(blocks)
         unit, _ = number_units(blocks.word_index, blocks)
         before = torch.nn.functional.pad(unit, (1, 0), value=NO_POSITION)[:, :-1].cpu().numpy()
@@ -52,11 +53,15 @@ class Words:
         return cls(keys, rows, number, (before[rows, starts] >= 0) & (number > 0), starts)
 
     def cut_at(self, is_border: npt.NDArray[np.bool_]) -> "Words":
-        """The same words, no two of which follow each other if one of them is a border, for `is_border` bool [W]."""
+        """Return a copy in which no word directly follows another if one of the two is a border (bool [W])."""
         return replace(self, follows=self.follows & ~is_border & ~np.append(False, is_border[:-1]))
 
     def ngrams(self, longest: int) -> list[tuple[Keys, BoolArray]]:
-        """For n = 1 … longest: the key of the n words from each word on, [W], and whether there are n, [W]."""
+        """Return the n-grams that begin at each word, for n = 1 … `longest`.
+
+        Returns:
+            For each n: the keys, uint64 [W], and bool [W], True if n consecutive words begin there.
+        """
         keys, is_whole = self.keys, np.ones(len(self.keys), dtype=np.bool_)
         found = [(keys, is_whole)]
         for n in range(2, longest + 1):
@@ -70,14 +75,14 @@ Value = TypeVar("Value", bound=np.generic)
 
 
 def _shifted(values: npt.NDArray[Value], by: int) -> npt.NDArray[Value]:
-    """The value `by` places on; 0 or False behind the end."""
+    """Return `values` shifted left by `by` places, with 0 or False after the end."""
     shifted = np.zeros_like(values)
     shifted[: max(len(values) - by, 0)] = values[by:]
     return shifted
 
 
 def look_up(known: Keys, keys: Keys) -> tuple[IntArray, BoolArray]:
-    """Where each of `keys` [W] stands in `known` (ascending), and whether it does."""
+    """Return the index of each key [W] in `known` (ascending), and whether `known` contains it (bool [W])."""
     if not len(known):
         return np.zeros(len(keys), dtype=np.int64), np.zeros(len(keys), dtype=np.bool_)
     at = np.searchsorted(known, keys).clip(max=len(known) - 1)
@@ -85,26 +90,27 @@ def look_up(known: Keys, keys: Keys) -> tuple[IntArray, BoolArray]:
 
 
 def joined(first: Keys, second: Keys) -> Keys:
-    """Keys of a run and of the word behind it → keys of the longer run; the order counts."""
+    """Combine the keys of n-grams and of the words after them into the keys of (n + 1)-grams. Order matters."""
     mixed = first * np.uint64(0x9E3779B97F4A7C15) + second
     return (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
 
 
 @dataclass(frozen=True)
 class Phrases:
-    """Phrases by length, each with a value."""
+    """Phrases, grouped by their number of words, each with a value."""
 
     keys: Sequence[Keys]
-    """for n = 1, 2, …: [P] ascending keys of the phrases of n words"""
+    """For n = 1, 2, …: keys of the phrases of n words, uint64 [P], ascending."""
     values: Sequence[FloatArray]
-    """[P] of each"""
+    """For n = 1, 2, …: values of these phrases, float64 [P]."""
 
     @classmethod
     def of(cls, values: Mapping[str, float], tokenizer: "PreTrainedTokenizerBase") -> "Phrases":
-        """From text: as it is written, in lower case, in capitals, and with a first capital, also after a space.
+        """Return phrases from text, with their spellings in lower case, in capitals and with a first capital.
 
-        A spelling that was given has its own value, whatever others derive it. The largest value counts if several are
-        given for what the tokenizer writes the same, with a warning, and if several derive a spelling that nobody gave.
+        Each spelling is stored with and without a space before it. A spelling given in `values` keeps its given value,
+        even if another phrase has the same derived spelling. If several phrases derive a spelling that is not given,
+        the largest value applies. The same holds, with a warning, if several given phrases have the same tokens.
         """
         given: dict[tuple[int, int], float] = {}
         derived: dict[tuple[int, int], float] = {}
@@ -131,7 +137,7 @@ class Phrases:
 
     @classmethod
     def of_tables(cls, tables: Sequence[Mapping[int, float]]) -> "Phrases":
-        """`tables`: for n = 1, 2, …: key → value."""
+        """Return phrases from tables; table number n - 1 maps the keys of phrases of n words to their values."""
         keys, values = [], []
         for table in tables:
             names = np.array(list(table), dtype=np.uint64)
@@ -141,11 +147,11 @@ class Phrases:
         return cls(keys, values)
 
     def find(self, blocks: TokenBlocks, otherwise: float) -> tuple[Tensor, Tensor]:
-        """Cut each block into phrases and the words between them.
+        """Divide each block into phrases and the words between them.
 
         Returns:
-            int64 [B, T]: number of the phrase or word that a token belongs to, in the block; -1 where there is none;
-            float64 [B, T]: the value of the phrase, `otherwise` elsewhere.
+            int64 [B, T]: a number that identifies the token's phrase or word; -1 if the token belongs to no word.
+            float64 [B, T]: the value of the phrase; `otherwise` for other tokens.
         """
         words = Words.of(blocks)
         length = np.ones(len(words.keys), dtype=np.int64)
@@ -160,7 +166,7 @@ class Phrases:
         return self._spread(blocks, words, segment, -1), self._spread(blocks, words, value, otherwise)
 
     def _spread(self, blocks: TokenBlocks, words: Words, of_word: npt.NDArray[np.generic], otherwise: float) -> Tensor:
-        """What words have [W] → what their tokens have [B, T]."""
+        """Copy the value of each word [W] to its tokens [B, T]."""
         unit, _ = number_units(blocks.word_index, blocks)
         width = int(words.number.max(initial=0)) + 2
         table = np.full((len(blocks), width), otherwise, dtype=of_word.dtype)
@@ -169,11 +175,11 @@ class Phrases:
 
 
 def _segments(length: IntArray, value: FloatArray) -> tuple[IntArray, FloatArray]:
-    """The phrases that are taken, from the left: number [W] and value [W] of each word's.
+    """Select phrases from left to right. Return the number [W] and the value [W] of each word's phrase.
 
     Args:
-        length: [W] words of the longest phrase that begins at each word, 1 where none does.
-        value: [W] its value.
+        length: [W] number of words in the longest phrase that begins at each word; 1 if there is none.
+        value: [W] value of that phrase.
     """
     segment, taken = np.arange(len(length)), value.copy()
     free = 0
@@ -185,14 +191,14 @@ def _segments(length: IntArray, value: FloatArray) -> tuple[IntArray, FloatArray
 
 
 def _spellings(text: str) -> list[tuple[str, bool]]:
-    """Spellings of a phrase at the start of a text and inside, and whether each is the one that was given."""
+    """Return all spellings of a phrase, with and without a leading space, and whether each one was given."""
     text = text.strip()
     forms = dict.fromkeys([text, text.lower(), text.upper(), text[:1].upper() + text[1:]])
     return [(before + form, form == text) for form in forms for before in (" ", "")]
 
 
 def _keys_of(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> Iterable[tuple[int, int]]:
-    """For each text, words and key of the whole; (0, 0) where it holds no word."""
+    """Return the number of words and the key of each text; (0, 0) if it contains no word."""
     found = [(0, 0)] * len(texts)
     batches = cut_texts(texts, tokenizer, _TEXT_LENGTH)
     for columns, number in ((batch, row) for batch in batches for row in range(batch.num_rows)):

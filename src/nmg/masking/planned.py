@@ -1,4 +1,4 @@
-"""Masks chosen once for a whole corpus, and used in every epoch."""
+"""Masks selected once for a whole corpus and reused in every epoch."""
 
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 
 class PlannedMasking:
-    """Choices made beforehand for every block of a corpus.
+    """A masking that returns precomputed positions for every block of a corpus.
 
     Args:
-        positions: int64 [blocks of the corpus, K], -1 behind a block's budget.
-        budget: int64 [blocks of the corpus].
-        rate: share of tokens that was planned for; `plan` takes no other.
+        name: name of the masking that selected the positions.
+        positions: int64 [blocks of the corpus, K]; -1 after a block's budget.
+        budget: int64 [blocks of the corpus], number of masked tokens per block.
+        rate: the rate for which the positions were selected; `plan` accepts no other.
     """
 
     reads_states = False
@@ -35,7 +36,17 @@ class PlannedMasking:
         rng: np.random.Generator,  # noqa: ARG002
         encode: StateEncoder | None = None,  # noqa: ARG002
     ) -> MaskPlan:
-        """The choices for `blocks`, found by their ids. Raises ValueError for another rate than was planned for."""
+        """Return the precomputed plan for `blocks`.
+
+        Args:
+            blocks: B blocks, identified by their `block_ids`.
+            rate: the rate for which the positions were selected.
+            rng: ignored.
+            encode: ignored.
+
+        Raises:
+            ValueError: If `rate` differs from the planned rate.
+        """
         if rate != self._rate:
             raise ValueError(f"masks were planned for a rate of {self._rate}, not {rate}")
         budget = self._budget[blocks.block_ids]
@@ -46,9 +57,20 @@ class PlannedMasking:
 def plan_ahead(
     masking: Masking, corpus: "Corpus", rate: float, rng: np.random.Generator, encode: StateEncoder, batch_size: int
 ) -> PlannedMasking:
-    """Let `masking` choose once for the whole corpus, by the states that the LM has now.
+    """Select the positions of a whole corpus once, with the current state of the language model.
 
-    Blocks of similar length share a batch, so this is cheaper than what a policy costs in one epoch of training.
+    Batches contain blocks of similar length. The cost is therefore below that of selection during one training epoch.
+
+    Args:
+        masking: selects the positions.
+        corpus: all blocks to mask.
+        rate: fraction of the maskable tokens to mask.
+        rng: source of all randomness.
+        encode: reads the language model.
+        batch_size: number of blocks per batch.
+
+    Returns:
+        A masking that returns these positions for any blocks of `corpus`.
     """
     plans: list[tuple[IntArray, MaskPlan]] = []
     order = np.argsort(-corpus.lengths, kind="stable")

@@ -1,4 +1,4 @@
-"""Weights of your own: words and phrases more often, or less, than others."""
+"""The rule `weights`: custom weights make words and phrases more or less likely to be masked."""
 
 import csv
 import json
@@ -19,11 +19,20 @@ from nmg.masking.phrases import Phrases
 from nmg.types import FloatArray, MaskPlan, TokenBlocks
 
 WeightsOfBatch: TypeAlias = Callable[[TokenBlocks], Tensor | FloatArray]
-"""blocks → [B, T] weights, 0 or more; those at positions that are not maskable do not matter"""
+"""Maps blocks to weights [B, T], ≥ 0; values at positions that are not maskable are ignored."""
 
 
 def draw_by_weight(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, phrases: Phrases) -> MaskPlan:
-    """Words and phrases without replacement, the next one with probability ∝ its weight; 1 where none is given."""
+    """Sample words and phrases without replacement, each with probability ∝ its weight.
+
+    Words without a given weight have the weight 1.
+
+    Args:
+        blocks: B blocks of T tokens.
+        rate: fraction of the maskable tokens to mask.
+        rng: source of all randomness.
+        phrases: the words and phrases with their weights.
+    """
     unit, weights = phrases.find(blocks, 1.0)
     return choose_units(unit, weighted_scores(weights, blocks, rng), blocks, rate)
 
@@ -31,9 +40,16 @@ def draw_by_weight(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *
 def draw_by_function(
     blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, weights_of: WeightsOfBatch
 ) -> MaskPlan:
-    """Tokens without replacement, by the weights that a function gives.
+    """Sample tokens without replacement, each with probability ∝ its weight.
 
-    Raises UserError for weights of another shape, below 0, or that are no numbers.
+    Args:
+        blocks: B blocks of T tokens.
+        rate: fraction of the maskable tokens to mask.
+        rng: source of all randomness.
+        weights_of: computes the weights, [B, T].
+
+    Raises:
+        UserError: If weights have the wrong shape, are negative or are not finite.
     """
     weights = torch.as_tensor(weights_of(blocks))
     if weights.shape != blocks.input_ids.shape:
@@ -46,6 +62,7 @@ def draw_by_function(
 
 
 def weights_masking(ingredients: Ingredients) -> Draw:
+    """Build the rule `weights`. Raises UserError if `masking.weights` is not set or its file is invalid."""
     path = ingredients.settings.weights
     if path is None:
         raise UserError("the masking 'weights' needs a file of words and weights: masking.weights")
@@ -53,7 +70,10 @@ def weights_masking(ingredients: Ingredients) -> Draw:
 
 
 def weigh(weights: Mapping[str, float], ingredients: Ingredients) -> Draw:
-    """A rule by a mapping word or phrase → weight. Raises UserError for a weight that is no number from 0 on."""
+    """Build a rule from a mapping of words or phrases to weights.
+
+    Raises UserError for an empty word and for a weight that is not a finite number ≥ 0.
+    """
     for word, weight in weights.items():
         if not isinstance(word, str) or not word.strip():
             raise UserError(f"weights: {shown(word)} is no word")
@@ -67,10 +87,10 @@ def _is_weight(weight: object) -> TypeGuard[float]:
 
 
 def read_weights(path: Path) -> dict[str, float]:
-    """A JSON object (.json), or lines of a word or phrase, a tab (.csv: a comma), and its weight.
+    """Read a file of weights: a JSON object (.json), or one word or phrase per line, a tab, and its weight.
 
-    Quotes are part of a word, except in .csv, where they are as CSV has them. Raises UserError for a file that cannot
-    be read, naming line and word, and for a word with two weights.
+    In .csv files, a comma separates the columns, and quotes have their CSV meaning. In other files, quotes are part of
+    the word. Raises UserError, with line and word, for an unreadable file and for a word with two weights.
     """
     if path.suffix == ".json":
         return _of_json(path)
@@ -89,7 +109,7 @@ def _of_line(path: Path, line: str, number: int) -> tuple[str, float]:
     is_csv = path.suffix == ".csv"
     problem = f"must hold a word, {'a comma' if is_csv else 'a tab'} and a number"
     try:
-        # A reader a line: a quote that is left open does not take in the lines after it.
+        # One reader per line: an unclosed quote then does not swallow the lines after it.
         (cells,) = csv.reader([line], strict=True) if is_csv else [line.split("\t")]
     except csv.Error as error:
         raise bad_input(path, f"{problem}, and quotes as in CSV ({error})", line=number) from None
