@@ -1,10 +1,11 @@
-"""Learn masks by a designed experiment. Ours.
+"""Learn masks by a designed experiment. This learner is not part of the paper.
 
-*Explore*: an episode draws one direction in the weights of a linear policy over token features and plays it both ways,
-as two players that share everything else: labels, batches, dropout, corruption and the noise of actions. The difference
-of their scores, regressed on the difference of the mean features of what they masked, gives each feature's effect.
-*Tune*: the learned direction at several strengths, and rules of several sharpnesses, play the same episodes.
-*Gate*: the best of each play fresh episodes. The policy is handed out where it beats the rule, else the rule is.
+*Explore*: each episode draws one direction in the weights of a linear policy over token features. Two players use it
+with opposite signs and share everything else: labels, batches, dropout, corruption and sampling noise. Regressing the
+difference of their scores on the difference of the mean features of their masked tokens gives each feature's effect.
+*Tune*: the learned direction at several strengths and idf rules with several exponents compete on the same episodes.
+*Gate*: the best policy and the best rule compete on new episodes. The learner returns the policy if it beats the rule,
+and otherwise the rule.
 """
 
 import copy
@@ -27,12 +28,17 @@ from nmg.types import Episode, FloatArray, MaskPlan, Outcome, StateEncoder, Toke
 
 @dataclass(frozen=True)
 class _Proposal:
+    """The data about a proposed episode that `learn` needs."""
+
     stage: str
+    """Stage in which the episode was proposed."""
     features: Mapping[str, FloatArray]
-    """player → [F] mean features of the tokens that it masks"""
+    """Player name → float64 [F], mean features of the tokens that the player masks."""
 
 
 class Experiment(NothingToTell):
+    """A learner that explores directions, tunes the best one and tests it against the best idf rule."""
+
     def __init__(self, settings: ExperimentSettings, ground: Ground) -> None:
         self.settings, self.ground = settings, ground
         policy = ground.new_policy()
@@ -44,7 +50,7 @@ class Experiment(NothingToTell):
 
     @property
     def policy(self) -> Policy:
-        """What the gate hands out; before it has spoken, the best rule there is, random at first."""
+        """The learned policy if it passed the gate; otherwise the best rule so far (random masks at first)."""
         return self._learned(self.book.strength) if self.book.passed else self._rule(self.book.rule)
 
     @property
@@ -86,17 +92,17 @@ class Experiment(NothingToTell):
         return record
 
     def effects(self) -> Effects:
-        """From all plays so far; the F test from the first stage alone, whose directions chance drew."""
+        """Effects from all episodes so far. The F test uses only the explore stage, whose directions are random."""
         (x, y), n = self.book.rows(), self.book.n_explored
         f, p = f_test(x[:n], y[:n])
         return replace(regress(x, y), f=f, f_p=p)
 
     def best_guess(self) -> Policy:
-        """The direction learned so far at the largest strength, whatever the stage and the gate."""
+        """The direction learned so far at the largest strength, regardless of the stage and the gate."""
         return self._weighted(max(self.settings.strengths) * self.effects().direction())
 
     def findings(self) -> dict[str, Any]:
-        """effects.json: each feature's effect with its interval, the F test, the placebo band, and the gate."""
+        """Content of effects.json: feature effects with intervals, the F test, the placebo band and the gate."""
         effects, features = self.effects(), self._template.config.features
         rng = (self.ground.randomness / "placebo band").generator()
         x, y = self.book.rows()
@@ -115,9 +121,10 @@ class Experiment(NothingToTell):
         }
 
     def extra_policies(self) -> dict[str, Policy]:
-        """`learned`, `rule`: what the gate chose between; `placebo`: learned from the same plays, signs by chance.
+        """Further policies to save.
 
-        Of a run that ended before it chose a strength, the largest stands for it.
+        `learned` and `rule` are the two policies that the gate compares. `placebo` is learned from the same episodes
+        with random signs of the score differences. If no strength was selected, the largest one is used.
         """
         x, y = self.book.rows()
         strength = self.book.strength or max(self.settings.strengths)
@@ -136,6 +143,7 @@ class Experiment(NothingToTell):
         self.book = Book.from_json(self.settings, saved.facts["book"])
 
     def _players(self, episode: Episode) -> dict[str, LinearPolicy]:
+        """Player name → policy for an episode of the current stage."""
         match self.book.stage:
             case "explore":
                 rng = (self.ground.randomness / "episode" / episode.index / "direction").generator()
@@ -148,9 +156,11 @@ class Experiment(NothingToTell):
         return {"policy": self._learned(self.book.strength), "rule": self._rule(self.book.rule)}
 
     def _learned(self, strength: float) -> LinearPolicy:
+        """The learned direction, scaled to the given length."""
         return self._weighted(strength * np.array(self.book.direction))
 
     def _rule(self, sharpness: float) -> LinearPolicy:
+        """The idf rule with the given exponent."""
         policy = copy.deepcopy(self._template)
         policy.set_slopes({"idf": sharpness})
         return policy
@@ -163,7 +173,10 @@ class Experiment(NothingToTell):
 
 
 def mean_features(observation: torch.Tensor, is_masked: torch.Tensor) -> FloatArray:
-    """float64 [F] mean over the masked tokens of features [B, T, F]; `is_masked` is bool [B, T]."""
-    # On the CPU first: not every device has float64.
+    """Returns the mean features of the masked tokens, float64 [F].
+
+    `observation` is float [B, T, F] and `is_masked` is bool [B, T].
+    """
+    # Move to the CPU first because some devices do not support float64.
     features: FloatArray = observation[is_masked.to(observation.device)].cpu().double().mean(dim=0).numpy()
     return features

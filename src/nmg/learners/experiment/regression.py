@@ -1,9 +1,10 @@
-"""Which features of masked tokens raise the score: Bayesian ridge regression without intercept.
+"""Bayesian ridge regression of scores on features of the masked tokens, without intercept.
 
     y = x · β + noise,   β ~ N(0, τ² I),   noise ~ N(0, s²)
 
-y is the difference of two players' scores, x that of the mean features of the tokens they masked; x = 0 gives y = 0.
-The ratio τ / s and s are averaged over by their marginal likelihood, both uniform on a log scale.
+Here y is the difference of two players' scores, and x is the difference of the mean features of the tokens that they
+masked, so x = 0 gives y = 0. The ratio τ / s and s are integrated out with their marginal likelihood; both have a
+uniform prior on a log scale.
 """
 
 from collections.abc import Sequence
@@ -16,51 +17,58 @@ from scipy import special, stats
 from nmg.types import FloatArray
 
 RATIOS = np.geomspace(1e-2, 10.0, 31)
-"""variance that features explain in a row over that of its noise, before the data are seen
+"""Grid of prior ratios: variance explained by the features in a row, divided by the noise variance.
 
-A smaller least ratio would call every effect that is not plain yet 0, and its intervals too narrow for one that is not.
+A smaller minimum would shrink every uncertain effect to 0 and make its interval too narrow.
 """
 REACH = 2.8
-"""posterior standard deviations of a 95 % interval: 1.96 would do on average over the prior, but shrinkage pulls large
-effects out of it; so it holds in 95 % of worlds with effects of any size (benchmarks/experiment_levels.py)"""
+"""Half-width of a 95 % interval, in posterior standard deviations.
+
+A value of 1.96 would be correct on average over the prior, but shrinkage moves large effects out of that interval. With
+this value, coverage is 95 % for effects of any size (benchmarks/experiment_levels.py).
+"""
 DRAWS = 2000
-"""of the limit of a gain"""
+"""Number of Monte Carlo draws for the limit of the gain."""
 PERFECT = 1e-20
-"""share of the explained squares below which what is left is rounding error"""
+"""Ratio of residual to explained sum of squares below which the residual is rounding error."""
 LARGE = 1000.0
-"""from which the root of a noncentral χ² is normal, to one in a thousand"""
+"""Value above which the root of a noncentral χ² is approximately normal, with an error of 0.1 %."""
 
 
 @dataclass(frozen=True)
 class Effects:
-    """F features, n rows."""
+    """Posterior of the effects of F features, estimated from n rows."""
 
     mean: FloatArray
-    """[F] effect of a feature: change of the score per standard deviation that the masked tokens' mean is higher"""
+    """float64 [F]: change of the score per standard deviation by which the feature's mean over masked tokens rises."""
     covariance: FloatArray
-    """[F, F] of the posterior"""
+    """float64 [F, F]: posterior covariance of the effects."""
     noise: float
-    """standard deviation of a row's noise"""
+    """Standard deviation of the noise of a row, in units of the score."""
     n: int
+    """Number of rows."""
     f: float | None
-    """F statistic of "no feature matters"; None with too few rows"""
+    """F statistic of "no feature matters"; None with too few rows."""
     f_p: float | None
+    """p-value of the F statistic; None with too few rows."""
 
     @property
     def deviation(self) -> FloatArray:
-        """[F] standard deviation of the posterior"""
+        """float64 [F]: posterior standard deviations."""
         return np.sqrt(np.diag(self.covariance))
 
     @property
     def length(self) -> float:
+        """Euclidean norm of the mean effects."""
         return float(np.linalg.norm(self.mean))
 
     def direction(self) -> FloatArray:
-        """[F] unit vector: where the score rises fastest; zeros where nothing is known."""
+        """Unit vector [F] along which the score rises fastest, or zeros if all mean effects are 0."""
         unit: FloatArray = self.mean / self.length if self.length > 0 else np.zeros_like(self.mean)
         return unit
 
     def to_json(self, features: Sequence[str]) -> dict[str, Any]:
+        """Returns JSON values: the F test and each feature's effect with its 95 % interval."""
         rows = zip(features, self.mean, self.deviation, strict=True)
         return {
             "pairs": self.n,
@@ -75,10 +83,10 @@ class Effects:
 
 
 def regress(x: FloatArray, y: FloatArray) -> Effects:
-    """Effects from x [n, F] and y [n]; zeros where there is nothing to learn from."""
+    """Estimate the effects from x [n, F] and y [n]. If all of x or all of y is 0, all effects are 0."""
     n, n_features = x.shape
     if not np.any(x) or not np.any(y):
-        unknown = 0.0 if np.any(x) else 1.0  # scores that never differ say that features do nothing
+        unknown = 0.0 if np.any(x) else 1.0  # if the scores never differ, features have no effect
         return Effects(np.zeros(n_features), unknown * np.eye(n_features), 0.0, n, None, None)
     scale = float(np.square(x).sum(axis=1).mean())
     u, s, vt = np.linalg.svd(x, full_matrices=False)
@@ -88,10 +96,10 @@ def regress(x: FloatArray, y: FloatArray) -> Effects:
         penalty = scale / ratio  # (s / τ)²
         shrunk = s**2 / (s**2 + penalty)
         left = total - float(shrunk @ along**2)
-        variance = left / max(n - 2, 1)  # mean of s² a posteriori
+        variance = left / max(n - 2, 1)  # posterior mean of s²
         evidence.append(-n / 2 * np.log(left) - 0.5 * float(np.log1p(s**2 / penalty).sum()))
         means.append(vt.T @ (s * along / (s**2 + penalty)))
-        # variance / (s² + penalty) along the axes that rows reach, variance / penalty across them
+        # variance / (s² + penalty) along the axes spanned by the rows, variance / penalty orthogonal to them
         narrowed = 1 / (s**2 + penalty) - 1 / penalty
         covariances.append(variance * (np.eye(n_features) / penalty + (vt.T * narrowed) @ vt))
         noises.append(np.sqrt(variance))
@@ -104,7 +112,11 @@ def regress(x: FloatArray, y: FloatArray) -> Effects:
 
 
 def f_test(x: FloatArray, y: FloatArray) -> tuple[float | None, float | None]:
-    """F statistic and p of "all effects are 0" against least squares; None without two rows more than features."""
+    """F test of "all effects are 0" against the least-squares fit of y [n] on x [n, F].
+
+    Returns:
+        The F statistic and its p-value. Both are None if n < rank + 2, if x is 0, or if the fit is exact.
+    """
     n, rank = len(y), int(np.linalg.matrix_rank(x))
     if n < rank + 2 or rank == 0:
         return None, None
@@ -117,24 +129,24 @@ def f_test(x: FloatArray, y: FloatArray) -> tuple[float | None, float | None]:
 
 
 def gain_limit(x: FloatArray, y: FloatArray, confidence: float, rng: np.random.Generator) -> float | None:
-    """The gain over random masks that the best direction of the explored length does not exceed, with this confidence.
+    """Upper confidence limit of the gain over random masks of the best direction of the explored length.
 
-    With directions u ~ N(0, σ² I) and x ≈ A u, the score of +u over that of −u is x · β, of deviation σ‖Aβ‖. The best
-    of the directions of length σ√F gains √F times as much, and half of that over random masks, which are midway.
-    Correlated features are not counted twice.
+    For directions u ~ N(0, σ² I) and x ≈ A u, the score difference of +u and −u is x · β, with standard deviation
+    σ‖Aβ‖. The best direction of length σ√F gains √F times as much over its opposite. Its gain over random masks, which
+    are midway, is half of that. Correlated features are not counted twice.
 
-    A posterior shrinks effects, so its quantile is exceeded too often if effects are large. This limit is of the
-    sampling distribution: what least squares explains is noise² · χ'², of noncentrality ‖xβ‖² / noise²; the residual
-    squares are noise² · χ²; and ‖xβ‖² is (σ‖Aβ‖)² · χ² over directions. Each draw solves all three.
+    A posterior quantile would be too low for large effects, because the posterior shrinks them. The limit therefore
+    uses the sampling distribution. The explained sum of squares is noise² · χ'² with noncentrality ‖xβ‖² / noise². The
+    residual sum of squares is noise² · χ². Over directions, ‖xβ‖² is (σ‖Aβ‖)² · χ². Each draw solves all three.
 
     Args:
-        x: [n, F] differences of mean features of directions that chance drew.
-        y: [n] differences of scores.
-        confidence: share of experiments in which the limit holds.
-        rng: of the draws.
+        x: float64 [n, F], differences of mean features for randomly drawn directions.
+        y: float64 [n], differences of scores.
+        confidence: Probability that the limit holds.
+        rng: Generator of the Monte Carlo draws.
 
     Returns:
-        The limit, in units of the score; None with fewer than two rows more than x has rank.
+        The limit in units of the score, or None if n < rank(x) + 2 or x is 0.
     """
     n, n_features = x.shape
     rank = int(np.linalg.matrix_rank(x))
@@ -151,9 +163,10 @@ def gain_limit(x: FloatArray, y: FloatArray, confidence: float, rng: np.random.G
 
 
 def _noncentrality(value: FloatArray, free: int, level: FloatArray) -> FloatArray:
-    """[n] λ at which a noncentral χ² on `free` degrees of freedom is below `value` with probability `level`; 0 if none.
+    """Noncentrality λ [n] at which a χ'² variable is below `value` with probability `level`.
 
-    Of large values the root is normal, and the exact search slow.
+    The variable has `free` degrees of freedom. λ is 0 if no such value exists. Large values use a normal approximation
+    of the root, because the exact search is slow.
     """
     exact = special.chndtrinc(np.minimum(value, LARGE), free, level)
     by_root = np.square(np.sqrt(value) - special.ndtri(level)) - (free - 1)
@@ -162,6 +175,16 @@ def _noncentrality(value: FloatArray, free: int, level: FloatArray) -> FloatArra
 
 
 def placebo_lengths(x: FloatArray, y: FloatArray, rng: np.random.Generator, n: int = 100) -> FloatArray:
-    """[n] lengths of the effects that the same plays would have shown had their signs been chance."""
+    """Lengths of the effects when the sign of each score difference is random.
+
+    Args:
+        x: float64 [rows, F], differences of mean features.
+        y: float64 [rows], differences of scores.
+        rng: Generator of the signs.
+        n: Number of random sign assignments.
+
+    Returns:
+        float64 [n], one length per sign assignment.
+    """
     lengths: FloatArray = np.array([regress(x, y * rng.choice([-1.0, 1.0], len(y))).length for _ in range(n)])
     return lengths

@@ -1,4 +1,4 @@
-"""Settings of the designed experiment. All ours."""
+"""Settings of the experiment learner. None of them comes from the paper."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -8,23 +8,25 @@ from nmg.settings import LARGEST_COUNT, Count, NonNegative, Positive, Section, S
 
 
 class ExperimentSettings(Section):
+    """Settings of the experiment learner."""
+
     kind: Literal["experiment"] = "experiment"
     plays: Annotated[int, Field(ge=20, le=LARGEST_COUNT)] = 200
-    """inner loops of the whole run: half to explore, a quarter to choose strength and rule, a quarter for the gate"""
+    """Number of inner loops per run: half to explore, a quarter to tune strength and rule, a quarter for the gate."""
     spread: Positive = 2.0
-    """standard deviation of each weight of the directions that are explored"""
+    """Standard deviation of each weight of the explored directions."""
     strengths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0, 2.0, 4.0)
-    """lengths of the learned direction that are tried"""
+    """Lengths of the learned direction to compare in the tune stage."""
     rules: Annotated[tuple[NonNegative, ...], Field(min_length=1)] = (0.0, 2.0, 5.0, 10.0)
-    """sharpnesses of idf (by word pieces) that the policy must beat; 0 is random"""
+    """Exponents of the idf rules (over word pieces) that the policy must beat; 0 means random masks."""
     smallest_gain: NonNegative = 0.0
-    """gain in the score over random masks below which you do not care; exploration ends where no more is possible"""
+    """Smallest relevant gain in score over random masks. Exploration ends if a larger gain is ruled out."""
     first_look: Count = 5
-    """pairs beyond the number of features before the answer is looked at; then after every ten"""
+    """Pairs beyond the number of features before the first interim analysis; later ones follow every ten pairs."""
     clear: Share = 0.001
-    """exploration ends early where the F test of "no feature matters" is below"""
+    """Exploration ends early if the p-value of the F test of "no feature matters" is below this level."""
     level: Share = 0.05
-    """of the gate's test, one-sided: the policy is handed out where it beats the best rule at this level"""
+    """One-sided significance level of the gate: the policy is selected if it beats the best rule at this level."""
 
     has_leader: ClassVar = False
     needs_linear: ClassVar = True

@@ -1,4 +1,4 @@
-"""The stages of an experiment, what is known in each, and when it moves on: pure bookkeeping that JSON can hold."""
+"""State of the experiment learner: scores, decisions and stage transitions, all JSON-serializable."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,51 +12,64 @@ from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.types import FloatArray
 
 EXPLORING, TUNING = 0.5, 0.25
-"""shares of the plays; the rest is the gate's"""
+"""Fractions of the budget for exploring and for tuning. The gate gets the rest."""
 LOOK_EVERY = 10
-"""pairs"""
+"""Number of pairs between two interim analyses during exploration."""
 SURE = 0.95
+"""Confidence of the upper limit of the gain, over all interim analyses together."""
 
 
 @dataclass
 class Book:
-    """All scores so far. Lists hold an entry an episode, or a row of the regression."""
+    """The state of an experiment. Each list has one entry per episode or per row of the regression."""
 
     settings: ExperimentSettings
     n_features: int
     stage: str = "explore"
-    """explore, tune, gate, done"""
+    """Current stage: `explore`, `tune`, `gate` or `done`."""
     plays: int = 0
+    """Number of inner loops used so far."""
     x: list[list[float]] = field(default_factory=list)
+    """[n][F]: contrasts of the mean features of the tokens that the players of an episode masked."""
     y: list[float] = field(default_factory=list)
-    """rows of the regression: contrasts of the players of an episode"""
+    """[n]: contrasts of the scores of the players of an episode."""
     n_explored: int = 0
-    """pairs of the first stage, the first rows"""
+    """Number of pairs of the explore stage, which are the first rows of `x` and `y`."""
     tune_scores: list[dict[str, float]] = field(default_factory=list)
+    """Player name → score, for each complete episode of the tune stage."""
     gate_scores: list[dict[str, float]] = field(default_factory=list)
+    """Player name → score, for each complete episode of the gate stage."""
     direction: list[float] = field(default_factory=list)
-    """[F] of length 1, or zeros"""
+    """[F]: the learned direction, of length 1, or zeros if it is unknown."""
     is_futile: bool = False
-    """no masking can gain as much as the user cares about"""
+    """Whether no masking can gain as much as `settings.smallest_gain`."""
     possible_gain: float | None = None
-    """over random masks: the limit holds at all looks together with 95 % confidence"""
+    """Upper limit of the gain over random masks. It holds at all interim analyses together with 95 % confidence."""
     strength: float = 0.0
+    """Selected length of the learned direction; 0 before it is selected."""
     rule: float = 0.0
-    """sharpness of idf of the best rule; 0 is random"""
+    """Exponent of the best idf rule; 0 means random masks."""
     passed: bool = False
+    """Whether the policy beat the rule in the gate."""
 
     @classmethod
     def new(cls, settings: ExperimentSettings, n_features: int) -> "Book":
+        """Returns the state at the start of an experiment with `n_features` features."""
         return cls(settings, n_features, direction=[0.0] * n_features)
 
     def rows(self) -> tuple[FloatArray, FloatArray]:
-        """x [n, F] and y [n] of the regression."""
+        """The inputs x [n, F] and targets y [n] of the regression, as float64 arrays."""
         return np.array(self.x).reshape(-1, self.n_features), np.array(self.y)
 
     def note(self, stage: str, scores: Mapping[str, float], features: Mapping[str, FloatArray]) -> None:
-        """Write down an episode: scores, and mean features of what was masked, of each player.
+        """Record an episode.
 
-        Of one with a player whose training diverged, which has no score, only the plays count.
+        If a player's training diverged, the episode only uses up budget: its scores are ignored.
+
+        Args:
+            stage: The stage in which the episode was proposed.
+            scores: Player name → score. Players whose training diverged are missing.
+            features: Player name → [F], the mean features of the tokens that the player masked.
         """
         self.plays += len(features)
         if len(scores) < len(features) or not np.isfinite(list(scores.values())).all():
@@ -72,10 +85,11 @@ class Book:
             self.gate_scores.append(dict(scores))
 
     def strengths_to_try(self) -> tuple[float, ...]:
+        """Strengths of the learned direction to compare in the tune stage; empty if learning is futile."""
         return () if self.is_futile else self.settings.strengths
 
     def move_on(self, effects: Effects, rng: np.random.Generator) -> None:
-        """Go to the next stage where this one has had its plays, or where the answer is clear."""
+        """Advance to the next stage if this one has used up its budget or its answer is already clear."""
         if self.stage == "explore" and self._has_explored(effects, rng):
             self.direction = effects.direction().tolist()
             self.stage = "tune"
@@ -91,7 +105,10 @@ class Book:
 
     @property
     def free_episodes(self) -> int:
-        """Until the answer is looked at, or the stage ends: no proposal before that depends on a score."""
+        """Number of episodes (≥ 1) until the next interim analysis or the end of the stage.
+
+        No proposal before that depends on a score.
+        """
         left = self.settings.plays - self.plays
         match self.stage:
             case "explore":
@@ -105,7 +122,7 @@ class Book:
         return max(free, 1)
 
     def tuned(self) -> dict[str, float]:
-        """Mean score of each player of the second stage, over random's."""
+        """Player name → mean score in the tune stage minus that of random masks (or of the first rule)."""
         if not self.tune_scores:
             return {}
         names = self.tune_scores[0]
@@ -113,6 +130,7 @@ class Book:
         return {name: float(np.mean([s[name] - s[base] for s in self.tune_scores])) for name in names}
 
     def _has_explored(self, effects: Effects, rng: np.random.Generator) -> bool:
+        """Whether the explore stage is over. At each interim analysis, also updates the limit of the gain."""
         n, first = self.n_explored, self._first_look
         is_over = self.plays + 2 > EXPLORING * self.settings.plays
         if not is_over and (n < first or (n - first) % LOOK_EVERY):
@@ -122,17 +140,17 @@ class Book:
         return is_over or self.is_futile or (effects.f_p is not None and effects.f_p < self.settings.clear)
 
     def _has_tuned(self) -> bool:
-        """After so many episodes of the second stage, one at the least."""
+        """Whether the tune stage has run all of its episodes."""
         return len(self.tune_scores) >= self._tuning_episodes or self._is_spent(self._tuning_players)
 
     @property
     def _first_look(self) -> int:
-        """pairs"""
+        """Number of pairs before the first interim analysis."""
         return self.n_features + self.settings.first_look
 
     @property
     def _looks(self) -> int:
-        """At the answer while exploring, at most: the last one is where the stage ends."""
+        """Maximum number of interim analyses while exploring, including the one at the end of the stage."""
         pairs = int(EXPLORING * self.settings.plays) // 2
         return 1 + max(0, -(-(pairs - self._first_look) // LOOK_EVERY))
 
@@ -145,19 +163,21 @@ class Book:
         return max(1, int(TUNING * self.settings.plays / self._tuning_players))
 
     def _is_spent(self, players: int) -> bool:
-        """Whether one more episode of so many players would be too much."""
+        """Whether another episode with this number of players would exceed the budget."""
         return self.plays + players > self.settings.plays
 
     def to_json(self) -> dict[str, Any]:
+        """Returns all fields except the settings."""
         return {name: value for name, value in vars(self).items() if name != "settings"}
 
     @classmethod
     def from_json(cls, settings: ExperimentSettings, facts: Mapping[str, Any]) -> "Book":
+        """Returns the state that `to_json` saved."""
         return cls(settings, **facts)
 
 
 def planned_players(settings: ExperimentSettings) -> list[int]:
-    """Players of each episode of an experiment in which no answer is clear before its time."""
+    """Number of players of each episode of an experiment in which no stage ends early."""
     n_tuned = len(settings.rules) + len(settings.strengths)
     explored = [2] * int(EXPLORING * settings.plays / 2)
     tuned = [n_tuned] * max(1, int(TUNING * settings.plays / n_tuned))
@@ -165,18 +185,20 @@ def planned_players(settings: ExperimentSettings) -> list[int]:
 
 
 def rule_name(sharpness: float) -> str:
+    """Returns the player name of the idf rule with this exponent."""
     return f"idf-{sharpness:g}" if sharpness else "random"
 
 
 def learned_name(strength: float) -> str:
+    """Returns the player name of the learned direction at this strength."""
     return f"learned-{strength:g}"
 
 
 def _contrasts(n: int) -> FloatArray:
-    """[n - 1, n]: the mean of the first 1, 2, … players less the next one; of two, the first less the second.
+    """Contrast matrix [n - 1, n]: row k is the mean of the first k players minus player k + 1, scaled.
 
-    Where the scores of players have independent noise, so have these, of the variance that a difference of two has.
-    Differences from one and the same player would share its noise, and count as more than there is.
+    If the noise of the players' scores is independent, so is that of the contrasts. Each contrast has the variance of a
+    difference of two scores. Differences from one common player would share its noise and overstate the evidence.
     """
     rows = [np.sqrt(2 * k / (k + 1)) * np.array([*[1 / k] * k, -1.0, *[0.0] * (n - k - 1)]) for k in range(1, n)]
     return np.array(rows).reshape(-1, n)
@@ -184,19 +206,24 @@ def _contrasts(n: int) -> FloatArray:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of the gate: policy − rule over its episodes."""
+    """Result of the gate: statistics of the score differences policy − rule over its episodes."""
 
     n: int
+    """Number of episodes."""
     mean: float | None
+    """Mean difference; None without episodes."""
     p: float | None
-    """one-sided paired t test; None with fewer than two episodes, or where all differences are equal"""
+    """p-value of the one-sided paired t test; None with fewer than two episodes or if all differences are equal."""
     passes: bool
+    """Whether p is below the required level."""
 
     def to_json(self) -> dict[str, Any]:
+        """Returns the fields as JSON values."""
         return asdict(self)
 
 
 def gate_verdict(book: Book, level: float) -> Verdict:
+    """Test whether the policy beats the rule in the gate at the significance level `level`."""
     differences = np.array([scores["policy"] - scores["rule"] for scores in book.gate_scores])
     n = len(differences)
     if not n:
