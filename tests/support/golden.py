@@ -1,0 +1,129 @@
+"""Runs whose every number is written down: what a change of the code's shape must not change.
+
+Three jobs on the tiny inputs, fp32, one thread: a meta-training with each of two learners, a comparison and an audit.
+`facts_of` reads their folders into one flat record, so only this file knows where a run keeps its numbers.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from nmg.audit.run import audit
+from nmg.config import Config
+from nmg.inner import masks
+from nmg.types import CorruptedBlocks
+from support.command import Nmg
+from support.runs import Inputs
+
+Facts = dict[str, float | int | str | None]
+"""Path of a fact, e.g. 'experiment/3/scores/plus/loss', and its value."""
+
+CLOCK = {"seconds", "minutes"}
+PLACES = {"origin", "circumstances", "name"}
+"""Fields that name folders, digests of them or the machine."""
+UNDETERMINED = {"policy.head.2.bias"}
+"""Weights whose gradient is zero but for rounding, which Adam makes large: a bias that softmax takes out again."""
+
+
+class CorruptionLog:
+    """Digests of all corrupted batches of a process, whatever their order: masks, replacements and labels."""
+
+    def __init__(self) -> None:
+        self._digests: list[str] = []
+
+    def recording(self, corrupt: Callable[..., CorruptedBlocks]) -> Callable[..., CorruptedBlocks]:
+        def recorded(*args: Any, **options: Any) -> CorruptedBlocks:
+            corrupted = corrupt(*args, **options)
+            ids = torch.stack([corrupted.input_ids, corrupted.labels]).contiguous()
+            self._digests.append(hashlib.sha256(ids.numpy().tobytes()).hexdigest())
+            return corrupted
+
+        return recorded
+
+    def take(self) -> Facts:
+        """The digest of all batches since the last call, and their number."""
+        digests, self._digests = sorted(self._digests), []
+        return {"batches": len(digests), "masks": hashlib.sha256("".join(digests).encode()).hexdigest()[:16]}
+
+
+def play(inputs: Inputs, folder: Path, nmg: Nmg, patch: pytest.MonkeyPatch) -> Facts:
+    """Run all jobs into `folder`; returns every number that they leave behind, seconds aside."""
+    log = CorruptionLog()
+    patch.setattr(masks, "corrupt", log.recording(masks.corrupt))
+    facts: Facts = {}
+    for name, words in _commands(inputs, folder).items():
+        answer = nmg(*words, "--out", folder / name)
+        assert answer.code == 0, answer.err
+        facts |= _under(name, log.take() | facts_of(folder / name))
+    sections = inputs.sections(meta={"continual": False}, reward={"metric": None})
+    del sections["learner"], sections["policy"]
+    # So few minutes that every size is the smallest: what an audit plays would depend on the clock else.
+    audit(Config.model_validate(sections), folder / "audit", seeds=2, minutes=1e-6)
+    return facts | _under("audit", log.take() | facts_of(folder / "audit"))
+
+
+def _under(name: str, facts: Facts) -> Facts:
+    return {f"{name}/{path}": value for path, value in facts.items()}
+
+
+def _commands(inputs: Inputs, folder: Path) -> dict[str, list[str | Path]]:
+    experiment = inputs.sections(meta={"continual": False, "episodes": 20})
+    experiment |= {"learner": {"kind": "experiment", "plays": 24}, "policy": {"kind": "linear"}}
+    compared = inputs.sections(adapt={"batch_size": 20}, finetune={"batch_size": 20})
+    files = {"actor-critic": inputs.sections(meta={"episodes": 4}), "experiment": experiment}
+    files |= {"comparison": compared}
+    for name, sections in files.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(sections), encoding="utf-8")
+    # The policy of so short an experiment points where rounding sends it; that of the actor-critic hardly moves.
+    policies = ["--policies", f"learned={folder / 'actor-critic'}"]
+    compare = ["compare", folder / "comparison.yaml", "--maskings", "none,random,idf", "--seeds", "2", *policies]
+    return {
+        "actor-critic": ["meta-train", folder / "actor-critic.yaml"],
+        "experiment": ["meta-train", folder / "experiment.yaml"],
+        "comparison": compare,
+    }
+
+
+def facts_of(out: Path) -> Facts:
+    """The numbers in the folder of a job."""
+    facts: Facts = {}
+    for path in sorted(out.glob("*.jsonl")):
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        facts |= dict(_flat(f"{path.stem}", _by_key(lines)))
+    for path in sorted([*out.glob("cells/*.json"), out / "effects.json", out / "audit.json"]):
+        if path.is_file():
+            facts |= dict(_flat(path.stem, json.loads(path.read_text(encoding="utf-8"))))
+    for path in sorted(out.glob("policy/*.safetensors")):
+        for name, tensor in load_file(path).items():
+            if name in UNDETERMINED:
+                continue
+            facts[f"policy/{name}"] = float(tensor.double().norm())
+    return facts
+
+
+def _by_key(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """Lines under their number, or under the key that they have: trials may end in any order."""
+    keyed = {}
+    for number, line in enumerate(lines):
+        key = line.get("key")
+        keyed[" ".join(f"{value}" for value in key.values()) if isinstance(key, dict) else str(number)] = line
+    return keyed
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, float | int | str | None]]:
+    if isinstance(value, dict):
+        for name, one in value.items():
+            if name not in CLOCK | PLACES:
+                yield from _flat(f"{path}/{name}", one)
+    elif isinstance(value, list):
+        for number, one in enumerate(value):
+            yield from _flat(f"{path}/{number}", one)
+    else:
+        yield path, value
