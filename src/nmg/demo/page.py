@@ -1,4 +1,4 @@
-"""The demo's page: what was learned and what its masks were worth, in blocks of the run's and comparison's pages."""
+"""The demo's HTML page: results of both tasks, built from blocks of the run's and the comparison's pages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ TITLES = {"classification": "Classification", "qa": "Question answering"}
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What the demo did for one task."""
+    """Results of the demo for one task."""
 
     task: str
     audit: AuditResult
@@ -28,6 +28,7 @@ class TaskResult:
 
 
 def demo_page(results: Sequence[TaskResult]) -> PageContent:
+    """Builds the page of the demo."""
     introduction = Section(
         "What was learned",
         [
@@ -46,7 +47,7 @@ def demo_page(results: Sequence[TaskResult]) -> PageContent:
 
 
 def _in_short(result: TaskResult) -> str:
-    """What was learned and how sure it is, or that there was nothing to learn."""
+    """Summary of what was learned, of the comparison on the test set, and of the audit."""
     learned = in_short(result.log) or "The learner has nothing to tell."
     tested, audited = reading(result.comparison), result.audit.facts["recommendation"]
     return f"{learned} On the test set: {tested} The audit said beforehand: {audited}"

@@ -1,7 +1,7 @@
-"""`nmg demo`: the whole job on both tasks with what installed packages ship. No download.
+"""`nmg demo`: the whole workflow on both tasks, with data from installed packages and no download.
 
-Train a small language model on news, audit each task, learn masks, then adapt fresh models under them and under rules,
-and put what was found on one page. Sizes are chosen for minutes on two CPU cores.
+It trains a small language model on news, audits each task, and learns masks. Then it adapts fresh models with learned
+masks and with rules, and writes the results to one page. The sizes are chosen for minutes on two CPU cores.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,28 +41,31 @@ LM_SETTINGS = (
     *("--masking.rate=0.2", "--adapt.epochs=1", "--adapt.batch_size=32", "--adapt.learning_rate=2e-3"),
     *("--adapt.warmup_share=0.1", "--adapt.block_size=126"),
 )
-"""of the language model's own training; its head comes tuned for retrieval, and predicts words after this"""
+"""Settings for training the language model, whose shipped head is tuned for retrieval instead of word prediction."""
 AUDIT_MINUTES, AUDIT_SEEDS = 0.6, 2
 
 
 class DemoReporter(Reporter, Protocol):
+    """A reporter that also shows the progress of the whole demo."""
+
     def overall(self, description: str, done: float, total: float) -> None:
-        """Move the bar of the whole demo."""
+        """Update the progress bar of the whole demo; `done` and `total` have the same unit."""
 
 
 @dataclass
 class _Work:
-    """The demo's work in units of about a second on two cores, for one bar with an honest time left."""
+    """Progress of the demo, in units of about one second on two cores; the bar's remaining time depends on them."""
 
     reporter: DemoReporter
     total: float
     done: float = 0.0
 
     def reach(self, done: float, what: str) -> None:
-        """A part has ended, perhaps sooner than it might have."""
+        """Advance to `done` when a part has ended, possibly early; the progress never decreases."""
         self.add(max(done - self.done, 0.0), what)
 
     def add(self, units: float, what: str) -> None:
+        """Advance by `units` and show `what`."""
         self.done += units
         self.reporter.overall(what, self.done, self.total)
 
@@ -72,11 +75,14 @@ UNITS: Mapping[str, Mapping[str, float]] = {
     "classification": {"audit": 50, "episode": 2.6, "none": 1.5, "adapted": 2.5},
     "qa": {"audit": 60, "episode": 3.5, "none": 1.5, "adapted": 2.5},
 }
-"""seconds on two cores, about: for one bar with an honest time left"""
+"""Task → approximate seconds on two cores for its audit, an episode, and cells without and with adaptation."""
 
 
 def configs_folder() -> Path:
-    """The shipped configurations: inside the installed package, or in the source tree."""
+    """Returns the folder of the shipped configurations, in the installed package or in the source tree.
+
+    Raises UserError if there is none.
+    """
     package = Path(__file__).parents[1]
     for folder in (package / "configs", package.parents[1] / "configs"):
         if folder.is_dir():
@@ -85,9 +91,20 @@ def configs_folder() -> Path:
 
 
 def run_demo(out: Path, seed: int, n_seeds: int, overrides: Sequence[str], reporter: DemoReporter) -> list[TaskResult]:
-    """Run everything into the empty folder `out`; returns the results of each task.
+    """Run the whole demo.
 
-    Raises UserError where a package of the demo is missing, and where `out` holds something or cannot be written to.
+    Args:
+        out: Folder for all results; it must be empty or missing.
+        seed: Seed of the data and of the runs.
+        n_seeds: Number of seeds of the comparison.
+        overrides: Settings as '--section.field=value'.
+        reporter: Receives progress and messages.
+
+    Returns:
+        The results of each task.
+
+    Raises:
+        UserError: A package of the demo is missing, or `out` is not empty or not writable.
     """
     check_output(out, "an earlier demo or another run")
     with sole_writer(out):
@@ -104,7 +121,7 @@ def _run_all(out: Path, seed: int, n_seeds: int, overrides: Sequence[str], repor
             configs_folder() / f"demo-{task}.yaml",
             [*named, f"--data.corpus={data.corpus}", f"--model.name={out / 'lm'}", f"--run.seed={seed}", *overrides],
         )
-    trains_lm = configs[TASKS[0]].model.name == str(out / "lm")  # and not another model that was asked for
+    trains_lm = configs[TASKS[0]].model.name == str(out / "lm")  # False if the overrides name another model
     units = [_units(config, n_seeds) for config in configs.values()]
     work = _Work(reporter, LM_UNITS * trains_lm + sum(units))
     if trains_lm:
@@ -117,7 +134,7 @@ def _run_all(out: Path, seed: int, n_seeds: int, overrides: Sequence[str], repor
 
 
 def _train_lm(text: Path, config: Config, out: Path, work: _Work) -> None:
-    """Make a language model of the small BERT, whose head comes tuned for retrieval."""
+    """Train the small BERT as a language model; its head is shipped tuned for retrieval."""
     work.reporter.notify("training a small language model on news")
     work.add(0, "training a language model on news")
     words = [f"--model.name={demo_model_folder()}", f"--data.corpus={text}", *LM_SETTINGS]
@@ -128,6 +145,7 @@ def _train_lm(text: Path, config: Config, out: Path, work: _Work) -> None:
 
 
 def _units(config: Config, n_seeds: int) -> float:
+    """Estimated units of work of one task."""
     unit = UNITS[config.data.task]
     cells = unit["none"] + unit["adapted"] * (len(MASKINGS) - 1)
     plays = getattr(config.learner, "plays", 2 * config.meta.episodes)

@@ -47,7 +47,7 @@ def compare_grid(
     Args:
         configs: Name → settings.
         models: Name → folder or hub name; None uses the model of each configuration.
-        base: The masking that all others are tested against; by default `random` if it is compared.
+        base: The masking that all others are tested against; None means `random` or else the first masking.
         policies: Name → folder; each policy is used only with the models that it fits.
         on_cell: Called with the comparison, the cell's event and the number of cells missing at the start.
 

@@ -1,7 +1,7 @@
-"""Figures as SVG text that stands in a page and takes its colours from there.
+"""Figures as inline SVG that inherits the colours of the page.
 
-Text and lines are drawn in marker colours, which then become `currentColor` and CSS variables with fallbacks; the
-background is transparent. So one figure suits light and dark pages. No pyplot, hence no global figure state.
+Text and lines are drawn in marker colours, which are then replaced by `currentColor` and CSS variables with fallbacks.
+The background is transparent, so one figure suits light and dark pages. pyplot and its global state are not used.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ COLOURS = {
     "#0a0b05": "var(--series-5, #8a5aa8)",
     "#0a0b06": "var(--series-6, #a88c1f)",
 }
-"""colour drawn → colour in the SVG"""
+"""Marker colour → colour in the SVG."""
 SERIES = tuple(colour for colour in COLOURS if colour.startswith("#0a0b"))
 
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
@@ -68,7 +68,17 @@ def results_plot(
     baseline: str = "random",
     title: str = "Scores by masking",
 ) -> str:
-    """One line a masking: a dot for each seed, a bar at the mean; the baseline's mean runs through as a dashed line."""
+    """Draws one row per masking: a dot per seed, a bar at the mean, and the baseline's mean as a dashed line.
+
+    Args:
+        scores: Masking → score per seed.
+        metric: Metric of the scores; it determines their scale.
+        baseline: Name of the baseline; no line is drawn if `scores` lacks it.
+        title: Accessible name of the figure.
+
+    Returns:
+        The figure as an `<svg>` element.
+    """
     with new_figure(7.2, 0.9 + 0.42 * max(len(scores), 1)) as figure:
         axes = figure.add_subplot()
         axes.grid(visible=False, axis="y")
@@ -91,7 +101,16 @@ def results_plot(
 
 
 def forest_plot(rows: Sequence[tuple[str, float, float, float]], x_name: str, title: str = "Effects") -> str:
-    """One line per row, first on top: a dot at the estimate, a bar over its interval (name, estimate, low, high)."""
+    """Draws one line per row, the first on top: a dot at the estimate and a bar over its interval.
+
+    Args:
+        rows: (name, estimate, low, high) on the displayed scale.
+        x_name: Label of the x axis.
+        title: Accessible name of the figure.
+
+    Returns:
+        The figure as an `<svg>` element.
+    """
     with new_figure(7.2, 0.9 + 0.3 * max(len(rows), 1)) as figure:
         axes = figure.add_subplot()
         axes.grid(visible=False, axis="y")
@@ -108,7 +127,10 @@ def forest_plot(rows: Sequence[tuple[str, float, float, float]], x_name: str, ti
 
 
 def running_mean(values: Sequence[float] | FloatArray, window: int) -> FloatArray:
-    """Mean of each value and up to `window` − 1 before it, NaNs left out; NaN where nothing is left. [n] → [n]"""
+    """Returns float [n]: the mean of each value [n] and up to `window` − 1 previous ones.
+
+    Non-finite values are ignored; the mean is NaN if no finite value remains.
+    """
     numbers = np.asarray(values, dtype=float)
     is_number = np.isfinite(numbers)
     sums = np.concatenate([[0.0], np.cumsum(np.where(is_number, numbers, 0.0))])
@@ -124,31 +146,39 @@ def _shown(scores: Sequence[float], metric: str) -> FloatArray:
 
 
 def axis_name(metric: str) -> str:
+    """Returns the axis label of a metric, with its scale."""
     return metric if shown_scale(metric) == 1 else f"{metric} × {shown_scale(metric)}"
 
 
 def legend_name(name: str) -> str:
-    """The label of a curve for the legend, which would leave out one that begins with an underscore."""
+    """Returns a legend label; matplotlib would omit a label that starts with an underscore."""
     return f"\u200b{name}" if name.startswith("_") else name
 
 
 def legend_above(axes: Axes) -> None:
+    """Put the legend above the axes, in up to four columns."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, handlelength=1.4)
 
 
 def cycled(colours: Sequence[str]) -> Iterator[str]:
+    """Yields the colours again and again."""
     while True:
         yield from colours
 
 
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[Figure]:
+    """Provides an empty figure of this size (inches) in the style of the pages."""
     with mpl.rc_context(STYLE):
         yield Figure(figsize=(width, height), layout="constrained")
 
 
 def to_svg(figure: Figure, title: str) -> str:
-    """The figure as an `<svg>` element: no declarations, no size but its shape, ids of its own, colours of the page."""
+    """Returns the figure as an `<svg>` element with `title` as its accessible name.
+
+    The element has no XML declaration and no fixed size, only its aspect ratio. Its ids are unique, and its colours
+    come from the page.
+    """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
@@ -163,7 +193,7 @@ def to_svg(figure: Figure, title: str) -> str:
 
 
 def _for_page(tag: str, prefix: str) -> str:
-    """A tag with ids of its own and the page's colours. What stands between tags, names among it, is not touched."""
+    """Prefixes ids and replaces colours inside one SVG tag; text between tags is left unchanged."""
     tag = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", tag)
     for drawn, shown in COLOURS.items():
         tag = tag.replace(drawn, shown)

@@ -1,4 +1,4 @@
-"""The page of a meta-training, made from what its folder says, during the run and after it."""
+"""The HTML page of a meta-training, generated from the run's folder during the run or after it."""
 
 import json
 from collections.abc import Mapping
@@ -32,12 +32,12 @@ LEARNERS: Mapping[str, ModuleType] = {
     "actor-critic": actor_critic,
     "experiment": experiment,
 }
-"""kind of learner → what is said of it alone: `in_short(log)`, `warnings(log)` and `sections(log)`; a line a kind"""
+"""Kind of learner → module with its part of the page: `in_short(log)`, `warnings(log)` and `sections(log)`."""
 SNAPSHOTS_SHOWN = 6
 
 
 def run_page(log: RunLog, refresh_seconds: int | None = None) -> PageContent:
-    """The page; with `refresh_seconds` the browser loads it again, until the run is finished."""
+    """Builds the page. With `refresh_seconds`, the browser reloads it at that interval until the run is finished."""
     done, in_all = len(log.episodes), log.planned_episodes
     first: list[Block] = [*map(Notice, warnings(log)), _facts(log)]
     if not done:
@@ -58,13 +58,13 @@ def run_page(log: RunLog, refresh_seconds: int | None = None) -> PageContent:
 
 
 def in_short(log: RunLog) -> str:
-    """What has been learned, in a few sentences; nothing where the learner has nothing to tell or no episode ended."""
+    """Returns a few sentences on what was learned; empty if the learner reports nothing or no episode has ended."""
     shown = LEARNERS.get(log.config.learner.kind)
     return str(shown.in_short(log.sound)) if shown and log.sound.episodes else ""
 
 
 def warnings(log: RunLog) -> list[str]:
-    """What seems to go wrong with the run, and what to do about it."""
+    """Returns a warning for each apparent problem of the run, with advice on how to solve it."""
     shown = LEARNERS.get(log.config.learner.kind)
     n_lost = len(log.episodes) - len(log.sound.episodes)
     lost = [
@@ -75,7 +75,7 @@ def warnings(log: RunLog) -> list[str]:
 
 
 def learner_sections(log: RunLog) -> list[Section]:
-    """What the run's learner has to show, after an episode or more."""
+    """Returns the sections of the run's learner; the run must have at least one episode."""
     shown = LEARNERS.get(log.config.learner.kind)
     return shown.sections(log) if shown else []
 
@@ -114,8 +114,9 @@ def _facts(log: RunLog) -> Facts:
 
 
 def _time(log: RunLog) -> list[Block]:
+    """Plot and table of the time per phase."""
     seconds = {lap: np.array(log.series("seconds", lap)) for lap in PHASES}
-    inner = {phase: np.nan_to_num(log.series("seconds", phase)) for phase in INNER_PHASES}  # none where all diverged
+    inner = {phase: np.nan_to_num(log.series("seconds", phase)) for phase in INNER_PHASES}  # none if all diverged
     parts = {
         "states, masks": seconds["masks"],
         "adapt": inner["adapt"],
@@ -147,6 +148,7 @@ def _time(log: RunLog) -> list[Block]:
 
 
 def sample_blocks(log: RunLog) -> list[Block]:
+    """Returns the sample texts, shaded by the policy's probabilities at up to `SNAPSHOTS_SHOWN` points of the run."""
     if not log.snapshots:
         return [Paragraph("This run has no sample masks (`samples.jsonl`).")]
     picked = sorted({round(i) for i in np.linspace(0, len(log.snapshots) - 1, SNAPSHOTS_SHOWN)})
@@ -182,9 +184,10 @@ def _settings(log: RunLog) -> list[Block]:
 
 
 def _episode_seconds(log: RunLog) -> list[float]:
+    """Wall time of each episode, in seconds."""
     return [sum(episode["seconds"][lap] for lap in PHASES) for episode in log.episodes]
 
 
 def _short(name: str) -> str:
-    """The last two parts of a path (a hub's name has no more), which may be broken between them."""
+    """The last two parts of a path or hub name, with a possible line break between them."""
     return "/\u200b".join(PurePath(name).parts[-2:])

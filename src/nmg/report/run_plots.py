@@ -1,6 +1,6 @@
 """Figures of a meta-training over its episodes, counted from 1: panels of curves, and stacked bars.
 
-They do not grow with the run: a long one is drawn from means over a few episodes each.
+The size of a figure is bounded: for a long run, each point or bar is the mean over several episodes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,27 +16,31 @@ from nmg.types import FloatArray, IntArray
 MAX_POINTS = 300
 MAX_BARS = 60
 WIDTH = 7.2
-"""of a figure, in inches"""
+"""Width of a figure, in inches."""
 LETTERS_AN_INCH = 13
+"""Estimated number of letters of a legend per inch."""
 WIDE_RANGE = 30
-"""from this ratio of the largest to the smallest value on, a panel may have a logarithmic axis"""
+"""A panel may have a logarithmic axis if the ratio of its largest to its smallest value exceeds this number."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Curves under one heading, each with a value for every episode; NaN where an episode has none."""
+    """Curves under one heading, each with one value per episode; NaN if an episode has no value."""
 
     heading: str
     curves: Mapping[str, Sequence[float] | FloatArray]
     reference: float | None = None
-    """a horizontal line"""
+    """Height of a horizontal line, or None."""
     may_be_logarithmic: bool = False
     first_colour: int = 0
-    """of `plots.SERIES`, where a player is to keep the colour of another panel"""
+    """Index into `plots.SERIES` of the first curve's colour, so that a player has the same colour in all panels."""
 
 
 def curves_plot(panels: Sequence[Panel], title: str) -> str:
-    """Panels in two columns, or one over the whole width: dots for the episodes, lines for running means."""
+    """Draws panels in two columns, or one panel over the whole width; returns an `<svg>` element.
+
+    Dots show the episodes, lines the running means. `title` is the accessible name of the figure.
+    """
     n_columns, n_rows = min(len(panels), 2), -(-len(panels) // 2)
     with new_figure(WIDTH, (2.9 if len(panels) == 1 else 2.6) * n_rows) as figure:
         grid = figure.subplots(n_rows, n_columns, sharex=True, squeeze=False)
@@ -50,7 +54,16 @@ def curves_plot(panels: Sequence[Panel], title: str) -> str:
 
 
 def bars_plot(parts: Mapping[str, Sequence[float] | FloatArray], quantity: str, title: str) -> str:
-    """Parts of a whole stacked, a bar for each episode or for the mean of several; NaN counts as nothing."""
+    """Draws stacked bars, one per episode or per mean over several episodes.
+
+    Args:
+        parts: Name → value per episode; NaN counts as 0.
+        quantity: Label of the y axis.
+        title: Accessible name of the figure.
+
+    Returns:
+        The figure as an `<svg>` element.
+    """
     with new_figure(WIDTH, 2.9) as figure:
         axes = figure.add_subplot()
         axes.grid(visible=False, axis="x")
@@ -90,14 +103,14 @@ def _draw(axes: Axes, panel: Panel, width: float) -> None:
 
 
 def _names_a_row(names: Sequence[str], width: float) -> int:
-    """How many names of a legend stand beside each other in so many inches: all of them where they can."""
+    """Number of legend names per row that fit into `width` inches; all of them if possible."""
     letters = [len(name) + 5 for name in names]  # each with its line and some space
     room = width * LETTERS_AN_INCH
     return max(len(names) if sum(letters) <= room else int(room // max(letters)), 1)
 
 
 def _finish(axes: Axes, n_episodes: int, names_a_row: int) -> None:
-    """Whole episodes below, names above."""
+    """Set integer ticks on the x axis and put the legend above the axes."""
     axes.set_xlim(0.5, max(n_episodes, 1) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     if axes.get_legend_handles_labels()[0]:
@@ -118,13 +131,13 @@ def _is_wide(curves: Mapping[str, Sequence[float] | FloatArray]) -> bool:
 
 
 def _bin_edges(n: int, most: int) -> IntArray:
-    """int64 [bins + 1]: edges of at most `most` bins over n episodes, of equal width but the last: 0, w, 2 w, …, n."""
+    """int64 [bins + 1]: edges 0, w, 2 w, …, n of at most `most` bins; only the last bin may be narrower."""
     width = max(-(-n // most), 1)
     return np.append(np.arange(0, n, width), n)
 
 
 def _bin_means(values: FloatArray, edges: IntArray) -> FloatArray:
-    """[bins]: mean of each bin, NaNs left out; NaN where nothing is left."""
+    """float [bins]: mean of the finite values of each bin; NaN for a bin without any."""
     is_number = np.isfinite(values)
     sums, counts = (
         np.diff(np.append(0.0, np.cumsum(part))[edges]) for part in (np.where(is_number, values, 0.0), is_number)

@@ -1,4 +1,4 @@
-"""What the players of a meta-training scored, episode by episode."""
+"""Scores of the players of a meta-training, by episode."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,23 +13,24 @@ from nmg.report.tables import Table, count_text, p_text, score_text, shown_scale
 from nmg.runs.log import RunLog
 
 LEADER = "learner"
-"""the player whose policy is kept, where a learner has one"""
+"""Name of the player whose policy is kept, for learners that have such a player."""
 KNOWN = (LEADER, "opponent", "random")
+"""Players in the order of legends."""
 RECENT = 10
-"""episodes over which a mean says how things are now"""
+"""Number of last episodes for a mean that describes the current state."""
 
 
 class Duel(NamedTuple):
-    """The leader against another player, over the episodes of both."""
+    """The leader against another player, over the episodes in which both took part."""
 
     rival: str
     episodes: int
     wins: int
     losses: int
     reward: float
-    """mean of the leader's"""
+    """Mean reward of the leader."""
     p: float | None
-    """of a two-sided sign test; None where all episodes are ties"""
+    """p value of a two-sided sign test; None if all episodes are ties."""
 
     @property
     def ties(self) -> int:
@@ -37,7 +38,7 @@ class Duel(NamedTuple):
 
 
 def duels(log: RunLog) -> list[Duel]:
-    """Against each rival of the leader; none where the learner has no leader."""
+    """Returns the duel of the leader against each other player; empty if the learner has no leader."""
     found = []
     for rival in [player for player in players_of(log) if player != LEADER and f"reward_{player}" in log.episodes[0]]:
         rewards = np.array([e[f"reward_{rival}"] for e in log.episodes if rival in e["scores"]])
@@ -48,6 +49,7 @@ def duels(log: RunLog) -> list[Duel]:
 
 
 def score_blocks(log: RunLog) -> list[Block]:
+    """Returns the plot of scores, the table of wins (if there is a leader) and the table of recent scores."""
     metric, players, fought = log.metric, players_of(log), duels(log)
     curves = {p: shown_scale(metric) * np.array(log.series("scores", p, metric)) for p in players}
     better = -1 if metric == "loss" else 1
@@ -83,7 +85,7 @@ def _wins(fought: Sequence[Duel]) -> Table:
 
 
 def _recent_scores(log: RunLog) -> Table:
-    """Of the players of the last episode, over the same episodes for all of them."""
+    """Mean scores of the last episode's players, over the recent episodes that they share."""
     players = log.episodes[-1]["scores"]
     shared = [e["scores"] for e in log.episodes[-RECENT:] if set(players) <= set(e["scores"])]
     rows = []
@@ -95,12 +97,12 @@ def _recent_scores(log: RunLog) -> Table:
 
 
 def players_of(log: RunLog) -> list[str]:
-    """Every player of the run: known ones in the order of legends, then the others as they appear."""
+    """Returns all players of the run: first those of `KNOWN`, then the others in order of appearance."""
     found = dict.fromkeys(player for episode in log.episodes for player in episode["scores"])
     return [*(player for player in KNOWN if player in found), *(player for player in found if player not in KNOWN)]
 
 
 def leaders_of(log: RunLog) -> list[str]:
-    """The players whose scores say how good the run's policies are."""
+    """Returns the players whose scores measure the run's policies: the leader or, without one, all players."""
     players = players_of(log)
     return [LEADER] if LEADER in players else players

@@ -1,4 +1,4 @@
-"""Tables as text: built once, shown on a terminal, in Markdown, in LaTeX and on pages."""
+"""Tables of text cells, which the terminal, Markdown, LaTeX and HTML pages share."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from nmg.errors import printable
 from nmg.numerals import rounded
 
 RAW_METRICS = frozenset({"loss", "held_out_loss"})
-"""metrics shown as they are; every other one is a fraction, shown × 100"""
+"""Metrics that are displayed unscaled; all others are fractions and are displayed × 100."""
 NOTHING = "–"
-"""what a cell without a value shows"""
+"""Text of a cell without a value."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Text cells, ready to print; the first column names the row."""
+    """Text cells, ready for output; the first column names the row."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -25,60 +25,70 @@ class Table:
 
 
 def shown_scale(metric: str) -> int:
-    """What a score is multiplied by wherever people read it."""
+    """Returns the factor by which scores of this metric are multiplied for display."""
     return 1 if metric in RAW_METRICS else 100
 
 
 def as_markdown(table: Table) -> str:
-    """Any table as GitHub's Markdown, its notes after it."""
+    """Returns the table in GitHub's Markdown, followed by its notes."""
     lines = [_markdown_row(table.header), _markdown_row(["---"] + ["---:"] * (len(table.header) - 1))]
     lines += [_markdown_row(row) for row in table.rows]
     return "\n".join([*lines, "", *table.notes]) + "\n"
 
 
 def titled_markdown(reading: str, tables: Iterable[tuple[str, Table]]) -> str:
-    """A file: what the tables say, then each under its title."""
+    """Returns a Markdown file: the summary `reading`, then each table under its title."""
     parts = [f"## {title}\n\n{as_markdown(table)}" for title, table in tables]
     return "\n".join([f"{reading}\n", *parts])
 
 
 def as_rich(table: Table, title: str, n_words: int = 1) -> rich.table.Table:
-    """Any table for a terminal. Its first `n_words` columns are of words, the others of numbers."""
+    """Returns the table for a terminal.
+
+    Args:
+        table: The table; its notes become the caption.
+        title: Title above the table.
+        n_words: Number of first columns that contain words and are aligned left; the others are aligned right.
+    """
     printed = rich.table.Table(title=title, caption=" ".join(table.notes), caption_justify="left", title_justify="left")
     for number, name in enumerate(table.header):
         printed.add_column(name, justify="left" if number < n_words else "right")
     for row in table.rows:
-        printed.add_row(*(escape(printable(cell)) for cell in row))  # brackets in a name are no markup
+        printed.add_row(*(escape(printable(cell)) for cell in row))  # brackets in a name are not markup
     return printed
 
 
 def score_text(value: float, metric: str, sign: str = "") -> str:
+    """Formats a score on its displayed scale; `sign` "+" also shows the sign of positive values."""
     return rounded(value * shown_scale(metric), 3 if metric in RAW_METRICS else 1, sign)
 
 
 def mean_text(mean: float, deviation: float | None, metric: str) -> str:
+    """Formats 'mean ± standard deviation', or only the mean if `deviation` is None."""
     return score_text(mean, metric) + ("" if deviation is None else f" ± {score_text(deviation, metric)}")
 
 
 def difference_text(mean: float, low: float | None, high: float | None, metric: str) -> str:
-    """A signed difference with its interval, where it has one."""
+    """Formats a signed difference and, if `low` is not None, its interval [low, high]."""
     return score_text(mean, metric, "+") + (f" {interval_text(low, high, metric, '+')}" if low is not None else "")
 
 
 def interval_text(low: float | None, high: float | None, metric: str, sign: str = "") -> str:
+    """Formats '[low, high]' as `score_text` does, or `NOTHING` if a bound is None."""
     if low is None or high is None:
         return NOTHING
     return f"[{score_text(low, metric, sign)}, {score_text(high, metric, sign)}]"
 
 
 def p_text(p_value: float | None) -> str:
+    """Formats a p value with three decimals, '< 0.001' if it is smaller, or `NOTHING` if it is None."""
     if p_value is None:
         return NOTHING
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def p_equals(p_value: float | None) -> str:
-    """`p_text` in a sentence."""
+    """Formats a p value for a sentence: 'p = 0.012', 'p < 0.001' or 'p undefined'."""
     if p_value is None:
         return "p undefined"
     text = p_text(p_value)
@@ -90,28 +100,32 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 
 def number_text(value: float) -> str:
+    """Formats a number: an integer with thousands separators from 1000, otherwise three significant digits."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}".replace("-", "−")
 
 
 def signed_text(reward: float) -> str:
+    """Formats a number with its sign and three decimals; zero has no sign."""
     return f"{reward:+.3f}".replace("-", "−") if round(reward, 3) else "0.000"
 
 
 def listed(words: Sequence[str], last: str) -> str:
-    """'a, b and c'; `last` joins the last two."""
+    """Joins words to 'a, b and c'; `last` is the conjunction before the last word."""
     return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def count_text(n: int, noun: str) -> str:
+    """Returns '1 seed' or '3 seeds'."""
     return f"{n} {noun}" + ("" if n == 1 else "s")
 
 
 def all_of(counted: str) -> str:
-    """'3 pairs' → 'all 3 pairs', '1 pair' → 'the one pair'."""
+    """Returns 'all 3 pairs' for '3 pairs', and 'the one pair' for '1 pair'."""
     return f"the one {counted[2:]}" if counted.startswith("1 ") else f"all {counted}"
 
 
 def duration_text(seconds: float) -> str:
+    """Formats a duration in seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
