@@ -71,10 +71,10 @@ class Places:
 
 @contextmanager
 def only_places(model: PreTrainedModel, places: Places, *, is_packed: bool = False) -> Iterator[None]:
-    """Restrict the encoder's output to `places` within the context: [1, M, H] as from `Places.without_filling`.
+    """Restrict the encoder's output [B, T, H] to the states at `places` within the context.
 
-    For known architectures, other positions are dropped within the last layer, otherwise after the base model. The
-    chosen positions have the same values and gradients in both cases.
+    The shape is that of `Places.without_filling`. For known architectures, other positions are dropped within the last
+    layer, otherwise after the base model. The chosen positions have the same values and gradients in both cases.
 
     Args:
         model: The model to restrict.
@@ -118,10 +118,10 @@ def states_the_head_reads(task_model: PreTrainedModel, n_rows: int) -> Iterator[
 
 
 def last_attention(model: PreTrainedModel) -> Any:
-    """Return the last attention module, with parts `self` and `output` as in BERT, if the encoder is position-wise
-    after it.
+    """Return the attention module of the last layer, or None if its position-wise part cannot be restricted.
 
-    Return None if the architecture is not known to be of this kind, or if the backward pass would run the unmodified
+    The module has the parts `self` and `output` as in BERT, and the encoder is position-wise after it. The result is
+    None for architectures not known to be of this kind. It is also None if the backward pass would run the unmodified
     layer again.
     """
     config = model.config

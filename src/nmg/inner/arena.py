@@ -1,4 +1,4 @@
-"""What the inner loops of one process share."""
+"""The context that all inner loops of one process share."""
 
 from dataclasses import dataclass, field, replace
 
@@ -13,9 +13,10 @@ from nmg.settings import AdaptSettings, FinetuneSettings, MaskingSettings
 
 @dataclass(frozen=True)
 class Arena:
-    """`model` is a working copy: every inner loop overwrites its weights."""
+    """Model, settings and runtime of the inner loops."""
 
     model: PreTrainedModel
+    """Working copy of the model. Every inner loop overwrites its weights."""
     vocabulary: Vocabulary
     masking: MaskingSettings
     adapt: AdaptSettings
@@ -25,8 +26,9 @@ class Arena:
 
     @property
     def reader(self) -> LMReader:
-        """Reads `model` as it is at the time of each call."""
+        """Encoder that reads `model` in its current state at each call."""
         return LMReader(self.model, self.vocabulary.mask_id, self.runtime)
 
     def silent(self) -> "Arena":
+        """Return a copy that reports no progress."""
         return replace(self, reporter=Silent())

@@ -1,4 +1,4 @@
-"""Masks by what the LM says, chosen by one of the processes that train together."""
+"""Masking that depends on the LM, computed on rank 0 of data-parallel training."""
 
 from dataclasses import dataclass
 
@@ -11,21 +11,21 @@ from nmg.together import as_one
 from nmg.types import NO_POSITION, MaskPlan, StateEncoder, TokenBlocks
 
 NO_GROUP = -2
-"""in the place of the groups of a plan that has none"""
+"""Placeholder that is sent instead of groups if a plan has none."""
 
 
 @dataclass(frozen=True)
 class FirstMasking:
-    """A `Masking` that the first process chooses for all.
+    """A `Masking` whose plans are computed on rank 0 and broadcast to all processes.
 
-    The LM's states round differently on different GPUs. Processes that choose for themselves could so choose other
-    positions, and would train on different batches without notice.
+    The states of the LM round differently on different GPUs. If each process computed its own plan, the plans could
+    differ, and the processes would train on different batches without notice.
     """
 
     masking: Masking
     sharing: Sharing
     device: torch.device
-    """where processes exchange tensors"""
+    """Device on which processes exchange tensors."""
     reads_states = True
 
     @property
@@ -35,7 +35,20 @@ class FirstMasking:
     def plan(
         self, blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder | None = None
     ) -> MaskPlan:
-        """The plan of the first process, without log-probabilities. Raises FailedTogether if it has none."""
+        """Return the plan of rank 0, without log-probabilities.
+
+        Args:
+            blocks: Blocks to mask.
+            rate: Masking rate.
+            rng: Random generator.
+            encode: Encoder that the masking may read.
+
+        Returns:
+            The same plan on all processes.
+
+        Raises:
+            FailedTogether: If the masking fails on rank 0.
+        """
         plan: MaskPlan | None = None
         with as_one():
             if self.sharing.index == 0:

@@ -1,4 +1,4 @@
-"""The one training loop: LM adaptation, a new LM head and task fine-tuning all run through `fit`."""
+"""The training loop that LM adaptation, LM head warm-up and task fine-tuning share."""
 
 import math
 import time
@@ -23,41 +23,51 @@ from nmg.together import as_one
 from nmg.types import IntArray
 
 POOL_BATCHES = 32
-"""Batches that are sorted by length together: enough to save padding, few enough to keep epochs well mixed."""
+"""Number of batches sorted by length together: enough to reduce padding, few enough to keep epochs well mixed."""
 LOOK_EVERY = 20
-"""steps between two looks at whether losses are finite, and two returns of kept memory; a look waits for the GPU"""
+"""Steps between two checks for finite losses, which also release cached memory. A check waits for the GPU."""
 
 
 @dataclass(frozen=True)
 class FitResult:
+    """Result of a training."""
+
     steps: int
+    """Number of optimiser steps."""
     loss: float
-    """mean loss over the last epoch; NaN where there was no step"""
+    """Mean loss over the last epoch; NaN if there was no step."""
     seconds: float
+    """Wall time of the training, in seconds."""
 
 
 @dataclass
 class KeepBest:
-    """Measures a loss while a training runs, ends the training where it no longer falls, and goes back to its best."""
+    """Early stopping: measures a loss during training, stops if it no longer falls, and restores the best weights."""
 
     loss: Callable[[], float]
-    """of the model as it is, in evaluation mode; leaves the model as it was"""
+    """Returns the loss of the current model in evaluation mode and leaves the model unchanged."""
     every: int
-    """steps between two looks; there is one before the first step and one after the last, too"""
+    """Steps between two measurements. The loss is also measured before the first step and after the last."""
     patience: int
-    """looks in a row without a new best that end the training"""
+    """Number of consecutive measurements without a new best after which training stops."""
     best: float = math.inf
+    """Lowest loss so far."""
     _kept: list[Tensor] = field(default_factory=list)
+    """Copy of the best weights."""
     _in_vain: int = 0
+    """Number of measurements since the best."""
 
     def after(self, step: int, last: int, weights: Sequence[Tensor], runtime: Runtime) -> bool:
-        """Look, if it is time to, and keep a copy of the best weights so far; True where the training should end.
+        """Measure the loss if it is due, and copy the weights if they are the best so far.
 
         Args:
-            step: steps taken so far.
-            last: number of the last step.
-            weights: of the training, as they are.
-            runtime: processes that train together look at the mean of their losses, so that all end at the same step.
+            step: Number of steps taken.
+            last: Number of the last step.
+            weights: Current weights of the training.
+            runtime: Runtime. Data-parallel processes use the mean of their losses, so all stop at the same step.
+
+        Returns:
+            True if training should stop.
         """
         if step % self.every and step != last:
             return False
@@ -72,15 +82,24 @@ class KeepBest:
         return self._in_vain >= self.patience
 
     def go_back(self, weights: Sequence[Tensor]) -> None:
-        for weight, kept in zip(weights, self._kept, strict=False):  # none is kept where every loss was NaN
+        """Restore the best weights. Does nothing if every loss was NaN."""
+        for weight, kept in zip(weights, self._kept, strict=False):  # `_kept` is empty if every loss was NaN
             weight.data.copy_(kept)
 
 
 def bucketed_batches(lengths: IntArray, batch_size: int, rng: np.random.Generator) -> list[IntArray]:
-    """One epoch: every row once, in batches of similar length, in random order.
+    """Divide one epoch into batches of rows of similar length, in random order. Each row occurs once.
 
-    Rows are shuffled, sorted by length within pools of `POOL_BATCHES` batches, cut into batches, and the batches are
-    shuffled.
+    Rows are shuffled, sorted by length within pools of `POOL_BATCHES` batches, and cut into batches. The batches are
+    then shuffled.
+
+    Args:
+        lengths: int [F]: length of each row.
+        batch_size: Rows per batch; the last batch of a pool may have fewer.
+        rng: Random generator.
+
+    Returns:
+        Row numbers of each batch, int [B].
     """
     order = rng.permutation(len(lengths))
     pool = batch_size * POOL_BATCHES
@@ -106,15 +125,29 @@ def fit(
     progress: Progress | None = None,
     watch: KeepBest | None = None,
 ) -> FitResult:
-    """Minimise the loss of batches, `loss_of` their rows, over `settings.epochs` epochs of rows of `lengths` [F].
+    """Train a model with AdamW, gradient clipping, and a learning rate that falls linearly to 0 after a warm-up.
 
-    AdamW, gradient clipping, learning rate falling linearly to 0 after a warm-up. Row order and dropout come from
-    `randomness`, so two calls that differ in nothing but the loss see the same rows and the same dropout. `watch` may
-    end the training early; in any case it leaves the weights that it found best. Where several processes train
-    together, the loss is that of the whole batch, and each has dropout of its own.
+    Row order and dropout depend only on `randomness`, so two trainings with the same stream differ only through their
+    losses. In data-parallel training, the loss is that of the whole batch, and each process draws different dropout.
 
-    Raises Diverged, which names the setting to `lower`, where losses or weights are not finite; with `watch`, where the
-    best weights are not.
+    Args:
+        model: The model, trained in place.
+        lengths: int [F]: length of each row.
+        loss_of: Returns the loss function of a batch, given its row numbers.
+        settings: Epochs, batch size and optimiser settings.
+        runtime: Device, precision and data parallelism.
+        randomness: Random stream.
+        lower: Name of the setting that the error message advises to lower.
+        parameters: Parameters to train; all if None.
+        max_steps: Maximum number of steps.
+        progress: Called with (step, number of steps) after each step.
+        watch: Early stopping. It also restores the best weights at the end.
+
+    Returns:
+        Number of steps, mean loss of the last epoch, and seconds.
+
+    Raises:
+        Diverged: If the final weights are not finite, or a loss is not finite and there is no `watch`.
     """
     began = time.perf_counter()
     order = (randomness / "order").generator()
@@ -124,7 +157,7 @@ def fit(
     losses: list[Tensor] = []
     accumulation = Accumulation(settings.batch_size, runtime)
     model.train()
-    model.zero_grad(set_to_none=True)  # a training that failed in the midst of a step has left some
+    model.zero_grad(set_to_none=True)  # a previous training may have failed during a step
     with (
         runtime.sharing.own(randomness / "dropout").torch(),
         training_weights(model, trained, runtime.precision, runtime.device.type) as weights,
@@ -133,7 +166,7 @@ def fit(
         if watch is not None:
             watch.after(0, len(batches), weights.masters, runtime)
         for step, rows in enumerate(batches, start=1):
-            with as_one():  # memory may end on one GPU alone, while the others wait for its gradients
+            with as_one():  # one GPU may run out of memory while the others wait for its gradients
                 losses.append(accumulation.backward(loss_of(rows), len(rows), model))
             weights.collect_gradients()
             gradients = [master.grad for master in weights.masters if master.grad is not None]
@@ -165,7 +198,7 @@ def fit(
 def _optimiser(
     weights: Sequence[Tensor], settings: OptimiserSettings, runtime: Runtime, n_steps: int
 ) -> tuple[AdamW, LambdaLR]:
-    """AdamW, and its learning rate over so many steps."""
+    """Create AdamW and its learning-rate schedule over `n_steps` steps."""
     optimiser = AdamW(
         weights,
         lr=settings.learning_rate,
@@ -177,6 +210,7 @@ def _optimiser(
 
 
 def _mean(losses: list[Tensor]) -> float:
+    """Return the mean of scalar losses, or NaN if there are none."""
     return float(torch.stack(losses).float().mean()) if losses else math.nan
 
 

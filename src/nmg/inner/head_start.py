@@ -1,16 +1,22 @@
-"""A new LM head in closed form: the linear head that ridge regression finds, written into the head's own layers.
+"""Initialises a new LM head in closed form, by writing the solution of a ridge regression into the head's layers.
 
-The heads of masked LMs are dense layer → activation → LayerNorm → output embeddings (tied to the input's) + bias. With
-the bias at the logarithm of the words' frequencies, a head that adds nothing else loses the unigram entropy. From there
-one Newton step on the likelihood of a linear map W from states h to logits E W (h - mean of h), E the embeddings, is
+The heads of masked LMs are dense layer → activation → LayerNorm → output embeddings (tied to the input's) + bias. If
+the bias is the logarithm of the word frequencies and the head adds nothing else, the loss is the unigram entropy. From
+there, one Newton step is taken on the likelihood of a linear map W. The map gives logits E W (h - mean of h) for states
+h, with E the embeddings. The step is
 
     W = Cov(e)⁻¹ · Cov(e, h) · Cov(h)⁻¹
 
-with e the embedding of the word hidden at h: ridge regression from states to the embedding of the hidden word, freed of
-what words have in common anyway. The dense layer takes W, under a bias at which the activation is linear, and with a
-pattern of ±1 added that is large beside W h: so LayerNorm is nearly linear, too, and its own bias takes the pattern off
-again. (LayerNorm could give the predictions their mean length instead. But that is short, and an optimiser's steps do
-not depend on the size of gradients: a head with small gains learns as slowly as with a small learning rate.)
+with e the embedding of the word hidden at h. This is ridge regression from states to the embedding of the hidden word,
+corrected for the covariance of the embeddings.
+
+The dense layer receives W. Its bias moves the inputs of the activation to a range where the activation is linear, and
+adds a pattern of ±1. The pattern is large compared with W h, so LayerNorm is nearly linear, too. The bias of LayerNorm
+subtracts the pattern again.
+
+LayerNorm could instead scale the predictions to their mean length, which is short. But the steps of an optimiser such
+as AdamW do not depend on the size of gradients. A head with small gains would therefore learn as slowly as with a small
+learning rate.
 """
 
 from collections.abc import Callable
@@ -29,23 +35,25 @@ from nmg.seeding import StreamName
 from nmg.types import IGNORED_LABEL, FloatArray, IntArray
 
 POSITIONS = 20_000
-"""masked positions that the regression sees, at least; fewer where the text has fewer"""
+"""Minimum number of masked positions for the regression, or all if the text has fewer."""
 STATES_RIDGE = 5.0
-"""added to each variance of the states, in units of their mean variance, times dimensions / positions"""
+"""Ridge added to each variance of the states, in units of their mean variance times dimensions / positions."""
 WORDS_RIDGE = 3.0
-"""added to each variance of the words' embeddings, in units of their mean variance"""
+"""Ridge added to each variance of the word embeddings, in units of their mean variance."""
 MAX_HALVINGS = 5
-"""of the step"""
+"""Maximum number of times the Newton step is halved."""
 LINEAR = 4.0
-"""GELU and its kin are the identity around here"""
+"""Input around which GELU and similar activations are close to the identity."""
 
 
 @dataclass(frozen=True)
 class _Head:
+    """The layers of a new LM head."""
+
     dense: nn.Linear
     norm: nn.LayerNorm
     embeddings: nn.Parameter
-    """output embeddings, [V, D]"""
+    """Output embeddings, [V, D]."""
 
     def parameters(self) -> list[nn.Parameter]:
         return [*self.dense.parameters(), *self.norm.parameters()]
@@ -59,14 +67,23 @@ def start_head(
     randomness: StreamName,
     loss: Callable[[], float],
 ) -> None:
-    """Set the new parameters of `lm`'s head from the blocks `rows`; the model's other parameters stay.
+    """Initialise the new parameters of an LM head from text. All other parameters are left unchanged.
 
-    The output's bias becomes the words' log-frequencies, where it is new. A head of the form above then starts as the
-    linear map, halved as long as that lowers `loss`; unless the head as drawn is better even so.
+    If the output bias is new, it is set to the log-frequencies of the words. A head of the form described above is set
+    to the linear map, which is halved while that lowers the loss. If the random initialisation has a lower loss than
+    the map, it is kept.
+
+    Args:
+        lm: The LM with the new head.
+        arena: Context with the same model.
+        corpus: The corpus.
+        rows: int [B]: numbers of the blocks to learn from.
+        randomness: Random stream.
+        loss: Returns the held-out loss of the model in its current state.
     """
     output = lm.model.get_output_embeddings()
     if output is None or len(output.weight) != len(lm.model.get_input_embeddings().weight):
-        return  # transformers names another layer (DeBERTa v3's heads): the head starts as drawn
+        return  # transformers returns another layer (DeBERTa v3): keep the random initialisation
     bias = getattr(output, "bias", None)
     if bias is not None and any(bias is parameter for parameter in lm.drawn_anew()):
         with torch.no_grad():
@@ -84,7 +101,9 @@ def start_head(
 
 
 def _new_head(lm: PretrainedLM) -> _Head | None:
-    """The one new dense layer and the one new LayerNorm before the output embeddings; None for heads of other forms."""
+    """Return the new dense layer and the new LayerNorm before the output embeddings, or None for heads of other
+    forms.
+    """
     model, output = lm.model, lm.model.get_output_embeddings()
     weight = getattr(output, "weight", None)
     modules = {name.rpartition(".")[0]: None for name in lm.new_parameters}
@@ -101,7 +120,9 @@ def _new_head(lm: PretrainedLM) -> _Head | None:
 
 
 def _states(arena: Arena, corpus: Corpus, rows: IntArray, randomness: StreamName) -> tuple[Tensor, Tensor]:
-    """Encoder states float64 [N, H] at masked positions, and int64 [N] the words hidden there; on the CPU."""
+    """Return encoder states at masked positions, float64 [N, H], and the ids of the hidden words, int64 [N], on the
+    CPU.
+    """
     order = (randomness / "blocks").generator().permutation(rows)
     enough = int(np.searchsorted(np.cumsum(corpus.lengths[order]) * RATE, POSITIONS)) + 1
     batches, lengths = hidden_words(arena, corpus, order[:enough], RATE, randomness)
@@ -112,7 +133,7 @@ def _states(arena: Arena, corpus: Corpus, rows: IntArray, randomness: StreamName
         is_hidden = some.labels != IGNORED_LABEL
         with arena.runtime.autocast():
             found = encoder_states(arena.model, some)
-        # On the CPU first: not every device has float64.
+        # Move to the CPU first, because not every device supports float64.
         return found[is_hidden.to(found.device)].cpu().double(), some.labels[is_hidden]
 
     parts = [part for _, part in in_passes(len(by_length), arena.runtime.evaluation_batch_size, read)]
@@ -121,12 +142,16 @@ def _states(arena: Arena, corpus: Corpus, rows: IntArray, randomness: StreamName
 
 @torch.no_grad()
 def newton_step(states: Tensor, words: Tensor, embeddings: Tensor, log_frequencies: FloatArray) -> Tensor:
-    """W of the module's text, float64 [D, H].
+    """Compute the map W of the module docstring.
 
     Args:
-        states: float64 [N, H], at positions where `words`, int64 [N], are hidden.
-        embeddings: of the output, [V, D].
-        log_frequencies: of words, [V].
+        states: float64 [N, H]: states at masked positions.
+        words: int64 [N]: ids of the words hidden there.
+        embeddings: Output embeddings, [V, D].
+        log_frequencies: float64 [V]: log-frequencies of the words.
+
+    Returns:
+        float64 [D, H].
     """
     n, size = states.shape
     frequencies = torch.from_numpy(log_frequencies).exp()
@@ -142,7 +167,10 @@ def newton_step(states: Tensor, words: Tensor, embeddings: Tensor, log_frequenci
 
 @torch.no_grad()
 def _write_damped(head: _Head, weight: Tensor, centre: Tensor, loss: Callable[[], float]) -> float:
-    """Write the map, and halve it as long as that lowers the loss, which is returned: steps on little text are long."""
+    """Write the map and halve it while that lowers the loss. Return the lowest loss.
+
+    Damping is needed because the step is too long if there is little text.
+    """
     _write(head, weight, centre)
     best = loss()
     for _ in range(MAX_HALVINGS):
@@ -157,7 +185,7 @@ def _write_damped(head: _Head, weight: Tensor, centre: Tensor, loss: Callable[[]
 
 @torch.no_grad()
 def _write(head: _Head, weight: Tensor, centre: Tensor) -> None:
-    """Have the head compute `weight` [D, H] times (state - `centre` [H]), nearly."""
+    """Make the head compute approximately `weight` [D, H] times (state - `centre` [H])."""
     pattern = torch.ones(len(weight), dtype=weight.dtype)
     pattern[::2] = -1
     head.dense.weight.copy_(weight)
@@ -167,6 +195,6 @@ def _write(head: _Head, weight: Tensor, centre: Tensor) -> None:
 
 
 def _ridge(covariance: Tensor, strength: float) -> Tensor:
-    """`covariance` [D, D] with `strength` times its mean variance, and a hair, added to its diagonal."""
+    """Add `strength` times the mean variance, plus 1e-12, to the diagonal of `covariance` [D, D]."""
     mean = covariance.diagonal().mean()
     return covariance + (strength * mean + 1e-12) * torch.eye(len(covariance), dtype=covariance.dtype)

@@ -1,6 +1,6 @@
-"""Is a language model one? Its masked-LM loss on text it has not seen, beside what word frequencies alone give.
+"""Compares the masked-LM loss of a model on held-out text with the loss of a model of word frequencies.
 
-Both are in nats per maskable token of a corpus, so their difference says what a model knows beyond frequencies.
+Both are in nats per maskable token of a corpus, so their difference measures what a model knows beyond frequencies.
 """
 
 from collections.abc import Iterator
@@ -19,17 +19,19 @@ from nmg.settings import MaskingSettings
 from nmg.types import IGNORED_LABEL, FloatArray, IntArray
 
 RATE = 0.15
-"""share of the tokens that are masked to measure a loss, whatever `masking.rate` is"""
+"""Fraction of the tokens that are masked to measure a loss, independent of `masking.rate`."""
 BLOCKS_AT_ONCE = 1024
-"""blocks whose tokens are counted together"""
+"""Number of blocks whose tokens are counted at the same time."""
 
 
 def unigram_entropy(corpus: Corpus) -> float:
-    """Cross-entropy (nats per maskable token) of each block under the token frequencies of all the others.
+    """Compute the cross-entropy of each block under the token frequencies of all other blocks, in nats per maskable
+    token.
 
-    Frequencies are counted once more for every distinct token of the corpus (add-one smoothing): with n occurrences of
-    a token in the other blocks, N of all tokens there, and V distinct tokens, a token costs -ln((n + 1) / (N + V)). So
-    it is what a model that knows only frequencies loses on text it has not seen. NaN where nothing is maskable.
+    It is the loss on unseen text of a model that knows only frequencies. Each distinct token of the corpus is counted
+    once more (add-one smoothing). Let n be the occurrences of a token in the other blocks, N the number of all tokens
+    there, and V the number of distinct tokens. A token then costs -ln((n + 1) / (N + V)). The result is NaN if no token
+    is maskable.
     """
     counts = _counts(corpus, np.arange(len(corpus)))
     n_distinct, total, cost = np.count_nonzero(counts), counts.sum(), 0.0
@@ -42,10 +44,18 @@ def unigram_entropy(corpus: Corpus) -> float:
 
 
 def log_frequencies(corpus: Corpus, rows: IntArray, size: int) -> FloatArray:
-    """Natural logarithm of the frequency of each of `size` tokens [V] among the maskable tokens of the blocks `rows`.
+    """Compute the natural logarithm of the frequency of each token among the maskable tokens of the blocks `rows`.
 
-    Tokens that do not occur share as much as if each distinct token had occurred once more (Witten-Bell smoothing);
-    where no token occurs, all are equal.
+    Tokens that do not occur share the probability of one additional occurrence of each distinct token (Witten-Bell
+    smoothing). If no token occurs, all frequencies are equal.
+
+    Args:
+        corpus: The corpus.
+        rows: int [B]: numbers of the blocks to count.
+        size: Number of tokens V.
+
+    Returns:
+        float64 [V]: log-frequencies.
     """
     counts = _counts(corpus, rows, size)
     n_distinct = max(int(np.count_nonzero(counts)), 1)
@@ -54,26 +64,38 @@ def log_frequencies(corpus: Corpus, rows: IntArray, size: int) -> FloatArray:
 
 
 def held_out_loss(arena: Arena, corpus: Corpus, rows: IntArray, randomness: StreamName) -> float:
-    """Mean cross-entropy (nats) of the arena's model over masked tokens of the blocks `rows`, in evaluation mode.
+    """Compute the mean masked-LM cross-entropy of a model on the blocks `rows`, in evaluation mode.
 
-    Tokens are chosen uniformly at `RATE`, the same for the same `randomness`, and each becomes the mask token: what
-    stays visible, as a tenth does in training, would be a word to copy and not one to predict. The blocks are held in
-    memory at once. NaN where nothing is maskable.
+    Tokens are chosen uniformly at `RATE`, and every chosen token becomes the mask token. In training, a tenth of them
+    stays visible, but the model could copy such a token instead of predicting it. All blocks are held in memory.
+
+    Args:
+        arena: Context with the model to measure.
+        corpus: The corpus.
+        rows: int [B]: numbers of the blocks.
+        randomness: Random stream; equal streams choose equal tokens.
+
+    Returns:
+        Mean cross-entropy in nats per masked token, or NaN if no token is maskable.
     """
     return mean_loss(arena, *hidden_words(arena, corpus, rows, RATE, randomness))
 
 
 def mean_loss(arena: Arena, batches: Batches, lengths: IntArray) -> float:
-    """Mean cross-entropy (nats) of the arena's model over all masked tokens, in evaluation mode; NaN without any.
+    """Compute the mean cross-entropy over all masked tokens, in evaluation mode. The model is left unchanged.
 
     Args:
-        arena: of the model, which stays as it was.
-        batches: rows → masked blocks.
-        lengths: int [F] tokens of each row; the longest are read first.
+        arena: Context with the model to measure.
+        batches: Function from row numbers to masked blocks.
+        lengths: int [F]: tokens of each row. The longest rows are read first.
+
+    Returns:
+        Mean cross-entropy in nats per masked token, or NaN if there is none.
     """
     model, order, n_masked = arena.model, np.argsort(-lengths, kind="stable"), 0
 
     def read(part: slice) -> tuple[float, int]:
+        """Return the summed loss and the number of masked tokens of some rows."""
         corrupted = batches(order[part])
         with arena.runtime.autocast():
             return summed_masked_lm_loss(model, corrupted), int((corrupted.labels != IGNORED_LABEL).sum())
@@ -90,9 +112,19 @@ def mean_loss(arena: Arena, batches: Batches, lengths: IntArray) -> float:
 def hidden_words(
     arena: Arena, corpus: Corpus, rows: IntArray, rate: float, randomness: StreamName
 ) -> tuple[Batches, IntArray]:
-    """The blocks `rows` with some tokens replaced by the mask token, and the length of each.
+    """Replace randomly chosen tokens of the blocks `rows` by the mask token.
 
-    The choice of tokens depends on nothing but blocks, rate and `randomness`.
+    The choice depends only on the blocks, the rate and `randomness`.
+
+    Args:
+        arena: Context with the vocabulary.
+        corpus: The corpus.
+        rows: int [B]: numbers of the blocks.
+        rate: Fraction of the tokens to replace.
+        randomness: Random stream.
+
+    Returns:
+        A function from places in `rows` to masked blocks, and the tokens of each block, int [B].
     """
     blocks = corpus.blocks(rows)
     plan = RandomMasking().plan(blocks, rate, (randomness / "choices").generator())
@@ -102,7 +134,7 @@ def hidden_words(
 
 
 def _counts(corpus: Corpus, rows: IntArray, size: int = 0) -> IntArray:
-    """int64 [V]: occurrences of each token, V at least `size`."""
+    """Count the occurrences of each maskable token: int64 [V], with V at least `size`."""
     counts = np.zeros(size, dtype=np.int64)
     for _, token in _maskable(corpus, rows):
         found = np.bincount(token, minlength=len(counts))
@@ -112,7 +144,9 @@ def _counts(corpus: Corpus, rows: IntArray, size: int = 0) -> IntArray:
 
 
 def _maskable(corpus: Corpus, rows: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
-    """Of some blocks after others: int64 [N] number of the block among these, int64 [N] id of the maskable token."""
+    """Yield, per group of blocks, int64 [N] numbers of the block within the group and int64 [N] ids of maskable
+    tokens.
+    """
     for first in range(0, len(rows), BLOCKS_AT_ONCE):
         blocks = corpus.blocks(rows[first : first + BLOCKS_AT_ONCE])
         block, position = blocks.is_maskable.numpy().nonzero()

@@ -1,6 +1,6 @@
-"""The inner loop: adapt the LM under masks, fine-tune it on a task, score it.
+"""The inner loop: adapt the LM with masks, fine-tune it on a task, and score it.
 
-Episodes, comparisons, meta-test and the demo all run this one.
+Episodes, comparisons, meta-test and the demo all use it.
 """
 
 import math
@@ -34,24 +34,26 @@ class Encoded:
 
     @classmethod
     def of(cls, task: Task, examples: Sequence[Example]) -> "Encoded":
+        """Encode examples for a task."""
         return cls(examples, task.encode(examples))
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What an adapted LM is tried on."""
+    """One fine-tuning or probe of an adapted LM and the data for it."""
 
     task: Task
     train: Encoded
     rows: IntArray
-    """rows of `train` to fine-tune on"""
+    """int [N]: rows of `train` to fine-tune on."""
     held_out: Encoded
-    """what is scored"""
+    """Examples to score."""
     measure: Literal["finetune", "probe"] = "finetune"
+    """How the LM is evaluated: by fine-tuning or by a linear probe."""
     again: int = 0
-    """number of the trial among those that differ in their randomness alone"""
+    """Replicate number among trials that differ only in their randomness."""
     max_steps: int | None = None
-    """the fine-tuning ends after so many steps: to measure what one costs"""
+    """Maximum number of fine-tuning steps, used to measure the cost of a step; None for no limit."""
 
 
 def inner_loop(
@@ -62,12 +64,25 @@ def inner_loop(
     randomness: StreamName,
     steps: int | None = None,
 ) -> Iterator[Outcome]:
-    """Adapt `arena.model` from `start`, then fine-tune a copy of it for each trial; the outcomes in order.
+    """Adapt `arena.model` from `start`, then fine-tune a copy of it for each trial, and yield the outcomes in order.
 
-    Afterwards `arena.model` holds the adapted LM. Without masks it is the one it starts from. Every random draw
-    (corruption, batch order, dropout, task head) is named by `randomness` alone, so inner loops of one name differ in
-    nothing but their masks, and equal masks give equal outcomes. Raises Diverged where a training or a score is not
-    finite.
+    Afterwards `arena.model` holds the adapted LM. Every random draw (corruption, batch order, dropout, task head)
+    depends only on `randomness`. Inner loops with equal streams therefore differ only in their masks, and equal masks
+    give equal outcomes.
+
+    Args:
+        arena: Context with the working copy of the model.
+        start: Weights to start from.
+        masks: Text and masks to adapt on, or None for no adaptation.
+        trials: Trials of the adapted LM.
+        randomness: Random stream of the inner loop.
+        steps: Number of adaptation steps, or None for `adapt.epochs`.
+
+    Yields:
+        The outcome of each trial.
+
+    Raises:
+        Diverged: If a loss, weight or score is not finite.
     """
     restore_state(arena.model, start)
     began = time.perf_counter()
@@ -86,7 +101,7 @@ def inner_loop(
             masked_tokens=adapted.masked_tokens if adapted else 0,
             tokens=adapted.tokens if adapted else 0,
             seconds={
-                "adapt": adapting,  # all of it: masks may be chosen before the first step
+                "adapt": adapting,  # includes masks chosen before the first step
                 "finetune": tuned.seconds,
                 "evaluate": evaluating,
             },
@@ -94,7 +109,7 @@ def inner_loop(
 
 
 def _try(arena: Arena, trial: Trial, randomness: StreamName, name: str) -> tuple[Evaluation, FitResult, float]:
-    """Scores of the adapted LM on a trial, its fine-tuning, and seconds of the evaluation."""
+    """Return the evaluation of a trial, the result of its fine-tuning, and the seconds of the evaluation."""
     features, began = trial.held_out.features, time.perf_counter()
     if trial.measure == "probe":
         outputs = probe(arena, trial.task, trial.train.features, trial.rows, features)
@@ -120,6 +135,7 @@ def _try(arena: Arena, trial: Trial, randomness: StreamName, name: str) -> tuple
 
 
 def _check_finite(evaluation: Evaluation) -> None:
+    """Raise Diverged if a score is not finite."""
     for name, score in evaluation.scores.items():
         if not math.isfinite(score):
             raise Diverged(
@@ -129,7 +145,7 @@ def _check_finite(evaluation: Evaluation) -> None:
 
 
 def mean_outcome(outcomes: Sequence[Outcome]) -> Outcome:
-    """The mean of the scores of several trials of one adapted LM; steps and seconds of the fine-tunings add up."""
+    """Average the scores of several trials of one adapted LM, and sum the steps and seconds of the fine-tunings."""
     first, n = outcomes[0], len(outcomes)
     if n == 1:
         return first

@@ -1,4 +1,4 @@
-"""Where the masks of an adaptation come from: chosen before it begins, or drawn anew at every step."""
+"""Sources of masks for an adaptation: masks chosen in advance, or drawn again at every step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,37 +23,46 @@ if TYPE_CHECKING:
     from nmg.data.corpus import Corpus
 
 Batches: TypeAlias = Callable[[IntArray], CorruptedBlocks]
-"""rows [B] of the text → the batch with its masks"""
+"""Function from row numbers [B] of the text to a batch with its masks."""
 
 
 class Masks(Protocol):
-    """Text to adapt on, and how it is masked."""
+    """Text to adapt on and its masking."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def lengths(self) -> IntArray:
-        """[F] tokens of each row, special tokens included"""
+        """int [F]: tokens of each row, special tokens included."""
         ...
 
     @property
     def token_ids(self) -> Tensor:
-        """int64 [n]: every id that a batch may hold, that of padding included"""
+        """int64 [N]: all ids that a batch may contain, including the padding id."""
         ...
 
     def start(self, arena: Arena, randomness: StreamName, steps: int = 1) -> Batches:
-        """`steps`: how many batches there will be, for a masking rate that moves."""
+        """Start an adaptation and return the function that builds its batches.
+
+        Args:
+            arena: Context with the model, the vocabulary and the masking settings.
+            randomness: Random stream of the masks.
+            steps: Number of batches, needed for a masking rate that changes during training.
+
+        Returns:
+            Function from row numbers to a corrupted batch.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class FixedMasks:
-    """Blocks that are corrupted once: every epoch sees the same masks (an episode's inner loop)."""
+    """Blocks that are corrupted once, so every epoch has the same masks. Used by the inner loop of an episode."""
 
     blocks: TokenBlocks
     plan: MaskPlan
-    """one row for each block"""
+    """Mask plan with one row per block."""
     name: str = "plan"
 
     @property
@@ -66,6 +75,7 @@ class FixedMasks:
         return torch.unique(self.blocks.input_ids)  # type: ignore[no-any-return]
 
     def start(self, arena: Arena, randomness: StreamName, steps: int = 1) -> Batches:  # noqa: ARG002
+        """Corrupt all blocks once and return the function that selects batches of them. `steps` is ignored."""
         rng = (randomness / "corruption").generator()
         corrupted = corrupt(self.blocks, self.plan, arena.vocabulary, arena.masking, rng)
         lengths = self.lengths
@@ -80,12 +90,12 @@ class FixedMasks:
 
 @dataclass(frozen=True)
 class DrawnMasks:
-    """A corpus whose masks are drawn anew at every step (meta-test, adaptation)."""
+    """Corpus whose masks are drawn again at every step. Used by meta-test and adaptation."""
 
     corpus: "Corpus"
     masking: Masking
     sees: Literal["step", "start"] = "step"
-    """a learned policy chooses by the LM as it is at each `step`, or once for all epochs by the LM at the `start`"""
+    """When a learned policy reads the LM: at each `step`, or once for all epochs at the `start`."""
 
     @property
     def name(self) -> str:
@@ -100,6 +110,16 @@ class DrawnMasks:
         return torch.from_numpy(np.union1d(self.corpus.distinct_ids, [self.corpus.padding_id]))
 
     def start(self, arena: Arena, randomness: StreamName, steps: int = 1) -> Batches:
+        """Return the function that builds batches with newly drawn masks.
+
+        Args:
+            arena: Context with the model, the vocabulary and the masking settings.
+            randomness: Random stream of the masks.
+            steps: Number of batches, needed for a masking rate that changes during training.
+
+        Returns:
+            Function from row numbers to a corrupted batch.
+        """
         encode: StateEncoder = arena.reader
         masking, rates = self.masking, RateSchedule.of(arena.masking, steps)
         if arena.masking.refresh_steps > 1:

@@ -1,4 +1,4 @@
-"""Where and how fast the inner loop runs: device, precision, threads. Nothing here changes what is computed."""
+"""Device, precision, threads and memory of the inner loop. These settings do not change what is computed."""
 
 import ctypes
 import functools
@@ -19,29 +19,38 @@ from nmg.settings import RuntimeSettings
 from nmg.together import train_together
 
 PACKAGES = ("nmg", "torch", "transformers", "tokenizers", "accelerate", "numpy")
+"""Packages whose versions may change a result."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """No state of the process but torch's number of threads, and what `deterministic` asks for: runs of other settings
-    may follow, or go on beside it. Processes that train together are joined by accelerate, which fixes their devices.
+    """Device, precision, memory and parallelism of the inner loops of this process.
+
+    The only global state it changes is torch's number of threads and what `deterministic` requires. Runs with other
+    settings can therefore follow in the same process or run at the same time. In data-parallel training, accelerate
+    selects the devices.
     """
 
     device: torch.device
     precision: Literal["fp32", "bf16"]
     evaluation_batch_size: int
+    """Rows per forward pass in evaluation mode."""
     sharing: Sharing = ALONE
-    """of every training batch among processes"""
+    """How every training batch is divided among data-parallel processes."""
     rows_at_once: int | None = None
-    """of a training step, in each process"""
+    """Maximum number of rows per pass of a training step, in each process; None for the whole batch."""
     packing: bool = False
-    """whether an LM adapts on blocks without padding"""
+    """Whether the LM adapts on packed blocks without padding."""
     keeps_memory: bool = False
-    """whether freed memory is kept for the next step"""
+    """Whether freed memory is kept for the next step."""
 
     @classmethod
     def start(cls, settings: RuntimeSettings) -> "Runtime":
-        """Raises UserError when the device or the engine asked for is not there."""
+        """Initialise torch as the settings ask and return the runtime.
+
+        Raises:
+            UserError: If the requested device or executor is not available.
+        """
         if settings.engine == "ray" and find_spec("ray") is None:
             raise UserError("runtime.engine ray needs Ray: pip install 'nmg[ray]'")
         if settings.threads is not None:
@@ -58,7 +67,9 @@ class Runtime:
         if kept:
             keep_freed_memory()
         if settings.deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS has no such algorithms without it
+            os.environ.setdefault(
+                "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+            )  # cuBLAS is deterministic only with this variable
             torch.use_deterministic_algorithms(True)
         return cls(
             device,
@@ -72,10 +83,11 @@ class Runtime:
 
     @property
     def threads(self) -> int:
+        """Number of torch threads."""
         return torch.get_num_threads()
 
     def circumstances(self) -> dict[str, str]:
-        """All that may round a result otherwise: where it is computed, how, and by which versions."""
+        """Describe everything that may affect rounding: device, precision, parallelism and package versions."""
         on_cuda = self.device.type == "cuda"
         return {
             "device": torch.cuda.get_device_name(self.device) if on_cuda else self.device.type,
@@ -88,31 +100,34 @@ class Runtime:
         }
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Matrix products in bf16 where that is the precision; nothing otherwise."""
+        """Return a context that computes matrix products in bf16 if that is the precision, and does nothing
+        otherwise.
+        """
         return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
     def give_back_memory(self) -> None:
-        """Give the system what was freed and kept so far: a bound on what is kept, at the cost of one slower step."""
+        """Return freed memory to the system. This limits the memory that is kept and makes one step slower."""
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if self.keeps_memory else None
         if trim is not None:
             trim(0)
 
 
 COMMAND = "NMG_COMMAND"
-"""variable of the environment that says that this process is a command of nmg's, or was started by one"""
+"""Environment variable that marks a process as an nmg command or as started by one."""
 
 
 def keeps_memory(settings: RuntimeSettings) -> bool:
+    """Return whether freed memory is kept. `auto` keeps it only in processes of nmg commands."""
     return COMMAND in os.environ if settings.keep_memory == "auto" else settings.keep_memory
 
 
 def package_versions() -> dict[str, str]:
-    """Of nmg and the packages whose versions may change a result."""
+    """Return the versions of nmg and of the packages that may change a result."""
     return {name: version(name) for name in PACKAGES}
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on `device`; to a GPU from pinned memory, without waiting until it is there."""
+    """Move a tensor to `device`. Transfers to a GPU use pinned memory and are asynchronous."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
@@ -120,10 +135,10 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Ask glibc to keep what is freed until `Runtime.give_back_memory`; does nothing with another C library.
+    """Make glibc keep freed memory until `Runtime.give_back_memory`. Has no effect with other C libraries.
 
-    A training step frees and asks for the same large tensors again and again. Each time they come as fresh pages, which
-    the system must map and clear: up to a fifth of a step of MiniLM.
+    A training step frees and allocates the same large tensors repeatedly. By default, each allocation consists of new
+    pages that the system must map and clear. This takes up to a fifth of a step of MiniLM.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -132,11 +147,11 @@ def keep_freed_memory() -> None:
 
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
-"""Names and numbers of malloc.h."""
+"""Option numbers from malloc.h."""
 
 
 def _join(device: str) -> tuple[torch.device, Sharing]:
-    """The device of this process among those that train together, and its share."""
+    """Return the device of this process in data-parallel training, and its share of batches."""
     from accelerate import PartialState
 
     state = PartialState(cpu=device == "cpu")
@@ -144,6 +159,7 @@ def _join(device: str) -> tuple[torch.device, Sharing]:
 
 
 def _precision(settings: RuntimeSettings, on_cpu: bool) -> Literal["fp32", "bf16"]:
+    """Return the precision of the settings. `auto` is bf16 if the hardware supports it."""
     if settings.precision != "auto":
         return settings.precision
     return "bf16" if _multiplies_bf16(on_cpu) else "fp32"
@@ -151,7 +167,7 @@ def _precision(settings: RuntimeSettings, on_cpu: bool) -> Literal["fp32", "bf16
 
 @functools.cache
 def _multiplies_bf16(on_cpu: bool) -> bool:
-    """True where the machine has bf16 matrix instructions; elsewhere bf16 is emulated and slower than fp32."""
+    """Return whether the machine has bf16 matrix instructions. Without them, bf16 is emulated and slower than fp32."""
     if not on_cpu:
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported()

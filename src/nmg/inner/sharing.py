@@ -1,4 +1,4 @@
-"""How several processes train one model: each has a share of every batch, and their gradients are averaged."""
+"""Data-parallel training: each process has a share of every batch, and the gradients are averaged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,21 +9,26 @@ from torch import Tensor
 from nmg.seeding import StreamName
 
 BUCKET_BYTES = 2**25
-"""of gradients that processes exchange at once: an exchange of a single bias is all waiting"""
+"""Bytes of gradients that processes exchange at once.
+
+Exchanging small tensors individually would be slow because of latency.
+"""
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """Of one of them."""
+    """The number of data-parallel processes and the rank of this process."""
 
     processes: int = 1
+    """Number of data-parallel processes."""
     index: int = 0
+    """Rank of this process, from 0."""
 
     def share(self, n_rows: int) -> tuple[range, int]:
-        """The rows of a batch that this process trains on, and how often each counts.
+        """Return the rows of a batch that this process trains on, and the weight of their loss.
 
-        What they add to the loss of the batch, times that number, averages over the processes to the loss. A batch of
-        fewer rows than there are processes is trained on by each.
+        Let each process multiply its part of the batch loss by the weight. The mean over all processes is then the
+        batch loss. If a batch has fewer rows than there are processes, each process trains on all rows.
         """
         if n_rows < self.processes:
             return range(n_rows), 1
@@ -31,11 +36,11 @@ class Sharing:
         return range(first, last), self.processes
 
     def own(self, randomness: StreamName) -> StreamName:
-        """The stream of this process; the first one's is that of a process alone."""
+        """Return the random stream of this process. Rank 0 uses the same stream as single-process training."""
         return randomness / self.index if self.index else randomness
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its mean over the processes, in as few exchanges as `BUCKET_BYTES` allows."""
+        """Replace each tensor by its mean over all processes, grouped into buckets of `BUCKET_BYTES`."""
         if self.processes == 1:
             return
         for bucket in _buckets(tensors):
@@ -46,13 +51,13 @@ class Sharing:
             torch._foreach_copy_(bucket, [part.view_as(tensor) for part, tensor in zip(parts, bucket, strict=True)])
 
     def take_first(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by that of the first process."""
+        """Replace each tensor by that of rank 0."""
         if self.processes > 1:
             for tensor in tensors:
                 torch.distributed.broadcast(tensor, src=0)
 
     def mean(self, value: float, device: torch.device) -> float:
-        """The mean of a number over the processes, the same for all: what they decide by it, they decide together."""
+        """Return the mean of a number over all processes. It is the same on all, so decisions based on it agree."""
         if self.processes == 1:
             return value
         shared = torch.tensor([value], dtype=torch.float64, device=device)
@@ -61,7 +66,7 @@ class Sharing:
 
 
 def _buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
-    """The tensors in their order, those of one dtype and device together, until a bucket is full."""
+    """Group the tensors by dtype and device, in order, into buckets of about `BUCKET_BYTES`."""
     buckets: list[list[Tensor]] = []
     filling: dict[tuple[torch.dtype, torch.device], tuple[list[Tensor], int]] = {}
     for tensor in tensors:
@@ -76,4 +81,4 @@ def _buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
 
 
 ALONE = Sharing()
-"""of a process that trains a model by itself"""
+"""Sharing of single-process training."""
