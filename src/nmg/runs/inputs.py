@@ -1,6 +1,6 @@
-"""What runs, cells and plays are made from: digests of data files, models and whatever else the settings name.
+"""The provenance of runs, cells and trials: digests of data files, models and other content that the settings name.
 
-They continue with nothing else. The settings themselves have `Config.digest`.
+Runs, cells and trials continue only with the same content. The settings themselves have `Config.digest`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ from nmg.workbench import Workbench
 
 
 def input_digests(bench: Workbench) -> dict[str, str]:
-    """Setting that names content (or 'tokenizer') → 16 hex digits of that content, for all settings that are given.
+    """Digests of all content that the settings name: setting (or 'tokenizer') → 16 hex digits.
 
-    Of a model whose head is new and not yet warmed up: what the checkpoint has. What only maskings of a comparison read
-    may be missing. Raises UserError for a data file that cannot be read.
+    For a model whose head is new and not yet warmed up, only weights from the checkpoint count. Content that only the
+    maskings of a comparison read may be missing. Raises UserError for a data file that cannot be read.
     """
     digests = {}
     for setting, _, name in named_contents(bench.config):
@@ -42,6 +42,7 @@ def input_digests(bench: Workbench) -> dict[str, str]:
 
 
 def _of_masking(field: str, config: Config) -> str:
+    """The digest of content that a masking reads, or 'cannot be read'."""
     try:
         return digest_of_named(field, config.masking)
     except UserError:
@@ -49,24 +50,27 @@ def _of_masking(field: str, config: Config) -> str:
 
 
 def data_files(data: DataSettings) -> dict[str, Path]:
-    """Field → file, folder or data set of the hub, of those that are given."""
+    """Field → file, folder or data set of the hub, for each field that is set."""
     return {field: user_path(name) for field, _, name in named_contents(data) if name is not None}
 
 
 def origin(
     config: Config, fields: Sequence[str], corpus_digest: str, lm: PretrainedLM, pretrained: ModelState
 ) -> dict[str, str]:
-    """Digests of all that gives a cell or a play, whatever its masking.
+    """Digests of everything that determines a cell or a trial, except for its masking.
 
     Args:
-        config: the settings as it runs under them.
-        fields: the data files that it reads, of those that are given: 'train', 'test', …
-        corpus_digest: of the text to adapt on.
-        lm: gives the tokenizer and the configuration of the model.
-        pretrained: the weights to start from.
+        config: The settings that it runs under.
+        fields: The data files that it reads if they are set: 'train', 'test', …
+        corpus_digest: The digest of the text to adapt on.
+        lm: The tokenizer and the configuration of the model.
+        pretrained: The weights to start from.
 
     Returns:
         'settings', 'data.FIELD', 'corpus', 'model', 'tokenizer' → digest.
+
+    Raises:
+        UserError: A data file cannot be read.
     """
     files = data_files(config.data)
     return {
@@ -79,7 +83,17 @@ def origin(
 
 
 def check_origin(out: Path, what: str, then: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Raises UserError, with the names of what differs, if `what` in the folder `out` was made from something else."""
+    """Check that a result in an output folder was made from the current inputs.
+
+    Args:
+        out: The output folder.
+        what: Name of the result, for the message.
+        then: Name → digest, recorded with the result.
+        now: Name → digest of the current inputs.
+
+    Raises:
+        UserError: The digests differ; the message names the inputs that changed.
+    """
     changed = changed_names(then, now)
     if changed:
         others = " and ".join("other settings" if name == "settings" else f"another {name}" for name in changed)
@@ -87,17 +101,20 @@ def check_origin(out: Path, what: str, then: Mapping[str, str], now: Mapping[str
 
 
 def changed_names(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """The names whose digests differ, or that only one of the two has."""
+    """The names whose digests differ, or that occur in only one of the two."""
     return [name for name in {**now, **then} if now.get(name) != then.get(name)]
 
 
 def check_unchanged(run: Path, then: Mapping[str, str], bench: Workbench) -> None:
-    """Raises UserError, with their names, if inputs are not those that the run began with.
+    """Check that the inputs of a run are the same as when it began.
 
     Args:
-        run: the folder of the run.
-        then: its `input_digests`, from run.json.
-        bench: what the run would continue with.
+        run: The folder of the run.
+        then: Its `input_digests`, from run.json.
+        bench: What the run would continue with.
+
+    Raises:
+        UserError: An input changed; the message names it.
     """
     changed = changed_names(then, input_digests(bench))
     if changed:
@@ -109,7 +126,7 @@ def check_unchanged(run: Path, then: Mapping[str, str], bench: Workbench) -> Non
 
 
 def _described(name: str, bench: Workbench) -> str:
-    """An input with what it is called."""
+    """An input with the name of its content, for messages."""
     if name == "tokenizer":
         return f"the tokenizer of {bench.lm.name}"
     names = {setting: named for setting, _, named in named_contents(bench.config)}

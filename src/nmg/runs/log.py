@@ -1,4 +1,4 @@
-"""What the folder of a meta-training says about it, also while it runs."""
+"""Read the log of a meta-training run from its folder, even while the run is in progress."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,42 +13,46 @@ from nmg.errors import UserError, bad_input
 
 @dataclass(frozen=True)
 class RunLog:
+    """The content of a run's folder."""
+
     name: str
+    """Name of the run's folder."""
     config: Config
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """run.json: command, versions, device, planned episodes, whether the run is finished"""
+    """The content of run.json: command, versions, device, planned episodes, whether the run is finished."""
     episodes: Sequence[Mapping[str, Any]] = ()
-    """lines of metrics.jsonl"""
+    """Lines of metrics.jsonl, one per episode."""
     texts: Sequence[Mapping[str, Any]] = ()
-    """sample texts, and"""
+    """Sample texts from samples.jsonl (`nmg.runs.samples`)."""
     snapshots: Sequence[Mapping[str, Any]] = ()
-    """their mask probabilities over episodes: the lines of samples.jsonl (`nmg.runs.samples`)"""
+    """Mask probabilities of the sample texts, one snapshot per line of samples.jsonl."""
     findings: Mapping[str, Any] = field(default_factory=dict)
-    """effects.json: what the learner has found; empty where it tells nothing"""
+    """The content of effects.json: the learner's findings; empty if it reports none."""
     last_episode_at: datetime | None = None
-    """when the last line was written, in local time"""
+    """Time at which the last line of metrics.jsonl was written, in local time."""
 
     @property
     def planned_episodes(self) -> int:
-        """The most that the run may take; of a finished run, the number that it took."""
+        """Maximum number of episodes of a running run; actual number of episodes of a finished run."""
         return int(self.facts["planned_episodes"])
 
     @property
     def is_finished(self) -> bool:
+        """Whether the run is finished."""
         return bool(self.facts["is_finished"])
 
     @property
     def sound(self) -> "RunLog":
-        """The same without episodes in which a player's training diverged."""
+        """A copy without episodes in which a player's training diverged."""
         return replace(self, episodes=[episode for episode in self.episodes if not episode.get("diverged")])
 
     @property
     def metric(self) -> str:
-        """What players are compared by. There is an episode."""
+        """The metric that players are compared by. Requires at least one episode."""
         return str(self.episodes[0]["metric"])
 
     def series(self, *names: str) -> list[float]:
-        """One number an episode, found under these nested names; NaN where an episode lacks it."""
+        """One number per episode, found under these nested names; NaN for an episode that lacks it."""
         return [_inner(episode, names) for episode in self.episodes]
 
 
@@ -60,7 +64,7 @@ def _inner(record: Mapping[str, Any], names: Sequence[str]) -> float:
 
 
 def read_run(run: Path) -> RunLog:
-    """Read the folder of a run. Raises UserError where there is none, or where a file of it is damaged."""
+    """Read the folder of a run. Raises UserError if it contains no run or a damaged file."""
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run}: there is no run of meta-train in this folder (no config.yaml)")
     metrics, samples = run / "metrics.jsonl", run / "samples.jsonl"
@@ -78,12 +82,12 @@ def read_run(run: Path) -> RunLog:
 
 
 def read_facts(run: Path) -> dict[str, Any]:
-    """What run.json says, empty where it is missing. Raises UserError where it is damaged."""
+    """The content of run.json; empty if the file is missing. Raises UserError if it is damaged."""
     return _json(run / "run.json")
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """The object of a file, empty where it is missing. Raises UserError for one that is damaged."""
+    """The JSON object of a file; empty if the file is missing. Raises UserError if it is damaged."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
     except (ValueError, TypeError, RecursionError) as error:
@@ -91,16 +95,20 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 class Lines(NamedTuple):
+    """The valid and the broken lines of a JSONL file."""
+
     records: list[dict[str, Any]]
     broken: list[int]
-    """numbers, from 1, of lines that are no JSON object"""
+    """Numbers of lines that are not a JSON object, counted from 1."""
 
 
 def read_lines(path: Path) -> Lines:
-    """The objects of a file, none where it is missing. A last line that is just being written does not count."""
+    """The objects of a JSONL file; no objects if it is missing. An incomplete last line is ignored."""
     lines = path.read_bytes().split(b"\n") if path.is_file() else []
     found = Lines([], [])
-    for number, line in enumerate(lines[:-1], start=1):  # behind the last line break is nothing, or half a line
+    for number, line in enumerate(
+        lines[:-1], start=1
+    ):  # after the last line break, the file is empty or has an incomplete line
         try:
             found.records.append(dict(json.loads(line)))
         except (ValueError, TypeError, RecursionError):
@@ -109,7 +117,7 @@ def read_lines(path: Path) -> Lines:
 
 
 def log_lines(path: Path) -> list[dict[str, Any]]:
-    """As `read_lines`. Raises UserError for a broken line."""
+    """The objects of a JSONL file; no objects if it is missing. Raises UserError for a broken line."""
     found = read_lines(path)
     if found.broken:
         raise bad_input(path, "is not valid JSON", line=found.broken[0])

@@ -1,4 +1,4 @@
-"""How much memory this process and those that it starts hold at most."""
+"""Peak memory of this process and its child processes."""
 
 import threading
 from contextlib import AbstractContextManager
@@ -8,35 +8,37 @@ import psutil
 
 MIB = 2**20
 INTERVAL = 0.1
-"""seconds between two looks"""
+"""Seconds between two measurements."""
 LOOKS = 20
-"""before processes are looked for again: that takes longer, the more the machine has"""
+"""Number of measurements between two searches for child processes; a search is slow if many processes run."""
 
 
 class PeakMemory(AbstractContextManager["PeakMemory"]):
-    """Looks at it from a thread while the block runs.
+    """Measures the peak memory from a thread while the block runs.
 
-    Resident memory of the processes is added up, so what they share (the libraries' code) counts in each.
+    The resident memory of all processes is summed, so shared pages such as library code count once per process.
     """
 
     def __init__(self) -> None:
         self.mib = 0.0
+        """Peak resident memory so far, in MiB."""
         self._processes: list[psutil.Process] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def look(self) -> float:
-        """MiB held now."""
+        """Measure the current resident memory, in MiB, and update the peak."""
         held = 0
         for process in self._processes:
             try:
                 held += process.memory_info().rss
-            except psutil.Error:  # it has just ended
+            except psutil.Error:  # the process has just ended
                 continue
         self.mib = max(self.mib, held / MIB)
         return held / MIB
 
     def find(self) -> None:
+        """Update the list of child processes."""
         this = psutil.Process()
         self._processes = [this, *this.children(recursive=True)]
 

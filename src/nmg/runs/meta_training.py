@@ -1,11 +1,11 @@
-"""A meta-training run on disk: its folder, log, checkpoints and trackers, from a first start or after an interruption.
+"""A meta-training run on disk: folder, log, checkpoints and trackers, for new and for resumed runs.
 
 RUN/config.yaml      every setting as it was resolved
 RUN/run.json         command, versions, seed, digest of the settings, planned episodes, whether the run is finished
 RUN/metrics.jsonl    one line per episode
 RUN/samples.jsonl    mask probabilities of a few texts while the policy learns, see nmg.runs.samples
-RUN/policy/          the policy that the learner hands out (config.json, model.safetensors)
-RUN/effects.json     what the learner has found, where it has something to tell
+RUN/policy/          the policy that the learner returns (config.json, model.safetensors)
+RUN/effects.json     findings of the learner, if it reports any
 RUN/checkpoints/, RUN/replay/   see nmg.runs.checkpoint
 """
 
@@ -36,21 +36,32 @@ from nmg.types import PHASES
 from nmg.workbench import Workbench
 
 TIES_BEFORE_WARNING = 3
+"""Number of consecutive ties after which the user is warned."""
 TIED = (
     f"every player has tied for {TIES_BEFORE_WARNING} episodes, so there is nothing to learn from. More validation "
     "examples, longer adaptation, or '--reward.metric loss' tell players apart."
 )
 DIVERGED_BEFORE_END = 3
-"""episodes in a row"""
+"""Number of consecutive episodes with a diverged training after which the run stops."""
 
 OnEpisode = Callable[[EpisodeRecord, int], None]
-"""Takes the record of an episode and the number of episodes of the run."""
+"""Called with the record of an episode and the number of episodes of the run."""
 
 
 def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) -> MetaTraining:
-    """Meta-train into the empty folder `out`.
+    """Start a meta-training run in the empty folder `out`.
 
-    Raises UserError for bad settings, data, model or folder, and where trainings diverge in every episode.
+    Args:
+        config: The settings of the run.
+        out: The folder of the run.
+        reporter: Receives messages for the user.
+        on_episode: Called after each episode.
+
+    Returns:
+        The finished training.
+
+    Raises:
+        UserError: Settings, data, model or folder are invalid, or trainings diverge in several consecutive episodes.
     """
     check_alone("meta-train")
     check_output(out, "another run (continue that one with --resume)")
@@ -66,10 +77,19 @@ def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) 
 
 
 def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: OnEpisode) -> MetaTraining:
-    """Continue a run where its last checkpoint left it.
+    """Continue a run from its last checkpoint; the result is the same as that of an uninterrupted run.
 
-    The result is that of an uninterrupted run. Only `meta.episodes` and `runtime.*` may be overridden. Raises UserError
-    where data or model have changed.
+    Args:
+        out: The folder of the run.
+        overrides: Changed settings; only `meta.episodes` and `runtime.*` may change.
+        reporter: Receives messages for the user.
+        on_episode: Called after each episode.
+
+    Returns:
+        The finished training.
+
+    Raises:
+        UserError: Settings, data or model have changed, no usable checkpoint is left, or trainings diverge.
     """
     check_alone("meta-train")
     if not (out / "config.yaml").is_file():
@@ -92,7 +112,18 @@ def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: 
 
 
 def go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnEpisode) -> None:
-    """Play the episodes that are missing, and keep in `out` what each leaves."""
+    """Run the remaining episodes and record each one in the folder of the run.
+
+    Args:
+        training: The training, new or restored.
+        out: The folder of the run.
+        reporter: Receives messages for the user.
+        on_episode: Called after each episode.
+
+    Raises:
+        UserError: A training diverged in each of `DIVERGED_BEFORE_END` consecutive episodes.
+        Diverged: The weights of the learner are not finite.
+    """
     _write_progress(training, out)
     log_samples(training, out / "samples.jsonl")
     ties, diverged = 0, training.diverged_in_a_row
@@ -115,11 +146,11 @@ def go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnE
     _publish(training, out)
     for name, policy in training.learner.extra_policies().items():
         policy.save_pretrained(out / name)
-    _write_progress(training, out)  # last: what reads that the run is finished finds all its files
+    _write_progress(training, out)  # last: a reader that sees a finished run then finds all its files
 
 
 def _publish(training: MetaTraining, out: Path) -> None:
-    """Write what the learner would hand out now, and what it has found."""
+    """Write the learner's current policy and its findings."""
     findings = training.learner.findings()
     if findings:
         write_text(out / "effects.json", as_json(findings, indent=1) + "\n")
@@ -127,11 +158,15 @@ def _publish(training: MetaTraining, out: Path) -> None:
 
 
 def checkpoint(training: MetaTraining, out: Path, n_new: int = 1) -> None:
-    """Write everything an exact continuation needs, then let go of what it no longer needs.
+    """Write everything that an exact continuation needs, and delete what is no longer needed.
 
-    `n_new`: episodes since the last one.
+    Args:
+        training: The training after an episode.
+        out: The folder of the run.
+        n_new: Number of episodes since the last checkpoint.
 
-    Raises Diverged where the learner's weights are not finite, and leaves the checkpoint before as it is.
+    Raises:
+        Diverged: The learner's weights are not finite. The previous checkpoint is not changed.
     """
     saved, policy = training.learner.save(), training.learner.policy
     if not all(bool(tensor.isfinite().all()) for tensors in saved.files.values() for tensor in tensors.values()):
@@ -150,13 +185,22 @@ def checkpoint(training: MetaTraining, out: Path, n_new: int = 1) -> None:
     every = training.config.meta.checkpoint_every
     if training.next_episode // every > (training.next_episode - n_new) // every:
         kept = {"learner-policy": policy.state_dict()} | {name: files[name] for name in files if name == "lm"}
-        keep_checkpoint(out, training.next_episode, kept, facts)  # first: a resumed run does not come by here again
+        keep_checkpoint(out, training.next_episode, kept, facts)  # first: a resumed run does not write it again
     save_checkpoint(out, training.next_episode, files, facts, saved.lasting)
     _publish(training, out)
 
 
 def restore(training: MetaTraining, out: Path, reporter: Reporter) -> None:
-    """Bring `training` to the state of the run's last good checkpoint; leave it at the start where there is none."""
+    """Restore the state of the last valid checkpoint; without a checkpoint, `training` is not changed.
+
+    Args:
+        training: The new training of the same run.
+        out: The folder of the run.
+        reporter: Receives messages about damaged files.
+
+    Raises:
+        UserError: No usable checkpoint is left, or the last one is incomplete.
+    """
     found = load_checkpoint(out)
     if found is None:
         return
@@ -175,7 +219,7 @@ def restore(training: MetaTraining, out: Path, reporter: Reporter) -> None:
 
 
 def _damage(found: Checkpoint) -> Iterator[str]:
-    """What the user should know of damaged files."""
+    """Yield messages about damaged files for the user."""
     if found.damaged:
         names = ", ".join(map(str, found.damaged))
         yield f"damaged: {names}. The run goes on from the checkpoint after {found.facts['next_episode']} episodes."
@@ -187,12 +231,12 @@ def _damage(found: Checkpoint) -> Iterator[str]:
 
 
 def describe_run(out: Path, training: MetaTraining, inputs: Mapping[str, str]) -> None:
-    """Write the resolved settings, and the facts that go with them.
+    """Write the resolved settings to config.yaml and the facts about the run to run.json.
 
     Args:
-        out: the folder of the run, made if it is missing.
-        training: the run, before its first episode.
-        inputs: its `input_digests`.
+        out: The folder of the run, created if it is missing.
+        training: The run, before its first episode.
+        inputs: The `input_digests` of the run.
     """
     config, runtime = training.config, training.arena.runtime
     facts: dict[str, Any] = {
@@ -208,11 +252,11 @@ def describe_run(out: Path, training: MetaTraining, inputs: Mapping[str, str]) -
     }
     out.mkdir(parents=True, exist_ok=True)
     _write_facts(out, facts)
-    write_text(out / "config.yaml", config.to_yaml())  # last: it makes the folder a run
+    write_text(out / "config.yaml", config.to_yaml())  # last: this file marks the folder as a run
 
 
 def _progress(training: MetaTraining) -> dict[str, Any]:
-    """What only the run itself knows of its length."""
+    """The planned number of episodes, and whether the run is finished."""
     return {"planned_episodes": training.planned_episodes, "is_finished": training.is_finished}
 
 
@@ -227,7 +271,7 @@ def _write_facts(out: Path, facts: Mapping[str, Any]) -> None:
 
 
 def _inputs_then(run: Path) -> dict[str, str]:
-    """Returns the `input_digests` that the run began with. Raises UserError if run.json does not hold them."""
+    """The `input_digests` that the run began with. Raises UserError if run.json does not contain them."""
     inputs = read_facts(run).get("inputs")
     if not isinstance(inputs, dict):
         problem = "the file or the field is missing, so nothing says what the run began with; start a new run"
@@ -236,7 +280,7 @@ def _inputs_then(run: Path) -> dict[str, str]:
 
 
 def _sides(training: MetaTraining) -> dict[str, Collection[str]]:
-    """The texts of the run by what they serve, an entry an example."""
+    """The texts of the run by purpose, one entry per example."""
     data, seen = training.data, set(training.split.train_context_ids.tolist())
     sides: dict[str, Collection[str]] = {
         "train": [example.passage for example in data.train if example.context_id in seen],
@@ -249,7 +293,7 @@ def _sides(training: MetaTraining) -> dict[str, Collection[str]]:
 
 
 def _cut_log(path: Path, episodes: int, reporter: Reporter) -> None:
-    """Drop the lines of episodes that ran after the checkpoint, lines said twice, and broken ones."""
+    """Drop lines of episodes after the checkpoint, repeated lines and broken lines."""
     found = read_lines(path)
     of_episode = {line["episode"]: line for line in found.records if line.get("episode") in range(episodes)}
     if found.broken:
@@ -264,7 +308,7 @@ def _diverged(record: EpisodeRecord, in_a_row: int) -> str:
 
 
 def episode_line(record: EpisodeRecord, episodes: int) -> str:
-    """One line per episode: the players' scores, what the learner says of rewards and entropy, seconds."""
+    """One line per episode for the terminal: scores of the players, reward, entropy and seconds."""
     players = "  ".join(f"{name} {record.scores[name][record.metric]:.4f}" for name in sorted(record.scores))
     reward, update = record.learning.get("mean_reward"), record.learning.get("learner_update")
     reward = "" if reward is None else f"  reward {reward:+.3f}"

@@ -1,4 +1,4 @@
-"""Where a command writes: that it can, that nothing of value is there, and that no other process writes there too."""
+"""Checks of output locations: writable, free of earlier results, and used by only one process."""
 
 import tempfile
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from nmg.together import is_first_process
 
 LOCK = ".lock"
 PARTIAL = ".partial"
-"""a folder in which a kill left a model half-written (`adaptation.save_lm`)"""
+"""Subfolder with a partially written model, left by an interruption (`adaptation.save_lm`)."""
 
 
 def check_output(out: Path, holds: str = "another run") -> None:
-    """Raises UserError where the output folder holds something or cannot be one.
+    """Raise UserError if the output folder contains files or cannot be a folder.
 
-    Names that begin with a dot do not count: a lock, or what a kill left half-written.
+    Names that begin with a dot are ignored: they are locks or partially written files.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, not a folder")
@@ -28,7 +28,7 @@ def check_output(out: Path, holds: str = "another run") -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raises UserError where no file can be written into `folder`, a missing one included. Leaves all as it was."""
+    """Raise UserError if no file can be written into `folder`, which may be missing. The disk is left unchanged."""
     made: list[Path] = []
     try:
         made = [one for one in (folder, *folder.parents) if not one.exists()]
@@ -42,7 +42,7 @@ def check_writable(folder: Path) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Raises UserError where the file cannot be written, or takes the place of a folder."""
+    """Raise UserError if the file cannot be written or if `path` is a folder."""
     if path.is_dir():
         raise bad_input(path, "cannot be written: is a folder")
     check_writable(path.parent)
@@ -50,11 +50,10 @@ def check_file(path: Path) -> None:
 
 @contextmanager
 def sole_writer(out: Path) -> Iterator[None]:
-    """Hold the folder `out` for this process; the system lets go of it when the process ends, in whatever way.
+    """Lock the folder `out` for this process until the block ends; the system releases the lock if the process dies.
 
-    The folder is made where it is missing, and goes again where nothing was written into it. Raises UserError where
-    it cannot be written to, or another process holds it. Of processes that train together the first one, which writes,
-    holds it for all.
+    A missing folder is created, and removed again if nothing was written into it. In distributed training only the main
+    process, which writes, holds the lock. Raises UserError if the folder is not writable or another process holds it.
     """
     if not is_first_process():
         yield
@@ -78,7 +77,7 @@ def sole_writer(out: Path) -> Iterator[None]:
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    """Those of `folders`, the innermost first, that hold nothing."""
+    """Remove the empty ones among `folders`, given from the innermost to the outermost."""
     for folder in folders:
         with suppress(OSError):
             folder.rmdir()

@@ -1,12 +1,12 @@
-"""Sample masks: how likely the policy is to mask each token of a few fixed texts, while it learns. RUN/samples.jsonl
+"""Sample masks: the probability that the policy masks each token of a few fixed texts, recorded in RUN/samples.jsonl.
 
-The first line holds the texts, every other one a snapshot of all of them:
+The first line holds the texts. Every other line is a snapshot of all texts:
 
 {"texts": [{"block": 3, "tokens": ["[CLS]", "Aspirin", …], "starts_word": [true, …], "is_maskable": [false, …]}, …]}
 {"episodes": 8, "probabilities": [[0.0, 0.031, …], …], "taken": [[1, 7], …]}
 
-A snapshot shows policy and LM as they are after so many episodes: the probability that a single draw takes each token,
-and the positions that the policy takes at the run's rate when it does not explore (top k).
+A snapshot shows policy and LM after this number of episodes. `probabilities` are those of a single draw per token.
+`taken` lists the positions that the policy masks at the run's rate without exploration (top k).
 """
 
 from pathlib import Path
@@ -22,11 +22,13 @@ from nmg.runs.log import read_lines
 from nmg.types import IntArray
 
 N_TEXTS = 3
+"""Number of sample texts."""
 MAX_SNAPSHOTS = 40
+"""Maximum number of snapshots, apart from the newest one."""
 
 
 def log_samples(training: MetaTraining, path: Path) -> None:
-    """Add a snapshot of `training` as it is now; drop those no longer held, and those of episodes still to come."""
+    """Add a snapshot of the current state; drop snapshots that are no longer held and those of later episodes."""
     now, block_ids = training.next_episode, sample_blocks(training)
     snapshots = [line for line in read_lines(path).records if isinstance(line.get("episodes"), int)]
     held = [line for line in snapshots if line["episodes"] != now and is_held(line["episodes"], now)]
@@ -36,10 +38,10 @@ def log_samples(training: MetaTraining, path: Path) -> None:
 
 
 def is_held(episodes: int, now: int) -> bool:
-    """Whether the snapshot after `episodes` is still held after `now` episodes: at most `MAX_SNAPSHOTS` + 1 are.
+    """Whether the snapshot after `episodes` is still held after `now` episodes; at most `MAX_SNAPSHOTS` + 1 are held.
 
-    These are the newest and every s-th, where s doubles as a run gets longer. As they follow from `now` alone, a
-    resumed run ends with those of an uninterrupted one, also where it was made longer.
+    These are the newest snapshot and every s-th one; s doubles as the run gets longer. The choice depends only on
+    `now`, so a resumed or extended run ends with the same snapshots as an uninterrupted one.
     """
     stride = 1
     while now > MAX_SNAPSHOTS * stride:
@@ -48,7 +50,7 @@ def is_held(episodes: int, now: int) -> bool:
 
 
 def sample_blocks(training: MetaTraining) -> IntArray:
-    """The blocks that every snapshot of the run shows, drawn from its corpus; int64, ascending."""
+    """Indices of the blocks in every snapshot of the run, drawn from its corpus; int64, ascending."""
     n_blocks = len(training.corpus)
     drawn = (training.randomness / "samples").generator().choice(n_blocks, min(N_TEXTS, n_blocks), replace=False)
     drawn.sort()
@@ -56,7 +58,7 @@ def sample_blocks(training: MetaTraining) -> IntArray:
 
 
 def describe_block(training: MetaTraining, block: int) -> dict[str, Any]:
-    """Tokens as they stand in the text; `starts_word` is false where one follows another without a space."""
+    """The tokens of a block as written in the text; `starts_word` is False for a token that directly follows another."""
     corpus = training.corpus
     blocks = corpus.blocks(np.array([block]))
     text, offsets = corpus.text(block), corpus.offsets(block).tolist()
@@ -71,9 +73,9 @@ def describe_block(training: MetaTraining, block: int) -> dict[str, Any]:
 
 
 def snapshot(training: MetaTraining, block_ids: IntArray) -> dict[str, Any]:
-    """What the policy does with these blocks now.
+    """The current mask probabilities and masked positions of these blocks.
 
-    Draws nothing, and overwrites nothing but the weights of the working copy, which every use of it sets anew.
+    It draws no random numbers. It overwrites only the weights of the working model, which every user of it resets.
     """
     blocks, arena = training.corpus.blocks(block_ids), training.arena
     restore_state(arena.model, training.lm_state)

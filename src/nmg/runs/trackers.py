@@ -1,6 +1,6 @@
-"""Trackers: TensorBoard, Weights & Biases, trackio, MLflow, and whatever else accelerate knows by name.
+"""Experiment trackers: TensorBoard, Weights & Biases, trackio, MLflow, and any other name that accelerate knows.
 
-They get the numbers of metrics.jsonl, which is written with or without them.
+They receive the numbers of metrics.jsonl, which is always written.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,12 +16,14 @@ from nmg.errors import UserError
 from nmg.meta_train import EpisodeRecord
 
 LogEpisode: TypeAlias = Callable[[EpisodeRecord], None]
+"""Logs the record of an episode."""
 
 PROJECT = "nmg"
+"""Name of the project in each tracker."""
 
 
 def check_trackers(config: Config) -> None:
-    """Raises UserError for a tracker whose package is not installed; that there is such a tracker is for `config`."""
+    """Raise UserError for a tracker whose package is not installed; `config` has already checked the name."""
     installed = [str(name) for name in get_available_trackers()]
     for name in config.runtime.trackers:
         if name not in installed:
@@ -33,9 +35,9 @@ def check_trackers(config: Config) -> None:
 
 @contextmanager
 def start_trackers(config: Config, run: Path) -> Iterator[LogEpisode]:
-    """Yields the function that logs an episode to all trackers; they are closed when the block ends, also by an error.
+    """Yield the function that logs an episode to all trackers. They are closed when the block ends, even by an error.
 
-    TensorBoard writes to RUN/nmg. The others keep what they get where they always do, under the name of the run's
+    TensorBoard writes to RUN/nmg. The others store their data in their default location, under the name of the run's
     folder and with its settings.
     """
     trackers: list[GeneralTracker] = []
@@ -47,7 +49,7 @@ def start_trackers(config: Config, run: Path) -> Iterator[LogEpisode]:
     try:
         for name in dict.fromkeys(config.runtime.trackers):
             trackers.append(_open(name, run))
-            if name != "tensorboard":  # it would begin another run beside this one, for the settings alone
+            if name != "tensorboard":  # it would create a second run only for the settings
                 trackers[-1].store_init_configuration(flat(config.model_dump(mode="json")))
         yield log
     finally:
@@ -56,7 +58,7 @@ def start_trackers(config: Config, run: Path) -> Iterator[LogEpisode]:
 
 
 def _open(name: str, run: Path) -> GeneralTracker:
-    PartialState()  # the trackers ask it whether they are in the main process; it fixes no precision for what follows
+    PartialState()  # trackers use it to find the main process; it does not fix the precision
     tracker_class, run_name = LOGGER_TYPE_TO_CLASS[name], run.resolve().name
     given = {"wandb": {"name": run_name}, "trackio": {"name": run_name}, "mlflow": {"run_name": run_name}}
     folder = [str(run)] if tracker_class.requires_logging_directory else []
@@ -66,12 +68,12 @@ def _open(name: str, run: Path) -> GeneralTracker:
 
 
 def flat_metrics(record: EpisodeRecord) -> dict[str, float]:
-    """The record's numbers under slash-separated names, e.g. 'scores/learner/accuracy'."""
+    """The numbers of the record under slash-separated names, e.g. 'scores/learner/accuracy'."""
     return {name: float(value) for name, value in flat(record.to_json()).items() if isinstance(value, (int, float))}
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested mappings, each under the names that lead to it, joined by slashes."""
+    """The leaves of nested mappings; the name of each leaf joins its keys with slashes."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
         leaves |= flat(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
