@@ -1,11 +1,13 @@
-"""Does a reward agree with the full score? The correlation of their true scores over maskings, with limits.
+"""Agreement of a reward with the full score: the correlation of their true scores over maskings, with limits.
 
-Probe and fine-tunings of a play are of the same adapted LM, so they share its noise. The model of both scores:
+The linear probe and the fine-tunings of a trial use the same adapted LM, so their noise is correlated. The model of
+both scores is:
 
     scores [2] = masking + seed + noise,   masking ~ N(0, Σ),   noise ~ N(0, S)
 
-S has a covariance, too; without it the agreement of noise passes for that of maskings. The mean squares of maskings, on
-m − 1 degrees of freedom, estimate S + seeds · Σ; those of the residuals, on (m − 1)(seeds − 1), estimate S.
+S includes a covariance; without it, correlated noise would count as agreement of maskings. The mean squares of
+maskings, on m − 1 degrees of freedom, estimate S + seeds · Σ. Those of the residuals, on (m − 1)(seeds − 1), estimate
+S.
 """
 
 import math
@@ -18,32 +20,36 @@ from nmg.seeding import StreamName
 from nmg.types import FloatArray
 
 DRAWS = 4000
+"""Number of draws for the limits."""
 LEVEL = 0.05
-"""of each limit, one-sided, and of the F test"""
+"""Significance level of each one-sided limit and of the F test."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """The correlation of the true scores; None if there is nothing to tell it by."""
+    """The correlation of the true scores, from −1 to 1; None if the data cannot determine it."""
 
     estimate: float | None
-    """None unless both scores show that maskings differ (F test at 5 %): of chance it is near 1 if noise is shared"""
+    """The correlation; None unless both scores show that maskings differ (F test at 5 %).
+
+    Without such differences, correlated noise alone would give a value near 1.
+    """
     low: float | None
-    """the correlation is not below, with 95 % confidence"""
+    """Lower limit of the correlation, with 95 % confidence, one-sided."""
     high: float | None
-    """the correlation is not above, with 95 % confidence"""
+    """Upper limit of the correlation, with 95 % confidence, one-sided."""
 
 
 def agreement(reward: FloatArray, full: FloatArray) -> Agreement:
     """Compare a reward with the full score.
 
-    The limits are quantiles of a generalised pivot (Weerahandi 1993): each draw solves Σ and S from the two observed
-    matrices and from Wishart matrices, by their Cholesky factors; for a plain correlation such limits are exact.
-    A draw in which a score has no variance between maskings counts as −1 for `low` and as 1 for `high`.
+    The limits are quantiles of a generalized pivot (Weerahandi 1993). Each draw solves for Σ and S from the two
+    observed matrices and from Wishart matrices, by their Cholesky factors. For a plain correlation such limits are
+    exact. A draw in which a score has no variance between maskings counts as −1 for `low` and as 1 for `high`.
 
     Args:
-        reward: scores [maskings, seeds] of the reward, more is better.
-        full: scores [maskings, seeds] of the full score, of the same plays.
+        reward: float [maskings, seeds]: scores of the reward; higher is better.
+        full: float [maskings, seeds]: full scores of the same trials; higher is better.
 
     Returns:
         The estimate and its limits. All are None with fewer than 3 maskings or 2 seeds.
@@ -72,7 +78,7 @@ def agreement(reward: FloatArray, full: FloatArray) -> Agreement:
 
 
 def _covariances(rng: np.random.Generator, squares: FloatArray, free: int) -> FloatArray:
-    """[draws, 2, 2] covariances that `squares` [2, 2], sums of squares on `free` degrees of freedom, may be of."""
+    """Draw covariances [draws, 2, 2] that are consistent with sums of squares [2, 2] on `free` degrees of freedom."""
     a, b = np.sqrt(rng.chisquare(free, DRAWS)), np.sqrt(rng.chisquare(max(free - 1, 1), DRAWS))
     c = rng.standard_normal(DRAWS)
     first = math.sqrt(squares[0, 0])
@@ -87,7 +93,7 @@ def _covariances(rng: np.random.Generator, squares: FloatArray, free: int) -> Fl
 
 
 def _correlation(covariances: FloatArray) -> FloatArray:
-    """[n] of [n, 2, 2], within ± 1; NaN if a variance is not above 0."""
+    """Correlations [n] of covariances [n, 2, 2], clipped to ± 1; NaN if a variance is not above 0."""
     first, second = covariances[:, 0, 0], covariances[:, 1, 1]
     has_both = (first > 0) & (second > 0)
     scale = np.sqrt(np.where(has_both, first * second, 1.0))

@@ -1,4 +1,4 @@
-"""What the plays of an audit say: pure functions of scores."""
+"""The findings of an audit: pure functions of the scores of its trials."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,36 +15,39 @@ from nmg.errors import UserError
 from nmg.types import FloatArray
 
 LEVEL = 0.05
+"""Significance level of every test."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How far maskings differ in a score, against noise: an analysis of variance with seeds as blocks."""
+    """The variation of a score between maskings, compared with noise: an analysis of variance with seeds as blocks."""
 
     maskings: int
+    """Number of maskings."""
     seeds: int
+    """Number of seeds."""
     between: float
-    """standard deviation of the maskings' true scores; 0 where they differ by no more than noise"""
+    """Standard deviation of the maskings' true scores; 0 if they differ by no more than noise."""
     between_high: float | None
-    """the least that it is not above with 95 % confidence, one-sided; None where there is nothing to test"""
+    """Upper 95 % confidence limit of `between`, one-sided; None if no test is possible."""
     noise: float
-    """standard deviation of a masking's score under one seed, after the seed's own level"""
+    """Standard deviation of a masking's score under one seed, after the mean of the seed is subtracted."""
     p: float | None
-    """F test of "all maskings are alike"; None where there is nothing to test"""
+    """p value of the F test that all maskings have the same score; None if no test is possible."""
 
 
 def score_of(scores: Mapping[str, float], metric: str) -> float:
-    """More is better."""
+    """The score of a metric, with the sign changed for `loss`; higher is better."""
     return -scores[metric] if metric == "loss" else scores[metric]
 
 
 def full_score(play: Played, metric: str) -> float:
-    """Mean of what counts: of the fine-tunings, or the probe's. More is better."""
+    """Mean over the fine-tunings, or the score of the probe if there are none. Higher is better."""
     return float(np.mean([score_of(one, metric) for one in play.counted]))
 
 
 def spread_of(table: FloatArray) -> Spread:
-    """From scores [maskings, seeds], both at least 2."""
+    """The variation between maskings, from scores [maskings, seeds], both at least 2."""
     m, k = table.shape
     left = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
     noise = float(np.square(left).sum() / ((m - 1) * (k - 1)))
@@ -53,22 +56,25 @@ def spread_of(table: FloatArray) -> Spread:
     if noise == 0:
         return Spread(m, k, between, None, 0.0, None)
     f = stats.f(m - 1, (m - 1) * (k - 1))
-    # k · means / (noise + k · between²) is distributed nearly as F; that noise is an estimate errs on the safe side
+    # k · means / (noise + k · between²) is nearly F-distributed. Estimating the noise makes the limit conservative.
     high = math.sqrt(max(means / float(f.ppf(LEVEL)) - noise / k, 0.0))
     return Spread(m, k, between, high, math.sqrt(noise), float(f.sf(k * means / noise)))
 
 
 def possible_gain(spread: Spread, n_features: int) -> float | None:
-    """What a linear policy may gain over random masks at most, with 95 % confidence; None where nothing is known.
+    """Upper 95 % confidence limit of the gain of a linear policy over random masks; None if it is unknown.
 
-    Where a weight adds its share to the score, random directions of a length l vary by l · |effects| / √n, and the best
-    direction of that length gains l · |effects|.
+    This assumes that each weight contributes linearly to the score. The scores of random directions of length l then
+    have the standard deviation l · |effects| / √n, and the best direction of this length gains l · |effects|.
     """
     return None if spread.between_high is None else math.sqrt(n_features) * spread.between_high
 
 
 def table_of(plays: Sequence[Played], score: Callable[[Played], float]) -> tuple[list[str], FloatArray]:
-    """Maskings in order of first appearance, and scores [maskings, seeds] of those that every seed has."""
+    """Arrange scores in a table, using only maskings that have a trial for every seed.
+
+    Returns the names of the maskings in order of first appearance, and their scores, float [maskings, seeds].
+    """
     seeds = sorted({play.key.seed for play in plays})
     by_masking: dict[str, dict[int, float]] = {}
     for play in plays:
@@ -79,39 +85,47 @@ def table_of(plays: Sequence[Played], score: Callable[[Played], float]) -> tuple
 
 @dataclass(frozen=True)
 class RewardFinding:
-    """How well a cheap score stands for the score that counts, and what it costs."""
+    """How well a cheap score approximates the full score, and what it costs."""
 
     name: str
     metric: str
+    """Metric of the reward."""
     seconds: float
-    """of one play, adaptation included"""
+    """Seconds per trial, including adaptation."""
     rank_correlation: float | None
-    """Spearman's, of the maskings' means over seeds with those of the full score from other fine-tunings"""
+    """Spearman's correlation of the maskings' mean scores with their full scores from other fine-tunings."""
     corrected: float | None
-    """the correlation of the true scores, without the noise of both and what they share of it; None unless both show
-    that maskings differ"""
+    """Correlation of the true scores, corrected for noise; None unless both scores show that maskings differ."""
     corrected_low: float | None
-    """95 % limits, each one-sided; None if there is nothing to tell it by"""
+    """Lower 95 % limit of the correlation, one-sided; None if the data cannot determine it."""
     corrected_high: float | None
+    """Upper 95 % limit of the correlation, one-sided; None if the data cannot determine it."""
     between: float
+    """Standard deviation of the maskings' true scores."""
     noise: float
+    """Standard deviation of a masking's score under one seed."""
     plays_needed: int | None
-    """pairs of plays × 2 that find a difference of one standard deviation between maskings, as a paired t test at 5 %
-    does with 80 % power if `between` and `noise` are as estimated; None where there is none"""
+    """Number of trials (two per pair) that find a difference of one standard deviation between maskings.
+
+    A paired t test at 5 % then has 80 % power, if `between` and `noise` are as estimated. None if no number is enough.
+    """
 
     @property
     def minutes(self) -> float | None:
+        """Minutes for the trials needed; None if no number is enough."""
         return None if self.plays_needed is None else self.plays_needed * self.seconds / 60
 
     def to_json(self) -> dict[str, Any]:
+        """The entry of the reward in audit.json."""
         return asdict(self) | {"minutes": self.minutes}
 
 
 def rewards(plays: Sequence[Played], metric: str) -> list[RewardFinding]:
-    """Each possible reward against the full score: `metric` of the last fine-tuning, which no reward is judged by here.
+    """Compare each possible reward with the full score, which is `metric` of the last fine-tuning.
 
-    The mean of all fine-tunings has less noise than one; how well it stands for the full score is judged by the first.
-    Where the encoder stays frozen the full score is the probe's own.
+    No reward is compared with the fine-tuning that it uses itself. The mean of all fine-tunings has less noise than one
+    fine-tuning; its agreement with the full score is estimated from the first. If the encoder stays frozen, the full
+    score is that of the probe.
     """
 
     def tuned(number: int, of: str) -> Callable[[Played], float]:
@@ -146,7 +160,7 @@ def rewards(plays: Sequence[Played], metric: str) -> list[RewardFinding]:
 def _reward(
     name: str, metric: str, own: FloatArray, judged: FloatArray, full: FloatArray, seconds: float
 ) -> RewardFinding:
-    """From tables [maskings, seeds] of the reward, of what it is judged by, and of the full score."""
+    """The finding from tables [maskings, seeds]: the reward, the score used to compare it, and the full score."""
     spread, agreed = spread_of(own), agreement(judged, full)
     a, b = judged.mean(axis=1), full.mean(axis=1)
     has_order = np.ptp(a) > 0 and np.ptp(b) > 0
@@ -166,7 +180,7 @@ def _reward(
 
 
 def plays_needed(spread: Spread) -> int | None:
-    """Of pairs whose difference has √2 of the noise of a play."""
+    """Number of trials needed; the difference of a pair has √2 times the noise of one trial."""
     if spread.between == 0:
         return None
     pairs = seeds_needed(spread.between / (math.sqrt(2) * spread.noise)) if spread.noise else 2
@@ -175,40 +189,47 @@ def plays_needed(spread: Spread) -> int | None:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Random masks at one schedule against no adaptation, over seeds."""
+    """The gain of random masks over no adaptation with one schedule, over seeds."""
 
     steps: int
+    """Number of adaptation steps."""
     learning_rate: float
+    """Learning rate of the adaptation."""
     gain: float
+    """Mean difference in full score from no adaptation."""
     low: float | None
+    """Lower bound of the 95 % interval of the gain; None if undefined."""
     high: float | None
+    """Upper bound of the 95 % interval of the gain; None if undefined."""
     p: float | None
-    """two-sided paired t test, times the number of schedules that were tried on these plays (Bonferroni)"""
+    """p value of the two-sided paired t test, times the number of schedules tried on these trials (Bonferroni)."""
     lm_loss: float
+    """Mean masked-LM loss of the adaptation, in nats."""
 
     @property
     def is_sure(self) -> bool:
+        """Whether the gain differs significantly from 0."""
         return self.p is not None and self.p < LEVEL
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """Does adapting under random masks pay over not adapting?"""
+    """Whether adapting under random masks improves on not adapting."""
 
     pays: bool | None
-    """by `best`; None: cannot tell"""
+    """The answer from `best`; None if the test is not significant."""
     best: Schedule
-    """the schedule that was chosen, from plays that did not choose it"""
+    """The chosen schedule, evaluated on trials that were not used to choose it."""
     schedules: Sequence[Schedule]
-    """all, from the plays that chose: the largest gain of several is too good"""
+    """All schedules, evaluated on the trials used to choose; the largest of these gains is biased upwards."""
     none: float
-    """mean score without adaptation, of the plays of `best`"""
+    """Mean full score without adaptation, over the trials of `best`."""
 
 
 def schedules_of(plays: Sequence[Played], metric: str) -> list[Schedule]:
-    """From plays of `none` and of `random` at several schedules, on the mean of each play's fine-tunings.
+    """Compare random masks at several schedules with `none`, by the full score of each trial.
 
-    Schedules with a seed that diverged are left out. Raises UserError where none is left.
+    Schedules with a diverged seed are left out. Raises UserError if no schedule is left.
     """
     none = _by_seed(plays, "none")
     by_schedule: dict[tuple[int, float], dict[int, Played]] = {}
@@ -222,18 +243,18 @@ def schedules_of(plays: Sequence[Played], metric: str) -> list[Schedule]:
 
 
 def adaptation(tried: Sequence[Schedule], fresh: Sequence[Played], metric: str) -> Adaptation:
-    """What the best schedule gains, from plays of `none` and `random` that did not choose it.
+    """Estimate the gain of the best schedule from trials that were not used to choose it.
 
     Args:
-        tried: all schedules, from the plays that chose the best.
-        fresh: plays with other seeds, those of `random` at the best schedule.
-        metric: of the score, more is better.
+        tried: All schedules, evaluated on the trials used to choose the best one.
+        fresh: Trials with other seeds; those of `random` use the best schedule.
+        metric: The metric of the full score.
 
     Returns:
-        The finding; `pays` is of a two-sided test at 5 % on the fresh plays alone.
+        The finding; `pays` comes from a two-sided test at 5 % on the fresh trials alone.
 
     Raises:
-        UserError: no seed of the fresh plays has both.
+        UserError: No seed of the fresh trials has both `none` and `random`.
     """
     none, random = _by_seed(fresh, "none"), _by_seed(fresh, "random")
     if not set(none) & set(random):
@@ -248,7 +269,7 @@ def _by_seed(plays: Sequence[Played], masking: str) -> dict[int, Played]:
 
 
 def _against(of: Mapping[int, Played], none: Mapping[int, Played], metric: str, n_tests: int) -> Schedule:
-    """Plays of a schedule against those without adaptation, by seed; p is that of one of `n_tests` tests."""
+    """Compare a schedule with no adaptation, paired by seed; p is corrected for `n_tests` tests."""
     pairs = [(play, none[seed]) for seed, play in of.items() if seed in none]
     scores = np.array([[full_score(play, metric) for play in pair] for pair in pairs])
     test = paired_comparison(scores[:, 0], scores[:, 1])

@@ -1,4 +1,4 @@
-"""A play of the audit: adapt a fresh LM under a masking, then measure it in every way that could be a reward."""
+"""A trial of the audit: adapt a fresh LM under a masking, then measure it in every way that could serve as a reward."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -30,63 +30,76 @@ from nmg.types import IntArray, Outcome
 from nmg.workbench import Workbench
 
 FINE_TUNINGS = 2
-"""of each adapted model, with heads and orders of their own: the difference of two is the noise of one"""
+"""Number of fine-tunings per adapted model, each with a different head and order; their difference measures noise."""
 SPREAD = ExperimentSettings().spread
-"""of the weights of a random direction: that of the directions which the learner would explore"""
+"""Standard deviation of the weights of a random direction; the same as in the learner's exploration."""
 _SLOW_FEATURES = {"usual_loss", "usual_entropy", "concentration"}
-"""they cost forward passes of the LM, or a fit to the labelled examples"""
+"""Features that need forward passes of the LM, or a fit to the labelled examples."""
 MAX_FEATURES = tuple(name for name in LinearSettings().features if name not in _SLOW_FEATURES)
+"""Features of random directions."""
 Measure: TypeAlias = Literal["probe", "finetune"]
 
 
 @dataclass(frozen=True)
 class PlayKey:
+    """Identifies one trial of an audit."""
+
     seed: int
     masking: str
-    """none, a rule, idf-N (sharpness N), or direction-N"""
+    """Name of the masking: none, a rule, idf-N (exponent N), or direction-N."""
     steps: int
+    """Number of adaptation steps."""
     learning_rate: float
+    """Learning rate of the adaptation."""
     examples: int
-    """labelled examples of the fine-tunings and of the probe"""
+    """Number of labelled examples for the fine-tunings and the probe."""
 
     @property
     def name(self) -> str:
+        """Description of the trial for messages."""
         return f"{self.masking} · {self.steps} steps · lr {self.learning_rate:g} · seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Played:
+    """The scores and the cost of one trial."""
+
     key: PlayKey
     probe: Mapping[str, float]
-    """metric → score of a linear probe on frozen features"""
+    """Metric → score of a linear probe on frozen features."""
     finetune: Sequence[Mapping[str, float]]
-    """metric → score of each fine-tuning; none where the encoder stays frozen (`test.measure probe`)"""
+    """Metric → score, for each fine-tuning; empty if the encoder stays frozen (`test.measure probe`)."""
     lm_loss: float | None
+    """Mean masked-LM loss of the adaptation, in nats; None without adaptation."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """adapt, probe, finetune (one, scored), and scoring: what of the probe and of all fine-tunings goes to the
-    validation set, whatever the number of labelled examples"""
+    """Wall time in seconds: `adapt`, `probe`, `finetune` (one, with scoring), and `scoring`.
+
+    `scoring` is the time that the probe and all fine-tunings spend on the validation set. It does not depend on the
+    number of labelled examples.
+    """
     diverged: str = ""
-    """what happened, where a training diverged; there are no scores then"""
+    """What happened if a training diverged; there are no scores then. Otherwise empty."""
     origin: Mapping[str, str] = field(default_factory=dict)
-    """digests of all that gives the play beside its key: settings, data, model"""
+    """Digests of everything that determines the trial in addition to its key: settings, data, model."""
 
     @property
     def counted(self) -> Sequence[Mapping[str, float]]:
-        """The full score: of each fine-tuning, or of the probe where there are none."""
+        """The scores that count: those of each fine-tuning, or those of the probe if there are no fine-tunings."""
         return self.finetune or (self.probe,)
 
     def to_json(self) -> dict[str, Any]:
+        """The line of the trial in plays.jsonl."""
         return {name: value for name, value in asdict(self).items() if name != "diverged" or value}
 
     @classmethod
     def from_json(cls, line: str | bytes) -> "Played":
-        """Raises ValueError for a line that is no play."""
+        """Parse a line of plays.jsonl. Raises ValueError for an invalid line."""
         return TypeAdapter(cls).validate_json(line)
 
 
 @dataclass(frozen=True)
 class AuditBench:
-    """A workplace: all that the plays of an audit share."""
+    """The worker of an audit: everything that its trials share."""
 
     config: Config
     bench: Workbench
@@ -98,18 +111,18 @@ class AuditBench:
 
     @classmethod
     def open(cls, config: Config, reporter: Reporter, *, is_checked: bool = False) -> "AuditBench":
-        """Read and check everything, warm up a missing head. The test set is not read.
+        """Read and check everything, and warm up a missing head. The test set is not read.
 
         Args:
             config: The settings of the audit.
-            reporter: Told of what a user should know.
-            is_checked: Whether another process has done the preflight already.
+            reporter: Receives messages for the user.
+            is_checked: Whether another process has already run the preflight.
 
         Returns:
-            The workplace; its settings have the precision that the preflight found to work.
+            The worker. Its settings have the precision that the preflight found to work.
 
         Raises:
-            UserError: Settings, data or model do not fit.
+            UserError: Settings, data or model do not fit together.
         """
         config = config.model_copy(update={"data": config.data.model_copy(update={"test": None})}).for_meta_test()
         bench = Workbench.open_all(config, reporter)
@@ -132,24 +145,27 @@ class AuditBench:
 
     @cached_property
     def origin(self) -> dict[str, str]:
+        """Digests of everything that determines a trial, except for its masking."""
         return origin(self.config, ("train", "validation"), self.corpus.digest, self.bench.lm, self.pretrained)
 
     def origin_of(self, masking: str) -> dict[str, str]:
-        """Digests of all that gives a play of this masking, what the masking reads included."""
-        rule = masking if masking in RULES else ""  # idf-N and direction-N read nothing but settings and corpus
+        """Digests of everything that determines a trial of this masking, including files that the masking reads."""
+        rule = masking if masking in RULES else ""  # idf-N and direction-N read only settings and corpus
         return {**self.origin, **(masking_identity(rule, self.config.masking) if rule else {})}
 
     def rows(self, examples: int) -> IntArray:
-        """Rows of so many training examples; those of a smaller number are among those of a larger."""
+        """Rows of this number of training examples, int64. Smaller selections are subsets of larger ones."""
         order = (StreamName(self.config.run.seed) / "audit" / "examples").generator()
         chosen = order.permutation(len(self.train.examples))[:examples]
         return np.flatnonzero(np.isin(self.train.features.example_index, chosen))
 
     @property
     def steps_an_epoch(self) -> int:
+        """Number of adaptation steps per epoch."""
         return -(-len(self.corpus) // self.config.adapt.batch_size)
 
     def play(self, _shared: None, job: PlayKey) -> Played:
+        """Run one trial; the result says if a training diverged."""
         arena = replace(self.bench.arena.silent(), adapt=self._adapt_settings(job))
         masks = None if job.masking == "none" else DrawnMasks(self.corpus, self._masking(job))
         rows = self.rows(job.examples)
@@ -162,7 +178,9 @@ class AuditBench:
         except Diverged as error:
             return Played(job, {}, [], None, diverged=str(error))
         scored = len(self.validation.features)
-        reading = first.seconds["finetune"] * scored / (scored + len(rows))  # a probe reads both sets alike
+        reading = (
+            first.seconds["finetune"] * scored / (scored + len(rows))
+        )  # the probe encodes each row of both sets once
         return Played(
             job,
             dict(first.scores),
@@ -201,10 +219,11 @@ def _seconds(outcome: Outcome) -> float:
 
 @dataclass(frozen=True)
 class AuditOpener:
-    """Makes the same workplace in another process, from files and caches."""
+    """Creates the same worker in another process, from files and caches."""
 
     config: Config
 
     def open(self, threads: int) -> AuditBench:
+        """Open the worker with this number of CPU threads."""
         runtime = self.config.runtime.model_copy(update={"threads": threads})
         return AuditBench.open(self.config.model_copy(update={"runtime": runtime}), Silent(), is_checked=True)

@@ -1,4 +1,4 @@
-"""From findings to a sentence and a configuration."""
+"""Turn the findings of an audit into a short text and a configuration."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,11 +11,11 @@ from nmg.numerals import rounded
 from nmg.policies.linear import LinearSettings
 
 LEAST_MARGIN = 1.0
-"""nats below word frequencies alone from which a model counts as a language model"""
+"""Smallest margin below the loss of word frequencies, in nats, for a model to count as a language model."""
 LEAST_CORRELATION = 0.5
-"""of a reward's true scores with those of the full score, for the reward to be called sound"""
+"""Smallest correlation with the full score for a reward to count as sound."""
 LEAST_PLAYS, MOST_PLAYS = 60, 1000
-"""of an experiment"""
+"""Lower and upper limit of the number of inner loops of an experiment."""
 
 
 def recommend(
@@ -25,7 +25,18 @@ def recommend(
     rewards: Sequence[RewardFinding],
     steps_an_epoch: int,
 ) -> tuple[Config, str]:
-    """The settings that follow from the findings, and why, in a few sentences."""
+    """Recommend settings that follow from the findings.
+
+    Args:
+        config: The settings of the audit.
+        facts: The findings as in audit.json.
+        adapting: Whether adaptation improves the score, and the best schedule.
+        rewards: All possible rewards.
+        steps_an_epoch: Number of adaptation steps per epoch.
+
+    Returns:
+        The recommended settings, and the reasons in a few sentences.
+    """
     maskings, reward = facts["maskings"], best_reward(rewards, facts["maskings"]["p"])
     sentences = [*_warnings(facts), _on_adaptation(adapting, maskings["metric"])]
     if adapting.pays is False:
@@ -56,7 +67,7 @@ def recommend(
 
 
 def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
-    """What to know before the findings: a model that is none, a split that leaks, an audit that had to be short."""
+    """Yield warnings that precede the findings: a weak language model, near duplicates, and a shortened audit."""
     lm, leakage, steps, examples = (facts[name] for name in ("lm", "leakage", "steps", "examples"))
     if lm["margin"] < LEAST_MARGIN:
         distance = f"{abs(lm['margin']):.2f} nats {'below' if lm['margin'] >= 0 else 'above'}"
@@ -78,14 +89,14 @@ def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def best_reward(rewards: Sequence[RewardFinding], p: float | None) -> RewardFinding | None:
-    """The cheapest in minutes among the sound ones; without any, among those that seem to stand for the full score.
+    """The sound reward that needs the fewest minutes; if no reward is sound, the cheapest that appears to agree.
 
     Args:
-        rewards: all that may be chosen.
-        p: of the F test that all maskings have the same full score.
+        rewards: The possible rewards.
+        p: p value of the F test that all maskings have the same full score.
 
     Returns:
-        One that needs no more than `MOST_PLAYS`, or None if none shows differences or each seems to be another score.
+        A reward that needs at most `MOST_PLAYS` trials, or None if no such reward agrees with the full score.
     """
     usable = [one for one in rewards if one.plays_needed is not None and one.plays_needed <= MOST_PLAYS]
     sound = [one for one in usable if is_sound(one, p)]
@@ -94,12 +105,13 @@ def best_reward(rewards: Sequence[RewardFinding], p: float | None) -> RewardFind
 
 
 def is_sound(reward: RewardFinding, p: float | None) -> bool:
-    """Whether a reward is shown to stand for the full score: maskings differ, and the lower limit is high enough."""
+    """Whether a reward is shown to agree with the full score: maskings differ, and the lower limit is high enough."""
     differ = p is not None and p < LEVEL
     return differ and reward.corrected_low is not None and reward.corrected_low >= LEAST_CORRELATION
 
 
 def _seems_to_agree(reward: RewardFinding) -> bool:
+    """Whether the estimated correlations are high enough, without a test."""
     agrees = reward.corrected is None or reward.corrected >= LEAST_CORRELATION
     return agrees and (reward.rank_correlation or 0.0) >= LEAST_CORRELATION
 
@@ -130,7 +142,7 @@ def _on_reward(reward: RewardFinding, maskings: Mapping[str, Any]) -> str:
 
 
 def _plays(reward: RewardFinding) -> int:
-    """Of an experiment: as many as find a difference of one standard deviation, within bounds."""
+    """Number of inner loops of an experiment that finds a difference of one standard deviation, within limits."""
     return min(max(reward.plays_needed or 0, LEAST_PLAYS), MOST_PLAYS)
 
 
@@ -141,6 +153,7 @@ def _settings(
     maskings: Mapping[str, Any],
     steps_an_epoch: int,
 ) -> Config:
+    """The recommended settings; without a reward, the learner is not changed."""
     rules = {name: mean for name, mean in maskings["mean"].items() if name.startswith("idf-")}
     sharpness = float(max(rules, key=lambda name: rules[name]).removeprefix("idf-")) if rules else 2.0
     epochs = max(1, round(best.steps / steps_an_epoch))
@@ -165,13 +178,13 @@ def _settings(
 
 
 def _at_most(maskings: Mapping[str, Any]) -> str:
-    """What the deviation between maskings is not above, in points."""
+    """Text with the upper limit of the deviation between maskings, in percentage points."""
     high = maskings["between_high"]
     return "" if high is None else f", at most {100 * high:.1f} with 95 % confidence"
 
 
 def _gain(best: Schedule) -> str:
-    """In points: 100 times the difference of shares."""
+    """Text with the gain and its interval, in percentage points."""
     interval = ""
     if best.low is not None and best.high is not None:
         interval = f" [{rounded(100 * best.low, 1, '+')}, {rounded(100 * best.high, 1, '+')}]"

@@ -1,9 +1,9 @@
-"""An audit on disk: which plays are made, and what they come to. It ends in a recommendation, before any long work.
+"""Run an audit in a folder: choose and run its trials, and recommend settings before any long training.
 
-DIR/plays.jsonl       one line per play, whole or not there; a second call goes on
+DIR/plays.jsonl       one complete line per trial; a second call continues from them
 DIR/audit.json        all findings
-DIR/recommended.yaml  the configuration that follows from them
-DIR/index.html        the page
+DIR/recommended.yaml  the recommended configuration
+DIR/index.html        the report
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,30 +42,35 @@ from nmg.seeding import StreamName
 from nmg.tasks.load import load_corpus_texts
 
 PILOT_STEPS, LEAST_STEPS, MAX_STEPS = 10, 20, 200
-"""of an adaptation in an audit"""
+"""Number of adaptation steps: in the pilot, and the lower and upper limit in other trials."""
 PILOT_EXAMPLES, LEAST_EXAMPLES = 100, 100
-"""of a fine-tuning"""
+"""Number of labelled examples per fine-tuning: in the pilot, and the lower limit in other trials."""
 SHORTER, FASTER = 3, 3.0
-"""the schedules tried beside the one of the settings: a third of the steps, three times the learning rate"""
+"""Further schedules to try: a third of the configured steps, and three times the learning rate."""
 RULES = ("random", "idf-5", "whole-word", "idf-2", "idf-10")
+"""Rules to compare."""
 FEW_RULES = RULES[:2]
-"""where the minutes do not reach for all"""
+"""Rules to compare if there is not enough time for all."""
 FEWEST, MOST = 4, 16
-"""random directions, as many as the minutes allow"""
+"""Lower and upper limit of the number of random directions; the time budget decides."""
 
 OnPlay = Callable[[Played, int, int], None]
-"""a play, how many are done, and how many there will be"""
+"""Called with a trial, the number of finished trials and the expected total."""
 
 
 @dataclass(frozen=True)
 class AuditResult:
+    """The findings and the recommendation of an audit."""
+
     config: Config
     facts: dict[str, Any]
-    """as in audit.json"""
+    """The content of audit.json."""
     recommended: Config
+    """The recommended settings."""
     plays: Sequence[Played]
+    """All trials."""
     fresh: Sequence[Played]
-    """of these the ones at the best schedule that did not choose it: what the findings are of"""
+    """The trials that the findings are based on: those at the best schedule that were not used to choose it."""
     adaptation: Adaptation
     rewards: Sequence[RewardFinding]
 
@@ -79,9 +84,21 @@ def audit(
     reporter: Reporter | None = None,
     on_play: OnPlay = lambda _play, _done, _in_all: None,
 ) -> AuditResult:
-    """Find out whether there is anything to learn, in about so many minutes. Raises UserError for bad settings or data.
+    """Find out whether there is anything to learn, within a time budget. The test set is not read.
 
-    The test set is not read.
+    Args:
+        config: The settings of the audit.
+        out: The output folder; finished trials in it are reused.
+        seeds: Number of seeds per phase of the audit.
+        minutes: Approximate duration, in minutes.
+        reporter: Receives messages for the user; None for no messages.
+        on_play: Called after each trial.
+
+    Returns:
+        The findings and the recommendation.
+
+    Raises:
+        UserError: Settings or data are invalid, or a training diverges under every schedule.
     """
     check_alone("audit")
     with sole_writer(out):
@@ -119,10 +136,12 @@ def _audit(config: Config, out: Path, seeds: int, minutes: float, reporter: Repo
 
 
 class _Plays(NamedTuple):
+    """The trials of the two phases of an audit."""
+
     first: Sequence[Played]
-    """that chose the best schedule"""
+    """Trials used to choose the best schedule."""
     fresh: Sequence[Played]
-    """with other seeds, at the best schedule"""
+    """Trials with other seeds, at the best schedule."""
 
 
 def _conclude(
@@ -134,7 +153,7 @@ def _conclude(
     metric: str,
     steps_an_epoch: int,
 ) -> AuditResult:
-    """Findings, recommendation, files."""
+    """Compute findings and recommendation, and write the files."""
     adapting = adaptation(tried, plays.fresh, metric)
     found = rewards(plays.fresh, metric)
     names, table = table_of(
@@ -164,7 +183,7 @@ def _conclude(
 
 
 class _Player:
-    """Plays what is missing, and keeps each play as soon as it is done."""
+    """Runs the missing trials and saves each as soon as it is done."""
 
     def __init__(
         self,
@@ -174,10 +193,11 @@ class _Player:
         origin_of: Callable[[str], Mapping[str, str]],
         on_play: OnPlay,
     ) -> None:
-        """`origin_of`: masking → digests of all that gives its plays."""
+        """`origin_of`: masking → digests of everything that determines its trials."""
         self._engine, self._path, self._done, self._origin_of, self._on_play = engine, path, done, origin_of, on_play
 
     def play(self, keys: Sequence[PlayKey], in_all: int) -> None:
+        """Run the trials of `keys` that are missing; `in_all` is the expected total, for progress messages."""
         missing = [key for key in keys if key not in self._done]
         for _, found in self._engine.play(None, missing):
             played = replace(found, origin=self._origin_of(found.key.masking))
@@ -186,7 +206,7 @@ class _Player:
             self._on_play(played, len(self._done), max(in_all, len(self._done)))
 
     def of(self, keys: Sequence[PlayKey]) -> list[Played]:
-        """Those whose trainings ended well. Raises UserError where none did."""
+        """The requested trials without diverged ones. Raises UserError if all diverged."""
         plays = [self._done[key] for key in keys]
         if all(play.diverged for play in plays):
             raise UserError(f"{plays[0].key.name}: {plays[0].diverged}")
@@ -195,40 +215,73 @@ class _Player:
 
 @dataclass(frozen=True)
 class Budget:
-    """How large an audit may be, by the seconds that plays took; these are kept, so a resumed audit is the same."""
+    """Limits the size of an audit by the recorded durations of its trials, so a resumed audit has the same size."""
 
     seconds: float
-    """of all processes together"""
+    """Total time of all processes, in seconds."""
     seeds: int
+    """Number of seeds per phase."""
 
     @property
     def fewest(self) -> int:
-        """plays: a pilot; for each seed none and four schedules; for each fresh seed none, rules and directions"""
+        """Minimum number of trials.
+
+        One pilot; per seed `none` and four schedules; per fresh seed `none`, rules and directions.
+        """
         return 1 + self.seeds * (5 + 1 + len(FEW_RULES) + FEWEST)
 
     @property
     def share(self) -> float:
-        """seconds of a play"""
+        """Seconds available per trial."""
         return self.seconds / self.fewest
 
     def examples(self, pilot: Played, labelled: int) -> int:
-        """Of a fine-tuning: all, or as many as fit into half of a play's time after the validation set is scored."""
+        """Choose the number of labelled examples per fine-tuning.
+
+        Args:
+            pilot: The pilot trial.
+            labelled: Number of available examples.
+
+        Returns:
+            All examples, or as many as fit into half of a trial's time minus the time to score the validation set.
+        """
         fits = (self.share / 2 - pilot.seconds["scoring"]) / _an_example(pilot)
         return int(np.clip(fits, min(LEAST_EXAMPLES, labelled), labelled))
 
     def steps(self, pilot: Played, n_examples: int, wanted: int) -> int:
-        """Of an adaptation: as many as are wanted, or as fit into the rest of a play's time."""
+        """Choose the number of adaptation steps.
+
+        Args:
+            pilot: The pilot trial.
+            n_examples: Number of labelled examples per fine-tuning.
+            wanted: Number of steps that the settings request.
+
+        Returns:
+            `wanted`, or as many steps as fit into the rest of a trial's time.
+        """
         a_step = pilot.seconds["adapt"] / pilot.key.steps
         others = pilot.seconds["scoring"] + n_examples * _an_example(pilot)
         return int(np.clip((self.share - others) / a_step, min(LEAST_STEPS, wanted), wanted))
 
     def least(self, pilot: Played, n_examples: int, n_steps: int) -> float:
-        """Seconds of the fewest plays."""
+        """Estimate the duration of the minimum number of trials.
+
+        Args:
+            pilot: The pilot trial.
+            n_examples: Number of labelled examples per fine-tuning.
+            n_steps: Number of adaptation steps.
+
+        Returns:
+            The duration in seconds.
+        """
         adapting = n_steps * pilot.seconds["adapt"] / pilot.key.steps
         return self.fewest * (adapting + pilot.seconds["scoring"] + n_examples * _an_example(pilot))
 
     def maskings(self, plays: Sequence[Played], steps: int) -> list[str]:
-        """None, rules and random directions at so many steps: what fits into the time after the plays so far."""
+        """Choose the maskings that fit into the time left after `plays`.
+
+        Returns the names of `none`, of rules and of random directions; `steps` is the number of adaptation steps.
+        """
         spent = sum(map(_cost, plays))
         none = float(np.mean([_cost(play) for play in plays if play.key.masking == "none"]))
         one = float(np.mean([_cost(play) for play in plays if play.key.masking != "none" and play.key.steps == steps]))
@@ -239,14 +292,14 @@ class Budget:
 
 
 def _an_example(play: Played) -> float:
-    """Seconds that one more labelled example takes in a probe and all fine-tunings of a play."""
+    """Seconds that one more labelled example takes in a probe and all fine-tunings of a trial."""
     return (_cost(play) - play.seconds["adapt"] - play.seconds["scoring"]) / play.key.examples
 
 
 def _warn_of_time(
     budget: Budget, pilot: Played, n_examples: int, n_steps: int, minutes: float, reporter: Reporter
 ) -> None:
-    """Say it if the fewest plays take more than half as long again as they may."""
+    """Warn if the minimum number of trials takes more than 1.5 times the requested minutes."""
     least = budget.least(pilot, n_examples, n_steps) / budget.seconds * minutes
     if least > 1.5 * minutes:
         reporter.notify(
@@ -256,12 +309,12 @@ def _warn_of_time(
 
 
 def _cost(play: Played) -> float:
-    """Seconds of a play."""
+    """Duration of a trial, in seconds."""
     return play.seconds["adapt"] + play.seconds["probe"] + len(play.finetune) * play.seconds["finetune"]
 
 
 def _all_steps(bench: AuditBench) -> int:
-    """Of the adaptation that the settings ask for, within bounds. Raises UserError where there is none."""
+    """Number of adaptation steps that the settings request, within limits. Raises UserError if it is 0."""
     settings = bench.config.adapt
     steps = min(settings.epochs * bench.steps_an_epoch, MAX_STEPS)
     if steps == 0:
@@ -270,18 +323,18 @@ def _all_steps(bench: AuditBench) -> int:
 
 
 def _labelled(bench: AuditBench) -> int:
-    """Training examples that there are."""
+    """Number of available training examples."""
     return len(bench.train.examples)
 
 
 def _pilot(bench: AuditBench) -> PlayKey:
-    """A short play, to know what plays cost."""
+    """A short trial to measure the cost of trials."""
     n_examples = min(PILOT_EXAMPLES, _labelled(bench))
     return PlayKey(0, "random", min(PILOT_STEPS, _all_steps(bench)), bench.config.adapt.learning_rate, n_examples)
 
 
 def _schedules(bench: AuditBench, seeds: Sequence[int], steps: int, n_examples: int) -> list[PlayKey]:
-    """No adaptation, and random masks at a few schedules; seeds outermost."""
+    """Trials without adaptation, and with random masks at a few schedules; the outermost loop is over seeds."""
     settings = bench.config.adapt
     rates = (settings.learning_rate, float(f"{FASTER * settings.learning_rate:.6g}"))  # 6e-4, not 6.000000000000001e-4
     schedules = [(n, rate) for n in dict.fromkeys((max(steps // SHORTER, 1), steps)) for rate in rates]
@@ -293,12 +346,12 @@ def _schedules(bench: AuditBench, seeds: Sequence[int], steps: int, n_examples: 
 
 
 def _maskings(best: Schedule, seeds: Sequence[int], names: Sequence[str], n_examples: int) -> list[PlayKey]:
-    """Maskings at the best schedule."""
+    """Trials of several maskings at the best schedule."""
     return [PlayKey(seed, name, best.steps, best.learning_rate, n_examples) for seed in seeds for name in names]
 
 
 def _language_model(bench: AuditBench) -> dict[str, Any]:
-    """Masked-LM loss on fixed random masks beside what word frequencies alone give."""
+    """Masked-LM loss under fixed random masks, compared with the entropy of word frequencies, in nats."""
     corpus = bench.corpus
     rows = np.linspace(0, len(corpus) - 1, min(len(corpus), 512)).astype(np.int64)
     arena = bench.bench.arena.silent()
@@ -309,7 +362,7 @@ def _language_model(bench: AuditBench) -> dict[str, Any]:
 
 
 def _leakage(bench: AuditBench, reporter: Reporter) -> dict[str, int]:
-    """Validation examples that training shows, too; what the corpus shows of them is said alone."""
+    """Count validation examples that also occur in the training examples; overlaps with the corpus are only reported."""
     held_out = [example.passage for example in bench.validation.examples]
     seen = [example.passage for example in bench.train.examples]
     found = overlap("validation", "train", held_out, seen)
@@ -319,7 +372,7 @@ def _leakage(bench: AuditBench, reporter: Reporter) -> dict[str, int]:
 
 
 def _read_plays(path: Path) -> dict[PlayKey, Played]:
-    """The plays of an earlier call; half a last line, which a kill left, is dropped."""
+    """Read the trials of an earlier call, and remove an incomplete last line."""
     if not path.is_file():
         return {}
     lines = path.read_bytes().split(b"\n")
