@@ -1,4 +1,4 @@
-"""The gradient of a batch, in one pass, or in several: where the settings say so, or memory turns out too short."""
+"""Gradient of a batch in one or several passes, as the settings require or if memory runs out."""
 
 import warnings
 from collections.abc import Callable
@@ -12,22 +12,42 @@ from nmg.fast.dropout import fast_dropout
 from nmg.inner.runtime import Runtime
 
 BatchLoss: TypeAlias = Callable[[slice], Tensor]
-"""some rows of a batch → what they add to its mean loss (scalar); for all, slice(None), the loss of the batch"""
+"""Function from some rows of a batch to their part of its mean loss (scalar).
+
+slice(None) gives the loss of the batch.
+"""
 
 
 class Accumulation:
-    """Of one training: its passes are of `runtime.rows_at_once` rows, and of fewer after memory ran out."""
+    """Gradient accumulation of one training.
+
+    A pass has `runtime.rows_at_once` rows, and fewer after memory has run out.
+
+    Args:
+        batch_size: Rows of a batch.
+        runtime: Runtime of the training.
+    """
 
     def __init__(self, batch_size: int, runtime: Runtime) -> None:
         self.at_once = min(runtime.rows_at_once or batch_size, batch_size)
-        """rows of a pass, at most"""
+        """Maximum number of rows per pass."""
         self._runtime = runtime
 
     def backward(self, loss: BatchLoss, n_rows: int, model: nn.Module) -> Tensor:
-        """Give the parameters of `model` the gradient of this process's share of a batch.
+        """Compute the gradients of this process's share of a batch and add them to the parameters of `model`.
 
-        Returns the loss of the share, a scalar without gradient. Over the processes that train together, losses and
-        gradients average to those of the batch. Raises UserError where not even a single row fits into memory.
+        Losses and gradients, averaged over all data-parallel processes, equal those of the whole batch.
+
+        Args:
+            loss: Loss of some rows of the batch.
+            n_rows: Number of rows of the batch.
+            model: The model to differentiate.
+
+        Returns:
+            The loss of the share, a scalar without gradient.
+
+        Raises:
+            UserError: If a single row does not fit into memory.
         """
         share, times = self._runtime.sharing.share(n_rows)
         while True:
@@ -39,7 +59,7 @@ class Accumulation:
                         "out of GPU memory while training on a single text: use shorter ones (adapt.block_size, "
                         "finetune.max_length) or a smaller model"
                     ) from error
-            # Not in the handler: the error keeps the tensors of the failed pass until it ends.
+            # Outside the handler, because the exception keeps the tensors of the failed pass alive.
             self.at_once = -(-min(self.at_once, len(share)) // 2)
             model.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
@@ -50,6 +70,7 @@ class Accumulation:
             )
 
     def _in_parts(self, loss: BatchLoss, share: range, times: int, model: nn.Module) -> Tensor:
+        """Run the forward and backward passes and return the summed loss."""
         parts, runtime = [], self._runtime
         for first in share[:: self.at_once]:
             with runtime.autocast(), fast_dropout(runtime.device, model):

@@ -19,17 +19,31 @@ from nmg.types import IGNORED_LABEL, IntArray
 
 @dataclass(frozen=True)
 class AdaptResult:
+    """Result of an adaptation."""
+
     fit: FitResult
+    """Steps, loss and seconds of the training."""
     masked_tokens: int
-    """masked positions trained on, over all epochs"""
+    """Number of masked positions trained on, over all epochs."""
     tokens: int
-    """tokens read, special tokens included, over all epochs"""
+    """Number of tokens read, special tokens included, over all epochs."""
 
 
 def adapt(arena: Arena, masks: Masks, randomness: StreamName, steps: int | None = None) -> AdaptResult:
-    """Train `arena.model` in place on its masked-LM loss. Raises Diverged where that ends in no finite weights.
+    """Train `arena.model` in place on its masked-LM loss.
 
-    `steps`: train so many steps, with a learning rate that reaches 0 at the last; `arena.adapt.epochs` otherwise.
+    Args:
+        arena: Context with the model and the settings.
+        masks: Text and masks to adapt on.
+        randomness: Random stream.
+        steps: Number of steps, over which the learning rate falls to 0; None for `adapt.epochs` epochs.
+
+    Returns:
+        The result of the training and the number of tokens.
+
+    Raises:
+        Diverged: If a loss or the final weights are not finite.
+        UserError: If `adapt.vocabulary` is "corpus" and the model cannot be restricted.
     """
     if arena.adapt.vocabulary == "all":
         return _adapt(arena, masks, randomness, steps)
@@ -45,7 +59,7 @@ def _adapt(
     steps: int | None,
     columns: Callable[[Tensor], Tensor] = lambda labels: labels,
 ) -> AdaptResult:
-    """`columns`: ids, as labels → their places among the logits."""
+    """Adapt the model. `columns` maps label ids to logit columns when the vocabulary is restricted."""
     settings, masked_tokens, tokens = arena.adapt, 0, 0
     steps_an_epoch = -(-len(masks.lengths) // settings.batch_size)
     if steps is not None:

@@ -1,7 +1,9 @@
-"""A task model around a copy of an LM's encoder: only its head is drawn, and nothing passes through the CPU.
+"""Builds a task model around a copy of an LM's encoder.
 
-To build the model as usual would draw weights for the whole encoder, on the CPU, only to overwrite them: a second for
-BERT-base, in every inner loop.
+Only the head is initialised, and no weights pass through the CPU.
+
+Building the model as usual would initialise the whole encoder on the CPU and then overwrite it. For BERT-base, this
+takes one second in every inner loop.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,16 +14,19 @@ from transformers import PreTrainedModel
 
 
 def with_encoder_of(lm: PreTrainedModel, new_model: Callable[[], PreTrainedModel], *, whole: bool) -> PreTrainedModel:
-    """The model that `new_model` makes, with the encoder's weights from `lm`, on its device.
+    """Build a task model whose encoder has the weights of `lm`, on the device of `lm`.
 
     Args:
-        lm: float32; it shares no memory with the result.
-        new_model: builds the model where torch's default device is; its weights come from torch's generator.
-        whole: draw the encoder, too, before it is overwritten: Python that comes with a model may not know how to build
-            one without values.
+        lm: Float32 LM. It shares no memory with the result.
+        new_model: Builds the model on torch's default device, with random weights from torch's generator.
+        whole: Whether to initialise the encoder, too, before it is overwritten. Custom model code may not support
+            building a model without values.
+
+    Returns:
+        The task model.
 
     Raises:
-        ValueError: the LM lacks weights of the encoder, other than those of a pooler, which are drawn.
+        ValueError: If the LM lacks encoder weights. Pooler weights may be missing and are then initialised randomly.
     """
     model = _without_values(lm, new_model) if not whole else None
     if model is None:
@@ -31,6 +36,7 @@ def with_encoder_of(lm: PreTrainedModel, new_model: Callable[[], PreTrainedModel
 
 
 def _check(missing: list[str]) -> None:
+    """Raise ValueError if weights other than those of a pooler are missing."""
     strays = [name for name in missing if not name.startswith("pooler.")]
     if strays:
         raise ValueError(f"the LM lacks weights of the task model's encoder: {', '.join(strays[:5])}")
@@ -38,7 +44,7 @@ def _check(missing: list[str]) -> None:
 
 @torch.no_grad()
 def _without_values(lm: PreTrainedModel, new_model: Callable[[], PreTrainedModel]) -> PreTrainedModel | None:
-    """The model, built without values first; None if some of its tensors are in neither parameters nor buffers."""
+    """Build the model without values first. Return None if it has tensors that are neither parameters nor buffers."""
     with torch.device("meta"):
         model = new_model()
     model.train(lm.training)
@@ -46,10 +52,10 @@ def _without_values(lm: PreTrainedModel, new_model: Callable[[], PreTrainedModel
     used, held = encoder.state_dict().keys(), lm.base_model.state_dict()
     copies = {name: held[name].detach().clone() for name in used if name in held}
     _check(encoder.load_state_dict(copies, strict=False, assign=True).missing_keys)
-    model.tie_weights()  # of an encoder and a decoder, as BART's; assigned by name, they would be separate
+    model.tie_weights()  # encoder and decoder may share weights (BART), which assignment by name separates
     buffers = dict(lm.base_model.named_buffers())
     for name, buffer in list(encoder.named_buffers()):
-        if buffer.is_meta and name in buffers:  # those that no checkpoint holds, such as the numbers of positions
+        if buffer.is_meta and name in buffers:  # buffers that are not in checkpoints, such as position ids
             owner, _, leaf = name.rpartition(".")
             encoder.get_submodule(owner)._buffers[leaf] = buffers[name].clone()
     _draw_the_rest(model)
@@ -57,10 +63,13 @@ def _without_values(lm: PreTrainedModel, new_model: Callable[[], PreTrainedModel
 
 
 def _draw_the_rest(model: PreTrainedModel) -> None:
-    """Draw what has no values yet as transformers does: modules within modules first; nothing else changes."""
+    """Initialise tensors without values as transformers does, inner modules first.
+
+    All other tensors are left unchanged.
+    """
     given = [tensor for tensor in (*model.parameters(), *model.buffers()) if not tensor.is_meta]
     for tensor in given:
-        tensor._is_hf_initialized = True  # transformers' sign: it stays as it is
+        tensor._is_hf_initialized = True  # tells transformers not to initialise it
     encoder = set(model.base_model.modules())
     for module in _inside_out(model):
         is_empty = any(tensor.is_meta for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)))
@@ -75,13 +84,14 @@ def _draw_the_rest(model: PreTrainedModel) -> None:
 
 
 def _inside_out(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield all modules, inner modules first."""
     for child in module.children():
         yield from _inside_out(child)
     yield module
 
 
 def _loose_tensors(model: nn.Module) -> Iterator[bool]:
-    """Of each tensor of the model, wherever it is kept: whether it has no values."""
+    """Yield, for each tensor attribute of each module, whether it has no values."""
     for module in model.modules():
         kept = [*module._parameters.values(), *module._buffers.values(), *vars(module).values()]
         yield from (isinstance(tensor, Tensor) and tensor.is_meta for tensor in kept)

@@ -1,4 +1,4 @@
-"""The inner loops of the players of episodes: where they are played, in this process or in others."""
+"""Inner loops of the players of episodes, in this process or in others."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -19,39 +19,49 @@ from nmg.types import Episode, MaskPlan, Outcome, TokenBlocks
 
 
 class Start(NamedTuple):
-    """What all players share, those of episodes that are played together, too."""
+    """State shared by all jobs of one executor call."""
 
     state: ModelState
-    """the LM that all start from"""
+    """Weights of the LM that all jobs start from."""
     steps: int | None = None
-    """each training ends after so many, as where an episode is only measured"""
+    """Maximum number of steps per training, used to measure costs; None for no limit."""
 
 
 class Turn(NamedTuple):
-    """One player's, in its episode."""
+    """Job of one player in one episode."""
 
     episode: Episode
     blocks: TokenBlocks
+    """Blocks to adapt on."""
     plan: MaskPlan
+    """Mask plan of the player."""
     keep: bool
-    """whether the adapted LM is wanted"""
+    """Whether to return the adapted LM."""
 
 
 @dataclass(frozen=True)
 class Playground:
-    """Everything else: the same for all episodes of a run."""
+    """Runs one player's inner loop; fixed for the whole run."""
 
     arena: Arena
     task: Task
     train: Encoded
+    """Examples to fine-tune on."""
     validation: Encoded
+    """Examples to score."""
     seed: int
     reward: RewardSettings
 
     def play(self, shared: Start, job: Turn) -> tuple[Outcome | Diverged, ModelState | None]:
-        """Adapt under the plan, fine-tune on the episode's examples, score on the validation set.
+        """Adapt with the plan, fine-tune on the episode's examples, and score on the validation set.
 
-        A training that diverges has no outcome, and its LM is not kept; the other players go on.
+        Args:
+            shared: State shared by all jobs of the call.
+            job: The player's job.
+
+        Returns:
+            The outcome and, if requested, the adapted LM. If training diverges, the result is the error and None, so
+            that other players continue.
         """
         times = self.reward.fine_tunings if self.reward.measure == "finetune" else 1
         trials = [
@@ -64,10 +74,11 @@ class Playground:
             loop = inner_loop(self.arena, shared.state, masks, trials, randomness, shared.steps)
             outcome = mean_outcome(list(loop))
         except Diverged as error:
-            return error.with_traceback(None), None  # frames would hold the training's tensors
+            return error.with_traceback(None), None  # the traceback would keep the tensors of the training alive
         return outcome, copy_state(self.arena.model) if job.keep else None
 
     def opener(self, runtime: RuntimeSettings) -> "PlaygroundOpener":
+        """Return a factory that creates a copy of this runner in another process."""
         arena = self.arena
         return PlaygroundOpener(
             type(arena.model),
@@ -83,7 +94,10 @@ class Playground:
 
 @dataclass(frozen=True)
 class PlaygroundOpener:
-    """Makes a playground in another process: with all but the weights, which come with every episode."""
+    """Factory that creates a `Playground` in another process.
+
+    Weights are not included; they are sent with every call.
+    """
 
     model_class: type[PreTrainedModel]
     model_config: PreTrainedConfig
@@ -95,6 +109,7 @@ class PlaygroundOpener:
     playground: Playground
 
     def open(self, threads: int) -> Playground:
+        """Create the runner with `threads` torch threads."""
         runtime = Runtime.start(self.runtime.model_copy(update={"threads": threads}))
         model = self.model_class(self.model_config).to(runtime.device)
         arena = Arena(model, self.vocabulary, self.masking, self.adapt, self.finetune, runtime)

@@ -1,4 +1,4 @@
-"""A missing LM head becomes one that predicts words: in closed form, then trained, then the whole model, gently."""
+"""Trains a missing LM head: first in closed form, then alone, then with the whole model at a low learning rate."""
 
 import hashlib
 import json
@@ -32,37 +32,41 @@ if TYPE_CHECKING:
     from nmg.data.corpus import Corpus
 
 VERSION = 3
-"""Part of every digest: raise it whenever a head comes out otherwise."""
+"""Version of the procedure, part of every digest. Increase it if the resulting head changes."""
 MASKING = MaskingSettings(rate=0.2)
-"""of the training: random masks, whatever the run's masking is"""
+"""Masking settings of the head training. They are independent of the run's masking."""
 HELD_OUT_SHARE, LEAST_HELD_OUT, HELD_OUT_TOKENS = 0.05, 32, 20_000
-"""Blocks to judge by: a twentieth, but no more than hold so many tokens, and no fewer than so many blocks."""
+"""Held-out blocks: this fraction of the blocks, at least this many blocks, and at most this many tokens."""
 LOOK_EVERY, PATIENCE = 50, 3
-"""steps between two looks at the held-out loss; looks in a row without a new best that end a stage"""
+"""Steps between two held-out measurements, and the number of measurements without a new best after which a stage
+ends.
+"""
 ENOUGH = 1.0
-"""nats below the unigram entropy from which on a head counts as one that predicts words"""
+"""Nats below the unigram entropy that a head must reach to count as trained."""
 
 
 @dataclass(frozen=True)
 class HeadQuality:
-    """What became of a new head."""
+    """Result of training a new head."""
 
     loss: float
-    """masked-LM loss on blocks that nothing was trained on, nats per token (`lm_quality.held_out_loss`)"""
+    """Masked-LM loss on held-out blocks, in nats per masked token (`lm_quality.held_out_loss`)."""
     unigram: float
-    """what word frequencies alone give there (`lm_quality.unigram_entropy`)"""
+    """Unigram entropy of the text, in nats per token (`lm_quality.unigram_entropy`)."""
     stages: Sequence[tuple[str, float, int]]
-    """name, loss at its end, and steps of each stage"""
+    """Name, final loss (nats) and number of steps of each stage."""
     seconds: float
+    """Wall time of the training, in seconds."""
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Self:
+        """Read the quality from its JSON form, in which null means NaN."""
         loss, unigram = (math.nan if facts[name] is None else facts[name] for name in ("loss", "unigram"))
         stages = [(name, math.nan if value is None else value, steps) for name, value, steps in facts["stages"]]
         return cls(loss, unigram, stages, facts["seconds"])
 
     def lines(self) -> list[str]:
-        """What the user should read: the loss, and a warning where the head is hardly one."""
+        """Return messages for the user: the loss, and a warning if the head is hardly better than word frequencies."""
         course = " → ".join(f"{name} {loss:.2f}" + f" ({n} steps)" * (n > 0) for name, loss, n in self.stages)
         lines = [
             f"New LM head: held-out masked-LM loss {self.loss:.2f} nats, {abs(self.unigram - self.loss):.2f} "
@@ -81,15 +85,24 @@ class HeadQuality:
 def warm_up_missing_head(
     lm: PretrainedLM, arena: Arena, settings: ModelSettings, corpus: "Corpus", seed: int, cache: Path
 ) -> HeadQuality | None:
-    """Train a head that the checkpoint lacks, or take the one that the same model, text and settings gave before.
+    """Train the LM head that the checkpoint lacks, or load it from the cache.
 
-    Where the checkpoint has a head, and where it is to stay as drawn, do nothing and return None.
+    Args:
+        lm: The LM as loaded.
+        arena: Context with the same model.
+        settings: Model settings, with the steps and learning rates of the training.
+        corpus: Text to train on.
+        seed: Seed of the run.
+        cache: Cache folder. A cached head is used if model, text, settings and seed are the same.
+
+    Returns:
+        The quality of the head, or None if the checkpoint has a head or `model.head_warmup_steps` is 0.
     """
     if not lm.new_parameters or settings.head_warmup_steps == 0:
         return None
     cached = head_file(arena, settings, corpus, seed, cache)
     facts = cached.with_suffix(".json")
-    # Of processes that train together the first one's cache counts: machines may have caches of their own.
+    # In data-parallel training, the cache of rank 0 decides, because each machine may have a different cache.
     if from_first(cached.is_file() and facts.is_file()):
         quality = _kept_head(lm, arena, cached)
     else:
@@ -110,7 +123,7 @@ def warm_up_missing_head(
 
 
 def _kept_head(lm: PretrainedLM, arena: Arena, cached: Path) -> HeadQuality:
-    """Give `lm` the head that the first process has in its cache."""
+    """Load the head from the cache of rank 0 into `lm` on all processes."""
     quality: HeadQuality | None = None
     with as_one():
         if is_first_process():
@@ -123,32 +136,57 @@ def _kept_head(lm: PretrainedLM, arena: Arena, cached: Path) -> HeadQuality:
 
 
 def head_file(arena: Arena, settings: ModelSettings, corpus: "Corpus", seed: int, cache: Path) -> Path:
-    """Where a trained head of the arena's model is kept."""
+    """Return the cache file of a trained head.
+
+    Args:
+        arena: Context with the model before the training.
+        settings: Model settings.
+        corpus: Text to train on.
+        seed: Seed of the run.
+        cache: Cache folder.
+
+    Returns:
+        The path of the file, which may not exist yet.
+    """
     return cache / f"head-{_digest(arena, settings, corpus, seed)}.safetensors"
 
 
 def head_randomness(seed: int) -> StreamName:
+    """Return the random stream of the head training."""
     return StreamName(seed) / "head warm-up"
 
 
 def make_head(
     lm: PretrainedLM, arena: Arena, settings: ModelSettings, corpus: "Corpus", randomness: StreamName
 ) -> HeadQuality:
-    """Give `lm` a head that predicts words, in three stages; each leaves the weights of its lowest held-out loss.
+    """Train a new LM head in three stages. Each stage keeps the weights with its lowest held-out loss.
 
-    1. Closed form (`head_start`). 2. The new parameters alone: a head that knows nothing would send noise through the
-    encoder. 3. The whole model, at a low learning rate. Output embeddings stay tied to the input's, and without the
-    third stage the encoder stays as it is.
+    1. Closed form (`head_start`).
+    2. Only the new parameters, because an untrained head would send noise through the encoder.
+    3. The whole model at a low learning rate.
+
+    Output embeddings stay tied to the input embeddings. Without the third stage, the encoder does not change.
+
+    Args:
+        lm: The LM with the new head, trained in place.
+        arena: Context with the same model.
+        settings: Steps and learning rates of the stages.
+        corpus: Text to train on.
+        randomness: Random stream.
+
+    Returns:
+        The quality of the head.
     """
     began = time.perf_counter()
     held_out, rows = split_rows(corpus, randomness / "held-out")
 
     def loss() -> float:
+        """Measure the held-out loss of the current model."""
         return held_out_loss(arena, corpus, held_out, randomness / "held-out")
 
     with as_one():
         start_head(lm, arena, corpus, rows, randomness / "closed form", loss)
-    # Each process has decided by its own forward passes, which round differently on different GPUs.
+    # Each process decided by its own forward passes, which round differently on different GPUs.
     arena.runtime.sharing.take_first([parameter.data for parameter in lm.drawn_anew()])
     stages = [("closed form", loss(), 0)]
     names = ("model.head_warmup_learning_rate", "model.head_tuning_learning_rate")
@@ -164,9 +202,12 @@ def make_head(
 
 
 def split_rows(corpus: "Corpus", randomness: StreamName) -> tuple[IntArray, IntArray]:
-    """Blocks to judge by, and the others, both in ascending order.
+    """Divide the blocks of a corpus into held-out and training blocks.
 
-    Of a corpus of few blocks a quarter is held out; of one of fewer than four, all are on both sides.
+    A small corpus holds out a quarter of its blocks. If it has fewer than four blocks, all blocks are in both parts.
+
+    Returns:
+        Held-out rows and training rows, int [B], both in ascending order.
     """
     order = randomness.generator().permutation(len(corpus))
     n_affordable = int(np.searchsorted(np.cumsum(corpus.lengths[order]), HELD_OUT_TOKENS))
@@ -176,12 +217,15 @@ def split_rows(corpus: "Corpus", randomness: StreamName) -> tuple[IntArray, IntA
 
 @dataclass(frozen=True)
 class _Stage:
+    """One training stage of a new head."""
+
     name: str
     phase: str
-    """what the reporter calls it"""
+    """Name of the stage in progress reports."""
     steps: int
+    """Maximum number of steps."""
     setting: str
-    """name of the learning rate's"""
+    """Name of the setting with the learning rate."""
     learning_rate: float
     warmup_share: float = 0.0
 
@@ -194,7 +238,7 @@ class _Stage:
         randomness: StreamName,
         watch: KeepBest,
     ) -> int:
-        """Train `parameters` of the arena's model, and no others, on the blocks `rows`; returns the steps taken."""
+        """Train only `parameters` of the model on the blocks `rows` and return the number of steps."""
         model, size = arena.model, arena.adapt.batch_size
         batches = DrawnMasks(corpus, RandomMasking()).start(replace(arena, masking=MASKING), randomness)
         schedule = OptimiserSettings(
@@ -225,6 +269,7 @@ class _Stage:
 
 
 def _digest(arena: Arena, settings: ModelSettings, corpus: "Corpus", seed: int) -> str:
+    """Return the digest of everything that determines a trained head."""
     runtime, encoder = arena.runtime, state_digest(arena.model.base_model.state_dict())
     facts = (VERSION, seed, corpus.digest, arena.adapt.batch_size, runtime.precision, runtime.device.type, encoder)
     return hashlib.sha256(" ".join([settings.model_dump_json(), *map(str, facts)]).encode()).hexdigest()[:20]

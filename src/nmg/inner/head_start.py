@@ -101,9 +101,7 @@ def start_head(
 
 
 def _new_head(lm: PretrainedLM) -> _Head | None:
-    """Return the new dense layer and the new LayerNorm before the output embeddings, or None for heads of other
-    forms.
-    """
+    """Return the new dense layer and LayerNorm before the output embeddings, or None for heads of other forms."""
     model, output = lm.model, lm.model.get_output_embeddings()
     weight = getattr(output, "weight", None)
     modules = {name.rpartition(".")[0]: None for name in lm.new_parameters}
@@ -120,9 +118,7 @@ def _new_head(lm: PretrainedLM) -> _Head | None:
 
 
 def _states(arena: Arena, corpus: Corpus, rows: IntArray, randomness: StreamName) -> tuple[Tensor, Tensor]:
-    """Return encoder states at masked positions, float64 [N, H], and the ids of the hidden words, int64 [N], on the
-    CPU.
-    """
+    """Return states at masked positions, float64 [N, H], and ids of the hidden words, int64 [N], on the CPU."""
     order = (randomness / "blocks").generator().permutation(rows)
     enough = int(np.searchsorted(np.cumsum(corpus.lengths[order]) * RATE, POSITIONS)) + 1
     batches, lengths = hidden_words(arena, corpus, order[:enough], RATE, randomness)

@@ -1,4 +1,4 @@
-"""How hard tokens are to predict, kept for some steps: reading it costs several passes of the LM."""
+"""Caches the loss and entropy of tokens for several steps, because computing them takes several passes of the LM."""
 
 import torch
 from torch import Tensor
@@ -7,9 +7,13 @@ from nmg.types import StateEncoder, TokenBlocks
 
 
 class KeptSurprise:
-    """A `StateEncoder` that reads the loss and entropy of a block anew once they are `steps` calls old.
+    """`StateEncoder` that recomputes the loss and entropy of a block only after `steps` calls of `surprise`.
 
-    A call of `surprise` is a step. Blocks are known by their tokens. States are read anew each time.
+    Blocks are identified by their tokens. Hidden states are not cached.
+
+    Args:
+        encode: Encoder to cache.
+        steps: Number of calls of `surprise` for which a result is kept.
     """
 
     def __init__(self, encode: StateEncoder, steps: int) -> None:
@@ -21,7 +25,7 @@ class KeptSurprise:
         return self._encode(blocks)
 
     def surprise(self, blocks: TokenBlocks) -> Tensor:
-        """float32 [B, T, 2] on the CPU."""
+        """Return the loss and the entropy of each token in nats, float32 [B, T, 2] on the CPU."""
         lengths = blocks.is_token.sum(dim=1).tolist()
         ids = blocks.input_ids.cpu().numpy()
         keys = [ids[row, :length].tobytes() for row, length in enumerate(lengths)]
@@ -30,7 +34,7 @@ class KeptSurprise:
             rows = list(stale.values())
             read = self._encode.surprise(blocks.rows(torch.tensor(rows, device=blocks.input_ids.device))).cpu()
             for key, row, values in zip(stale, rows, read, strict=True):
-                self._kept.pop(key, None)  # so that the oldest reading stands first
+                self._kept.pop(key, None)  # keeps the oldest result first
                 self._kept[key] = self._calls, values[: lengths[row]].clone()
         found = torch.zeros(*blocks.input_ids.shape, 2)
         for row, (key, length) in enumerate(zip(keys, lengths, strict=True)):
@@ -40,9 +44,10 @@ class KeptSurprise:
         return found
 
     def _is_fresh(self, key: bytes) -> bool:
+        """Return whether a cached result exists and is not too old."""
         return key in self._kept and self._calls - self._kept[key][0] < self._steps
 
     def _forget(self) -> None:
-        """Drop what will be read anew in any case."""
+        """Delete results that are too old."""
         while self._kept and not self._is_fresh(key := next(iter(self._kept))):
             del self._kept[key]

@@ -25,13 +25,12 @@ BLOCKS_AT_ONCE = 1024
 
 
 def unigram_entropy(corpus: Corpus) -> float:
-    """Compute the cross-entropy of each block under the token frequencies of all other blocks, in nats per maskable
-    token.
+    """Compute the cross-entropy of a corpus under its word frequencies, in nats per maskable token.
 
-    It is the loss on unseen text of a model that knows only frequencies. Each distinct token of the corpus is counted
-    once more (add-one smoothing). Let n be the occurrences of a token in the other blocks, N the number of all tokens
-    there, and V the number of distinct tokens. A token then costs -ln((n + 1) / (N + V)). The result is NaN if no token
-    is maskable.
+    The frequencies for a block are those of all other blocks, so this is the loss of a pure frequency model on unseen
+    text. Each distinct token of the corpus is counted once more (add-one smoothing). Let n be the occurrences of a
+    token in the other blocks, N the number of all tokens there, and V the number of distinct tokens. A token then costs
+    -ln((n + 1) / (N + V)). The result is NaN if no token is maskable.
     """
     counts = _counts(corpus, np.arange(len(corpus)))
     n_distinct, total, cost = np.count_nonzero(counts), counts.sum(), 0.0
@@ -144,8 +143,8 @@ def _counts(corpus: Corpus, rows: IntArray, size: int = 0) -> IntArray:
 
 
 def _maskable(corpus: Corpus, rows: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
-    """Yield, per group of blocks, int64 [N] numbers of the block within the group and int64 [N] ids of maskable
-    tokens.
+    """Yield the maskable tokens of successive groups of blocks: int64 [N] block within the group, int64 [N] token
+    id.
     """
     for first in range(0, len(rows), BLOCKS_AT_ONCE):
         blocks = corpus.blocks(rows[first : first + BLOCKS_AT_ONCE])

@@ -1,4 +1,4 @@
-"""Rows in passes through a model that only reads: half as many rows a pass from where memory runs out."""
+"""Forward passes over many rows. The number of rows per pass is halved if memory runs out."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -9,18 +9,22 @@ import torch
 from nmg.errors import UserError
 
 Result = TypeVar("Result")
+"""Result of one pass."""
 
 
 def in_passes(n_rows: int, at_once: int, read: Callable[[slice], Result]) -> Iterator[tuple[slice, Result]]:
-    """Read rows 0 to `n_rows`, in order; (rows of a pass, what `read` gave for them).
+    """Read rows 0 to `n_rows` in order and yield (rows of a pass, result of `read` for them).
 
     Args:
-        n_rows: how many there are.
-        at_once: rows of a pass; fewer after the GPU's memory ran out.
-        read: slice of rows → anything; it is called again for fewer rows if it runs out of memory.
+        n_rows: Number of rows.
+        at_once: Rows per pass. It is halved whenever GPU memory runs out.
+        read: Function from a slice of rows to any result. If it runs out of memory, it is called again with fewer rows.
+
+    Yields:
+        The slice of rows of each pass, and its result.
 
     Raises:
-        UserError: not even a single row fits into memory.
+        UserError: If a single row does not fit into memory.
     """
     first = 0
     while first < n_rows:
@@ -38,7 +42,7 @@ def in_passes(n_rows: int, at_once: int, read: Callable[[slice], Result]) -> Ite
             yield rows, found
             first = rows.stop
             continue
-        # Not in the handler: the error keeps the tensors of the failed pass until it ends.
+        # Outside the handler, because the exception keeps the tensors of the failed pass alive.
         torch.cuda.empty_cache()
         warnings.warn(
             f"out of GPU memory: texts are read {at_once} rows at a time from here on. To begin so, set "

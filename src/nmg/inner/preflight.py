@@ -1,8 +1,8 @@
-"""A small pass of everything that a command is about to train, before any long work.
+"""Preflight check: runs a small part of everything that a command will train before any long work.
 
-A few real rows go through the language model and through the task's model: scoring, then one training step with a
-learning rate of 0. So a model that cannot do the job says so within seconds, in one sentence, and not in every cell
-after its adaptation. Nothing is left of it: copies are trained, and all random streams are as they were.
+A few real rows pass through the language model and the task model: scoring, then one training step with a learning rate
+of 0. A model that cannot be used therefore fails within seconds and with one sentence, not in every trial after its
+adaptation. The check has no side effects: it trains copies and restores all random generators.
 """
 
 import random
@@ -37,26 +37,28 @@ from nmg.tasks.base import Task
 from nmg.types import Example
 
 RANDOMNESS = StreamName(0) / "preflight"
+"""Random stream of the check."""
 FEW_TEXTS, FEW_ROWS = 64, 4
-"""texts that are read for the language model; rows of its batch"""
+"""Number of texts read for the language model, and number of rows in its batch."""
 CHARACTERS_A_TOKEN = 8
-"""more than words have: a text of so many characters for each token of a row fills the row"""
+"""Upper estimate of characters per token. A text with this many characters per token fills a row."""
 LONGEST_REASON = 300
-"""characters of what a library says"""
+"""Maximum number of characters quoted from a library's error message."""
 SAME_LOGITS = 1e-3
-"""relative difference up to which two ways to compute logits count as the same"""
+"""Relative tolerance for comparing logits computed in two ways."""
 
 
 @dataclass(frozen=True)
 class TaskSample:
-    """What a command trains a task's model on."""
+    """Task and data that a command fine-tunes a model on."""
 
     name: str
-    """the task's kind"""
+    """Kind of the task."""
     task: Task
     train: Sequence[Example]
+    """Examples to fine-tune on."""
     held_out: Sequence[Example]
-    """what it scores"""
+    """Examples to score."""
 
 
 def preflight(
@@ -67,20 +69,20 @@ def preflight(
     *,
     may_change_precision: bool = True,
 ) -> Arena:
-    """Run a few rows of `texts`, and of each task, through copies of the arena's model.
+    """Run a few rows of `texts` and of each task through copies of the model.
 
     Args:
-        lm: The model as it was loaded.
-        arena: What the inner loops will share; its model stays as it is.
-        texts: The text to adapt on, at least one of them with a token; a few are read.
-        tasks: What the model will be fine-tuned on; empty for an adaptation alone.
-        may_change_precision: Whether fp32 may take the place of bf16; False if a user asked for bf16.
+        lm: The model as loaded.
+        arena: Context of the inner loops. Its model is left unchanged.
+        texts: Texts to adapt on, at least one of them with a token. Only a few are read.
+        tasks: Tasks the model will be fine-tuned on; empty if it is only adapted.
+        may_change_precision: Whether fp32 may replace bf16. False if the user asked for bf16.
 
     Returns:
-        The arena; in fp32, which is said, if the model trains in that alone.
+        The arena, changed to fp32 (with a message) if the model trains only in fp32.
 
     Raises:
-        UserError: The model, its tokenizer or a setting does not fit; the message says which, and what to do.
+        UserError: If the model, its tokenizer or a setting cannot be used. The message says which, and what to do.
     """
     check_tokenizer(lm)
     _check_architecture(lm)
@@ -94,7 +96,7 @@ def preflight(
 
 
 def check_tokenizer(lm: PretrainedLM) -> None:
-    """Raises UserError if the tokenizer gives ids that the model does not embed."""
+    """Raise UserError if the tokenizer produces ids that the model does not embed."""
     table = lm.model.get_input_embeddings()
     embedded = table.num_embeddings if isinstance(table, nn.Embedding) else None
     if embedded is not None and lm.vocabulary_size > embedded:
@@ -105,7 +107,7 @@ def check_tokenizer(lm: PretrainedLM) -> None:
 
 
 def _check_architecture(lm: PretrainedLM) -> None:
-    """Raises UserError for limits of an architecture whose own errors explain nothing."""
+    """Raise UserError for limits of an architecture whose own error messages are not helpful."""
     config = lm.model.config
     if config.model_type == "nystromformer" and config.num_landmarks != config.segment_means_seq_len:
         raise UserError(
@@ -122,18 +124,21 @@ def _check_architecture(lm: PretrainedLM) -> None:
 def _working(
     lm: PretrainedLM, arena: Arena, what: str, length: str, attempt: Callable[[Arena], None], may_change: bool
 ) -> Arena:
-    """The arena under which the attempt works: this one, or the same in fp32.
+    """Return the arena with which the attempt succeeds: the given one, or a copy in fp32.
 
     Args:
         lm: The model, for messages.
-        arena: The settings asked for.
-        what: What the model is to do, for messages.
-        length: The setting that rows owe their length to.
-        attempt: Raises what goes wrong under the settings of an arena.
-        may_change: Whether fp32 may take the place of bf16.
+        arena: Context with the requested settings.
+        what: What the model is asked to do, for messages.
+        length: Name of the setting that limits the length of rows.
+        attempt: Raises an exception if the settings of an arena do not work.
+        may_change: Whether fp32 may replace bf16.
+
+    Returns:
+        The arena to use.
 
     Raises:
-        UserError: It works under neither; the message blames the setting without which it would.
+        UserError: If neither works. The message names the setting that causes the failure, if there is one.
     """
     failed = _failure(attempt, arena)
     if failed is None:
@@ -168,7 +173,7 @@ def _working(
 
 
 def _failure(attempt: Callable[[Arena], None], arena: Arena) -> Exception | None:
-    """What goes wrong, if anything does."""
+    """Return the exception that the attempt raises, or None."""
     small = replace(arena.silent(), runtime=replace(arena.runtime, sharing=ALONE))
     try:
         attempt(small)
@@ -181,7 +186,7 @@ def _try_lm(arena: Arena, lm: PretrainedLM, texts: Collection[str]) -> None:
     """Score and train a copy of the model on a few blocks."""
     corpus = _few_blocks(lm, arena, texts)
     if not len(corpus):
-        return  # the command itself says that a corpus is empty
+        return  # the command itself reports an empty corpus
     model = deepcopy(arena.model)
     settings = arena.adapt.model_copy(update={"batch_size": len(corpus), "learning_rate": 0.0})
     arena = replace(arena, model=model, adapt=settings)
@@ -192,7 +197,7 @@ def _try_lm(arena: Arena, lm: PretrainedLM, texts: Collection[str]) -> None:
 
 
 def _few_blocks(lm: PretrainedLM, arena: Arena, texts: Collection[str]) -> Corpus:
-    """The longest and the shortest blocks of a few texts; empty if these have no token."""
+    """Return the longest and the shortest blocks of a few texts; empty if the texts have no token."""
     some = list(islice((text for text in texts if text.strip()), FEW_TEXTS))
     padding = SpecialTokens.of(lm.tokenizer).padding
     whole = Corpus("preflight", cut_texts(some, lm.tokenizer, arena.adapt.block_size), padding)
@@ -203,7 +208,7 @@ def _few_blocks(lm: PretrainedLM, arena: Arena, texts: Collection[str]) -> Corpu
 
 
 def _check_logits(arena: Arena, corpus: Corpus) -> None:
-    """Raises UserError if a head that runs on masked positions alone gives other logits than the whole model."""
+    """Raise UserError if the head gives different logits at masked positions alone than for the whole input."""
     blocks, model = corpus.blocks(np.arange(len(corpus))), arena.model
     is_masked = blocks.is_maskable & (torch.arange(blocks.input_ids.shape[1]) % 3 == 1)
     inputs = {"input_ids": blocks.input_ids.to(model.device), "attention_mask": blocks.is_token.long().to(model.device)}
@@ -219,6 +224,7 @@ def _check_logits(arena: Arena, corpus: Corpus) -> None:
 
 
 def _are_close(first: Tensor, second: Tensor) -> bool:
+    """Return whether two tensors of logits are equal up to `SAME_LOGITS`."""
     difference, size = (first - second).abs(), first.abs()
     return not difference.numel() or bool(difference.max() <= SAME_LOGITS * (1 + size.max()))
 
@@ -238,13 +244,15 @@ def _try_task(arena: Arena, sample: TaskSample) -> None:
 
 
 def _few(examples: Sequence[Example], room: int) -> Sequence[Example]:
-    """Two with the longest passages of at most `room` characters, which fill a row, and the one with the shortest."""
+    """Return the example with the shortest passage and the two with the longest of at most `room` characters."""
     order = sorted(examples, key=lambda example: len(example.passage))
     fitting = [example for example in order if len(example.passage) <= room] or order[:1]
     return [*order[:1], *(example for example in fitting[-2:] if example is not order[0])]
 
 
 class _MissingRow(Exception):  # noqa: N818 it says what is missing
+    """An embedding was asked for a row that does not exist."""
+
     def __init__(self, table: str, rows: int, asked: int) -> None:
         super().__init__(f"the table {table} has {rows} rows, and row {asked} is asked for")
         self.table, self.rows, self.asked = table, rows, asked
@@ -252,7 +260,9 @@ class _MissingRow(Exception):  # noqa: N818 it says what is missing
 
 @contextmanager
 def _checked_tables(model: PreTrainedModel) -> Iterator[None]:
-    """Inside of it, an embedding raises _MissingRow before it reads past its end: that would end a process on a GPU."""
+    """Make embeddings raise _MissingRow for invalid ids within the context, because an invalid id would end a
+    process on a GPU.
+    """
 
     def check(name: str, table: nn.Module, inputs: tuple[Any, ...]) -> None:
         if inputs and isinstance(inputs[0], Tensor) and isinstance(table, nn.Embedding) and inputs[0].numel():
@@ -273,6 +283,7 @@ def _checked_tables(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _missing_row(lm: PretrainedLM, missing: _MissingRow, length: str) -> str:
+    """Return the error message for a missing row of an embedding."""
     kind, name = missing.table.lower(), f"model.name: '{lm.name}'"
     if "position" in kind:
         return (
@@ -287,7 +298,7 @@ def _missing_row(lm: PretrainedLM, missing: _MissingRow, length: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """One line."""
+    """Summarise an exception in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, Diverged):
         return "its loss on real rows is not finite"
@@ -296,7 +307,7 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _streams_kept() -> Iterator[None]:
-    """Leave the generators of torch, NumPy and Python as they were: code of models draws from all three."""
+    """Restore the random generators of torch, NumPy and Python on exit, because model code draws from all three."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         with RANDOMNESS.torch():

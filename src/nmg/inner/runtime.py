@@ -100,9 +100,7 @@ class Runtime:
         }
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Return a context that computes matrix products in bf16 if that is the precision, and does nothing
-        otherwise.
-        """
+        """Return a context that computes matrix products in bf16. It does nothing if the precision is fp32."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
     def give_back_memory(self) -> None:
