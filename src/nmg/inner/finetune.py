@@ -1,4 +1,4 @@
-"""Fine-tuning an encoder on a task, and scoring it."""
+"""Fine-tunes an encoder on a task, and scores it."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -27,13 +27,23 @@ from nmg.types import Example, IntArray
 
 
 def task_model(task: Task, lm: PreTrainedModel, randomness: StreamName) -> PreTrainedModel:
-    """A task model of transformers' own class: the encoder's weights from `lm`, the head drawn from `randomness`.
+    """Build the task model: encoder weights from `lm`, a new head drawn from `randomness`.
 
-    Every weight of its encoder comes from the LM, but those of a pooler, which most masked LMs lack. What the LM has
-    and the task's class does not use is left out: BigBird's pooler, Funnel's decoder. Raises ValueError if the LM lacks
-    other weights.
+    The model is of the task's class in transformers. Weights of a pooler, which most masked LMs lack, are drawn, too.
+    Parts of the LM that this class does not use are dropped, such as BigBird's pooler or Funnel's decoder.
+
+    Args:
+        task: The task.
+        lm: The adapted LM.
+        randomness: Random stream of the new weights.
+
+    Returns:
+        The task model, on the device of `lm`.
+
+    Raises:
+        ValueError: If the LM lacks other weights of the encoder.
     """
-    # transformers keeps Python that comes with a model in this package: it runs already, because the user trusts it.
+    # transformers loads custom model code into this package. It already runs, so the user trusts it.
     is_trusted = type(lm).__module__.startswith("transformers_modules.")
     with randomness.torch():
         return with_encoder_of(lm, partial(task.new_model, lm.config, trust_remote_code=is_trusted), whole=is_trusted)
@@ -50,9 +60,23 @@ def finetune(
     max_steps: int | None = None,
     progress: Progress | None = None,
 ) -> FitResult:
-    """Train `model` in place on the given rows of `features`; `max_steps` as in `fit`.
+    """Train `model` in place on some rows of `features`.
 
-    Raises Diverged where that ends in no finite weights.
+    Args:
+        model: The task model.
+        features: Encoded examples.
+        rows: int [N]: rows to train on.
+        settings: Fine-tuning settings.
+        runtime: Device, precision and data parallelism.
+        randomness: Random stream.
+        max_steps: Maximum number of steps.
+        progress: Called with (step, number of steps) after each step.
+
+    Returns:
+        Number of steps, mean loss of the last epoch, and seconds.
+
+    Raises:
+        Diverged: If a loss or the final weights are not finite.
     """
 
     def loss_of(chosen: IntArray) -> BatchLoss:
@@ -66,12 +90,12 @@ def finetune(
             share = int(terms[part].sum()) / n_terms
             with states_the_head_reads(model, len(some["input_ids"])):
                 output = model(**some)
-            # A mean over no term is NaN, and 0 times NaN is no gradient of 0.
+            # The mean of an empty set is NaN, and 0 times NaN does not give a zero gradient.
             return output.loss * share if share else output[1].sum() * 0.0  # type: ignore[no-any-return]
 
         return of_part
 
-    # With weight decay every row of the embeddings moves, whether it occurs or not.
+    # With weight decay, every row of the embeddings changes, whether it occurs or not.
     is_exact = settings.weight_decay == 0
     with only_rows(model, torch.from_numpy(features.distinct_ids(rows))) if is_exact else nullcontext():
         return fit(
@@ -90,16 +114,35 @@ def finetune(
 def evaluate(
     model: PreTrainedModel, task: Task, features: TaskFeatures, examples: Sequence[Example], runtime: Runtime
 ) -> Evaluation:
-    """Score `model` on all of `features`, the encoding of `examples`."""
+    """Score a task model on all rows.
+
+    Args:
+        model: The task model.
+        task: The task.
+        features: The encoding of `examples`.
+        examples: The examples.
+        runtime: Batch size and precision.
+
+    Returns:
+        The scores.
+    """
     return task.evaluate(predict(model, task, features, runtime), features, examples)
 
 
 def predict(model: PreTrainedModel, task: Task, features: TaskFeatures, runtime: Runtime) -> dict[str, Tensor]:
-    """The outputs that the task reads, of all rows in row order: [F, ...] float32 on the CPU.
-
-    Those with a number a token have -inf after the end of a shorter row.
+    """Compute the model outputs that the task reads, for all rows.
 
     Rows run in batches of similar length, longest first.
+
+    Args:
+        model: The task model.
+        task: The task.
+        features: Encoded examples.
+        runtime: Batch size and precision.
+
+    Returns:
+        Outputs by name: float32 [F, ...] on the CPU, in row order. Outputs with one value per token are -inf after the
+            end of a row.
     """
     model.eval()
     order = np.argsort(-features.lengths, kind="stable")
@@ -121,6 +164,6 @@ def predict(model: PreTrainedModel, task: Task, features: TaskFeatures, runtime:
 
 
 def _cut(values: Tensor, features: TaskFeatures) -> Tensor:
-    """Values [F, T, ...] with -inf after the end of each row."""
+    """Set values [F, T, ...] to -inf after the end of each row."""
     is_after = torch.arange(values.shape[1]) >= torch.from_numpy(features.lengths)[:, None]
     return values.masked_fill(is_after.view(*is_after.shape, *[1] * (values.ndim - 2)), float("-inf"))

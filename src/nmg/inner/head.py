@@ -36,11 +36,9 @@ VERSION = 3
 MASKING = MaskingSettings(rate=0.2)
 """Masking settings of the head training. They are independent of the run's masking."""
 HELD_OUT_SHARE, LEAST_HELD_OUT, HELD_OUT_TOKENS = 0.05, 32, 20_000
-"""Held-out blocks: this fraction of the blocks, at least this many blocks, and at most this many tokens."""
+"""Held-out blocks: fraction of all blocks, minimum number of blocks, and maximum number of tokens."""
 LOOK_EVERY, PATIENCE = 50, 3
-"""Steps between two held-out measurements, and the number of measurements without a new best after which a stage
-ends.
-"""
+"""Steps between two held-out measurements. A stage ends after `PATIENCE` measurements without a new best."""
 ENOUGH = 1.0
 """Nats below the unigram entropy that a head must reach to count as trained."""
 

@@ -1,4 +1,4 @@
-"""The masked language model: loading, hidden states, and a head that runs on masked positions only."""
+"""The masked language model: loading, hidden states, and logits at masked positions only."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -28,38 +28,44 @@ from nmg.settings import ModelSettings
 from nmg.types import IGNORED_LABEL, CorruptedBlocks, TokenBlocks
 
 CONFIG_FILE = "config.json"
-"""without which a folder holds no model"""
+"""File that every model folder must contain."""
 ModelState: TypeAlias = Mapping[str, Tensor]
-"""A copy of a model's weights: on the model's device, or on the CPU if another process made it."""
+"""Copy of a model's weights, on the model's device, or on the CPU if another process made it."""
 
 
 @dataclass(frozen=True)
 class PretrainedLM:
-    """A masked LM as it was loaded. `model` is the one working copy; `state` restores it."""
+    """A masked LM as loaded. `model` is the only working copy."""
 
     name: str
+    """Hub name or folder of the model."""
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     new_parameters: tuple[str, ...]
-    """parameters the checkpoint lacked (a missing LM head), drawn anew when it was loaded"""
+    """Names of parameters that the checkpoint lacked (a missing LM head), initialised randomly on loading."""
 
     def drawn_anew(self) -> list[nn.Parameter]:
-        """The parameters named by `new_parameters`, each once."""
+        """Return the parameters named by `new_parameters`, each once."""
         names = set(self.new_parameters)
         return [parameter for name, parameter in self.model.named_parameters() if name in names]
 
     @property
     def hidden_size(self) -> int:
+        """Size H of the hidden states."""
         return int(self.model.config.hidden_size)
 
     @property
     def vocabulary_size(self) -> int:
-        """Ids that the tokenizer gives, from 0; the embeddings may have more rows."""
+        """Number of ids that the tokenizer uses, from 0. The embeddings may have more rows."""
         return vocabulary_size(self.tokenizer)
 
 
 def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
-    """Raises UserError where there is none, where it has no mask token, or where it cannot tell words apart."""
+    """Load the tokenizer of a model.
+
+    Raises:
+        UserError: If it cannot be loaded, has no mask token, or is not a fast tokenizer and cannot identify words.
+    """
     name = settings.name
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -77,9 +83,11 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
 def load_pretrained(settings: ModelSettings) -> PretrainedLM:
     """Load any `AutoModelForMaskedLM` with its tokenizer.
 
-    New parameters are drawn from torch's generators: call it under `torch_stream`. Raises UserError for a model that
-    does not load, whose checkpoint lacks more than the LM head, or that needs Python of its own which the settings do
-    not trust.
+    New parameters are drawn from torch's generators, so call it within `torch_stream`.
+
+    Raises:
+        UserError: If the model cannot be loaded, if its checkpoint lacks more than the LM head, or if it needs custom
+            code that the settings do not trust.
     """
     tokenizer = load_tokenizer(settings)
     try:
@@ -102,10 +110,10 @@ def load_pretrained(settings: ModelSettings) -> PretrainedLM:
 
 
 def _fit_together(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Settle what model and tokenizer leave open, if there is one way to do it.
+    """Adjust tokenizer and model to each other if there is only one way to do so.
 
-    A tokenizer that gives token types to a model that has one type, or does not take them, keeps them to itself. A
-    model with adapters for one language (X-MOD) uses that.
+    Token types are removed from the tokenizer's inputs if the model has only one type or does not accept them. A model
+    with adapters for a single language (X-MOD) uses that language.
     """
     config = model.config
     n_types = getattr(config, "type_vocab_size", None)
@@ -119,7 +127,8 @@ def _fit_together(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 
 
 def _cannot_load(name: str, what: str, error: Exception) -> UserError:
-    if "trust_remote_code" in str(error):  # transformers' advice, in the words of its own argument
+    """Return the error for a model or tokenizer that cannot be loaded."""
+    if "trust_remote_code" in str(error):  # transformers' message names its own argument
         return UserError(
             f"model.name: the {what} of '{name}' needs Python that comes with it, and nmg runs none; "
             "--model.trust_remote_code true runs it: read it first"
@@ -136,7 +145,7 @@ def _cannot_load(name: str, what: str, error: Exception) -> UserError:
 
 
 def _only_local(name: str) -> bool:
-    """As `is_only_local`, for the setting `model.name`."""
+    """Apply `is_only_local` to the setting `model.name`."""
     try:
         return is_only_local(name)
     except UserError as error:
@@ -145,7 +154,7 @@ def _only_local(name: str) -> bool:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Loading reports a missing head in capitals; we say it ourselves (`inner.head`)."""
+    """Suppress warnings on loading, such as the one about a missing head, which `inner.head` reports."""
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
@@ -155,31 +164,45 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 def copy_state(model: nn.Module) -> ModelState:
+    """Return a copy of the model's weights."""
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 def restore_state(model: PreTrainedModel, state: ModelState) -> None:
-    """Give the model the weights of `state`, and undo what passes change beyond weights.
+    """Load the weights of `state` and undo other changes of the model by earlier passes.
 
-    BigBird leaves sparse attention for good at its first short batch, so an inner loop would depend on those before it.
+    BigBird permanently disables sparse attention at its first short batch. Without this reset, an inner loop would
+    depend on earlier ones.
     """
     model.load_state_dict(state)
     attention_type = getattr(model.config, "attention_type", None)
     if attention_type is not None and hasattr(model.base_model, "set_attention_type"):
-        with torch.random.fork_rng(devices=[]):  # new modules are drawn, and then given the weights there are
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # new modules are initialised randomly and then receive the existing weights
             model.base_model.set_attention_type(attention_type)
 
 
 def masked_logits(
     model: PreTrainedModel, input_ids: Tensor, is_token: Tensor, is_masked: Tensor, *, is_packed: bool = False
 ) -> Tensor:
-    """Vocabulary logits [M, V] at the M masked positions, in row-major order of `is_masked` [B, T].
+    """Compute vocabulary logits at the M masked positions, in row-major order of `is_masked`.
 
-    Every masked-LM head is position-wise, so the gathered states [1, M, H] in the place of [B, T, H] give the same
-    logits for a fraction of the head's work (it is V x H a position), whatever the architecture.
+    Every masked-LM head is position-wise. The gathered states [1, M, H] therefore give the same logits as [B, T, H] at
+    a fraction of the cost, which is V x H per position.
 
-    For a batch on the CPU a GPU need not be waited for: how many positions are masked is known here. But for a batch
-    with padding transformers itself looks, on the GPU, whether there is any. `is_packed`: see `fast.packing`.
+    For a batch on the CPU, no GPU synchronisation is needed, because M is known on the CPU. However, transformers
+    itself inspects a mask with padding on the GPU.
+
+    Args:
+        model: The masked LM.
+        input_ids: int64 [B, T]: token ids.
+        is_token: bool [B, T]: False at padding.
+        is_masked: bool [B, T]: positions to predict.
+        is_packed: Whether to pack the batch into one row (see `fast.packing`).
+
+    Returns:
+        Float [M, V].
     """
     inputs: dict[str, Any]
     if is_packed:
@@ -196,9 +219,16 @@ def masked_logits(
 def masked_lm_loss(
     model: PreTrainedModel, corrupted: CorruptedBlocks, part: slice = slice(None), *, is_packed: bool = False
 ) -> Tensor:
-    """Mean cross-entropy over the masked positions of a batch (scalar); 0, with a gradient of 0, where none is.
+    """Compute the mean cross-entropy over the masked positions of a batch; 0, with zero gradients, if there are none.
 
-    Of a `part` of its blocks, what these add to that mean: the parts of a batch sum to the loss of the whole.
+    Args:
+        model: The masked LM.
+        corrupted: The batch with its labels.
+        part: Rows to read. The losses of the parts of a batch sum to the loss of the whole.
+        is_packed: Whether to pack the batch into one row (see `fast.packing`).
+
+    Returns:
+        The loss in nats, a scalar.
     """
     some = corrupted[part]
     is_masked = some.labels != IGNORED_LABEL
@@ -209,17 +239,17 @@ def masked_lm_loss(
 
 
 LARGEST_TABLE = 2**26
-"""numbers of a table of logits, positions x vocabulary, that is read at once: 256 MiB"""
+"""Maximum number of logits (positions x vocabulary) computed at once: 256 MiB in float32."""
 
 
 @torch.no_grad()
 def logits_in_parts(
     model: PreTrainedModel, input_ids: Tensor, is_token: Tensor, is_masked: Tensor
 ) -> Iterator[tuple[slice, Tensor]]:
-    """(places among the M masked positions, their logits [m, V]), in the order of `masked_logits`.
+    """Yield (slice of the M masked positions, their logits [m, V]), in the order of `masked_logits`.
 
-    The encoder runs once. A vocabulary of 250 000 words makes a table of some gigabytes of a batch's positions, so the
-    head runs on as many of them at once as `LARGEST_TABLE` allows.
+    The encoder runs once. With a vocabulary of 250 000 words, the logits of a batch take several gigabytes. The head
+    therefore runs on as many positions at once as `LARGEST_TABLE` allows. Arguments are those of `masked_logits`.
     """
     n_masked = int(is_masked.sum())
     at_once = max(LARGEST_TABLE // int(model.config.vocab_size), 1)
@@ -239,7 +269,7 @@ def logits_in_parts(
 
 @torch.no_grad()
 def summed_masked_lm_loss(model: PreTrainedModel, corrupted: CorruptedBlocks) -> float:
-    """Sum of the cross-entropy over the masked positions of a batch, for a model in evaluation mode."""
+    """Sum the cross-entropy over the masked positions of a batch, in nats. The model must be in evaluation mode."""
     is_masked = corrupted.labels != IGNORED_LABEL
     labels, total = send(corrupted.labels[is_masked], model.device), 0.0
     for part, logits in logits_in_parts(model, corrupted.input_ids, corrupted.is_token, is_masked):
@@ -248,9 +278,9 @@ def summed_masked_lm_loss(model: PreTrainedModel, corrupted: CorruptedBlocks) ->
 
 
 def encoder_states(model: PreTrainedModel, blocks: TokenBlocks | CorruptedBlocks) -> Tensor:
-    """Last hidden states [B, T, H], float32, without dropout or gradient, on the model's device.
+    """Return the last hidden states, float32 [B, T, H], without dropout or gradient, on the model's device.
 
-    Call it inside the runtime's autocast to encode in mixed precision.
+    To encode in mixed precision, call it within the runtime's autocast.
     """
     inputs = {"input_ids": blocks.input_ids, "attention_mask": blocks.is_token.long()}
     sent = {name: send(tensor, model.device) for name, tensor in needed_inputs(model.base_model, inputs).items()}
@@ -263,11 +293,11 @@ def encoder_states(model: PreTrainedModel, blocks: TokenBlocks | CorruptedBlocks
 
 
 HIDDEN_AT_ONCE = 7
-"""To see how hard tokens are to predict, every seventh position is hidden at once, as in training at a rate of 1/7."""
+"""Every 7th position is masked at once to measure how hard tokens are to predict, like training at a rate of 1/7."""
 
 
 class Passes(Protocol):
-    """How forward passes run; a `Runtime` says."""
+    """Batch size and precision of forward passes. `Runtime` implements it."""
 
     @property
     def evaluation_batch_size(self) -> int: ...
@@ -277,7 +307,7 @@ class Passes(Protocol):
 
 @dataclass(frozen=True)
 class PlainPasses:
-    """In the precision of the model's weights, on the device where it is."""
+    """Forward passes in the precision of the model's weights."""
 
     evaluation_batch_size: int = 64
 
@@ -287,13 +317,15 @@ class PlainPasses:
 
 @dataclass(frozen=True)
 class LMReader:
-    """A `types.StateEncoder`: reads `model` as it is at the time of each call."""
+    """A `types.StateEncoder` that reads `model` in its current state at each call."""
 
     model: PreTrainedModel
     mask_id: int
     runtime: Passes
 
     def __call__(self, blocks: TokenBlocks) -> Tensor:
+        """Return the last hidden states, float32 [B, T, H]."""
+
         def read(part: TokenBlocks) -> Tensor:
             with self.runtime.autocast():
                 return encoder_states(self.model, part)
@@ -301,10 +333,12 @@ class LMReader:
         return self._in_parts(blocks, read)
 
     def surprise(self, blocks: TokenBlocks) -> Tensor:
+        """Return the loss and entropy (nats) of each maskable token while it is masked, float32 [B, T, 2]."""
         return self._in_parts(blocks, self._surprise)
 
     @torch.no_grad()
     def _surprise(self, blocks: TokenBlocks) -> Tensor:
+        """Compute `surprise` for blocks that fit into one pass."""
         ids, is_token, is_maskable = (t.cpu() for t in (blocks.input_ids, blocks.is_token, blocks.is_maskable))
         device, place = self.model.device, torch.arange(ids.shape[1])
         found = torch.zeros(*ids.shape, 2, device=device)
@@ -324,7 +358,9 @@ class LMReader:
         return found
 
     def _in_parts(self, blocks: TokenBlocks, read: Callable[[TokenBlocks], Tensor]) -> Tensor:
-        """`read` of as many blocks at once as an evaluation takes; each part without padding that only others need."""
+        """Apply `read` to groups of blocks of evaluation batch size, each cut to its longest block, and join the
+        results.
+        """
         lengths = blocks.is_token.sum(dim=1)
 
         def read_part(rows: slice) -> Tensor:
@@ -344,7 +380,7 @@ class LMReader:
 
 
 def _loss_and_entropy(logits: Tensor, words: Tensor) -> Tensor:
-    """[m, 2] of logits [m, V] at places that hide `words` [m]: -ln p(word), and the entropy (nats) of p."""
+    """Return -ln p(word) and the entropy of p in nats, [m, 2], of logits [m, V] for the hidden `words` [m]."""
     log_probs = logits.log_softmax(dim=1)
     loss = -log_probs.gather(1, words[:, None]).squeeze(1)
     return torch.stack([loss, -(log_probs.exp() * log_probs).sum(dim=1)], dim=1)

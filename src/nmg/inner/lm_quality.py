@@ -143,9 +143,7 @@ def _counts(corpus: Corpus, rows: IntArray, size: int = 0) -> IntArray:
 
 
 def _maskable(corpus: Corpus, rows: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
-    """Yield the maskable tokens of successive groups of blocks: int64 [N] block within the group, int64 [N] token
-    id.
-    """
+    """Yield the maskable tokens of each group of blocks: int64 [N] block within the group, int64 [N] token id."""
     for first in range(0, len(rows), BLOCKS_AT_ONCE):
         blocks = corpus.blocks(rows[first : first + BLOCKS_AT_ONCE])
         block, position = blocks.is_maskable.numpy().nonzero()

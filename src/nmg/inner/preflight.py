@@ -260,8 +260,9 @@ class _MissingRow(Exception):  # noqa: N818 it says what is missing
 
 @contextmanager
 def _checked_tables(model: PreTrainedModel) -> Iterator[None]:
-    """Make embeddings raise _MissingRow for invalid ids within the context, because an invalid id would end a
-    process on a GPU.
+    """Make embeddings raise _MissingRow for invalid ids within the context.
+
+    On a GPU, an invalid id would end the process.
     """
 
     def check(name: str, table: nn.Module, inputs: tuple[Any, ...]) -> None:

@@ -1,8 +1,8 @@
-"""A linear probe on the frozen features of an encoder, solved to its optimum: a score without the noise of fine-tuning.
+"""Linear probe on frozen encoder features, solved to its optimum: a score without the noise of fine-tuning.
 
-Multinomial logistic regression with a quadratic penalty (as scikit-learn's with C = 0.01): of texts on the mean and the
-first of their last hidden states, of tokens (a start or an end among the tokens of a row, or the classes of each) on
-the state of each.
+The probe is multinomial logistic regression with a quadratic penalty (like scikit-learn's with C = 0.01). For texts,
+the features are the mean and the first of the last hidden states. For tokens (start or end positions, or token
+classes), the features are the last hidden state of each token.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,18 +21,29 @@ from nmg.tasks.rows import TaskFeatures
 from nmg.types import IGNORED_LABEL, IntArray
 
 PENALTY = 100.0
-"""1 / C: with a few hundred labels and a few hundred features a weaker one fits the training set and little else"""
+"""Penalty 1 / C. With a few hundred labels and features, a weaker penalty overfits the training set."""
 STEPS = 200
-"""of L-BFGS at most; a few dozen usually reach the optimum"""
+"""Maximum number of L-BFGS iterations. A few dozen usually reach the optimum."""
 TOLERANCE = 1e-7
+"""Gradient tolerance of L-BFGS."""
 
 
 def probe(arena: Arena, task: Task, train: TaskFeatures, rows: IntArray, held_out: TaskFeatures) -> dict[str, Tensor]:
-    """The task's outputs for all rows of `held_out`, by a probe fitted on `rows` of `train`.
+    """Fit a probe on `rows` of `train` and return the task's outputs for all rows of `held_out`.
 
-    One distribution for each of `task.outputs`, over classes, or over the tokens of a row; its gold index is the target
-    of the same place in `train.targets`. Where tokens have targets of their own, one over classes for each token.
-    Nothing is drawn: equal encoders give equal outputs.
+    Each name in `task.outputs` has one distribution, over classes or over the tokens of a row. Its targets are at the
+    same position in `train.targets`. If tokens have their own targets, there is one distribution over classes per
+    token. The probe is deterministic: equal encoders give equal outputs.
+
+    Args:
+        arena: Context with the adapted LM.
+        task: The task.
+        train: Encoded training examples.
+        rows: int [N]: rows of `train` to fit on.
+        held_out: Encoded examples to predict.
+
+    Returns:
+        Logits by output name: float32 [F, C], [F, T], or [F, T, C] for token targets.
     """
     if train.token_targets:
         return {task.outputs[0]: _probe_words(arena, train, rows, held_out)}
@@ -44,7 +55,7 @@ def probe(arena: Arena, task: Task, train: TaskFeatures, rows: IntArray, held_ou
     seen.sub_(mean).div_(deviation)
     layers = []
     for name, targets in train.targets.items():
-        # A class that only held-out rows have needs a place, too.
+        # Classes that occur only in held-out rows need an output, too.
         n_outputs = 1 if per_token else int(max(targets.max(), held_out.targets[name].max())) + 1
         layers.append(_solve(seen, torch.from_numpy(targets[rows]), n_outputs, is_token))
     longest = int(held_out.lengths.max())
@@ -60,7 +71,10 @@ def probe(arena: Arena, task: Task, train: TaskFeatures, rows: IntArray, held_ou
 
 
 def _probe_words(arena: Arena, train: TaskFeatures, rows: IntArray, held_out: TaskFeatures) -> Tensor:
-    """[F, T, C] scores of the classes of each token of `held_out`; each token of `rows` with a label is an example."""
+    """Return logits [F, T, C] of the classes of each token of `held_out`.
+
+    Each labelled token of `rows` is a training example.
+    """
     (name,) = train.token_targets
     seen, gold = [], []
     for places, states in _read(arena, train, rows, per_token=True):
@@ -70,7 +84,7 @@ def _probe_words(arena: Arena, train: TaskFeatures, rows: IntArray, held_out: Ta
         gold.append(labels[is_labelled])
     inputs = torch.cat(seen)
     mean, deviation = inputs.mean(dim=0), inputs.std(dim=0, correction=0).clamp(min=1e-6)
-    # A class that only held-out rows have needs a place, too.
+    # Classes that occur only in held-out rows need an output, too.
     n_classes = int(max(features.token_targets[name].values.max() for features in (train, held_out))) + 1
     weights, bias = _solve((inputs - mean) / deviation, torch.cat(gold), n_classes, None)
     found = torch.full((len(held_out), int(held_out.lengths.max()), n_classes), -torch.inf)
@@ -81,7 +95,7 @@ def _probe_words(arena: Arena, train: TaskFeatures, rows: IntArray, held_out: Ta
 
 
 def _states(arena: Arena, features: TaskFeatures, rows: IntArray, per_token: bool) -> Tensor:
-    """What `_read` gives for all `rows`, in their order; 0 behind the end of a batch."""
+    """Return the states of `_read` for all `rows` in their order, with 0 after the end of a batch."""
     width = (int(features.lengths[rows].max()),) if per_token else ()
     found: Tensor | None = None
     for places, states in _read(arena, features, rows, per_token):
@@ -93,9 +107,9 @@ def _states(arena: Arena, features: TaskFeatures, rows: IntArray, per_token: boo
 
 
 def _read(arena: Arena, features: TaskFeatures, rows: IntArray, per_token: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    """(places among `rows`, states) of a batch at a time, of similar length, longest first.
+    """Yield (places in `rows`, states) per batch of rows of similar length, longest first.
 
-    States are float64 on the CPU: [B, T, H] last hidden states, or [B, 2 H] their mean over tokens and the first.
+    States are float64 on the CPU: last hidden states [B, T, H], or [B, 2 H] with their mean over tokens and the first.
     """
     model = arena.model
     model.eval()
@@ -106,7 +120,7 @@ def _read(arena: Arena, features: TaskFeatures, rows: IntArray, per_token: bool)
         needed = needed_inputs(model.base_model, inputs)
         with torch.no_grad(), arena.runtime.autocast():
             found = model.base_model(**{name: send(tensor, model.device) for name, tensor in needed.items()})[0]
-        states: Tensor = found.cpu().double()  # not every device has float64
+        states: Tensor = found.cpu().double()  # not every device supports float64
         if per_token:
             return states
         is_token = inputs["attention_mask"][:, :, None]
@@ -117,9 +131,10 @@ def _read(arena: Arena, features: TaskFeatures, rows: IntArray, per_token: bool)
 
 
 def _solve(inputs: Tensor, gold: Tensor, n_outputs: int, is_token: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Weights [D, n_outputs] and bias [n_outputs] that minimise the penalised mean loss of `gold` [F].
+    """Return weights [D, n_outputs] and bias [n_outputs] that minimise the penalised mean loss of `gold` [F].
 
-    `inputs` [F, D] give scores of classes; [F, T, D] with `is_token` [F, T] one score a token, of which one is gold.
+    Inputs [F, D] give scores of classes. Inputs [F, T, D] with `is_token` [F, T] give one score per token, and one
+    token is gold.
     """
     weights = torch.zeros(inputs.shape[-1], n_outputs, dtype=inputs.dtype, requires_grad=True)
     bias = torch.zeros(n_outputs, dtype=inputs.dtype, requires_grad=True)
