@@ -1,11 +1,12 @@
-"""Anchors: the content words of a domain that are frequent in its text and rare in general text.
+"""Anchors: content words that are frequent in text of the domain and rare in general text.
 
-The score of a word is its part of the Kullback-Leibler divergence of the domain from general text,
+The score of a word is its term in the Kullback-Leibler divergence of the domain from general text:
 
-    p · ln(p / q),  p its share of the domain's words, q its share of general text.
+    p · ln(p / q),  p: relative frequency of the word in the domain, q: relative frequency in general text.
 
-Difference-Masking (Wilf et al. 2023) takes TF-ICF, p · ln(1 / q), of text without stop words. Where stop words stay in,
-p decides and the first anchors are "the", "of" and "and"; p in the logarithm also leaves out what is frequent in both.
+Difference-Masking (Wilf et al. 2023) uses TF-ICF, p · ln(1 / q), on text without stop words. With stop words, p would
+dominate that score, and the first anchors would be "the", "of" and "and". The p in the logarithm also excludes words
+that are frequent in both.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,31 +28,32 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 GENERAL_BLOCK = 510
-"""tokens of a block that general text is cut into"""
+"""Number of tokens in each block of general text."""
 COMMON_SHARE = 1e-3
-"""a word that is more than this share of general text is a function word, in whatever language"""
+"""Relative frequency in general text above which a word of any language counts as a function word."""
 LEAST_GENERAL_WORDS = 10_000
-"""words of general text from which `COMMON_SHARE` is applied: in less text every word is a large share"""
+"""Minimum number of words of general text for `COMMON_SHARE`; in less text, every word is relatively frequent."""
 
 
 @dataclass(frozen=True)
 class CountedWord:
-    """A word of a text, upper and lower case counted together."""
+    """A word with its count; upper and lower case are counted together."""
 
     text: str
-    """in lower case"""
+    """The word in lower case."""
     count: int
+    """Number of occurrences."""
     ids: tuple[int, ...]
-    """word pieces of its most frequent spelling"""
+    """Word pieces of the most frequent spelling."""
 
 
 def find_anchors(here: Iterable[CountedWord], general: Mapping[str, float], n: int) -> list[CountedWord]:
-    """The `n` content words of the domain with the highest score above 0, the best first.
+    """Return up to `n` content words of the domain with the highest positive scores, best first.
 
     Args:
-        here: every word of the domain's text.
-        general: word in lower case → its count in general text, real or guessed.
-        n: anchors, at most.
+        here: all words in the text of the domain.
+        general: maps words in lower case to their counts in general text, exact or estimated.
+        n: maximum number of anchors.
     """
     words = list(here)
     n_here = sum(word.count for word in words)
@@ -66,7 +68,7 @@ def find_anchors(here: Iterable[CountedWord], general: Mapping[str, float], n: i
 
 
 def count_words(batches: Iterable[TokenBlocks], tokenizer: "PreTrainedTokenizerBase") -> list[CountedWord]:
-    """Every word of the blocks, in the order of its first occurrence."""
+    """Count all words of the blocks. Words are in order of first occurrence."""
     times: dict[int, int] = {}
     ids_of: dict[int, tuple[int, ...]] = {}
     for blocks in batches:
@@ -89,19 +91,19 @@ def count_words(batches: Iterable[TokenBlocks], tokenizer: "PreTrainedTokenizerB
 
 
 def text_of(ids: Iterable[int], tokenizer: "PreTrainedTokenizerBase") -> str:
-    """The word that these pieces spell, in lower case."""
+    """Return the word that these pieces form, in lower case."""
     text: str = tokenizer.convert_tokens_to_string(tokenizer.convert_ids_to_tokens(list(ids)))
     return text.strip().removeprefix("##").lower()
 
 
 def blocks_of(corpus: Corpus) -> Iterator[TokenBlocks]:
-    """All blocks of a corpus, some at a time."""
+    """Yield all blocks of a corpus, `BLOCKS_AT_A_TIME` at a time."""
     for first in range(0, len(corpus), BLOCKS_AT_A_TIME):
         yield corpus.blocks(np.arange(first, min(first + BLOCKS_AT_A_TIME, len(corpus))))
 
 
 def general_counts(texts: Iterable[str], tokenizer: "PreTrainedTokenizerBase") -> dict[str, float]:
-    """Word in lower case → its count in general text. A part of the text at a time is in memory."""
+    """Return a mapping of words in lower case to their counts. Only a part of the text is in memory at a time."""
     padding = SpecialTokens.of(tokenizer).padding
     parts = (Corpus("", [batch], padding) for batch in cut_texts(texts, tokenizer, GENERAL_BLOCK))
     words = count_words((blocks for part in parts for blocks in blocks_of(part)), tokenizer)
@@ -109,7 +111,7 @@ def general_counts(texts: Iterable[str], tokenizer: "PreTrainedTokenizerBase") -
 
 
 def guessed_general_counts(tokenizer: "PreTrainedTokenizerBase") -> dict[str, float]:
-    """Word in lower case → its count as `counts.guessed_counts` has it, for the words that are one piece."""
+    """Return estimated counts (`counts.guessed_counts`) of the words that are a single piece, in lower case."""
     counts = guessed_counts(tokenizer)
     words: dict[str, float] = {}
     for index in np.flatnonzero(counts).tolist():

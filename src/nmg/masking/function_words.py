@@ -1,7 +1,7 @@
-"""Words that say little of a domain: words without letters, and the function words of English.
+"""Words that carry little information about a domain: words without letters, and English function words.
 
-Other languages have no list here: for them, and for what the list lacks, `masking.anchors` leaves out the most frequent
-words of general text.
+There are no lists for other languages. For these, and for words missing from the list, `masking.anchors` excludes the
+most frequent words of general text.
 """
 
 _ENGLISH = """
@@ -20,14 +20,15 @@ am is are was were be been being have has had having do does did doing done can 
 will would ought cannot don doesn didn isn aren wasn weren hasn haven hadn won wouldn couldn shouldn mustn ain ll ve
 re let get gets got
 """
-"""Determiners, numerals, pronouns, prepositions, linking words, auxiliaries and their contracted parts."""
+"""Determiners, numerals, pronouns, prepositions, linking words, and auxiliaries with their contracted parts."""
 ENGLISH = frozenset(_ENGLISH.split())
+"""English function words, in lower case."""
 
 
 def is_function_word(word: str) -> bool:
-    """Whether `word`, in lower case, is on the list, or has fewer than two letters.
+    """Return whether `word` (lower case) is in the list or has fewer than two letters.
 
-    One letter is enough in scripts without upper and lower case: there it may be a word.
+    In scripts without upper and lower case, a single letter may be a content word.
     """
     letters = [character for character in word if character.isalpha()]
     is_caseless = any(character.lower() == character.upper() for character in letters)

@@ -1,4 +1,4 @@
-"""Rare tokens or words more often than frequent ones: weights from inverse document frequency."""
+"""The rule `idf`: inverse document frequency as weight, so rare tokens or words are masked more often."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,20 +18,25 @@ if TYPE_CHECKING:
     from nmg.data.corpus import Corpus
 
 Keys: TypeAlias = npt.NDArray[np.uint64]
+"""uint64 identifiers of units: token ids, or hashes of words or n-grams."""
 UnitKeys: TypeAlias = Callable[[TokenBlocks], tuple[Keys, IntArray, IntArray]]
-"""blocks → (key, row, column of the first position) of every unit of the batch, each [units], in reading order."""
+"""Maps blocks to the key, row and first column of every unit of the batch, each [units], in reading order."""
 
 CONTEXTS_AT_A_TIME = 1024
+"""Number of documents that are counted in one step."""
 
 
 def piece_keys(blocks: TokenBlocks) -> tuple[Keys, IntArray, IntArray]:
-    """Maskable tokens; the key is the token id."""
+    """Return the maskable tokens as units (see `UnitKeys`). The key is the token id."""
     rows, columns = np.nonzero(blocks.is_maskable.cpu().numpy())
     return blocks.input_ids.cpu().numpy()[rows, columns].astype(np.uint64), rows, columns
 
 
 def word_keys(blocks: TokenBlocks) -> tuple[Keys, IntArray, IntArray]:
-    """Words; the key is a 64-bit polynomial hash of the word's token ids (two words share one by chance only)."""
+    """Return the words as units (see `UnitKeys`).
+
+    The key is a 64-bit polynomial hash of the word's token ids, so collisions are very unlikely.
+    """
     unit, is_first = (x.cpu().numpy() for x in number_units(blocks.word_index, blocks))
     in_word = unit >= 0
     starts = np.flatnonzero(is_first[in_word])
@@ -48,28 +53,35 @@ def word_keys(blocks: TokenBlocks) -> tuple[Keys, IntArray, IntArray]:
 
 
 UNIT_KEYS: dict[str, UnitKeys] = {"piece": piece_keys, "word": word_keys}
+"""Maps the setting `masking.idf_unit` to the function that finds the units."""
 
 
 class InverseDocumentFrequency:
-    """idf = ln((1 + n) / (1 + df)) + 1, for n documents of which df hold the unit; a document is a context.
+    """idf = ln((1 + n) / (1 + df)) + 1 for n documents, df of which contain the unit. A document is a context.
 
-    The smoothed form (that of scikit-learn): never below 1, and highest for a unit the corpus does not hold.
+    This smoothed form is that of scikit-learn. It is at least 1, and highest for a unit that the corpus lacks.
     """
 
     def __init__(self, keys: Keys, document_counts: IntArray, n_documents: int) -> None:
-        """`keys` [D] ascending and distinct, `document_counts` [D] the documents that hold each."""
+        """Store the document counts of all units.
+
+        Args:
+            keys: uint64 [D], distinct and in ascending order.
+            document_counts: int64 [D], number of documents that contain each unit.
+            n_documents: number of documents.
+        """
         self.keys, self.document_counts, self.n_documents = keys, document_counts, n_documents
 
     @classmethod
     def count(cls, corpus: "Corpus", unit_keys: UnitKeys) -> Self:
-        """One pass over the corpus, a document at most once in memory."""
+        """Count the units of a corpus in one pass, `CONTEXTS_AT_A_TIME` documents at a time."""
         contexts = np.unique(corpus.context_ids)
         keys, counts = np.empty(0, np.uint64), np.empty(0, np.int64)
         for start in range(0, len(contexts), CONTEXTS_AT_A_TIME):
             blocks = corpus.blocks(corpus.blocks_of(contexts[start : start + CONTEXTS_AT_A_TIME]))
             found, rows, _ = unit_keys(blocks)
             distinct, which = np.unique(found, return_inverse=True)
-            # A pair (document, unit) counts once, however often the unit occurs.
+            # A pair (document, unit) counts once, regardless of how often the unit occurs.
             pairs = np.unique(blocks.context_ids.cpu().numpy()[rows] * len(distinct) + which)
             new_counts = np.bincount(pairs % max(len(distinct), 1), minlength=len(distinct))
             keys, where = np.unique(np.concatenate([keys, distinct]), return_inverse=True)
@@ -79,7 +91,7 @@ class InverseDocumentFrequency:
         return cls(keys, counts, len(contexts))
 
     def __call__(self, keys: Keys) -> FloatArray:
-        """float64 [units], for keys [units]."""
+        """Return the idf of each key: float64 [units] for keys [units]."""
         counts = np.zeros(len(keys))
         if len(self.keys):
             at = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
@@ -89,15 +101,26 @@ class InverseDocumentFrequency:
 
     @classmethod
     def guess(cls, tokenizer: "PreTrainedTokenizerBase") -> Self:
-        """Of word pieces, without a corpus: by the order of the vocabulary, as if every context held the first
-        piece."""
+        """Estimate the document counts of word pieces from the order of the vocabulary, without a corpus.
+
+        The estimate assumes that every document contains the first piece.
+        """
         counts = guessed_counts(tokenizer)
         pieces = np.flatnonzero(counts)
         return cls(pieces.astype(np.uint64), counts[pieces].round().astype(np.int64), len(pieces))
 
 
 def document_frequency(ingredients: Ingredients, unit: str, masking: str) -> InverseDocumentFrequency:
-    """Counted in the corpus, or guessed where there is none. Raises UserError where words would have to be guessed."""
+    """Count document frequencies in the corpus, or estimate them if there is none.
+
+    Args:
+        ingredients: the corpus and the tokenizer.
+        unit: "piece" or "word".
+        masking: name of the rule in messages.
+
+    Raises:
+        UserError: If there is no corpus and `unit` is "word", because only pieces can be estimated.
+    """
     if ingredients.corpus is None and unit == "piece":
         say_that_counts_are_guessed(masking)
         return InverseDocumentFrequency.guess(ingredients.tokenizer)
@@ -113,10 +136,18 @@ def draw_rare(
     unit: str,
     sharpness: float,
 ) -> MaskPlan:
-    """Tokens (`unit` "piece") or words ("word") without replacement, the next one with probability ∝ idf ** sharpness.
+    """Sample tokens or words without replacement, each with probability ∝ idf ** sharpness.
 
-    Successive draws are one sort: ln(weight) plus Gumbel noise, highest first (Efraimidis and Spirakis 2006; Kool et
-    al. 2019, section 2.3).
+    One sort of ln(weight) plus Gumbel noise replaces the successive draws (Efraimidis and Spirakis 2006; Kool et al.
+    2019, section 2.3).
+
+    Args:
+        blocks: B blocks of T tokens.
+        rate: fraction of the maskable tokens to mask.
+        rng: source of all randomness.
+        idf: inverse document frequencies of the units.
+        unit: "piece" to sample tokens, "word" to sample whole words.
+        sharpness: exponent of the weights; 0 makes all units equally likely.
     """
     keys, rows, columns = UNIT_KEYS[unit](blocks)
     scores = gumbel_noise(blocks, rng)
@@ -127,12 +158,13 @@ def draw_rare(
 
 
 def idf_rule(corpus: "Corpus", sharpness: float) -> Rule:
-    """The rule by word pieces of a corpus, counted here."""
+    """Build the rule `idf` for word pieces, with document frequencies counted in `corpus`."""
     idf = InverseDocumentFrequency.count(corpus, piece_keys)
     return Rule("idf", partial(draw_rare, idf=idf, unit="piece", sharpness=sharpness))
 
 
 def idf_masking(ingredients: Ingredients) -> Draw:
+    """Build the rule `idf`. Raises UserError if words are to be counted and there is no corpus."""
     settings = ingredients.settings
     idf = document_frequency(ingredients, settings.idf_unit, "idf")
     return partial(draw_rare, idf=idf, unit=settings.idf_unit, sharpness=settings.idf_sharpness)

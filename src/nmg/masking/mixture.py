@@ -1,4 +1,4 @@
-"""Mixtures: every block is masked by one of several maskings, drawn by their shares. Ours."""
+"""Mixtures of maskings: a masking is drawn for every block, with probability ∝ its share. An original rule of nmg."""
 
 import math
 import re
@@ -15,9 +15,10 @@ _MEMBER = re.compile(r"(?:(?P<share>[^*]*)\*)?(?P<name>[^*]+)")
 
 
 def parse_mixture(name: str) -> list[tuple[float, str]]:
-    """'0.7*idf+0.3*random' → [(0.7, 'idf'), (0.3, 'random')]; 'idf+random': equal shares. Empty for a name without +.
+    """Parse the name of a mixture, e.g. '0.7*idf+0.3*random' → [(0.7, 'idf'), (0.3, 'random')].
 
-    Shares need not add up to 1. Raises UserError for a share that is no number above 0.
+    A member without a share has the share 1, and shares need not add up to 1. A name without "+" is not a mixture and
+    gives an empty list. Raises UserError if a share is not a finite number above 0.
     """
     if "+" not in name:
         return []
@@ -35,10 +36,10 @@ def parse_mixture(name: str) -> list[tuple[float, str]]:
 
 
 class Mixture:
-    """A `Masking` of maskings."""
+    """A masking that applies one of several maskings to each block."""
 
     def __init__(self, name: str, members: Sequence[tuple[float, Masking]]) -> None:
-        """`members`: share and masking of each. Raises UserError without any, and for a share that is not above 0."""
+        """Store the share and masking of each member. Raises UserError if there are no members or a share is not > 0."""
         if not members or not all(0.0 < share < math.inf for share, _ in members):
             raise UserError(f"masking '{name}': a mixture needs maskings, each with a share above 0")
         self.name = name
@@ -48,16 +49,25 @@ class Mixture:
 
     @property
     def reads_states(self) -> bool:
+        """Whether any member reads the language model."""
         return any(member.reads_states for member in self._members)
 
     @property
     def reads_words(self) -> bool:
+        """Whether any member needs to know which tokens form a word."""
         return any(getattr(member, "reads_words", True) for member in self._members)
 
     def plan(
         self, blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder | None = None
     ) -> MaskPlan:
-        """Each member plans the blocks that fell to it, so budgets are as exact as those of the members."""
+        """Draw a member for each block and let it select the positions. Budgets are as exact as the members' budgets.
+
+        Args:
+            blocks: B blocks of T tokens.
+            rate: fraction of the maskable tokens to mask.
+            rng: source of all randomness.
+            encode: reads the language model; needed only if `reads_states` is True.
+        """
         member_of = np.searchsorted(self._ends, rng.random(len(blocks)), side="right")
         plans = []
         for number, member in enumerate(self._members):
@@ -68,7 +78,7 @@ class Mixture:
 
 
 def _together(plans: Sequence[tuple[torch.Tensor, MaskPlan]], n_blocks: int) -> MaskPlan:
-    """One plan of all blocks from plans of some; `rows` int64 says which. Log-probabilities are left out."""
+    """Merge pairs of row numbers (int64) and plans into one plan for all blocks. Log-probabilities are omitted."""
     width = max((plan.positions.shape[1] for _, plan in plans), default=0)
     device = plans[0][0].device if plans else None
     positions = torch.full((n_blocks, width), NO_POSITION, device=device)
@@ -77,7 +87,7 @@ def _together(plans: Sequence[tuple[torch.Tensor, MaskPlan]], n_blocks: int) -> 
         columns = plan.positions.shape[1]
         positions[rows, :columns] = plan.positions
         budget[rows] = plan.budget
-        # Without groups every position has one for itself.
+        # In a plan without groups, every position becomes a separate group.
         alone = torch.arange(columns, device=device).expand_as(plan.positions).masked_fill(~plan.is_chosen, NO_POSITION)
         group[rows, :columns] = alone if plan.group is None else plan.group
     has_groups = any(plan.group is not None for _, plan in plans)

@@ -1,15 +1,17 @@
-"""Collocations as a whole: n-grams whose words give each other away (Levine et al. 2021, arXiv 2010.01825).
+"""The rule `pmi`: whole collocations, that is, n-grams whose words predict each other.
 
-An n-gram's pointwise mutual information is the least over all ways to cut it into parts:
+It follows PMI-Masking (Levine et al. 2021, arXiv 2010.01825). The pointwise mutual information of an n-gram is the
+minimum over all ways to divide it into parts:
 
-    PMI(w₁ … wₙ) = min over cuts of ln( p(w₁ … wₙ) / Π p(part) )
+    PMI(w₁ … wₙ) = min over divisions of ln( p(w₁ … wₙ) / Π p(part) )
 
-so that "Kuala Lumpur" counts and "Kuala Lumpur is" does not. Units of masking are the collocations, found in a text
+"Kuala Lumpur" therefore has a high PMI, but "Kuala Lumpur is" does not. The units of masking are the collocations,
 longest first, and the words between them. The paper keeps 800,000 n-grams of 2 to 5 words that occur more than 10 times
-in 16 GB of text; here, as corpora are smaller, a share of those that occur often enough (`masking.pmi_share`).
+in 16 GB of text. Corpora are smaller here, so `masking.pmi_share` is the fraction of sufficiently frequent n-grams to
+keep.
 
-N-grams do not reach over punctuation, entity marks among it: else "( 9" and "< < aspirin > >" are collocations. A text
-that is there again, also with other marks, numbers or case, counts once: data sets repeat a sentence for each pair of
+N-grams do not include punctuation, such as entity marks. Otherwise "( 9" and "< < aspirin > >" would be collocations.
+Texts that differ only in marks, numbers or case count once, because some data sets repeat a sentence for each pair of
 its entities.
 """
 
@@ -34,15 +36,24 @@ if TYPE_CHECKING:
     from nmg.data.corpus import Corpus
 
 BLOCKS_AT_A_TIME = 1024
+"""Number of blocks that are read in one step."""
 
 
 def draw_collocations(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, collocations: Phrases) -> MaskPlan:
-    """Collocations and single words in random order; at most one unit of a block is cut."""
+    """Select whole collocations and single words in random order. At most one unit per block is cut.
+
+    Args:
+        blocks: B blocks of T tokens.
+        rate: fraction of the maskable tokens to mask.
+        rng: source of all randomness.
+        collocations: the collocations to treat as units.
+    """
     unit, _ = collocations.find(blocks, 0.0)
     return choose_units(unit, position_noise(blocks, rng), blocks, rate)
 
 
 def pmi_masking(ingredients: Ingredients) -> Draw:
+    """Build the rule `pmi`. Raises UserError if there is no corpus."""
     settings = ingredients.settings
     corpus = ingredients.counted_corpus("pmi")
     source = DistinctText.of(corpus, ingredients.tokenizer)
@@ -53,16 +64,17 @@ def pmi_masking(ingredients: Ingredients) -> Draw:
 
 @dataclass(frozen=True)
 class DistinctText:
-    """The words of a corpus, each distinct text once, cut at punctuation."""
+    """The words of a corpus without repeated texts, separated at punctuation."""
 
     corpus: "Corpus"
     block_ids: IntArray
-    """[blocks] of the first of all texts that are the same once folded (`data.twins`)"""
+    """int64 [blocks]: blocks of the first text in each group of near duplicates (`data.twins`)."""
     is_border: npt.NDArray[np.bool_]
-    """[V] True for tokens of which an n-gram holds none: punctuation, and the unknown token"""
+    """bool [V]: True for tokens that no n-gram may contain: punctuation and the unknown token."""
 
     @classmethod
     def of(cls, corpus: "Corpus", tokenizer: "PreTrainedTokenizerBase") -> Self:
+        """Find the distinct texts of a corpus."""
         is_border = punctuation_table(tokenizer).numpy()
         if tokenizer.unk_token_id is not None:
             is_border[tokenizer.unk_token_id] = True
@@ -73,6 +85,7 @@ class DistinctText:
         return cls(corpus, corpus.blocks_of(np.array(list(texts), dtype=np.int64)[is_first]), is_border)
 
     def __iter__(self) -> Iterator[Words]:
+        """Yield the words of `BLOCKS_AT_A_TIME` blocks at a time."""
         for first in range(0, len(self.block_ids), BLOCKS_AT_A_TIME):
             blocks = self.corpus.blocks(self.block_ids[first : first + BLOCKS_AT_A_TIME])
             words = Words.of(blocks)
@@ -80,7 +93,17 @@ class DistinctText:
 
 
 def find_collocations(source: DistinctText, longest: int, least_count: int, share: float) -> Phrases:
-    """The `share` of n-grams of 2 to `longest` words with the highest PMI, of those that occur `least_count` times."""
+    """Return the n-grams with the highest PMI.
+
+    Args:
+        source: the words to count.
+        longest: maximum number of words in an n-gram; the minimum is 2.
+        least_count: minimum number of occurrences of an n-gram.
+        share: fraction of the sufficiently frequent n-grams to keep.
+
+    Returns:
+        The n-grams, each with its PMI in nats.
+    """
     counts = [_count(source, 1, [], 1)]
     for n in range(2, longest + 1):
         counts.append(_count(source, n, counts, least_count))
@@ -93,11 +116,11 @@ def find_collocations(source: DistinctText, longest: int, least_count: int, shar
 
 
 def _scores(source: DistinctText, counts: list[tuple[Keys, IntArray]]) -> list[dict[int, float]]:
-    """For n = 2, 3, …: key → PMI of every n-gram that was counted, in nats."""
+    """Return a table for each n = 2, 3, …, from the key of each counted n-gram to its PMI in nats."""
     log_total = np.log(max(counts[0][1].sum(), 1))
     scores: list[dict[int, float]] = [{} for _ in counts[1:]]
     for words in source:
-        # [W] ln p of the k words from each word on, and of the most probable way to cut them, uncut included
+        # [W]: ln p of the k words that begin at each word, and of their most probable division, which may be uncut
         whole: list[FloatArray] = []
         best: list[FloatArray] = []
         for k, (keys, is_whole) in enumerate(words.ngrams(len(counts)), start=1):
@@ -117,15 +140,15 @@ def _scores(source: DistinctText, counts: list[tuple[Keys, IntArray]]) -> list[d
 
 
 def _later(values: FloatArray, by: int) -> FloatArray:
-    """The value `by` words on, -inf behind the end."""
+    """Return `values` shifted left by `by` words, with -inf after the end."""
     return np.append(values[by:], np.full(min(by, len(values)), -np.inf))
 
 
 def _count(source: DistinctText, n: int, shorter: list[tuple[Keys, IntArray]], least: int) -> tuple[Keys, IntArray]:
-    """Keys, ascending, and counts of the n-grams that occur at least `least` times. One pass over the corpus.
+    """Return the keys (ascending) and counts of the n-grams that occur at least `least` times.
 
-    An n-gram cannot be more frequent than its two parts of n − 1 words: where one of these is too rare it is not
-    counted.
+    An n-gram is not more frequent than its two parts of n − 1 words. It is therefore not counted if one of them is too
+    rare. The function reads the corpus once.
     """
     keys, counts = np.empty(0, np.uint64), np.empty(0, np.int64)
     for words in source:

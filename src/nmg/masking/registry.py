@@ -1,4 +1,4 @@
-"""The rules by name."""
+"""Table of the masking rules, and functions that build a rule or mixture from its name."""
 
 import difflib
 from collections.abc import Callable
@@ -29,13 +29,16 @@ if TYPE_CHECKING:
 
 
 class RuleKind(NamedTuple):
+    """The description of a rule and the function that builds it."""
+
     about: str
-    """what is masked"""
+    """What the rule masks."""
     source: str
+    """The publication of the rule."""
     build: Callable[[Ingredients], Draw | ReadingDraw]
-    """Raises UserError where something that the rule needs is missing."""
+    """Builds the rule. Raises UserError if an input of the rule is missing."""
     reads_states: bool = False
-    """whether it looks at the language model: `build` gives a `ReadingDraw`"""
+    """Whether the rule reads the language model; if so, `build` returns a `ReadingDraw`."""
 
 
 RULES = {
@@ -56,7 +59,7 @@ RULES = {
     "loss": RuleKind("tokens that the LM predicts badly", "Zhong et al. 2023", loss_masking, reads_states=True),
     "entropy": RuleKind("tokens where the LM hesitates", "Zhong et al. 2023", entropy_masking, reads_states=True),
 }
-"""A line a rule, in the order of tables."""
+"""One entry per rule, in the order used by tables."""
 
 READS = {
     "entity": ("spacy_model",),
@@ -65,32 +68,31 @@ READS = {
     "difference": ("general_corpus",),
     "selective": ("selective_model",),
 }
-"""rule → settings of `masking` that name content which it reads (`settings.NamedContent`); none for all others"""
+"""Maps a rule to the `masking` settings that name content it reads (`settings.NamedContent`); other rules read none."""
 
 _WITHOUT_WORDS = frozenset({"none", "random", "punctuation", "frequency", "selective", "loss", "entropy"})
 _BY_UNIT = frozenset({"idf", "tf-idf"})
 
 
 def _reads_words(name: str, settings: MaskingSettings) -> bool:
-    """False where it does not matter which tokens are of one word: a collator need not find out."""
+    """Return whether the rule needs to know which tokens form a word. If not, a collator can skip the search."""
     return name not in _WITHOUT_WORDS and (name not in _BY_UNIT or settings.idf_unit == "word")
 
 
 MASKINGS = {name: rule.about for name, rule in RULES.items()} | {"neural": "what a trained policy chooses"}
-"""name → what is masked"""
+"""Maps the name of a masking to a description of what it masks."""
 SOURCES = {name: rule.source for name, rule in RULES.items()} | {"neural": "Kang et al. 2020, arXiv 2010.02705"}
-"""name → who published it"""
+"""Maps the name of a masking to its publication."""
 
 
 def is_rule(name: str) -> bool:
-    """Whether `name` is a rule's, or that of a mixture of rules. Raises UserError for a mixture that is written
-    wrongly."""
+    """Return whether `name` is a rule or a mixture of rules. Raises UserError for a malformed mixture."""
     members = [member for _, member in parse_mixture(name)] or [name]
     return all(member in RULES for member in members)
 
 
 def about_masking(name: str) -> str:
-    """What a rule masks, or a mixture of them."""
+    """Return a description of what a masking or a mixture masks."""
     return MASKINGS.get(name, "of every block, what one of these masks, drawn by its share")
 
 
@@ -102,25 +104,25 @@ def build_masking(
     embeddings: "Tensor | None" = None,
     notify: Callable[[str], None] | None = None,
 ) -> Masking:
-    """The rule of that name, or a mixture of rules (`0.7*idf+0.3*random`), for blocks of `corpus`.
+    """Build a rule, or a mixture of rules such as `0.7*idf+0.3*random`, for the blocks of `corpus`.
 
     Args:
-        name: of the rule or mixture.
-        tokenizer: of the model.
-        corpus: the blocks, and the text that a rule counts in.
-        settings: those of `masking`.
-        embeddings: float [V or more, H], the LM's input embeddings.
-        notify: called with a line on what a rule found in the text, such as anchors.
+        name: name of the rule or mixture.
+        tokenizer: tokenizer of the language model.
+        corpus: the blocks to mask; rules also count words in its text.
+        settings: the `masking` settings.
+        embeddings: float [≥ V, H], input embeddings of the language model.
+        notify: called with one line that describes what a rule found in the text, e.g. its anchors.
 
     Raises:
-        UserError: If there is no such rule, or something that it needs is missing.
+        UserError: If the name is unknown or an input of the rule is missing.
     """
     ingredients = Ingredients(tokenizer, corpus, settings, corpus, embeddings)
     return build_rule(name, ingredients if notify is None else replace(ingredients, notify=notify))
 
 
 def build_rule(name: str, ingredients: Ingredients) -> Masking:
-    """As `build_masking`, from ingredients of any kind."""
+    """Build a rule or mixture from `ingredients`. Raises UserError if the name is unknown or an input is missing."""
     members = parse_mixture(name)
     if members:
         return Mixture(name, [(share, build_rule(member, ingredients)) for share, member in members])
@@ -134,6 +136,7 @@ def build_rule(name: str, ingredients: Ingredients) -> Masking:
 
 
 def unknown_masking(name: str) -> UserError:
+    """Return the error for an unknown masking, with a suggestion."""
     if name in MASKINGS:
         return UserError(f"the masking '{name}' is a trained policy: name the folder of one")
     if name.endswith((".tsv", ".csv", ".json", ".txt")):

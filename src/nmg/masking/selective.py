@@ -1,9 +1,9 @@
-"""Tokens that matter to a task first (Train No Evil, Gu et al. 2020, arXiv 2004.09733).
+"""The rule `selective`: tokens that are important for a task first (Train No Evil, Gu et al. 2020, arXiv 2004.09733).
 
-The paper marks, in labelled texts, the tokens without which a classifier would be less sure of the label, trains a
-*token classifier* on these marks, and lets it say which tokens of unlabelled text matter. Here
+The paper marks the tokens in labelled texts without which a classifier would be less confident of the label. A *token
+classifier* trained on these marks then predicts which tokens of unlabelled text are important. The setting
 `masking.selective_model` names that token classifier (`AutoModelForTokenClassification`; its last label means
-"matters"); `important_tokens` makes the marks.
+"important"). `important_tokens` computes the marks.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,25 +23,31 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 IMPORTANT = 0.5
-"""probability from which a token counts as one that matters"""
+"""Minimum probability for a token to count as important."""
 LEAST_GAIN = 0.05
-"""δ of the paper: a token matters where, with it, what is left of the classifier's confidence to win is less"""
+"""δ of the paper: a token is important if, with it, the loss of confidence is below this value."""
 
 
 def draw_important(
     blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, importance: Callable[[TokenBlocks], Tensor]
 ) -> MaskPlan:
-    """Tokens that matter in random order, then the others in random order.
+    """Select important tokens in random order, then the other tokens in random order.
 
     Args:
-        importance: blocks → float [B, T], the probability that a token matters.
+        blocks: B blocks of T tokens.
+        rate: fraction of the maskable tokens to mask.
+        rng: source of all randomness.
+        importance: maps blocks to float [B, T], the probability that a token is important.
     """
     matters = (importance(blocks) >= IMPORTANT).to(blocks.input_ids.device)
     return choose(position_noise(blocks, rng) + matters, blocks, rate)
 
 
 def selective_masking(ingredients: Ingredients) -> Draw:
-    """Raises UserError where the classifier is not named, does not load, or has another vocabulary."""
+    """Build the rule `selective`.
+
+    Raises UserError if the classifier is not named, cannot be loaded, or has a smaller vocabulary than the tokenizer.
+    """
     name = ingredients.settings.selective_model
     if name is None:
         raise UserError("the masking 'selective' needs a token classifier: masking.selective_model")
@@ -55,7 +61,7 @@ def selective_masking(ingredients: Ingredients) -> Draw:
 
 
 def load_token_classifier(name: str) -> "PreTrainedModel":
-    """The model of a folder or a hub name, in evaluation mode. Raises UserError if it does not load."""
+    """Load a token classifier from a folder or the hub, in evaluation mode. Raises UserError if this fails."""
     from transformers import AutoModelForTokenClassification
 
     try:
@@ -70,6 +76,7 @@ def load_token_classifier(name: str) -> "PreTrainedModel":
 
 @torch.no_grad()
 def _importance(model: "PreTrainedModel", blocks: TokenBlocks) -> Tensor:
+    """Return float [B, T]: the probability of the last label at each token."""
     if not blocks.input_ids.numel():
         return torch.zeros(blocks.input_ids.shape)
     device = model.device
@@ -80,13 +87,19 @@ def _importance(model: "PreTrainedModel", blocks: TokenBlocks) -> Tensor:
 def important_tokens(
     tokens: Sequence[str], confidence: Callable[[Sequence[Sequence[str]]], Sequence[float]], least: float = LEAST_GAIN
 ) -> list[bool]:
-    """Which tokens of a labelled text matter: those after which the classifier is nearly as sure as of the whole text.
+    """Mark the tokens of a labelled text that make the classifier nearly as confident as the whole text does.
 
-    From left to right each token is put behind those that do not matter. Where P(label | whole) − P(label | those,
-    token) < `least`, the token matters and is left out of what follows; else it stays (section 2.2 of the paper).
+    Each token, from left to right, is appended to the unimportant tokens before it. The token is important if
+    P(label | whole text) − P(label | unimportant tokens, token) < `least`; it is then excluded from the following
+    steps (section 2.2 of the paper).
 
     Args:
-        confidence: texts, as lists of tokens → the classifier's probability of the text's label, for each.
+        tokens: the text.
+        confidence: maps texts (lists of tokens) to the classifier's probability of the text's label.
+        least: threshold δ of the paper.
+
+    Returns:
+        True for each important token.
     """
     whole = confidence([tokens])[0]
     kept: list[str] = []

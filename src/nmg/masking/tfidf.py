@@ -1,6 +1,7 @@
-"""What a text is about: word pieces or words by frequency in the block × rarity in the corpus (TF-IDF).
+"""The rule `tf-idf`: weights are frequency in the block × inverse document frequency in the corpus.
 
-As a masking: Belfathi et al. 2024 (arXiv 2402.12036), "Rand" variant: drawn by weight, not the top ones always.
+It follows the "Rand" variant of Belfathi et al. (2024, arXiv 2402.12036), which samples by weight instead of always
+selecting the units with the highest weights.
 """
 
 from functools import partial
@@ -22,9 +23,17 @@ def draw_topical(
     unit: str,
     sharpness: float,
 ) -> MaskPlan:
-    """Tokens (`unit` "piece") or words ("word") without replacement, by weights (tf · idf) ** sharpness.
+    """Sample tokens or words without replacement, each with probability ∝ (tf · idf) ** sharpness.
 
-    tf: how often the unit occurs in the block, so a unit that occurs twice has its weight at both places.
+    tf is the number of occurrences of the unit in the block. Each occurrence of a unit has the same weight.
+
+    Args:
+        blocks: B blocks of T tokens.
+        rate: fraction of the maskable tokens to mask.
+        rng: source of all randomness.
+        idf: inverse document frequencies of the units.
+        unit: "piece" to sample tokens, "word" to sample whole words.
+        sharpness: exponent of the weights; 0 makes all units equally likely.
     """
     keys, rows, columns = UNIT_KEYS[unit](blocks)
     distinct, which = np.unique(keys, return_inverse=True)
@@ -38,6 +47,7 @@ def draw_topical(
 
 
 def tfidf_masking(ingredients: Ingredients) -> Draw:
+    """Build the rule `tf-idf`. Raises UserError if words are to be counted and there is no corpus."""
     settings = ingredients.settings
     idf = document_frequency(ingredients, settings.idf_unit, "tf-idf")
     return partial(draw_topical, idf=idf, unit=settings.idf_unit, sharpness=settings.idf_sharpness)
