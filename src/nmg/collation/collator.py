@@ -1,5 +1,4 @@
-"""Masks of nmg in other people's training: a collator for transformers' Trainer, sentence-transformers, any
-DataLoader."""
+"""A collator that masks batches in transformers' Trainer, sentence-transformers or any PyTorch DataLoader."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
@@ -34,31 +33,36 @@ if TYPE_CHECKING:
 
 
 class MaskingCollator:
-    """Pads rows to a batch, masks it, and gives `input_ids`, `attention_mask` and `labels`.
+    """Pads rows to a batch, masks it, and returns `input_ids`, `attention_mask` and `labels`.
 
     >>> collator = MaskingCollator(tokenizer, masking="idf", rate=0.15, seed=0)  # doctest: +SKIP
     >>> Trainer(model, train_dataset=train, eval_dataset=collator.fix(test), data_collator=collator)  # doctest: +SKIP
 
-    Every row has exactly k = max(1, ⌊n · rate⌋) masks, n its tokens that may be masked. Labels are the tokens that were
-    there, -100 elsewhere. Masks are drawn anew for every batch; the same seed, data order and number of workers give
-    the same masks. Each worker of a data loader has a stream of its own, also in the next epoch.
+    Every row has exactly k = max(1, ⌊n · rate⌋) masked tokens, where n is its number of maskable tokens. Labels are
+    the original tokens at masked positions and -100 elsewhere. Masks are drawn again for every batch. Equal seed, data
+    order and number of workers give equal masks. Each worker of a data loader uses a separate random stream in every
+    epoch.
 
     Args:
-        tokenizer: a fast one, with a mask token.
-        masking: a rule's name (`nmg maskings` lists them), a mixture (`0.7*idf+0.3*random`), the folder of a run or
-            policy, a hub repository (`OWNER/NAME`), a policy, weights of words as a mapping or a file, a function from
-            `TokenBlocks` to weights [B, T], or a masking of your own (`nmg.masking.base.Rule`).
-        rate: share of the tokens to mask, or a `RateSchedule`, whose steps are batches of this collator.
-        seed: names all randomness.
-        texts: what a rule counts words in: texts, or a data set with a column `text` or `input_ids`, such as the
-            training set. Without it `idf`, `tf-idf` and `frequency` go by the order of the vocabulary.
-        model: the masked LM in training, for maskings that look at it, as it is at the time. Not in workers.
-        fixed: masks depend on nothing but the seed and the tokens of a row: they are the same in every epoch, whatever
-            the batch size and the number of workers. For evaluation; where one collator serves training and
-            evaluation, as in Trainer, use `fix`.
-        max_length: tokens of a row that is given as text, at most.
-        pad_to_multiple_of: as in transformers.
-        settings: those of `masking` (docs/guide.md): `mask_share=0.8`, `random_share=0.1`, `idf_unit="word"`, …
+        tokenizer: a fast tokenizer with a mask token.
+        masking: the name of a rule (see `nmg maskings`), a mixture such as `0.7*idf+0.3*random`, the folder of a run or
+            policy, a hub repository (`OWNER/NAME`), a policy, weights of words (a mapping or a file), a function from
+            `TokenBlocks` to weights [B, T], or a custom masking (`nmg.masking.base.Rule`).
+        rate: fraction of the maskable tokens to mask, or a `RateSchedule` whose steps are batches of this collator.
+        seed: determines all randomness.
+        texts: texts in which a rule counts words, or a data set with a column `text` or `input_ids`, such as the
+            training set. Without it, `idf`, `tf-idf` and `frequency` use the order of the vocabulary.
+        model: the masked language model in training, for maskings that read its current state. Such maskings do not
+            work in worker processes.
+        fixed: if True, masks depend only on the seed and the tokens of a row. They are then the same in every epoch,
+            for any batch size and number of workers. Use this for evaluation. If one collator serves training and
+            evaluation, as in Trainer, use `fix` instead.
+        max_length: maximum number of tokens in a row given as text.
+        pad_to_multiple_of: pads the width of batches to a multiple of this number, as in transformers.
+        settings: `masking` settings (docs/guide.md), e.g. `mask_share=0.8`, `random_share=0.1`, `idf_unit="word"`.
+
+    Raises:
+        UserError: If an option is invalid, the masking is unknown, or an input of the masking is missing.
     """
 
     def __init__(
@@ -96,16 +100,20 @@ class MaskingCollator:
         self._streams = BatchStreams(seed)
 
     def __call__(self, features: Any) -> dict[str, Tensor]:
-        """A batch of int64 [B, T] tensors, padded on the right.
+        """Return a masked batch of int64 [B, T] tensors, padded on the right.
 
         Args:
             features: rows, or a batch of columns as a tokenizer returns it. A row is a mapping with `input_ids` or
-                `text`, a list of ids, or a text. Its `word_ids`, if it has them, say which tokens are of one word; else
-                words are found from the ids. Rows of `fix` stay as they are, and all others are masked, whatever
-                labels they have.
+                `text`, a list of ids, or a text. If a row has `word_ids`, they define which tokens form a word;
+                otherwise words are recovered from the ids. Rows from `fix` are returned unchanged. All other rows are
+                masked, even if they have labels.
+
+        Returns:
+            `input_ids`, `attention_mask`, `labels`, and any other inputs of the model that the rows contain.
 
         Raises:
-            UserError: For one text or one row in the place of a list, and for rows that cannot be read.
+            UserError: If `features` is a single text or row, if a row is invalid, or if a masking that reads the
+                language model is used in a worker process.
         """
         if self.masking.reads_states and get_worker_info() is not None:
             raise UserError(
@@ -128,10 +136,11 @@ class MaskingCollator:
         return self._batch(rows, CorruptedBlocks(ids, blocks.is_token, labels))
 
     def fix(self, dataset: Iterable[Any]) -> list[FixedRow]:
-        """The rows of a data set masked once and for all, by the seed and their tokens: an evaluation set.
+        """Return the rows of a data set with fixed masks, for use as an evaluation set.
 
-        The collator returns such rows as they are, so a Trainer takes them next to a training set whose masks are
-        drawn. It knows them by the column `masked_by_nmg`. The rate is that at the end of a schedule.
+        The masks depend only on the seed and the tokens of each row. The collator returns such rows unchanged, so one
+        Trainer can use them together with a training set that is masked per batch. The column `masked_by_nmg` marks
+        them. If the rate has a schedule, its final value applies. Raises UserError for invalid rows.
         """
         fixed = []
         for feature in rows_of(dataset, "fix"):
@@ -154,11 +163,12 @@ class MaskingCollator:
         return fixed
 
     def _masked_together(self, blocks: TokenBlocks) -> CorruptedBlocks:
+        """Mask a batch with the stream and the rate of its number."""
         name, number = self._streams.next()
         return self._masked(blocks, name, self.rates.at(number))
 
     def _masked_apart(self, blocks: TokenBlocks) -> CorruptedBlocks:
-        """Each row by itself, without padding, under a stream that its tokens name."""
+        """Mask each row separately, without padding, with a random stream derived from its tokens."""
         ids, labels = blocks.input_ids.clone(), torch.full_like(blocks.input_ids, IGNORED_LABEL)
         for b, length in enumerate(_lengths(blocks)):
             alone = blocks.rows(torch.tensor([b]))
@@ -169,10 +179,12 @@ class MaskingCollator:
         return CorruptedBlocks(ids, blocks.is_token, labels)
 
     def _masked(self, blocks: TokenBlocks, name: StreamName, rate: float) -> CorruptedBlocks:
+        """Select and corrupt positions with the random stream `name`."""
         plan = self.masking.plan(blocks, rate, (name / "choices").generator(), self._encode)
         return corrupt(blocks, plan, self._vocabulary, self.settings, (name / "corruption").generator())
 
     def _batch(self, rows: Sequence[Row], corrupted: CorruptedBlocks) -> dict[str, Tensor]:
+        """Return the columns of a batch, padded to a multiple of `pad_to_multiple_of`."""
         width = corrupted.input_ids.shape[1]
         padding = -width % self._multiple
         columns = {
@@ -181,7 +193,7 @@ class MaskingCollator:
             "labels": (corrupted.labels, IGNORED_LABEL),
         }
         for name in dict.fromkeys(name for row in rows for name in row.extra):
-            values = torch.zeros(len(rows), width, dtype=torch.int64)  # 0 also if a row lacks what another has
+            values = torch.zeros(len(rows), width, dtype=torch.int64)  # 0 also if a row lacks the column
             for b, row in enumerate(rows):
                 values[b, : len(row.ids)] = torch.as_tensor(np.asarray(row.extra.get(name, 0)))
             columns[name] = values, 0
@@ -191,13 +203,13 @@ class MaskingCollator:
 
 
 def _check_options(tokenizer: Any, seed: Any, fixed: Any, **counts: Any) -> None:
-    """Raises UserError for a tokenizer that is none, and for a value of another type.
+    """Raise UserError if an option has an invalid type or value.
 
     Args:
-        tokenizer: should be one of transformers.
-        seed: should be a whole number from 0 on.
-        fixed: should be True or False.
-        counts: option → what should be None or a whole number from 1 on.
+        tokenizer: must be a tokenizer of transformers.
+        seed: must be an integer ≥ 0.
+        fixed: must be True or False.
+        counts: names of options with their values; each value must be None or an integer ≥ 1.
     """
     if not hasattr(tokenizer, "mask_token_id"):
         raise UserError(f"MaskingCollator, tokenizer: must be one of transformers, not a {type(tokenizer).__name__}")
@@ -210,7 +222,7 @@ def _check_options(tokenizer: Any, seed: Any, fixed: Any, **counts: Any) -> None
 
 
 def _settings_of(rate: float, settings: Mapping[str, Any]) -> MaskingSettings:
-    """Raises UserError for a setting that is none, or a value that does not go."""
+    """Return the `masking` settings. Raises UserError for an unknown setting or an invalid value."""
     for name in ("rate_schedule", "rate_end"):
         if name in settings:
             raise UserError(
@@ -225,7 +237,7 @@ def _settings_of(rate: float, settings: Mapping[str, Any]) -> MaskingSettings:
 
 
 def _lengths(blocks: TokenBlocks) -> list[int]:
-    """Tokens of each row up to the last one that is no padding; at least one."""
+    """Return the length of each row without the padding at its end; at least 1."""
     place = torch.arange(1, blocks.input_ids.shape[1] + 1)
     lengths: list[int] = (place * blocks.is_token).amax(dim=1).clamp(min=1).tolist() if len(blocks) else []
     return lengths

@@ -1,4 +1,4 @@
-"""Rows that are masked once and for all, and how a collator knows them."""
+"""Rows with fixed masks, and how a collator recognises them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,22 +10,22 @@ from nmg.errors import UserError
 from nmg.types import IGNORED_LABEL, IntArray
 
 MARK = "masked_by_nmg"
-"""the column of a row that is masked already: it survives data sets, files, workers and streams"""
+"""Column that marks a masked row. It is preserved by data sets, files, workers and streaming."""
 
 
 class FixedRow(BatchEncoding):  # type: ignore[misc]
-    """A row of `MaskingCollator.fix`. Not a `dict`, so that Trainer, which drops columns of these, keeps its mark."""
+    """A row returned by `MaskingCollator.fix`. It is not a `dict`, because Trainer would drop the mark of a `dict`."""
 
 
 def fixed_labels(row: Any, mask_id: int) -> IntArray | None:
-    """[T] the labels of a row that `fix` has made; None for any other, whatever labels it has.
+    """Return the labels (int64 [T]) of a row made by `fix`; None for other rows, even if they have labels.
 
     Args:
-        row: a row as the collator gets it.
-        mask_id: of the mask token.
+        row: a row as passed to the collator.
+        mask_id: id of the mask token.
 
     Raises:
-        UserError: If the row is masked but has lost its mark, or has it and no labels for its tokens.
+        UserError: If the row is masked but not marked, or is marked but has no labels for its tokens.
     """
     if not isinstance(row, Mapping):
         return None
@@ -45,7 +45,7 @@ def fixed_labels(row: Any, mask_id: int) -> IntArray | None:
 
 
 def _numbers(values: Any) -> IntArray | None:
-    """[T] int64, or None for what is not one row of whole numbers."""
+    """Return int64 [T], or None if `values` is not a one-dimensional sequence of integers."""
     if values is None or np.ndim(values) != 1:
         return None
     found = np.asarray(values)

@@ -1,4 +1,4 @@
-"""Rows out of whatever holds them: a list, a data set, or a batch of columns as a tokenizer returns it."""
+"""Conversion of lists, data sets and batches of columns (as a tokenizer returns them) into rows."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,17 +7,17 @@ from nmg.errors import UserError
 
 
 def rows_of(given: Any, name: str) -> Iterable[Any]:
-    """The rows of `given`: of a mapping of columns one a place, of anything else its items.
+    """Return the rows of `given`: one row per index of a mapping of columns, else the items of the iterable.
 
     >>> rows_of({"input_ids": [[2, 7, 3], [2, 9, 3]]}, "a batch")
     [{'input_ids': [2, 7, 3]}, {'input_ids': [2, 9, 3]}]
 
     Args:
         given: rows, or a mapping of columns (a `BatchEncoding`, a batch of `datasets.map`).
-        name: of `given` in error messages.
+        name: name of `given` in error messages.
 
     Raises:
-        UserError: For a text, a single row, columns of unequal length, and what has no items.
+        UserError: If `given` is a text, a single row or not iterable, or if its columns differ in length.
     """
     if isinstance(given, str | bytes):
         raise UserError(f"{name}: must be a list of texts or rows, not one text: put it into a list")
@@ -29,6 +29,7 @@ def rows_of(given: Any, name: str) -> Iterable[Any]:
 
 
 def _of_columns(columns: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Convert a mapping of columns into rows. Raises UserError if a column is invalid."""
     main = next((column for column in ("input_ids", "text") if column in columns), None)
     if main is None:
         there = ", ".join(map(str, columns)) or "nothing"

@@ -1,4 +1,4 @@
-"""Maskings as a user hands them to a collator: by name, by folder, as weights, as a function, or ready-made."""
+"""Conversion of the `masking` argument of a collator (name, folder, weights, function, …) into a masking."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,13 +24,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 AnyMasking: TypeAlias = "str | Path | Masking | Policy | Mapping[str, float] | WeightsOfBatch"
-"""a name or folder, a masking, a policy, word → weight, or a function from `TokenBlocks` to weights [B, T]"""
+"""A name, a folder, a masking, a policy, a mapping of words to weights, or a function that returns weights [B, T]."""
 _WEIGHTS = (".json", ".tsv", ".csv", ".txt")
-"""endings of files of weights"""
+"""Suffixes of weight files."""
 
 
 def resolve_masking(masking: AnyMasking, ingredients: Ingredients, model: "PreTrainedModel | None") -> Masking:
-    """Raises UserError for a name that is none, and for what a masking needs and lacks."""
+    """Return the masking for any accepted specification.
+
+    Args:
+        masking: the specification.
+        ingredients: inputs from which a rule can be built.
+        model: the language model, for policies that read it; None if not available.
+
+    Raises:
+        UserError: If the name is unknown, the type is invalid, or an input of the masking is missing.
+    """
     if isinstance(masking, Mapping):
         return Rule("weights", weigh(masking, ingredients))
     if isinstance(masking, Policy):
@@ -46,6 +55,7 @@ def resolve_masking(masking: AnyMasking, ingredients: Ingredients, model: "PreTr
 
 
 def _by_name(name: str, ingredients: Ingredients, model: "PreTrainedModel | None") -> Masking:
+    """Return the rule, mixture, file of weights or policy with this name."""
     if name in RULES:
         return build_rule(name, ingredients)
     path = Path(name).expanduser()
@@ -59,6 +69,7 @@ def _by_name(name: str, ingredients: Ingredients, model: "PreTrainedModel | None
 
 
 def _of_policy(policy: Policy, name: str, ingredients: Ingredients, model: "PreTrainedModel | None") -> Masking:
+    """Return the masking of a policy. Raises UserError if it does not fit the model or the tokenizer."""
     if policy.reads_lm and model is None:
         raise UserError(f"the policy '{name}' looks at the language model: hand it to the collator (model=…)")
     hidden_size = int(model.config.hidden_size) if model is not None else 0
@@ -68,14 +79,17 @@ def _of_policy(policy: Policy, name: str, ingredients: Ingredients, model: "PreT
 
 @dataclass(frozen=True)
 class NoModel:
-    """A `StateEncoder` where there is no LM to read. Raises UserError when it is asked."""
+    """A `StateEncoder` for collators without a language model. Every call raises UserError."""
 
     masking: str
+    """Name of the masking, for the error message."""
 
     def __call__(self, blocks: TokenBlocks) -> Tensor:  # noqa: ARG002
+        """Raise UserError."""
         raise self._error()
 
     def surprise(self, blocks: TokenBlocks) -> Tensor:  # noqa: ARG002
+        """Raise UserError."""
         raise self._error()
 
     def _error(self) -> UserError:

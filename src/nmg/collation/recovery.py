@@ -1,9 +1,9 @@
-"""Words and text from token ids alone, for data that holds nothing else.
+"""Recovery of words and text from token ids, for data that contains only ids.
 
-A run of tokens is decoded and tokenised again; where that gives the same tokens, words and characters are those of the
-tokenizer, cut as a corpus is. It nearly always does: also the tokens of a word that was cut in two come back. Where it
-does not (a word that begins in the middle, say), the marks of word pieces tell: "##", "Ġ" and "▁", with punctuation
-apart.
+A run of tokens is decoded and tokenised again. If this gives the same tokens, the tokenizer defines words and
+characters, as in a corpus. It nearly always does, even for a word that was cut in two. If it does not (e.g. the run
+begins inside a word), the marks of word pieces ("##", "Ġ" and "▁") define the words. Punctuation then forms separate
+words.
 """
 
 import unicodedata
@@ -20,29 +20,30 @@ from nmg.errors import UserError
 from nmg.types import NO_POSITION, BoolArray, IntArray
 
 _UNCUT = 1 << 30
-"""tokens of a block, at most: nothing is cut"""
+"""Maximum number of tokens in a block, so large that nothing is cut."""
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """What a row of T tokens is made of."""
+    """The words and the text of a row of T tokens."""
 
     word_index: IntArray
-    """[T] as in `TokenBlocks`"""
+    """int64 [T]: number of the word of each token, as in `TokenBlocks`."""
     text: str
+    """The decoded text."""
     offsets: IntArray
-    """[T, 2] characters of `text`; (0, 0) at special tokens"""
+    """int64 [T, 2]: start and end of each token in `text`; (0, 0) for special tokens."""
 
     @property
     def word_starts(self) -> IntArray:
-        """[words] the first character of each word in `text`."""
+        """int64 [words]: index in `text` of the first character of each word."""
         is_start = np.diff(self.word_index, prepend=NO_POSITION) > 0
         starts: IntArray = self.offsets[is_start, 0]
         return starts
 
 
 class Recovery:
-    """Recovers rows for one tokenizer."""
+    """Recovers the words and the text of rows, for one tokenizer."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
@@ -51,14 +52,14 @@ class Recovery:
         self._is_special[list(self.special.unmaskable)] = True
 
     def is_special(self, ids: IntArray) -> BoolArray:
-        """Of any shape. Raises UserError for an id that the tokenizer does not have."""
+        """Return True for each special token; `ids` may have any shape. Raises UserError for an unknown id."""
         if ids.size and not 0 <= ids.min() <= ids.max() < len(self._is_special):
             raise UserError(f"input_ids: the tokenizer has no token {ids.max() if ids.min() >= 0 else ids.min()}")
         found: BoolArray = self._is_special[ids]
         return found
 
     def rows(self, rows: Sequence[IntArray]) -> list[Recovered]:
-        """`rows`: ids of each, special tokens among them, no padding."""
+        """Recover rows of token ids (int64 [T] each), which may contain special tokens but no padding."""
         runs = [_runs(~self.is_special(row)) for row in rows]
         pieces = iter(
             self._runs([row[first:last] for row, ends in zip(rows, runs, strict=True) for first, last in ends])
@@ -69,7 +70,7 @@ class Recovery:
         ]
 
     def _runs(self, runs: Sequence[IntArray]) -> list[Recovered]:
-        """The same for runs of tokens none of which is special."""
+        """Recover runs of tokens without special tokens."""
         if not runs:
             return []
         texts = [self._decoded(run) for run in runs]
@@ -91,6 +92,7 @@ class Recovery:
         return text if isinstance(text, str) else "".join(text)
 
     def _by_marks(self, ids: IntArray) -> Recovered:
+        """Recover a run from the marks of its word pieces."""
         words: list[int] = []
         spans: list[tuple[int, int]] = []
         text = ""
@@ -115,22 +117,23 @@ class Recovery:
 
 @dataclass(frozen=True)
 class _Marks:
-    """How pieces show whether they begin a word."""
+    """The marks that show whether a word piece begins a word."""
 
     of_starts: str
-    """what the first piece of a word begins with; empty where pieces inside of words are marked"""
+    """Prefix of the first piece of a word; empty if the vocabulary marks the other pieces instead."""
     of_others: str
+    """Prefix of the other pieces of a word; empty if the vocabulary marks the first piece."""
     tokenizer: PreTrainedTokenizerBase
 
     def read(self, token: str) -> tuple[str, bool]:
-        """The piece as text, and whether it begins a word."""
+        """Return the piece as text, and whether it begins a word."""
         if self.of_starts:
             return self.tokenizer.convert_tokens_to_string([token]).strip(), token.startswith(self.of_starts)
         return token.removeprefix(self.of_others), not token.startswith(self.of_others)
 
 
 def _runs(is_inside: BoolArray) -> list[tuple[int, int]]:
-    """First and one behind the last place of each run of True."""
+    """Return the start and the exclusive end of each run of True."""
     flags = np.zeros(len(is_inside) + 2, dtype=np.int8)
     flags[1:-1] = is_inside
     edges = np.flatnonzero(flags[1:] != flags[:-1]).tolist()
@@ -138,7 +141,7 @@ def _runs(is_inside: BoolArray) -> list[tuple[int, int]]:
 
 
 def _joined(length: int, pieces: Sequence[tuple[int, Recovered]]) -> Recovered:
-    """A row of runs, each with the place where it begins; their texts stand on lines of their own."""
+    """Join runs, given with their start positions, into one row; the text of each run is a separate line."""
     word_index = np.full(length, NO_POSITION, dtype=np.int64)
     offsets = np.zeros((length, 2), dtype=np.int64)
     text, n_words = "", 0

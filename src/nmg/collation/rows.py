@@ -1,4 +1,4 @@
-"""Rows of a data loader → token blocks: padding, special tokens, words."""
+"""Conversion of data loader rows into token blocks, with padding, special tokens and words."""
 
 import hashlib
 import logging
@@ -20,35 +20,35 @@ from nmg.types import NO_POSITION, BoolArray, IntArray, TokenBlocks
 _log = logging.getLogger(__name__)
 
 ROWS_KEPT = 1 << 16
-"""rows whose words are kept, those found last: some 50 MB at 128 tokens"""
+"""Number of most recent rows whose words are cached: about 50 MB at 128 tokens per row."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: T tokens, no padding that the loader adds."""
+    """One row of T tokens, before the collator pads it."""
 
     ids: IntArray
-    """[T]"""
+    """int64 [T]: token ids."""
     is_token: IntArray
-    """[T] the attention mask"""
+    """int64 [T]: the attention mask."""
     is_special: IntArray | None
-    """[T] 1 at what may not be masked beside special tokens, where the data says so"""
+    """int64 [T]: 1 at tokens that must not be masked, in addition to special tokens; None if not in the data."""
     word_ids: tuple[int | None, ...] | None
-    """[T] of the tokenizer, where the data has them"""
+    """[T]: word ids of the tokenizer; None if not in the data."""
     extra: Mapping[str, Sequence[int]]
-    """what else the model takes, [T] each"""
+    """Other inputs of the model by name, [T] each."""
 
     @cached_property
     def key(self) -> int:
-        """63 bits that tell rows of other tokens apart, but for chance."""
+        """A 63-bit hash of the tokens; collisions are very unlikely."""
         digest = hashlib.blake2b(self.ids.tobytes(), digest_size=8).digest()
         return int.from_bytes(digest, "little") >> 1
 
 
 class RowReader:
-    """Makes blocks of rows, and knows the text behind those it made last (`masking.base.BlockTexts`).
+    """Converts rows into blocks, and provides the text of the most recent blocks (`masking.base.BlockTexts`).
 
-    `reads_words`: False leaves every token a word for itself, which saves the time to find words.
+    If the attribute `reads_words` is False, every token is a separate word. This saves the time to find words.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> None:
@@ -58,19 +58,19 @@ class RowReader:
         self._max_length = max_length
         self._words: dict[int, npt.NDArray[np.int32]] = {}
         self._last: dict[int, Row] = {}
-        # In shared memory: workers are copies, made for every epoch, and one warning is enough.
+        # The flag is in shared memory: workers are copied for every epoch, and only one of them should warn.
         self._has_warned = torch.zeros(1, dtype=torch.bool)
         self._has_warned.share_memory_()  # type: ignore[no-untyped-call]
 
     def rows(self, features: Sequence[Any]) -> list[Row]:
-        """Rows from whatever a data set gives: texts, lists of ids, or mappings with `input_ids` or `text`.
+        """Convert texts, lists of ids, or mappings with `input_ids` or `text` into rows.
 
-        Raises UserError for anything else.
+        Raises UserError for any other type.
         """
         return [self._row(feature) for feature in features]
 
     def blocks(self, rows: Sequence[Row]) -> TokenBlocks:
-        """Padded on the right to the longest; `block_ids` are the keys of the rows."""
+        """Convert rows into blocks, padded on the right to the longest row. The keys of the rows are the `block_ids`."""
         width = max((len(row.ids) for row in rows), default=0)
         shape = (len(rows), width)
         ids = np.full(shape, self.recovery.special.padding, dtype=np.int64)
@@ -88,16 +88,18 @@ class RowReader:
         return TokenBlocks(index, index.clone(), *tensors)
 
     def text(self, block_id: int) -> str:
+        """Return the text of one of the most recent blocks."""
         return self._recovered(block_id).text
 
     def offsets(self, block_id: int) -> IntArray:
+        """Return int64 [T, 2]: start and end of each token in the text of one of the most recent blocks."""
         return self._recovered(block_id).offsets
 
     def _recovered(self, block_id: int) -> Recovered:
         return self.recovery.rows([self._last[int(block_id)].ids])[0]
 
     def _words_of(self, rows: Sequence[Row]) -> list[IntArray | npt.NDArray[np.int32]]:
-        """[T] of each row, numbers that do not fall from token to token."""
+        """Return the word number of each token, [T] per row, in non-decreasing order."""
         if not self.reads_words:
             return [np.arange(len(row.ids)) for row in rows]
         missing = {row.key: row.ids for row in rows if row.word_ids is None and row.key not in self._words}
@@ -122,6 +124,7 @@ class RowReader:
             )
 
     def _row(self, feature: Any) -> Row:
+        """Convert one text, list of ids or mapping into a row. Raises UserError if it is invalid."""
         if isinstance(feature, Mapping) and "input_ids" not in feature and isinstance(feature.get("text"), str):
             feature = feature["text"]
         if isinstance(feature, str):
@@ -149,9 +152,9 @@ class RowReader:
 
 
 def _running(word_ids: Sequence[int | None], is_special: BoolArray) -> IntArray:
-    """The tokenizer's words as numbers that do not fall, also where a row holds several texts.
+    """Convert the tokenizer's word ids into non-decreasing numbers, even if a row contains several texts.
 
-    A token without a word is one for itself.
+    A token without a word id becomes a separate word.
     """
     number, before = -1, object()
     words = np.zeros(len(word_ids), dtype=np.int64)

@@ -1,8 +1,8 @@
-"""A stream of randomness for every batch, whichever process makes it.
+"""Random streams for batches, in any number of worker processes.
 
-A data loader copies its collator into worker processes, and does so anew for every epoch. So each process asks a table
-in shared memory how often there has been a worker of its number, and names its streams by that: workers differ, epochs
-differ, and the same seed gives the same masks again.
+A data loader copies its collator into its worker processes again in every epoch. A table in shared memory therefore
+counts how often each worker number was started, and this count is part of the names of streams. Streams thus differ
+between workers and between epochs, but equal seeds give equal masks.
 """
 
 import os
@@ -13,26 +13,27 @@ from torch.utils.data import get_worker_info
 from nmg.seeding import StreamName
 
 MOST_WORKERS = 1023
+"""Maximum number of workers of a data loader that have separate streams."""
 _STARTS, _BATCHES = 0, 1
 
 
 class BatchStreams:
-    """Names of streams, one a batch, and how many batches there have been."""
+    """Provides the name of a random stream for every batch, and counts the batches."""
 
     def __init__(self, seed: int) -> None:
         self._name = StreamName(seed) / "collator"
-        # Column 0 is the process that owns the data loader, column 1 + w its worker w. Each writes its own column only.
+        # Column 0 is for the process of the data loader, column 1 + w for worker w. Each writes only its own column.
         self._table = torch.zeros(2, 1 + MOST_WORKERS, dtype=torch.int64)
         self._table.share_memory_()  # type: ignore[no-untyped-call]
         self._here: tuple[int, int, int] | None = None
-        """process, column and number of its start, of the process that this copy serves"""
+        """Process id, column and start number of the current process; None before the first batch."""
         self._within = 0
 
     def next(self) -> tuple[StreamName, int]:
-        """The name of this batch's stream, and its number among all batches, from 0.
+        """Return the name of the stream for the next batch, and the number of the batch, from 0.
 
-        With workers the number is exact where epochs have equally many batches of each worker, else off by less than
-        the workers there are.
+        With workers, the number is exact if all workers produce equally many batches per epoch. Otherwise the error is
+        less than the number of workers.
         """
         worker = get_worker_info()
         column, n_workers = (0, 1) if worker is None else (1 + worker.id % MOST_WORKERS, worker.num_workers)

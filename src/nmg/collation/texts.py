@@ -1,4 +1,4 @@
-"""Text of the domain, as a user hands it to a collator, for the rules that count words."""
+"""Conversion of the `texts` argument of a collator into a corpus, for rules that count words."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BLOCK_SIZE = 510
-"""tokens of a block that words are counted in; contexts are counted whole"""
+"""Number of tokens per block of the corpus. Counts per context do not depend on it."""
 
 
 def corpus_of(texts: "Iterable[Any] | Corpus", tokenizer: "PreTrainedTokenizerBase") -> Corpus:
-    """Texts, or rows with `text` or `input_ids`, as a corpus, kept in the cache.
+    """Return a cached corpus of texts, or of rows with `text` or `input_ids`.
 
-    Raises UserError for rows that have neither.
+    Raises UserError for a row that has neither.
     """
     if isinstance(texts, Corpus):
         return texts
@@ -27,6 +27,7 @@ def corpus_of(texts: "Iterable[Any] | Corpus", tokenizer: "PreTrainedTokenizerBa
 
 
 def _text_of(row: Any, tokenizer: "PreTrainedTokenizerBase", special: set[int]) -> str:
+    """Return the text of a row, decoded without `special` tokens if it contains only ids."""
     if isinstance(row, str):
         return row
     if isinstance(row, Mapping) and isinstance(row.get("text"), str):

@@ -39,7 +39,7 @@ class Mixture:
     """A masking that applies one of several maskings to each block."""
 
     def __init__(self, name: str, members: Sequence[tuple[float, Masking]]) -> None:
-        """Store the share and masking of each member. Raises UserError if there are no members or a share is not > 0."""
+        """Store the share and masking of each member. Raises UserError without members or if a share is not > 0."""
         if not members or not all(0.0 < share < math.inf for share, _ in members):
             raise UserError(f"masking '{name}': a mixture needs maskings, each with a share above 0")
         self.name = name
