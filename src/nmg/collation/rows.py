@@ -70,7 +70,7 @@ class RowReader:
         return [self._row(feature) for feature in features]
 
     def blocks(self, rows: Sequence[Row]) -> TokenBlocks:
-        """Convert rows into blocks, padded on the right to the longest row. The keys of the rows are the `block_ids`."""
+        """Convert rows into blocks, padded on the right to the longest row; `block_ids` are the keys of the rows."""
         width = max((len(row.ids) for row in rows), default=0)
         shape = (len(rows), width)
         ids = np.full(shape, self.recovery.special.padding, dtype=np.int64)
