@@ -362,7 +362,7 @@ def _language_model(bench: AuditBench) -> dict[str, Any]:
 
 
 def _leakage(bench: AuditBench, reporter: Reporter) -> dict[str, int]:
-    """Count validation examples that also occur in the training examples; overlaps with the corpus are only reported."""
+    """Count validation examples that also occur in the training examples; report overlaps with the corpus."""
     held_out = [example.passage for example in bench.validation.examples]
     seen = [example.passage for example in bench.train.examples]
     found = overlap("validation", "train", held_out, seen)

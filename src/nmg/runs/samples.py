@@ -58,7 +58,10 @@ def sample_blocks(training: MetaTraining) -> IntArray:
 
 
 def describe_block(training: MetaTraining, block: int) -> dict[str, Any]:
-    """The tokens of a block as written in the text; `starts_word` is False for a token that directly follows another."""
+    """The tokens of a block as written in the text.
+
+    `starts_word` is False for a token that follows another one without a space.
+    """
     corpus = training.corpus
     blocks = corpus.blocks(np.array([block]))
     text, offsets = corpus.text(block), corpus.offsets(block).tolist()

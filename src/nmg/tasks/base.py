@@ -1,6 +1,6 @@
-"""What a task is: a kind, which owns all facts about its data, and the task that a kind makes for a tokenizer.
+"""Interfaces of tasks: a kind, which holds all facts about its data, and the task that it builds for a tokenizer.
 
-Generic code knows no task's name. Shape letters as in `tasks.rows`.
+Generic code does not depend on the name of a task. Shape letters are defined in `tasks.rows`.
 """
 
 import copy
@@ -25,121 +25,135 @@ AnyExample = TypeVar("AnyExample")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a task model. All are shares from 0 to 1, but `loss`; tables show them times 100."""
+    """Scores of a task model. All are between 0 and 1, except `loss` (in nats); tables show them times 100."""
 
     scores: Mapping[str, float]
-    """metric name → score; for every metric more is better, except `loss`, which is always there"""
+    """Metric name → score; higher is better for every metric except `loss`, which is always included."""
     example_scores: Mapping[str, FloatArray]
-    """metric name → [E], where the metric is a mean over examples"""
+    """Metric name → float [E], for metrics that are means over examples."""
     predictions: Mapping[str, str]
-    """id of the example → predicted label or answer"""
+    """Id of an example → predicted label or answer."""
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """What a tokenizer drops of examples, if the task cannot do without it."""
+    """Examples that the task cannot use because of what the tokenizer drops."""
 
     examples: Sequence[Example] = ()
-    """examples of whose text no token is left: they cannot be encoded"""
+    """Examples whose text has no token; they cannot be encoded."""
     note: str = ""
-    """a sentence on what no model can reach because of it; empty if there is nothing to say"""
+    """A sentence about the score that no model can exceed because of dropped tokens; empty if there is no limit."""
 
 
 class Task(Protocol):
-    """A way to use an encoder: how examples become model inputs, which model takes them, what its outputs score."""
+    """Defines how examples become model inputs, which model reads them, and how its outputs are scored."""
 
     default_metric: str
-    """the score that players are compared by"""
+    """The score that players are compared by."""
     reward_metrics: tuple[str, ...]
-    """scores that players may be compared by and tables do not show"""
+    """Scores that players may be compared by and that tables do not show."""
     table_metrics: tuple[str, ...]
-    """the scores that tables show, the most telling first"""
+    """The scores in tables, the most informative first."""
     outputs: tuple[str, ...]
-    """the outputs of the model that `evaluate` reads"""
+    """Names of the model outputs that `evaluate` reads."""
     outputs_are_per_token: bool
-    """whether they are [F, T, ...], else [F, ...]"""
+    """Whether outputs have the shape [F, T, ...]; otherwise it is [F, ...]."""
 
     def encode(self, examples: Sequence[Example]) -> TaskFeatures:
-        """Every example has at least one row; rows keep the examples' order. UserError for an example that cannot be
-        encoded."""
+        """Encode the examples; each has at least one row, and rows keep the order of the examples.
+
+        Raises UserError for an example that cannot be encoded.
+        """
         ...
 
     def dropped(self, examples: Sequence[Example]) -> Dropped:
-        """What the tokenizer drops of the examples; nothing if the task works without it."""
+        """Find examples without tokens; the result is empty if the task does not need tokens."""
         ...
 
     def remarks(self, name: str, examples: Sequence[Example], /) -> list[str]:
-        """What users should know of the examples of a file before any training, a sentence each.
+        """Messages about the examples of a file that users should see before training, one sentence each.
 
         `name`: the setting that names the file, `data.train`, `data.validation` or `data.test`.
         """
         ...
 
     def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":
-        """A float32 model of transformers' own class for the encoder `config` describes (which stays as it is);
-        every weight is drawn from torch's generator. `trust_remote_code`: of the class that comes with the encoder,
-        where it has one."""
+        """Create a float32 model of the matching transformers class, with weights drawn from torch's generator.
+
+        `config` describes the encoder and is not changed. `trust_remote_code`: whether to use the class that comes with
+        the encoder, if it has one.
+        """
         ...
 
     def evaluate(
         self, outputs: Mapping[str, Tensor], features: TaskFeatures, examples: Sequence[Example]
     ) -> Evaluation:
-        """Scores of the outputs for all rows of `features`, the encoding of `examples`, in row order.
+        """Score the outputs for all rows.
 
-        `outputs`: float32 on the CPU, −inf after a row's length where they have a number a token.
+        Args:
+            outputs: Output name → float32 on the CPU, in row order. Outputs per token are −inf after the end of a row.
+            features: The encoding of `examples`.
+            examples: The examples to score.
+
+        Returns:
+            The scores and predictions.
         """
         ...
 
 
 Reader: TypeAlias = Callable[[Path, DataSettings, Sequence[Example] | None], Sequence[Example]]
-"""file, names of fields, training examples where the file holds others → examples, every `context_id` -1"""
+"""Reads a file: (path, field names, training examples if the file is another one) → examples, with `context_id` −1."""
 Writer: TypeAlias = Callable[[Sequence[Any], Path, DataSettings], None]
+"""Writes examples to a file with the field names of the settings."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """How a task's examples stand in files of one ending, plain or packed (.gz)."""
+    """A format of a task's files, for one file extension, plain or compressed (.gz)."""
 
     name: str
+    """Description of the format for users."""
     read: Reader
     write: Writer | None = None
-    """None: such files are only read"""
+    """Function that writes such files; None if they can only be read."""
     needs_task: bool = False
-    """whether such a file is read only if the task is named: its ending says more of other files"""
+    """Whether the task must be named to read such a file, because the extension usually means something else."""
 
 
 @dataclass(frozen=True)
 class TaskKind:
-    """A task before there is a tokenizer: all that the rest of the program asks of its data."""
+    """A task before the tokenizer is known: everything that the rest of the program needs to know about its data."""
 
     name: str
     formats: Mapping[str, Format]
-    """ending → format"""
+    """File extension → format."""
     formats_text: str
-    """what a file may end in, for people"""
+    """The accepted file extensions, as text for users."""
     owns: Callable[[Mapping[str, Any]], bool]
-    """whether a file whose ending several tasks know is this task's, by its first record; what no task owns is that of
-    the first in the registry"""
+    """Whether a file belongs to this task, by its first record. Used if several tasks accept the file extension.
+
+    If no task owns the file, it belongs to the first of these tasks in the registry.
+    """
     check_train: Callable[[Sequence[Example], DataSettings], None]
-    """Raises UserError where these cannot be all the training examples."""
+    """Raises UserError if these examples cannot be the complete training set."""
     label_of: Callable[[Example], str | None]
-    """by what few-shot samples are balanced; None where examples have no label"""
+    """The label by which few-shot samples are balanced; None if examples have no label."""
     few_labels: str
-    """the field of `DataSettings` that "n labelled examples" sets"""
+    """The field of `DataSettings` that holds the number of labelled examples."""
     few_labels_text: str
-    """what stands after "n labelled examples": of each class, or nothing"""
+    """Text to append to "n labelled examples", such as " of each class", or an empty string."""
     build: Callable[["PreTrainedTokenizerBase", Sequence[Example], FinetuneSettings], Task]
-    """Make the task for a tokenizer, its training examples and settings. Raises UserError for settings without room."""
+    """Builds the task for a tokenizer, training examples and settings. Raises UserError if rows have no room."""
     relevance: Callable[["PreTrainedTokenizerBase", Sequence[Any]], FloatArray]
-    """[V] how much each token of the tokenizer tells of the task, from these training examples; 0: nothing"""
+    """float [V]: how informative each token is about the task, from training examples; 0 means not informative."""
     describe: Callable[[Sequence[Any]], list[tuple[str, str]]]
-    """(name, value) of what `nmg data describe` shows of examples beside their number and passages"""
+    """(name, value) pairs that `nmg data describe` shows in addition to the number of examples and passages."""
     doubts: Callable[[Sequence[Any]], list[str]] = lambda _examples: []
-    """sentences that say why examples, which were read, are probably not what was meant (`data.plausibility`)"""
+    """Sentences on why the examples are probably not what the user intended (`data.plausibility`)."""
 
 
 def only(kind: type[AnyExample], examples: Sequence[Any]) -> list[AnyExample]:
-    """`examples` as a list of `kind`; TypeError if one is of another kind."""
+    """Return `examples` as a list of `kind`; raise TypeError if one has another type."""
     chosen = [example for example in examples if isinstance(example, kind)]
     if len(chosen) != len(examples):
         raise TypeError(f"expected only {kind.__name__}")
@@ -149,12 +163,25 @@ def only(kind: type[AnyExample], examples: Sequence[Any]) -> list[AnyExample]:
 def model_with_head(
     auto_class: Any, config: "PreTrainedConfig", *, trust_remote_code: bool, **changes: Any
 ) -> "PreTrainedModel":
-    """A new float32 model of `auto_class` (of transformers) for a copy of `config` with `changes` made."""
+    """Create a new float32 model with a task head.
+
+    Args:
+        auto_class: An auto class of transformers.
+        config: The configuration of the encoder; it is not changed.
+        trust_remote_code: Whether to use a class that comes with the checkpoint.
+        **changes: Attributes to set in a copy of `config`.
+
+    Returns:
+        The model, with random weights.
+
+    Raises:
+        UserError: transformers has no such head for this type of model.
+    """
     config = copy.deepcopy(config)
     for name, value in changes.items():
         setattr(config, name, value)
     try:
-        # Mixed precision keeps its weights in float32, whatever the checkpoint was stored in.
+        # Mixed precision keeps float32 weights, whatever the dtype of the checkpoint.
         return auto_class.from_config(config, dtype=torch.float32, trust_remote_code=trust_remote_code)
     except ValueError as error:
         if "Unrecognized configuration class" not in str(error):

@@ -1,4 +1,4 @@
-"""Classification of texts, or of pairs of texts: one row an example."""
+"""Classification of texts, or of pairs of texts, with one row per example."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 class ClassificationTask:
-    """One of several labels for each text.
+    """Predicts one of several labels for each text.
 
-    `accuracy` is what players are compared by. `micro_f1` equals it wherever every text has one label; both are
-    reported because others report one or the other, `macro_f1` because it shows what rare labels cost.
+    Players are compared by `accuracy`. `micro_f1` equals it if every text has one label. Both are reported because
+    publications report one or the other; `macro_f1` shows the effect of rare labels.
     """
 
     default_metric = "accuracy"
@@ -44,13 +44,13 @@ class ClassificationTask:
         if len(set(labels)) < 2:
             raise UserError(f"a classification needs training examples of two labels or more (found: {list(labels)})")
         self.labels = tuple(labels)
-        """index of a logit → label"""
+        """Index of a logit → label."""
         self._index = {label: index for index, label in enumerate(labels)}
         self._tokenizer = tokenizer
         self._max_length = settings.max_length
 
     def encode(self, examples: Sequence[Example]) -> TaskFeatures:
-        """One row an example, truncated to `max_length`. UserError for a label the training examples do not have."""
+        """Encode one row per example, truncated to `max_length`. Raises UserError for a label without training example."""
         builder = RowBuilder(self._tokenizer)
         if examples:
             texts = [example.text for example in only(ClassificationExample, examples)]
@@ -77,7 +77,7 @@ class ClassificationTask:
         return self._index[example.label]
 
     def dropped(self, examples: Sequence[Example]) -> Dropped:  # noqa: ARG002
-        """Nothing: a text without tokens is a row like any other."""
+        """Always empty: a text without tokens is a valid row."""
         return Dropped()
 
     def remarks(self, _name: str, _examples: Sequence[Example], /) -> list[str]:
@@ -98,7 +98,11 @@ class ClassificationTask:
     def evaluate(
         self, outputs: Mapping[str, Tensor], features: TaskFeatures, examples: Sequence[Example]
     ) -> Evaluation:
-        """`loss` is the mean negative log-likelihood of the gold labels; `example_scores` has `accuracy` and `loss`."""
+        """Score the outputs; arguments as in `Task.evaluate`.
+
+        `loss` is the mean negative log-likelihood of the gold labels, in nats. `example_scores` has `accuracy` and
+        `loss`.
+        """
         log_probs = outputs["logits"].double().log_softmax(dim=1).numpy()
         gold, predicted = features.targets["labels"], log_probs.argmax(axis=1)
         accuracy = (predicted == gold).astype(np.float64)
@@ -117,10 +121,18 @@ class ClassificationTask:
 
 
 def f1_scores(gold: IntArray, predicted: IntArray, n_classes: int) -> tuple[float, float]:
-    """Micro F1 and macro F1 of labels [E].
+    """Micro F1 and macro F1.
 
-    F1 of a class is 2·TP / (2·TP + FP + FN). Macro F1 is its plain mean over the classes that occur in `gold` or in
-    `predicted` (scikit-learn's default too); micro F1 sums TP, FP and FN over all classes first.
+    F1 of a class is 2·TP / (2·TP + FP + FN). Macro F1 is its mean over the classes that occur in `gold` or `predicted`
+    (as in scikit-learn by default). Micro F1 first sums TP, FP and FN over all classes.
+
+    Args:
+        gold: int64 [E]: indices of the gold labels.
+        predicted: int64 [E]: indices of the predicted labels.
+        n_classes: Number of classes.
+
+    Returns:
+        Micro F1 and macro F1, from 0 to 1.
     """
     true_positives = np.bincount(gold[gold == predicted], minlength=n_classes)
     occurrences = np.bincount(gold, minlength=n_classes) + np.bincount(predicted, minlength=n_classes)
@@ -159,13 +171,13 @@ def _describe(examples: Sequence[ClassificationExample]) -> list[tuple[str, str]
 
 
 PRIOR_TEXTS = 5.0
-"""texts that every token is taken to have been in, with labels as in all texts, before any is counted"""
+"""Pseudo-count per token: number of texts that are assumed to contain it, with the overall label distribution."""
 
 
 def token_relevance(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[ClassificationExample]) -> FloatArray:
-    """[V] divergence (nats) of the labels of the texts that hold a token from the labels of all texts.
+    """float [V]: KL divergence, in nats, of the labels of texts that contain a token from the labels of all texts.
 
-    Σ p(label | token) ln(p(label | token) / p(label)), each token counted once per text, smoothed by `PRIOR_TEXTS`.
+    Σ p(label | token) ln(p(label | token) / p(label)). Each token counts once per text; smoothed by `PRIOR_TEXTS`.
     """
     names = {label: number for number, label in enumerate(labels(examples))}
     counts = np.zeros((vocabulary_size(tokenizer), len(names)))

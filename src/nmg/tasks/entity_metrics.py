@@ -1,7 +1,7 @@
-"""Entities in labels of words, and their F1, as seqeval computes them in its default mode (Nakayama, 2018).
+"""Entities in word labels, and their F1, as seqeval computes them in its default mode (Nakayama, 2018).
 
-That mode takes any scheme of IOB, IOBES and mixtures of these, and does as conlleval does (Tjong Kim Sang, 2000) with
-labels that break the scheme: an I after O begins an entity, and so does an I after an entity of another type.
+That mode accepts IOB, IOBES and mixtures of both. It treats labels that break the scheme as conlleval does (Tjong Kim
+Sang, 2000): an I after O, or after an entity of another type, starts a new entity.
 """
 
 from collections.abc import Sequence
@@ -9,20 +9,26 @@ from typing import NamedTuple
 
 
 class Entity(NamedTuple):
+    """A labelled span of words."""
+
     type: str
     first: int
+    """Index of its first word."""
     last: int
-    """index of its last word"""
+    """Index of its last word (inclusive)."""
 
 
 class EntityScores(NamedTuple):
+    """Precision, recall and F1 over entities, from 0 to 1."""
+
     precision: float
     recall: float
     f1: float
 
 
 def find_entities(labels: Sequence[str]) -> list[Entity]:
-    """
+    """The entities of a sentence, from the labels of its words.
+
     >>> find_entities(["B-Drug", "I-Drug", "O", "I-Gene", "B-Gene"])
     [Entity(type='Drug', first=0, last=1), Entity(type='Gene', first=3, last=3), Entity(type='Gene', first=4, last=4)]
     """
@@ -40,7 +46,7 @@ def find_entities(labels: Sequence[str]) -> list[Entity]:
 
 
 def entity_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> EntityScores:
-    """Scores of all sentences together; an entity is right where type, first and last word are. 0/0 counts as 0."""
+    """Scores over all sentences together. An entity is correct if type, first and last word match; 0/0 counts as 0."""
     pairs = [(set(find_entities(g)), set(find_entities(p))) for g, p in zip(gold, predicted, strict=True)]
     n_right = sum(len(g & p) for g, p in pairs)
     n_gold, n_predicted = sum(len(g) for g, _ in pairs), sum(len(p) for _, p in pairs)

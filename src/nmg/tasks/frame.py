@@ -1,4 +1,4 @@
-"""What a tokenizer puts around a pair of texts."""
+"""The special tokens that a tokenizer adds to a pair of texts."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,17 +9,20 @@ if TYPE_CHECKING:
 
 
 class Frame(NamedTuple):
-    """The special tokens around a question and its context, and the type of every token of a row."""
+    """The special tokens around a question and its context, and the token type of each part of a row."""
 
     before: list[int]
+    """Token ids before the question."""
     between: list[int]
+    """Token ids between question and context."""
     after: list[int]
+    """Token ids after the context."""
     types: tuple[int, int, int, int, int]
-    """of before, question, between, context, after"""
+    """Token types of: before, question, between, context, after."""
 
     @classmethod
     def of(cls, tokenizer: "PreTrainedTokenizerBase") -> "Frame":
-        """Read off an encoded pair, so that any tokenizer's template is kept."""
+        """Derive the frame from an encoded pair, so that it follows the template of any tokenizer."""
         pair = tokenizer("a", "a", return_token_type_ids=True)
         ids, types, parts = list(pair["input_ids"]), list(pair["token_type_ids"]), pair.sequence_ids(0)
         first, second = np.flatnonzero(np.equal(parts, 0)), np.flatnonzero(np.equal(parts, 1))
@@ -31,6 +34,7 @@ class Frame(NamedTuple):
 
     @property
     def n_special(self) -> int:
+        """Number of special tokens per row."""
         return len(self.before) + len(self.between) + len(self.after)
 
     def fill(self, question: list[int], context: list[int]) -> tuple[list[int], list[int]]:

@@ -1,4 +1,4 @@
-"""Settings → training, validation and test examples, and the contexts of the corpus."""
+"""Load training, validation and test examples, and the texts to adapt on, as the settings request."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -24,10 +24,10 @@ from nmg.types import BoolArray, Context, Example
 
 
 def load_task_data(settings: DataSettings, seed: int) -> TaskData:
-    """Read the files, number the contexts and draw the samples that `settings` asks for.
+    """Read the files, number the contexts and draw the samples that `settings` requests.
 
-    Samples come from streams named by their purpose, and keep the file's order. Raises UserError for whatever is wrong
-    with a file, and for a label of validation or test that no training example has.
+    Samples come from random streams named by their purpose, and keep the order of the file. Raises UserError for an
+    invalid file, and for a label in validation or test that no training example has.
     """
     kind, examples = task_kind(settings.task), _read_train(settings)
     kind.check_train(examples, settings)
@@ -54,10 +54,10 @@ def load_task_data(settings: DataSettings, seed: int) -> TaskData:
 
 
 def load_corpus_texts(settings: DataSettings) -> Collection[str]:
-    """The texts to adapt on: those of `data.corpus`, read when they are needed, else the contexts of `data.train`.
+    """The texts to adapt on: those of `data.corpus`, read lazily, or the contexts of `data.train` if no corpus is set.
 
-    With `data.drop_duplicates` without the twins of validation and test texts, and then in memory. Raises UserError
-    where none is left.
+    With `data.drop_duplicates`, near duplicates of validation and test texts are removed, and the texts are held in
+    memory. Raises UserError if no text is left.
     """
     texts: Collection[str]
     if settings.corpus is not None:
@@ -74,7 +74,7 @@ def load_corpus_texts(settings: DataSettings) -> Collection[str]:
 
 
 def with_labels(settings: DataSettings, labelled: int | None) -> DataSettings:
-    """The settings with so many labelled examples, counted as the task counts them; None: with all."""
+    """A copy of the settings with `labelled` labelled examples, counted as the task counts them; None means all."""
     counts: dict[str, int | None] = {"labelled_per_class": None, "labelled_examples": None}
     if labelled is not None:
         counts[task_kind(settings.task).few_labels] = labelled
@@ -84,9 +84,19 @@ def with_labels(settings: DataSettings, labelled: int | None) -> DataSettings:
 def read_examples(
     path: Path, kind: TaskKind, settings: DataSettings, train: Sequence[Example] | None = None
 ) -> Sequence[Example]:
-    """The examples of a file whose format follows from the task and the file's ending; every `context_id` is -1.
+    """Read the examples of a file, and warn once if they look different from what the task expects.
 
-    What makes them look like something else than was meant is said once.
+    Args:
+        path: The file; its format follows from the task and the file extension.
+        kind: The task.
+        settings: The names of fields.
+        train: The training examples, or None if the file holds them.
+
+    Returns:
+        The examples; every `context_id` is −1.
+
+    Raises:
+        UserError: The file extension is unknown, or the content is invalid.
     """
     examples = format_of(path, kind).read(path, settings, train)
     texts = (example.passage for example in examples)
@@ -96,7 +106,7 @@ def read_examples(
 
 
 def format_of(path: Path, kind: TaskKind) -> Format:
-    """Raises UserError where the task knows no such ending."""
+    """The format of a file of this task. Raises UserError if the task does not accept the file extension."""
     found = kind.formats.get(ending_of(path))
     if found is None:
         raise bad_input(path, f"a {kind.name} file must end in {kind.formats_text}")
@@ -104,9 +114,9 @@ def format_of(path: Path, kind: TaskKind) -> Format:
 
 
 def guess_task(path: Path) -> TaskKind:
-    """The task whose file this is, by its ending; where several tasks know it, by its first record.
+    """Guess the task of a file by its extension or, if several tasks accept it, by its first record.
 
-    Raises UserError where no task knows the ending.
+    Raises UserError if no task accepts the extension.
     """
     ending = ending_of(path)
     kinds = [kind for kind in TASKS.values() if ending in _guessable(kind)]
@@ -122,19 +132,19 @@ def _first_record(path: Path) -> Mapping[str, Any]:
 
 
 def _known_endings() -> list[str]:
-    """Those of files."""
+    """The file extensions of all tasks."""
     return sorted({ending for kind in TASKS.values() for ending in _guessable(kind) if ending.startswith(".")})
 
 
 def _guessable(kind: TaskKind) -> list[str]:
-    """Endings of files that may be the task's without its being named."""
+    """File extensions that are accepted even if the task is not named."""
     return [ending for ending, found in kind.formats.items() if not found.needs_task]
 
 
 def read_any_texts(path: Path, settings: DataSettings) -> list[str]:
-    """The texts of a corpus file or folder, or the distinct contexts of a task file, by the file's ending.
+    """The texts of a corpus file or folder, or the distinct contexts of a task file, depending on the file extension.
 
-    Raises UserError as the readers do.
+    Raises UserError if the file cannot be read.
     """
     ending = ending_of(path)
     if ending == ".txt" or (ending == "/" and any(path.glob("*.txt"))):
@@ -144,7 +154,7 @@ def read_any_texts(path: Path, settings: DataSettings) -> list[str]:
         and settings.text_field == "text"
         and isinstance(_first_record(path).get("text"), str)
     )
-    if is_text:  # a label may be there, and is not needed
+    if is_text:  # labels are ignored
         return list(read_texts(path))
     if ending not in {*_known_endings(), "/", HUB}:
         raise bad_input(path, f"texts must be .txt, {', '.join(_known_endings())} or a folder of .txt files")
@@ -160,12 +170,13 @@ def _read_train(settings: DataSettings) -> Sequence[Example]:
 
 
 def _without_twins(examples: Sequence[Example], others: Sequence[Example], name: str) -> list[Example]:
-    """The examples whose passage is no near duplicate of another's. Raises UserError, with `name`, for none."""
+    """The examples whose passage is not a near duplicate of one in `others`. Raises UserError if no example is left."""
     is_twin = near([example.passage for example in examples], [example.passage for example in others])
     return _rest(examples, is_twin, name)
 
 
 def _rest(all_of_them: Collection[Any], is_twin: BoolArray, name: str) -> list[Any]:
+    """The items that are not near duplicates. Raises UserError if no item is left."""
     rest = [one for one, twin in zip(all_of_them, is_twin, strict=True) if not twin]
     if not rest:
         raise UserError(f"data.drop_duplicates: every text of {name} is nearly one of the validation or test set")
@@ -173,7 +184,20 @@ def _rest(all_of_them: Collection[Any], is_twin: BoolArray, name: str) -> list[A
 
 
 def few_shot(examples: Sequence[Example], settings: DataSettings, kind: TaskKind, seed: int) -> list[Example]:
-    """The labelled examples that are kept; at least one of every label."""
+    """Draw the labelled examples for training, with at least one example per label.
+
+    Args:
+        examples: All training examples.
+        settings: The number of labelled examples.
+        kind: The task.
+        seed: Seed of the draw.
+
+    Returns:
+        The examples drawn, in the order of the file.
+
+    Raises:
+        UserError: The setting does not fit the task, or there are fewer examples than labels.
+    """
     labels = [kind.label_of(example) for example in examples]
     kept = list(range(len(examples)))
     if settings.labelled_per_class is not None:
@@ -193,13 +217,15 @@ def few_shot(examples: Sequence[Example], settings: DataSettings, kind: TaskKind
 
 
 def _per_label(labels: Sequence[str | None], count: int, seed: int, purpose: str) -> list[int]:
-    """At most `count` indices of each label; none of examples without a label."""
+    """At most `count` indices per label; examples without a label are left out."""
     of_label: dict[str, list[int]] = {}
     for index, label in enumerate(labels):
         if label is not None:
             of_label.setdefault(label, []).append(index)
     kept: list[int] = []
     for label, members in of_label.items():
-        rng = stream(seed, "data", purpose, label)  # one for each label: a new label leaves the others' draws alone
+        rng = stream(
+            seed, "data", purpose, label
+        )  # one stream per label: a new label does not change the draws of others
         kept += members if count >= len(members) else rng.choice(members, count, replace=False).tolist()
     return sorted(kept)

@@ -1,7 +1,7 @@
-"""Offsets of tokens that are off by a character, mended from the text.
+"""Correct token offsets that are wrong by one character, by comparison with the text.
 
-Some tokenizers give offsets that begin one late (or end one early) at the first token of a word, e.g. if two steps each
-trim the space before it. Answers read from such offsets lose letters.
+Some tokenizers return offsets that start one character late (or end one early) at the first token of a word. This
+happens, for example, if two steps each trim the space before it. Answers read from such offsets lose letters.
 """
 
 import unicodedata
@@ -13,20 +13,20 @@ from nmg.data.words import is_letter
 from nmg.types import IntArray
 
 _SHIFTS = ((-1, 0), (1, 0), (0, 1), (0, -1), (-1, -1), (1, 1))
-"""(of the start, of the end) that are tried, the most frequent fault first"""
+"""Shifts of (start, end) to try, the most frequent fault first."""
 
 
 def mended_offsets(text: str, ids: Sequence[int], offsets: IntArray, surface: Callable[[int], str]) -> IntArray:
-    """The offsets, each shifted by a character if the token is not what stands there, but is next to it.
+    """Shift each offset by one character if the token does not match its span but does match the shifted span.
 
     Args:
-        text: what was tokenized.
-        ids: [n] its tokens.
-        offsets: int64 [n, 2]: first character of each token, and the character after its last.
-        surface: token id → the text that it is for, without spaces around it.
+        text: The text that was tokenized.
+        ids: [n]: its token ids.
+        offsets: int64 [n, 2]: start of each token, and its exclusive end, in characters.
+        surface: Token id → the text that it represents, without surrounding spaces.
 
     Returns:
-        int64 [n, 2]; `offsets` itself if nothing looks wrong.
+        int64 [n, 2]: the corrected offsets, or `offsets` itself if nothing looks wrong.
     """
     if not _is_doubtful(text, offsets):
         return offsets
@@ -44,7 +44,7 @@ def mended_offsets(text: str, ids: Sequence[int], offsets: IntArray, surface: Ca
 
 
 def _is_doubtful(text: str, offsets: IntArray) -> bool:
-    """Whether a letter is in no token, or one of a single byte in several (tokens may be bytes of a character)."""
+    """Whether a letter is in no token, or an ASCII letter is in several (other characters may be split into bytes)."""
     letters = is_letter(text)
     edges = np.zeros(len(text) + 1, dtype=np.int64)
     np.add.at(edges, np.minimum(offsets[:, 0], len(text)), 1)
@@ -59,6 +59,6 @@ def _is_doubtful(text: str, offsets: IntArray) -> bool:
 
 
 def _folded(text: str) -> str:
-    """Without case, accents and spaces around it: what normalizers of tokenizers change."""
+    """The text without case, accents and surrounding spaces, which normalizers of tokenizers may change."""
     decomposed = unicodedata.normalize("NFKD", text.strip().casefold())
     return "".join(character for character in decomposed if not unicodedata.combining(character))

@@ -1,8 +1,8 @@
 """Extractive question answering as in SQuAD: an answer is a span of its context.
 
-If a training question has no answer, questions may have none, and the rules are those of SQuAD 2.0, else of 1.1.
-A row is a window `[CLS] question [SEP] piece of the context [SEP]` (or what the tokenizer puts there). A context too
-long for one row gives several windows, each `stride` tokens after the last, or half a window if that is less.
+The rules are those of SQuAD 2.0 if a training question has no answer, and those of SQuAD 1.1 otherwise. A row is a
+window `[CLS] question [SEP] piece of the context [SEP]` (or the tokenizer's template). A context too long for one row
+gives several windows. The step between them is `stride` tokens, or half a window if that is less.
 """
 
 from collections import Counter
@@ -44,28 +44,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QAFeatures(TaskFeatures):
-    """Windows, with what leads from their columns back to characters of the context."""
+    """Windows, with the mapping from their columns to characters of the context."""
 
     context_columns: IntArray
-    """[F, 2]: first column of a row that holds context, and the column behind the last"""
+    """int64 [F, 2]: first column of a row that holds context, and the exclusive end."""
     context_start: IntArray
-    """[F]: token of the context in the first such column"""
+    """int64 [F]: index of the context token in the first such column."""
     is_answer_inside: BoolArray
-    """[F]: True where the window holds all tokens of the first answer; elsewhere both targets are the CLS column"""
+    """bool [F]: whether the window holds all tokens of the first answer; if not, both targets are the CLS column."""
     cls_columns: IntArray
-    """[F]: the CLS column"""
+    """int64 [F]: the CLS column."""
     offsets: Sequence[IntArray]
-    """for each example [tokens of the context, 2]: first character, and the character behind the last"""
+    """For each example int64 [context tokens, 2]: start and exclusive end of each token, in characters."""
 
     def characters(self, row: int, first: int, last: int) -> tuple[int, int]:
-        """The characters of the context under columns `first` to `last` (inclusive) of a row, as a slice."""
+        """Start and exclusive end, in characters of the context, of columns `first` to `last` (inclusive) of a row."""
         offsets = self.offsets[self.example_index[row]]
         shift = self.context_start[row] - self.context_columns[row, 0]
         return int(offsets[first + shift, 0]), int(offsets[last + shift, 1])
 
 
 class QuestionAnsweringTask:
-    """An answer is a span of the context, or none where `may_abstain`; scores are explained at `evaluate`."""
+    """Predicts a span of the context, or no answer if `may_abstain`; `evaluate` explains the scores."""
 
     default_metric = "index_accuracy"
     reward_metrics: tuple[str, ...] = ("index_accuracy", "window_accuracy")
@@ -90,20 +90,20 @@ class QuestionAnsweringTask:
             )
 
     def encode(self, examples: Sequence[Example]) -> QAFeatures:
-        """Windows of every example, left to right."""
+        """Encode each example as windows, from left to right."""
         chosen = only(QAExample, examples)
         questions = self._tokenize([example.question for example in chosen])
         contexts = self._tokenize([example.context for example in chosen])
         builder = RowBuilder(self._tokenizer)
         places: list[tuple[int, int, int, int]] = []
         for index, example in enumerate(chosen):
-            # Of a long question the end is kept, as in the original: there it asks.
+            # Keep the end of a long question, as in the original: it usually contains what is asked.
             question = questions[example.question].ids[-self._settings.max_question_length :]
             context = contexts[example.context].ids
             first_column = len(self._frame.before) + len(question) + len(self._frame.between)
             room = self._settings.max_length - self._frame.n_special - len(question)
             step = min(self._settings.stride, max(1, room // 2))
-            # A window is needed only if the one before it did not reach the end.
+            # A window is needed only if the previous one did not reach the end.
             for start in range(0, max(1, len(context) - room + step), step):
                 input_ids, token_types = self._frame.fill(question, context[start : start + room])
                 builder.add(input_ids, token_types)
@@ -129,7 +129,7 @@ class QuestionAnsweringTask:
         )
 
     def _tokenize(self, texts: Sequence[str]) -> dict[str, "_Tokens"]:
-        """Each distinct text without special tokens: questions often share their context."""
+        """Tokenize each distinct text once, without special tokens; questions often share their context."""
         distinct = list(dict.fromkeys(texts))
         if not distinct:
             return {}
@@ -139,7 +139,7 @@ class QuestionAnsweringTask:
             return_offsets_mapping=True,
             return_attention_mask=False,
             return_token_type_ids=False,
-            verbose=False,  # no warning about contexts longer than the model: windows take care of them
+            verbose=False,  # no warning about contexts longer than the model's limit: they are split into windows
         )
         offsets = [np.array(spans, dtype=np.int64).reshape(-1, 2) for spans in encoded["offset_mapping"]]
         ids: list[list[int]] = encoded["input_ids"]
@@ -154,12 +154,12 @@ class QuestionAnsweringTask:
         return dict(zip(distinct, map(_Tokens, ids, mended), strict=True))
 
     def _cls_column(self, input_ids: list[int]) -> int:
-        """Where the CLS token stands; 0 for tokenizers without one."""
+        """Column of the CLS token; 0 for tokenizers without one."""
         cls_token = self._tokenizer.cls_token_id
         return input_ids.index(cls_token) if cls_token in input_ids else 0
 
     def dropped(self, examples: Sequence[Example]) -> Dropped:  # noqa: ARG002
-        """Nothing: a text without tokens is a row like any other."""
+        """Always empty: a text without tokens is a valid row."""
         return Dropped()
 
     def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":
@@ -174,7 +174,7 @@ class QuestionAnsweringTask:
         return model
 
     def remarks(self, name: str, examples: Sequence[Example], /) -> list[str]:
-        """Answers that no model could give; in files to score, questions without answer and how answers compare."""
+        """Messages about answers that no model could give, questions without an answer, and how answers are compared."""
         chosen = only(QAExample, examples)
         lines = qa_remarks.read_back(name, chosen, self, self._settings)
         if name != "data.train":
@@ -185,16 +185,19 @@ class QuestionAnsweringTask:
     def evaluate(
         self, outputs: Mapping[str, Tensor], features: TaskFeatures, examples: Sequence[Example]
     ) -> Evaluation:
-        """All scores but `window_accuracy` are means over examples.
+        """Score the outputs; arguments as in `Task.evaluate`. All scores except `window_accuracy` are means over examples.
 
-        `exact_match`, `f1` (0 to 1): of the predicted answer, the best span of all windows, by the SQuAD 1.1 script; or
-        by that of 2.0, if the task may abstain. Then there are two more, each over a part of the examples:
-        `answered_f1`, `f1` of the questions that have an answer, and `abstained`, `f1` of those that have none.
-        `index_accuracy`: on the gold window, the mean of [argmax of the start logits is the gold start] and the same
-        for the end, over all columns. `loss`: mean negative log-likelihood of gold start and gold end there, as in
-        training. The gold window is the first that holds the whole first answer; if none does it is the first
-        window, whose gold start and end are the CLS column. `window_accuracy`: as `index_accuracy`, over all windows;
-        if a window does not hold the answer, gold start and end are its CLS column (the reward of the original).
+        - `exact_match`, `f1` (0 to 1): scores of the best span over all windows, by the SQuAD 1.1 script, or by the 2.0
+          script if the task may abstain. In that case `answered_f1` is the `f1` of questions with an answer, and
+          `abstained` that of questions without one.
+        - `index_accuracy`: on the gold window, the mean accuracy of the argmax of start and end logits over all
+        columns. - `loss`: mean negative log-likelihood of gold start and end in the gold window, in nats, as in
+        training. - `window_accuracy`: as `index_accuracy`, over all windows. If a window does not hold the answer, its
+        gold start and
+          end are the CLS column (the reward of the original).
+
+        The gold window is the first that holds the whole first answer. If no window does, it is the first window, with
+        the CLS column as gold start and end. Raises TypeError if the features do not come from `encode` of this task.
         """
         if not isinstance(features, QAFeatures):
             raise TypeError("the features must come from `encode` of this task")
@@ -224,7 +227,7 @@ class QuestionAnsweringTask:
         )
 
     def _score_answers(self, answers: Sequence[str], examples: Sequence[QAExample]) -> tuple[FloatArray, FloatArray]:
-        """[E] exact match and [E] F1 of predictions; 0 for a question without answer if the task cannot abstain."""
+        """Exact match [E] and F1 [E] of predictions; 0 for a question without an answer if the task cannot abstain."""
         of_context = {context: self._normalize(context) for context in {example.context for example in examples}}
         scores = scores_2 if self.may_abstain else scores_1
         pairs = [scores(answer, e.accepted, of_context[e.context]) for answer, e in zip(answers, examples, strict=True)]
@@ -232,7 +235,7 @@ class QuestionAnsweringTask:
         return exact, overlap
 
     def _normalize(self, context: str) -> Normalize:
-        """How answers from a context are compared."""
+        """The function that normalizes answers from this context."""
         tokens = self._settings.f1_tokens
         is_by_character = tokens == "characters" or (tokens == "auto" and has_no_spaces(context))
         return normalize_characters if is_by_character else normalize_answer
@@ -240,16 +243,16 @@ class QuestionAnsweringTask:
     def _predict(
         self, start_logits: Tensor, end_logits: Tensor, features: QAFeatures, examples: Sequence[QAExample]
     ) -> list[str]:
-        """The answer of every example: the text under the best span of its windows.
+        """The answer of every example: the text of the best span of its windows.
 
-        Where the task may abstain, it is empty if the sum of start and end logit at CLS, in the window where it is
-        smallest, is above that of the best span: SQuAD 2.0's rule, with a threshold of 0.
+        If the task may abstain, SQuAD 2.0's rule with a threshold of 0 applies. The sum of start and end logit at CLS
+        is taken from the window with the smallest sum. If it exceeds the score of the best span, the answer is empty.
         """
         columns = torch.arange(start_logits.shape[1])
         context = torch.from_numpy(features.context_columns)
         is_context = (columns >= context[:, :1]) & (columns < context[:, 1:])
         spans = best_spans(start_logits, end_logits, is_context, self._settings.max_answer_length)
-        # Rows of an example best first; the earlier window where two are equal.
+        # Sort the rows of an example by score, best first; ties go to the earlier window.
         order = np.lexsort((-spans.score, features.example_index))
         _, firsts = np.unique(features.example_index[order], return_index=True)
         needed = np.full(len(examples), -np.inf)
@@ -259,29 +262,29 @@ class QuestionAnsweringTask:
             needed = np.minimum.reduceat(no_answer, np.searchsorted(features.example_index, np.arange(len(examples))))
         answers = []
         for example, row, at_least in zip(examples, order[firsts], needed, strict=True):
-            if spans.score[row] == -np.inf or at_least > spans.score[row]:  # the former: a context without tokens
+            if spans.score[row] == -np.inf or at_least > spans.score[row]:  # −inf: a context without tokens
                 answers.append("")
                 continue
             first, end = features.characters(row, spans.first[row], spans.last[row])
-            answers.append(example.context[first:end].strip())  # a token may bring the space before it
+            answers.append(example.context[first:end].strip())  # a token may include the space before it
         return answers
 
 
 def _attend_to_question(
     end: int | None, _model: "PreTrainedModel", args: tuple[Any, ...], inputs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Give a Longformer the positions that attend to all: the question, and what comes before it.
+    """Set the global attention of a Longformer to the question and the tokens before it.
 
-    It would find them by itself only in rows of exactly three separators: not with a tokenizer that puts one between
-    question and context, nor for a passage in which somebody wrote "</s>".
+    Longformer itself finds them only in rows with exactly three separators. This fails if the tokenizer puts only one
+    separator between question and context, or if a passage contains "</s>".
 
     Args:
-        end: The id of the first token after a question; None if there is none, and then position 0 attends alone.
-        args: Inputs by position; there are none.
-        inputs: Inputs by name, `input_ids` [B, T] among them.
+        end: The id of the first token after a question, or None if there is no such token: only position 0 is global.
+        args: Positional inputs; always empty.
+        inputs: Inputs by name, including `input_ids` [B, T].
 
     Returns:
-        The inputs with `global_attention_mask`, int64 [B, T], 1 at these positions.
+        The inputs with `global_attention_mask`, int64 [B, T], 1 at global positions.
     """
     ids = inputs["input_ids"]
     ends = (ids == end).int().argmax(dim=1, keepdim=True) if end is not None else ids.new_ones(len(ids), 1)
@@ -295,9 +298,9 @@ class _Tokens(NamedTuple):
 
 
 def _answer_tokens(examples: Sequence[QAExample], offsets: Sequence[IntArray]) -> IntArray:
-    """[E, 2]: first and last token of the context that overlap the first answer; -1, -1 where none does or is there.
+    """int64 [E, 2]: first and last context token that overlap the first answer; −1, −1 without an answer or token.
 
-    Spaces around an answer do not count: some tokenizers give the space before a word to the word.
+    Spaces around an answer are ignored, because some tokenizers include the space before a word in its token.
     """
     tokens = np.full((len(examples), 2), -1, dtype=np.int64)
     for index, (example, spans) in enumerate(zip(examples, offsets, strict=True)):
@@ -313,14 +316,14 @@ def _answer_tokens(examples: Sequence[QAExample], offsets: Sequence[IntArray]) -
 
 
 def _gold_windows(features: QAFeatures) -> IntArray:
-    """[E]: the first row of each example that holds its answer, or its first row."""
+    """int64 [E]: the first row of each example that holds its answer, or else its first row."""
     order = np.lexsort((~features.is_answer_inside, features.example_index))
     _, firsts = np.unique(features.example_index[order], return_index=True)
     return order[firsts]
 
 
 def _score_index(logits: Tensor, gold: IntArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
-    """For each of `rows`: 1 if the largest logit [F, T] is at the gold column, else 0; and −log softmax at it."""
+    """Accuracy (1 if the largest logit of [F, T] is at the gold column, else 0) and loss in nats, for each of `rows`."""
     log_probs = logits[torch.from_numpy(rows)].double().log_softmax(dim=1).numpy()
     is_right = log_probs.argmax(axis=1) == gold[rows]
     return is_right.astype(np.float64), -log_probs[np.arange(len(rows)), gold[rows]]
@@ -336,11 +339,11 @@ def _describe(examples: Sequence[QAExample]) -> list[tuple[str, str]]:
 
 
 PRIOR_TOKENS = 20.0
-"""tokens of the passages that every token is taken to have been, with answers as in all, before any is counted"""
+"""Pseudo-count per token: number of occurrences in passages that are assumed, with the overall share in answers."""
 
 
 def token_relevance(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[QAExample]) -> FloatArray:
-    """[V] ln of how much more often a token is in an answer than tokens are on average, smoothed by `PRIOR_TOKENS`."""
+    """float [V]: log ratio of a token's share in answers to the average share, smoothed by `PRIOR_TOKENS`."""
 
     def counted(texts: Sequence[str]) -> FloatArray:
         encoded = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)

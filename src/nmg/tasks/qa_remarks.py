@@ -1,4 +1,4 @@
-"""What users should know of questions before any training: what scores cannot show, and how answers are compared."""
+"""Messages about questions before training: limits of the scores, and how answers are compared."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,15 @@ from nmg.tasks.base import Task
 from nmg.tasks.rows import TaskFeatures
 
 MOST = 1000
-"""answers of a file that are read back, evenly spaced in it"""
+"""Maximum number of answers per file that are checked, evenly spaced in the file."""
 LEAST_SHARE = 0.99
-"""of these that must come back exactly; below, the user is told"""
+"""Smallest share of answers that must be reproduced exactly; below it, the user is warned."""
 SHOWN = 3
-"""answers that are shown"""
+"""Number of answers to show."""
 
 
 def without_answer(name: str, examples: Sequence[QAExample]) -> list[str]:
-    """For a task that cannot abstain: how many questions score 0 whatever the model says."""
+    """For a task that cannot abstain: a warning about questions without an answer, which always score 0."""
     n_missing = sum(not example.answers for example in examples)
     if not n_missing:
         return []
@@ -32,7 +32,16 @@ def without_answer(name: str, examples: Sequence[QAExample]) -> list[str]:
 
 
 def on_characters(name: str, examples: Sequence[QAExample], settings: FinetuneSettings) -> list[str]:
-    """Which questions are compared by characters, or should be."""
+    """Which questions are compared by characters, or should be compared in this way.
+
+    Args:
+        name: The setting that names the file.
+        examples: All questions of the file.
+        settings: The unit of F1 (`f1_tokens`).
+
+    Returns:
+        One sentence, or an empty list if all passages have spaces or `f1_tokens` is already "characters".
+    """
     is_unspaced = {context: has_no_spaces(context) for context in {example.context for example in examples}}
     n_unspaced = sum(is_unspaced[example.context] for example in examples)
     if not n_unspaced or settings.f1_tokens == "characters":
@@ -44,16 +53,16 @@ def on_characters(name: str, examples: Sequence[QAExample], settings: FinetuneSe
 
 
 def read_back(name: str, examples: Sequence[QAExample], task: Task, settings: FinetuneSettings) -> list[str]:
-    """Gold answers that a perfect model could not give: read from perfect logits as predictions are.
+    """Find gold answers that a perfect model could not predict, by decoding perfect logits.
 
     Args:
-        name: the setting that names the file.
-        examples: all questions of the file.
-        task: encodes and scores them; its targets are `start_positions` and `end_positions`.
-        settings: limits that may cut an answer.
+        name: The setting that names the file.
+        examples: All questions of the file.
+        task: Encodes and scores them; its targets are `start_positions` and `end_positions`.
+        settings: Limits that may truncate an answer.
 
     Returns:
-        A sentence with examples, or none if enough come back.
+        One sentence with samples, or an empty list if enough answers are reproduced.
     """
     answered = [example for example in examples if example.answers]
     chosen = answered[:: -(-len(answered) // MOST)] if answered else []
@@ -76,7 +85,7 @@ def read_back(name: str, examples: Sequence[QAExample], task: Task, settings: Fi
 
 
 def _perfect(features: TaskFeatures, target: str) -> torch.Tensor:
-    """float32 [F, T]: 1 at the target of each row, else 0; −inf after its end."""
+    """float32 [F, T]: 1 at the target of each row, else 0; −inf after the end of the row."""
     columns = np.arange(features.lengths.max())
     logits = (columns == features.targets[target][:, None]).astype(np.float32)
     return torch.from_numpy(np.where(columns < features.lengths[:, None], logits, -np.inf).astype(np.float32))

@@ -1,4 +1,4 @@
-"""Tasks by name."""
+"""The registry of tasks, by name."""
 
 from nmg.errors import UserError
 from nmg.tasks.base import TaskKind
@@ -14,11 +14,11 @@ TASKS: dict[str, TaskKind] = {
         TOKEN_CLASSIFICATION,
     )
 }
-"""The registry: a line a task."""
+"""Name → task; one line per task."""
 
 
 def task_kind(name: str) -> TaskKind:
-    """Raises UserError where there is no such task."""
+    """The task with this name. Raises UserError for an unknown name."""
     if name not in TASKS:
         raise UserError(f"there is no task '{name}' (known: {', '.join(TASKS)})")
     return TASKS[name]

@@ -1,6 +1,6 @@
-"""Encoded examples: rows (model inputs) held without padding, and batches of them.
+"""Encoded examples: rows (model inputs) stored without padding, and batches of rows.
 
-Shape letters of this folder: F rows (model inputs) of a task, B rows of a batch, T tokens of a row (padded),
+Shape letters of this package: F rows (model inputs) of a task, B rows of a batch, T tokens of a row (padded),
 E examples, C classes.
 """
 
@@ -22,46 +22,46 @@ if TYPE_CHECKING:
 
 
 class TokenColumn(NamedTuple):
-    """One integer for each token of each row, the rows one after another."""
+    """One integer per token, for all rows, concatenated."""
 
     values: npt.NDArray[np.int32]
-    """[sum of lengths]"""
+    """int32 [sum of lengths]."""
     padding: int
-    """fills a batch behind a row's length"""
+    """Value that fills a batch after the end of a row."""
 
 
 @dataclass(frozen=True)
 class TaskFeatures:
-    """The rows (model inputs) of encoded examples, held without padding."""
+    """The rows (model inputs) of encoded examples, stored without padding."""
 
     lengths: IntArray
-    """[F] tokens of each row, special tokens included"""
+    """int64 [F]: number of tokens of each row, including special tokens."""
     example_index: IntArray
-    """[F] row → index of its example, non-decreasing"""
+    """int64 [F]: index of the example of each row, non-decreasing."""
     tokens: Mapping[str, TokenColumn]
-    """model input with one integer a token: `input_ids`, and `token_type_ids` where the model knows them"""
+    """Model inputs with one integer per token: `input_ids`, and `token_type_ids` if the model uses them."""
     targets: Mapping[str, IntArray]
-    """model input with one integer a row, [F]: `labels`, or `start_positions` and `end_positions`"""
+    """Targets with one integer per row, int64 [F]: `labels`, or `start_positions` and `end_positions`."""
     token_targets: Mapping[str, TokenColumn] = field(default_factory=dict, kw_only=True)
-    """model input with one integer a token, `IGNORED_LABEL` where there is nothing to learn: `labels` of words"""
+    """Targets with one integer per token: `labels` of words; `IGNORED_LABEL` for tokens without a target."""
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     @cached_property
     def _starts(self) -> IntArray:
-        """[F]: where each row begins in the columns."""
+        """int64 [F]: index of each row's first token in the columns."""
         return np.cumsum(self.lengths) - self.lengths
 
     def distinct_ids(self, rows: IntArray) -> IntArray:
-        """The token ids of the given rows, each once, and that of padding."""
+        """int64: the sorted distinct token ids of the given rows, including the padding id."""
         column = self.tokens["input_ids"]
         is_chosen = np.isin(np.repeat(np.arange(len(self)), self.lengths), rows)
         ids: IntArray = np.union1d(column.values[is_chosen], [column.padding]).astype(np.int64)
         return ids
 
     def batch(self, rows: IntArray) -> dict[str, Tensor]:
-        """Inputs and targets of the given rows; targets are int64 [B], or [B, T] where they have one a token.
+        """Inputs and targets of the given rows; targets are int64 [B], or [B, T] for targets per token.
 
         >>> features.batch(np.array([4, 0]))
         {'input_ids': tensor([[101, 2748, 102, 0], [101, 2053, 999, 102]]),
@@ -71,16 +71,17 @@ class TaskFeatures:
         return self.inputs(rows) | targets | self._padded(self.token_targets, rows)
 
     def loss_terms(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """int64 [B] how many terms each row of a `batch` adds to the mean that a model's loss is.
+        """int64 [B]: number of terms that each row of a `batch` adds to the mean in the model's loss.
 
-        One for each row, or one for each labelled token. Parts of a batch add up to its loss by these numbers.
+        One per row, or one per labelled token. The losses of parts of a batch, weighted by these numbers, give its
+        loss.
         """
         name = next(iter((*self.targets, *self.token_targets)))
         is_term: Tensor = batch[name] != IGNORED_LABEL
         return is_term.view(len(is_term), -1).sum(dim=1)
 
     def inputs(self, rows: IntArray) -> dict[str, Tensor]:
-        """Model inputs of the given rows, int64 [B, T] padded on the right to the longest of them; no targets."""
+        """Model inputs of the given rows without targets, int64 [B, T], padded on the right to the longest row."""
         is_token = np.arange(self.lengths[rows].max()) < self.lengths[rows, None]
         return self._padded(self.tokens, rows) | {"attention_mask": torch.from_numpy(is_token.astype(np.int64))}
 
@@ -94,24 +95,26 @@ class TaskFeatures:
 
 @dataclass
 class RowBuilder:
-    """Collects the token ids of rows, as `TaskFeatures` holds them."""
+    """Collects the token ids of rows for `TaskFeatures`."""
 
     tokenizer: "PreTrainedTokenizerBase"
     _input_ids: list[Sequence[int]] = field(default_factory=list)
     _token_types: list[Sequence[int]] = field(default_factory=list)
 
     def add(self, input_ids: Sequence[int], token_types: Sequence[int]) -> None:
+        """Append a row."""
         self._input_ids.append(input_ids)
         self._token_types.append(token_types)
 
     @property
     def lengths(self) -> IntArray:
+        """int64 [F]: number of tokens of each row."""
         return np.array([len(row) for row in self._input_ids], dtype=np.int64)
 
     @property
     def tokens(self) -> dict[str, TokenColumn]:
-        """`input_ids`, and `token_type_ids` if the tokenizer says that its model takes them."""
-        # Without a padding token any id will do: the attention mask hides it.
+        """`input_ids`, and `token_type_ids` if the tokenizer declares them as a model input."""
+        # Without a padding token any id works, because the attention mask hides it.
         columns = {"input_ids": _column(self._input_ids, self.tokenizer.pad_token_id or 0)}
         if "token_type_ids" in self.tokenizer.model_input_names:
             columns["token_type_ids"] = _column(self._token_types, self.tokenizer.pad_token_type_id)

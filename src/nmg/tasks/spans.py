@@ -1,4 +1,4 @@
-"""The best span of a row: an exact search over starts and ends."""
+"""Exact search for the best answer span of a row."""
 
 from typing import NamedTuple
 
@@ -18,11 +18,18 @@ class Spans(NamedTuple):
 
 
 def best_spans(start_logits: Tensor, end_logits: Tensor, is_allowed: Tensor, max_length: int) -> Spans:
-    """The span with the highest sum of start and end logit in each row, of at most `max_length` tokens.
+    """Find the span with the highest sum of start and end logit in each row.
 
-    Logits and `is_allowed` are [F, T]; a span starts and ends at columns where `is_allowed` is True. The search is
-    exact (a sliding maximum over the ends of each start), not over a list of n best starts and ends. The score is −inf
-    where a row has no such column.
+    The search is exact: it takes a sliding maximum over the ends of each start, not a list of n best starts and ends.
+
+    Args:
+        start_logits: float [F, T].
+        end_logits: float [F, T].
+        is_allowed: bool [F, T]: True in columns where a span may start or end.
+        max_length: Maximum number of tokens of a span.
+
+    Returns:
+        The spans; the score is −inf in a row without an allowed column.
     """
     starts = start_logits.double().masked_fill(~is_allowed, -torch.inf)
     ends = end_logits.double().masked_fill(~is_allowed, -torch.inf)

@@ -2,11 +2,11 @@
 
 Rajpurkar et al., EMNLP 2016 and ACL 2018.
 
-Answers are compared after lower-casing, without ASCII punctuation, without English articles, with single spaces.
+Answers are compared in lower case, without ASCII punctuation and English articles, and with single spaces.
 
-In scripts without spaces between words (Chinese, Japanese, Thai …) an answer would be one word, and F1 exact match. For
-these `normalize_characters` makes every character a word, as the evaluation of MLQA does for Chinese (Lewis et al., ACL
-2020).
+In scripts without spaces between words (Chinese, Japanese, Thai …) an answer would be one word, and F1 would equal
+exact match. For these, `normalize_characters` makes every character a word, as the evaluation of MLQA does for Chinese
+(Lewis et al., ACL 2020).
 """
 
 import re
@@ -23,7 +23,8 @@ _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalize_answer(text: str) -> str:
-    """
+    """Normalize an answer as the SQuAD script does.
+
     >>> normalize_answer("The  U.S. Army's")
     'us armys'
     """
@@ -31,9 +32,9 @@ def normalize_answer(text: str) -> str:
 
 
 def normalize_characters(text: str) -> str:
-    """As MLQA does for Chinese: without any Unicode punctuation; a character of a script without spaces is a word.
+    """Normalize as MLQA does for Chinese: drop Unicode punctuation and make each character without spaces a word.
 
-    A character keeps its marks. Other text is split at spaces, and keeps its articles.
+    A character keeps its combining marks. Text in other scripts is split at spaces, and keeps its articles.
 
     >>> normalize_characters("2008年，北京 Olympics")
     '2008 年 北 京 olympics'
@@ -53,34 +54,66 @@ def _is_punctuation(character: str) -> bool:
 
 
 Normalize: TypeAlias = Callable[[str], str]
-"""answer → its words, a space between two"""
+"""Maps an answer to its words, separated by single spaces."""
 
 
 def exact_match(prediction: str, answers: Sequence[str], normalize: Normalize = normalize_answer) -> float:
-    """1 if the prediction equals one of the accepted answers, else 0."""
+    """1 if the normalized prediction equals an accepted answer, else 0.
+
+    Args:
+        prediction: The predicted answer.
+        answers: The accepted answers, at least one.
+        normalize: Applied to both before they are compared.
+
+    Returns:
+        0.0 or 1.0.
+    """
     return _best(_same, prediction, answers, normalize)
 
 
 def f1(prediction: str, answers: Sequence[str], normalize: Normalize = normalize_answer) -> float:
-    """Word-overlap F1, from 0 to 1, with the accepted answer that fits best.
+    """Word-overlap F1 with the accepted answer that matches best.
 
-    0 where no word is shared, also if neither has a word (so in 1.1; version 2.0 of the script differs).
+    Args:
+        prediction: The predicted answer.
+        answers: The accepted answers, at least one.
+        normalize: Applied to both before they are compared.
+
+    Returns:
+        F1, from 0 to 1. It is 0 if no word is shared, even if neither has a word (as in 1.1; version 2.0 differs).
     """
     return _best(_overlap, prediction, answers, normalize)
 
 
 def scores_1(prediction: str, answers: Sequence[str], normalize: Normalize = normalize_answer) -> tuple[float, float]:
-    """Exact match and F1 of version 1.1; both 0 if there is no answer."""
+    """Exact match and F1 of version 1.1.
+
+    Args:
+        prediction: The predicted answer.
+        answers: The accepted answers.
+        normalize: Applied to both before they are compared.
+
+    Returns:
+        Exact match and F1, from 0 to 1; both are 0 if there is no accepted answer.
+    """
     if not answers:
         return 0.0, 0.0
     return exact_match(prediction, answers, normalize), f1(prediction, answers, normalize)
 
 
 def scores_2(prediction: str, answers: Sequence[str], normalize: Normalize = normalize_answer) -> tuple[float, float]:
-    """Exact match and F1 of version 2.0, where the right answer to a question without `answers` is the empty text.
+    """Exact match and F1 of version 2.0; the correct answer to a question without `answers` is the empty text.
 
-    Answers of which normalising leaves nothing do not count. Where prediction or answer has no word, F1 is 1 if neither
-    has one, else 0.
+    Accepted answers that are empty after normalization are ignored. If prediction or answer has no word, F1 is 1 if
+    neither has one, else 0.
+
+    Args:
+        prediction: The predicted answer; empty to abstain.
+        answers: The accepted answers.
+        normalize: Applied to both before they are compared.
+
+    Returns:
+        Exact match and F1, from 0 to 1.
     """
     accepted = [answer for answer in answers if normalize(answer)] or [""]
     exact = exact_match(prediction, accepted, normalize)

@@ -1,6 +1,6 @@
-"""Token classification: the entities of a sentence, by a label for each of its words.
+"""Token classification: recognizes the entities of a sentence by a label for each of its words.
 
-The first token of a word stands for the word. A sentence too long for one row gives several, cut between words.
+The first token of a word represents the word. A sentence too long for one row gives several rows, cut between words.
 """
 
 from collections import Counter
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenFeatures(TaskFeatures):
-    """Rows, with what leads from words to their tokens."""
+    """Rows, with the position of each word in them."""
 
     places: IntArray
-    """[W, 3] row, column and index in its sentence of each word that has a token, in order of rows"""
+    """int64 [W, 3]: row, column and index in its sentence of each word that has a token, in row order."""
 
 
 class TokenClassificationTask:
-    """`entity_f1` is what players are compared by."""
+    """Predicts a label for each word; players are compared by `entity_f1`."""
 
     default_metric = "entity_f1"
     reward_metrics: tuple[str, ...] = ()
@@ -55,14 +55,14 @@ class TokenClassificationTask:
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", labels: Sequence[str], settings: FinetuneSettings) -> None:
         self.labels = tuple(labels)
-        """index of a logit → label"""
+        """Index of a logit → label."""
         self._index = {label: index for index, label in enumerate(labels)}
         self._tokenizer = tokenizer
         self._special = SpecialTokens.of(tokenizer)
         self._room = settings.max_length - len(self._special.prefix) - len(self._special.suffix)
 
     def encode(self, examples: Sequence[Example]) -> TokenFeatures:
-        """UserError for a sentence without tokens, and for a label that no training example has."""
+        """Encode the sentences. Raises UserError for a sentence without tokens or a label without training example."""
         chosen = only(TokenExample, examples)
         builder = RowBuilder(self._tokenizer)
         before, after = self._special.prefix, self._special.suffix
@@ -75,7 +75,7 @@ class TokenClassificationTask:
             start, n_rows = 0, len(example_index)
             for end in cut_ends(words >= 0, self._room):
                 columns = np.flatnonzero(words[start:end] >= 0)
-                if len(columns):  # else the rest of a word longer than a row
+                if len(columns):  # otherwise this is the rest of a word that is longer than a row
                     found = words[start:end][columns]
                     columns += len(before)
                     row = [*before, *ids[start:end], *after]
@@ -99,7 +99,7 @@ class TokenClassificationTask:
         )
 
     def dropped(self, examples: Sequence[Example]) -> Dropped:
-        """Sentences without any token, and what a perfect model scores if words of entities have none."""
+        """Sentences without tokens, and the score of a perfect model if words of entities have no token."""
         chosen = only(TokenExample, examples)
         reachable, n_lost = [], 0
         empty: list[Example] = []
@@ -116,7 +116,7 @@ class TokenClassificationTask:
         return Dropped(empty, f"{note}entity_f1 of {best:.4f} and no more")
 
     def _gold(self, example: TokenExample) -> IntArray:
-        """[words] index of each word's label."""
+        """int64 [words]: index of each word's label."""
         for label in example.labels:
             if label not in self._index:
                 raise UserError(
@@ -142,11 +142,13 @@ class TokenClassificationTask:
     def evaluate(
         self, outputs: Mapping[str, Tensor], features: TaskFeatures, examples: Sequence[Example]
     ) -> Evaluation:
-        """None of the scores is a mean over examples.
+        """Score the outputs; arguments as in `Task.evaluate`. No score is a mean over examples.
 
-        Entities are counted over all sentences (`entity_metrics`). `word_accuracy`: share of words with the right
-        label. `loss`: mean negative log-likelihood of the words' labels, as in training. A word without a token is
-        predicted to be outside of entities, and is not in the loss.
+        Entities are counted over all sentences (`entity_metrics`). `word_accuracy` is the share of words with the
+        correct label. `loss` is the mean negative log-likelihood of the words' labels in nats, as in training. A word
+        without a token is predicted to be outside of entities, and does not count in the loss.
+
+        Raises TypeError if the features do not come from `encode` of this task.
         """
         if not isinstance(features, TokenFeatures):
             raise TypeError("the features must come from `encode` of this task")
@@ -176,7 +178,7 @@ class TokenClassificationTask:
 def _tokenize(
     tokenizer: "PreTrainedTokenizerBase", examples: Sequence[TokenExample]
 ) -> list[tuple[list[int], IntArray]]:
-    """Token ids of each sentence, without special tokens, and the characters that each stands for [n, 2]."""
+    """Token ids of each sentence without special tokens, and their offsets, int64 [n, 2], in characters."""
     if not examples:
         return []
     texts = [example.passage for example in examples]
@@ -186,11 +188,11 @@ def _tokenize(
 
 
 def _first_words(example: TokenExample, offsets: IntArray) -> IntArray:
-    """[n] for each token the index of the word that it is the first token of; -1 for all other tokens."""
-    ends = np.cumsum([len(word) + 1 for word in example.words])  # where the next word begins
+    """int64 [n]: for each token, the index of the word that it starts; −1 for all other tokens."""
+    ends = np.cumsum([len(word) + 1 for word in example.words])  # start of the next word
     starts = ends - [len(word) + 1 for word in example.words]
     is_text = offsets[:, 1] > offsets[:, 0]
-    # By its last character: a token may bring the space before its word.
+    # Use the last character of a token, because the token may include the space before its word.
     words = np.searchsorted(ends, offsets[:, 1] - 1, side="right")
     is_in_word = is_text & (offsets[:, 1] > starts[np.minimum(words, len(starts) - 1)])
     words = np.where(is_in_word, words, -1)
@@ -199,7 +201,7 @@ def _first_words(example: TokenExample, offsets: IntArray) -> IntArray:
 
 
 def labels(examples: Sequence[Example]) -> list[str]:
-    """O, then each type that occurs with every prefix of the scheme: a sample of sentences may lack some."""
+    """O, and each type that occurs with every prefix of the scheme, because a sample of sentences may lack some."""
     found = {label for example in only(TokenExample, examples) for label in example.labels} - {OUTSIDE}
     prefixes = "BIES" if {label[0] for label in found} & {"E", "S"} else "BI"
     return [OUTSIDE, *(f"{prefix}-{kind}" for kind in sorted({label[2:] for label in found}) for prefix in prefixes)]
@@ -233,13 +235,13 @@ def _describe(examples: Sequence[TokenExample]) -> list[tuple[str, str]]:
 
 
 PRIOR_TOKENS = 20.0
-"""tokens that every token is taken to have been, with types as in all, before any is counted"""
+"""Pseudo-count per token: number of occurrences that are assumed, with the overall distribution of types."""
 
 
 def token_relevance(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[TokenExample]) -> FloatArray:
-    """[V] divergence (nats) of the types of the words that begin with a token from the types of all words.
+    """float [V]: KL divergence, in nats, of the types of words that begin with a token from the types of all words.
 
-    Σ p(type | token) ln(p(type | token) / p(type)), "outside" being a type, smoothed by `PRIOR_TOKENS`.
+    Σ p(type | token) ln(p(type | token) / p(type)), with "outside" as a type, smoothed by `PRIOR_TOKENS`.
     """
     numbers = {kind: number for number, kind in enumerate(sorted({label[2:] for label in labels(examples)}))}
     counts = np.zeros((vocabulary_size(tokenizer), len(numbers)))
