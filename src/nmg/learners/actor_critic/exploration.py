@@ -1,7 +1,7 @@
-"""Exploration that is coherent over an episode: a player leans to the same tokens throughout. Ours.
+"""Parameter noise: exploration that is consistent over an episode. It is not part of the paper.
 
-Noise that is drawn anew at each token averages out over the thousands of an episode; a lean does not, so the score can
-tell of it. Noise of the parameters explores likewise (arXiv 1706.01905).
+Independent noise at each token averages out over the thousands of tokens of an episode. One random direction of feature
+weights per episode does not average out, so it affects the score. Compare parameter-space noise (arXiv 1706.01905).
 """
 
 import numpy as np
@@ -10,17 +10,18 @@ from torch import Tensor
 
 
 def lean(observation: Tensor, is_maskable: Tensor, rng: np.random.Generator) -> Tensor:
-    """z · u at every maskable token, 0 elsewhere: u ~ N(0, I / F), z the observation standardised.
+    """Draw a random direction u and return z · u for each maskable token, with z the standardized observation.
 
-    z has mean 0 and deviation 1 over the maskable tokens given, so over draws of u its product with u has a mean square
-    of 1 over these tokens. A feature that is the same everywhere counts as 0.
+    Each feature of z has mean 0 and standard deviation 1 over the given maskable tokens. A constant feature counts as
+    0. The direction is drawn from u ~ N(0, I / F), so the expected mean square of z · u over these tokens is 1.
 
     Args:
-        observation: float [B, T, F]
-        is_maskable: bool [B, T]
+        observation: float [B, T, F], the observation of the policy.
+        is_maskable: bool [B, T], True for tokens that may be masked.
+        rng: Generator of the direction.
 
     Returns:
-        float32 [B, T] on the device of `is_maskable`.
+        float32 [B, T] on the device of `is_maskable`; 0 at positions that are not maskable.
     """
     n_features = observation.shape[2]
     direction = torch.from_numpy(rng.standard_normal(n_features) / np.sqrt(n_features)).to(observation)
@@ -28,7 +29,7 @@ def lean(observation: Tensor, is_maskable: Tensor, rng: np.random.Generator) -> 
     if len(seen) == 0:
         return torch.zeros(is_maskable.shape, device=is_maskable.device)
     deviation, mean = torch.std_mean(seen, dim=0, correction=0)
-    # Rounding alone makes a feature that is the same everywhere deviate by some 1e-7 of its mean.
+    # Rounding errors give a constant feature a standard deviation of about 1e-7 of its mean.
     slopes = torch.where(deviation > 1e-6 * mean.abs(), direction / deviation, 0.0)
     values = (seen - mean) @ slopes
     leans = torch.zeros(is_maskable.shape, device=is_maskable.device)

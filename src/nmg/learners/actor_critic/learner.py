@@ -1,8 +1,9 @@
-"""The learner of the paper: off-policy actor-critic by self-play (arXiv 2010.02705, section 3).
+"""The learner of the paper: off-policy actor-critic with self-play (arXiv 2010.02705, section 3).
 
-Three players mask the same contexts: the learner, whose policy is kept; the random player; and the opponent, which is
-the random player until the learner's replay has filled (a frozen one until the learner then wins for the first time).
-Each action of the learner earns what its score says against those players that did not take it.
+Three players mask the same contexts: the learner, whose policy is kept, the random player, and the opponent. The
+opponent equals the random player until the learner's replay has filled. With `self_play: frozen` it stays the random
+player until the learner wins for the first time after that. Each action of the learner is credited with the comparisons
+against the players that did not take it.
 """
 
 import math
@@ -28,16 +29,19 @@ from nmg.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
 
 @dataclass(frozen=True)
 class _Proposal:
-    """What `learn` needs to know of the episode that was proposed."""
+    """The data about a proposed episode that `learn` needs."""
 
     blocks: TokenBlocks
     states: Tensor
+    """float [B, T, F]: observations of the policy."""
     plans: Mapping[str, MaskPlan]
-    """the opponent is missing while it is the random player"""
+    """Player name → plan. There is no entry for the opponent while it is the random player."""
 
 
 class ActorCritic(NothingToTell):
-    # Off-policy: what it remembers of an action is the probability that the acting policy gave it.
+    """An actor-critic that learns from a replay of scored masks."""
+
+    # Off-policy: each stored action has its log-probability under the policy that chose it.
     capabilities = LearnerCapabilities(max_players=3, leader="learner", off_policy=True)
 
     def __init__(self, settings: ActorCriticSettings, ground: Ground) -> None:
@@ -51,18 +55,22 @@ class ActorCritic(NothingToTell):
 
     @property
     def policy(self) -> Policy:
+        """The policy of the player `learner`."""
         return self.learner.policy
 
     def forecast(self, episodes: int) -> Outlook:
-        """The opponent plays once the replay has filled, soon; the replay grows up to its bounds."""
+        """Forecast the players per episode and the number of shards in the replay.
+
+        The opponent counts from the first episode, because the replay fills quickly. The replay grows to its limits.
+        """
         replay, settings = self.learner.replay, self.settings
-        n_shards = max(len(replay.shards), 1)  # one an episode
+        n_shards = max(len(replay.shards), 1)  # one per episode
         full = min(settings.replay_capacity / max(len(replay), 1), settings.replay_max_states / max(replay.n_states, 1))
         players = 2 if settings.self_play == "random" else 3
         return Outlook([players] * episodes, min(episodes, math.ceil(full * n_shards)))
 
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
-        """Each player plans its masks, exploring under noise of its own, on states that all share."""
+        """Propose the masks of each player. Players share the states but use separate sampling noise."""
         states = self.policy.observe(blocks, encode)
         random = self._random.plan(blocks, self.ground.rate, self._noise(episode, "random"))
         plans = {"learner": self._plan(self.learner, blocks, states, episode), "random": random}
@@ -72,9 +80,9 @@ class ActorCritic(NothingToTell):
         return plans
 
     def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
-        """Rewards, credit for each action, and updates from the replay.
+        """Compute rewards, assign credit to each action, and update the networks from the replay.
 
-        Nothing is learned from an episode in which a player's training diverged: it has no one to compare with.
+        An episode in which a player's training diverged is skipped, because the comparison is incomplete.
         """
         proposal, index = self._proposed.pop(episode.index), episode.index
         if set(outcomes) < set(proposal.plans):
@@ -92,7 +100,7 @@ class ActorCritic(NothingToTell):
         against_opponent = self._reward(scores["learner"], scores["opponent"])
         against_random = self._reward(scores["learner"], scores["random"])
 
-        # 2. Credit for each action, remembered with the states, which both replays share.
+        # 2. Credit for each action. Actions are stored with their states, which both replays share.
         reward, is_stored = credit(learner, opponent, random, against_opponent, against_random, n_tokens)
         shard = StateShard.pack(proposal.states, blocks)
         self._remember(self.learner, index, shard, proposal, reward, is_stored)
@@ -104,7 +112,7 @@ class ActorCritic(NothingToTell):
             of_opponent = credit(opponent, learner, random, *swapped, n_tokens)
             self._remember(self.opponent, index, shard, proposal, *of_opponent)
 
-        # 3. A frozen opponent becomes the learner that beat it: as it played, so before it learns from this episode.
+        # 3. A beaten frozen opponent becomes a copy of the learner, taken before the learner learns from this episode.
         if self.settings.self_play == "frozen" and against_opponent > 0 and self._has_filled():
             self.opponent.policy.load_state_dict(self.learner.policy.state_dict())
             self._is_frozen_set = True
@@ -117,14 +125,14 @@ class ActorCritic(NothingToTell):
         record = {
             "reward_opponent": against_opponent,
             "reward_random": against_random,
-            # over the learner's stored actions
+            # mean over the learner's stored actions
             "mean_reward": float(reward[is_stored].mean()) if bool(is_stored.any()) else 0.0,
-            # among the learner's actions; the rest was chosen by every player and tells nothing
+            # fraction of the learner's actions that are stored; every player chose the others
             "stored_share": float(is_stored.sum()) / max(int(learner.budget.sum()), 1),
             "credit": credit_by_case(learner, opponent, random, reward, n_tokens),
             "transitions": len(replay),
             "states": replay.n_states,
-            # for how many episodes the learner's replay has held its transitions, on average
+            # mean age of the transitions in the learner's replay, in episodes
             "replay_age": replay.mean_age(index) if len(replay) else None,
             "learner_update": learner_update.to_dict() if learner_update else None,
             "opponent_update": opponent_update.to_dict() if opponent_update else None,
@@ -151,20 +159,21 @@ class ActorCritic(NothingToTell):
         return len(self.learner.replay) > self.settings.replay_start
 
     def _opponent_plays(self) -> bool:
-        """Whether the opponent is a policy, and no longer the random player."""
+        """Whether the opponent is a policy and no longer the random player."""
         if self.settings.self_play == "frozen":
             return self._is_frozen_set
         return self.settings.self_play == "learning" and self._has_filled()
 
     def _noise(self, episode: Episode, player: str) -> np.random.Generator:
-        """The noise of a player's actions, the one stream that players do not share.
+        """Generator of a player's sampling noise, the only random stream that players do not share.
 
-        Under common noise a new policy, which is nearly uniform, would choose the random player's very masks, and all
-        of its actions would be dropped for telling nothing.
+        A new policy is nearly uniform. With shared noise it would choose the same masks as the random player, and all
+        of its actions would be dropped as uninformative.
         """
         return (self.ground.randomness / "episode" / episode.index / "actions" / player).generator()
 
     def _plan(self, player: Player, blocks: TokenBlocks, states: Tensor, episode: Episode) -> MaskPlan:
+        """Plan the masks of a learning player; a frozen opponent plans greedily."""
         logits = predict(player.policy, states, blocks)
         if player is self.opponent and self.settings.self_play == "frozen":
             return plan_greedily(logits, blocks, self.ground.rate)
@@ -176,18 +185,20 @@ class ActorCritic(NothingToTell):
     def _remember(
         self, player: Player, index: int, shard: StateShard, proposal: _Proposal, reward: Tensor, is_stored: Tensor
     ) -> None:
+        """Add the actions of a player to its replay."""
         plan, blocks = proposal.plans[player.name], proposal.blocks
         values = player.value.predict(proposal.states, blocks)
         player.replay.add(index, shard, plan, values, reward, is_stored, token_counts(blocks, plan))
 
     def _reward(self, own: float, other: float) -> float:
+        """Reward of a player with score `own` against one with score `other`."""
         if self.settings.reward == "sign":
             return sign_reward(own, other)
         return difference_reward(own, other, self.score_noise, self.settings.reward_clip)
 
 
 def _rival(settings: ActorCriticSettings, ground: Ground) -> Masking:
-    """What the random player masks by. Raises ValueError where a rule is asked for and the ground has none."""
+    """Returns the masking of the random player. Raises ValueError if a rule is required but `ground.rule` is None."""
     if settings.rival == "random":
         return RandomMasking()
     if ground.rule is None:

@@ -1,4 +1,4 @@
-"""The loss of the policy: pure functions of tensors that return the loss and named statistics.
+"""Loss of the actor-critic: pure functions of tensors that return the loss and named statistics.
 
 L = -mean(A · ρ) + value_weight · mean (r - V)² - entropy_weight · H          (arXiv 2010.02705, section 3.4)
 """
@@ -12,7 +12,7 @@ from nmg.learners.actor_critic.replay import TransitionBatch
 from nmg.learners.actor_critic.settings import ActorCriticSettings
 
 Statistics: TypeAlias = dict[str, Tensor]
-"""name → scalar without gradient"""
+"""Name → scalar tensor without gradient."""
 
 
 def policy_loss(
@@ -28,15 +28,18 @@ def policy_loss(
         otherwise:         -mean(A · ρ · log π_new(a)), no gradient through ρ
         ratio_clip c:      -mean(min(A · ρ, A · clip(ρ, 1 - c, 1 + c)))      (arXiv 1707.06347, equation 7)
 
-    The first two have the same gradient; the second is the objective the original code offers as its alternative. The
-    third is of the first.
+    The first two have the same gradient. The second is the alternative objective of the original code. The third is a
+    clipped version of the first.
 
     Args:
-        new_log_prob, old_log_prob, advantage: float [N]; no gradient goes through the last two.
-        ratio_clip: only with `importance_ratio`; None: not clipped.
+        new_log_prob: float [N], log π_new(a), with gradient.
+        old_log_prob: float [N], log π_old(a). No gradient flows through it.
+        advantage: float [N], A. No gradient flows through it.
+        importance_ratio: Whether the loss differentiates ρ instead of log π_new(a).
+        ratio_clip: Clipping range c, only valid with `importance_ratio`. None disables clipping.
 
     Returns:
-        The loss, and `ratio_mean`, `ratio_max` of the ratios before they are clipped.
+        The scalar loss, and the statistics `ratio_mean` and `ratio_max` of the ratios before clipping.
     """
     advantage = advantage.detach()
     ratio = (new_log_prob - old_log_prob.detach()).exp()
@@ -48,18 +51,21 @@ def policy_loss(
 
 
 def value_loss(reward: Tensor, value: Tensor) -> Tensor:
-    """mean (r - V)² of reward and value, float [N]."""
+    """Returns the mean of (r - V)² for `reward` r and `value` V, both float [N]."""
     return (reward - value).square().mean()
 
 
 def entropy(log_prob: Tensor, is_maskable: Tensor) -> Tensor:
-    """H = Σ over rows of the mean over maskable positions of -p log p. Rows without a maskable position add 0.
+    """H = sum over rows of the mean over maskable positions of -p log p, in nats.
 
     Args:
-        log_prob: float [N, T], -inf where not maskable (`policies.base.log_probabilities`).
-        is_maskable: bool [N, T]
+        log_prob: float [N, T], -inf at positions that are not maskable (see `policies.base.log_probabilities`).
+        is_maskable: bool [N, T], True for tokens that may be masked.
+
+    Returns:
+        The scalar H. Rows without a maskable position add 0.
     """
-    # Filled before anything is multiplied: the gradient of 0 · -inf is NaN.
+    # Replace -inf before multiplying, because the gradient of 0 · -inf is NaN.
     finite = log_prob.masked_fill(~is_maskable, 0.0)
     terms = (-finite.exp() * finite).masked_fill(~is_maskable, 0.0)
     return (terms.sum(dim=1) / is_maskable.sum(dim=1).clamp(min=1)).sum()
@@ -70,14 +76,17 @@ def total_loss(
 ) -> tuple[Tensor, Statistics]:
     """L = policy loss + value_weight · value loss - entropy_weight · H.
 
-    The objective `actor-critic` has A = r - V, without gradient; `policy-gradient` has A = r and no value loss.
+    For the objective `actor-critic`, A = r - V, without gradient. For `policy-gradient`, A = r and there is no value
+    loss.
 
     Args:
-        log_prob: float [N, T], log-probability of every position of each transition's block, -inf where not maskable.
+        log_prob: float [N, T], log-probabilities of all positions of each transition's block; -inf if not maskable.
         value: float [N], V of each transition's block.
+        batch: The N transitions.
+        settings: Objective, coefficients and clipping range.
 
     Returns:
-        The loss, and every statistic of `update.UpdateStatistics` but the gradient norm and the age.
+        The scalar loss, and all statistics of `update.UpdateStatistics` except the gradient norm and the age.
     """
     has_critic = settings.objective == "actor-critic"
     advantage = batch.reward - value.detach() if has_critic else batch.reward

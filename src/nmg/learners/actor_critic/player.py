@@ -1,4 +1,4 @@
-"""A learning player: policy, value network, optimiser and replay, and how they are saved."""
+"""A learning player: its policy, value network, optimizer and replay, and how these are saved."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,12 +14,15 @@ from nmg.learners.base import Ground, Tensors
 from nmg.policies.base import Policy
 
 HIDDEN = 128
-"""units of a value network beside a policy that has no hidden layer"""
+"""Number of hidden units of the value network if the policy has no hidden layer."""
 
 
 @dataclass
 class Player:
+    """A player that learns from its own replay."""
+
     name: str
+    """`learner` or `opponent`: the prefix of its files and the name of its random streams."""
     settings: ActorCriticSettings
     ground: Ground
     policy: Policy
@@ -29,7 +32,16 @@ class Player:
 
     @classmethod
     def create(cls, name: str, settings: ActorCriticSettings, ground: Ground) -> "Player":
-        """Networks drawn from the stream of the player's name, with an empty replay."""
+        """Create a player with an empty replay and networks initialized from the random stream of its name.
+
+        Args:
+            name: Name of the player.
+            settings: Settings of the learner.
+            ground: The learner's context, which provides the policy, the random streams and the device.
+
+        Returns:
+            The new player.
+        """
         with (ground.randomness / "policy" / name).torch():
             policy = ground.new_policy()
             n_hidden = settings.value_hidden or int(getattr(policy.config, "head_hidden", HIDDEN))
@@ -42,14 +54,14 @@ class Player:
         return cls(name, settings, ground, policy, value, new_optimiser(policy, value, settings), replay)
 
     def learn(self, episode: int) -> UpdateStatistics | None:
-        """Update the policy; None until the replay holds enough."""
+        """Update the networks after an episode. Returns None if nothing was updated, e.g. while the replay fills."""
         if len(self.replay) < max(self.settings.replay_start, 1):
             return None
         rng = (self.ground.randomness / "episode" / episode / "update" / self.name).generator()
         return update_policy(self.policy, self.value, self.optimiser, self.replay, self.settings, episode, rng)
 
     def to_files(self) -> dict[str, Tensors]:
-        """Everything but the states: name of a file → its tensors."""
+        """Returns everything except the states, as file name → tensors."""
         return {
             f"{self.name}-policy": self.policy.state_dict(),
             f"{self.name}-value": self.value.state_dict(),
@@ -58,7 +70,10 @@ class Player:
         }
 
     def restore(self, files: Mapping[str, Tensors], shards: Mapping[int, StateShard]) -> None:
-        """Become what `to_files` saved; `shards`: the states of each episode, but for those that are lost."""
+        """Restore what `to_files` saved.
+
+        `shards` maps episode indices to states. Transitions whose states are missing are dropped.
+        """
         self.policy.load_state_dict(files[f"{self.name}-policy"])
         self.value.load_state_dict(files[f"{self.name}-value"])
         _restore_optimiser(self.optimiser, files[f"{self.name}-optimiser"])
@@ -66,12 +81,13 @@ class Player:
 
 
 def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as flat tensors: '<parameter index>.<name>'."""
+    """Returns the optimizer's state as a flat dictionary with keys '<parameter index>.<name>'."""
     state = optimiser.state_dict()["state"]
     return {f"{index}.{name}": tensor for index, entry in state.items() for name, tensor in entry.items()}
 
 
 def _restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Tensors) -> None:
+    """Load the state that `_optimiser_tensors` returned."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)

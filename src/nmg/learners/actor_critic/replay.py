@@ -1,8 +1,8 @@
-"""First-in-first-out memory of transitions, drawn from by priority.
+"""Replay buffer: a first-in-first-out memory of transitions with prioritized sampling.
 
-A transition is one chosen position: (state, position, log-probability, reward, value). States are by far the
-largest part, and all transitions of a block, of both players, share the state; so states are held once a block, in one
-immutable `StateShard` an episode, and a transition only points to its row.
+A transition is one chosen position: (state, position, log-probability, reward, value). States take by far the most
+memory, and all transitions of a block share one state, even across both players. The states of an episode are therefore
+stored once, in an immutable `StateShard`, and a transition refers to a row of it.
 """
 
 import math
@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from nmg.types import FloatArray, IntArray, MaskPlan, TokenBlocks
 
 Weighting: TypeAlias = Literal["advantage", "reward", "value", "reward-advantage", "value-advantage", "uniform"]
-"""As `ActorCriticSettings.replay_weighting`; see `log_weights`."""
+"""Sampling priority, as in `ActorCriticSettings.replay_weighting`; `Replay.log_weights` defines the values."""
 
 TransitionArray: TypeAlias = npt.NDArray[np.void]
 
@@ -42,20 +42,24 @@ _FIELDS = tuple(_TRANSITION.names or ())
 class StateShard:
     """Hidden states of the blocks of one episode, without padding: n_1 + ... + n_B tokens.
 
-    States are float16: last hidden states leave a LayerNorm and are small (below 7 with MiniLM), and the wider range of
-    bfloat16 would cost eight times the rounding error (with MiniLM 1.7e-3 of a standard deviation instead of 2e-4).
+    States are stored as float16. Last hidden states are outputs of a LayerNorm and are small (below 7 for MiniLM). The
+    wider range of bfloat16 would increase the rounding error eightfold: for MiniLM, from 2e-4 to 1.7e-3 standard
+    deviations.
     """
 
     states: Tensor
-    """float16 [n_1 + ... + n_B, H]"""
+    """float16 [n_1 + ... + n_B, H]: hidden states of the tokens."""
     offsets: Tensor
-    """int64 [B + 1]: block b has the tokens offsets[b] to offsets[b + 1]"""
+    """int64 [B + 1]: block b has the tokens offsets[b] up to, but not including, offsets[b + 1]."""
     is_maskable: Tensor
-    """bool [n_1 + ... + n_B]"""
+    """bool [n_1 + ... + n_B]: True for tokens that may be masked."""
 
     @classmethod
     def pack(cls, states: Tensor, blocks: TokenBlocks) -> "StateShard":
-        """Drop the padding of states [B, T, H] of these blocks. Raises ValueError if a state is no finite float16."""
+        """Pack the states [B, T, H] of the blocks without padding.
+
+        Raises ValueError if a state is not finite in float16.
+        """
         is_token = blocks.is_token.to(states.device)
         packed = states[is_token].to("cpu", torch.float16)
         if not packed.isfinite().all():
@@ -70,61 +74,67 @@ class StateShard:
 
     @property
     def nbytes(self) -> int:
+        """Size of all tensors in bytes."""
         return sum(tensor.nbytes for tensor in self.to_tensors().values())
 
     def block(self, row: int) -> tuple[Tensor, Tensor]:
-        """States [n, H] and is_maskable [n] of one block."""
+        """Returns the states, float16 [n, H], and `is_maskable`, bool [n], of the block `row`."""
         tokens = slice(int(self.offsets[row]), int(self.offsets[row + 1]))
         return self.states[tokens], self.is_maskable[tokens]
 
     def to_tensors(self) -> dict[str, Tensor]:
+        """Returns the fields by name."""
         return {"states": self.states, "offsets": self.offsets, "is_maskable": self.is_maskable}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "StateShard":
+        """Returns the shard that `to_tensors` saved."""
         return cls(tensors["states"], tensors["offsets"], tensors["is_maskable"])
 
 
 @dataclass(frozen=True)
 class TransitionBatch:
-    """N transitions on S <= N distinct blocks."""
+    """A batch of N transitions from S <= N distinct blocks."""
 
     states: Tensor
-    """[S, T, H], zeros at padding; float16 as the replay holds them, float32 on the device of an update"""
+    """[S, T, H], zero at padding: float16 when returned by the replay, float32 after `to`."""
     is_token: Tensor
-    """bool [S, T]"""
+    """bool [S, T]: False at padding."""
     is_maskable: Tensor
-    """bool [S, T]"""
+    """bool [S, T]: True for tokens that may be masked."""
     state_index: Tensor
-    """int64 [N]: which of the S blocks a transition belongs to"""
+    """int64 [N]: index in 0..S-1 of the block of each transition."""
     position: Tensor
-    """int64 [N]"""
+    """int64 [N]: chosen position in the block."""
     log_prob: Tensor
-    """float32 [N]: log-probability of the action when it was taken"""
+    """float32 [N]: log-probability of the action when it was taken."""
     reward: Tensor
-    """float32 [N]"""
+    """float32 [N]: reward of the action."""
     value: Tensor
-    """float32 [N]: estimate of the block's value when the transition was stored or last drawn"""
+    """float32 [N]: estimated value of the block when the transition was stored or last sampled."""
 
     def to(self, device: torch.device) -> "TransitionBatch":
-        """The same on another device. States travel as they are held, in float16: half as much, and to the bit."""
+        """Returns the batch on `device`, with states in float32.
+
+        States are transferred as float16, which halves the traffic and loses no precision.
+        """
         sent = {field.name: getattr(self, field.name).to(device) for field in fields(self)}
         return TransitionBatch(**sent | {"states": sent["states"].float()})
 
 
 class Replay:
-    """The newest `capacity` transitions, and the states they point to.
+    """Stores the newest `capacity` transitions and the states that they refer to.
 
     Args:
-        capacity: transitions held at most.
-        max_states: blocks whose states are held at most; beyond it the oldest shard goes with its transitions. The
-            newest shard always stays.
+        capacity: Maximum number of transitions.
+        max_states: Maximum number of blocks whose states are stored. Above it, the oldest shards are dropped with their
+            transitions. The newest shard is always kept.
     """
 
     def __init__(self, capacity: int, max_states: int) -> None:
         self.capacity = capacity
         self.max_states = max_states
-        # Oldest first. One copy of the table an episode (1.6 MB at 50 000 transitions) buys contiguous indices.
+        # Oldest first. Indices stay contiguous at the cost of one copy per episode (1.6 MB for 50 000 transitions).
         self._table: TransitionArray = np.empty(0, dtype=_TRANSITION)
         self._shards: dict[int, StateShard] = {}
 
@@ -134,17 +144,17 @@ class Replay:
 
     @property
     def n_states(self) -> int:
-        """Number of blocks whose states are held."""
+        """Number of blocks whose states are stored."""
         return sum(len(shard) for shard in self._shards.values())
 
     @property
     def nbytes(self) -> int:
-        """Bytes of transitions and states; a shard that two replays share counts in both."""
+        """Size of transitions and states in bytes. A shard shared by two replays counts in both."""
         return self._table.nbytes + sum(shard.nbytes for shard in self._shards.values())
 
     @property
     def shards(self) -> Mapping[int, StateShard]:
-        """The shards in use, oldest first, by key. A shard never changes, so it need be saved only once."""
+        """Key → shard for all shards in use, oldest first. Shards are immutable, so each must be saved only once."""
         return MappingProxyType(self._shards)
 
     def add(
@@ -157,16 +167,20 @@ class Replay:
         is_stored: Tensor,
         token_count: Tensor,
     ) -> None:
-        """Append the stored actions of a plan, block by block.
+        """Append the actions of a plan for which `is_stored` is True, block by block.
 
         Args:
-            key: names the shard; keys never decrease from one call to the next (the index of the episode will do).
-            shard: states of the plan's blocks; may be shared with another replay.
-            plan: with log_prob, as from a learned policy.
-            values: float32 [B], the value network's estimate for each block.
-            reward: float [B, K], and
-            is_stored: bool [B, K], as from `reward.credit`.
-            token_count: int [B, K], how often the token occurs in its block.
+            key: Key of the shard, e.g. the episode's index. Keys must not decrease between calls.
+            shard: States of the plan's blocks. Another replay may share them.
+            plan: The plan, with `log_prob`.
+            values: float32 [B], value estimates of the blocks.
+            reward: float [B, K], rewards of the actions, as from `reward.credit`.
+            is_stored: bool [B, K], True for actions to store, as from `reward.credit`.
+            token_count: int [B, K], number of occurrences of the token in its block.
+
+        Raises:
+            ValueError: If the plan has no log-probabilities, the shard has a different number of blocks, the key
+                decreases, or the key belongs to another shard.
         """
         if plan.log_prob is None:
             raise ValueError("the actions of a plan without log-probabilities cannot be stored")
@@ -191,12 +205,12 @@ class Replay:
         self._keep_limits()
 
     def _shard_keys(self) -> list[int]:
-        """Keys of the shards that transitions point to, ascending."""
+        """Keys of the shards that transitions refer to, in ascending order."""
         keys: list[int] = np.unique(self._table["shard"]).tolist()
         return keys
 
     def _keep_limits(self) -> None:
-        """Drop the oldest transitions beyond the limits, and the shards that none points to."""
+        """Drop the oldest transitions above the limits and the shards that are no longer used."""
         self._table = self._table[-self.capacity :]
         self._shards = {key: self._shards[key] for key in self._shard_keys()}
         while len(self._shards) > 1 and self.n_states > self.max_states:
@@ -205,10 +219,18 @@ class Replay:
             self._table = self._table[self._table["shard"] != oldest]
 
     def sample(self, n: int, rng: np.random.Generator, weighting: Weighting) -> IntArray:
-        """int64 [min(n, len)]: distinct indices, drawn one after the other with probability ∝ exp(`log_weights`).
+        """Sample transitions without replacement, with probabilities proportional to exp(`log_weights`).
 
-        Adding Gumbel noise and taking the n largest is the same draw at once (Efraimidis & Spirakis 2006; Gumbel top-k:
-        arXiv 1903.06059). Indices hold until the next `add`.
+        Adding Gumbel noise and selecting the n largest keys is equivalent to n sequential draws (Efraimidis & Spirakis
+        2006; Gumbel top-k: arXiv 1903.06059).
+
+        Args:
+            n: Number of transitions. If the replay holds fewer, all of them are returned.
+            rng: Generator of the noise.
+            weighting: The sampling priority.
+
+        Returns:
+            int64 [min(n, len)], distinct indices in the order of the draws. They are valid until the next `add`.
         """
         keys = self.log_weights(weighting) + rng.gumbel(size=len(self))
         best = np.argpartition(-keys, n - 1)[:n] if n < len(self) else np.arange(len(self))
@@ -216,12 +238,12 @@ class Replay:
         return order
 
     def log_weights(self, weighting: Weighting) -> FloatArray:
-        """float64 [len]: log of the unnormalised probability that a transition is drawn first.
+        """Log of the unnormalized probability of each transition to be drawn first, float64 [len].
 
             priority · 1 / √token_count        (uniform: 1)
 
-        with priority exp|r - V| (advantage), exp r (reward), exp V (value), or the mean of two of these, each first
-        divided by its sum over the replay (reward-advantage, value-advantage).
+        The priority is exp|r - V| (advantage), exp r (reward) or exp V (value). For reward-advantage and
+        value-advantage it is the sum of two of these, each divided by its sum over the replay.
         """
         if weighting == "uniform":
             return np.zeros(len(self))
@@ -234,7 +256,7 @@ class Replay:
         return log_weights
 
     def batch(self, indices: IntArray) -> TransitionBatch:
-        """The transitions at these indices, in their order, on the CPU, with states in float16."""
+        """Returns the transitions at these indices [N], in the same order, on the CPU, with states in float16."""
         drawn = self._table[indices]
         places, state_index = np.unique(drawn[["shard", "row"]], return_inverse=True)
         blocks = [self._shards[key].block(row) for key, row in places.tolist()]
@@ -251,23 +273,24 @@ class Replay:
         )
 
     def mean_age(self, now: int, indices: IntArray | None = None) -> float:
-        """Mean of `now` minus the shard's key over the transitions at these indices, or over all; NaN over none.
+        """Mean age of the transitions at `indices`, or of all transitions: `now` minus the key of their shard.
 
-        With episodes for keys: for how many episodes the transitions have been held, 0 for those of episode `now`.
+        If keys are episode indices, the age is in episodes, and transitions of episode `now` have age 0. Returns NaN if
+        there are no transitions.
         """
         keys = self._table["shard"] if indices is None else self._table["shard"][indices]
         return float(now - keys.mean()) if len(keys) else math.nan
 
     def refresh(self, indices: IntArray, values: Tensor) -> None:
-        """Replace the stored values of the transitions at these indices by values, float [N]."""
+        """Replace the stored values of the transitions at `indices`, int64 [N], with `values`, float [N]."""
         self._table["value"][indices] = values.detach().float().cpu().numpy()
 
     def transitions_state(self) -> dict[str, Tensor]:
-        """The transitions, oldest first, as one tensor [len] a field; with `shards` all there is to restore."""
+        """Field name → tensor [len] of all transitions, oldest first. With `shards`, this is the complete state."""
         return {name: _column(self._table, name) for name in _FIELDS}
 
     def restore(self, transitions: Mapping[str, Tensor], shards: Mapping[int, StateShard]) -> None:
-        """Become, to the bit, what `transitions_state` came from, but without transitions whose shard is lost."""
+        """Restore exactly the state that was saved, except for transitions whose shard is missing from `shards`."""
         self._table = np.empty(len(transitions["shard"]), dtype=_TRANSITION)
         for name in _FIELDS:
             self._table[name] = transitions[name].numpy()
@@ -277,7 +300,7 @@ class Replay:
 
 
 def token_counts(blocks: TokenBlocks, plan: MaskPlan) -> Tensor:
-    """int64 [B, K]: how often the id of each chosen token occurs in its block; 0 at padding."""
+    """Number of occurrences of each chosen token's id in its block, int64 [B, K]; 0 at padding."""
     chosen_ids = blocks.input_ids.gather(1, plan.positions.clamp(min=0))
     is_same = chosen_ids[:, :, None] == blocks.input_ids[:, None, :]
     counts = (is_same & blocks.is_token[:, None, :]).sum(dim=2)
@@ -285,7 +308,7 @@ def token_counts(blocks: TokenBlocks, plan: MaskPlan) -> Tensor:
 
 
 def _normalised(log_weights: FloatArray) -> FloatArray:
-    """log of the weights divided by their sum."""
+    """Log of the weights divided by their sum, given the logs of the weights."""
     normalised: FloatArray = log_weights - np.logaddexp.reduce(log_weights)
     return normalised
 

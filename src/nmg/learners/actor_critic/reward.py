@@ -1,6 +1,6 @@
-"""Rewards of one episode: how two players compare, and which action is paid for it.
+"""Rewards of one episode: pure functions that compare players and assign credit to their actions.
 
-Pure functions. A player is compared with each of the two others; an action earns the comparison with those players that
+A player is compared with each of the two others. An action is credited with the comparisons against the players that
 did not take it.
 """
 
@@ -17,9 +17,9 @@ from nmg.types import MaskPlan
 
 
 def sign_reward(learner: float, other: float) -> float:
-    """sign(learner - other): 1.0, 0.0 or -1.0 (arXiv 2010.02705, section 3.4). More must be better.
+    """Returns sign(learner - other): 1.0, 0.0 or -1.0 (arXiv 2010.02705, section 3.4).
 
-    Raises ValueError where a score is NaN.
+    Higher scores must be better. Raises ValueError if a score is NaN.
     """
     if math.isnan(learner) or math.isnan(other):
         raise ValueError(f"cannot compare the scores {learner} and {other}")
@@ -27,45 +27,55 @@ def sign_reward(learner: float, other: float) -> float:
 
 
 WINDOW = 100
-"""differences that the scale of rewards is of: those of 50 episodes with an opponent"""
+"""Number of recent differences that determine the scale of rewards: those of 50 episodes with an opponent."""
 DEVIATIONS = 1.4826
-"""standard deviations of a normal distribution around 0 in one median of its absolute values"""
+"""Ratio of the standard deviation of a centred normal distribution to the median of its absolute values."""
 
 
 @dataclass
 class ScoreNoise:
-    """How far apart two players' scores usually are, whatever a few outliers are."""
+    """Robust estimate of the usual difference between two players' scores."""
 
     recent: list[float] = field(default_factory=list)
-    """the last `WINDOW` differences that were not 0, the oldest first"""
+    """The last `WINDOW` nonzero differences, oldest first."""
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "ScoreNoise":
-        """Returns the noise whose facts `asdict` gave."""
+        """Returns the estimate that `asdict` saved."""
         return cls(list(facts["recent"]))
 
     def observe(self, difference: float) -> None:
-        """A tie says how often scores differ, not how far."""
+        """Record a difference. Ties are ignored, because they carry no information about the size of differences."""
         if difference:
             self.recent = [*self.recent[-WINDOW + 1 :], difference]
 
     @property
     def scale(self) -> float:
-        """A standard deviation, from the median size of the recent differences; 0 until one other than 0 was observed.
+        """Standard deviation, estimated from the median absolute difference; 0 before the first nonzero difference.
 
-        So one outlier moves it by a rank, and is forgotten after `WINDOW` more.
+        One outlier shifts the median by at most one rank and is forgotten after `WINDOW` further differences.
         """
         return DEVIATIONS * median(map(abs, self.recent)) if self.recent else 0.0
 
 
 def difference_reward(learner: float, other: float, noise: ScoreNoise, clip: float) -> float:
-    """(learner - other) / scale of the noise, within ±clip. Ours; more must be better.
+    """Returns (learner - other) / noise.scale, clipped to ±clip. This reward is not part of the paper.
 
-    The scale holds what a difference owes to sampling and to training alike. (The standard error over validation
-    examples would leave training out; two training runs nearly always differ by many such errors.) The difference is to
-    be observed before it is rewarded, so the scale is 0 only where every difference has been.
+    The scale includes both sampling noise and training noise. The standard error over validation examples would ignore
+    training noise, which is usually many times larger. Call `noise.observe` with the difference first, so that the
+    scale is 0 only if all differences are 0.
 
-    Raises ValueError where a score is NaN.
+    Args:
+        learner: Score of the learner; higher is better.
+        other: Score of the other player.
+        noise: Estimate of the usual difference.
+        clip: Maximum absolute reward.
+
+    Returns:
+        The reward, a number without unit.
+
+    Raises:
+        ValueError: If a score is NaN.
     """
     if math.isnan(learner) or math.isnan(other):
         raise ValueError(f"cannot compare the scores {learner} and {other}")
@@ -77,7 +87,7 @@ def difference_reward(learner: float, other: float, noise: ScoreNoise, clip: flo
 def credit(
     own: MaskPlan, rival: MaskPlan, random: MaskPlan, r_rival: float, r_random: float, n_tokens: int
 ) -> tuple[Tensor, Tensor]:
-    """What each action of `own` earns, from which other players took it too.
+    """Assign a reward to each action of `own`, depending on which other players also took it.
 
         rival  random   reward
         no     no       min(r_rival, r_random)
@@ -85,16 +95,19 @@ def credit(
         yes    no       r_random
         yes    yes      not stored
 
-    For the opponent, call it with its own plan first, the learner's second, and rewards from its side.
+    For the opponent, pass its plan as `own`, the learner's plan as `rival`, and rewards from the opponent's side.
 
     Args:
-        own, rival, random: plans of the same blocks; their K may differ.
-        r_rival, r_random: reward of the owner of `own` against each player.
+        own: Plan whose actions are credited, with positions [B, K].
+        rival: Plan of the rival for the same blocks; its K may differ.
+        random: Plan of the random player for the same blocks; its K may differ.
+        r_rival: Reward of the owner of `own` against the rival.
+        r_random: Reward of the owner of `own` against the random player.
         n_tokens: T of the blocks.
 
     Returns:
-        reward: float32 [B, K], 0 where nothing is stored.
-        is_stored: bool [B, K], False at padding and at actions that all three took.
+        `reward`, float32 [B, K], which is 0 for actions that are not stored, and `is_stored`, bool [B, K], which is
+        False at padding and for actions that all three players took.
     """
     in_rival, in_random = _is_taken_by(rival, own, n_tokens), _is_taken_by(random, own, n_tokens)
     is_stored = own.is_chosen & ~(in_rival & in_random)
@@ -106,11 +119,18 @@ def credit(
 def credit_by_case(
     own: MaskPlan, rival: MaskPlan, random: MaskPlan, reward: Tensor, n_tokens: int
 ) -> dict[str, dict[str, float]]:
-    """How many actions of `own` fell under each row of the table of `credit`, and their mean reward, for the log.
+    """Summarize the credit for the log: count and mean reward of the actions in each row of the table of `credit`.
+
+    Args:
+        own: Plan whose actions are credited, with positions [B, K].
+        rival: Plan of the rival for the same blocks.
+        random: Plan of the random player for the same blocks.
+        reward: float32 [B, K], as from `credit`.
+        n_tokens: T of the blocks.
 
     Returns:
-        case → `actions` and `reward`. Cases: `alone`, `with_random`, `with_opponent` (the rival), `with_both`; one
-        without actions is left out.
+        Case → `actions` (count) and `reward` (mean). The cases are `alone`, `with_random`, `with_opponent` (the rival)
+        and `with_both`. Cases without actions are left out.
     """
     in_rival, in_random = _is_taken_by(rival, own, n_tokens), _is_taken_by(random, own, n_tokens)
     cases = {
@@ -124,5 +144,5 @@ def credit_by_case(
 
 
 def _is_taken_by(other: MaskPlan, own: MaskPlan, n_tokens: int) -> Tensor:
-    """bool [B, K]: True where the other player took the action of `own` too; anything at padding."""
+    """Whether the other player also took each action of `own`, bool [B, K]; undefined at padding."""
     return other.is_masked(n_tokens).gather(1, own.positions.clamp(min=0))

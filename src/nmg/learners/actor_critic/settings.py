@@ -1,4 +1,4 @@
-"""Settings of the actor-critic of the paper; the defaults are the published ones of classification."""
+"""Settings of the paper's actor-critic. The defaults are the published values for classification."""
 
 from typing import ClassVar, Literal, Self
 
@@ -8,45 +8,56 @@ from nmg.settings import Count, CountOrZero, NonNegative, Positive, Section
 
 
 class ActorCriticSettings(Section):
+    """Settings of the actor-critic learner."""
+
     kind: Literal["actor-critic"] = "actor-critic"
     self_play: Literal["learning", "frozen", "random"] = "learning"
-    """what the opponent is, once the replay has filled"""
+    """Type of opponent after the replay has filled: a learning policy, a frozen copy, or the random player."""
     rival: Literal["random", "rule"] = "random"
-    """what the player `random` masks by, in logs under that name either way: chance, or the rule idf by word pieces"""
+    """How the player `random` masks: at random, or by the idf rule over word pieces. Its name in logs is the same."""
     rival_sharpness: NonNegative = 5.0
-    """of a rival `rule`: weights are idf ** sharpness; 0 is uniform"""
+    """Exponent of the rule if `rival` is `rule`: weights are idf ** exponent; 0 is uniform."""
     exploration: Literal["token", "episode"] = "token"
-    """what chance a learning player's masks have: that of its policy at each token alone, or also a lean to the same
-    tokens throughout an episode (`exploration.lean`)"""
+    """`token`: sample each token from the policy. `episode`: also add one random direction of feature weights per
+    episode (parameter-space noise, see `exploration.lean`)."""
     exploration_spread: Positive = 2.0
-    """standard deviation of the logits that an `episode` leans by"""
+    """Standard deviation of the noise that `exploration: episode` adds to the logits."""
     reward: Literal["sign", "difference"] = "sign"
-    """`difference`: the difference of the scores in units of its noise (`reward.ScoreNoise`), clipped"""
+    """`sign`: sign of the score difference. `difference`: score difference in units of its noise, clipped."""
     reward_clip: Positive = 3.0
-    """bound of a `difference` reward"""
+    """Maximum absolute value of a `difference` reward."""
     learning_rate: Positive = 1e-4
+    """Learning rate of AdamW."""
     weight_decay: NonNegative = 0.0
+    """Weight decay of AdamW."""
     max_grad_norm: Positive = 1.0
+    """Maximum norm of the gradient; larger gradients are scaled down."""
     updates: CountOrZero = 10
-    """updates after an episode"""
+    """Number of updates after each episode."""
     batch_size: Count = 64
+    """Number of transitions per update."""
     entropy_weight: NonNegative = 0.01
+    """Coefficient of the entropy in the loss."""
     value_weight: NonNegative = 0.25
+    """Coefficient of the value loss."""
     value_hidden: Count | None = None
-    """units of the hidden layer of the value network; as many as the policy's head has where not given"""
+    """Number of hidden units of the value network. The default is that of the policy's head."""
     objective: Literal["actor-critic", "policy-gradient"] = "actor-critic"
+    """`actor-critic`: the advantage is reward minus value. `policy-gradient`: it is the reward; no value loss."""
     importance_ratio: bool = True
+    """Whether the policy loss differentiates the importance ratio instead of the log-probability."""
     ratio_clip: Positive | None = None
-    """c of PPO: no gain from an importance ratio beyond 1 ± c; not clipped where not given"""
+    """Clipping range c of PPO: importance ratios are clipped to 1 ± c. The default is no clipping."""
     replay_capacity: Count = 50_000
-    """transitions"""
+    """Maximum number of transitions in the replay."""
     replay_max_states: Count = 5_000
-    """contexts whose hidden states are held"""
+    """Maximum number of contexts whose hidden states are stored."""
     replay_start: CountOrZero = 500
-    """updates begin, and the opponent becomes a policy, once the replay holds more transitions than this"""
+    """Number of transitions at which updates start. Above it, the opponent becomes a policy."""
     replay_weighting: Literal["advantage", "reward", "value", "reward-advantage", "value-advantage", "uniform"] = (
         "advantage"
     )
+    """Priority by which transitions are sampled (see `replay.Replay.log_weights`)."""
 
     has_leader: ClassVar = True
     needs_linear: ClassVar = False

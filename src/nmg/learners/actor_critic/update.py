@@ -1,4 +1,4 @@
-"""Updates of a policy from its replay."""
+"""Gradient updates of a policy and its value network from the replay."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,34 +17,36 @@ from nmg.policies.base import Policy, log_probabilities
 
 @dataclass(frozen=True)
 class UpdateStatistics:
-    """Means over the updates after one episode, except `ratio_max`."""
+    """Statistics of the updates after one episode. All except `ratio_max` are means over the updates."""
 
     policy_loss: float
+    """Policy loss."""
     value_loss: float
-    """mean (r - V)², also where the objective has no value loss"""
+    """Mean (r - V)², even if the objective has no value loss."""
     entropy: float
-    """H of the loss: sum over the batch of the mean over positions of -p log p"""
+    """H of the loss, in nats: sum over the batch of the mean over positions of -p log p."""
     entropy_per_row: float
-    """H divided by the size of the batch"""
+    """H divided by the batch size."""
     advantage: float
-    """mean |A|"""
+    """Mean |A|."""
     reward: float
-    """mean reward of the transitions drawn"""
+    """Mean reward of the sampled transitions."""
     ratio_mean: float
-    """importance ratio π_new(a) / π_old(a)"""
+    """Mean importance ratio π_new(a) / π_old(a)."""
     ratio_max: float
-    """the largest importance ratio of all updates"""
+    """Maximum importance ratio over all updates."""
     grad_norm: float
-    """norm of the gradient before it is clipped"""
+    """Norm of the gradient before clipping."""
     age: float
-    """for how many episodes the replay has held the transitions drawn"""
+    """Mean age of the sampled transitions, in episodes."""
 
     def to_dict(self) -> dict[str, float]:
+        """Returns the fields by name."""
         return asdict(self)
 
 
 def new_optimiser(policy: Policy, value: ValueNetwork, settings: ActorCriticSettings) -> AdamW:
-    """AdamW over all weights of both networks."""
+    """Returns an AdamW optimizer over all weights of both networks."""
     return AdamW(
         [*policy.parameters(), *value.parameters()], lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
@@ -59,13 +61,22 @@ def update_policy(
     episode: int,
     rng: np.random.Generator,
 ) -> UpdateStatistics | None:
-    """`settings.updates` times: draw, compute the loss, step, refresh the values of what was drawn.
+    """Update both networks `settings.updates` times on the policy's device.
 
-    A replay with fewer transitions than a batch gives all of them. Works on the policy's device. `episode` is the one
-    just played, from which ages are counted.
+    Each update samples a batch, computes the loss, takes an optimizer step and refreshes the stored values of the
+    sampled transitions. If the replay holds fewer transitions than a batch, all of them are used.
+
+    Args:
+        policy: The policy to update.
+        value: The value network to update.
+        optimiser: Optimizer over the weights of both networks.
+        replay: The replay to sample from.
+        settings: Settings of the learner.
+        episode: Index of the current episode, from which ages are counted.
+        rng: Generator for sampling from the replay.
 
     Returns:
-        Statistics, or None where there was nothing to do: an empty replay, or no updates asked for.
+        Statistics of the updates, or None if the replay is empty or `settings.updates` is 0.
     """
     if len(replay) == 0 or settings.updates == 0:
         return None
@@ -83,8 +94,8 @@ def update_policy(
 def _step(
     policy: Policy, value: ValueNetwork, optimiser: Optimizer, batch: TransitionBatch, settings: ActorCriticSettings
 ) -> tuple[torch.Tensor, Statistics]:
-    """One optimiser step. Returns the values, float [N], that the loss was computed with, and statistics."""
-    # Transitions of one block share its forward pass.
+    """Take one optimizer step. Returns the values used in the loss, float [N], and the statistics."""
+    # Transitions of the same block share its forward pass.
     logits = policy.logits(batch.states, batch.is_token, batch.is_maskable)
     log_prob = log_probabilities(logits, batch.is_maskable)[batch.state_index]
     values = value(batch.states, batch.is_token)[batch.state_index]
