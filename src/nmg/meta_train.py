@@ -1,6 +1,6 @@
-"""Meta-training: learn a masking policy from the score of the model that its masks give.
+"""Meta-training: learns a masking policy from the task score of the model that was adapted with its masks.
 
-`MetaTraining.round` is the outer loop on one page; how a learner explores, is rewarded and learns is its own.
+`MetaTraining.round` is the outer loop. Each learner defines how it explores, computes rewards and updates its policy.
 """
 
 import time
@@ -26,28 +26,32 @@ from nmg.types import Episode, MaskPlan, Outcome, TokenBlocks
 from nmg.workbench import Workbench
 
 RESET_EPISODES = 25
-"""With `meta.reset` the LM is reset at the earliest after so many episodes."""
+"""Minimum number of episodes between resets of the LM with `meta.reset`."""
 
 
 @dataclass(frozen=True)
 class EpisodeRecord:
-    """What one episode gives to the log: a line of metrics.jsonl."""
+    """Log record of one episode: one line of metrics.jsonl."""
 
     episode: int
+    """Episode number, from 0."""
     metric: str
-    """the score that players are compared by"""
+    """Name of the metric that players are compared by."""
     scores: Mapping[str, Mapping[str, float]]
-    """player → metric → score"""
+    """Player → metric → score."""
     lm_loss: Mapping[str, float]
+    """Player → mean masked-LM loss of its adaptation, in nats."""
     is_tie: bool
-    """all players score alike"""
+    """True if all players have the same score."""
     learning: Mapping[str, Any]
-    """what the learner says of the episode"""
+    """Values that the learner reports for the episode."""
     seconds: Mapping[str, float]
+    """Phase → duration in seconds."""
     diverged: Mapping[str, str] = field(default_factory=dict)
-    """player whose training diverged → what happened; it has no scores"""
+    """Player whose training diverged → description. Such a player has no scores."""
 
     def to_json(self) -> dict[str, Any]:
+        """Return the record as a JSON object; the learner's values become top-level fields."""
         facts = {name: value for name, value in vars(self).items() if name not in {"learning", "seconds", "diverged"}}
         diverged = {"diverged": self.diverged} if self.diverged else {}
         return {**facts, **diverged, **self.learning, "seconds": self.seconds}
@@ -55,6 +59,8 @@ class EpisodeRecord:
 
 @dataclass(frozen=True)
 class _Proposed:
+    """An episode with its blocks and each player's mask plan."""
+
     episode: Episode
     blocks: TokenBlocks
     plans: Mapping[str, MaskPlan]
@@ -62,17 +68,19 @@ class _Proposed:
 
 @dataclass(frozen=True)
 class _Played:
-    """What became of the players of an episode."""
+    """Results of an episode's players."""
 
     outcomes: dict[str, Outcome]
+    """Player → outcome, for players whose training did not diverge."""
     diverged: dict[str, str]
-    """those whose training diverged → what happened"""
+    """Player whose training diverged → description."""
 
 
 class MetaTraining:
-    """A meta-training run: the parts that stay (arena, split) and those that change (LM state, learner)."""
+    """A meta-training run: its fixed parts (training context, data split) and its state (LM weights, learner)."""
 
     def __init__(self, bench: Workbench) -> None:
+        """Prepare a run from a session whose data are read and whose model is loaded."""
         config = bench.config
         self.config = config
         self.data = bench.data
@@ -89,33 +97,34 @@ class MetaTraining:
         self.engine = self._new_engine(bench)
         self.next_episode = 0
         self.steps: int | None = None
-        """of each training of an inner loop, at most: only `runs.estimate` ends them early"""
+        """Maximum number of steps per training in an inner loop; only `runs.estimate` sets it."""
         self.diverged_in_a_row = 0
-        """episodes, the last ones, in which a player's training diverged"""
+        """Number of most recent consecutive episodes in which the training of a player diverged."""
 
     @property
     def is_finished(self) -> bool:
+        """True after the last episode of `meta.episodes`, or if the learner stops early."""
         return self.next_episode >= self.config.meta.episodes or self.learner.is_finished
 
     @property
     def planned_episodes(self) -> int:
-        """At most; of a finished run, as many as it took."""
+        """Maximum number of episodes of the run; for a finished run, the actual number."""
         if self.is_finished:
             return self.next_episode
         return min(self.config.meta.episodes, self.learner.capabilities.max_episodes or self.config.meta.episodes)
 
     def episode(self) -> EpisodeRecord:
-        """Play one episode, learn from it, and return its record."""
+        """Run one episode, learn from it and return its record."""
         return self.round(at_once=1)[0]
 
     def round(self, at_once: Literal["auto"] | int | None = None) -> list[EpisodeRecord]:
-        """Play the next episodes together, then learn from each in its turn, and return their records.
+        """Run the next episodes in parallel, then learn from each in order, and return their records.
 
-        `at_once`: as `meta.episodes_at_once`, which counts where it is not given.
+        `at_once` is the number of parallel episodes; None means `meta.episodes_at_once`.
         """
         asked, seconds = at_once or self.config.meta.episodes_at_once, _Stopwatch()
 
-        # 1. Sample contexts and task examples. The learner proposes masks for each player, by the LM of the start.
+        # 1. Sample contexts and task examples. The learner proposes masks for each player, based on the initial LM.
         self._reset_lm_if_due(self.next_episode)
         restore_state(self.arena.model, self.lm_state)
         proposed: list[_Proposed] = []
@@ -123,11 +132,11 @@ class MetaTraining:
             proposed.append(self._propose(self.next_episode + len(proposed)))
         seconds.lap("masks")
 
-        # 2. Inner loops: adapt, fine-tune, score. With continual adaptation the leader's LM starts the next episode.
+        # 2. Inner loops: adapt, fine-tune, score. Continual adaptation keeps the leader's LM for the next episode.
         played = self._play(proposed)
         seconds.lap("inner loops")
 
-        # 3. Learn from what the players scored.
+        # 3. Learn from the scores of the players.
         records = []
         for lag, (one, ended) in enumerate(zip(proposed, played, strict=True)):
             learning = self.learner.learn(one.episode, ended.outcomes)
@@ -139,23 +148,28 @@ class MetaTraining:
         return records
 
     def jobs_at_once(self, asked: Literal["auto"] | int) -> int:
-        """The most inner loops that a round can hold: an engine may play fewer of them at once."""
+        """Return the maximum number of inner loops in a round. An executor may run fewer of them in parallel."""
         players, most = self.learner.capabilities.max_players, self._most_together(asked)
         if asked == "auto":
             return max(players, self.arena.runtime.threads) if most > 1 else players
         return players * most
 
     def _most_together(self, asked: Literal["auto"] | int) -> int:
-        """Episodes of a round: as asked for where the acting policy may lag, else so many as change no result."""
+        """Return the maximum number of episodes per round.
+
+        An explicit number is used in full if the learner is off-policy. Otherwise the result is limited so that
+        parallel execution does not change results.
+        """
         able = self.learner.capabilities
         if asked == "auto":
             return able.max_independent_episodes
         return asked if able.off_policy else min(asked, able.max_independent_episodes)
 
     def _has_room(self, proposed: Sequence[_Proposed], asked: Literal["auto"] | int) -> bool:
-        """Whether another episode joins the round: by itself where that changes no result and the engine is idle.
+        """Return whether another episode joins the round; with "auto", only if results stay the same and workers are
+        idle.
 
-        A serial engine is never idle, so each episode is learned from, logged and kept as soon as it is over.
+        A serial executor has no idle workers, so each episode is learned from, logged and saved as soon as it ends.
         """
         n = len(proposed)
         if n == 0 or self.next_episode + n >= self.config.meta.episodes or n >= self._most_together(asked):
@@ -164,17 +178,18 @@ class MetaTraining:
         return asked != "auto" or sum(players) + players[-1] <= self.engine.processes
 
     def sample(self, index: int) -> Episode:
-        """What all players of an episode see."""
+        """Return the blocks and rows of episode `index`, which all of its players share."""
         meta, seed, rows = self.config.meta, self.config.run.seed, self.playground.train.features.example_index
         return sample_episode(index, self.split, self.data, self.corpus, meta, seed, rows)
 
     def _propose(self, index: int) -> _Proposed:
+        """Sample an episode and let the learner propose its mask plans."""
         episode = self.sample(index)
         blocks = self.corpus.blocks(episode.block_ids)
         return _Proposed(episode, blocks, self.learner.propose(episode, blocks, self.arena.reader))
 
     def _play(self, proposed: Sequence[_Proposed]) -> list[_Played]:
-        """What became of the players of each episode; the leader's adapted LM becomes the run's."""
+        """Run the inner loops and return the results per episode. The run's LM becomes the leader's adapted LM."""
         turns = {
             (number, name): Turn(one.episode, one.blocks, plan, self._is_kept(name))
             for number, one in enumerate(proposed)
@@ -194,13 +209,13 @@ class MetaTraining:
         return played
 
     def _is_kept(self, player: str) -> bool:
-        """Whether the next episode starts from the LM that this player adapts."""
+        """Return whether the next episode starts from the LM that this player adapts."""
         return self.config.meta.continual and player == self.learner.capabilities.leader
 
     def _record(
         self, episode: Episode, played: _Played, learning: Mapping[str, Any], laps: Mapping[str, float]
     ) -> EpisodeRecord:
-        """The episode is over."""
+        """Count the episode as finished and return its log record."""
         self.next_episode += 1
         self.diverged_in_a_row = self.diverged_in_a_row + 1 if played.diverged else 0
         outcomes = played.outcomes
@@ -216,11 +231,13 @@ class MetaTraining:
         )
 
     def _reset_lm_if_due(self, index: int) -> None:
+        """Restore the pre-trained LM at the start of a reset period."""
         period = max(len(self.data.contexts) // self.config.meta.contexts, RESET_EPISODES)
         if self.config.meta.reset and index % period == 0:
             self.lm_state = self.pretrained
 
     def _new_learner(self, bench: Workbench) -> Learner:
+        """Build the learner of the settings."""
         config = self.config
         seen = set(self.split.train_context_ids.tolist())
         labelled = [example for example in self.data.train if example.context_id in seen]
@@ -238,6 +255,7 @@ class MetaTraining:
         )
 
     def _new_playground(self, bench: Workbench) -> Playground:
+        """Build the runner of inner loops."""
         return Playground(
             arena=self.arena,
             task=bench.task,
@@ -248,6 +266,7 @@ class MetaTraining:
         )
 
     def _new_engine(self, bench: Workbench) -> Engine:
+        """Open the executor of inner loops."""
         runtime, n_parameters = self.config.runtime, bench.lm.model.num_parameters()
         opener = self.playground.opener(runtime)
         at_once = self.jobs_at_once(self.config.meta.episodes_at_once)
@@ -255,7 +274,7 @@ class MetaTraining:
 
 
 def _inner_seconds(outcomes: Mapping[str, Outcome], whole: float) -> dict[str, float]:
-    """Seconds of each inner phase over all players; where these play at once, its share of the seconds of the whole."""
+    """Return phase → seconds, summed over all players and scaled down to `whole` seconds if players ran in parallel."""
     phases: dict[str, float] = {}
     for outcome in outcomes.values():
         for phase, value in outcome.seconds.items():
@@ -265,10 +284,13 @@ def _inner_seconds(outcomes: Mapping[str, Outcome], whole: float) -> dict[str, f
 
 
 class _Stopwatch:
+    """Measures the duration of consecutive phases."""
+
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
         self._last = time.perf_counter()
 
     def lap(self, phase: str) -> None:
+        """Store the seconds since the last lap under the name of the phase."""
         now = time.perf_counter()
         self.laps[phase], self._last = now - self._last, now

@@ -1,4 +1,4 @@
-"""From settings to everything a run needs: data read and checked, model loaded, head warmed up, text encoded."""
+"""Sessions: read and check the data, load the model, warm up a missing head and encode the text."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -28,12 +28,12 @@ from nmg.tasks.registry import task_kind
 from nmg.types import Example, IntArray
 
 TEXTS_WITHOUT_BAR = 20_000
-"""Fewer are tokenised in a moment."""
+"""Maximum number of texts that are tokenised without a progress bar."""
 
 
 @dataclass(frozen=True)
 class ModelBench:
-    """A model and where it runs. `lm.model` holds the pre-trained weights until someone trains."""
+    """A model and its runtime. `lm.model` holds the pre-trained weights until training starts."""
 
     config: Config
     lm: PretrainedLM
@@ -42,7 +42,10 @@ class ModelBench:
 
     @classmethod
     def open(cls, config: Config, reporter: Reporter) -> "ModelBench":
-        """Raises UserError for a model that does not load or whose positions blocks exceed."""
+        """Load the model and move it to its device.
+
+        Raises UserError if the model cannot be loaded or has fewer positions than a block needs.
+        """
         runtime = Runtime.start(config.runtime)
         with (head_randomness(config.run.seed) / "new head").torch():
             lm = load_pretrained(config.model)
@@ -53,14 +56,15 @@ class ModelBench:
 
     @property
     def arena(self) -> Arena:
+        """The training context: model, vocabulary, settings and runtime."""
         config, vocabulary = self.config, Vocabulary.from_tokenizer(self.lm.tokenizer)
         parts = (config.masking, config.adapt, config.finetune, self.runtime, self.reporter)
         return Arena(self.lm.model, vocabulary, *parts)
 
     def corpus(self, texts: Collection[str]) -> Corpus:
-        """The texts in blocks of `adapt.block_size` tokens, from the cache where they are in it.
+        """Return the texts as a corpus of blocks of `adapt.block_size` tokens, read from the cache if possible.
 
-        Warns if the tokenizer does not know much of them.
+        Warns if a large part of the tokens is unknown to the tokenizer.
         """
         cache = default_cache_dir(self.config.runtime.cache_dir)
         progress = self.reporter.steps("tokenising") if len(texts) > TEXTS_WITHOUT_BAR else None
@@ -72,47 +76,51 @@ class ModelBench:
         return corpus
 
     def preflight(self, texts: Collection[str]) -> Self:
-        """Run a few rows of the `texts` to adapt on through the model (`inner.preflight`), before any long work.
+        """Test the model on a few rows of the `texts` to adapt on (`inner.preflight`), before any long work.
 
-        Returns the same, in fp32 if the model does not train in the precision that the machine would choose. Raises
-        UserError, in one sentence, for a model that cannot be adapted.
+        Returns the session, in fp32 if the model does not train in the automatically chosen precision. Raises UserError
+        if the model cannot be adapted.
         """
         return self._tried(texts)
 
     def _tried(self, texts: Collection[str], tasks: Sequence[TaskSample] = ()) -> Self:
-        """The same after a preflight, in the precision that it found to work."""
+        """Run the preflight and return the session with the precision that works."""
         asked = self.config.runtime.precision
         arena = preflight(self.lm, self.arena, texts, tasks, may_change_precision=asked == "auto")
         if arena.runtime.precision == self.runtime.precision:
             return self
         runtime = self.config.runtime.model_copy(update={"precision": arena.runtime.precision})
-        config = self.config.model_copy(update={"runtime": runtime})  # other processes start from it
+        config = self.config.model_copy(update={"runtime": runtime})  # worker processes start from this configuration
         return replace(self, config=config, runtime=arena.runtime)
 
     def warm_up_head(self, corpus: Corpus) -> None:
-        """Train a head that the checkpoint lacks on `corpus`; where it has one, do nothing."""
+        """Train the LM head on `corpus` if the checkpoint has none; otherwise do nothing."""
         cache = default_cache_dir(self.config.runtime.cache_dir)
         warm_up_missing_head(self.lm, self.arena, self.config.model, corpus, self.config.run.seed, cache)
 
 
 @dataclass(frozen=True)
 class Workbench(ModelBench):
-    """A run's model and data."""
+    """The model and the data of a run."""
 
     data: TaskData
     task: Task
 
     @classmethod
     def prepare(cls, config: Config, reporter: Reporter) -> Self:
-        """Read and check all inputs, cheapest first, then load and try the model, and warm up a missing LM head.
+        """Read and check all inputs, load and test the model, and warm up a missing LM head.
 
-        Raises UserError for anything wrong with settings, data or model.
+        The cheapest checks run first. Raises UserError for invalid settings or data or an unsuitable model.
         """
         return cls.open_all(config, reporter).preflight().with_head()
 
     @classmethod
     def open_all(cls, config: Config, reporter: Reporter) -> Self:
-        """All of `prepare` before `preflight`: the model is not yet tried, and a missing head not yet warmed up."""
+        """Do the part of `prepare` before `preflight`: the model is not yet tested, and a missing head is not yet
+        warmed up.
+
+        Raises UserError for invalid settings or data or a model that cannot be loaded.
+        """
         data = load_task_data(config.data, config.run.seed)
         model = ModelBench.open(config, reporter)
         check_length(model.lm, "finetune.max_length", config.finetune.max_length)
@@ -122,10 +130,10 @@ class Workbench(ModelBench):
         return cls(config, model.lm, model.runtime, reporter, data, task)
 
     def preflight(self, texts: Collection[str] | None = None) -> Self:
-        """As for a model alone, and then a few examples through the task's model.
+        """Test the model as in `ModelBench.preflight`, then the task's model on a few examples.
 
-        `texts`: to adapt on; those of the settings if None. Raises UserError for sentences without any token, too, with
-        their file.
+        `texts` are the texts to adapt on; None means those of the settings. Raises UserError for an unsuitable model,
+        and for examples without any token, with the name of their file.
         """
         self._check_dropped()
         data = self.data
@@ -135,7 +143,8 @@ class Workbench(ModelBench):
         return self._tried(texts, [sample])
 
     def _check_dropped(self) -> None:
-        """Say what the tokenizer drops of the files' examples, whichever of them a seed draws.
+        """Report what the tokenizer drops from the examples of each file, including examples that the seed does not
+        select.
 
         Raises UserError for examples that cannot be encoded.
         """
@@ -160,13 +169,13 @@ class Workbench(ModelBench):
                 self.reporter.notify(f"data.{field} {file}: {dropped.note}")
 
     def with_head(self) -> Self:
-        """The same, with a head that the checkpoint lacks warmed up on the text to adapt on."""
+        """Warm up a head that the checkpoint lacks on the text to adapt on, and return the session."""
         if self.lm.new_parameters:
             self.warm_up_head(self.corpus(load_corpus_texts(self.config.data)))
         return self
 
     def split(self) -> MetaSplit:
-        """The split of the run between contexts that train and examples that score."""
+        """Return the run's split into training contexts and validation examples."""
         config = self.config
 
         def row_counts(examples: Sequence[Example]) -> IntArray:
@@ -181,7 +190,12 @@ class Workbench(ModelBench):
         )
 
     def policy_ground(self, corpus: Corpus, labelled: Sequence[Example]) -> Ground:
-        """What a policy for this model may be made from; `labelled`: the examples whose labels it may know."""
+        """Return the context that policies for this model are built from.
+
+        Args:
+            corpus: the blocks that the policy masks.
+            labelled: training examples whose labels the policy may use.
+        """
         lm, kind = self.lm, task_kind(self.config.data.task)
         return Ground(
             base_model=lm.name,
@@ -197,7 +211,16 @@ class Workbench(ModelBench):
 
 
 def check_length(lm: PretrainedLM, name: str, length: int) -> None:
-    """Raises UserError where `length` tokens, special tokens included, are more than the model's positions."""
+    """Check that a sequence length fits the model's position embeddings.
+
+    Args:
+        lm: the model and its tokenizer.
+        name: the setting, for the message.
+        length: number of tokens, including special tokens.
+
+    Raises:
+        UserError: if the model has fewer positions than `length`.
+    """
     positions = getattr(lm.model.config, "max_position_embeddings", None)
     if positions is None:
         return
@@ -211,11 +234,11 @@ _POSITIONS_AFTER_PADDING = {
     *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod", "camembert", "mpnet"),
     *("longformer", "data2vec-text", "ibert"),
 }
-"""Types of models that count positions from the id of the padding token + 1."""
+"""Model types whose position ids start at the id of the padding token + 1."""
 
 
 def check_metric(config: Config, task: Task) -> None:
-    """Raises UserError where the task does not have the score that players are to be compared by."""
+    """Raises UserError if the task does not define the metric `reward.metric`."""
     known = sorted({*task.reward_metrics, *task.table_metrics})
     if config.reward.metric is not None and config.reward.metric not in known:
         raise UserError(
@@ -225,7 +248,7 @@ def check_metric(config: Config, task: Task) -> None:
 
 
 def _say_remarks(task: Task, data: TaskData, reporter: Reporter) -> None:
-    """Tell what the task has to say of each file, before any training."""
+    """Show the task's remarks on each file, before any training."""
     files = {"data.train": data.train, "data.validation": data.validation, "data.test": data.test}
     for name, examples in files.items():
         for line in task.remarks(name, examples or ()):

@@ -1,4 +1,4 @@
-"""A tokenised corpus: blocks of tokens in an Arrow file that is mapped into memory, named by what it was made from."""
+"""A tokenised corpus: blocks of tokens in a memory-mapped Arrow file whose name is a digest of the inputs."""
 
 import functools
 import hashlib
@@ -27,61 +27,68 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CACHE_VERSION = 1
-"""Part of every digest: raise it whenever blocks or the file's layout change."""
+"""Part of every digest. Increase it whenever the blocks or the file layout change."""
 
 _log = logging.getLogger(__name__)
 
 
-class EmptyCorpus(UserError):  # noqa: N818 it says what the corpus is
-    """No text has a token."""
+class EmptyCorpus(UserError):  # noqa: N818 the name says what the corpus is
+    """No text of the corpus contains a token."""
 
 
 def default_cache_dir(setting: str | None) -> Path:
-    """Where tokenised corpora are kept: the setting, else `$NMG_CACHE`, else ~/.cache/nmg."""
+    """Return the folder of tokenised corpora: the setting, `$NMG_CACHE` or ~/.cache/nmg, in this order."""
     return user_path(setting or os.environ.get("NMG_CACHE") or "~/.cache/nmg")
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A batch of blocks, its memory as numpy sees it."""
+    """A record batch of blocks as NumPy views of its memory."""
 
     texts: pa.LargeStringArray
     context_ids: IntArray
-    """[n_blocks]"""
+    """int64 [n_blocks]: index of each block's text."""
     offsets: IntArray
-    """[n_blocks + 1] where each block begins in `values`"""
+    """int64 [n_blocks + 1]: start of each block in `values`."""
     values: Mapping[str, npt.NDArray[np.int32]]
-    """`TOKEN_COLUMNS` → [n_tokens]"""
+    """Name in `TOKEN_COLUMNS` → int32 [n_tokens]."""
 
     @classmethod
     def of(cls, batch: pa.RecordBatch) -> Self:
-        """`batch` as in `cutting.SCHEMA`."""
+        """Return the part for a record batch with the schema `cutting.SCHEMA`."""
         offsets = batch.column("input_ids").offsets.to_numpy()  # the same for all token columns
         values = {name: batch.column(name).values.to_numpy() for name in TOKEN_COLUMNS}
         return cls(batch.column("text"), batch.column("context_id").to_numpy(), offsets, values)
 
 
 class Corpus:
-    """Every block of every text, nothing lost. Made by `Corpus.build`.
+    """All texts, cut into blocks without losing a token. Created by `Corpus.build`.
 
-    Special tokens are never maskable, also where their ids stand in the text (someone wrote "[SEP]"); the unknown
-    token is, as it stands for a piece of the text. `word_index` is -1 and offsets are (0, 0) exactly at the tokens that
-    are not maskable.
+    Special tokens are never maskable, even if their ids come from the text (e.g. a literal "[SEP]"). The unknown token
+    is maskable because it represents a piece of the text. `word_index` is -1 and offsets are (0, 0) exactly at tokens
+    that are not maskable.
     """
 
     digest: str
-    """64 hex digits, of text, tokenizer and settings: the name of the cache file"""
+    """64 hex digits that identify text, tokenizer and settings; the name of the cache file."""
     lengths: IntArray
-    """[n_blocks] tokens, special tokens included"""
+    """int64 [n_blocks]: number of tokens per block, including special tokens."""
     context_ids: IntArray
-    """[n_blocks] index of the text"""
+    """int64 [n_blocks]: index of each block's text."""
     padding_id: int
-    """fills a batch after the end of a shorter block"""
+    """Token id that pads shorter blocks of a batch."""
 
     def __init__(
         self, digest: str, batches: Iterable[pa.RecordBatch], padding_id: int, cache_dir: Path | None = None
     ) -> None:
-        """`batches` as in `cutting.SCHEMA`."""
+        """Create a corpus from record batches.
+
+        Args:
+            digest: see `Corpus.digest`.
+            batches: record batches with the schema `cutting.SCHEMA`.
+            padding_id: see `Corpus.padding_id`.
+            cache_dir: folder of the cache; None means the default.
+        """
         self.digest = digest
         self._cache_dir = cache_dir or default_cache_dir(None)
         self._parts = [_Part.of(batch) for batch in batches]
@@ -100,11 +107,24 @@ class Corpus:
         cache_dir: Path,
         progress: Progress | None = None,
     ) -> "Corpus":
-        """Tokenise and cut `texts`, or map the file that an earlier call left in `cache_dir`.
+        """Tokenise and cut `texts`, or map the file that an earlier call wrote to `cache_dir`.
 
-        Texts are gone through more than once, and only a few of them are in memory at a time. A cache file that is
-        damaged is made again. Raises UserError if no text has a token that may be masked, if the tokenizer does not
-        serve (not fast, no padding token), or if `cache_dir` cannot be written.
+        `texts` is iterated over more than once, with only a few texts in memory at a time. A damaged cache file is
+        written again.
+
+        Args:
+            texts: the documents of the corpus.
+            tokenizer: a fast tokenizer with a padding token.
+            block_size: maximum number of tokens per block, excluding special tokens.
+            cache_dir: folder of the cache.
+            progress: called with (texts done, total texts).
+
+        Returns:
+            The corpus, memory-mapped.
+
+        Raises:
+            UserError: if no text has a maskable token, if the tokenizer is not fast or has no padding token, or if
+                `cache_dir` cannot be written.
         """
         padding_id = SpecialTokens.of(tokenizer).padding
         digest = _digest(texts, tokenizer, block_size)
@@ -129,7 +149,10 @@ class Corpus:
         return len(self.lengths)
 
     def blocks(self, block_ids: IntArray) -> TokenBlocks:
-        """The blocks in the order asked for, padded on the right to the longest of these."""
+        """Return the blocks in the requested order, padded on the right to the longest of them.
+
+        `block_ids` is int64 [B]; see `TokenBlocks` for the shapes of the result.
+        """
         block_ids = np.asarray(block_ids, dtype=np.int64)
         lengths = self.lengths[block_ids]
         columns = np.arange(lengths.max(initial=0))
@@ -139,7 +162,7 @@ class Corpus:
         part_of, row_in_part = self._places(block_ids)
         for number in np.unique(part_of):
             part, rows = self._parts[number], np.flatnonzero(part_of == number)
-            # [rows, T] index into the part's flat token columns
+            # [rows, T]: indices into the part's flat token columns
             source = part.offsets[row_in_part[rows]][:, None] + columns
             is_here = is_token[rows]
             for target, name in ((input_ids, "input_ids"), (word_index, "word_index")):
@@ -156,18 +179,18 @@ class Corpus:
         )
 
     def blocks_of(self, context_ids: IntArray) -> IntArray:
-        """The blocks of these contexts, in corpus order."""
+        """Return the ids of the blocks of these contexts, int64 [n], in corpus order."""
         return np.flatnonzero(np.isin(self.context_ids, context_ids))
 
     @functools.cached_property
     def distinct_ids(self) -> IntArray:
-        """Ids of all tokens that occur, special tokens included, ascending."""
+        """int64 [n]: ids of all tokens in the corpus, including special tokens, in ascending order."""
         of_parts = [np.unique(part.values["input_ids"]) for part in self._parts]
         ids: IntArray = np.unique(np.concatenate([np.empty(0, np.int32), *of_parts])).astype(np.int64)
         return ids
 
     def share(self, token_id: int) -> float:
-        """The share of the maskable tokens that are this token; 0 if there are none."""
+        """Return the fraction of the maskable tokens that have this id; 0 if there are no maskable tokens."""
         n_of_it = n_in_all = 0
         for part in self._parts:
             is_maskable = part.values["word_index"] != NO_POSITION
@@ -176,39 +199,43 @@ class Corpus:
         return n_of_it / max(n_in_all, 1)
 
     def beside(self, name: str) -> Path:
-        """A file in the cache for what is found in this corpus, and kept."""
+        """Return the path in the cache for a result computed from this corpus."""
         return self._cache_dir / f"{self.digest}.{name}"
 
     def text(self, block_id: int) -> str:
-        """The block's piece of its context, from its first token to its last."""
+        """Return the block's part of its context, from its first token to its last."""
         part, row = self._place(block_id)
         text: str = part.texts[row].as_py()
         return text
 
     def offsets(self, block_id: int) -> IntArray:
-        """int64 [n_tokens, 2]: the characters of `text(block_id)` each token stands for; (0, 0) at special tokens."""
+        """Return the character span of each token in `text(block_id)`, int64 [n_tokens, 2].
+
+        The span of a token that is not maskable is (0, 0).
+        """
         part, row = self._place(block_id)
         piece = slice(part.offsets[row], part.offsets[row + 1])
         pairs: IntArray = np.stack([part.values["starts"][piece], part.values["ends"][piece]], axis=1).astype(np.int64)
         return pairs
 
     def _places(self, block_ids: IntArray) -> tuple[IntArray, IntArray]:
-        """[n], [n]: the part of each block, and its row there."""
+        """Return the part of each block and its row in that part, both int64 [n]."""
         part_of = np.searchsorted(self._first_blocks, block_ids, side="right") - 1
         return part_of, block_ids - self._first_blocks[part_of]
 
     def _place(self, block_id: int) -> tuple[_Part, int]:
+        """Return the part of a block and its row in that part."""
         (part,), (row,) = self._places(np.array([block_id]))
         return self._parts[part], int(row)
 
 
 def _shown(texts: Collection[str]) -> str:
-    """The beginning of the first text, for a message."""
+    """Return the beginning of the first text, for a message."""
     return shown(next(iter(texts), "")[:60])
 
 
 def _some(batches: Iterator[pa.RecordBatch], texts: Collection[str]) -> Iterator[pa.RecordBatch]:
-    """The batches; EmptyCorpus if none of them has a row."""
+    """Yield the batches. Raises EmptyCorpus if no batch has a row."""
     is_empty = True
     for batch in batches:
         is_empty = is_empty and batch.num_rows == 0
@@ -221,9 +248,10 @@ def _some(batches: Iterator[pa.RecordBatch], texts: Collection[str]) -> Iterator
 
 
 def _digest(texts: Collection[str], tokenizer: "PreTrainedTokenizerBase", block_size: int) -> str:
+    """Return the digest of texts, tokenizer and block size (`Corpus.digest`)."""
     digest = hashlib.sha256(f"{CACHE_VERSION} {block_size} {len(texts)}\n".encode())
     for text in chain([fingerprint(tokenizer)], texts):
         content = text.encode()
-        digest.update(len(content).to_bytes(8, "little"))  # ["ab", "c"] is not ["a", "bc"]
+        digest.update(len(content).to_bytes(8, "little"))  # so that ["ab", "c"] and ["a", "bc"] differ
         digest.update(content)
     return digest.hexdigest()

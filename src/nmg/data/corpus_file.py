@@ -1,4 +1,4 @@
-"""The file of a tokenised corpus: Arrow record batches with checksums, written as a stream and mapped into memory."""
+"""File format of a tokenised corpus: Arrow record batches with checksums, written as a stream and memory-mapped."""
 
 import zlib
 from collections.abc import Iterable
@@ -14,9 +14,17 @@ from nmg.files import write_aside
 
 
 def write_batches(path: Path, digest: str, batches: Iterable[pa.RecordBatch]) -> None:
-    """Write the batches (`cutting.SCHEMA`), each as soon as it is there; those without rows are left out.
+    """Write record batches as they arrive; batches without rows are skipped.
 
-    An empty batch with the number of all rows ends the file.
+    The last batch is empty and stores the total number of rows in its metadata.
+
+    Args:
+        path: the file to write.
+        digest: the digest of the corpus, stored in the schema's metadata.
+        batches: record batches with the schema `cutting.SCHEMA`.
+
+    Raises:
+        UserError: if the file cannot be written.
     """
     n_rows = 0
     schema = SCHEMA.with_metadata({"digest": digest})
@@ -29,7 +37,10 @@ def write_batches(path: Path, digest: str, batches: Iterable[pa.RecordBatch]) ->
 
 
 def read_batches(path: Path, digest: str) -> list[pa.RecordBatch] | None:
-    """The batches of a file, mapped into memory; None if it is missing, damaged, of another layout or corpus."""
+    """Return the memory-mapped batches of a file.
+
+    Returns None if the file is missing or damaged, has another layout or belongs to another corpus.
+    """
     try:
         if not _is_whole(path, digest):
             return None
@@ -40,7 +51,7 @@ def read_batches(path: Path, digest: str) -> list[pa.RecordBatch] | None:
 
 
 def _is_whole(path: Path, digest: str) -> bool:
-    """Reads the file batch by batch, unmapped: pages of a map would count as memory in use."""
+    """Check the file batch by batch without a memory map, whose pages would count as used memory."""
     n_rows = 0
     with pa.OSFile(str(path)) as source, pa.ipc.open_file(source) as file:
         if not file.schema.equals(SCHEMA) or (file.schema.metadata or {}).get(b"digest") != digest.encode():
@@ -56,7 +67,7 @@ def _is_whole(path: Path, digest: str) -> bool:
 
 
 def _checksum(batch: pa.RecordBatch) -> str:
-    """CRC-32 of all values: a read at the disk's speed, no parsing."""
+    """Return the CRC-32 of all values, which is as fast as reading the disk."""
     checksum = 0
     for values in _buffers(batch):
         checksum = zlib.crc32(values.data, checksum)
@@ -64,7 +75,7 @@ def _checksum(batch: pa.RecordBatch) -> str:
 
 
 def _buffers(batch: pa.RecordBatch) -> list[npt.NDArray[Any]]:
-    """The columns' memory as flat arrays, without the slack that Arrow may leave behind them."""
+    """Return the columns as flat arrays, without the padding that Arrow may add at their ends."""
     text = batch.column("text")
     text_offsets = np.frombuffer(text.buffers()[1], dtype=np.int64, count=len(text) + 1)
     characters = np.frombuffer(text.buffers()[2], dtype=np.uint8, count=int(text_offsets[-1]))

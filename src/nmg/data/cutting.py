@@ -1,4 +1,4 @@
-"""Texts → token blocks, as the Arrow columns that a corpus keeps."""
+"""Cuts texts into token blocks, stored as the Arrow columns of a corpus."""
 
 import hashlib
 import json
@@ -25,26 +25,28 @@ SCHEMA = pa.schema(
         *(pa.field(name, pa.large_list(pa.int32()), nullable=False) for name in TOKEN_COLUMNS),
     ]
 )
-"""One row a block. `word_index` is as in `TokenBlocks`; `starts` and `ends` are characters of the block's `text`."""
+"""One row per block. `word_index` is as in `TokenBlocks`; `starts` and `ends` are character offsets in the block's
+`text`."""
 
 TEXTS_AT_ONCE = 256
+"""Maximum number of texts per call of the tokenizer."""
 CHARACTERS_AT_ONCE = 1_000_000
-"""The tokenizer's own records of a text take some hundred bytes a token."""
+"""Approximate number of characters per call of the tokenizer, whose own records take some hundred bytes per token."""
 TOKENS_AT_ONCE = 2_000_000
-"""of a batch of the file: 32 MB, and its text"""
+"""Approximate number of tokens per record batch: 32 MB plus the text."""
 
 
 def fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """A text that changes with everything about the tokenizer that changes blocks."""
+    """Return a text that changes if any property of the tokenizer that affects blocks changes."""
     special = SpecialTokens.of(tokenizer)
-    # After the plain call that `of` made: truncation and padding of earlier calls, which stay in the backend, are gone.
+    # The call in `SpecialTokens.of` reset truncation and padding, which the backend keeps from earlier calls.
     backend = tokenizer.backend_tokenizer.to_str()
     frame = [special.prefix, special.suffix, special.padding, sorted(special.unmaskable)]
     return json.dumps([backend, frame, tokenizer.split_special_tokens])
 
 
 def tokenizer_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """16 hex digits of its `fingerprint`."""
+    """Return 16 hex digits of the tokenizer's `fingerprint`."""
     return hashlib.sha256(fingerprint(tokenizer).encode()).hexdigest()[:16]
 
 
@@ -54,11 +56,23 @@ def cut_texts(
     block_size: int,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Cut every text into blocks of at most `block_size` tokens, special tokens not counted; rows are as in `SCHEMA`.
+    """Cut every text into blocks of at most `block_size` tokens and yield them in batches.
 
-    No token is lost. A cut falls between words, except inside a word that is longer than a block. A text without tokens
-    gives no block. Blocks come in batches of about `TOKENS_AT_ONCE` tokens, the last one smaller and maybe empty, so
-    that memory is bounded however long the text. `progress` is told of the number of texts done.
+    No token is lost. Texts are cut between words, except inside a word that is longer than a block. A text without
+    tokens gives no block. A batch has about `TOKENS_AT_ONCE` tokens, which bounds the memory; the last one may be
+    empty.
+
+    Args:
+        texts: the documents; they are iterated over once.
+        tokenizer: a fast tokenizer with a padding token.
+        block_size: maximum number of tokens per block, excluding special tokens.
+        progress: called with the number of texts done.
+
+    Returns:
+        Record batches with the schema `SCHEMA`.
+
+    Raises:
+        UserError: if the tokenizer is not fast or has no padding token.
     """
     special = SpecialTokens.of(tokenizer)
     blocks: list[_Block] = []
@@ -80,7 +94,7 @@ def cut_texts(
 
 
 def _in_parts(texts: Iterable[str]) -> Iterator[list[str]]:
-    """At most `TEXTS_AT_ONCE` texts at a time, and about `CHARACTERS_AT_ONCE` characters."""
+    """Yield lists of at most `TEXTS_AT_ONCE` texts and about `CHARACTERS_AT_ONCE` characters."""
     some: list[str] = []
     n_characters = 0
     for text in texts:
@@ -95,16 +109,19 @@ def _in_parts(texts: Iterable[str]) -> Iterator[list[str]]:
 
 @dataclass(frozen=True)
 class _Block:
+    """A block of one text, before it is stored in columns."""
+
     context_id: int
     text: str
     columns: npt.NDArray[np.int32]
-    """[4, n_tokens], rows in the order of `TOKEN_COLUMNS`"""
+    """int32 [4, n_tokens]: rows in the order of `TOKEN_COLUMNS`."""
 
 
 def _cut_text(context_id: int, text: str, encoding: Any, special: SpecialTokens, block_size: int) -> "list[_Block]":
+    """Cut one encoded text into blocks."""
     ids = np.asarray(encoding.ids, dtype=np.int32)
     offsets = np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-    # A token that belongs to no word is a word for itself.
+    # A token that belongs to no word counts as one word.
     words = np.array([-1 if word is None else word for word in encoding.word_ids], dtype=np.int64)
     is_special = np.isin(ids, list(special.unmaskable))
     is_word_start = word_starts(text, words, offsets, special.only_spaces)
@@ -114,7 +131,7 @@ def _cut_text(context_id: int, text: str, encoding: Any, special: SpecialTokens,
         piece = slice(start, end)
         first, last = int(offsets[start, 0]), int(offsets[piece, 1].max())
         is_start = is_word_start[piece].copy()
-        is_start[0] = True  # of a word that began in the block before
+        is_start[0] = True  # the word may have started in the previous block
         index = np.cumsum(is_start & ~is_special[piece]) - 1
         columns = np.stack([ids[piece], index, *(offsets[piece] - first).clip(min=0).T]).astype(np.int32)
         columns[1:, is_special[piece]] = [[NO_POSITION], [0], [0]]
@@ -124,7 +141,7 @@ def _cut_text(context_id: int, text: str, encoding: Any, special: SpecialTokens,
 
 
 def _framed(columns: npt.NDArray[np.int32], special: SpecialTokens) -> npt.NDArray[np.int32]:
-    """`columns` [4, n] with the special tokens before and behind."""
+    """Add the special tokens before and after `columns`, int32 [4, n]."""
 
     def added(ids: tuple[int, ...]) -> npt.NDArray[np.int32]:
         n = len(ids)
@@ -134,6 +151,7 @@ def _framed(columns: npt.NDArray[np.int32], special: SpecialTokens) -> npt.NDArr
 
 
 def _as_columns(blocks: Sequence[_Block]) -> pa.RecordBatch:
+    """Return the blocks as a record batch."""
     lengths = np.array([block.columns.shape[1] for block in blocks], dtype=np.int64)
     ends = np.concatenate([[0], np.cumsum(lengths)])
     tokens = np.concatenate([np.empty((4, 0), dtype=np.int32), *(block.columns for block in blocks)], axis=1)

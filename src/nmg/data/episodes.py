@@ -1,4 +1,4 @@
-"""The split of a run, and what each episode sees of it."""
+"""The data split of a run and the data of each episode."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,34 +15,40 @@ from nmg.settings import MetaSettings
 from nmg.types import BoolArray, Episode, Example, IntArray
 
 RowCounts: TypeAlias = Callable[[Sequence[Example]], IntArray]
-"""examples → int64 [E], the rows (model inputs) that each of them has"""
+"""Function from examples to the number of rows (model inputs) of each, int64 [E]."""
 
 
 @dataclass(frozen=True)
 class MetaSplit:
-    """Fixed for a run."""
+    """Training contexts and validation examples, fixed for a run."""
 
     train_context_ids: IntArray
-    """contexts that episodes draw from: sorted, each with at least one training example"""
+    """int64 [n]: sorted contexts that episodes sample from, each with at least one training example."""
     validation_examples: tuple[Example, ...]
-    """what every player of every episode is scored on; none is of a training context (unless the files overlap)"""
+    """Examples that score every player. Their contexts are not training contexts, unless the files overlap."""
 
 
 def split_contexts(
     data: TaskData, meta: MetaSettings, seed: int, *, drop_duplicates: bool = False, row_counts: RowCounts | None = None
 ) -> MetaSplit:
-    """Put `validation_share` of the contexts that have examples aside; their examples are the validation set.
+    """Hold out the fraction `validation_share` of the contexts; their examples are the validation set.
 
-    Contexts that are the same once folded (`data.twins`) go to one side together, so a little more may be put aside; at
-    least one context is. With `drop_duplicates` near duplicates of the validation set are not trained on. With a
-    validation file its examples are taken instead and all contexts train. Raises UserError if none is left to train on.
+    At least one context is held out. Contexts that are equal once folded (`data.twins`) are held out together, so the
+    fraction may be slightly exceeded. With a validation file its examples are used instead, and all contexts are for
+    training.
 
     Args:
         data: the examples and contexts of the run.
-        meta: its numbers of contexts and examples.
-        seed: the run's.
-        drop_duplicates: as `data.drop_duplicates`.
-        row_counts: needed with `meta.count_by` `rows`.
+        meta: numbers of contexts and examples.
+        seed: the run's seed.
+        drop_duplicates: whether near duplicates of held-out contexts are excluded from training.
+        row_counts: required if `meta.count_by` is `rows`.
+
+    Returns:
+        The split. The validation set is sampled down to `meta.max_validation_examples`.
+
+    Raises:
+        UserError: if no context is left for training.
     """
     context_ids = np.unique(_context_of(data))
     if data.validation is not None:
@@ -68,9 +74,9 @@ def split_contexts(
 
 
 def _whole(examples: Sequence[Example], n_rows: IntArray, most: int, rng: np.random.Generator) -> tuple[Example, ...]:
-    """Random examples of at most `most` rows together, in their old order; at least one example.
+    """Sample examples with at most `most` rows in total, in their original order; at least one example.
 
-    An example is taken with all its rows, as its scores need them all.
+    All rows of an example are kept because its scores need all of them.
     """
     order = rng.permutation(len(examples))
     n_taken = max(1, int((np.cumsum(n_rows[order]) <= most).sum()))
@@ -78,7 +84,7 @@ def _whole(examples: Sequence[Example], n_rows: IntArray, most: int, rng: np.ran
 
 
 def _put_aside(texts: Sequence[str], share: float, seed: int) -> BoolArray:
-    """bool [n]: groups of texts that are the same once folded, in random order, until they hold `share` of all."""
+    """Return bool [n]: True for random groups of equal folded texts that together reach the fraction `share`."""
     group_of = groups(texts)
     order = stream(seed, "split", "contexts").permutation(np.unique(group_of))
     sizes = np.bincount(group_of)[order]
@@ -96,18 +102,21 @@ def sample_episode(
     seed: int,
     example_of_row: IntArray | None = None,
 ) -> Episode:
-    """Draw the contexts of episode `index`, all their blocks, and at most `meta.examples` of their examples or rows.
+    """Sample the contexts of an episode with all their blocks, and at most `meta.examples` of their examples or rows.
 
-    The draw depends on seed and index alone, not on other episodes.
+    The sample depends only on seed and index, not on other episodes.
 
     Args:
-        index: of the episode, from 0.
-        split: of the run.
-        data: whose training examples are drawn.
-        corpus: built from `data.contexts`.
-        meta: numbers of contexts and examples, and what they count.
-        seed: the run's.
-        example_of_row: int64 [F], the training example of each row; None if every example is one row.
+        index: episode number, from 0.
+        split: the run's split.
+        data: source of the training examples.
+        corpus: the corpus built from `data.contexts`.
+        meta: numbers of contexts and examples, and the unit in which examples are counted.
+        seed: the run's seed.
+        example_of_row: int64 [F]: index of each row's training example; None if every example has one row.
+
+    Returns:
+        The episode.
     """
     rng = stream(seed, "episode", index, "contexts")
     n_contexts = min(meta.contexts, len(split.train_context_ids))
@@ -123,5 +132,5 @@ def sample_episode(
 
 
 def _context_of(data: TaskData) -> IntArray:
-    """int64 [n_examples]: the context of each training example."""
+    """Return the context of each training example, int64 [n_examples]."""
     return np.fromiter((example.context_id for example in data.train), dtype=np.int64, count=len(data.train))

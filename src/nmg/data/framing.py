@@ -1,4 +1,4 @@
-"""What a tokenizer puts around a block, and what else a block has to know of it."""
+"""Properties of a tokenizer that blocks depend on: special tokens, padding and word boundaries."""
 
 import json
 from dataclasses import dataclass
@@ -12,19 +12,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """What a block is framed with, which ids may not be masked wherever they stand, and what a word is."""
+    """The tokens that frame a block, the ids that are never masked, and how the tokenizer finds words."""
 
     prefix: tuple[int, ...]
+    """Token ids before the text of a block."""
     suffix: tuple[int, ...]
+    """Token ids after the text of a block."""
     padding: int
+    """Token id that pads shorter blocks."""
     unmaskable: frozenset[int]
-    """All special tokens but the unknown token: a piece the vocabulary lacks is a piece of the text all the same."""
+    """All special tokens except the unknown token, which represents a piece of the text."""
     only_spaces: bool
-    """whether the tokenizer knows words by spaces alone (`data.words`)"""
+    """Whether the tokenizer splits words only at spaces (`data.words`)."""
 
     @classmethod
     def of(cls, tokenizer: "PreTrainedTokenizerBase") -> "SpecialTokens":
-        """Raises UserError for a tokenizer without offsets (a slow one) or without a padding token."""
+        """Read the properties from a tokenizer.
+
+        Raises UserError for a tokenizer without offsets (a slow one) or without a padding token.
+        """
         if not tokenizer.is_fast:
             raise UserError(f"tokenizer '{tokenizer.name_or_path}': a fast tokenizer is needed (tokenizer.json)")
         if tokenizer.pad_token_id is None:
@@ -47,11 +53,11 @@ class SpecialTokens:
 
 
 def _knows_only_spaces(tokenizer: "PreTrainedTokenizerBase") -> bool:
-    """Whether it looks for pieces in all that stands between spaces, as SentencePiece does."""
+    """Return whether the tokenizer splits text only at spaces before it looks for word pieces (SentencePiece)."""
     splitter = json.loads(tokenizer.backend_tokenizer.to_str())["pre_tokenizer"]
     return splitter is None or "Metaspace" in json.dumps(splitter)
 
 
 def vocabulary_size(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """Ids that the tokenizer gives, from 0; if some are missing in between, more than it has tokens."""
+    """Return the largest token id + 1. This exceeds the number of tokens if ids are missing."""
     return int(max(tokenizer.get_vocab().values())) + 1

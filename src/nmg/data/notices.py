@@ -1,4 +1,4 @@
-"""Warnings about data that nmg reads but that a user should look at, each given once."""
+"""Warnings about valid but suspicious data. Each warning is given once per process."""
 
 import logging
 from pathlib import Path
@@ -11,12 +11,12 @@ _given: set[tuple[str, str]] = set()
 
 
 def warn_once(source: Path | str, problem: str, topic: str | None = None) -> None:
-    """Log `warning: SOURCE: PROBLEM`, unless this process has done so before: files are read several times.
+    """Log `warning: SOURCE: PROBLEM`, unless this process has logged it before. Files are read several times.
 
     Args:
-        source: the file, or what else the warning is about.
-        problem: a sentence without its full stop.
-        topic: a second problem of the same topic is the same warning, though its figures differ.
+        source: the file or other subject of the warning.
+        problem: the problem, without a final full stop.
+        topic: identifies the warning if given, so that repetitions with different numbers are not logged.
     """
     key = (str(source), topic or problem)
     if key not in _given and is_first_process():

@@ -1,4 +1,4 @@
-"""How much of the texts that score a model it has seen before: what the user is told of it."""
+"""Reports how many evaluation texts also occur in the training data."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -9,26 +9,29 @@ from nmg.data.twins import near, same
 from nmg.reporter import Reporter
 
 SIDES = ("test", "validation", "train", "corpus")
-"""What a later side has in common with an earlier one makes the scores on the earlier one too good."""
+"""Parts of the data, evaluation first. Texts shared with a later part inflate the scores on an earlier part."""
 FREE = {("train", "corpus")}
-"""sides that may overlap: both are trained on"""
+"""Pairs of parts that may overlap because both are used for training."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Texts of one side of a split that are on another side too."""
+    """Number of texts in one part of the data that also occur in another part."""
 
     side: str
+    """Name of the part whose texts are counted."""
     other: str
+    """Name of the part that they are compared with."""
     n: int
-    """texts of `side`"""
+    """Number of texts in `side`."""
     same: int
-    """of these the same as one of the other side, but for entity marks, case, digits, punctuation and white space"""
+    """Number of these texts that equal a text of `other` up to entity marks, case, digits, punctuation and white
+    space."""
     near: int
-    """of these near duplicates, those that are the same included"""
+    """Number of near duplicates, including equal texts."""
 
     def line(self) -> str:
-        """What it is and what to do, as a sentence."""
+        """Return a warning that states the overlap and how to remove it."""
         where = "the corpus" if self.other == "corpus" else self.other
         if self.same == self.n:
             found = f"every {self.side} text is in {where}"
@@ -44,22 +47,33 @@ class Overlap:
 
 
 def overlaps(sides: Mapping[str, Collection[str]]) -> list[Overlap]:
-    """All overlaps of these sides (names of `SIDES`), those of 0 texts left out."""
+    """Return all non-empty overlaps between the given parts of the data (names from `SIDES`)."""
     pairs = [pair for pair in combinations([name for name in SIDES if name in sides], 2) if pair not in FREE]
     found = [overlap(side, other, sides[side], sides[other]) for side, other in pairs]
     return [one for one in found if one.near]
 
 
 def overlap(side: str, other: str, texts: Collection[str], others: Collection[str]) -> Overlap:
+    """Count the texts that also occur in another part of the data.
+
+    Args:
+        side: name of the part with `texts`.
+        other: name of the part with `others`.
+        texts: texts to count.
+        others: texts to compare with.
+
+    Returns:
+        The overlap, which may be empty.
+    """
     return Overlap(side, other, len(texts), int(same(texts, others).sum()), int(near(texts, others).sum()))
 
 
 def say_overlaps(sides: Mapping[str, Collection[str]], reporter: Reporter) -> None:
-    """Tell of each, for the test set first."""
+    """Report each overlap to the user, the test set first."""
     for one in overlaps(sides):
         reporter.notify(one.line())
 
 
 def near_duplicates_text(leakage: Mapping[str, Any]) -> str:
-    """What an audit counted (`leakage` of audit.json), in the words of every page and card."""
+    """Return the near-duplicate counts of an audit (`leakage` in audit.json) as a clause for reports and cards."""
     return f"{leakage['near']} of {leakage['validation']} validation examples have a near duplicate in training"

@@ -1,6 +1,6 @@
-"""Doubts about data that can be read but is probably not what was meant: JSON read as text, line numbers as words.
+"""Checks for valid but implausible data, such as JSON read as text or line numbers read as words.
 
-Each function returns sentences for `notices.warn_once`, an empty list for plausible data.
+Each function returns sentences for `notices.warn_once`; the list is empty for plausible data.
 """
 
 import json
@@ -13,17 +13,17 @@ from itertools import islice
 from nmg.types import Example
 
 SAMPLE = 200
-"""texts that are looked at"""
+"""Number of texts that are checked."""
 MOST = 0.9
-"""share of texts or words from which they count as all of a kind"""
+"""Fraction of texts or words that must match a pattern to raise a doubt."""
 FEWEST = 20
-"""labels or entities below which shares say nothing"""
+"""Minimum number of labels or entities for a check of fractions."""
 FEWEST_WORDS = 5
-"""words below which it says nothing that they are numbers"""
+"""Minimum number of words for the check that most words are numbers."""
 LONG_SENTENCE = 1000
-"""words of a file's only sentence from which blank lines are probably missing"""
+"""Number of words in a file's only sentence from which blank lines are probably missing."""
 MAX_UNKNOWN_SHARE = 0.05
-"""share of unknown tokens from which the tokenizer was made for other text"""
+"""Fraction of unknown tokens from which the tokenizer probably does not fit the text."""
 
 _PLAIN = re.compile("[!-~]")
 _MARKUP = re.compile(r"\s*<[/!?]?[A-Za-z][^<>]*>")
@@ -31,7 +31,7 @@ _JOINED_TAGS = re.compile(r"[,;|/][BIESLU]-")
 
 
 def text_doubts(texts: Iterable[str]) -> list[str]:
-    """What makes the first `SAMPLE` texts look like something other than running text."""
+    """Return a doubt if the first `SAMPLE` texts do not look like running text."""
     sample = list(islice(texts, SAMPLE))
 
     def most(is_so: Iterable[bool]) -> bool:
@@ -56,7 +56,7 @@ def text_doubts(texts: Iterable[str]) -> list[str]:
 
 
 def invisible_doubts(examples: Iterable[Example]) -> list[str]:
-    """Examples whose text is white space, marks and control characters alone: a tokenizer may find no token in them."""
+    """Return a doubt about examples without visible characters, in which a tokenizer may find no token."""
     found = [example.id for example in examples if not _is_visible(example.passage)]
     if not found:
         return []
@@ -65,7 +65,7 @@ def invisible_doubts(examples: Iterable[Example]) -> list[str]:
 
 
 def label_doubts(labels: Sequence[str]) -> list[str]:
-    """What makes the labels of texts look like something other than classes."""
+    """Return doubts about labels that do not look like classes."""
     counts = Counter(labels)
     if len(labels) >= FEWEST and len(counts) > len(labels) / 2:
         return [
@@ -83,14 +83,14 @@ def label_doubts(labels: Sequence[str]) -> list[str]:
 
 
 def tag_doubts(sentences: Sequence[Sequence[str]], entity_types: Sequence[str]) -> list[str]:
-    """What makes words and tags look as if they came from the wrong columns.
+    """Return doubts about words and tags that seem to come from the wrong columns.
 
     Args:
         sentences: the words of each sentence.
         entity_types: the type of each entity, in any order.
 
     Returns:
-        The doubts.
+        The doubts, as sentences.
     """
     doubts = []
     n_words = sum(map(len, sentences))
@@ -113,7 +113,7 @@ def tag_doubts(sentences: Sequence[Sequence[str]], entity_types: Sequence[str]) 
 
 
 def unknown_doubts(share: float, unknown_token: str) -> list[str]:
-    """A doubt about text of which a share of the tokens is unknown to the tokenizer."""
+    """Return a doubt if too large a fraction of the tokens is unknown to the tokenizer."""
     if share < MAX_UNKNOWN_SHARE:
         return []
     return [
@@ -123,13 +123,14 @@ def unknown_doubts(share: float, unknown_token: str) -> list[str]:
 
 
 def _is_visible(text: str) -> bool:
+    """Return whether the text has a character other than white space, marks and control characters."""
     if _PLAIN.search(text):
         return True
     return any(unicodedata.category(character)[0] not in "CMZ" for character in text)
 
 
 def _is_json(text: str) -> bool:
-    """Whether it is an object or a list that begins with one."""
+    """Return whether the text is a JSON object or a list that starts with one."""
     if not re.match(r"\s*(\[\s*)?\{", text):
         return False
     try:
@@ -140,5 +141,6 @@ def _is_json(text: str) -> bool:
 
 
 def _quoted(names: Sequence[str], most: int = 3) -> str:
+    """Return the first `most` names in quotes, separated by commas."""
     shown = ", ".join(f"'{name[:40]}'" for name in names[:most])
     return shown if len(names) <= most else f"{shown}, …"

@@ -1,4 +1,4 @@
-"""All a run knows of its task."""
+"""Examples and contexts of a run's task."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,25 +10,32 @@ from nmg.types import Context, Example
 
 @dataclass(frozen=True)
 class TaskData:
-    """The ids of `contexts` are their indices, in file order of the training file."""
+    """The labelled examples and contexts of a run. A context's id is its index, in the order of the training file."""
 
     train: tuple[Example, ...]
-    """the labelled examples training may use; `context_id` is an index into `contexts`"""
+    """Labelled training examples; `context_id` is an index into `contexts`."""
     validation: tuple[Example, ...] | None
-    """None where no file is given; `context_id` is -1"""
+    """Validation examples with `context_id` -1; None if there is no validation file."""
     test: tuple[Example, ...] | None
-    """None where no file is given; `context_id` is -1"""
+    """Test examples with `context_id` -1; None if there is no test file."""
     contexts: tuple[Context, ...]
-    """distinct texts (classification) or passages (qa) of the whole training file, less dropped duplicates"""
+    """Distinct texts (classification) or passages (question answering) of the whole training file, without removed
+    duplicates."""
 
 
 def distinct_texts(examples: Iterable[Example]) -> list[str]:
-    """The passages of the examples, each once, in order of first occurrence."""
+    """Return the distinct passages of the examples, in order of first occurrence."""
     return list(dict.fromkeys(example.passage for example in examples))
 
 
 def sample(examples: Sequence[Example], count: int, rng: np.random.Generator) -> list[Example]:
-    """`count` of the examples (all if there are no more), in their old order."""
+    """Return a random sample of `count` examples in their original order; all examples if there are no more.
+
+    Args:
+        examples: the examples to sample from.
+        count: number of examples to return.
+        rng: source of randomness; unused if all examples are returned.
+    """
     if count >= len(examples):
         return list(examples)
     return [examples[index] for index in np.sort(rng.choice(len(examples), count, replace=False))]

@@ -1,7 +1,7 @@
-"""Texts that stand on both sides of a split: the same but for marks, numbers, case and spaces, or nearly the same.
+"""Finds duplicates across parts of a data set: equal texts up to marks, digits, case and spaces, and near duplicates.
 
-Near duplicates are candidates of MinHash (Broder 1997, "On the resemblance and containment of documents"), each checked
-by its true resemblance, so that none is counted by chance.
+Near duplicates are candidates of MinHash (Broder 1997, "On the resemblance and containment of documents"). The exact
+resemblance of each candidate is checked, so there are no false positives.
 """
 
 import re
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 Shingles: TypeAlias = frozenset[str]
 
 SHINGLE = 3
-"""words in a row; two texts resemble each other by the share of these that they have in common (Jaccard)"""
+"""Number of consecutive words in a shingle. The resemblance of two texts is the Jaccard index of their shingles."""
 NEAR = 0.7
-"""of two near duplicates: one word of twenty differs"""
+"""Minimum resemblance of near duplicates; reached if one word in twenty differs."""
 BANDS, ROWS = 32, 4
-"""of MinHash: a pair that resembles by r is missed with probability (1 − r⁴)³², 2 in 10 000 at `NEAR`"""
+"""Bands and rows of MinHash. A pair of resemblance r is missed with probability (1 − r⁴)³²: 2 in 10 000 at `NEAR`."""
 
 _MARKS = re.compile(r"<<|>>|\[\[|\]\]|@[A-Z-]+\$")
-"""of entities, as data sets of relations have them"""
+"""Entity marks in data sets of relation classification."""
 _DIGITS = re.compile(r"\d+")
 _BETWEEN_WORDS = re.compile(r"[^\w]+")
 
 
 def folded(text: str) -> str:
-    """The text without entity marks, case, differences of digits, punctuation and white space.
+    """Return the text without entity marks and punctuation, in lower case, with numbers as 0 and single spaces.
 
-    A text of nothing else is left as it is, but for white space.
+    If nothing remains, the text is returned with only its white space normalised.
 
     >>> folded("<<Aspirin>>  inhibits [[COX-1]].")
     'aspirin inhibits cox 0'
@@ -45,33 +45,36 @@ def folded(text: str) -> str:
 
 
 def groups(texts: Iterable[str]) -> IntArray:
-    """int64 [n]: for each text the index of the first one that is the same once both are folded."""
+    """Return for each text the index of the first text that is equal once folded, int64 [n]."""
     first: dict[str, int] = {}
     return np.array([first.setdefault(folded(text), index) for index, text in enumerate(texts)], dtype=np.int64)
 
 
 def same(texts: Iterable[str], others: Iterable[str]) -> BoolArray:
-    """bool [n texts]: True where one of `others`, which may be a stream, is the same once both are folded."""
+    """Return bool [n texts]: True for a text that equals one of `others` once both are folded.
+
+    `others` may be a stream.
+    """
     mine = [folded(text) for text in texts]
     return _is_in(mine, set(mine).intersection(map(folded, others)))
 
 
 def near(texts: Iterable[str], others: Iterable[str]) -> BoolArray:
-    """bool [n texts]: True where a text is a near duplicate of one of `others`, which may be a stream.
+    """Return bool [n texts]: True for a near duplicate of one of `others`, which may be a stream.
 
-    Texts that are the same once folded are near duplicates, too.
+    Texts that are equal once folded count as near duplicates.
     """
     mine = [folded(text) for text in texts]
     return _is_in(mine, _with_near(dict.fromkeys(mine), map(folded, others)))
 
 
 def _with_near(mine: Iterable[str], theirs: Iterable[str]) -> set[str]:
-    """The folded texts of `mine` that have a near duplicate among `theirs`."""
+    """Return the folded texts of `mine` that have a near duplicate in `theirs`."""
     from datasketch import MinHashLSH  # imports scipy
 
     of_mine = {text: shingles(text) for text in mine}
-    # Only what shares most of itself with the other side as a whole can resemble one text of it; the rest needs no
-    # sketch.
+    # A text can only resemble a text of the other side if it shares most shingles with the whole side; skip all
+    # others.
     of_theirs = _sharing(((text, shingles(text)) for text in theirs), _union(of_mine))
     of_mine = _sharing(of_mine.items(), _union(of_theirs))
     index = MinHashLSH(num_perm=BANDS * ROWS, params=(BANDS, ROWS))
@@ -86,26 +89,29 @@ def _with_near(mine: Iterable[str], theirs: Iterable[str]) -> set[str]:
 
 
 def shingles(text: str) -> Shingles:
-    """Every `SHINGLE` words in a row of a folded text; of a shorter text all its words."""
+    """Return all sequences of `SHINGLE` consecutive words of a folded text; a shorter text is one shingle."""
     words = text.split()
     return frozenset(" ".join(words[start : start + SHINGLE]) for start in range(max(len(words) - SHINGLE + 1, 1)))
 
 
 def resemblance(first: AbstractSet[str], second: AbstractSet[str]) -> float:
-    """Jaccard index of two sets that are not empty."""
+    """Return the Jaccard index of two non-empty sets."""
     shared = len(first & second)
     return shared / (len(first) + len(second) - shared)
 
 
 def _union(of_texts: dict[str, Shingles]) -> set[str]:
+    """Return all shingles of the texts."""
     return set().union(*of_texts.values())
 
 
 def _sharing(of_texts: Iterable[tuple[str, Shingles]], others: AbstractSet[str]) -> dict[str, Shingles]:
+    """Return the texts that share at least the fraction `NEAR` of their shingles with `others`."""
     return {text: own for text, own in of_texts if len(own & others) >= NEAR * len(own)}
 
 
 def _sketch(own: Shingles) -> "MinHash":
+    """Return the MinHash of a set of shingles."""
     from datasketch import MinHash
 
     sketch = MinHash(num_perm=BANDS * ROWS, hashfunc=zlib.crc32)
@@ -114,4 +120,5 @@ def _sketch(own: Shingles) -> "MinHash":
 
 
 def _is_in(texts: Sequence[str], wanted: AbstractSet[str]) -> BoolArray:
+    """Return bool [n]: True for each text that is in `wanted`."""
     return np.array([text in wanted for text in texts], dtype=bool)

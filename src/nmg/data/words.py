@@ -1,12 +1,12 @@
-"""Where words begin, and where texts are cut between them.
+"""Finds the starts of words and cuts texts between words.
 
-Words are what the tokenizer says they are, and finer where all that it says is where spaces are.
+Words are those of the tokenizer, split further if the tokenizer only knows spaces.
 
-Tokenizers of the BERT and GPT-2 families split text at spaces and punctuation before they look for pieces. Those of
-the SentencePiece family (XLM-RoBERTa, ALBERT, DeBERTa v2 and v3) split at spaces alone: "hello," would be a word, and
-so would be a sentence in Chinese. For these a word also ends where letters or digits meet other characters; an
-apostrophe between letters is one of them ("don't"). In scripts that are written without spaces, for every tokenizer,
-each token that begins with a letter is a word: without a dictionary nothing nearer to one is known.
+Tokenizers of the BERT and GPT-2 families split text at spaces and punctuation before they look for pieces. Those of the
+SentencePiece family (XLM-RoBERTa, ALBERT, DeBERTa v2 and v3) split only at spaces, so "hello," would be one word, and
+so would a sentence in Chinese. For these tokenizers a word also ends between letters or digits and other characters. An
+apostrophe between letters counts as a letter ("don't"). For every tokenizer, in scripts that are written without
+spaces, each token that begins with a letter is a word: finding real words would require a dictionary.
 """
 
 import unicodedata
@@ -27,10 +27,16 @@ _APOSTROPHES = [ord("'"), ord("’")]
 
 
 def word_starts(text: str, words: IntArray, offsets: IntArray, only_spaces: bool) -> BoolArray:
-    """bool [n] for each token whether a word begins with it.
+    """Return bool [n]: True for each token that starts a word.
 
-    `words` [n] are the tokenizer's, −1 where a token belongs to none; `offsets` [n, 2] the characters of each token.
-    `only_spaces`: whether the tokenizer knows words by spaces alone.
+    Args:
+        text: the text of the tokens.
+        words: int64 [n]: the tokenizer's word index of each token; -1 if the token belongs to no word.
+        offsets: int64 [n, 2]: character span of each token.
+        only_spaces: whether the tokenizer splits words only at spaces.
+
+    Returns:
+        bool [n].
     """
     is_start = np.ones(len(words), dtype=np.bool_)
     is_start[1:] = (words[1:] != words[:-1]) | (words[1:] < 0)
@@ -48,22 +54,22 @@ def word_starts(text: str, words: IntArray, offsets: IntArray, only_spaces: bool
     if only_spaces:
         splits |= has_space | (starts > end_before)
         splits |= (_plain(first) != _plain(last)) & (first != _MARK)
-    # A token of no character of its own is a part of the one before (bytes of a character); a lone space sign begins
-    # the word behind it.
+    # A token without a new character continues the previous token (bytes of a character). A single space sign starts
+    # the word after it.
     is_own = (starts >= end_before) & (ends > starts)
     is_start[1:] |= splits & is_own & (last != _SPACE)
     return is_start
 
 
 def is_unsure(text: str, starts: IntArray) -> bool:
-    """Whether the words of a text are hardly those of a reader.
+    """Return whether the word boundaries of a text are unreliable.
 
-    So it is in scripts that are written without spaces, whose tokens count as words, and if a tokenizer begins a word
-    with a mark that belongs to the letter before it.
+    This is the case in scripts that are written without spaces, whose tokens count as words, and if the tokenizer
+    starts a word with a mark that belongs to the previous letter.
 
     Args:
         text: any text.
-        starts: [words] the character that each word begins with.
+        starts: int64 [words]: character offset of each word.
     """
     if text.isascii():
         return False
@@ -72,45 +78,45 @@ def is_unsure(text: str, starts: IntArray) -> bool:
 
 
 def cut_ends(is_word_start: BoolArray, block_size: int) -> list[int]:
-    """Where each block of a text ends (one behind its last token), for `is_word_start` bool [n] of the text's tokens.
+    """Return the end (exclusive) of each block of a text, for `is_word_start` bool [n] of the text's tokens.
 
     >>> cut_ends(np.array([True, True, False, False, True]), block_size=3)
     [1, 4, 5]
     """
     n_tokens = len(is_word_start)
-    # word_of[i]: the first token of token i's word
+    # word_of[i]: index of the first token of the word of token i
     word_of = np.maximum.accumulate(np.where(is_word_start, np.arange(n_tokens), 0))
     ends: list[int] = []
     start = 0
     while start < n_tokens:
         end = min(start + block_size, n_tokens)
         if end < n_tokens and word_of[end] > start:
-            end = int(word_of[end])  # `end` itself where a word starts there
+            end = int(word_of[end])  # equals `end` if a word starts there
         ends.append(end)
         start = end
     return ends
 
 
 def is_letter(text: str) -> BoolArray:
-    """bool [characters]: letters and digits, marks not counted."""
+    """Return bool [characters]: True at letters and digits, but not at combining marks."""
     found: BoolArray = np.isin(_kinds(text), (_LETTER, _UNSPACED))
     return found
 
 
 def is_mark(text: str) -> BoolArray:
-    """bool [characters]: marks, which belong to the letter before them."""
+    """Return bool [characters]: True at combining marks, which belong to the previous letter."""
     found: BoolArray = _kinds(text) == _MARK
     return found
 
 
 def is_unspaced(text: str) -> BoolArray:
-    """bool [characters]: letters of scripts that are written without spaces between words."""
+    """Return bool [characters]: True at letters of scripts that are written without spaces between words."""
     found: BoolArray = _kinds(text) == _UNSPACED
     return found
 
 
 def has_no_spaces(text: str) -> bool:
-    """Whether at least half of the letters are of scripts that are written without spaces between words.
+    """Return whether at least half of the letters belong to scripts that are written without spaces between words.
 
     >>> has_no_spaces("天气很好"), has_no_spaces("the Chinese character 天")
     (True, False)
@@ -122,12 +128,12 @@ def has_no_spaces(text: str) -> bool:
 
 
 def _plain(kinds: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """A mark counts as the letter that it stands on."""
+    """Replace the kind of combining marks by that of letters."""
     return np.where(kinds == _MARK, _LETTER, kinds).astype(np.uint8)
 
 
 def _kinds(text: str) -> npt.NDArray[np.uint8]:
-    """[characters] the kind of each."""
+    """Return the kind of each character, uint8 [characters]."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     kinds = _table()[codes]
     is_letter = np.isin(kinds, (_LETTER, _MARK, _UNSPACED))
@@ -139,7 +145,7 @@ def _kinds(text: str) -> npt.NDArray[np.uint8]:
 
 @lru_cache(maxsize=1)
 def _table() -> npt.NDArray[np.uint8]:
-    """[0x110000] the kind of every character."""
+    """Return the kind of every Unicode character, uint8 [0x110000]."""
     of_category = {"L": _LETTER, "N": _LETTER, "M": _MARK, "Z": _SPACE}
     categories = (unicodedata.category(chr(code))[0] for code in range(0x110000))
     table = np.fromiter((of_category.get(category, _OTHER) for category in categories), dtype=np.uint8, count=0x110000)

@@ -1,1 +1,1 @@
-"""Readers and writers, one module a format. Readers raise UserError on bad input."""
+"""Readers and writers, one module per format. Readers raise UserError on bad input."""

@@ -1,4 +1,4 @@
-"""Texts, or pairs of texts, with one label each: tables, and folders of a label's texts, by the file's ending."""
+"""Labelled texts or pairs of texts, in tables or in one folder per label."""
 
 import csv
 import json
@@ -15,20 +15,23 @@ from nmg.errors import bad_input
 from nmg.files import write_aside
 
 UNLABELLED = "unsup"
-"""Folder of texts without a label, as IMDb's training set has one."""
+"""Name of a folder of unlabelled texts, as in IMDb's training set."""
 
 
 @dataclass(frozen=True)
 class ClassificationExample:
+    """A text, or a pair of texts, with its label."""
+
     id: str
     text: str
     label: str
     context_id: int
     pair: str | None = None
-    """the second text, of a pair"""
+    """The second text of a pair; None for a single text."""
 
     @property
     def passage(self) -> str:
+        """The text, or both texts of a pair with a space between them."""
         return self.text if self.pair is None else f"{self.text} {self.pair}"
 
 
@@ -39,21 +42,24 @@ def read_classification(
     known_labels: Collection[str] | None = None,
     pair_field: str | None = None,
 ) -> list[ClassificationExample]:
-    """Returns the examples in file order, as pairs of texts if `pair_field` names the second.
+    """Read the examples in file order. They are pairs of texts if `pair_field` is given.
 
-    An `id` field is used if there is one, else the line number is the id. Examples without a label are left out, which
-    a warning counts.
+    The id is the field `id` if there is one, otherwise the line number. Examples without a label are skipped, and a
+    warning gives their number.
 
     Args:
         path: a table, JSON, or a data set of the hub (`tables.read_records`).
         text_field: the field of the text.
-        label_field: the field of the label (`labels.class_names` says which labels are one class).
-        known_labels: the labels of the training examples, if others are read.
+        label_field: the field of the label (`labels.class_names` defines which labels form one class).
+        known_labels: the labels of the training examples; None accepts any label.
         pair_field: the field of the second text of a pair.
 
+    Returns:
+        The examples, without contexts.
+
     Raises:
-        UserError: with line and field, for a missing, blank or non-string text, a second example of the same id, a file
-            without labels, and a label outside `known_labels`.
+        UserError: with line and field, for a missing, blank or non-string text, a duplicate id, a file without labels,
+            or a label outside `known_labels`.
     """
     examples = []
     labels: list[tuple[int, Any]] = []
@@ -94,9 +100,17 @@ def write_classification(
     label_field: str = "label",
     pair_field: str | None = None,
 ) -> None:
-    """Write id, text, the second text if there is one, and label as JSONL, CSV or TSV, by the ending of `path`.
+    """Write id, text, second text (if any) and label as JSONL, CSV or TSV, depending on the file extension.
 
-    Raises UserError for a label that a table would take for a missing one.
+    Args:
+        examples: the examples to write.
+        path: the file to write.
+        text_field: the field of the text.
+        label_field: the field of the label.
+        pair_field: the field of the second text; None writes single texts.
+
+    Raises:
+        UserError: for a label that would be read as missing from a table, or if the file cannot be written.
     """
     pair = {pair_field: "pair"} if pair_field else {}
     columns = {"id": "id", text_field: "text", **pair, label_field: "label"}
@@ -112,7 +126,7 @@ def write_classification(
 
 
 def _write_table(columns: Sequence[str], rows: Sequence[Mapping[str, str]], file: TextIO, delimiter: str) -> None:
-    """Write a header and rows; a cell with a carriage return, which ends a line too, is quoted with its whole row."""
+    """Write a header and rows. Rows with a carriage return in a cell, which would end the line, are quoted."""
     plain, quoted = (
         csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=quoting)
         for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
@@ -122,10 +136,10 @@ def _write_table(columns: Sequence[str], rows: Sequence[Mapping[str, str]], file
 
 
 def read_label_folders(path: Path, known_labels: Collection[str] | None = None) -> list[ClassificationExample]:
-    """The .txt files of the folders in `path`: a folder's name is the label of its texts, as in IMDb.
+    """Read the .txt files in the subfolders of `path`. The name of a subfolder is the label of its texts, as in IMDb.
 
-    Folders come by name, and files by name. Raises UserError for a folder without texts and for labels outside
-    `known_labels` where these are given.
+    Folders and files are sorted by name. Raises UserError if there are no texts, or for a label outside `known_labels`
+    if these are given.
     """
     files = [file for file in sorted(path.glob("*/*.txt")) if file.parent.name != UNLABELLED]
     if not files:

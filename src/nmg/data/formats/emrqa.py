@@ -1,4 +1,4 @@
-"""Questions on clinical notes in the JSON that emrQA's scripts write (Pampari et al., EMNLP 2018; panushri25/emrQA)."""
+"""Reads clinical questions in the JSON of emrQA's scripts (Pampari et al., EMNLP 2018; panushri25/emrQA)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ from nmg.errors import bad_input
 
 
 def emrqa_examples(content: Any, path: Path) -> list[QAExample]:
-    """A question for each paraphrase in the file, in its order; answers are the lines of evidence, as in the paper.
+    """Return one question per paraphrase in file order. Answers are the evidence lines, as in the paper.
 
-    If a note holds the evidence at several places, the one nearest to the given place counts. Answers of several
-    entities (`complex`), answers without evidence (the classes of the obesity and smoking parts) and evidence that the
-    note lacks are left out, and questions of which nothing is left: so does Yue et al. (ACL 2020). A warning says how
-    many. Raises UserError with the field's path for broken structure.
+    If the evidence occurs several times in a note, the occurrence nearest to the given place is used. Answers with
+    several entities (`complex`), without evidence (the classes of the obesity and smoking parts) or with evidence that
+    the note does not contain are skipped. Questions without remaining answers are skipped, as in Yue et al. (ACL 2020);
+    a warning gives their number. Raises UserError with the path of the field if the structure is invalid.
     """
     examples: list[QAExample] = []
     n_lost = 0
@@ -49,7 +49,7 @@ def emrqa_examples(content: Any, path: Path) -> list[QAExample]:
 
 
 def _lines(note: Mapping[str, Any], path: Path, place: str) -> list[str]:
-    """The lines of a note, each but the last with its line break."""
+    """Return the lines of a note. All lines except the last end with a line break."""
     context = note.get("context")
     lines = context.splitlines(keepends=True) if isinstance(context, str) else context
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
@@ -58,6 +58,7 @@ def _lines(note: Mapping[str, Any], path: Path, place: str) -> list[str]:
 
 
 def _paraphrases(question: Mapping[str, Any], path: Path, place: str) -> Sequence[str]:
+    """Return the distinct paraphrases of a question."""
     asked = question.get("question")
     asked = [asked] if isinstance(asked, str) else asked
     if not isinstance(asked, list):
@@ -68,18 +69,18 @@ def _paraphrases(question: Mapping[str, Any], path: Path, place: str) -> Sequenc
 def _evidence(
     answer: Mapping[str, Any], context: str, lines: Sequence[str], counts_characters: bool
 ) -> tuple[int, int] | None:
-    """The half-open span of an answer's evidence, in characters of its note.
+    """Return the half-open character span of an answer's evidence in its note.
 
     Args:
-        answer: an answer of the file
-        context: the text of the note
-        lines: the lines of the note; together they are `context`
-        counts_characters: whether `evidence_start` is a character from 0, as in the part on the risk of heart disease;
-            in the other parts it is a line from 1
+        answer: an answer of the file.
+        context: the text of the note.
+        lines: the lines of the note; together they equal `context`.
+        counts_characters: whether `evidence_start` is a character offset from 0, as in the part on the risk of heart
+            disease. In the other parts it is a line number from 1.
 
     Returns:
-        The first character and the one after the last; None for a `complex` answer, for an answer without evidence and
-        for evidence that the note lacks.
+        Start and end (exclusive). None for a `complex` answer, an answer without evidence,
+        or evidence that the note does not contain.
     """
     evidence = answer.get("evidence")
     words = evidence.split() if isinstance(evidence, str) else []
@@ -89,6 +90,8 @@ def _evidence(
     start = answer.get("evidence_start")
     start = start[0] if isinstance(start, list) and start else start
     given = start if isinstance(start, int) and start > 0 else 0
-    if given and not (counts_characters or given > len(lines)):  # a number above that of the lines counts characters
+    if given and not (
+        counts_characters or given > len(lines)
+    ):  # a number above the number of lines is a character offset
         given = sum(map(len, lines[: given - 1]))
     return min(places, key=lambda place: abs(place[0] - given), default=None)

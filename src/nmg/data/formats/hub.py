@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, by name, through the library `datasets`; from its cache where they are in it."""
+"""Loads data sets of the Hugging Face hub by name with the library `datasets`, or from its cache."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 HUB = "hub:"
-"""What a name begins with: hub:OWNER/NAME@SPLIT or hub:OWNER/NAME:CONFIGURATION@SPLIT; the split is `train` if none
-is named."""
+"""Prefix of data set names: hub:OWNER/NAME@SPLIT or hub:OWNER/NAME:CONFIGURATION@SPLIT. The default split is
+`train`."""
 
 
 def open_hub(path: Path) -> "Dataset":
-    """The rows of a data set, mapped into memory.
+    """Return the memory-mapped rows of a data set.
 
-    Raises UserError for a data set, configuration or split that there is not, and without network, unless `datasets`
-    has it in its cache.
+    Raises UserError if the data set, configuration or split does not exist, or if the hub is unreachable and the cache
+    of `datasets` does not contain it.
     """
     name, _, split = str(path).removeprefix(HUB).partition("@")
     repository, _, configuration = name.partition(":")
@@ -46,7 +46,7 @@ def open_hub(path: Path) -> "Dataset":
 
 
 def _is_online(path: Path, repository: str) -> bool:
-    """Whether the hub answers. Raises UserError if it has no such data set."""
+    """Return whether the hub responds. Raises UserError if it has no such data set."""
     try:
         return is_reachable(repository, "dataset")
     except UserError as error:
@@ -55,7 +55,7 @@ def _is_online(path: Path, repository: str) -> bool:
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """`datasets` looks into its cache alone, and does not try to reach the hub for a minute."""
+    """Make `datasets` use only its cache inside the block, instead of retrying the hub for about a minute."""
     from datasets import config
     from huggingface_hub import constants
 

@@ -1,4 +1,4 @@
-"""Labels of texts as files write them, and the classes that they stand for."""
+"""Converts labels as written in files to class names."""
 
 import math
 import re
@@ -12,25 +12,27 @@ from nmg.data.notices import warn_once
 from nmg.errors import bad_input
 
 MISSING_CELLS = frozenset({"nan", "NaN", "NA", "N/A", "#N/A", "<NA>", "null", "NULL"})
-"""cells of a CSV or TSV file that stand for no label, beside empty ones: what pandas, R and SQL write"""
+"""Cells of a CSV or TSV file that mean a missing label, in addition to empty cells: the values of pandas, R and SQL."""
 
 _WHOLE = re.compile(r"[+-]?\d{1,300}(\.0+)?")
 _FRACTION = re.compile(r"[+-]?\d*\.\d+")
 
 
 def is_missing(value: Any, *, is_cell: bool) -> bool:
-    """Whether a value is no label. `is_cell`: it comes from a CSV or TSV file, which has no other word for it."""
+    """Return whether a label is missing. `is_cell`: the value comes from a CSV or TSV file and may be one of
+    `MISSING_CELLS`.
+    """
     if isinstance(value, str):
         return not value.strip() or (is_cell and value.strip() in MISSING_CELLS)
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def class_names(values: Sequence[tuple[int, Any]], path: Path, field: str) -> list[str]:
-    """The class that each label stands for.
+    """Return the class name of each label.
 
-    White space around a label, repeated white space in it and its Unicode form (NFC) make no difference; a warning
-    names labels that differ in nothing else. `true` and `false` are classes. If all labels are whole numbers, `1.0` is
-    the class `1`: pandas writes integers so in a column with gaps.
+    Surrounding and repeated white space and the Unicode form (NFC) are ignored; a warning names labels that differ only
+    in these. `true` and `false` are classes. If all labels are whole numbers, `1.0` is the class `1`, because pandas
+    writes integers this way in a column with gaps.
 
     Args:
         values: line and label of each example; no label is missing.
@@ -41,7 +43,7 @@ def class_names(values: Sequence[tuple[int, Any]], path: Path, field: str) -> li
         The names, in the order of `values`.
 
     Raises:
-        UserError: for a list of labels, and for numbers that are not whole or stand among other labels.
+        UserError: for lists of labels, and for numbers that are not whole or are mixed with other labels.
     """
     names = [_as_text(value, path, line, field) for line, value in values]
     fractions = [
@@ -60,6 +62,7 @@ def class_names(values: Sequence[tuple[int, Any]], path: Path, field: str) -> li
 
 
 def _as_text(value: Any, path: Path, line: int, field: str) -> str:
+    """Return a label as text. Raises UserError for lists and blank labels."""
     if isinstance(value, list):
         problem = "holds a list, but each text takes one label (nmg does no multi-label classification)"
         raise bad_input(path, problem, line=line, field=field)
@@ -74,7 +77,7 @@ def _as_text(value: Any, path: Path, line: int, field: str) -> str:
 
 
 def _warn_of_spellings(values: Sequence[Any], names: Sequence[str], path: Path, field: str) -> None:
-    """Say which labels of the file are read as one, if they are written differently."""
+    """Warn of labels that are written differently but read as one."""
     spellings: dict[str, dict[str, None]] = {}
     for value, name in zip(values, names, strict=True):
         if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Questions on passages in the JSONL of the MRQA 2019 shared task, plain or .gz."""
+"""Reads and writes questions in the JSONL of the MRQA 2019 shared task, plain or compressed (.gz)."""
 
 import gzip
 import json
@@ -15,13 +15,15 @@ from nmg.files import write_aside
 
 
 def read_mrqa(path: Path) -> list[QAExample]:
-    """The questions in file order; a first line with a `header` is skipped.
+    """Return the questions in file order. A `header` in the first line is skipped.
 
-    A question without a `qid` has its line and place as its id. The answers of a question are all spans of its
-    `detected_answers`, as the context writes them. Predictions are scored by its `answers`, as in the official
-    evaluation, or by the spans if it has none. Raises UserError with line and field for broken structure, a question id
-    used twice, a question without detected answers, a span outside the context and a span whose text differs from the
-    answer by more than case, white space and Unicode form.
+    A question without a `qid` gets an id made of its line and place. Its answers are all spans in `detected_answers`,
+    as written in the context. Predictions are scored against the texts in `answers`, as in the official evaluation, or
+    against the spans if there are no `answers`.
+
+    Raises UserError with line and field for an invalid structure, a duplicate question id, a question without detected
+    answers or a span outside the context. The same holds for a span whose text differs from the answer in more than
+    case, white space and Unicode form.
     """
     examples = []
     lines_of_ids: dict[str, int] = {}
@@ -42,9 +44,9 @@ def read_mrqa(path: Path) -> list[QAExample]:
 
 
 def write_mrqa(examples: Sequence[QAExample], path: Path) -> None:
-    """Write a header and one line for each run of examples with the same context; packed if `path` ends in .gz.
+    """Write a header and one line per sequence of examples with the same context; compressed if `path` ends in .gz.
 
-    Raises UserError for a question without answers, of which the format knows nothing.
+    Raises UserError for a question without answers, which the format does not support.
     """
     for example in examples:
         if not example.answers:
@@ -58,6 +60,7 @@ def write_mrqa(examples: Sequence[QAExample], path: Path) -> None:
 
 
 def _as_json(example: QAExample) -> dict[str, Any]:
+    """Return a question as MRQA's JSON object."""
     spans: dict[str, list[list[int]]] = {}
     for text, start in zip(example.answers, example.answer_starts, strict=True):
         spans.setdefault(text, []).append([start, start + len(text) - 1])
@@ -70,10 +73,11 @@ def _as_json(example: QAExample) -> dict[str, Any]:
 
 
 def _question(question: Mapping[str, Any], context: str, path: Path, line: int, place: str) -> QAExample:
+    """Return the example of a question, after checking its answers."""
     identity = f"{line}.{place}"
     if question.get("qid") is not None:
         identity = name_field(question, "qid", path, line=line, place=f"{place}.qid")
-    answers: dict[tuple[str, int], None] = {}  # a set that keeps the order
+    answers: dict[tuple[str, int], None] = {}  # an ordered set
     for answer_place, answer in list_field(question, "detected_answers", path, line=line, place=place):
         text = string_field(answer, "text", path, line=line, place=f"{answer_place}.text")
         for start, end in _spans(answer, context, path, line, answer_place):
@@ -100,7 +104,7 @@ def _question(question: Mapping[str, Any], context: str, path: Path, line: int, 
 def _accepted(
     question: Mapping[str, Any], spans: tuple[str, ...], path: Path, line: int, place: str
 ) -> tuple[str, ...]:
-    """The texts of `answers`, each once; none if the field is missing, or if they are those of the spans."""
+    """Return the distinct texts of `answers`; empty if the field is missing or contains only the texts of the spans."""
     texts = question.get("answers", [])
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise bad_input(path, "must be a list of texts", line=line, field=f"{place}.answers")
@@ -108,7 +112,7 @@ def _accepted(
 
 
 def _spans(answer: Mapping[str, Any], context: str, path: Path, line: int, place: str) -> list[tuple[int, int]]:
-    """The half-open character spans of an answer; the file's own include their last character."""
+    """Return the half-open character spans of an answer. In the file the end is inclusive."""
     field = f"{place}.char_spans"
     spans = answer.get("char_spans")
     if not isinstance(spans, list):
@@ -122,4 +126,5 @@ def _spans(answer: Mapping[str, Any], context: str, path: Path, line: int, place
 
 
 def _normal(text: str) -> str:
+    """Return the text without white space, case and compatibility variants (NFKC), for comparison."""
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())

@@ -1,4 +1,4 @@
-"""Questions on CNN stories as NewsQA's scripts combine them: CSV or JSON (Trischler et al., 2017; Maluuba/newsqa)."""
+"""Reads NewsQA's questions on CNN stories: combined CSV or JSON (Trischler et al., 2017; Maluuba/newsqa)."""
 
 import json
 import re
@@ -14,23 +14,25 @@ from nmg.data.notices import warn_once
 from nmg.errors import bad_input, shown
 
 Verdict: TypeAlias = tuple[int, int] | None
-"""First character of an answer and the one after its last; None: the story has no answer."""
+"""Half-open character span of an answer; None: the story does not contain an answer."""
 
 COLUMN, TOKENS_COLUMN = "answer_char_ranges", "answer_token_ranges"
-"""by which the combined and the split files are known"""
+"""Columns that identify NewsQA's combined and split files."""
 _BAD_QUESTION = (-1, -1)
 _EMPTIED = (-2, -2)
 _PLACE = re.compile(r"[0-9]{1,18}")
 
 
 def read_newsqa_csv(path: Path) -> list[QAExample]:
-    """The questions of combined-newsqa-data-*.csv, each with the consensus that NewsQA's own scripts find.
+    """Return the questions of combined-newsqa-data-*.csv with their consensus answers, as in NewsQA's own scripts.
 
-    If there are validated answers, they alone decide: the most frequent one, if it has at least half of the votes. Else
-    the most frequent of all ranges decides, and of several that are as frequent the first. A question without a
-    consensus is bad and left out if at least half called it bad, and has no answer otherwise. A question whose ranges
-    NewsQA's scripts removed is left out, and a warning counts these. Offsets count the characters of folded stories.
-    Raises UserError with line and field for what is no such table, and if most answers begin or end inside a word.
+    Validated answers decide if there are any: the most frequent one wins if it has at least half of the votes.
+    Otherwise the most frequent of all ranges wins, or the first of equally frequent ones. A question without a
+    consensus is skipped if at least half of the votes call it bad; otherwise it has no answer. A question whose ranges
+    were all removed by NewsQA's scripts is skipped, and a warning gives their number. Offsets count the characters of
+    stories with `\\n` line breaks.
+
+    Raises UserError with line and field if the table is invalid or if most answers begin or end inside a word.
     """
     examples: list[QAExample] = []
     n_emptied = 0
@@ -53,10 +55,20 @@ def read_newsqa_csv(path: Path) -> list[QAExample]:
 
 
 def newsqa_examples(content: Any, path: Path, part: str | None) -> list[QAExample]:
-    """The questions of combined-newsqa-data-*.json with their consensus answers; of the stories of one `part` if given.
+    """Return the questions of combined-newsqa-data-*.json with their consensus answers.
 
-    Bad questions are left out; one whose consensus is that there is no answer has none. Raises UserError with the
-    field's path in the file, and if most answers begin or end inside a word.
+    Bad questions are skipped. A question whose consensus is that there is no answer has none.
+
+    Args:
+        content: the parsed document.
+        path: the file, for messages.
+        part: the part (`type`) of the stories to return; None returns all.
+
+    Returns:
+        The questions in file order.
+
+    Raises:
+        UserError: with the path of the field if the structure is invalid; if most answers begin or end inside a word.
     """
     examples: list[QAExample] = []
     for story_place, story in top_members(content, path):
@@ -78,11 +90,11 @@ def newsqa_examples(content: Any, path: Path, part: str | None) -> list[QAExampl
 
 
 def _consensus(record: Mapping[str, Any], path: Path, line: int) -> Verdict:
-    """The answer of a row, `_BAD_QUESTION`, or `_EMPTIED` if nobody's choice is left."""
+    """Return the answer of a row, `_BAD_QUESTION`, or `_EMPTIED` if the row contains no choices."""
     choices = _validated(record, path, line)
     field = "validated_answers"
     if choices:
-        top = max(choices, key=lambda choice: choices[choice])  # the first of several
+        top = max(choices, key=lambda choice: choices[choice])  # the first of equally frequent choices
         decided = 2 * choices[top] >= sum(choices.values())
     else:
         field, ranges = COLUMN, record.get(COLUMN)
@@ -97,15 +109,15 @@ def _consensus(record: Mapping[str, Any], path: Path, line: int) -> Verdict:
 
 
 def _is_bad(record: Mapping[str, Any], verdict: Verdict) -> bool:
-    """Whether a question without an answer is a bad one: by its share of such votes, else by the verdict."""
+    """Return whether a question without an answer is bad: by its fraction of such votes, or else by the verdict."""
     try:
         return float(record.get("is_question_bad") or "") >= 0.5
-    except ValueError:  # "?", or no such column
+    except ValueError:  # "?" or a missing column
         return verdict == _BAD_QUESTION
 
 
 def _validated(record: Mapping[str, Any], path: Path, line: int) -> Counter[str]:
-    """choice → validators who made it"""
+    """Return choice → number of validators."""
     text = record.get("validated_answers") or "{}"
     try:
         choices = json.loads(text)
@@ -117,6 +129,7 @@ def _validated(record: Mapping[str, Any], path: Path, line: int) -> Counter[str]
 
 
 def _verdict(choice: str, path: Path, line: int, field: str) -> Verdict:
+    """Return the verdict that a choice describes. Raises UserError if it is not a valid choice."""
     if choice.strip().lower() == "none":
         return None
     if choice.strip().lower() == "bad_question":
@@ -130,7 +143,7 @@ def _verdict(choice: str, path: Path, line: int, field: str) -> Verdict:
 def _example(
     identity: str, question: str, story: str, verdict: Any, path: Path, line: int | None, field: str
 ) -> QAExample:
-    """`verdict`: a `Verdict`, as far as the file can be trusted. An answer loses the white space around it."""
+    """Return an example whose answer has no surrounding white space. `verdict` is unchecked input from the file."""
     answers: tuple[str, ...] = ()
     starts: tuple[int, ...] = ()
     if verdict is not None:
@@ -146,9 +159,10 @@ def _example(
 
 
 def _plausible(examples: list[QAExample], path: Path) -> list[QAExample]:
-    """The examples, if most answers begin and end where words do; offsets into another text do not.
+    """Return the examples after checking that most answers begin and end at word boundaries.
 
-    Raises UserError if there are no examples, and if most answers begin or end inside a word. Warns of a few that do.
+    Offsets into another text would not. Warns if a few answers do not. Raises UserError if most answers begin or end
+    inside a word, or if there are no examples.
     """
     if not examples:
         raise bad_input(path, "holds no questions")
@@ -168,7 +182,7 @@ def _plausible(examples: list[QAExample], path: Path) -> list[QAExample]:
 
 
 def _cuts_a_word(example: QAExample) -> bool:
-    """Whether the answer begins or ends between two letters or digits."""
+    """Return whether the answer begins or ends between two letters or digits."""
     first, end = example.answer_starts[0], example.answer_starts[0] + len(example.answers[0])
     edges = [example.context[place - 1 : place + 1] for place in (first, end) if place]
     return any(len(edge) == 2 and edge[0].isalnum() and edge[1].isalnum() for edge in edges)

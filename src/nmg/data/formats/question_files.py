@@ -1,4 +1,4 @@
-"""Questions in .json, .jsonl and .csv files, whose format follows from what they hold."""
+"""Reads questions from .json, .jsonl and .csv files and detects their format from the content."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,10 +21,10 @@ _KNOWN = "SQuAD's 'paragraphs', NewsQA's 'questions', or rows with 'question', '
 
 
 def read_question_json(path: Path) -> list[QAExample]:
-    """The questions of a .json file, or of one part of NewsQA's: `combined-newsqa-data-v1.json@train`.
+    """Return the questions of a .json file, or of one part of NewsQA's: `combined-newsqa-data-v1.json@train`.
 
-    The file holds SQuAD, NewsQA, emrQA or rows, under `data` or as a list; or JSON Lines. Raises UserError as the
-    readers of the formats do, for a part of a file that has none, and for a file that holds something else.
+    The file contains SQuAD, NewsQA, emrQA or rows, as a list or under `data`, or JSON Lines. Raises UserError for an
+    unknown format, for a part of a file without parts, and for errors in the detected format.
     """
     file, part = part_of(path)
     if part is None and holds_json_lines(file):
@@ -48,7 +48,10 @@ def read_question_json(path: Path) -> list[QAExample]:
 
 
 def read_question_lines(path: Path) -> list[QAExample]:
-    """The questions of JSON Lines: MRQA's, or rows. Raises UserError as their readers do, and for other lines."""
+    """Return the questions of a JSON Lines file with MRQA or rows.
+
+    Raises UserError for an unknown format and for errors in the detected format.
+    """
     _, first = next(iter(read_records(path)))
     if is_row(first):
         return read_question_rows(path)
@@ -58,7 +61,10 @@ def read_question_lines(path: Path) -> list[QAExample]:
 
 
 def read_question_table(path: Path) -> list[QAExample]:
-    """The questions of a CSV file: NewsQA's or SubjQA's. Raises UserError as their readers do, and for other tables."""
+    """Return the questions of a CSV file of NewsQA or SubjQA.
+
+    Raises UserError for an unknown format and for errors in the detected format.
+    """
     _, first = next(iter(read_records(path)), (0, {}))
     if SUBJQA_COLUMN in first:
         return read_subjqa(path)
@@ -71,13 +77,14 @@ def read_question_table(path: Path) -> list[QAExample]:
 
 
 def _no_questions(path: Path, record: Mapping[str, Any]) -> UserError:
+    """Return the error for a file of an unknown format."""
     there = ", ".join(f"'{name}'" for name in record)
     advice = "labelled texts need --data.task classification (in nmg data: --task classification)"
     return bad_input(path, f"holds no questions: neither {_KNOWN} (there are: {there}); {advice}")
 
 
 def _first(parent: Any, name: str) -> Mapping[str, Any]:
-    """The first member of a list, or of the list `parent[name]`; an empty one if there is none."""
+    """Return the first member of a list, or of the list `parent[name]`; an empty object if there is none."""
     members = parent.get(name) if isinstance(parent, dict) else parent
     first = members[0] if isinstance(members, list) and members else None
     return first if isinstance(first, dict) else {}

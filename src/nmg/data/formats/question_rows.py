@@ -1,4 +1,4 @@
-"""Questions on passages as rows with all of a question: Parquet, JSON, JSON Lines, and SQuAD as the hub has it."""
+"""Reads questions with their passages as rows of Parquet, JSON or JSON Lines, and SQuAD as published on the hub."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,17 +11,17 @@ from nmg.errors import bad_input, shown
 
 
 def is_row(record: Mapping[str, Any]) -> bool:
-    """Whether the record is a question with its passage, and no passage with its questions."""
+    """Return whether the record is one question with its passage, rather than a passage with its questions."""
     return "question" in record and "context" in record and "qas" not in record
 
 
 def read_question_rows(path: Path) -> list[QAExample]:
-    """The questions of rows with `id`, `question`, `context` and `answers`, {"text": [...], "answer_start": [...]}.
+    """Return the questions of rows with `id`, `question`, `context` and `answers`, in file order.
 
-    `answers` may also be SQuAD's list of {"text": ..., "answer_start": ...}. A question with empty lists, or marked
-    `is_impossible`, has no answer. A row without an id, or with one that was there before, has its number in the id.
-    Raises UserError with row and field for fields that are missing and for an answer that its context lacks at its
-    start.
+    `answers` is {"text": [...], "answer_start": [...]} or SQuAD's list of {"text": ..., "answer_start": ...}. A
+    question has no answer if the lists are empty or if it is marked `is_impossible`. The row number is the id if there
+    is none, and is appended to a duplicate id. Raises UserError with row and field for a missing field, or if the
+    context does not contain an answer at its start.
     """
     examples: dict[str, QAExample] = {}
     for row, record in read_records(path):
@@ -40,6 +40,7 @@ def read_question_rows(path: Path) -> list[QAExample]:
 
 
 def _answers(value: Any, context: str, path: Path, row: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the texts and starts of a row's answers, checked against the context."""
     if isinstance(value, list) and all(isinstance(one, dict) for one in value):
         value = {name: [one.get(name) for one in value] for name in ("text", "answer_start")}
     lists = [value.get(name) for name in ("text", "answer_start")] if isinstance(value, dict) else []

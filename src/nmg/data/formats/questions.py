@@ -1,13 +1,13 @@
-"""A question on a passage: what the formats of extractive question answering read and write."""
+"""A question on a passage: the record of all formats for extractive question answering."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class QAExample:
-    """A question on a context; `answers` are the answer texts in it, `answer_starts` their character offsets.
+    """A question on a context, with answer texts from the context and their character offsets.
 
-    Both are empty if the context has no answer.
+    `answers` and `answer_starts` are empty if the context contains no answer.
     """
 
     id: str
@@ -17,13 +17,14 @@ class QAExample:
     answer_starts: tuple[int, ...]
     context_id: int
     accepted_texts: tuple[str, ...] = ()
-    """what predictions are scored by, if a format names other texts than the spans (MRQA); empty: `answers`"""
+    """Texts that predictions are scored against, if they differ from the spans (MRQA); empty means `answers`."""
 
     @property
     def accepted(self) -> tuple[str, ...]:
-        """The texts that a prediction is scored by; empty if the context has no answer."""
+        """The texts that predictions are scored against; empty if the context contains no answer."""
         return self.accepted_texts or self.answers
 
     @property
     def passage(self) -> str:
+        """The context."""
         return self.context

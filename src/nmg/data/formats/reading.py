@@ -1,6 +1,6 @@
-"""What all readers share: bounded reading, decoding, lines, JSON objects, and fields that must be there.
+"""Helpers for all readers: bounded reading, decoding, lines, JSON objects and required fields.
 
-A file may be anything: a reader gives its text or one clear error, in memory that these limits bound.
+A file may contain anything. A reader returns its text or raises one clear error, and its memory use is bounded.
 """
 
 import codecs
@@ -18,30 +18,32 @@ from nmg.errors import bad_input
 from nmg.files import is_there
 
 NO_CONTEXT = -1
-"""`context_id` of an example whose text is no context of the corpus."""
+"""`context_id` of an example whose text is not a context of the corpus."""
 
 MAX_LINE = 16 * 2**20
-"""bytes of a line, and of a table's cell"""
+"""Maximum number of bytes per line or table cell."""
 MAX_DOCUMENT = 256 * 2**20
-"""bytes of a file that can only be read as a whole: SQuAD's .json, a text of a corpus folder"""
+"""Maximum number of bytes of a file that must be read as a whole: SQuAD's .json, a text in a corpus folder."""
 MAX_GROWTH = 100
-"""an unpacked .gz may be so many times as long as it is packed; text packs 3 to 20 times"""
+"""Maximum ratio of unpacked to packed size of a .gz file. Text has a ratio of 3 to 20."""
 ALWAYS_UNPACKED = 16 * 2**20
-"""bytes that any .gz may unpack to"""
+"""Number of bytes that any .gz file may unpack to."""
 
 
 def part_of(path: Path) -> tuple[Path, str | None]:
-    """The file, and the part of it that FILE@PART names."""
+    """Split FILE@PART into the file and the part. The part is None if there is none or if a file of the full name
+    exists.
+    """
     name, at, part = path.name.rpartition("@")
     return (path.with_name(name), part) if at and name not in {"", "."} and not is_there(path) else (path, None)
 
 
 def read_text(path: Path, *, may_be_blank: bool = False) -> str:
-    """The text of a UTF-8 file (a byte order mark is dropped), unpacked if its name ends in .gz.
+    """Return the text of a UTF-8 file, without byte order mark, and decompressed if the name ends in .gz.
 
-    A file of white space alone gives "" if it `may_be_blank`. Raises UserError if the file cannot be read, is no
-    regular file, is longer than `MAX_DOCUMENT`, unpacks to more than a packed text does, is not UTF-8 (with the line),
-    holds a NUL, or nothing but white space and may not be blank.
+    A file of only white space gives "" if `may_be_blank`. Raises UserError if the file cannot be read, is not a regular
+    file, is longer than `MAX_DOCUMENT`, exceeds the limits of decompression, is not UTF-8 (with the line), contains a
+    NUL, or is blank without `may_be_blank`.
     """
     with open_file(path) as file:
         content = file.read(MAX_DOCUMENT + 1)
@@ -56,9 +58,9 @@ def read_text(path: Path, *, may_be_blank: bool = False) -> str:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number from 1, line) of each line that is not blank; one line is in memory at a time.
+    """Yield (line number from 1, line without line break) for each line that is not blank, one at a time.
 
-    Raises as `read_text`, and for a line longer than `MAX_LINE`.
+    Raises UserError as `read_text`, and for a line longer than `MAX_LINE`.
     """
     for number, line in read_raw_lines(path):
         if line.strip():
@@ -66,7 +68,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_raw_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number from 1, line) of every line, its line break included. Raises as `read_lines`."""
+    """Yield (line number from 1, line with line break) for every line. Raises UserError as `read_lines`."""
     is_empty = True
     with open_file(path) as file:
         for number, content in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), start=1):
@@ -81,7 +83,10 @@ def read_raw_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 @contextmanager
 def open_file(path: Path) -> Iterator[IO[bytes]]:
-    """The bytes of a regular file, unpacked if its name ends in .gz; an error while it is read is a UserError."""
+    """Open a regular file for reading, decompressed if its name ends in .gz.
+
+    Errors while the file is read are raised as UserError.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -98,12 +103,12 @@ def open_file(path: Path) -> Iterator[IO[bytes]]:
         raise bad_input(path, f"is not a whole gzip file: {error}") from error
     except OSError as error:
         raise bad_input(path, f"cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # a name that no file can have
+    except ValueError as error:  # an invalid file name
         raise bad_input(path, f"cannot be read: {error}") from error
 
 
 class _Bounded(io.RawIOBase):
-    """What unpacks, as long as it does not unpack to more than `limit` bytes."""
+    """A decompressed stream that raises UserError after more than `limit` bytes."""
 
     def __init__(self, unpacking: gzip.GzipFile, path: Path, limit: int) -> None:
         self._unpacking, self._path, self._left, self._limit = unpacking, path, limit, limit
@@ -121,6 +126,7 @@ class _Bounded(io.RawIOBase):
 
 
 def _decode(content: bytes, path: Path, first_line: int) -> str:
+    """Decode UTF-8. Raises UserError with the line for invalid bytes and NULs."""
     if first_line == 1 and content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise bad_input(path, "is UTF-16; save it as UTF-8")
     try:
@@ -136,11 +142,12 @@ def _decode(content: bytes, path: Path, first_line: int) -> str:
 
 
 def _size(n_bytes: int) -> str:
+    """Return a number of bytes in MiB, for messages."""
     return f"{n_bytes / 2**20:,.0f} MiB"
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number from 1, object) of a JSONL file; blank lines are skipped. Raises UserError with the line."""
+    """Yield (line number from 1, object) of a JSONL file. Blank lines are skipped. Raises UserError with the line."""
     for number, line in read_lines(path):
         record = parse_json(line, path, first_line=number)
         if not isinstance(record, dict):
@@ -150,10 +157,10 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def read_json_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(number from 1 of the line or the record, object) of a JSON file, whichever way it holds its objects.
+    """Yield (line or record number from 1, object) of a JSON file.
 
-    These are JSON Lines, a list of objects, an object with such a list under `data`, or a single object. Raises
-    UserError with the line for what is none of these.
+    The file contains JSON Lines, a list of objects, an object with such a list under `data`, or a single object. Raises
+    UserError for any other content.
     """
     if holds_json_lines(path):
         yield from read_json_lines(path)
@@ -168,7 +175,7 @@ def read_json_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def holds_json_lines(path: Path) -> bool:
-    """Whether the first line is a whole JSON object and others follow."""
+    """Return whether the first line is a complete JSON object and more lines follow."""
     with open_file(path) as file:
         read = iter(lambda: file.readline(MAX_LINE + 1), b"")
         lines = (line for line in read if line.removeprefix(codecs.BOM_UTF8).strip())
@@ -180,7 +187,19 @@ def holds_json_lines(path: Path) -> bool:
 
 
 def parse_json(text: str, path: Path, first_line: int = 1) -> Any:
-    """The value of a JSON text that starts at `first_line` of `path`. Raises UserError with line and column."""
+    """Parse a JSON text.
+
+    Args:
+        text: the JSON text.
+        path: the file, for messages.
+        first_line: line number of the text's first line in the file, from 1.
+
+    Returns:
+        The parsed value.
+
+    Raises:
+        UserError: with line and column, if the text is not valid JSON.
+    """
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -193,9 +212,20 @@ def parse_json(text: str, path: Path, first_line: int = 1) -> Any:
 def string_field(
     record: Mapping[str, Any], name: str, path: Path, *, line: int | None = None, place: str | None = None
 ) -> str:
-    """The text in a field; `place` is the field's name for the user where it is nested.
+    """Return the text in a required field.
 
-    Raises UserError if the field is missing, no string, blank, or holds half a surrogate pair.
+    Args:
+        record: the object with the field.
+        name: key of the field.
+        path: the file, for messages.
+        line: line number from 1, for messages.
+        place: full name of a nested field, for messages.
+
+    Returns:
+        The text, which is not blank.
+
+    Raises:
+        UserError: if the field is missing, not a string or blank, or if it contains a lone surrogate or a NUL.
     """
     field = place or name
     if name not in record or record[name] is None:
@@ -205,7 +235,20 @@ def string_field(
 
 
 def text_value(value: Any, path: Path, *, line: int | None = None, field: str | None = None) -> str:
-    """The value if it is a text. Raises UserError if it is none, blank, or holds half a surrogate pair or a NUL."""
+    """Return a value after checking that it is a text.
+
+    Args:
+        value: the value.
+        path: the file, for messages.
+        line: line number from 1, for messages.
+        field: name of the field, for messages.
+
+    Returns:
+        The value, which is not blank.
+
+    Raises:
+        UserError: if the value is not a string or is blank, or if it contains a lone surrogate or a NUL.
+    """
     if not isinstance(value, str):
         raise bad_input(path, f"must be a string, not {_short_json(value)}", line=line, field=field)
     if not value.strip():
@@ -222,7 +265,7 @@ def text_value(value: Any, path: Path, *, line: int | None = None, field: str | 
 
 
 def _short_json(value: Any) -> str:
-    """A value for an error message; of what may be long or nested only what it is."""
+    """Return a value for an error message; lists and objects only by their type."""
     match value:
         case list():
             return "a list"
@@ -234,7 +277,7 @@ def _short_json(value: Any) -> str:
 def name_field(
     record: Mapping[str, Any], name: str, path: Path, *, line: int | None = None, place: str | None = None
 ) -> str:
-    """As `string_field`, for ids and labels: integers are taken too, as their digits."""
+    """Return an id or label as text. Works as `string_field`, but also accepts integers."""
     value = record.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -244,9 +287,20 @@ def name_field(
 def list_field(
     parent: Any, name: str, path: Path, *, line: int | None = None, place: str = ""
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(place, object) of each member of the list `parent[name]`; `place` is the parent's own, e.g. `data[0]`.
+    """Yield (place, object) for each member of the list `parent[name]`.
 
-    Raises UserError if there is no such list or a member is no object.
+    Args:
+        parent: the object with the list.
+        name: key of the list.
+        path: the file, for messages.
+        line: line number from 1, for messages.
+        place: full name of the parent, e.g. `data[0]`.
+
+    Returns:
+        Pairs such as (`data[0].qas[2]`, the member).
+
+    Raises:
+        UserError: if there is no such list or a member is not an object.
     """
     field = f"{place}.{name}".removeprefix(".")
     members = parent.get(name) if isinstance(parent, dict) else None
@@ -259,8 +313,8 @@ def list_field(
 
 
 def top_members(content: Any, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(place, object) of each member of a document: of its list `data`, or of the document if it is a list itself.
+    """Yield (place, object) for each member of a document that is a list or has a list `data`.
 
-    Raises UserError if there is no such list or a member is no object.
+    Raises UserError if there is no such list or a member is not an object.
     """
     return list_field({"": content}, "", path) if isinstance(content, list) else list_field(content, "data", path)

@@ -1,4 +1,4 @@
-"""Questions on passages in the JSON of SQuAD 1.1 and 2.0."""
+"""Reads and writes questions in the JSON of SQuAD 1.1 and 2.0."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,18 +21,18 @@ from nmg.files import write_text
 
 
 def read_squad(path: Path) -> list[QAExample]:
-    """The questions in file order; those marked `is_impossible`, as in SQuAD 2.0, have no answer.
+    """Return the questions in file order. Questions marked `is_impossible`, as in SQuAD 2.0, have no answer.
 
-    A question without an id has its place as its id. The articles, or their paragraphs alone, are the list `data` or
-    the whole document. Raises UserError with the field's path in the file, e.g.
-    `data[0].paragraphs[3].qas[2].answers[0].answer_start`, for broken structure, a question id used twice, a question
-    without answers, and an answer that its context lacks at `answer_start`; with line and column for broken JSON.
+    A question without an id uses its place as id. The list of articles, or of paragraphs alone, is `data` or the whole
+    document. Raises UserError for an invalid structure, a duplicate question id, a question without answers, or an
+    answer that the context does not contain at `answer_start`. The error names the path of the field, e.g.
+    `data[0].paragraphs[3].qas[2].answers[0].answer_start`, or line and column for invalid JSON.
     """
     return squad_examples(parse_json(read_text(path), path), path)
 
 
 def squad_examples(content: Any, path: Path) -> list[QAExample]:
-    """As `read_squad`, of a file that is parsed already."""
+    """Return the questions of a parsed document; see `read_squad`."""
     examples = []
     places_of_ids: dict[str, str] = {}
     for paragraph_place, paragraph in _paragraphs(content, path):
@@ -50,7 +50,7 @@ def squad_examples(content: Any, path: Path) -> list[QAExample]:
 
 
 def _paragraphs(content: Any, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(place, paragraph) of each paragraph, in articles or, as some annotation tools write them, without."""
+    """Yield (place, paragraph) for each paragraph. Some annotation tools write paragraphs without articles."""
     for place, member in top_members(content, path):
         if "qas" in member:
             yield place, member
@@ -59,7 +59,7 @@ def _paragraphs(content: Any, path: Path) -> Iterator[tuple[str, Mapping[str, An
 
 
 def write_squad(examples: Sequence[QAExample], path: Path) -> None:
-    """Write the examples, one paragraph for each run of examples with the same context."""
+    """Write the examples, with one paragraph per sequence of examples with the same context."""
     paragraphs = [
         {"context": context, "qas": [_as_json(example) for example in group]}
         for context, group in groupby(examples, key=lambda example: example.context)
@@ -70,6 +70,7 @@ def write_squad(examples: Sequence[QAExample], path: Path) -> None:
 
 
 def _as_json(example: QAExample) -> dict[str, Any]:
+    """Return a question as SQuAD's JSON object."""
     answers = [
         {"text": text, "answer_start": start}
         for text, start in zip(example.answers, example.answer_starts, strict=True)
@@ -79,6 +80,7 @@ def _as_json(example: QAExample) -> dict[str, Any]:
 
 
 def _question(question: Mapping[str, Any], context: str, path: Path, place: str) -> QAExample:
+    """Return the example of a question, after checking its answers."""
     identity = place if question.get("id") is None else name_field(question, "id", path, place=f"{place}.id")
     answers = [
         _answer(answer, context, path, answer_place, identity)
@@ -100,6 +102,7 @@ def _question(question: Mapping[str, Any], context: str, path: Path, place: str)
 
 
 def _answer(answer: Mapping[str, Any], context: str, path: Path, place: str, question_id: str) -> tuple[str, int]:
+    """Return the text and start of an answer, checked against the context."""
     text = string_field(answer, "text", path, place=f"{place}.text")
     start = answer.get("answer_start")
     field = f"{place}.answer_start"

@@ -1,4 +1,4 @@
-"""Questions on reviews in the CSV of SubjQA (Bjerva et al., EMNLP 2020; megagonlabs/SubjQA)."""
+"""Reads questions on reviews in the CSV of SubjQA (Bjerva et al., EMNLP 2020; megagonlabs/SubjQA)."""
 
 import re
 from collections.abc import Mapping
@@ -12,21 +12,22 @@ from nmg.data.notices import warn_once
 from nmg.errors import bad_input, shown
 
 COLUMN = "human_ans_indices"
-"""by which such a file is known"""
+"""Column that identifies a SubjQA file."""
 _NO_ANSWER = "ANSWERNOTFOUND"
 _INDICES = re.compile(r"\(([0-9]{1,18}), *([0-9]{1,18})\)")
 
 
 def read_subjqa(path: Path) -> list[QAExample]:
-    """The questions in file order; the rows of a `q_review_id` are the answers of several people to one question.
+    """Return the questions in file order. Rows with the same `q_review_id` are several people's answers to one
+    question.
 
-    An answer is what the review has at `human_ans_indices`, if it equals `human_ans_spans` in all but white space;
-    other answers are left out. A question has no answer if nobody found one. A question is left out if all answers that
-    were found are; a warning counts these. The word that marks the end of a review is no part of the text. Raises
-    UserError with line and field for what is no such table.
+    An answer is the text of the review at `human_ans_indices`. It is skipped if it differs from `human_ans_spans` in
+    more than white space. A question has no answer if nobody found one. It is skipped if all answers found were
+    skipped; a warning gives the number of such questions. The marker at the end of a review is removed from the text.
+    Raises UserError with line and field if the table is invalid.
     """
     questions: dict[str, tuple[str, str]] = {}
-    answers: dict[str, dict[tuple[int, str], None]] = {}  # a set that keeps the order
+    answers: dict[str, dict[tuple[int, str], None]] = {}  # an ordered set
     lost: set[str] = set()
     for line, record in read_records(path):
         question = string_field(record, "question", path, line=line)
@@ -63,7 +64,7 @@ def read_subjqa(path: Path) -> list[QAExample]:
 
 
 def _span(record: Mapping[str, Any], path: Path, line: int) -> tuple[int, int]:
-    """First character of an answer and the one after its last."""
+    """Return the half-open character span of an answer."""
     indices = string_field(record, COLUMN, path, line=line)
     match = _INDICES.fullmatch(indices.strip())
     if match is None:

@@ -1,4 +1,4 @@
-"""Records, field by field: JSON, JSONL, CSV, TSV and Parquet files, and data sets of the hub."""
+"""Reads records from JSON, JSONL, CSV, TSV and Parquet files and from data sets of the hub."""
 
 import csv
 import hashlib
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 OTHER_DELIMITERS = ",;\t|"
-"""between the cells of a table whose header is a single cell otherwise"""
+"""Delimiters to try if the header would otherwise have a single cell."""
 SNIFFED_LINES, SNIFFED_CHARACTERS = 20, 8192
-"""of a table, from which the delimiter is guessed"""
+"""Maximum numbers of lines and characters from which the delimiter is guessed."""
 
 
 def ending_of(path: Path) -> str:
-    """The ending of a file's name, .gz not counted: '.jsonl'; '/' of a folder, 'hub:' of a data set of the hub."""
+    """Return the file extension without .gz, e.g. '.jsonl'; '/' for a folder and 'hub:' for a data set of the hub."""
     if str(path).startswith(HUB):
         return HUB
     file, _ = part_of(path)
@@ -46,11 +46,11 @@ def ending_of(path: Path) -> str:
 
 
 def read_records(path: Path, fields: Sequence[str] = ()) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """(number from 1 of the line, or of the row in Parquet and on the hub; field → value) of each record.
+    """Yield (number, field → value) for each record. Numbers are lines from 1, or rows in Parquet and on the hub.
 
-    Class labels that Parquet and the hub hold as numbers come as their names; None where a number has none. If all of
-    `fields` are numbers, a CSV or TSV file has no header, and they count its columns from 1. Raises UserError where the
-    file cannot be read or is no such table.
+    Numeric class labels in Parquet and on the hub are converted to their names, or to None if there is no name. If all
+    `fields` are numbers, a CSV or TSV file has no header, and they are column numbers from 1. Raises UserError if the
+    file cannot be read or is not a valid table.
     """
     ending = ending_of(path)
     if ending == HUB:
@@ -68,9 +68,9 @@ def read_records(path: Path, fields: Sequence[str] = ()) -> Iterator[tuple[int, 
 
 
 def source_digest(path: Path) -> str:
-    """16 hex digits of what a file or a folder holds, with the part that is named, or of the rows of the hub.
+    """Return 16 hex digits for the content of a file, folder or data set of the hub; a named part is appended.
 
-    Raises UserError where it cannot be read.
+    Raises UserError if the content cannot be read.
     """
     if ending_of(path) == HUB:
         digest = hashlib.sha256()
@@ -85,6 +85,7 @@ def source_digest(path: Path) -> str:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield (row number from 1, field → value) of a Parquet file."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -99,7 +100,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _check_growth(metadata: "FileMetaData", path: Path) -> None:
-    """Raises UserError where a column of a row group would unpack to more than a packed text does."""
+    """Raises UserError if a column of a row group exceeds the limits of decompression."""
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for column in map(group.column, range(group.num_columns)):
             limit = max(ALWAYS_UNPACKED, MAX_GROWTH * column.total_compressed_size)
@@ -109,18 +110,19 @@ def _check_growth(metadata: "FileMetaData", path: Path) -> None:
 
 
 def _features(schema: "Schema", path: Path) -> "Features | None":
-    """What `datasets` wrote of the columns, which knows the labels; None where another program wrote the file."""
+    """Return the column types that `datasets` stored, including label names; None if another program wrote the file."""
     if b"huggingface" not in (schema.metadata or {}):
         return None
     from datasets import Features
 
     try:
         return Features.from_arrow_schema(schema)
-    except Exception as error:  # it may hold anything
+    except Exception as error:  # the metadata may contain anything
         raise bad_input(path, f"its columns, as `datasets` describes them, make no sense: {error}") from error
 
 
 def _decoded(rows: Iterator[Any], features: "Features | None") -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield (row number from 1, row) with class labels as names."""
     decoders = {name: _decoder(feature) for name, feature in (features or {}).items()}
     for number, row in enumerate(rows, start=1):
         yield number, {name: decoders.get(name, _as_is)(value) for name, value in row.items()}
@@ -131,7 +133,7 @@ def _as_is(value: Any) -> Any:
 
 
 def _decoder(feature: Any) -> Callable[[Any], Any]:
-    """Class labels by name, in lists too; everything else as it is."""
+    """Return a function that converts class labels to names, in lists as well, and leaves other values unchanged."""
     from datasets import ClassLabel
 
     if isinstance(feature, ClassLabel):
@@ -144,7 +146,7 @@ def _decoder(feature: Any) -> Callable[[Any], Any]:
 
 
 def _table_rows(path: Path, delimiter: str, has_header: bool) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, column name → cell) of each row below the header; a cell may run over several lines."""
+    """Yield (line number, column name → cell) of each row after the header. A cell may contain line breaks."""
     rows = _plain_rows(path, delimiter) if _has_plain_quotes(path, delimiter) else _quoted_rows(path, delimiter)
     first = next(rows)
     line, header = first[0], [name.strip() for name in first[1]]
@@ -164,7 +166,7 @@ def _table_rows(path: Path, delimiter: str, has_header: bool) -> Iterator[tuple[
 
 
 def _delimiter(path: Path, usual: str) -> str:
-    """The character between cells: the usual one, or what csv's Sniffer finds if the first line is without it."""
+    """Return the usual delimiter or, if the first line does not contain it, the one that csv's Sniffer finds."""
     lines = [line for _, line in islice(read_raw_lines(path), SNIFFED_LINES)]
     if not lines or usual in lines[0]:
         return usual
@@ -179,17 +181,18 @@ def _delimiter(path: Path, usual: str) -> str:
 
 
 NAMES = {",": "','", ";": "';'", "|": "'|'", "\t": "tabs"}
+"""Delimiter → its name in messages."""
 
 
 def _has_plain_quotes(path: Path, delimiter: str) -> bool:
-    """Whether quotes are characters like others, as in GLUE's .tsv: then every line has all cells."""
+    """Return whether quotes have no special meaning and every line has the same number of cells, as in GLUE's .tsv."""
     if delimiter != "\t" or _is_quoted(path, delimiter):
         return False
     return len({len(cells) for _, cells in _plain_rows(path, delimiter)}) == 1
 
 
 def _is_quoted(path: Path, delimiter: str) -> bool:
-    """Whether quotes can be read as such, to the end."""
+    """Return whether the whole table is valid if quotes have their special meaning."""
     try:
         for _ in _quoted_rows(path, delimiter):
             pass
@@ -199,12 +202,13 @@ def _is_quoted(path: Path, delimiter: str) -> bool:
 
 
 def _plain_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number, cells) of each line, without special meaning of quotes."""
     for number, line in read_raw_lines(path):
         yield number, line.removesuffix("\n").removesuffix("\r").split(delimiter)
 
 
 def _quoted_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """(line of its first cell, cells) of each row."""
+    """Yield (line number of the first cell, cells) of each row."""
     old_limit = csv.field_size_limit(MAX_LINE)  # a cell may be a long document
     reader = csv.reader(_table_lines(path), delimiter=delimiter, strict=True)
     line = 1
@@ -220,6 +224,6 @@ def _quoted_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _table_lines(path: Path) -> Iterator[str]:
-    """Lines with their breaks, which may be carriage returns alone, as old spreadsheets write them."""
+    """Yield lines with their line breaks. A single carriage return also ends a line, as in old spreadsheets."""
     for _, line in read_raw_lines(path):
         yield from filter(None, re.split(r"(?<=\r)(?!\n)", line))

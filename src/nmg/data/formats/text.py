@@ -1,4 +1,6 @@
-"""Unlabelled text: a .txt file (one context a line), records with a field `text`, a folder of .txt files, the hub."""
+"""Reads unlabelled text: .txt files (one context per line), records with a field `text`, folders of .txt files, the
+hub.
+"""
 
 import json
 from collections.abc import Collection, Iterable, Iterator
@@ -14,10 +16,11 @@ from nmg.errors import bad_input
 from nmg.files import write_aside
 
 ENDINGS = (".txt", ".jsonl", ".json", ".parquet", HUB, "/")
+"""File extensions of a corpus, as returned by `ending_of`."""
 
 
 class Texts(Collection[str]):
-    """The contexts of a corpus on the disk, in file order; read anew, one by one, whenever they are gone through."""
+    """The contexts of a corpus on disk, in file order. Each iteration reads them again, one at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -49,13 +52,13 @@ class Texts(Collection[str]):
 
 
 def _folder_texts(path: Path) -> Iterator[str | None]:
-    """The text of each .txt file, None for a blank one."""
+    """Yield the text of each .txt file; None for a blank file."""
     for file in sorted(path.glob("*.txt")):
         yield read_text(file, may_be_blank=True) or None
 
 
 def _record_texts(path: Path) -> Iterator[str | None]:
-    """The text of each record, None for one that is null or blank. Raises UserError for a record without the field."""
+    """Yield the text of each record; None for null or blank text. Raises UserError if the field is missing."""
     for line, record in read_records(path):
         text = record.get("text", "")
         is_blank = "text" in record and (text is None or (isinstance(text, str) and not text.strip()))
@@ -63,11 +66,11 @@ def _record_texts(path: Path) -> Iterator[str | None]:
 
 
 def read_texts(path: Path) -> Texts:
-    """The contexts of a corpus; of a folder, the whole text of each .txt file in it, by file name.
+    """Return the contexts of a corpus. In a folder each .txt file is one context, sorted by file name.
 
-    Blank lines are skipped; blank records and files too, which a warning counts. Another warning says if the texts do
-    not look like running text. Raises UserError for an unknown ending, and, already here, for an unreadable or an empty
-    file; for other mistakes in it, with their place, when the texts are read.
+    Blank lines, records and files are skipped; a warning gives the number of skipped records or files. Another warning
+    is given if the texts do not look like running text. Raises UserError for an unknown extension and for an unreadable
+    or empty file. Other errors are raised, with their place, during iteration.
     """
     ending = ending_of(path)
     if ending not in ENDINGS:
@@ -86,9 +89,10 @@ def read_texts(path: Path) -> Texts:
 
 
 def write_texts(texts: Iterable[str], path: Path) -> None:
-    """Write a corpus: as JSONL with ids from 0 (.jsonl), or one a line with inner line breaks made spaces (.txt).
+    """Write a corpus: as JSONL with ids from 0 (.jsonl), or one text per line with line breaks replaced by spaces
+    (.txt).
 
-    Raises UserError for any other ending.
+    Raises UserError for any other extension.
     """
     if path.suffix not in {".jsonl", ".txt"}:
         raise bad_input(path, "a corpus must end in .txt or .jsonl")

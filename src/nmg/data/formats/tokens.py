@@ -1,4 +1,4 @@
-"""Sentences with a label for each word: CoNLL columns, or a table with lists of words and of labels."""
+"""Sentences with a label per word: CoNLL columns, or records with lists of words and labels."""
 
 import json
 import re
@@ -14,8 +14,9 @@ from nmg.errors import bad_input
 from nmg.files import write_aside, write_text
 
 OUTSIDE = "O"
+"""Label of a word that belongs to no entity."""
 NAMELESS = "entity"
-"""the type of tags without one: B, I"""
+"""Entity type of tags without a type (B, I)."""
 _TAG = re.compile(r"(?P<prefix>[BIESLU])-(?P<type>.+)")
 _SUFFIX_TAG = re.compile(r"(?P<type>.+)-(?P<prefix>[BIESLU])")
 _BARE_TAG = re.compile(r"(?P<prefix>[BIESLU])")
@@ -24,7 +25,7 @@ _AS_IOBES = {"L": "E", "U": "S"}
 
 @dataclass(frozen=True)
 class TokenExample:
-    """A sentence; `labels` has one for each of `words`: O, or B-, I-, E- or S- and the type of the entity."""
+    """A sentence with one label per word: O, or B-, I-, E- or S- followed by the entity type."""
 
     id: str
     words: tuple[str, ...]
@@ -33,27 +34,31 @@ class TokenExample:
 
     @property
     def passage(self) -> str:
-        """The words with single spaces between them."""
+        """The words, joined by single spaces."""
         return " ".join(self.words)
 
 
 def read_conll(
     path: Path, known_labels: Collection[str] | None = None, word_column: int = 1, tag_column: int | None = None
 ) -> list[TokenExample]:
-    """Returns the sentences of a file with a word a line, in file order; the line of its first word is a sentence's id.
+    """Return the sentences of a file with one word per line, in file order. The line of the first word is the
+    sentence's id.
 
-    Columns have tabs or else white space between. A blank line ends a sentence. Lines that begin with -DOCSTART- are
-    skipped, and so are lines before a sentence that begin with # and have no tag (comments of CoNLL-U, MultiCoNER).
+    Columns are separated by tabs if the line has any, otherwise by white space. A blank line ends a sentence. Lines
+    that begin with -DOCSTART- are skipped. Lines before a sentence that begin with # and have no tag are skipped, too
+    (comments of CoNLL-U and MultiCoNER).
 
     Args:
         path: the file.
-        known_labels: the labels of the training examples, if others are read.
-        word_column: the column of the words, from 1.
-        tag_column: the column of the tags, from 1; None: the last one of each line.
+        known_labels: the labels of the training examples; None accepts any label.
+        word_column: column of the words, from 1.
+        tag_column: column of the tags, from 1; None means the last column of each line.
+
+    Returns:
+        The sentences, without contexts.
 
     Raises:
-        UserError: with the line, for a line that lacks a column or a word, for what is no tag, and for a tag outside
-            `known_labels`.
+        UserError: with the line, for a missing column, an empty word, an invalid tag or a tag outside `known_labels`.
     """
     examples: list[TokenExample] = []
     words: list[str] = []
@@ -88,7 +93,7 @@ def read_conll(
 
 
 def _word_and_tag(cells: Sequence[str], word_column: int, tag_column: int, path: Path, line: int) -> tuple[str, str]:
-    """Raises UserError for a line without these columns, and for an empty word."""
+    """Return the word and the tag of a line. Raises UserError for a missing column or an empty word."""
     if len(cells) < 2:
         raise bad_input(path, "has one column, but needs one of words and one of tags", line=line)
     for name, column in (("word_column", word_column), ("tag_column", tag_column)):
@@ -100,7 +105,7 @@ def _word_and_tag(cells: Sequence[str], word_column: int, tag_column: int, path:
 
 
 def _no_tag(tag: str, cells: Sequence[str]) -> str:
-    """What is wrong with a tag, and which column may be meant instead."""
+    """Return the message for an invalid tag, with the column that is probably meant."""
     problem = f"'{tag}' is no tag of an entity: tags are O, or B-, I-, E- or S- and a type, e.g. B-Disease"
     others = [number for number, cell in enumerate(cells, start=1) if _label_of(cell) is not None]
     if others:
@@ -111,10 +116,22 @@ def _no_tag(tag: str, cells: Sequence[str]) -> str:
 def read_token_records(
     path: Path, text_field: str = "text", label_field: str = "label", known_labels: Collection[str] | None = None
 ) -> list[TokenExample]:
-    """The sentences of a table (`tables.read_records`) that has a list of words and a list of labels in each record.
+    """Return the sentences of records with a list of words and a list of labels.
 
-    An `id` field is used where there is one, else the number of the line. Raises UserError with line and field for a
-    missing list, lists of different lengths, a word that is blank or no string, and labels as in `read_conll`.
+    The id is the field `id` if there is one, otherwise the line number.
+
+    Args:
+        path: the file or data set (`tables.read_records`).
+        text_field: the field of the words.
+        label_field: the field of the labels.
+        known_labels: the labels of the training examples; None accepts any label.
+
+    Returns:
+        The sentences in file order, without contexts. Empty sentences are skipped.
+
+    Raises:
+        UserError: with line and field, for a missing list, lists of different lengths, a word that is blank or not a
+            string, an invalid label or one outside `known_labels`.
     """
     examples = []
     for line, record in read_records(path):
@@ -137,9 +154,9 @@ _NOT_IN_COLUMNS = re.compile(r"-DOCSTART-|.*[\t\n]", re.DOTALL)
 
 
 def write_conll(examples: Sequence[TokenExample], path: Path) -> None:
-    """Write two columns, word and label, with a tab between.
+    """Write two columns, word and label, separated by a tab.
 
-    Raises UserError for a word or a label that such columns cannot hold.
+    Raises UserError for a word or label that such a column cannot contain.
     """
     for example in examples:
         for cell in (*example.words, *example.labels):
@@ -153,16 +170,26 @@ def write_conll(examples: Sequence[TokenExample], path: Path) -> None:
 def write_token_records(
     examples: Sequence[TokenExample], path: Path, text_field: str = "text", label_field: str = "label"
 ) -> None:
-    """Write id, words and labels as JSONL."""
+    """Write id, words and labels as JSONL.
+
+    Args:
+        examples: the sentences to write.
+        path: the file to write.
+        text_field: the field of the words.
+        label_field: the field of the labels.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
     rows = ({"id": one.id, text_field: one.words, label_field: one.labels} for one in examples)
     with write_aside(path) as aside, aside.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _label_of(tag: str) -> str | None:
-    """The label that a tag stands for, None if it is no tag.
+    """Return the label of a tag; None if the tag is invalid.
 
-    BILOU's L and U are the E and S of IOBES. A tag may have its type first (PER-B), or none (B).
+    BILOU's L and U become the E and S of IOBES. The type may come first (PER-B) or be missing (B).
     """
     tag = unicodedata.normalize("NFC", tag)
     if tag == OUTSIDE:
@@ -175,7 +202,7 @@ def _label_of(tag: str) -> str | None:
 
 
 def _checked(tag: str, known: Collection[str] | None, path: Path, line: int, field: str | None) -> str:
-    """The label of a tag. Raises UserError for what is no tag, and for a type that training lacks."""
+    """Return the label of a tag. Raises UserError for an invalid tag or one that no training example has."""
     label = _label_of(tag)
     if label is None:
         raise bad_input(path, _no_tag(tag, ()), line=line, field=field)
@@ -185,6 +212,7 @@ def _checked(tag: str, known: Collection[str] | None, path: Path, line: int, fie
 
 
 def _strings(record: Mapping[str, Any], name: str, path: Path, line: int) -> Iterator[str]:
+    """Yield the words or labels of a record. Raises UserError if they are not a list of texts."""
     values = record.get(name)
     if not isinstance(values, list):
         known = ", ".join(f"'{key}'" for key in record)
