@@ -28,7 +28,9 @@ class Workplace(Protocol):
 class Opener(Protocol):
     """Factory that creates a worker in another process. It must be picklable."""
 
-    def open(self, threads: int) -> Workplace: ...
+    def open(self, threads: int) -> Workplace:
+        """Create a worker that uses `threads` torch threads."""
+        ...
 
 
 class Engine(Protocol):

@@ -220,6 +220,7 @@ def _new_store() -> Sent[Any]:
     """
 
     def put(part: bytes) -> Any:
+        """Put a part into Ray's object store and return its reference."""
         import ray
 
         return ray.put(part)

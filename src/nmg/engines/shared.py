@@ -66,6 +66,7 @@ class _Pickler(pickle.Pickler):
     """Pickler that moves tensors to the CPU."""
 
     def reducer_override(self, value: Any) -> Any:
+        """Replace a tensor on another device by a copy on the CPU."""
         torch = sys.modules.get("torch")  # if torch is not loaded, there are no tensors; do not import it here
         if torch is None or not isinstance(value, torch.Tensor) or value.device.type == "cpu":
             return NotImplemented

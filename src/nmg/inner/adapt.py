@@ -1,4 +1,4 @@
-"""Further pre-training of a masked LM under given masks."""
+"""Adapts a masked LM: further pre-training with given masks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -67,6 +67,7 @@ def _adapt(
     batches = masks.start(arena, randomness, steps or settings.epochs * steps_an_epoch)
 
     def loss_of(rows: IntArray) -> BatchLoss:
+        """Return the loss function of a batch and count its tokens."""
         nonlocal masked_tokens, tokens
         corrupted = batches(rows)
         n_masked = int((corrupted.labels != IGNORED_LABEL).sum())

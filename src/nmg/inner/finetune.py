@@ -80,11 +80,13 @@ def finetune(
     """
 
     def loss_of(chosen: IntArray) -> BatchLoss:
+        """Return the loss function of a batch."""
         batch = features.batch(rows[chosen])
         terms = features.loss_terms(batch)
         n_terms = max(int(terms.sum()), 1)
 
         def of_part(part: slice) -> Tensor:
+            """Compute the part of the batch's mean loss that belongs to some of its rows."""
             inputs = needed_inputs(model, {name: tensor[part] for name, tensor in batch.items()})
             some = {name: send(tensor, model.device) for name, tensor in inputs.items()}
             share = int(terms[part].sum()) / n_terms
@@ -148,6 +150,7 @@ def predict(model: PreTrainedModel, task: Task, features: TaskFeatures, runtime:
     order = np.argsort(-features.lengths, kind="stable")
 
     def read(part: slice) -> ModelOutput:
+        """Return the outputs of the model for some rows."""
         inputs = needed_inputs(model, features.inputs(order[part]))
         sent = {name: send(tensor, model.device) for name, tensor in inputs.items()}
         with torch.inference_mode(), runtime.autocast(), states_the_head_reads(model, len(order[part])):

@@ -30,6 +30,7 @@ class FirstMasking:
 
     @property
     def name(self) -> str:
+        """Name of the masking."""
         return self.masking.name
 
     def plan(

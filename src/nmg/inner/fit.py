@@ -215,4 +215,5 @@ def _mean(losses: list[Tensor]) -> float:
 
 
 def _are_finite(tensors: Sequence[Tensor]) -> bool:
+    """Return whether all elements of all tensors are finite."""
     return all(bool(tensor.detach().isfinite().all()) for tensor in tensors)

@@ -56,6 +56,7 @@ class _Head:
     """Output embeddings, [V, D]."""
 
     def parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that are initialised in closed form."""
         return [*self.dense.parameters(), *self.norm.parameters()]
 
 
@@ -125,6 +126,7 @@ def _states(arena: Arena, corpus: Corpus, rows: IntArray, randomness: StreamName
     by_length = np.argsort(-lengths, kind="stable")
 
     def read(part: slice) -> tuple[Tensor, Tensor]:
+        """Return the states and hidden words of some blocks."""
         some = batches(by_length[part])
         is_hidden = some.labels != IGNORED_LABEL
         with arena.runtime.autocast():

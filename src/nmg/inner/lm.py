@@ -86,7 +86,7 @@ def load_pretrained(settings: ModelSettings) -> PretrainedLM:
     New parameters are drawn from torch's generators, so call it within `torch_stream`.
 
     Raises:
-        UserError: If the model cannot be loaded, if its checkpoint lacks more than the LM head, or if it needs custom
+        UserError: If the model cannot be loaded or its checkpoint lacks more than the LM head. Also if it needs custom
             code that the settings do not trust.
     """
     tokenizer = load_tokenizer(settings)
@@ -177,9 +177,8 @@ def restore_state(model: PreTrainedModel, state: ModelState) -> None:
     model.load_state_dict(state)
     attention_type = getattr(model.config, "attention_type", None)
     if attention_type is not None and hasattr(model.base_model, "set_attention_type"):
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # new modules are initialised randomly and then receive the existing weights
+        # New modules are initialised randomly and then receive the existing weights.
+        with torch.random.fork_rng(devices=[]):
             model.base_model.set_attention_type(attention_type)
 
 
@@ -188,8 +187,8 @@ def masked_logits(
 ) -> Tensor:
     """Compute vocabulary logits at the M masked positions, in row-major order of `is_masked`.
 
-    Every masked-LM head is position-wise. The gathered states [1, M, H] therefore give the same logits as [B, T, H] at
-    a fraction of the cost, which is V x H per position.
+    Every masked-LM head is position-wise. The head therefore reads the gathered states [1, M, H] instead of [B, T, H].
+    The logits are the same, and the head costs V x H per position it reads.
 
     For a batch on the CPU, no GPU synchronisation is needed, because M is known on the CPU. However, transformers
     itself inspects a mask with padding on the GPU.
@@ -358,9 +357,7 @@ class LMReader:
         return found
 
     def _in_parts(self, blocks: TokenBlocks, read: Callable[[TokenBlocks], Tensor]) -> Tensor:
-        """Apply `read` to groups of blocks of evaluation batch size, each cut to its longest block, and join the
-        results.
-        """
+        """Apply `read` to groups of blocks, each cut to its longest block, and join the results."""
         lengths = blocks.is_token.sum(dim=1)
 
         def read_part(rows: slice) -> Tensor:

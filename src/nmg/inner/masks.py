@@ -67,11 +67,13 @@ class FixedMasks:
 
     @property
     def lengths(self) -> IntArray:
+        """int [F]: tokens of each row, special tokens included."""
         lengths: IntArray = self.blocks.is_token.sum(dim=1).numpy()
         return lengths
 
     @property
     def token_ids(self) -> Tensor:
+        """int64 [N]: all ids that a batch may contain, including the padding id."""
         return torch.unique(self.blocks.input_ids)  # type: ignore[no-any-return]
 
     def start(self, arena: Arena, randomness: StreamName, steps: int = 1) -> Batches:  # noqa: ARG002
@@ -99,14 +101,17 @@ class DrawnMasks:
 
     @property
     def name(self) -> str:
+        """Name of the masking."""
         return self.masking.name
 
     @property
     def lengths(self) -> IntArray:
+        """int [F]: tokens of each row, special tokens included."""
         return self.corpus.lengths
 
     @property
     def token_ids(self) -> Tensor:
+        """int64 [N]: all ids that a batch may contain, including the padding id."""
         return torch.from_numpy(np.union1d(self.corpus.distinct_ids, [self.corpus.padding_id]))
 
     def start(self, arena: Arena, randomness: StreamName, steps: int = 1) -> Batches:

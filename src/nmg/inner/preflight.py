@@ -79,7 +79,7 @@ def preflight(
         may_change_precision: Whether fp32 may replace bf16. False if the user asked for bf16.
 
     Returns:
-        The arena, changed to fp32 (with a message) if the model trains only in fp32.
+        The context, changed to fp32 (with a message) if the model trains only in fp32.
 
     Raises:
         UserError: If the model, its tokenizer or a setting cannot be used. The message says which, and what to do.
@@ -124,18 +124,18 @@ def _check_architecture(lm: PretrainedLM) -> None:
 def _working(
     lm: PretrainedLM, arena: Arena, what: str, length: str, attempt: Callable[[Arena], None], may_change: bool
 ) -> Arena:
-    """Return the arena with which the attempt succeeds: the given one, or a copy in fp32.
+    """Return the context in which the attempt succeeds: the given one, or a copy in fp32.
 
     Args:
         lm: The model, for messages.
         arena: Context with the requested settings.
         what: What the model is asked to do, for messages.
         length: Name of the setting that limits the length of rows.
-        attempt: Raises an exception if the settings of an arena do not work.
+        attempt: Raises an exception if the settings of a context do not work.
         may_change: Whether fp32 may replace bf16.
 
     Returns:
-        The arena to use.
+        The context to use.
 
     Raises:
         UserError: If neither works. The message names the setting that causes the failure, if there is one.
@@ -266,6 +266,7 @@ def _checked_tables(model: PreTrainedModel) -> Iterator[None]:
     """
 
     def check(name: str, table: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Raise _MissingRow if the ids exceed the rows of a table."""
         if inputs and isinstance(inputs[0], Tensor) and isinstance(table, nn.Embedding) and inputs[0].numel():
             lowest, highest = (int(end) for end in inputs[0].aminmax())
             if highest >= table.num_embeddings or lowest < 0:

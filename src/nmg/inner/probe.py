@@ -116,6 +116,7 @@ def _read(arena: Arena, features: TaskFeatures, rows: IntArray, per_token: bool)
     order = np.argsort(-features.lengths[rows], kind="stable")
 
     def read(part: slice) -> Tensor:
+        """Return the features of some rows."""
         inputs = features.inputs(rows[order[part]])
         needed = needed_inputs(model.base_model, inputs)
         with torch.no_grad(), arena.runtime.autocast():
@@ -144,6 +145,7 @@ def _solve(inputs: Tensor, gold: Tensor, n_outputs: int, is_token: Tensor | None
     )
 
     def loss() -> Tensor:
+        """Compute the penalised loss and its gradient."""
         optimiser.zero_grad()
         scores = inputs @ weights + bias
         if is_token is not None:

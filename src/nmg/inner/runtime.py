@@ -67,9 +67,8 @@ class Runtime:
         if kept:
             keep_freed_memory()
         if settings.deterministic:
-            os.environ.setdefault(
-                "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-            )  # cuBLAS is deterministic only with this variable
+            # cuBLAS is deterministic only with this variable.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
         return cls(
             device,
