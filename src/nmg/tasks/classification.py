@@ -50,7 +50,7 @@ class ClassificationTask:
         self._max_length = settings.max_length
 
     def encode(self, examples: Sequence[Example]) -> TaskFeatures:
-        """Encode one row per example, truncated to `max_length`. Raises UserError for a label without training example."""
+        """Encode one row per example, truncated to `max_length`. Raises UserError for a label not seen in training."""
         builder = RowBuilder(self._tokenizer)
         if examples:
             texts = [example.text for example in only(ClassificationExample, examples)]

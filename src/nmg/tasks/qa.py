@@ -174,7 +174,7 @@ class QuestionAnsweringTask:
         return model
 
     def remarks(self, name: str, examples: Sequence[Example], /) -> list[str]:
-        """Messages about answers that no model could give, questions without an answer, and how answers are compared."""
+        """Messages about answers no model could give, questions without an answer, and how answers are compared."""
         chosen = only(QAExample, examples)
         lines = qa_remarks.read_back(name, chosen, self, self._settings)
         if name != "data.train":
@@ -185,7 +185,7 @@ class QuestionAnsweringTask:
     def evaluate(
         self, outputs: Mapping[str, Tensor], features: TaskFeatures, examples: Sequence[Example]
     ) -> Evaluation:
-        """Score the outputs; arguments as in `Task.evaluate`. All scores except `window_accuracy` are means over examples.
+        """Score the outputs; arguments as in `Task.evaluate`. Only `window_accuracy` is not a mean over examples.
 
         - `exact_match`, `f1` (0 to 1): scores of the best span over all windows, by the SQuAD 1.1 script, or by the 2.0
           script if the task may abstain. In that case `answered_f1` is the `f1` of questions with an answer, and
@@ -323,7 +323,7 @@ def _gold_windows(features: QAFeatures) -> IntArray:
 
 
 def _score_index(logits: Tensor, gold: IntArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Accuracy (1 if the largest logit of [F, T] is at the gold column, else 0) and loss in nats, for each of `rows`."""
+    """Accuracy (1 if the largest logit of [F, T] is at the gold column, else 0) and loss in nats, per row of `rows`."""
     log_probs = logits[torch.from_numpy(rows)].double().log_softmax(dim=1).numpy()
     is_right = log_probs.argmax(axis=1) == gold[rows]
     return is_right.astype(np.float64), -log_probs[np.arange(len(rows)), gold[rows]]

@@ -62,7 +62,7 @@ class TokenClassificationTask:
         self._room = settings.max_length - len(self._special.prefix) - len(self._special.suffix)
 
     def encode(self, examples: Sequence[Example]) -> TokenFeatures:
-        """Encode the sentences. Raises UserError for a sentence without tokens or a label without training example."""
+        """Encode the sentences. Raises UserError for a sentence without tokens or a label not seen in training."""
         chosen = only(TokenExample, examples)
         builder = RowBuilder(self._tokenizer)
         before, after = self._special.prefix, self._special.suffix
