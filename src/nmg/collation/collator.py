@@ -45,9 +45,13 @@ class MaskingCollator:
 
     Args:
         tokenizer: a fast tokenizer with a mask token.
-        masking: the name of a rule (see `nmg maskings`), a mixture such as `0.7*idf+0.3*random`, the folder of a run or
-            policy, a hub repository (`OWNER/NAME`), a policy, weights of words (a mapping or a file), a function from
-            `TokenBlocks` to weights [B, T], or a custom masking (`nmg.masking.base.Rule`).
+        masking: one of the following:
+
+            - the name of a rule (see `nmg maskings`) or of a mixture (`0.7*idf+0.3*random`);
+            - a policy, the folder of a run or policy, or a hub repository (`OWNER/NAME`);
+            - weights of words, as a mapping or a file;
+            - a function from `TokenBlocks` to weights [B, T];
+            - a custom masking (`nmg.masking.base.Rule`).
         rate: fraction of the maskable tokens to mask, or a `RateSchedule` whose steps are batches of this collator.
         seed: determines all randomness.
         texts: texts in which a rule counts words, or a data set with a column `text` or `input_ids`, such as the
@@ -112,8 +116,8 @@ class MaskingCollator:
             `input_ids`, `attention_mask`, `labels`, and any other inputs of the model that the rows contain.
 
         Raises:
-            UserError: If `features` is a single text or row, if a row is invalid, or if a masking that reads the
-                language model is used in a worker process.
+            UserError: If `features` is a single text or row, or if a row is invalid. A masking that reads the language
+                model also raises it in a worker process.
         """
         if self.masking.reads_states and get_worker_info() is not None:
             raise UserError(

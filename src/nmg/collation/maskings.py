@@ -93,4 +93,5 @@ class NoModel:
         raise self._error()
 
     def _error(self) -> UserError:
+        """Return the error that says which masking needs a language model."""
         return UserError(f"the masking '{self.masking}' looks at the language model: hand it to the collator (model=…)")

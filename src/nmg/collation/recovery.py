@@ -88,6 +88,7 @@ class Recovery:
         return [found or self._by_marks(run) for run, found in zip(runs, again, strict=True)]
 
     def _decoded(self, ids: IntArray) -> str:
+        """Decode a run without changes of its spaces."""
         text = self._tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False)
         return text if isinstance(text, str) else "".join(text)
 
@@ -110,6 +111,7 @@ class Recovery:
 
     @cached_property
     def _marks(self) -> "_Marks":
+        """The marks of word pieces in the tokenizer's vocabulary."""
         vocabulary = self._tokenizer.get_vocab()
         of_starts = next((mark for mark in ("▁", "Ġ") if any(token.startswith(mark) for token in vocabulary)), "")
         return _Marks(of_starts, "" if of_starts else "##", self._tokenizer)

@@ -96,6 +96,7 @@ class RowReader:
         return self._recovered(block_id).offsets
 
     def _recovered(self, block_id: int) -> Recovered:
+        """Recover the text of one of the most recent blocks."""
         return self.recovery.rows([self._last[int(block_id)].ids])[0]
 
     def _words_of(self, rows: Sequence[Row]) -> list[IntArray | npt.NDArray[np.int32]]:
@@ -115,6 +116,7 @@ class RowReader:
         return words
 
     def _warn_if_unsure(self, found: Recovered) -> None:
+        """Warn once if the recovered words are uncertain."""
         if not self._has_warned and is_unsure(found.text, found.word_starts):
             self._has_warned.fill_(True)
             _log.warning(

@@ -29,10 +29,12 @@ def digest_of_named(setting: str, settings: MaskingSettings) -> str:
 
 
 def _of_data(name: str) -> str:
+    """Return the digest of a data file or folder."""
     return source_digest(user_path(name))
 
 
 def _of_classifier(name: str) -> str:
+    """Return the digest of a classifier's weights and configuration."""
     model = load_token_classifier(name)
     return model_digest(model.state_dict(), model.config)
 
@@ -50,7 +52,7 @@ def _of_pipeline(name: str) -> str:
 
 
 def _package_folder(name: str) -> Path | None:
-    """Return the folder of an installed package without importing it; None if there is none."""
+    """Return the folder of an installed package, without importing the package; None if it is not installed."""
     found = find_spec(name) if name.isidentifier() else None
     return None if found is None or found.origin is None else Path(found.origin).parent
 

@@ -47,7 +47,7 @@ class Vocabulary:
     def within(self, ids: Tensor) -> Self:
         """Return a copy whose random replacements come only from `ids` (int64, any shape).
 
-        Raises UserError if none remain.
+        Raises UserError if no replacements remain.
         """
         kept = self.replacement_ids[torch.isin(self.replacement_ids, ids.cpu())]
         if not len(kept):

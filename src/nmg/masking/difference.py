@@ -81,6 +81,7 @@ def similarity_to(anchors: list[CountedWord], embeddings: Tensor) -> Tensor:
 
 
 def _general(ingredients: Ingredients) -> dict[str, float]:
+    """Return word counts in general text; without such text, estimate them and log a warning."""
     path = ingredients.settings.general_corpus
     if path is not None:
         return general_counts(read_texts(user_path(path)), ingredients.tokenizer)

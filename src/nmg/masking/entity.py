@@ -61,6 +61,7 @@ class CorpusEntities:
         return _padded([self._of(block_id) for block_id in blocks.block_ids.tolist()], blocks)
 
     def _of(self, block_id: int) -> npt.NDArray[np.int16]:
+        """Return int16 [tokens]: the entity of each token of one block."""
         return self._entity_of[slice(*self._ends[block_id : block_id + 2])]
 
     @cached_property
@@ -109,6 +110,7 @@ def _find(recogniser: "Language", texts: BlockTexts, block_ids: Sequence[int]) -
 
 
 def _padded(rows: Sequence[npt.NDArray[np.int16]], blocks: TokenBlocks) -> torch.Tensor:
+    """Return `rows` as int64 [B, T], padded with -1."""
     padded = np.full(tuple(blocks.input_ids.shape), -1)
     for number, row in enumerate(rows):
         padded[number, : len(row)] = row

@@ -1,4 +1,4 @@
-"""Mixtures of maskings: a masking is drawn for every block, with probability ∝ its share. An original rule of nmg."""
+"""Mixtures of maskings: for every block, one masking is drawn with probability ∝ its share. Original to nmg."""
 
 import math
 import re
@@ -87,7 +87,7 @@ def _together(plans: Sequence[tuple[torch.Tensor, MaskPlan]], n_blocks: int) -> 
         columns = plan.positions.shape[1]
         positions[rows, :columns] = plan.positions
         budget[rows] = plan.budget
-        # In a plan without groups, every position becomes a separate group.
+        # If a plan has no groups, every position becomes a separate group.
         alone = torch.arange(columns, device=device).expand_as(plan.positions).masked_fill(~plan.is_chosen, NO_POSITION)
         group[rows, :columns] = alone if plan.group is None else plan.group
     has_groups = any(plan.group is not None for _, plan in plans)

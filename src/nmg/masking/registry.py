@@ -68,7 +68,7 @@ READS = {
     "difference": ("general_corpus",),
     "selective": ("selective_model",),
 }
-"""Maps a rule to the `masking` settings that name content it reads (`settings.NamedContent`); other rules read none."""
+"""Maps a rule to those `masking` settings that name content it reads (`settings.NamedContent`)."""
 
 _WITHOUT_WORDS = frozenset({"none", "random", "punctuation", "frequency", "selective", "loss", "entropy"})
 _BY_UNIT = frozenset({"idf", "tf-idf"})

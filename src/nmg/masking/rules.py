@@ -1,4 +1,4 @@
-"""Rules that need only the blocks: none, random, whole-word, span, punctuation."""
+"""The rules `none`, `random`, `whole-word`, `span` and `punctuation`, which need only the blocks."""
 
 import unicodedata
 from functools import partial
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def draw_nothing(blocks: TokenBlocks, _rate: float, _rng: np.random.Generator) -> MaskPlan:
-    """Return an empty plan for every block."""
+    """Return a plan without masked positions. The rate and the random generator are ignored."""
     no_budget = torch.zeros_like(blocks.block_ids)
     return MaskPlan(no_budget[:, None][:, :0], no_budget)
 
@@ -95,6 +95,7 @@ def punctuation_table(tokenizer: "PreTrainedTokenizerBase") -> Tensor:
 
 
 def _is_punctuation(character: str) -> bool:
+    """Return whether a character is punctuation or a symbol."""
     # Incomplete bytes of a character decode to the replacement character, which has the category of a symbol.
     return unicodedata.category(character)[0] in "PS" and character != "\N{REPLACEMENT CHARACTER}"
 
@@ -112,9 +113,9 @@ def span_lengths(p: float, longest: int) -> FloatArray:
 def draw_spans(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, p: float, longest: int) -> MaskPlan:
     """Select spans of consecutive words until the budget is full. Each span is a group of the plan.
 
-    The length of a span is drawn first, in words. Its start is drawn uniformly from the words at which the span reaches
-    neither a masked word nor the end of the block. If there is no such word, the start is drawn from those that allow
-    the longest span. A span that exceeds the budget keeps the words that fit, and another span is drawn for the
+    The length of a span is drawn first, in words. Its start is drawn uniformly from the words that are
+    followed by enough unmasked words for the whole span. If there is no such word, the start is drawn from those that
+    allow the longest span. A span that exceeds the budget keeps the words that fit, and another span is drawn for the
     remainder. A word larger than the remaining budget can start a span only if no word fits; that word is cut.
 
     Args:

@@ -90,8 +90,8 @@ def important_tokens(
     """Mark the tokens of a labelled text that make the classifier nearly as confident as the whole text does.
 
     Each token, from left to right, is appended to the unimportant tokens before it. The token is important if
-    P(label | whole text) − P(label | unimportant tokens, token) < `least`; it is then excluded from the following
-    steps (section 2.2 of the paper).
+    P(label | whole text) − P(label | unimportant tokens, token) < `least`. Important tokens are excluded from the
+    following steps (section 2.2 of the paper).
 
     Args:
         tokens: the text.

@@ -83,6 +83,7 @@ def weigh(weights: Mapping[str, float], ingredients: Ingredients) -> Draw:
 
 
 def _is_weight(weight: object) -> TypeGuard[float]:
+    """Return whether `weight` is a finite number ≥ 0."""
     return isinstance(weight, Real) and not isinstance(weight, bool) and 0.0 <= float(weight) < float("inf")
 
 
@@ -106,6 +107,7 @@ def read_weights(path: Path) -> dict[str, float]:
 
 
 def _of_line(path: Path, line: str, number: int) -> tuple[str, float]:
+    """Parse one line into a word and its weight. Raises UserError, with the line number, if it is invalid."""
     is_csv = path.suffix == ".csv"
     problem = f"must hold a word, {'a comma' if is_csv else 'a tab'} and a number"
     try:
@@ -126,6 +128,7 @@ def _of_line(path: Path, line: str, number: int) -> tuple[str, float]:
 
 
 def _of_json(path: Path) -> dict[str, float]:
+    """Read weights from a JSON object. Raises UserError if the file is invalid."""
     try:
         weights = json.loads(read_text(path), object_pairs_hook=lambda pairs: _of_pairs(path, pairs))
     except json.JSONDecodeError as error:
@@ -138,6 +141,7 @@ def _of_json(path: Path) -> dict[str, float]:
 
 
 def _of_pairs(path: Path, pairs: Sequence[tuple[str, object]]) -> dict[str, float]:
+    """Check the entries of a JSON object. Raises UserError for an invalid weight and for a word with two weights."""
     weights: dict[str, float] = {}
     for word, weight in pairs:
         if not _is_weight(weight):
