@@ -1,4 +1,4 @@
-"""The command line: one small module a command; heavy imports happen inside the commands."""
+"""The command line: one small module per command. Heavy imports happen inside the commands."""
 
 import os
 import signal
@@ -36,10 +36,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 WITH_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
-"""Commands that take settings as '--section.field value' beside their own options."""
+"""Context settings of commands that accept '--section.field value' in addition to their options."""
 
 
 def _say_version(is_asked: bool) -> None:
+    """Print the version and exit if `--version` was given."""
     if is_asked:
         typer.echo(f"nmg {version('nmg')}")
         raise typer.Exit
@@ -70,11 +71,11 @@ app.add_typer(data.app, name="data", help="Look at, convert and prepare data.")
 
 
 def main() -> None:
-    """Exit code 0: done; 2: bad input, said in one message; 130: interrupted; 143: ended by SIGTERM."""
-    # The tokenizers' threads and the data loaders' processes do not go together; we fork neither.
+    """Run the command line. Exit codes: 0 success, 2 invalid input, 130 interrupted, 143 ended by SIGTERM."""
+    # Forked processes would conflict with the tokenizers' threads, but nmg forks no process.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     for library in ("HF_HUB", "DATASETS"):
-        os.environ.setdefault(f"{library}_VERBOSITY", "error")  # what goes wrong, nmg says in one line
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")  # nmg reports errors in one line
     os.environ["NMG_COMMAND"] = "1"  # see `runtime.keep_memory`
     signal.signal(signal.SIGTERM, _end)
     try:
@@ -91,5 +92,5 @@ def main() -> None:
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
-    """End as from within, so that processes end, locks open and trackers close."""
+    """Exit through SystemExit, so that processes end, locks are released and trackers close."""
     sys.exit(128 + number)

@@ -1,4 +1,4 @@
-"""nmg adapt: further pre-training alone."""
+"""`nmg adapt`: further pre-training only."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,7 @@ def adapt(
     ] = "random",
     config: Annotated[Path | None, typer.Option(help="Configuration file (YAML); defaults otherwise.")] = None,
 ) -> None:
-    """Train a masked LM further on a corpus, with masks drawn anew at every step.
+    """Continue the training of a masked LM on a corpus, with new masks at every step.
 
     OUT loads in transformers: pipeline("fill-mask", OUT). Any setting can be overridden: --section.field value, e.g.
     --masking.rate 0.15 --adapt.epochs 3 --adapt.batch_size 16 --adapt.block_size 126.

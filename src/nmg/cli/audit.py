@@ -1,4 +1,4 @@
-"""nmg audit: is there anything to learn?"""
+"""`nmg audit`: tests whether there is anything to learn."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +16,7 @@ def audit(
     seeds: Annotated[int, typer.Option(min=2, help="Paired repetitions of every play.")] = 3,
     minutes: Annotated[float, typer.Option(min=1, help="About how long it may take.")] = 10.0,
 ) -> None:
-    """Say within minutes whether adapting pays, how far maskings differ, and which reward can tell them apart.
+    """Test within minutes whether adapting pays, how much maskings differ, and which reward can distinguish them.
 
     Writes OUT/audit.json, OUT/recommended.yaml and OUT/index.html. The test set is not read. Any setting can be
     overridden: --section.field value.

@@ -1,4 +1,4 @@
-"""What all commands share: options that are not there, values with blanks after their commas, and Ctrl-C."""
+"""Behaviour shared by all commands: unknown options, lists with blanks after commas, and Ctrl-C."""
 
 import difflib
 import re
@@ -20,25 +20,26 @@ HOW_TO_CONTINUE = {
     "audit": SAME_COMMAND,
     "report": "the page that was written last is whole",
 }
-"""Command → what to do after an interruption; commands that keep nothing are not here."""
+"""Command → advice after an interruption. Commands that keep no results are missing."""
 
 
 class Command(TyperCommand):
-    """A command that says how to continue after Ctrl-C; the exit code is 130."""
+    """A command that tells how to continue after Ctrl-C and exits with code 130."""
 
     def invoke(self, ctx: Any) -> Any:
+        """Run the command; on Ctrl-C, print how to continue."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:  # typer would end without a word
+        except KeyboardInterrupt:  # typer would exit without a message
             typer.echo(f"interrupted; {_how_to_continue(ctx)}", err=True)
             raise typer.Exit(130) from None
 
 
 class SettingsCommand(Command):
-    """A command that takes settings ('--section.field value') next to its own options."""
+    """A command that accepts settings ('--section.field value') in addition to its options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Raises UserError for an option that is neither of the command nor of the form of a setting."""
+        """Parse the words. Raises UserError for an option that the command lacks and that is not a setting."""
         own = sorted(
             {name for parameter in self.get_params(ctx) for name in (*parameter.opts, *parameter.secondary_opts)}
         )
@@ -55,7 +56,7 @@ class SettingsCommand(Command):
 
 
 def join_lists(words: Sequence[str]) -> list[str]:
-    """The words, with a list that has blanks at its commas made one word: 'none,' 'random' → 'none,random'."""
+    """Joins lists that have blanks next to their commas into one word: 'none,' 'random' → 'none,random'."""
     joined: list[str] = []
     for word in words:
         before = joined[-1] if joined else "--"
@@ -68,9 +69,12 @@ def join_lists(words: Sequence[str]) -> list[str]:
 
 
 def check_option(word: str, known: Sequence[str]) -> None:
-    """Raises UserError, with the option that may be meant, for an option that a command lacks.
+    """Check that `word`, if it is an option, is one of the `known` options.
 
-    Settings are not looked at: only their section can say whether there is such a field.
+    Settings ('--section.field') are not checked here.
+
+    Raises:
+        UserError: Unknown option; the message suggests similar ones.
     """
     name = word.partition("=")[0]
     if _OPTION.match(name) is None or name in known or "." in name:
@@ -89,7 +93,7 @@ def check_option(word: str, known: Sequence[str]) -> None:
 
 
 def _how_to_continue(ctx: Any) -> str:
-    """What a user can do after an interruption, as a sentence without its full stop."""
+    """Advice for the user after an interruption: a sentence without its full stop."""
     name, given = ctx.info_name, ctx.params
     folder = given.get("resume") or given.get("out")
     if name == "meta-train" and folder is not None:

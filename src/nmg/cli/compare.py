@@ -1,4 +1,4 @@
-"""nmg compare: maskings and policies over seeds, with the statistics."""
+"""`nmg compare`: compares maskings and policies over seeds, with statistics."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -38,10 +38,10 @@ def compare(
 ) -> None:
     """Compare maskings over seeds: means, intervals, tests of every pair, costs, learning curves.
 
-    Each masking with each seed is a cell that is run once and kept in OUT/cells; call again to go on after an
-    interruption, to try failed cells again, or to add seeds and maskings. Several configurations, or --models, make a
-    grid: a comparison each in OUT/NAME, and one table of all in OUT. Any setting can be overridden: --section.field
-    value.
+    Each masking with each seed is a cell that runs once and is kept in OUT/cells. Give the command again to continue
+    after an interruption, to retry failed cells, or to add seeds and maskings. Several configurations or --models make
+    a grid, with one comparison per folder OUT/NAME and a common table in OUT. Any setting can be overridden:
+    --section.field value.
     """
     from nmg.cli.words import named_configs, named_models, required_configs, split_names
     from nmg.config import load_config
@@ -100,7 +100,7 @@ def _run_grid(configs: "dict[str, Config]", maskings: list[str], out: Path, **sh
 
 
 def show_cells(console: "ProgressConsole") -> "Callable[[CellEvent, int], None]":
-    """Says each new cell, and moves the bar of the whole."""
+    """Returns a callback that prints each new cell and updates the overall progress bar."""
     done = 0
 
     def on_cell(event: "CellEvent", missing: int) -> None:
@@ -114,7 +114,7 @@ def show_cells(console: "ProgressConsole") -> "Callable[[CellEvent, int], None]"
 
 
 def show_results(results: "ComparisonResults", out: Path) -> None:
-    """Tables and reading on standard output, failures on standard error; said once by processes that train together."""
+    """Print tables and summary to standard output and failures to standard error, on the main process only."""
     from nmg.together import is_first_process
 
     if not is_first_process():
@@ -132,7 +132,7 @@ def show_results(results: "ComparisonResults", out: Path) -> None:
 
 
 def _show_grid(grid: "GridResults", out: Path) -> None:
-    """Tables and reading on standard output, failures on standard error; said once by processes that train together."""
+    """Print tables and summary to standard output and failures to standard error, on the main process only."""
     from nmg.together import is_first_process
 
     if not is_first_process():

@@ -1,4 +1,4 @@
-"""What the user sees while a command works: bars with the time left, and lines that stay."""
+"""Terminal output during a command: progress bars with the remaining time, and permanent lines."""
 
 import logging
 import os
@@ -16,21 +16,24 @@ from nmg.together import is_first_process
 
 
 class ProgressConsole:
-    """A `Reporter` on the terminal: an overall bar, and under it one for the phase at work."""
+    """A `Reporter` on the terminal with two progress bars: one for the whole command and one for the current phase."""
 
     def __init__(self, progress: Progress) -> None:
-        """`progress`: not yet started; the first phase starts it, so that an error before is the first line."""
+        """`progress` must not be started: the first phase starts it, so that an earlier error comes before any bar."""
         self._progress = progress
         self._phase = progress.add_task("starting", total=None, visible=False)
         self._overall = progress.add_task("", total=None, visible=False)
 
     def notify(self, line: str) -> None:
+        """Print a permanent line."""
         self._progress.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
     def show(self, table: Table) -> None:
+        """Print a table."""
         self._progress.console.print(table)
 
     def steps(self, phase: str) -> reporter.Progress:
+        """Start the bar of a new phase; returns the callback that updates it."""
         self._progress.start()
         self._progress.reset(self._phase, description=phase, total=None, visible=True)
 
@@ -40,14 +43,14 @@ class ProgressConsole:
         return advance
 
     def overall(self, description: str, done: float, total: float) -> None:
-        """Move the bar of the whole command; its time left follows from its pace."""
+        """Update the bar of the whole command; the remaining time is estimated from its speed."""
         self._progress.start()
         self._progress.update(self._overall, description=description, completed=done, total=total, visible=True)
 
 
 @contextmanager
 def progress_console() -> Iterator[ProgressConsole]:
-    """Bars on standard error, so that standard output holds only results."""
+    """Provides a console with progress bars on standard error; standard output contains only results."""
     _quiet_libraries()
     columns = (
         TextColumn("{task.description}"),
@@ -57,7 +60,7 @@ def progress_console() -> Iterator[ProgressConsole]:
         TextColumn("left:"),
         TimeRemainingColumn(),
     )
-    # Episodes and cells take a while each: the pace is judged over minutes.
+    # Episodes and cells are long, so the speed is estimated over several minutes.
     console = Console(stderr=True, quiet=not is_first_process())
     progress = Progress(*columns, console=console, speed_estimate_period=600)
     try:
@@ -65,11 +68,11 @@ def progress_console() -> Iterator[ProgressConsole]:
     finally:
         progress.live.stop()
         if not console.is_terminal and any(task.visible for task in progress.tasks):
-            console.line()  # ends that of the bar; `progress.stop` would print it without a bar, too
+            console.line()  # ends the bar's line; `progress.stop` would print a line even without a bar
 
 
 def _quiet_libraries() -> None:
-    """The libraries' own bars and hints would break ours."""
+    """Disable the libraries' progress bars and hints, which would disturb the bars of nmg."""
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     from transformers.utils import logging as transformers_logging
 

@@ -1,4 +1,4 @@
-"""`nmg data`: look at data files and turn them into other formats."""
+"""`nmg data`: describes data files and converts them to other formats."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +61,7 @@ def describe(
         )
     table = Table(title=escape(printable(str(file))), show_header=False)
     for name, value in rows:
-        table.add_row(printable(name), Text(printable(value)))  # Text: brackets in the data are no markup
+        table.add_row(printable(name), Text(printable(value)))  # Text: brackets in the data are not markup
     Console().print(table)
 
 
@@ -118,7 +118,7 @@ def corpus(
 def _fields(
     text_field: str, label_field: str, pair_field: str | None, word_column: int, tag_column: int | None
 ) -> "DataSettings":
-    """The options as settings. Raises UserError for a column below 1."""
+    """Converts the options to settings. Raises UserError for a column below 1."""
     from nmg.settings import DataSettings
 
     for name, column in (("--word-column", word_column), ("--tag-column", tag_column)):
@@ -134,6 +134,7 @@ def _fields(
 
 
 def _read(file: Path, task: str | None, fields: "DataSettings") -> "tuple[TaskKind, Sequence[Example]]":
+    """Task kind (guessed from the file if `task` is None) and examples of a file."""
     from nmg.tasks.load import guess_task, read_examples
     from nmg.tasks.registry import task_kind
 
@@ -146,6 +147,7 @@ def _is_plain_text(file: Path) -> bool:
 
 
 def _refuse_existing(out: Path) -> None:
+    """Raises UserError if `out` exists."""
     if is_there(out):
         raise UserError(f"{out}: is there already; remove it or choose another name")
 
@@ -174,6 +176,7 @@ def _describe_examples(file: Path, kind: "TaskKind", examples: "Sequence[Example
 
 
 def _lengths(name: str, texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Rows with the lengths of the texts in words and characters."""
     from statistics import mean, median
 
     def row(unit: str, sizes: list[int]) -> tuple[str, str]:
@@ -187,5 +190,6 @@ def _lengths(name: str, texts: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _short(text: str, width: int = 300) -> str:
+    """The text with single blanks, cut to `width` characters."""
     flat = "\n".join(" ".join(line.split()) for line in text.splitlines())
     return flat if len(flat) <= width else flat[: width - 1] + "…"

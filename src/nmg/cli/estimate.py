@@ -1,4 +1,4 @@
-"""nmg estimate: minutes, memory and disk of a meta-training before it starts."""
+"""`nmg estimate`: predicts the time, memory and disk space of a meta-training before it starts."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +11,9 @@ def estimate(
     config: Annotated[Path, typer.Argument(help="Configuration file (YAML).")],
     out: Annotated[Path | None, typer.Option(help="File to write the numbers to (JSON).")] = None,
 ) -> None:
-    """Say how long `nmg meta-train CONFIG` will take here, and how much memory and disk, from a few measured steps.
+    """Estimate the time, memory and disk space of `nmg meta-train CONFIG` on this machine from a few measured steps.
 
-    Leaves nothing but the tokenised corpus in the cache. Any setting can be overridden: --section.field value.
+    Writes only the tokenised corpus to the cache. Any setting can be overridden: --section.field value.
     """
     from nmg.cli.console import progress_console
     from nmg.cli.words import required_config

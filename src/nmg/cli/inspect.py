@@ -1,4 +1,4 @@
-"""nmg inspect: a page that shows what maskings and policies mask."""
+"""`nmg inspect`: writes a page that shows what maskings and policies mask."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,8 +1,8 @@
-"""nmg maskings: what there is to mask by."""
+"""`nmg maskings`: lists the available maskings."""
 
 
 def maskings() -> None:
-    """List the maskings: what each masks, and who published it. docs/guide.md says which settings each has."""
+    """List the maskings: what each masks, and who published it. docs/guide.md describes their settings."""
     from rich import print as show
 
     from nmg.masking.registry import MASKINGS, SOURCES

@@ -1,4 +1,4 @@
-"""nmg meta-test: adapt, fine-tune and evaluate under several maskings."""
+"""`nmg meta-test`: adapts, fine-tunes and evaluates models under several maskings."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,8 +19,8 @@ def meta_test(
 ) -> None:
     """Adapt a fresh model under each masking, fine-tune it on the training set, evaluate it on the test set.
 
-    A comparison with one setting: budget, steps, initial weights and order are the same for every masking of a seed,
-    each run is kept, and all pairs are tested. Any setting can be overridden: --section.field value.
+    Budget, steps, initial weights and order are the same for every masking of a seed. Each run is kept, and all pairs
+    are tested. Any setting can be overridden: --section.field value.
     """
     from nmg.cli.compare import show_cells, show_results
     from nmg.cli.console import progress_console

@@ -1,4 +1,4 @@
-"""nmg meta-train: learn a masking policy."""
+"""`nmg meta-train`: learns a masking policy."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

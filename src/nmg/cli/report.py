@@ -1,4 +1,4 @@
-"""nmg report: the page of a meta-training."""
+"""`nmg report`: writes the page of a meta-training."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +18,7 @@ def report(
 ) -> None:
     """Write the page of a meta-training: scores, rewards, credit, the policy's state, time, and sample masks.
 
-    Works during the run. With --watch an open page also loads itself again.
+    Works during the run. With --watch, an open page also reloads itself.
     """
     import time
 
@@ -40,9 +40,10 @@ def report(
 
 
 def page_of(run: Path, watch: int | None) -> "tuple[RunLog, str]":
-    """What the folder says, and its page as HTML.
+    """Returns the log of a run's folder and its page as HTML.
 
-    Raises UserError also for a log that does not hold what a meta-training writes: it may come from anywhere.
+    `watch`: interval in seconds at which the browser reloads the page, or None. Raises UserError for a log that is
+    damaged or was not written by a meta-training, because the folder may come from anywhere.
     """
     from nmg.errors import UserError, shown
     from nmg.report.page import render_page
@@ -52,7 +53,7 @@ def page_of(run: Path, watch: int | None) -> "tuple[RunLog, str]":
     try:
         log = read_run(run)
         html = render_page(run_page(log, watch))
-        html.encode()  # half a character in the log could not be written
+        html.encode()  # raises ValueError for a lone surrogate in the log, which cannot be written
         return log, html
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise UserError(

@@ -1,4 +1,4 @@
-"""nmg share: a policy with its model card, in a folder or on the hub."""
+"""`nmg share`: writes a policy with its model card to a folder or to the hub."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +14,9 @@ def share(
     results: Annotated[Path | None, typer.Option(help="Folder of `nmg compare` or `meta-test`, for the card.")] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository a private one.")] = False,
 ) -> None:
-    """Write a policy's model card: training, settings, audit, scores with intervals; put both on the hub.
+    """Write a policy and its model card (training, settings, audit, scores with intervals) to a folder or the hub.
 
-    Only names of files go into the card, no paths. Log in with `hf auth login` before --to.
+    The card contains names of files, but no paths. Log in with `hf auth login` before --to.
     """
     from nmg.errors import UserError
 

@@ -1,4 +1,4 @@
-"""nmg validate: check a configuration without building anything."""
+"""`nmg validate`: checks a configuration without building anything."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Telling the configuration file from the settings beside it."""
+"""Separates configuration files from settings on the command line, and parses lists of names."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,10 +8,17 @@ from nmg.files import is_there, last_part, user_path
 
 
 def configs_and_settings(config: Path | None, rest: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Every CONFIG, and the words of '--section.field value', from the words that are no options of a command.
+    """Separates the words that are not options of a command into CONFIG files and '--section.field value' words.
 
-    Whatever such word comes first on the command line is handed over as CONFIG, also where it is the name of a setting
-    ('--resume RUN --meta.episodes 9', '--meta.episodes 9 CONFIG'); here it goes where it belongs.
+    typer passes the first such word as CONFIG even if it names a setting, as in '--resume RUN --meta.episodes 9' and
+    '--meta.episodes 9 CONFIG'. This function sorts it correctly.
+
+    Args:
+        config: The word that typer took for CONFIG, or None.
+        rest: The other words.
+
+    Returns:
+        The configuration files, and the words of the settings.
     """
     words = [*([str(config)] if config is not None else []), *rest]
     settings: list[str] = []
@@ -28,13 +35,16 @@ def configs_and_settings(config: Path | None, rest: Sequence[str]) -> tuple[list
 
 
 def config_and_settings(config: Path | None, rest: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """As `configs_and_settings`, for a command that takes one; a second one is left to be refused with the settings."""
+    """Like `configs_and_settings`, for commands with one CONFIG.
+
+    A second CONFIG is returned with the settings, whose parser rejects it.
+    """
     found, settings = configs_and_settings(config, rest)
     return (Path(found[0]) if found else None), [*found[1:], *settings]
 
 
 def required_configs(config: Path, rest: Sequence[str]) -> tuple[list[str], list[str]]:
-    """As `configs_and_settings`. Raises UserError where no word is left for CONFIG."""
+    """Like `configs_and_settings`. Raises UserError if there is no CONFIG."""
     found, settings = configs_and_settings(config, rest)
     if not found:
         raise _no_config()
@@ -42,7 +52,7 @@ def required_configs(config: Path, rest: Sequence[str]) -> tuple[list[str], list
 
 
 def required_config(config: Path, rest: Sequence[str]) -> tuple[Path, list[str]]:
-    """As `config_and_settings`. Raises UserError where no word is left for CONFIG."""
+    """Like `config_and_settings`. Raises UserError if there is no CONFIG."""
     found, settings = config_and_settings(config, rest)
     if found is None:
         raise _no_config()
@@ -54,9 +64,10 @@ def _no_config() -> UserError:
 
 
 def named_configs(words: Sequence[str]) -> dict[str, Path]:
-    """['chemprot.yaml', 'news=runs/a/config.yaml'] → {'chemprot': chemprot.yaml, 'news': runs/a/config.yaml}.
+    """Parses words 'FILE' or 'NAME=FILE' to name → file.
 
-    A `config.yaml` without a name is called as its folder, which is a run's. Raises UserError for a name that is taken.
+    For example, ['chemprot.yaml', 'news=runs/a/config.yaml'] gives the names 'chemprot' and 'news'. A `config.yaml`
+    without a name is named after its folder, usually that of a run. Raises UserError for a duplicate name.
     """
 
     def own_name(word: str) -> str:
@@ -67,9 +78,10 @@ def named_configs(words: Sequence[str]) -> dict[str, Path]:
 
 
 def named_models(words: str) -> dict[str, str]:
-    """'bert-base-uncased,mine=lm/a' → {'bert-base-uncased': …, 'mine': lm/a}; without a name the last part of the path.
+    """Parses 'MODEL' or 'NAME=MODEL', separated by commas, to name → model.
 
-    Raises UserError for none, and for a name that is taken.
+    For example, 'bert-base-uncased,mine=lm/a' gives the names 'bert-base-uncased' and 'mine'. A model without a name
+    is named by the last part of its path. Raises UserError if there is no model, or for a duplicate name.
     """
     split = [word.strip() for word in words.split(",") if word.strip()]
     if not split:
@@ -78,6 +90,7 @@ def named_models(words: str) -> dict[str, str]:
 
 
 def _named(words: Sequence[str], what: str, own_name: Callable[[str], str]) -> dict[str, str]:
+    """Name → value of words 'NAME=VALUE' or 'VALUE'; `own_name` returns the name of the latter."""
     named: dict[str, str] = {}
     for word in words:
         name, equals, place = (part.strip() for part in word.partition("="))
@@ -91,7 +104,7 @@ def _named(words: Sequence[str], what: str, own_name: Callable[[str], str]) -> d
 
 
 def split_names(maskings: str) -> list[str]:
-    """The names, each once. Raises UserError for none."""
+    """Returns the distinct names in a comma-separated list. Raises UserError if there is none."""
     names = list(dict.fromkeys(name.strip() for name in maskings.split(",") if name.strip()))
     if not names:
         raise UserError("--maskings: name at least one masking")

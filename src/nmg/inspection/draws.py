@@ -1,4 +1,4 @@
-"""How often each token is masked: every masking drawn many times over every block, at the budget it is used with."""
+"""Counts how often each masking masks each token in repeated draws, at the budget with which the masking is used."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -20,60 +20,61 @@ from nmg.types import BoolArray, FloatArray, IntArray, MaskPlan, StateEncoder, T
 
 BLOCKS_AT_A_TIME = 64
 POSITIONS_AT_A_TIME = 1 << 18
-"""positions of one call of a masking, so that memory stays within tens of megabytes whatever the number of draws"""
+"""Maximum number of positions per call of a masking; it limits memory to tens of megabytes for any number of draws."""
 
 
 READ_FOR_ALL_DRAWS = 1 << 62
-"""calls for which a reading of the LM stands: it does not change here"""
+"""Number of calls for which a cached LM output is valid: all of them, because the LM does not change here."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What one masking does with each token of a `TokenTable` (N tokens, B blocks)."""
+    """Results of one masking for each token of a `TokenTable` (N tokens, B blocks)."""
 
     name: str
     about: str
     draws: int
+    """Number of draws, at least 2."""
     drawn: IntArray
-    """[N] how many of the draws, two or more, masked the token"""
+    """int64 [N]: number of draws that masked each token."""
     probability: FloatArray | None = None
-    """[N] of a learned policy: single-draw probability, the softmax over the tokens of the block"""
+    """float [N]: single-draw probability, the softmax over the tokens of the block; None for a rule."""
     taken: BoolArray | None = None
-    """[N] of a learned policy: True at the k most probable tokens, what it masks when it acts greedily"""
+    """bool [N]: True at the k most probable tokens, which the policy masks when it acts greedily; None for a rule."""
 
     @property
     def inclusion(self) -> FloatArray:
-        """[N] estimated probability that the token is masked, from 0 to 1"""
+        """float [N]: estimated probability that the token is masked, from 0 to 1."""
         return self.drawn / self.draws
 
     @property
     def order(self) -> FloatArray:
-        """[N] what ranks the tokens of a block: the exact probability where known, else how often they are drawn.
+        """float [N]: the values that rank the tokens of a block: `probability` if known, otherwise `inclusion`.
 
-        The two rank alike: of two tokens drawn without replacement the more probable one is drawn more often.
+        Both give the same order: in draws without replacement, a more probable token has a higher inclusion.
         """
         return self.inclusion if self.probability is None else self.probability
 
 
 @dataclass(frozen=True)
 class View:
-    """A column of the corpus tables: a masking as it is drawn, or what a policy masks when it acts greedily."""
+    """A column of the corpus tables: the draws of a masking, or the greedy choice of a policy."""
 
     name: str
     masking: int
-    """index of the masking"""
+    """Index of the masking."""
     inclusion: FloatArray
-    """[N] probability that the token is masked"""
+    """float [N]: probability that the token is masked."""
     own_overlap: float
-    """share of the masked tokens that two plans of this view have in common"""
+    """Share of the masked tokens that two independent plans of this view have in common, from 0 to 1."""
 
 
 def views_of(observed: Sequence[Observed]) -> list[View]:
-    """One view a masking, and one more for the greedy choice of each policy."""
+    """Returns one view per masking, and a second one per policy for its greedy choice."""
     views = []
     for number, one in enumerate(observed):
         pairs = one.draws * (one.draws - 1)
-        # Over pairs of different draws: the square of the estimate would count each draw as agreeing with itself.
+        # Only pairs of different draws: the squared estimate would also count the agreement of each draw with itself.
         shared = float(one.drawn @ (one.drawn - 1)) / pairs
         views.append(View(one.name, number, one.inclusion, shared / max(one.inclusion.sum(), 1)))
         if one.taken is not None:
@@ -82,7 +83,7 @@ def views_of(observed: Sequence[Observed]) -> list[View]:
 
 
 def budgets(observed: Observed, table: TokenTable) -> IntArray:
-    """[B] masked tokens of each block: the same in every draw of every masking."""
+    """Returns int64 [B]: number of masked tokens per block, which is the same in every draw of every masking."""
     masked = np.bincount(table.block, weights=observed.drawn, minlength=table.n_blocks)
     return np.round(masked / observed.draws).astype(np.int64)
 
@@ -100,9 +101,24 @@ def observe(
     about: Mapping[str, str],
     progress: Progress,
 ) -> list[Observed]:
-    """Draw every masking `draws` times over every block: policies first, all on what the LM was read for once.
+    """Draw every masking `draws` times over every block.
 
-    The LM runs only where a policy or a rule looks at it. Blocks of similar length share a batch.
+    The LM runs only if a policy or rule reads it; all policies share its output. A batch has blocks of similar length.
+
+    Args:
+        corpus: The blocks to mask.
+        table: The maskable tokens of `corpus`.
+        policies: Name → learned policy.
+        rules: Name → rule.
+        encode: Reads the LM.
+        rate: Masking rate, from 0 to 1.
+        draws: Number of draws.
+        randomness: Stream from which each masking gets a separate stream by its name.
+        about: Name → description.
+        progress: Receives the number of finished blocks and of all blocks.
+
+    Returns:
+        The results of the policies, then those of the rules.
     """
     for_draws = KeptSurprise(encode, READ_FOR_ALL_DRAWS)
     encode = _ReadOnce(encode)
@@ -126,7 +142,7 @@ def observe(
 
 
 class _ReadOnce:
-    """Reads the LM once for a batch, however many policies look at it."""
+    """Reads the LM once per batch for all policies, by caching the output of the last batch."""
 
     def __init__(self, encode: StateEncoder) -> None:
         self._encode = encode
@@ -146,11 +162,14 @@ class _ReadOnce:
 
 @dataclass(frozen=True)
 class Perturbed:
-    """Draws without replacement from softmax(logits), as a learning policy draws: the highest of logits [B, T] plus
-    Gumbel noise (Kool, van Hoof, Welling, arXiv 1903.06059). Also for blocks repeated one after the other.
+    """Draws without replacement from softmax(logits), as a policy does during learning.
+
+    Takes the highest values of logits plus Gumbel noise (Kool, van Hoof, Welling, arXiv 1903.06059). If the blocks are
+    `repeated`, the logits are repeated with them.
     """
 
     logits: Tensor
+    """float [B, T], for the blocks before repetition."""
 
     def __call__(self, blocks: TokenBlocks, rate: float, rng: np.random.Generator) -> MaskPlan:
         logits = self.logits.repeat(len(blocks) // len(self.logits), 1)
@@ -158,7 +177,18 @@ class Perturbed:
 
 
 def count_draws(draw: Draw, blocks: TokenBlocks, rate: float, draws: int, rng: np.random.Generator) -> IntArray:
-    """int64 [B, T]: how often each position is chosen in `draws` independent plans, many of them in one call."""
+    """Counts how often each position is chosen in `draws` independent plans.
+
+    Args:
+        draw: Chooses the positions to mask; it is called with several copies of the blocks at once.
+        blocks: B blocks of T tokens.
+        rate: Masking rate, from 0 to 1.
+        draws: Number of plans.
+        rng: Source of randomness.
+
+    Returns:
+        int64 [B, T]: counts from 0 to `draws`.
+    """
     n_blocks, n_tokens = blocks.input_ids.shape
     counts = torch.zeros(n_blocks, n_tokens, dtype=torch.int64)
     for times in _portions(draws, max(POSITIONS_AT_A_TIME // max(n_blocks * n_tokens, 1), 1)):
@@ -169,19 +199,19 @@ def count_draws(draw: Draw, blocks: TokenBlocks, rate: float, draws: int, rng: n
 
 
 def repeated(blocks: TokenBlocks, times: int) -> TokenBlocks:
-    """All blocks, then all blocks again, …"""
+    """Returns `times` copies of the whole batch, one after the other."""
     columns = (getattr(blocks, field.name) for field in fields(blocks))
     return TokenBlocks(*(column.repeat(times, *[1] * (column.ndim - 1)) for column in columns))
 
 
 def _portions(total: int, most: int) -> Iterator[int]:
-    """`total` in portions of at most `most`."""
+    """Splits `total` into portions of at most `most`."""
     for done in range(0, total, most):
         yield min(most, total - done)
 
 
 class _Columns:
-    """The columns of an `Observed` while they are filled."""
+    """The columns of an `Observed` while the batches fill them."""
 
     def __init__(self, table: TokenTable, is_policy: bool) -> None:
         n_tokens = table.n_tokens
@@ -190,6 +220,7 @@ class _Columns:
         self.taken = np.zeros(n_tokens, dtype=np.bool_) if is_policy else None
 
     def fill_policy(self, rows: IntArray, blocks: TokenBlocks, seen: ReadOut) -> None:
+        """Fill the rows of a batch of blocks with a policy's probabilities and greedy choice."""
         assert self.probability is not None
         assert self.taken is not None
         is_maskable = blocks.is_maskable
@@ -197,4 +228,5 @@ class _Columns:
         self.taken[rows] = seen.taken.is_masked(blocks.input_ids.shape[1])[is_maskable].numpy()
 
     def observed(self, name: str, about: str, draws: int) -> Observed:
+        """The filled columns as an `Observed`."""
         return Observed(name, about, draws, self.drawn, self.probability, self.taken)

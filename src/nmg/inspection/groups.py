@@ -1,4 +1,4 @@
-"""Ways to sort the tokens of a corpus into groups, and the share of each group among what a masking masks."""
+"""Groups the tokens of a corpus by several criteria, and counts the masked tokens of each group."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,40 +11,60 @@ from nmg.inspection.tokens import TokenTable
 from nmg.types import FloatArray, IntArray
 
 N_POSITIONS = 10
-"""parts that a block is cut into, to see where in a text tokens are masked"""
+"""Number of equal parts of a block, for statistics by position in the text."""
 FREQUENCY_BANDS = (1, 2, 4, 11, 31, 101, 301, 1001)
-"""lowest number of occurrences of each band of words: about three bands for every factor of ten"""
+"""Minimum number of occurrences for each band of words; about three bands per factor of ten."""
 
 
 @dataclass(frozen=True)
 class Grouping:
-    """Every token belongs to one of G groups; groups of no token are left out."""
+    """Assigns every token to one of G groups; groups without tokens are left out."""
 
     title: str
     note: str
     names: tuple[str, ...]
     of_token: IntArray
-    """[N] index into `names`"""
+    """int [N]: index into `names`."""
 
     @classmethod
     def of(cls, title: str, note: str, names: Sequence[str], of_token: IntArray) -> "Grouping":
-        """Drops the groups of no token, and keeps the order of the others."""
+        """Create a grouping without the groups that have no tokens; the order of the others is kept.
+
+        Args:
+            title: Heading of the grouping.
+            note: Explanation below it.
+            names: Names of all groups.
+            of_token: int [N]: index of each token's group in `names`.
+        """
         counts = np.bincount(of_token, minlength=len(names))
         number = np.cumsum(counts > 0) - 1
         return cls(title, note, tuple(np.array(names, dtype=object)[counts > 0]), number[of_token])
 
     def counts(self) -> IntArray:
-        """[G] tokens of each group"""
+        """Returns int64 [G]: number of tokens per group."""
         return np.bincount(self.of_token, minlength=len(self.names))
 
     def masked(self, inclusion: FloatArray) -> FloatArray:
-        """[G] tokens of each group that are masked in the mean, for the probability [N] that a token is."""
+        """Returns float64 [G]: expected number of masked tokens per group.
+
+        `inclusion`: float [N], the probability that each token is masked.
+        """
         masked = np.bincount(self.of_token, weights=inclusion, minlength=len(self.names))
         return masked.astype(np.float64)
 
 
 def by_label(title: str, note: str, labels: Labels, table: TokenTable) -> Grouping:
-    """Most frequent label first; words without one last."""
+    """Groups tokens by the label of their word.
+
+    Args:
+        title: Heading of the grouping.
+        note: Explanation below it.
+        labels: One label per word of the table.
+        table: The tokens.
+
+    Returns:
+        The groups by descending frequency; the group of words without a label is last.
+    """
     of_token = labels.of_word[table.word]
     counts = np.bincount(of_token, minlength=len(labels.names))
     has_label = np.array([name != UNTAGGED for name in labels.names])
@@ -54,7 +74,7 @@ def by_label(title: str, note: str, labels: Labels, table: TokenTable) -> Groupi
 
 
 def by_frequency(word_counts: IntArray, table: TokenTable) -> Grouping:
-    """Tokens by how often their word occurs in the corpus, `word_counts` [W] for each word of the table."""
+    """Groups tokens by the corpus frequency of their word; `word_counts`: int [W], one count per word of the table."""
     band = np.searchsorted(FREQUENCY_BANDS, word_counts, side="right") - 1
     ends = [f"–{above - 1:,}" if above - 1 > low else "" for low, above in pairwise(FREQUENCY_BANDS)]
     names = [f"{low:,}{end} times" for low, end in zip(FREQUENCY_BANDS, [*ends, " or more"], strict=True)]
@@ -64,14 +84,14 @@ def by_frequency(word_counts: IntArray, table: TokenTable) -> Grouping:
 
 
 def by_position(table: TokenTable) -> Grouping:
-    """Tokens by tenths of their block."""
+    """Groups tokens by the tenth of the block in which they are."""
     part = table.place * N_POSITIONS // np.maximum(table.sizes[table.block], 1)
     names = [f"{100 * i // N_POSITIONS}–{100 * (i + 1) // N_POSITIONS} %" for i in range(N_POSITIONS)]
     return Grouping.of("Position in the text", "From the first token of a text to its last.", names, part)
 
 
 def by_piece(table: TokenTable) -> Grouping:
-    """Tokens that are words of their own, and pieces of longer words."""
+    """Groups tokens into whole words, first pieces and later pieces of words."""
     is_whole = table.pieces[table.word] == 1
     kind = np.where(is_whole, 0, np.where(table.starts_word, 1, 2))
     names = ("whole word", "first piece of a word", "later piece of a word")
@@ -79,10 +99,11 @@ def by_piece(table: TokenTable) -> Grouping:
 
 
 FORMS = ("lower-case word", "Capitalised word", "UPPER-CASE WORD", "with a digit", "punctuation or symbol")
+"""Names of the groups of `by_form`."""
 
 
 def form_of(word: str) -> int:
-    """Index into `FORMS`. Letters of scripts without case count as lower case."""
+    """Returns the index of the word's form in `FORMS`. Letters of scripts without case count as lower case."""
     if not any(character.isalnum() for character in word):
         return 4
     if any(character.isdigit() for character in word):
@@ -93,7 +114,7 @@ def form_of(word: str) -> int:
 
 
 def by_form(words: Sequence[str], table: TokenTable) -> Grouping:
-    """Tokens by the letters of their word as it stands in the text, `words` [W]."""
+    """Groups tokens by the form of their word; `words` has the W words with their original case."""
     known = {word: form_of(word) for word in set(words)}
     of_word = np.array([known[word] for word in words], dtype=np.int64)
     return Grouping.of("Form of the word", "Letters as they stand in the text.", FORMS, of_word[table.word])

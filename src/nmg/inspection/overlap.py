@@ -1,4 +1,4 @@
-"""How alike two maskings are, and how decided each one is."""
+"""Similarity of two maskings (overlap, rank correlation), and entropy of each masking."""
 
 from collections.abc import Sequence
 
@@ -10,30 +10,43 @@ from nmg.types import FloatArray, IntArray
 
 
 def overlap(first: FloatArray, second: FloatArray, budget: IntArray) -> float:
-    """Share of the masked tokens that two independent plans have in common, in the mean over all masked tokens.
+    """Returns the expected share of the masked tokens that two independent plans have in common, from 0 to 1.
 
     Args:
-        first, second: [N] probability that each masking masks a token; they draw independently.
-        budget: [B] masked tokens of each block.
+        first: float [N]: probability that the first masking masks each token.
+        second: float [N]: the same for the second masking.
+        budget: int [B]: number of masked tokens per block.
     """
     return float(first @ second) / max(int(budget.sum()), 1)
 
 
 def chance_overlap(sizes: IntArray, budget: IntArray) -> float:
-    """`overlap` where neither plan knows of the other: of k tokens out of n, k/n are in both. Arguments [B]."""
+    """Returns the `overlap` of two uniformly random plans, which share k/n of their k tokens in a block of n tokens.
+
+    `sizes` and `budget` are int [B]: the numbers n and k of each block.
+    """
     return float((budget**2 / np.maximum(sizes, 1)).sum()) / max(int(budget.sum()), 1)
 
 
 def rank_correlation(first: FloatArray, second: FloatArray, table: TokenTable) -> float:
-    """Spearman's ρ of two columns [N] within each block, in the mean over blocks; NaN where no block has one."""
+    """Returns Spearman's ρ of two columns within each block, averaged over blocks.
+
+    Args:
+        first: float [N]: one value per token.
+        second: float [N]: one value per token.
+        table: The tokens and their blocks.
+
+    Returns:
+        The mean over the blocks in which neither column is constant; NaN if there is no such block.
+    """
     return _mean_product(unit_ranks(first, table), unit_ranks(second, table), table)
 
 
 def unit_ranks(column: FloatArray, table: TokenTable) -> FloatArray:
-    """[N] ranks of a column within each block, equal values sharing their mean rank, made to mean 0 and norm 1.
+    """Returns float [N]: ranks of a column [N] within each block, scaled to mean 0 and norm 1.
 
-    The sum over a block of the product of two such columns is Spearman's ρ. All 0 in a block where the column is
-    constant: it has no order to compare.
+    Equal values share their mean rank. The product of two such columns, summed over a block, is Spearman's ρ. The
+    ranks are all 0 in a block in which the column is constant.
     """
     order = np.lexsort((column, table.block))
     ties = np.cumsum((np.diff(column[order], prepend=np.nan) != 0) | (table.place == 0)) - 1
@@ -46,7 +59,7 @@ def unit_ranks(column: FloatArray, table: TokenTable) -> FloatArray:
 
 
 def _mean_product(first: FloatArray, second: FloatArray, table: TokenTable) -> float:
-    """Mean of ρ over the blocks where both columns have an order, for two columns of `unit_ranks`."""
+    """Mean of ρ over the blocks in which neither column of `unit_ranks` is constant."""
     of_block = np.bincount(table.block, weights=first * second, minlength=table.n_blocks)
     has_both = np.ones(table.n_blocks, dtype=np.bool_)
     for column in (first, second):
@@ -55,7 +68,10 @@ def _mean_product(first: FloatArray, second: FloatArray, table: TokenTable) -> f
 
 
 def entropies(weights: FloatArray, table: TokenTable) -> FloatArray:
-    """[B] entropy in nats of each block's weights [N], made to sum to 1; 0 for a block of no weight."""
+    """Returns float64 [B]: entropy of each block's weights [N] in nats, after scaling them to sum to 1.
+
+    The entropy is 0 for a block whose weights are all 0.
+    """
     totals = np.bincount(table.block, weights=weights, minlength=table.n_blocks)
     share = weights / np.where(totals > 0, totals, 1)[table.block]
     terms = -share * np.log(np.where(share > 0, share, 1))
@@ -63,7 +79,11 @@ def entropies(weights: FloatArray, table: TokenTable) -> FloatArray:
 
 
 def mean_entropy(of_block: FloatArray, sizes: IntArray) -> tuple[float, float]:
-    """Mean over blocks of two tokens or more: in nats, and as a share of ln n, the most that n tokens allow."""
+    """Returns the mean entropy in nats, and the mean entropy as a share of its maximum ln n for n tokens.
+
+    Blocks with fewer than two tokens are ignored; both values are 0 if no block remains. `of_block`: float [B], in
+    nats; `sizes`: int [B], number of tokens.
+    """
     is_open = sizes > 1
     if not is_open.any():
         return 0.0, 0.0
@@ -72,7 +92,7 @@ def mean_entropy(of_block: FloatArray, sizes: IntArray) -> tuple[float, float]:
 
 
 def overlap_matrix(views: Sequence[View], budget: IntArray) -> FloatArray:
-    """[V, V] `overlap` of each pair of views; on the diagonal of two plans of the same one."""
+    """Returns float [V, V]: `overlap` of each pair of views; the diagonal compares two plans of the same view."""
     matrix = np.empty((len(views), len(views)))
     for i, one in enumerate(views):
         for j, other in enumerate(views):
@@ -81,6 +101,6 @@ def overlap_matrix(views: Sequence[View], budget: IntArray) -> FloatArray:
 
 
 def correlation_matrix(observed: Sequence[Observed], table: TokenTable) -> FloatArray:
-    """[M, M] `rank_correlation` of each pair of maskings."""
+    """Returns float [M, M]: `rank_correlation` of each pair of maskings."""
     ranks = [unit_ranks(one.order, table) for one in observed]
     return np.array([[_mean_product(first, second, table) for second in ranks] for first in ranks])

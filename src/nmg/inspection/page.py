@@ -1,4 +1,4 @@
-"""What was seen, as the records of the page."""
+"""Turns the results of an inspection into the records of its page."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,15 +24,15 @@ from nmg.report.tables import NOTHING, Table
 from nmg.types import FloatArray, IntArray
 
 MOST_WORDS = 8000
-"""distinct words on the page, the most frequent ones"""
+"""Maximum number of distinct words on the page; the most frequent ones are kept."""
 TOP_WORDS = 12
-"""words of each masking in the table of those masked most often"""
+"""Number of words per masking in the table of the words masked most often."""
 LEAST_OCCURRENCES = 5
-"""occurrences of a word from which it may be in that table"""
+"""Minimum number of occurrences of a word in that table."""
 
 
 def inspect_page(seen: Inspection) -> InspectPage:
-    """All of the page but its looks."""
+    """Returns the content of the page, without its layout."""
     table, observed = seen.table, seen.observed
     surface = list(table.words())
     distinct = Labels.of(word.lower() for word in surface)
@@ -60,7 +60,14 @@ def inspect_page(seen: Inspection) -> InspectPage:
 
 
 def group_tokens(table: TokenTable, words: Sequence[str], distinct: Labels, tags: Tags | None) -> list[Grouping]:
-    """Every grouping there is, for `words` [W] as they stand in the texts and `distinct` [W] in lower case."""
+    """Returns all groupings of the tokens.
+
+    Args:
+        table: The tokens.
+        words: The W words with their original case.
+        distinct: The lower-cased words as labels of the W words.
+        tags: Parts of speech and entities; their groupings are left out if None.
+    """
     found = []
     if tags is not None and tags.part_of_speech is not None:
         note = "Universal parts of speech, as spaCy tags them."
@@ -82,7 +89,13 @@ def group_tokens(table: TokenTable, words: Sequence[str], distinct: Labels, tags
 
 
 def word_table(distinct: Labels, views: Sequence[View], table: TokenTable) -> Words:
-    """Rates of distinct words, as `word_rates` has them."""
+    """Returns the `word_rates` of all views for the most frequent distinct words.
+
+    Args:
+        distinct: The lower-cased words as labels of the W words.
+        views: The columns.
+        table: The tokens.
+    """
     counts = np.bincount(distinct.of_word)
     kept = np.argsort(-counts, kind="stable")[:MOST_WORDS]
     rates = [word_rates(distinct, view, table)[kept] for view in views]
@@ -96,14 +109,26 @@ def word_table(distinct: Labels, views: Sequence[View], table: TokenTable) -> Wo
 
 
 def word_rates(distinct: Labels, view: View, table: TokenTable) -> FloatArray:
-    """[distinct words] the mean over a word's occurrences of the share of its tokens that is masked."""
+    """Returns float [distinct words]: share of a word's tokens that is masked, averaged over its occurrences.
+
+    Args:
+        distinct: The lower-cased words as labels of the W words.
+        view: The masking, as float [N] probabilities.
+        table: The tokens.
+    """
     of_occurrence = np.bincount(table.word, weights=view.inclusion) / table.pieces
     rates: FloatArray = np.bincount(distinct.of_word, weights=of_occurrence) / np.bincount(distinct.of_word)
     return rates
 
 
 def top_words_table(distinct: Labels, views: Sequence[View], table: TokenTable) -> Table:
-    """The words that each view masks most often, of those that occur often enough for a rate."""
+    """Returns a table of the words that each view masks most often.
+
+    Args:
+        distinct: The lower-cased words as labels of the W words.
+        views: The rows.
+        table: The tokens. Words that occur fewer than `LEAST_OCCURRENCES` times are left out if possible.
+    """
     counts = np.bincount(distinct.of_word)
     least = min(LEAST_OCCURRENCES, int(counts.max()))
     rows = []
@@ -119,7 +144,13 @@ def top_words_table(distinct: Labels, views: Sequence[View], table: TokenTable) 
 
 
 def overlap_table(views: Sequence[View], one: Observed, table: TokenTable) -> Table:
-    """Overlap of each pair of views, as a share of the budget and relative to chance."""
+    """Returns a table with the overlap of each pair of views, as a share of the budget and relative to chance.
+
+    Args:
+        views: The rows and columns.
+        one: Any of the maskings; it gives the budget, which all share.
+        table: The tokens.
+    """
     budget = budgets(one, table)
     chance = chance_overlap(table.sizes, budget)
     matrix = overlap_matrix(views, budget)
@@ -141,7 +172,7 @@ def overlap_table(views: Sequence[View], one: Observed, table: TokenTable) -> Ta
 
 
 def correlation_table(observed: Sequence[Observed], table: TokenTable) -> Table:
-    """Rank correlation of each pair of maskings."""
+    """Returns a table with the rank correlation of each pair of maskings."""
     names = [one.name for one in observed]
     matrix = correlation_matrix(observed, table)
     rows = [
@@ -160,7 +191,7 @@ def correlation_table(observed: Sequence[Observed], table: TokenTable) -> Table:
 
 
 def entropy_table(observed: Sequence[Observed], table: TokenTable) -> Table:
-    """How decided each masking is: entropy of one draw (policies), and of where its masks fall."""
+    """Returns a table with the entropy of one draw (policies only) and of the distribution of masks over tokens."""
     rows = []
     for one in observed:
         cells = [NOTHING, NOTHING, NOTHING]
@@ -197,7 +228,7 @@ def _shown_texts(table: TokenTable, tags: Tags | None) -> ShownTexts:
 
 
 def block_titles(context_ids: IntArray) -> list[str]:
-    """`Text 1`, or `Text 1, part 2 of 3` for one of several blocks of a text."""
+    """Returns the title of each block: `Text 1`, or `Text 1, part 2 of 3` if the text has several blocks."""
     parts, seen = Counter(context_ids.tolist()), Counter[int]()
     titles = []
     for context_id in context_ids.tolist():

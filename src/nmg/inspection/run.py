@@ -1,4 +1,4 @@
-"""`nmg inspect`: look at texts through maskings and policies, and put what was seen on a page."""
+"""`nmg inspect`: draws maskings and policies on texts and collects the results for a page."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,23 +23,25 @@ from nmg.workbench import ModelBench
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was seen."""
+    """Results of an inspection."""
 
     table: TokenTable
     observed: tuple[Observed, ...]
-    """policies first, in the order they were named"""
+    """Results per masking: policies first, in the order in which they were named."""
     tags: Tags | None
+    """Parts of speech and entities; None if they were not requested or spaCy is missing."""
     notices: tuple[str, ...]
-    """what rules found in the texts, such as anchors; what could not be done, and how it could"""
+    """Messages: findings of rules in the texts, e.g. anchors; and what is missing and how to add it."""
     config: Config
     text_file: Path
     n_texts: int
-    """texts that were looked at"""
+    """Number of inspected texts."""
     n_left_out: int
-    """texts of the file beyond the limit"""
+    """Number of texts left out because of the limit."""
 
     @property
     def draws(self) -> int:
+        """Number of draws of every masking."""
         return self.observed[0].draws
 
 
@@ -54,10 +56,10 @@ def inspect_texts(
     limit: int = 10_000,
     with_tags: bool = True,
 ) -> Inspection:
-    """Look at the texts of a file, at most `limit` of them, through policies (name → folder) and rules.
+    """Draw policies (name → folder) and rules `draws` times on at most `limit` texts of a file.
 
-    Where the settings give no masking rate, it is the one that the first policy was trained with. Raises UserError for
-    a bad file, model, policy or masking, before any long work.
+    If the settings have no masking rate, the rate of the first policy's training is used. `with_tags` adds parts of
+    speech and named entities. Raises UserError for an invalid file, model, policy or masking, before any long work.
     """
     _check_names(policies, maskings)
     loaded = {name: load_policy(folder) for name, folder in policies.items()}
@@ -81,7 +83,7 @@ def inspect_texts(
     table = TokenTable.of(corpus)
     if table.n_tokens == 0:
         raise bad_input(text_file, "holds no token that may be masked")
-    # The only long work before masks are drawn, so behind all checks.
+    # Training the head takes long, so it comes after all checks.
     headless = _give_head(bench) if any(policy.reads_lm for policy in loaded.values()) else ()
     about = {name: f"the learned policy of {folder}" for name, folder in policies.items()}
     observed = observe(
@@ -104,6 +106,7 @@ def inspect_texts(
 
 
 def _check_names(policies: Mapping[str, Path], maskings: Sequence[str]) -> None:
+    """Raises UserError for invalid names and if there is nothing to inspect."""
     for name in policies:
         if name in MASKINGS:
             raise UserError(f"--policy {name}=…: '{name}' is the name of a masking; choose another name")
@@ -119,9 +122,9 @@ def _check_names(policies: Mapping[str, Path], maskings: Sequence[str]) -> None:
 
 
 def _give_head(bench: ModelBench) -> tuple[str, ...]:
-    """Where the checkpoint has no LM head, train or take from the cache the one of the run whose data are given.
+    """If the checkpoint has no LM head, train one on the configured data or load it from the cache.
 
-    A notice where none are: without that training the policy reads another model than it learned from.
+    Returns a notice if no data are configured: the policy then reads a different model than in its training.
     """
     lm, data = bench.lm, bench.config.data
     if not lm.new_parameters:
@@ -138,6 +141,7 @@ def _give_head(bench: ModelBench) -> tuple[str, ...]:
 
 
 def _tag(table: TokenTable, model: str, reporter: Reporter) -> tuple[Tags | None, tuple[str, ...]]:
+    """The tags of all words, or None and a notice if spaCy or its model is missing."""
     tagger = load_tagger(model)
     if isinstance(tagger, str):
         reporter.notify(tagger)
@@ -146,7 +150,13 @@ def _tag(table: TokenTable, model: str, reporter: Reporter) -> tuple[Tags | None
 
 
 def sample_texts(texts: Sequence[str], limit: int, seed: int) -> list[str]:
-    """All texts, or a random `limit` of them, in their old order."""
+    """Returns all texts, or a random sample of `limit` texts in their original order.
+
+    Args:
+        texts: The texts.
+        limit: Maximum number of texts to return.
+        seed: Seed of the sample.
+    """
     if len(texts) <= limit:
         return list(texts)
     chosen = stream(seed, "inspect", "texts").choice(len(texts), limit, replace=False)
@@ -154,7 +164,7 @@ def sample_texts(texts: Sequence[str], limit: int, seed: int) -> list[str]:
 
 
 def _with_rate_of(policies: Iterable[Policy], config: Config) -> Config:
-    """The settings, with the rate the first policy was trained with where they give none."""
+    """Returns the settings; a missing masking rate is set to the one of the first policy's training."""
     first = next(iter(policies), None)
     if first is None or "rate" in config.masking.model_fields_set:
         return config

