@@ -1,6 +1,6 @@
-"""What a policy is: a module that looks at blocks and scores their tokens. One file per kind; `registry` names them.
+"""The policy interface: a module that scores the tokens of blocks.
 
-How a policy is saved and loaded is in `storage`.
+Each kind of policy has its own module; `registry` lists the kinds. The module `storage` saves and loads policies.
 """
 
 from abc import abstractmethod
@@ -21,26 +21,27 @@ if TYPE_CHECKING:
     from nmg.data.corpus import Corpus
 
 CHUNK = 64
-"""blocks given to a policy at once"""
+"""Number of blocks per forward pass of a policy."""
 Unit: TypeAlias = Literal["token", "word"]
-"""what a policy takes: single tokens, or whole words by the means of their logits"""
+"""What a policy selects: single tokens, or whole words by the mean of their logits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """What makes a policy but its weights."""
+    """The configuration of a policy: everything that defines it except its weights."""
 
     base_model: str = ""
-    """name of the language model it was trained with"""
+    """Name of the language model that the policy was trained with."""
     masking_rate: Rate = 0.05
-    """share of the maskable tokens it was trained to choose"""
+    """Fraction of the maskable tokens that the policy was trained to select."""
     tokenizer: str = ""
-    """digest of the tokenizer it was trained with; empty if it is not known"""
+    """Digest of the tokenizer that the policy was trained with; empty if unknown."""
     unit: Unit = "token"
+    """Whether the policy selects single tokens or whole words."""
 
 
 class Policy(StoredPolicy):
-    """Scores of the maskable tokens of blocks."""
+    """Scores every maskable token; higher scores are masked first."""
 
     kind: ClassVar[str]
     config_class: ClassVar[type[PolicyConfig]]
@@ -49,93 +50,121 @@ class Policy(StoredPolicy):
     @property
     @abstractmethod
     def observation_size(self) -> int:
-        """F, the numbers that `observe` gives for a token."""
+        """F, the number of values per token that `observe` returns."""
 
     @classmethod
     def from_settings(cls, settings: Any, ground: "Ground") -> Self:
-        """Returns a new policy on the CPU, made from the settings of its kind; see `registry.build_policy`."""
+        """Build a policy on the CPU from the settings of its kind (see `registry.build_policy`)."""
         raise NotImplementedError
 
     @abstractmethod
     def observe(self, blocks: TokenBlocks, encode: StateEncoder) -> Tensor:
-        """float [B, T, F]: what the policy looks at, states of the LM or features of tokens, without gradient."""
+        """Returns the inputs of the policy without gradient: LM states or token features, float [B, T, F]."""
 
     @abstractmethod
     def logits(self, observation: Tensor, is_token: Tensor, is_maskable: Tensor) -> Tensor:
-        """float [B, T]: one logit for each maskable position, -inf elsewhere.
+        """Compute the logit of each maskable position.
 
         Args:
-            observation: float [B, T, F], as from `observe`.
-            is_token: bool [B, T]
-            is_maskable: bool [B, T]; the positions that may be chosen.
+            observation: float [B, T, F], as returned by `observe`.
+            is_token: bool [B, T], False at padding.
+            is_maskable: bool [B, T], True for positions that may be masked.
+
+        Returns:
+            float [B, T], -inf at positions that are not maskable.
         """
 
     @abstractmethod
     def reset_parameters(self) -> None:
-        """Draw the weights of a new policy from torch's generator."""
+        """Initialize the weights with torch's generator."""
 
     def randomise(self) -> None:
-        """Weights that nobody trained, drawn from torch's generator: a control for what was learned."""
+        """Replace the weights with random untrained ones from torch's generator, as a control for what was learned."""
         self.reset_parameters()
 
     def as_rule(self) -> str | None:
-        """The rule that it is, in words; None where it is none, or cannot tell."""
+        """A description of the equivalent rule, or None if the policy is not known to equal one."""
         return None
 
     @abstractmethod
     def check_fits(self, hidden_size: int, vocabulary_size: int) -> None:
-        """Raises UserError where the policy was made for another language model."""
+        """Raise UserError if the policy was made for a language model with another hidden size or vocabulary."""
 
     @property
     def device(self) -> torch.device:
+        """Device of the weights."""
         return next(self.parameters()).device
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What a new policy may be made from."""
+    """The context that a policy is built from."""
 
     base_model: str
+    """Name of the language model."""
     hidden_size: int
+    """H of the language model."""
     n_heads: int
+    """Number of attention heads of the language model."""
     rate: float
+    """Masking rate: the fraction of maskable tokens to select."""
     tokenizer: "PreTrainedTokenizerBase"
+    """Tokenizer of the language model."""
     corpus: "Corpus"
+    """Corpus on which features are measured."""
     encode: StateEncoder
-    """reads the LM as it is when the policy is made"""
+    """Encodes blocks with the LM as it is when the policy is built."""
     embeddings: Tensor
-    """float [V or more, H], the LM's input embeddings"""
+    """float [V or more, H]: input embeddings of the LM."""
     relevance: Callable[[], FloatArray] | None = None
-    """[V] how much each token tells of the task, from training labels alone; None where there are no labels"""
+    """Returns float64 [V]: relevance of each token to the task, from training labels only. None without labels."""
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """The fields of `PolicyConfig`."""
-        from nmg.data.cutting import tokenizer_digest  # imports pyarrow
+        """Values for the `PolicyConfig` fields `base_model`, `masking_rate` and `tokenizer`."""
+        from nmg.data.cutting import tokenizer_digest  # imported late because it imports pyarrow
 
         tokenizer = tokenizer_digest(self.tokenizer)
         return {"base_model": self.base_model, "masking_rate": self.rate, "tokenizer": tokenizer}
 
 
 def log_probabilities(logits: Tensor, is_maskable: Tensor) -> Tensor:
-    """float [B, T]: log-softmax over the maskable positions of each row, -inf elsewhere.
+    """Log-softmax of logits [B, T] over the maskable positions of each row, float [B, T]; -inf elsewhere.
 
-    Rows without a maskable position are -inf throughout: neither NaN there nor in any gradient.
+    Rows without a maskable position are all -inf. Neither the result nor its gradient contains NaN.
     """
-    # The lowest finite number instead of -inf: a row of nothing but -inf has no softmax.
+    # Use the lowest finite number instead of -inf, because the softmax of a row of only -inf is NaN.
     finite = logits.masked_fill(~is_maskable, torch.finfo(logits.dtype).min)
     return finite.log_softmax(dim=-1).masked_fill(~is_maskable, -torch.inf)
 
 
 @torch.no_grad()
 def predict(policy: Policy, observation: Tensor, blocks: TokenBlocks) -> Tensor:
-    """Logits float32 [B, T] on the device of `blocks`, a few blocks at a time to save memory."""
+    """Compute logits without gradients, in chunks to save memory.
+
+    Args:
+        policy: The policy.
+        observation: float [B, T, F], as returned by `policy.observe`.
+        blocks: The B blocks.
+
+    Returns:
+        float32 [B, T] on the device of `blocks`; -inf at positions that are not maskable.
+    """
     return in_chunks(policy.logits, policy.device, observation, blocks.is_token, blocks.is_maskable).to(
         blocks.input_ids.device
     )
 
 
 def in_chunks(function: Any, device: torch.device, *columns: Tensor) -> Tensor:
-    """`function` of tensors [B, ...], float32: `CHUNK` rows at a time, on `device`."""
+    """Apply `function` to the rows of tensors, in chunks.
+
+    Args:
+        function: Maps tensors [N, ...] to a tensor [N, ...].
+        device: Device on which `function` is applied.
+        columns: Tensors [B, ...], one per argument of `function`.
+
+    Returns:
+        float32 [B, ...] on `device`, computed `CHUNK` rows at a time.
+    """
     chunks: Sequence[tuple[Tensor, ...]] = list(zip(*(torch.split(column, CHUNK) for column in columns), strict=True))
     return torch.cat([function(*(column.to(device) for column in chunk)) for chunk in chunks]).float()

@@ -1,4 +1,4 @@
-"""Policies on the Hugging Face hub."""
+"""Downloads and uploads policies from and to the Hugging Face hub."""
 
 import re
 from pathlib import Path
@@ -8,18 +8,18 @@ from nmg.hub import first_line, is_only_local
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 FILES = ("config.json", "model.safetensors", "README.md")
-"""what a policy's repository holds"""
+"""Names of the files in the repository of a policy."""
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether `name` has the form OWNER/NAME and is no path that begins with a dot."""
+    """Whether `name` has the form OWNER/NAME and does not start with a dot like a path."""
     return _NAME.fullmatch(name) is not None and not name.startswith(".")
 
 
 def download_policy(name: str, revision: str | None = None) -> Path:
-    """The folder of a hub repository's policy in the hub's cache, read from there where there is no network.
+    """Download a policy from the hub and return its folder in the local cache. Without network, use the cache only.
 
-    Raises UserError where there is no such repository, no access, or neither network nor cache.
+    Raises UserError if the repository does not exist or is not accessible, or if it is neither reachable nor cached.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -40,9 +40,19 @@ def download_policy(name: str, revision: str | None = None) -> Path:
 
 
 def upload_policy(folder: Path, name: str, *, token: str | None, private: bool) -> str:
-    """Put the folder's files into the hub repository `name`, which is made where it is missing; returns its address.
+    """Upload the files of a policy folder to the hub.
 
-    Raises UserError where the hub refuses.
+    Args:
+        folder: Folder of the policy.
+        name: `OWNER/NAME` of the repository, which is created if it does not exist.
+        token: Access token. None uses the saved one.
+        private: Whether a new repository is private.
+
+    Returns:
+        The URL of the repository.
+
+    Raises:
+        UserError: If the upload fails.
     """
     from huggingface_hub import HfApi
 
@@ -52,6 +62,6 @@ def upload_policy(folder: Path, name: str, *, token: str | None, private: bool) 
         api.upload_folder(
             repo_id=name, folder_path=folder, allow_patterns=list(FILES), commit_message="Mask policy of nmg"
         )
-    except Exception as error:  # the hub's own, and whatever the HTTP library of the day raises
+    except Exception as error:  # errors of the hub and of whichever HTTP library it uses
         raise UserError(f"{name}: the hub does not take the policy: {first_line(error)}") from error
     return str(address)

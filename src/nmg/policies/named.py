@@ -1,4 +1,4 @@
-"""Maskings as a user names them: a rule by its name, a policy by its folder, both as words of a command line."""
+"""Resolves the maskings that a user names on the command line: rules, mixtures and policies."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 def parse_policies(words: Iterable[str], option: str) -> dict[str, Path]:
-    """['runs/a', 'best=runs/b'] → {'a': runs/a, 'best': runs/b}.
+    """Parse policies from the command line: ['runs/a', 'best=runs/b'] → {'a': runs/a, 'best': runs/b}.
 
-    A folder without a name is called as its run is, also where it is the folder `policy` in it. Raises UserError for
-    a name that is empty or taken.
+    A folder without a name gets the name of its run folder, even if it is the folder `policy` inside that run folder.
+    Raises UserError if a name is empty or already used. `option` is the option that error messages mention.
     """
     policies: dict[str, Path] = {}
     for word in filter(None, (word.strip() for word in words)):
@@ -51,13 +51,14 @@ def parse_policies(words: Iterable[str], option: str) -> dict[str, Path]:
 
 
 CONTROLS = ("untrained", "placebo")
-"""learned maskings that must do nothing: a policy with weights of chance, and one learned from scores of chance"""
+"""Learned maskings that should have no effect: a policy with random weights, and one learned from random scores."""
 
 
 def control_folder(name: str, policies: Mapping[str, Path]) -> Path:
-    """The policy that a control is made from: the first one's, or the placebo that its run has left.
+    """Returns the folder of the policy that a control is made from.
 
-    Raises UserError where there is none.
+    `untrained` uses the first of `policies` (name → folder). `placebo` uses the placebo that the run of this policy
+    saved. Raises UserError if there is no such policy.
     """
     if not policies:
         raise UserError(f"--maskings {name}: it is a control for a trained policy; name one with --policies")
@@ -73,7 +74,17 @@ def control_folder(name: str, policies: Mapping[str, Path]) -> Path:
 
 
 def foreign_use(policy: Policy, lm: "PretrainedLM", rate: float) -> list[str]:
-    """What of its use is not as it was trained, each as 'model A, here B'. What its folder does not say is not told."""
+    """Compare how a policy is used with how it was trained.
+
+    Args:
+        policy: The policy.
+        lm: The language model in use.
+        rate: The masking rate in use.
+
+    Returns:
+        One phrase per difference, such as "the masking rate 0.05, here 0.15". Facts that the policy's configuration
+        does not contain are not compared.
+    """
     then, found = policy.config, []
     if then.base_model and _same_place(then.base_model) != _same_place(lm.name):
         found.append(f"the model '{then.base_model}', here '{lm.name}'")
@@ -85,7 +96,15 @@ def foreign_use(policy: Policy, lm: "PretrainedLM", rate: float) -> list[str]:
 
 
 def say_use(name: str, policy: Policy, lm: "PretrainedLM", rate: float, reporter: Reporter) -> None:
-    """Tell where a policy is a rule, and where it is used with something else than it was trained with."""
+    """Notify the user if a policy equals a rule, or if its use differs from its training.
+
+    Args:
+        name: Name of the masking. Controls are not compared with rules.
+        policy: The policy.
+        lm: The language model in use.
+        rate: The masking rate in use.
+        reporter: Receives the messages.
+    """
     if name not in CONTROLS and (rule := policy.as_rule()):
         reporter.notify(f"the policy '{name}' masks by a rule, {rule}, and by nothing learned beyond it")
     if found := foreign_use(policy, lm, rate):
@@ -93,14 +112,14 @@ def say_use(name: str, policy: Policy, lm: "PretrainedLM", rate: float, reporter
 
 
 def _same_place(model: str) -> str:
-    """A folder by its full path, a name of the hub as it is."""
+    """Returns the resolved path of a folder, and any other name unchanged."""
     return str(Path(model).expanduser().resolve()) if Path(model).expanduser().is_dir() else model
 
 
 def policy_place(name: str) -> str:
-    """`name`, where it may be a policy: a folder that is there, or the name of a hub repository (`OWNER/NAME`).
+    """Returns `name` if it is an existing folder or has the form of a hub repository (`OWNER/NAME`).
 
-    Raises UserError where it is neither.
+    Raises UserError otherwise.
     """
     if is_folder(name) or is_hub_name(name):
         return name
@@ -108,25 +127,27 @@ def policy_place(name: str) -> str:
 
 
 def mixture_members(name: str, policy_folder: Path | None) -> list[tuple[float, str]]:
-    """Share and name of each member of a mixture; empty for a masking that is none. Raises as `parse_mixture`."""
+    """Returns (share, name) of each member of a mixture, or [] for other maskings. Raises like `parse_mixture`."""
     return parse_mixture(name) if policy_folder is None and not is_folder(name) else []
 
 
 def masking_identity(name: str, settings: MaskingSettings, policy_folder: Path | None = None) -> dict[str, str]:
-    """What a masking reads besides the settings → 16 hex digits of its content, wherever it is stored.
+    """Compute digests of everything that a masking reads in addition to the settings.
 
-    Two maskings of one name mask the same only if their identities are equal.
+    Two maskings with the same name produce the same masks only if these digests are equal. The location of the content
+    does not matter.
 
     Args:
-        name: a rule, a mixture or a policy, as `load_masking` takes it.
-        settings: name the files and models that rules read.
-        policy_folder: as `load_masking` takes it.
+        name: Name of a rule, a mixture or a policy, as for `load_masking`.
+        settings: Settings that name the files and models that rules read.
+        policy_folder: Folder of the policy, as for `load_masking`.
 
     Returns:
-        'masking.SETTING' or "policy 'NAME'" → digest, of all members for a mixture; empty if settings say all.
+        'masking.SETTING' or "policy 'NAME'" → digest (16 hex digits). A mixture has the digests of all members. The
+        result is empty if the settings determine the masking completely.
 
     Raises:
-        UserError: for an unknown name, and for content that cannot be read.
+        UserError: If the name is unknown or content cannot be read.
     """
     members = mixture_members(name, policy_folder)
     if members:
@@ -145,11 +166,22 @@ def load_masking(
     test: MetaTestSettings | None = None,
     reporter: Reporter | None = None,
 ) -> "Masking":
-    """A rule by its name, a mixture (`0.7*idf+0.3*runs/mine`), or a learned policy, which acts as `test` says.
+    """Load a masking by its name.
 
-    The policy is that of `policy_folder`, or, where none is given, of the folder or hub repository that is called
-    `name`. `reporter` hears of one that was trained with another model, tokenizer or rate. Raises UserError for an
-    unknown name, and for a policy that is missing or does not fit the model.
+    Args:
+        name: Name of a rule, a mixture (`0.7*idf+0.3*runs/mine`), or the folder or hub repository of a policy.
+        lm: The language model in use.
+        corpus: The corpus that rules are computed from.
+        settings: Masking settings: the rate, and the files and models that rules read.
+        policy_folder: Folder of the policy. If given, `name` is only a label.
+        test: How policies select tokens, and their temperature. The default is `MetaTestSettings()`.
+        reporter: Receives notices, e.g. if a policy was trained with another model, tokenizer or masking rate.
+
+    Returns:
+        The masking. A policy is moved to the device of the language model.
+
+    Raises:
+        UserError: If the name is unknown, or if the policy is missing or does not fit the model.
     """
     test = test or MetaTestSettings()
     members = mixture_members(name, policy_folder)
@@ -158,7 +190,7 @@ def load_masking(
             (share, load_masking(one, lm, corpus, settings, test=test, reporter=reporter)) for share, one in members
         ]
         return Mixture(name, loaded)
-    if policy_folder is None and name in RULES:  # also where a folder of that name happens to be there
+    if policy_folder is None and name in RULES:  # even if a folder with that name exists
         embeddings = lm.model.get_input_embeddings().weight
         notify = (reporter or Silent()).notify
         return build_masking(name, lm.tokenizer, corpus, settings, embeddings, notify)

@@ -1,4 +1,4 @@
-"""Policies by kind: their settings, and what is built from these."""
+"""Registry of policies: builds a policy from the settings of its kind, and loads saved policies."""
 
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -17,15 +17,15 @@ PolicySettings: TypeAlias = Annotated[
     Field(discriminator="kind"),
     default_kind("linear"),
 ]
-"""A line per kind; `storage.KINDS` names their classes."""
+"""Settings of any kind of policy; the field `kind` selects the class. `storage.KINDS` names the policy classes."""
 
 
 def build_policy(settings: PolicySettings, ground: Ground) -> Policy:
-    """Returns a new policy on the CPU; its weights are as its modules made them (see `Policy.reset_parameters`)."""
+    """Build a policy on the CPU with the initial weights of its modules (see `Policy.reset_parameters`)."""
     policy: Policy = policy_class(settings.kind).from_settings(settings, ground)
     return policy
 
 
 def load_policy(place: Path | str, revision: str | None = None) -> Policy:
-    """`Policy.from_pretrained`: the policy of a run's folder, of a policy's, or of a hub repository."""
+    """Load a policy of any kind from the folder of a run or a policy or from the hub (`Policy.from_pretrained`)."""
     return Policy.from_pretrained(place, revision)

@@ -1,7 +1,7 @@
-"""Policies in folders and on the hub: saved, loaded and pushed under the method names of Hugging Face.
+"""Saves, loads and pushes policies, with the method names of Hugging Face.
 
-A folder holds config.json, model.safetensors and a model card. `huggingface_hub.ModelHubMixin` has methods of these
-names, but writes in place: it removes config.json first, so a reader or a kill in between would find no policy.
+A policy folder contains config.json, model.safetensors and a model card. `huggingface_hub.ModelHubMixin` has the same
+methods, but it writes in place: it removes config.json first. If it is interrupted, there is no valid policy.
 """
 
 import hashlib
@@ -28,37 +28,44 @@ KINDS: Mapping[str, str] = {
     "attention": "nmg.policies.attention:AttentionPolicy",
     "linear": "nmg.policies.linear:LinearPolicy",
 }
-"""kind → class, as `module:Class`: what config.json may name"""
+"""Kind → class as `module:Class`: the kinds that config.json may name."""
 MODEL_TYPE = "nmg-mask-policy"
-"""`model_type` in config.json"""
+"""Value of `model_type` in config.json."""
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+"""Names of the files of a policy."""
 
 
 class StoredPolicy(nn.Module):
-    """The part of a policy that saves and loads it: a kind, a frozen record of settings, and weights."""
+    """Base class that saves and loads a policy: its kind, its configuration and its weights."""
 
     kind: ClassVar[str]
+    """One of the keys of `KINDS`."""
     config_class: ClassVar[type[Any]]
-    """a dataclass, the type of `config`"""
+    """Type of `config`: a frozen dataclass."""
     acts: ClassVar[Literal["top-k", "draw"]] = "top-k"
-    """how a trained policy masks, if the settings do not say"""
+    """How a trained policy selects tokens by default: the highest logits, or a random sample."""
     config: Any
+    """Everything that defines the policy except its weights."""
 
     @property
     def reads_lm(self) -> bool:
-        """Whether the policy looks at the language model, not at the tokens alone."""
+        """Whether the policy reads the language model in addition to the tokens."""
         return True
 
     @classmethod
     def from_pretrained(cls, place: Path | str, revision: str | None = None) -> Self:
-        """Returns the policy of a place that `policy_folder` finds, on the CPU and in evaluation mode.
+        """Load a policy from a folder or from the hub.
 
         Args:
-            place: the folder of a run or of a policy, or the name of a hub repository.
-            revision: of the hub repository.
+            place: Folder of a run or of a policy, or name of a hub repository.
+            revision: Revision of the hub repository.
+
+        Returns:
+            The policy, on the CPU and in evaluation mode.
 
         Raises:
-            UserError: as `policy_folder` does, and if the files do not hold exactly the weights of such a policy.
+            UserError: If there is no policy (see `policy_folder`), if its files are invalid, or if it is not an
+                instance of this class.
         """
         folder = policy_folder(place, revision)
         try:
@@ -72,11 +79,11 @@ class StoredPolicy(nn.Module):
         return policy.eval()
 
     def save_pretrained(self, folder: Path | str, known: Provenance | None = None) -> None:
-        """Write the policy's folder. A file is replaced as a whole, so the folder holds a policy at any time.
+        """Save the policy and its model card to a folder. Each file is replaced atomically.
 
         Args:
-            folder: made if it is missing.
-            known: what the model card says besides the policy itself.
+            folder: The folder, created if it does not exist.
+            known: Provenance to show in the model card.
         """
         folder = Path(folder)
         facts = {"model_type": MODEL_TYPE, "kind": self.kind, **asdict(self.config)}
@@ -87,19 +94,19 @@ class StoredPolicy(nn.Module):
     def push_to_hub(
         self, name: str, known: Provenance | None = None, *, token: str | None = None, private: bool = False
     ) -> str:
-        """Put the policy and its model card into a repository of the hub.
+        """Upload the policy and its model card to a hub repository.
 
         Args:
-            name: `OWNER/NAME`; the repository is made if it is missing.
-            known: what the model card says besides the policy itself.
-            token: the one that `hf auth login` has left if not given.
-            private: whether a new repository is private.
+            name: `OWNER/NAME` of the repository, which is created if it does not exist.
+            known: Provenance to show in the model card.
+            token: Access token. The default is the one saved by `hf auth login`.
+            private: Whether a new repository is private.
 
         Returns:
-            The address of the repository.
+            The URL of the repository.
 
         Raises:
-            UserError: the hub refuses.
+            UserError: If the upload fails.
         """
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, known)
@@ -107,21 +114,21 @@ class StoredPolicy(nn.Module):
 
 
 def policy_class(kind: str) -> type[Any]:
-    """Returns the class of a kind of policy, one of `KINDS`."""
+    """Returns the policy class of a kind, which must be one of `KINDS`."""
     module, _, name = KINDS[kind].partition(":")
     found: type[Any] = getattr(import_module(module), name)
     return found
 
 
 def find_policy(folder: Path) -> Path:
-    """The policy folder itself, or the one inside a run's folder."""
+    """Returns the policy folder inside a run's folder, or `folder` itself if there is none."""
     return folder / "policy" if (folder / "policy" / CONFIG).is_file() else folder
 
 
 def policy_folder(place: Path | str, revision: str | None = None) -> Path:
-    """The policy folder of a run's folder, of a policy's, or of a hub repository (`OWNER/NAME`, at `revision`).
+    """Returns the local policy folder of a run, a policy or a hub repository (`OWNER/NAME`, at `revision`).
 
-    Raises UserError if the folder or repository is missing or does not hold the files of a policy.
+    Raises UserError if the folder or repository does not exist or lacks the files of a policy.
     """
     folder = find_policy(Path(place).expanduser())
     if isinstance(place, str) and not folder.exists() and is_hub_name(place):
@@ -133,7 +140,7 @@ def policy_folder(place: Path | str, revision: str | None = None) -> Path:
 
 
 def policy_digest(place: Path | str) -> str:
-    """16 hex digits of the files of the policy that `policy_folder` finds. Raises UserError as it does."""
+    """Digest (16 hex digits) of the files of the policy at `place`. Raises UserError like `policy_folder`."""
     digest, folder = hashlib.sha256(), policy_folder(place)
     for name in (CONFIG, WEIGHTS):
         digest.update((folder / name).read_bytes())
@@ -141,7 +148,7 @@ def policy_digest(place: Path | str) -> str:
 
 
 def _empty(facts: dict[str, Any], folder: Path) -> StoredPolicy:
-    """A policy of these facts whose weights are not there yet: nothing is drawn from torch's generator."""
+    """Build a policy from config.json on the meta device, without weights and without using torch's generator."""
     if facts.get("model_type") != MODEL_TYPE:
         raise UserError(f"{folder} holds a model of type {facts.get('model_type')!r}, not a mask policy")
     kind: Any = facts.get("kind")
@@ -149,7 +156,7 @@ def _empty(facts: dict[str, Any], folder: Path) -> StoredPolicy:
         raise UserError(f"{folder} holds a mask policy of the kind {kind!r} (known: {', '.join(KINDS)})")
     made = policy_class(kind)
     known = made.config_class.__dataclass_fields__
-    try:  # pydantic checks the fields' types, and the bounds that these name
+    try:  # pydantic checks the types and bounds of the fields
         config = TypeAdapter(made.config_class).validate_python({n: v for n, v in facts.items() if n in known})
     except ValidationError as error:
         problem = error.errors()[0]
@@ -161,7 +168,7 @@ def _empty(facts: dict[str, Any], folder: Path) -> StoredPolicy:
 
 
 def _checked(weights: Tensor, name: str) -> Tensor:
-    """float32. Raises ValueError for numbers that no policy has."""
+    """Returns the weights as float32. Raises ValueError if they are not finite floating-point numbers."""
     if not weights.is_floating_point() or not bool(weights.isfinite().all()):
         raise ValueError(f"{name} contains numbers that are not finite")
     return weights.float()
