@@ -25,7 +25,7 @@ RETRIES = 3
 SECONDS_TO_ANSWER = 10.0
 """Timeout, in seconds, for connecting to a cluster."""
 SECONDS_TO_PLACE = 300.0
-"""Timeout, in seconds, for the first worker to start.
+"""Timeout, in seconds, for the start of a worker if no job is running.
 
 It is long because autoscaling clusters take minutes to add a machine.
 """

@@ -58,8 +58,8 @@ _TYPES_ARE_WORDS = {"xlm", "flaubert"}
 def only_rows(model: PreTrainedModel, ids: Tensor) -> Iterator[None]:
     """Restrict the input embeddings of `model` to `ids` within the context; on exit, write the trained rows back.
 
-    It does nothing if it could change more than speed: if the embedding is not a plain table, is tied to an output, or
-    also serves token types. Use it only for training without weight decay.
+    The function has no effect if it could change more than speed: if the embedding is not a plain table, is tied to an
+    output, or also serves token types. Use it only for training without weight decay.
 
     Args:
         model: The model to train.

@@ -1,6 +1,6 @@
 """Builds a task model around a copy of an LM's encoder.
 
-Only the head is initialised, and no weights pass through the CPU.
+Only the head is initialised randomly, and the encoder's weights are copied on their device.
 
 Building the model as usual would initialise the whole encoder on the CPU and then overwrite it. For BERT-base, this
 takes one second in every inner loop.
@@ -44,7 +44,7 @@ def _check(missing: list[str]) -> None:
 
 @torch.no_grad()
 def _without_values(lm: PreTrainedModel, new_model: Callable[[], PreTrainedModel]) -> PreTrainedModel | None:
-    """Build the model without values first. Return None if it has tensors that are neither parameters nor buffers."""
+    """Build the model on the meta device and fill it. Return None if a tensor is neither a parameter nor a buffer."""
     with torch.device("meta"):
         model = new_model()
     model.train(lm.training)

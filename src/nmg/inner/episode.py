@@ -60,8 +60,8 @@ class Playground:
             job: The player's job.
 
         Returns:
-            The outcome and, if requested, the adapted LM. If training diverges, the result is the error and None, so
-            that other players continue.
+            The mean outcome, and the adapted LM if `job.keep` is true, otherwise None. If training diverges, the result
+            is the error and None, so that other players continue.
         """
         times = self.reward.fine_tunings if self.reward.measure == "finetune" else 1
         trials = [

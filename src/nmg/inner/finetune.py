@@ -1,4 +1,4 @@
-"""Fine-tunes an encoder on a task, and scores it."""
+"""Fine-tuning of an encoder on a task, and scoring."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -29,7 +29,7 @@ from nmg.types import Example, IntArray
 def task_model(task: Task, lm: PreTrainedModel, randomness: StreamName) -> PreTrainedModel:
     """Build the task model: encoder weights from `lm`, a new head drawn from `randomness`.
 
-    The model is of the task's class in transformers. Weights of a pooler, which most masked LMs lack, are drawn, too.
+    The model has the task's own class in transformers. Weights of a pooler, which most masked LMs lack, are drawn, too.
     Parts of the LM that this class does not use are dropped, such as BigBird's pooler or Funnel's decoder.
 
     Args:
@@ -143,8 +143,8 @@ def predict(model: PreTrainedModel, task: Task, features: TaskFeatures, runtime:
         runtime: Batch size and precision.
 
     Returns:
-        Outputs by name: float32 [F, ...] on the CPU, in row order. Outputs with one value per token are -inf after the
-            end of a row.
+        The outputs by name, float32 [F, ...] on the CPU, in row order. Outputs with one value per token are -inf after
+        the end of a row.
     """
     model.eval()
     order = np.argsort(-features.lengths, kind="stable")

@@ -248,7 +248,13 @@ def logits_in_parts(
     """Yield (slice of the M masked positions, their logits [m, V]), in the order of `masked_logits`.
 
     The encoder runs once. With a vocabulary of 250 000 words, the logits of a batch take several gigabytes. The head
-    therefore runs on as many positions at once as `LARGEST_TABLE` allows. Arguments are those of `masked_logits`.
+    therefore runs on as many positions at once as `LARGEST_TABLE` allows.
+
+    Args:
+        model: The masked LM.
+        input_ids: int64 [B, T]: token ids.
+        is_token: bool [B, T]: False at padding.
+        is_masked: bool [B, T]: positions to predict.
     """
     n_masked = int(is_masked.sum())
     at_once = max(LARGEST_TABLE // int(model.config.vocab_size), 1)

@@ -123,7 +123,7 @@ def hidden_words(
         randomness: Random stream.
 
     Returns:
-        A function from places in `rows` to masked blocks, and the tokens of each block, int [B].
+        A function from indices into `rows` to masked blocks, and the number of tokens of each block, int [B].
     """
     blocks = corpus.blocks(rows)
     plan = RandomMasking().plan(blocks, rate, (randomness / "choices").generator())

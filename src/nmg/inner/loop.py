@@ -40,7 +40,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Trial:
-    """One fine-tuning or probe of an adapted LM and the data for it."""
+    """One evaluation of an adapted LM, by fine-tuning or by a probe, and its data."""
 
     task: Task
     train: Encoded

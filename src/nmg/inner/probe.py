@@ -1,8 +1,8 @@
 """Linear probe on frozen encoder features, solved to its optimum: a score without the noise of fine-tuning.
 
 The probe is multinomial logistic regression with a quadratic penalty (like scikit-learn's with C = 0.01). For texts,
-the features are the mean and the first of the last hidden states. For tokens (start or end positions, or token
-classes), the features are the last hidden state of each token.
+the features are the mean of the last hidden states and the state at the first position. For tokens (start or end
+positions, or token classes), the features are the last hidden state of each token.
 """
 
 from collections.abc import Iterator, Sequence
@@ -107,9 +107,9 @@ def _states(arena: Arena, features: TaskFeatures, rows: IntArray, per_token: boo
 
 
 def _read(arena: Arena, features: TaskFeatures, rows: IntArray, per_token: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (places in `rows`, states) per batch of rows of similar length, longest first.
+    """Yield (indices into `rows`, states) per batch of rows of similar length, longest first.
 
-    States are float64 on the CPU: last hidden states [B, T, H], or [B, 2 H] with their mean over tokens and the first.
+    States are float64 on the CPU: last hidden states [B, T, H], or [B, 2 H] with their mean and the first of them.
     """
     model = arena.model
     model.eval()

@@ -1,4 +1,4 @@
-"""Device, precision, threads and memory of the inner loop. These settings do not change what is computed."""
+"""Device, precision, threads and memory of the inner loop. These settings affect speed, but not what is computed."""
 
 import ctypes
 import functools
@@ -28,7 +28,7 @@ class Runtime:
 
     The only global state it changes is torch's number of threads and what `deterministic` requires. Runs with other
     settings can therefore follow in the same process or run at the same time. In data-parallel training, accelerate
-    selects the devices.
+    selects the device of each process.
     """
 
     device: torch.device
@@ -40,13 +40,13 @@ class Runtime:
     rows_at_once: int | None = None
     """Maximum number of rows per pass of a training step, in each process; None for the whole batch."""
     packing: bool = False
-    """Whether the LM adapts on packed blocks without padding."""
+    """Whether to pack blocks into one row without padding during adaptation."""
     keeps_memory: bool = False
     """Whether freed memory is kept for the next step."""
 
     @classmethod
     def start(cls, settings: RuntimeSettings) -> "Runtime":
-        """Initialise torch as the settings ask and return the runtime.
+        """Configure torch according to the settings and return the runtime.
 
         Raises:
             UserError: If the requested device or executor is not available.
