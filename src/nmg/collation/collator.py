@@ -39,9 +39,9 @@ class MaskingCollator:
     >>> Trainer(model, train_dataset=train, eval_dataset=collator.fix(test), data_collator=collator)  # doctest: +SKIP
 
     Every row has exactly k = max(1, ⌊n · rate⌋) masked tokens, where n is its number of maskable tokens. Labels are
-    the original tokens at masked positions and -100 elsewhere. Masks are drawn again for every batch. Equal seed, data
-    order and number of workers give equal masks. Each worker of a data loader uses a separate random stream in every
-    epoch.
+    the original tokens at masked positions and -100 elsewhere. Masks are drawn again for every batch. Runs with the
+    same seed, data order and number of workers have the same masks. Each worker of a data loader uses a
+    separate random stream in every epoch.
 
     Args:
         tokenizer: a fast tokenizer with a mask token.

@@ -1,9 +1,9 @@
 """Recovery of words and text from token ids, for data that contains only ids.
 
 A run of tokens is decoded and tokenised again. If this gives the same tokens, the tokenizer defines words and
-characters, as in a corpus. It nearly always does, even for a word that was cut in two. If it does not (e.g. the run
-begins inside a word), the marks of word pieces ("##", "Ġ" and "▁") define the words. Punctuation then forms separate
-words.
+characters, as in a corpus. It nearly always does, even for a word that was cut in two. If the tokens differ
+(e.g. because the run begins inside a word), the marks of word pieces ("##", "Ġ" and "▁") define the words. Each
+punctuation token is then a separate word.
 """
 
 import unicodedata

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BLOCK_SIZE = 510
-"""Number of tokens per block of the corpus. Counts per context do not depend on it."""
+"""Number of tokens per block of the corpus; counts per context do not depend on it."""
 
 
 def corpus_of(texts: "Iterable[Any] | Corpus", tokenizer: "PreTrainedTokenizerBase") -> Corpus:

@@ -1,4 +1,7 @@
-"""Mixtures of maskings: for every block, one masking is drawn with probability ∝ its share. Original to nmg."""
+"""Mixtures of maskings: for every block, one masking is drawn with probability ∝ its share.
+
+This kind of masking is original to nmg.
+"""
 
 import math
 import re
