@@ -64,8 +64,10 @@ def spread_of(table: FloatArray) -> Spread:
 def possible_gain(spread: Spread, n_features: int) -> float | None:
     """Upper 95 % confidence limit of the gain of a linear policy over random masks; None if it is unknown.
 
-    This assumes that each weight contributes linearly to the score. The scores of random directions of length l then
-    have the standard deviation l · |effects| / √n, and the best direction of this length gains l · |effects|.
+    This assumes that each weight contributes linearly to the score. Scores of random directions of length l then have a
+    standard deviation of l · |effects| / √n. The best direction of this length gains l · |effects|.
+
+    `n_features`: number of features, n.
     """
     return None if spread.between_high is None else math.sqrt(n_features) * spread.between_high
 

@@ -165,7 +165,7 @@ class AuditBench:
         return -(-len(self.corpus) // self.config.adapt.batch_size)
 
     def play(self, _shared: None, job: PlayKey) -> Played:
-        """Run one trial; the result says if a training diverged."""
+        """Run one trial. If a training diverged, the result has no scores and says what happened."""
         arena = replace(self.bench.arena.silent(), adapt=self._adapt_settings(job))
         masks = None if job.masking == "none" else DrawnMasks(self.corpus, self._masking(job))
         rows = self.rows(job.examples)
@@ -178,9 +178,8 @@ class AuditBench:
         except Diverged as error:
             return Played(job, {}, [], None, diverged=str(error))
         scored = len(self.validation.features)
-        reading = (
-            first.seconds["finetune"] * scored / (scored + len(rows))
-        )  # the probe encodes each row of both sets once
+        # The probe spends the same time per row on both sets.
+        reading = first.seconds["finetune"] * scored / (scored + len(rows))
         return Played(
             job,
             dict(first.scores),

@@ -189,9 +189,8 @@ class CellBench:
         """Folder for the cell's adapted LM, or None if the model is not saved."""
         if not self.save_models or key.seed != self.plan.seeds[0] or key.setting != self.plan.settings[0]:
             return None
-        return (
-            self.folder.out / "models" / key.masking.strip("/").replace("/", "-")
-        )  # the masking may be named by a folder
+        # A masking may be named by the path of a folder.
+        return self.folder.out / "models" / key.masking.strip("/").replace("/", "-")
 
 
 @dataclass(frozen=True)

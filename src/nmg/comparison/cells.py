@@ -98,10 +98,12 @@ class Cell:
 
     @property
     def total_seconds(self) -> float:
+        """Wall time of adaptation, fine-tuning and evaluation, in seconds."""
         return self.seconds["total"]
 
     @property
     def key(self) -> CellKey:
+        """The key that identifies the cell."""
         return CellKey(self.masking, self.seed, Setting(self.labelled, self.adapt_steps))
 
     def check_finite(self) -> None:

@@ -22,7 +22,17 @@ class MeteredMasking:
     def plan(
         self, blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder | None = None
     ) -> MaskPlan:
-        """Return the plan of the wrapped masking and add the wall time to `seconds`. Arguments as in `Masking.plan`."""
+        """Return the plan of the wrapped masking and add the wall time to `seconds`.
+
+        Args:
+            blocks: Token blocks to mask.
+            rate: Share of the maskable tokens to mask.
+            rng: Random generator of the draw.
+            encode: Computes LM states; needed only if `reads_states`.
+
+        Returns:
+            The masks of all blocks.
+        """
         if self.reads_states and torch.cuda.is_available():
             torch.cuda.synchronize()  # do not charge pending kernels of the previous step to mask selection
         began = time.perf_counter()

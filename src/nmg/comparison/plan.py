@@ -52,6 +52,7 @@ class Plan:
 
     @property
     def names(self) -> list[str]:
+        """The names of all maskings."""
         return list(self.maskings)
 
     @property

@@ -99,7 +99,7 @@ class PairedTest:
 
     @property
     def seeds_still_needed(self) -> int | None:
-        """Number of seeds still missing to `seeds_needed`, at least 0; None if that is None."""
+        """Number of further seeds needed, at least 0; None if `seeds_needed` is None."""
         return None if self.seeds_needed is None else max(self.seeds_needed - self.n, 0)
 
 
@@ -175,10 +175,10 @@ def wilcoxon_p_value(differences: FloatArray) -> float | None:
     differences = differences[_unequal_to_zero(differences)]
     if not len(differences):
         return 1.0
-    # Sizes that differ by rounding error are ties. Mean ranks are halves at worst, so twice the ranks are integers.
+    # Sizes that differ by rounding error are ties. Mean ranks are multiples of 1/2, so twice the ranks are integers.
     sizes = np.round(np.abs(differences) / ROUNDING)
     ranks = np.rint(2 * stats.rankdata(sizes)).astype(np.int64)
-    probability = np.ones(1)  # of each rank sum, over the ranks so far
+    probability = np.ones(1)  # probability of each rank sum over the ranks so far
     for rank in ranks:
         probability = (np.pad(probability, (0, rank)) + np.pad(probability, (rank, 0))) / 2
     observed = int(ranks[differences > 0].sum())
@@ -193,12 +193,12 @@ def seeds_needed(effect: float) -> int | None:
     """
     from statsmodels.stats.power import TTestPower  # takes a second to import
 
-    # With a known deviation it would be this many; a t test always needs a few more.
+    # This many seeds are enough if the deviation is known. A t test always needs a few more.
     with_known_deviation = (stats.norm.ppf(1 - ALPHA / 2) + stats.norm.ppf(POWER)) ** 2
     if abs(effect) * math.sqrt(MAX_SEEDS) < math.sqrt(with_known_deviation):
         return None
     n = max(int(with_known_deviation / effect**2), 2)
-    # Very large effects give NaN, where the power is 1 for all that matters: NaN ends the search, too.
+    # Very large effects give a power of NaN instead of about 1. NaN also ends the loop.
     while TTestPower().power(abs(effect), n, ALPHA) < POWER:
         n += 1
     return n

@@ -59,9 +59,7 @@ class FolderGrowth:
         return (
             end["others"]
             + sum(end[part] + more[part] for part in more)
-            + end["samples"]
-            / (n + 1)
-            * (min(episodes, MAX_SNAPSHOTS) + 1)  # one snapshot is taken before the first episode
+            + end["samples"] / (n + 1) * (min(episodes, MAX_SNAPSHOTS) + 1)  # + 1: before the first episode
             + end["trackers"] / n * episodes
             + end["kept checkpoints"] / n * (episodes // checkpoint_every)
             + self.lasting * held

@@ -70,6 +70,7 @@ class Estimate:
     """Maximum number of training steps for a missing LM head before the first episode; 0 if no training is needed."""
 
     def to_json(self) -> dict[str, Any]:
+        """The estimate as a JSON object."""
         return asdict(self)
 
 
@@ -156,9 +157,8 @@ def _short(config: Config) -> Config:
     """A copy of the settings for three episodes, each with a checkpoint, and a learner that starts to learn at once."""
     meta = {"episodes": 3, "checkpoint_every": 1, "episodes_at_once": 1}
     meta["max_validation_examples"] = min(HELD_OUT, config.meta.max_validation_examples)
-    trackers = tuple(
-        name for name in config.runtime.trackers if name == "tensorboard"
-    )  # other trackers may publish the run
+    # Other trackers may publish the run.
+    trackers = tuple(name for name in config.runtime.trackers if name == "tensorboard")
     at_once = {"replay_start": 0} if "replay_start" in type(config.learner).model_fields else {}
     return config.model_copy(
         update={

@@ -106,9 +106,7 @@ def read_lines(path: Path) -> Lines:
     """The objects of a JSONL file; no objects if it is missing. An incomplete last line is ignored."""
     lines = path.read_bytes().split(b"\n") if path.is_file() else []
     found = Lines([], [])
-    for number, line in enumerate(
-        lines[:-1], start=1
-    ):  # after the last line break, the file is empty or has an incomplete line
+    for number, line in enumerate(lines[:-1], start=1):  # the last item is empty or an incomplete line
         try:
             found.records.append(dict(json.loads(line)))
         except (ValueError, TypeError, RecursionError):

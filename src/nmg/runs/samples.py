@@ -24,7 +24,7 @@ from nmg.types import IntArray
 N_TEXTS = 3
 """Number of sample texts."""
 MAX_SNAPSHOTS = 40
-"""Maximum number of snapshots, apart from the newest one."""
+"""Maximum number of snapshots, in addition to the newest one."""
 
 
 def log_samples(training: MetaTraining, path: Path) -> None:

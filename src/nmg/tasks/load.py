@@ -224,8 +224,7 @@ def _per_label(labels: Sequence[str | None], count: int, seed: int, purpose: str
             of_label.setdefault(label, []).append(index)
     kept: list[int] = []
     for label, members in of_label.items():
-        rng = stream(
-            seed, "data", purpose, label
-        )  # one stream per label: a new label does not change the draws of others
+        # One stream per label: a new label does not change the draws of others.
+        rng = stream(seed, "data", purpose, label)
         kept += members if count >= len(members) else rng.choice(members, count, replace=False).tolist()
     return sorted(kept)

@@ -58,7 +58,16 @@ class QAFeatures(TaskFeatures):
     """For each example int64 [context tokens, 2]: start and exclusive end of each token, in characters."""
 
     def characters(self, row: int, first: int, last: int) -> tuple[int, int]:
-        """Start and exclusive end, in characters of the context, of columns `first` to `last` (inclusive) of a row."""
+        """Map columns of a row to characters of the context.
+
+        Args:
+            row: Index of the row.
+            first: First column; it must hold a context token.
+            last: Last column (inclusive); it must hold a context token.
+
+        Returns:
+            Start and exclusive end, in characters.
+        """
         offsets = self.offsets[self.example_index[row]]
         shift = self.context_start[row] - self.context_columns[row, 0]
         return int(offsets[first + shift, 0]), int(offsets[last + shift, 1])
@@ -273,18 +282,11 @@ class QuestionAnsweringTask:
 def _attend_to_question(
     end: int | None, _model: "PreTrainedModel", args: tuple[Any, ...], inputs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Set the global attention of a Longformer to the question and the tokens before it.
+    """Add `global_attention_mask`, int64 [B, T], to the inputs of a Longformer: 1 at tokens before `end`.
 
-    Longformer itself finds them only in rows with exactly three separators. This fails if the tokenizer puts only one
-    separator between question and context, or if a passage contains "</s>".
-
-    Args:
-        end: The id of the first token after a question, or None if there is no such token: only position 0 is global.
-        args: Positional inputs; always empty.
-        inputs: Inputs by name, including `input_ids` [B, T].
-
-    Returns:
-        The inputs with `global_attention_mask`, int64 [B, T], 1 at global positions.
+    These are the question and what precedes it. `end` is the id of the first token after the question; if it is None,
+    only position 0 is global. Longformer itself finds these positions only in rows with exactly three separators. This
+    fails if a passage contains "</s>" or if the tokenizer puts one separator between question and context.
     """
     ids = inputs["input_ids"]
     ends = (ids == end).int().argmax(dim=1, keepdim=True) if end is not None else ids.new_ones(len(ids), 1)
