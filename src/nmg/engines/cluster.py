@@ -176,7 +176,7 @@ def room_for(machines: Sequence[Mapping[str, float]], workers: int, threads: int
         The number of workers, and the threads and GPUs of each.
 
     Raises:
-        UserError: If no machine has a CPU. If workers take GPUs, only machines with a GPU count.
+        UserError: If no suitable machine has a CPU. If workers take GPUs, only machines with a GPU are suitable.
     """
     gpus = int(wants_gpus and any(machine.get("GPU", 0) >= 1 for machine in machines))
     fit = [machine for machine in machines if machine.get("GPU", 0) >= gpus]

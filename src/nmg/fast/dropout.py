@@ -1,6 +1,6 @@
 """Dropout on the CPU at a fraction of its usual cost.
 
-torch draws one Bernoulli variable per element from a serial generator. This takes 9 to 20 ns per element, or up to a
+torch draws one Bernoulli variable per element from a serial generator. This takes 9 to 20 ns per element, in total a
 third of a training step of MiniLM. Here, four elements share one 64-bit random integer, and an element is kept if its
 16 bits reach a threshold. The distribution is the same, with p rounded to a multiple of 2^-16. The random numbers come
 from torch's own generator.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 class Fp32Weights:
-    """Weights of an fp32 training: the parameters are their own master weights."""
+    """Weights for training in fp32: the parameters are their own master weights."""
 
     def __init__(self, trained: Sequence[nn.Parameter]) -> None:
         self.masters = trained

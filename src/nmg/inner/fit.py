@@ -55,7 +55,7 @@ class KeepBest:
     _kept: list[Tensor] = field(default_factory=list)
     """Copy of the best weights."""
     _in_vain: int = 0
-    """Number of measurements since the best."""
+    """Number of consecutive measurements without a new best."""
 
     def after(self, step: int, last: int, weights: Sequence[Tensor], runtime: Runtime) -> bool:
         """Measure the loss if it is due, and copy the weights if they are the best so far.

@@ -107,7 +107,7 @@ def check_tokenizer(lm: PretrainedLM) -> None:
 
 
 def _check_architecture(lm: PretrainedLM) -> None:
-    """Raise UserError for limits of an architecture whose own error messages are not helpful."""
+    """Raise UserError for a model whose architecture has limits that its own errors do not explain."""
     config = lm.model.config
     if config.model_type == "nystromformer" and config.num_landmarks != config.segment_means_seq_len:
         raise UserError(

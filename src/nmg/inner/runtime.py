@@ -110,7 +110,7 @@ class Runtime:
 
 
 COMMAND = "NMG_COMMAND"
-"""Environment variable that marks a process as an nmg command or as started by one."""
+"""Environment variable that is set in nmg commands and in the processes they start."""
 
 
 def keeps_memory(settings: RuntimeSettings) -> bool:
