@@ -1,8 +1,8 @@
 """Errors that a user can cause.
 
-Every mistake of a user (a file, a field, a setting, an unsuitable model) raises a `UserError` whose message is a
-complete sentence for that user. The command line prints it and exits with code 2. A traceback therefore always means a
-bug in nmg.
+Every user mistake (a file, a field, a setting, an unsuitable model) raises a `UserError`. Its message is a complete
+sentence for that user. The command line prints it and exits with code 2. A traceback therefore always means a bug in
+nmg.
 """
 
 import re

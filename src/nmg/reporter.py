@@ -21,7 +21,9 @@ class Silent:
     """Reporter that discards all messages and progress."""
 
     def notify(self, line: str) -> None:
+        """Ignore the line."""
         pass
 
     def steps(self, _phase: str, /) -> Progress:
+        """Return a callback that does nothing."""
         return lambda _done, _total: None

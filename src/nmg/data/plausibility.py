@@ -15,7 +15,7 @@ from nmg.types import Example
 SAMPLE = 200
 """Number of texts that are checked."""
 MOST = 0.9
-"""Fraction of texts or words that must match a pattern to raise a doubt."""
+"""Minimum fraction of texts or words that must match a pattern for a warning."""
 FEWEST = 20
 """Minimum number of labels or entities for a check of fractions."""
 FEWEST_WORDS = 5

@@ -3,10 +3,10 @@
 Words are those of the tokenizer, split further if the tokenizer only knows spaces.
 
 Tokenizers of the BERT and GPT-2 families split text at spaces and punctuation before they look for pieces. Those of the
-SentencePiece family (XLM-RoBERTa, ALBERT, DeBERTa v2 and v3) split only at spaces, so "hello," would be one word, and
-so would a sentence in Chinese. For these tokenizers a word also ends between letters or digits and other characters. An
-apostrophe between letters counts as a letter ("don't"). For every tokenizer, in scripts that are written without
-spaces, each token that begins with a letter is a word: finding real words would require a dictionary.
+SentencePiece family (XLM-RoBERTa, ALBERT, DeBERTa v2 and v3) split only at spaces. With these "hello," or a sentence in
+Chinese would be one word. For these tokenizers a word therefore also ends between letters or digits and other
+characters. An apostrophe between letters counts as a letter ("don't"). For every tokenizer, in scripts that are written
+without spaces, each token that begins with a letter is a word: finding real words would require a dictionary.
 """
 
 import unicodedata
@@ -64,8 +64,8 @@ def word_starts(text: str, words: IntArray, offsets: IntArray, only_spaces: bool
 def is_unsure(text: str, starts: IntArray) -> bool:
     """Return whether the word boundaries of a text are unreliable.
 
-    This is the case in scripts that are written without spaces, whose tokens count as words, and if the tokenizer
-    starts a word with a mark that belongs to the previous letter.
+    Boundaries are unreliable in scripts that are written without spaces, whose tokens count as words. They are
+    unreliable, too, if the tokenizer starts a word with a mark that belongs to the previous letter.
 
     Args:
         text: any text.

@@ -15,9 +15,9 @@ def emrqa_examples(content: Any, path: Path) -> list[QAExample]:
     """Return one question per paraphrase in file order. Answers are the evidence lines, as in the paper.
 
     If the evidence occurs several times in a note, the occurrence nearest to the given place is used. Answers with
-    several entities (`complex`), without evidence (the classes of the obesity and smoking parts) or with evidence that
-    the note does not contain are skipped. Questions without remaining answers are skipped, as in Yue et al. (ACL 2020);
-    a warning gives their number. Raises UserError with the path of the field if the structure is invalid.
+    several entities (`complex`) are skipped. Answers without evidence in the note are skipped, too: for example the
+    classes of the obesity and smoking parts. Questions without remaining answers are skipped, as in Yue et al. (ACL
+    2020); a warning gives their number. Raises UserError with the path of the field if the structure is invalid.
     """
     examples: list[QAExample] = []
     n_lost = 0
@@ -90,8 +90,6 @@ def _evidence(
     start = answer.get("evidence_start")
     start = start[0] if isinstance(start, list) and start else start
     given = start if isinstance(start, int) and start > 0 else 0
-    if given and not (
-        counts_characters or given > len(lines)
-    ):  # a number above the number of lines is a character offset
+    if given and not (counts_characters or given > len(lines)):  # larger numbers are offsets
         given = sum(map(len, lines[: given - 1]))
     return min(places, key=lambda place: abs(place[0] - given), default=None)

@@ -19,8 +19,8 @@ HUB = "hub:"
 def open_hub(path: Path) -> "Dataset":
     """Return the memory-mapped rows of a data set.
 
-    Raises UserError if the data set, configuration or split does not exist, or if the hub is unreachable and the cache
-    of `datasets` does not contain it.
+    Raises UserError if the data set, configuration or split does not exist. Raises UserError as well if the hub is
+    unreachable and the data set is not in the cache of `datasets`.
     """
     name, _, split = str(path).removeprefix(HUB).partition("@")
     repository, _, configuration = name.partition(":")

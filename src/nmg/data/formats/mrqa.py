@@ -73,7 +73,7 @@ def _as_json(example: QAExample) -> dict[str, Any]:
 
 
 def _question(question: Mapping[str, Any], context: str, path: Path, line: int, place: str) -> QAExample:
-    """Return the example of a question, after checking its answers."""
+    """Check a question's answers and return its example."""
     identity = f"{line}.{place}"
     if question.get("qid") is not None:
         identity = name_field(question, "qid", path, line=line, place=f"{place}.qid")

@@ -39,11 +39,12 @@ def part_of(path: Path) -> tuple[Path, str | None]:
 
 
 def read_text(path: Path, *, may_be_blank: bool = False) -> str:
-    """Return the text of a UTF-8 file, without byte order mark, and decompressed if the name ends in .gz.
+    """Return the text of a UTF-8 file without byte order mark, decompressed if its name ends in .gz.
 
-    A file of only white space gives "" if `may_be_blank`. Raises UserError if the file cannot be read, is not a regular
-    file, is longer than `MAX_DOCUMENT`, exceeds the limits of decompression, is not UTF-8 (with the line), contains a
-    NUL, or is blank without `may_be_blank`.
+    A file of only white space gives "" if `may_be_blank`; otherwise it is an error.
+
+    Raises UserError if the path is not a regular file or cannot be read, or if the text exceeds `MAX_DOCUMENT` or the
+    limits of decompression. Raises UserError with the line if the text is not UTF-8 or contains a NUL.
     """
     with open_file(path) as file:
         content = file.read(MAX_DOCUMENT + 1)
@@ -114,9 +115,11 @@ class _Bounded(io.RawIOBase):
         self._unpacking, self._path, self._left, self._limit = unpacking, path, limit, limit
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Fill the buffer and return the number of bytes read. Raises UserError if the limit is exceeded."""
         n_read: int = self._unpacking.readinto(buffer)
         self._left -= n_read
         if self._left < 0:
@@ -277,7 +280,21 @@ def _short_json(value: Any) -> str:
 def name_field(
     record: Mapping[str, Any], name: str, path: Path, *, line: int | None = None, place: str | None = None
 ) -> str:
-    """Return an id or label as text. Works as `string_field`, but also accepts integers."""
+    """Return the text of an id or label. Works like `string_field`, but also accepts integers.
+
+    Args:
+        record: the object with the field.
+        name: key of the field.
+        path: the file, for messages.
+        line: line number from 1, for messages.
+        place: full name of a nested field, for messages.
+
+    Returns:
+        The text, or the digits of the integer.
+
+    Raises:
+        UserError: as `string_field`.
+    """
     value = record.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)

@@ -80,7 +80,7 @@ def _as_json(example: QAExample) -> dict[str, Any]:
 
 
 def _question(question: Mapping[str, Any], context: str, path: Path, place: str) -> QAExample:
-    """Return the example of a question, after checking its answers."""
+    """Check a question's answers and return its example."""
     identity = place if question.get("id") is None else name_field(question, "id", path, place=f"{place}.id")
     answers = [
         _answer(answer, context, path, answer_place, identity)

@@ -100,7 +100,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _check_growth(metadata: "FileMetaData", path: Path) -> None:
-    """Raises UserError if a column of a row group exceeds the limits of decompression."""
+    """Check that no column of a row group exceeds the limits of decompression. Raises UserError with the column."""
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for column in map(group.column, range(group.num_columns)):
             limit = max(ALWAYS_UNPACKED, MAX_GROWTH * column.total_compressed_size)
@@ -122,7 +122,7 @@ def _features(schema: "Schema", path: Path) -> "Features | None":
 
 
 def _decoded(rows: Iterator[Any], features: "Features | None") -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield (row number from 1, row) with class labels as names."""
+    """Yield (row number from 1, row) with class labels replaced by their names."""
     decoders = {name: _decoder(feature) for name, feature in (features or {}).items()}
     for number, row in enumerate(rows, start=1):
         yield number, {name: decoders.get(name, _as_is)(value) for name, value in row.items()}

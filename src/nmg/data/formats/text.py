@@ -1,5 +1,6 @@
-"""Reads unlabelled text: .txt files (one context per line), records with a field `text`, folders of .txt files, the
-hub.
+"""Reads unlabelled text from .txt files (one context per line), records, folders and data sets of the hub.
+
+Records have a field `text`. In a folder each .txt file is one context.
 """
 
 import json

@@ -131,7 +131,7 @@ def read_token_records(
 
     Raises:
         UserError: with line and field, for a missing list, lists of different lengths, a word that is blank or not a
-            string, an invalid label or one outside `known_labels`.
+            string, or an invalid or unknown label.
     """
     examples = []
     for line, record in read_records(path):
