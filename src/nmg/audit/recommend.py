@@ -111,7 +111,7 @@ def is_sound(reward: RewardFinding, p: float | None) -> bool:
 
 
 def _seems_to_agree(reward: RewardFinding) -> bool:
-    """Whether the estimated correlations are high enough, without a test."""
+    """Whether the estimated correlations with the full score are high enough; no test is made."""
     agrees = reward.corrected is None or reward.corrected >= LEAST_CORRELATION
     return agrees and (reward.rank_correlation or 0.0) >= LEAST_CORRELATION
 

@@ -280,7 +280,12 @@ class Budget:
     def maskings(self, plays: Sequence[Played], steps: int) -> list[str]:
         """Choose the maskings that fit into the time left after `plays`.
 
-        Returns the names of `none`, of rules and of random directions; `steps` is the number of adaptation steps.
+        Args:
+            plays: The trials that are already done.
+            steps: Number of adaptation steps per trial.
+
+        Returns:
+            `none`, then names of rules, then names of random directions.
         """
         spent = sum(map(_cost, plays))
         none = float(np.mean([_cost(play) for play in plays if play.key.masking == "none"]))

@@ -1,7 +1,7 @@
 """The cells of a comparison, and the folder that stores them.
 
 A cell is one (masking, seed, number of labels, adaptation steps): adapt, fine-tune, score. Each has its own file,
-written when the cell is done. A comparison that was killed reads these files and continues.
+written when the cell is done. An interrupted comparison continues from these files.
 """
 
 import json

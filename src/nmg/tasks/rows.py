@@ -25,7 +25,7 @@ class TokenColumn(NamedTuple):
     """One integer per token, for all rows, concatenated."""
 
     values: npt.NDArray[np.int32]
-    """int32 [sum of lengths]."""
+    """int32 [sum of lengths]: the integers of all tokens."""
     padding: int
     """Value that fills a batch after the end of a row."""
 

@@ -201,7 +201,10 @@ def _first_words(example: TokenExample, offsets: IntArray) -> IntArray:
 
 
 def labels(examples: Sequence[Example]) -> list[str]:
-    """O, and each type that occurs with every prefix of the scheme, because a sample of sentences may lack some."""
+    """The label set: O, and each type that occurs, with every prefix of the scheme.
+
+    All prefixes are included because a sample of sentences may lack some.
+    """
     found = {label for example in only(TokenExample, examples) for label in example.labels} - {OUTSIDE}
     prefixes = "BIES" if {label[0] for label in found} & {"E", "S"} else "BI"
     return [OUTSIDE, *(f"{prefix}-{kind}" for kind in sorted({label[2:] for label in found}) for prefix in prefixes)]
