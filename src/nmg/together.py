@@ -50,7 +50,7 @@ class _Failure:
 
     @classmethod
     def of(cls, error: Exception) -> "_Failure":
-        """Describe an error."""
+        """Return the description of an error."""
         problem, report = described(error)
         return cls(str(error) if isinstance(error, UserError) else f"{problem}\n{report}", problem, report)
 

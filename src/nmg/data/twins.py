@@ -45,7 +45,7 @@ def folded(text: str) -> str:
 
 
 def groups(texts: Iterable[str]) -> IntArray:
-    """Return for each text the index of the first text that is equal once folded, int64 [n]."""
+    """Return int64 [n]: for each text, the index of the first text that is equal once both are folded."""
     first: dict[str, int] = {}
     return np.array([first.setdefault(folded(text), index) for index, text in enumerate(texts)], dtype=np.int64)
 

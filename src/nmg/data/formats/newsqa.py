@@ -14,7 +14,7 @@ from nmg.data.notices import warn_once
 from nmg.errors import bad_input, shown
 
 Verdict: TypeAlias = tuple[int, int] | None
-"""Half-open character span of an answer; None: the story does not contain an answer."""
+"""Half-open character span of an answer, or None if the story does not contain an answer."""
 
 COLUMN, TOKENS_COLUMN = "answer_char_ranges", "answer_token_ranges"
 """Columns that identify NewsQA's combined and split files."""
