@@ -56,7 +56,7 @@ class SettingsCommand(Command):
 
 
 def join_lists(words: Sequence[str]) -> list[str]:
-    """Joins lists that have blanks next to their commas into one word: 'none,' 'random' → 'none,random'."""
+    """Join lists that have blanks next to their commas into one word: 'none,' 'random' → 'none,random'."""
     joined: list[str] = []
     for word in words:
         before = joined[-1] if joined else "--"

@@ -100,7 +100,7 @@ def _run_grid(configs: "dict[str, Config]", maskings: list[str], out: Path, **sh
 
 
 def show_cells(console: "ProgressConsole") -> "Callable[[CellEvent, int], None]":
-    """Returns a callback that prints each new cell and updates the overall progress bar."""
+    """Return a callback that prints each new cell and updates the overall progress bar."""
     done = 0
 
     def on_cell(event: "CellEvent", missing: int) -> None:

@@ -50,7 +50,7 @@ class ProgressConsole:
 
 @contextmanager
 def progress_console() -> Iterator[ProgressConsole]:
-    """Provides a console with progress bars on standard error; standard output contains only results."""
+    """Provide a console with progress bars on standard error; standard output contains only results."""
     _quiet_libraries()
     columns = (
         TextColumn("{task.description}"),

@@ -118,7 +118,7 @@ def corpus(
 def _fields(
     text_field: str, label_field: str, pair_field: str | None, word_column: int, tag_column: int | None
 ) -> "DataSettings":
-    """Converts the options to settings. Raises UserError for a column below 1."""
+    """Convert the options to settings. Raises UserError for a column below 1."""
     from nmg.settings import DataSettings
 
     for name, column in (("--word-column", word_column), ("--tag-column", tag_column)):

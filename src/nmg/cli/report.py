@@ -40,7 +40,7 @@ def report(
 
 
 def page_of(run: Path, watch: int | None) -> "tuple[RunLog, str]":
-    """Returns the log of a run's folder and its page as HTML.
+    """Return the log of a run's folder and its page as HTML.
 
     `watch`: interval in seconds at which the browser reloads the page, or None. Raises UserError for a log that is
     damaged or was not written by a meta-training, because the folder may come from anywhere.

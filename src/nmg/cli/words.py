@@ -8,7 +8,7 @@ from nmg.files import is_there, last_part, user_path
 
 
 def configs_and_settings(config: Path | None, rest: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Separates the words that are not options of a command into CONFIG files and '--section.field value' words.
+    """Separate the words that are not options of a command into CONFIG files and '--section.field value' words.
 
     typer passes the first such word as CONFIG even if it names a setting, as in '--resume RUN --meta.episodes 9' and
     '--meta.episodes 9 CONFIG'. This function sorts it correctly.
@@ -64,7 +64,7 @@ def _no_config() -> UserError:
 
 
 def named_configs(words: Sequence[str]) -> dict[str, Path]:
-    """Parses words 'FILE' or 'NAME=FILE' to name → file.
+    """Parse words 'FILE' or 'NAME=FILE' to name → file.
 
     For example, ['chemprot.yaml', 'news=runs/a/config.yaml'] gives the names 'chemprot' and 'news'. A `config.yaml`
     without a name is named after its folder, usually that of a run. Raises UserError for a duplicate name.
@@ -78,7 +78,7 @@ def named_configs(words: Sequence[str]) -> dict[str, Path]:
 
 
 def named_models(words: str) -> dict[str, str]:
-    """Parses 'MODEL' or 'NAME=MODEL', separated by commas, to name → model.
+    """Parse 'MODEL' or 'NAME=MODEL', separated by commas, to name → model.
 
     For example, 'bert-base-uncased,mine=lm/a' gives the names 'bert-base-uncased' and 'mine'. A model without a name
     is named by the last part of its path. Raises UserError if there is no model, or for a duplicate name.
@@ -90,7 +90,7 @@ def named_models(words: str) -> dict[str, str]:
 
 
 def _named(words: Sequence[str], what: str, own_name: Callable[[str], str]) -> dict[str, str]:
-    """Name → value of words 'NAME=VALUE' or 'VALUE'; `own_name` returns the name of the latter."""
+    """Parse words 'NAME=VALUE' or 'VALUE' to name → value; `own_name` gives the name of a value without one."""
     named: dict[str, str] = {}
     for word in words:
         name, equals, place = (part.strip() for part in word.partition("="))
@@ -104,7 +104,7 @@ def _named(words: Sequence[str], what: str, own_name: Callable[[str], str]) -> d
 
 
 def split_names(maskings: str) -> list[str]:
-    """Returns the distinct names in a comma-separated list. Raises UserError if there is none."""
+    """Return the distinct names in a comma-separated list. Raises UserError if there is none."""
     names = list(dict.fromkeys(name.strip() for name in maskings.split(",") if name.strip()))
     if not names:
         raise UserError("--maskings: name at least one masking")

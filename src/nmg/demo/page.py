@@ -28,7 +28,7 @@ class TaskResult:
 
 
 def demo_page(results: Sequence[TaskResult]) -> PageContent:
-    """Builds the page of the demo."""
+    """Build the page of the demo."""
     introduction = Section(
         "What was learned",
         [

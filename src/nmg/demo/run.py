@@ -79,7 +79,7 @@ UNITS: Mapping[str, Mapping[str, float]] = {
 
 
 def configs_folder() -> Path:
-    """Returns the folder of the shipped configurations, in the installed package or in the source tree.
+    """Return the folder of the shipped configurations, in the installed package or in the source tree.
 
     Raises UserError if there is none.
     """

@@ -70,7 +70,7 @@ class View:
 
 
 def views_of(observed: Sequence[Observed]) -> list[View]:
-    """Returns one view per masking, and a second one per policy for its greedy choice."""
+    """Return one view per masking, and a second one per policy for its greedy choice."""
     views = []
     for number, one in enumerate(observed):
         pairs = one.draws * (one.draws - 1)
@@ -83,7 +83,7 @@ def views_of(observed: Sequence[Observed]) -> list[View]:
 
 
 def budgets(observed: Observed, table: TokenTable) -> IntArray:
-    """Returns int64 [B]: number of masked tokens per block, which is the same in every draw of every masking."""
+    """Return int64 [B]: number of masked tokens per block, which is the same in every draw of every masking."""
     masked = np.bincount(table.block, weights=observed.drawn, minlength=table.n_blocks)
     return np.round(masked / observed.draws).astype(np.int64)
 
@@ -152,6 +152,7 @@ class _ReadOnce:
         return self._once("states", blocks, self._encode)
 
     def surprise(self, blocks: TokenBlocks) -> Tensor:
+        """float32 [B, T, 2]: loss and entropy per token, in nats."""
         return self._once("surprise", blocks, self._encode.surprise)
 
     def _once(self, what: str, blocks: TokenBlocks, read: Callable[[TokenBlocks], Tensor]) -> Tensor:
@@ -177,7 +178,7 @@ class Perturbed:
 
 
 def count_draws(draw: Draw, blocks: TokenBlocks, rate: float, draws: int, rng: np.random.Generator) -> IntArray:
-    """Counts how often each position is chosen in `draws` independent plans.
+    """Count how often each position is chosen in `draws` independent plans.
 
     Args:
         draw: Chooses the positions to mask; it is called with several copies of the blocks at once.
@@ -199,13 +200,13 @@ def count_draws(draw: Draw, blocks: TokenBlocks, rate: float, draws: int, rng: n
 
 
 def repeated(blocks: TokenBlocks, times: int) -> TokenBlocks:
-    """Returns `times` copies of the whole batch, one after the other."""
+    """Return `times` copies of the whole batch, one after the other."""
     columns = (getattr(blocks, field.name) for field in fields(blocks))
     return TokenBlocks(*(column.repeat(times, *[1] * (column.ndim - 1)) for column in columns))
 
 
 def _portions(total: int, most: int) -> Iterator[int]:
-    """Splits `total` into portions of at most `most`."""
+    """Split `total` into portions of at most `most`."""
     for done in range(0, total, most):
         yield min(most, total - done)
 

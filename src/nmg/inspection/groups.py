@@ -41,11 +41,11 @@ class Grouping:
         return cls(title, note, tuple(np.array(names, dtype=object)[counts > 0]), number[of_token])
 
     def counts(self) -> IntArray:
-        """Returns int64 [G]: number of tokens per group."""
+        """Return int64 [G]: number of tokens per group."""
         return np.bincount(self.of_token, minlength=len(self.names))
 
     def masked(self, inclusion: FloatArray) -> FloatArray:
-        """Returns float64 [G]: expected number of masked tokens per group.
+        """Return float64 [G]: expected number of masked tokens per group.
 
         `inclusion`: float [N], the probability that each token is masked.
         """
@@ -54,7 +54,7 @@ class Grouping:
 
 
 def by_label(title: str, note: str, labels: Labels, table: TokenTable) -> Grouping:
-    """Groups tokens by the label of their word.
+    """Group tokens by the label of their word.
 
     Args:
         title: Heading of the grouping.
@@ -74,7 +74,7 @@ def by_label(title: str, note: str, labels: Labels, table: TokenTable) -> Groupi
 
 
 def by_frequency(word_counts: IntArray, table: TokenTable) -> Grouping:
-    """Groups tokens by the corpus frequency of their word; `word_counts`: int [W], one count per word of the table."""
+    """Group tokens by the corpus frequency of their word; `word_counts`: int [W], one count per word of the table."""
     band = np.searchsorted(FREQUENCY_BANDS, word_counts, side="right") - 1
     ends = [f"–{above - 1:,}" if above - 1 > low else "" for low, above in pairwise(FREQUENCY_BANDS)]
     names = [f"{low:,}{end} times" for low, end in zip(FREQUENCY_BANDS, [*ends, " or more"], strict=True)]
@@ -84,14 +84,14 @@ def by_frequency(word_counts: IntArray, table: TokenTable) -> Grouping:
 
 
 def by_position(table: TokenTable) -> Grouping:
-    """Groups tokens by the tenth of the block in which they are."""
+    """Group tokens by the tenth of the block in which they are."""
     part = table.place * N_POSITIONS // np.maximum(table.sizes[table.block], 1)
     names = [f"{100 * i // N_POSITIONS}–{100 * (i + 1) // N_POSITIONS} %" for i in range(N_POSITIONS)]
     return Grouping.of("Position in the text", "From the first token of a text to its last.", names, part)
 
 
 def by_piece(table: TokenTable) -> Grouping:
-    """Groups tokens into whole words, first pieces and later pieces of words."""
+    """Group tokens into whole words, first pieces and later pieces of words."""
     is_whole = table.pieces[table.word] == 1
     kind = np.where(is_whole, 0, np.where(table.starts_word, 1, 2))
     names = ("whole word", "first piece of a word", "later piece of a word")
@@ -103,7 +103,7 @@ FORMS = ("lower-case word", "Capitalised word", "UPPER-CASE WORD", "with a digit
 
 
 def form_of(word: str) -> int:
-    """Returns the index of the word's form in `FORMS`. Letters of scripts without case count as lower case."""
+    """Return the index of the word's form in `FORMS`. Letters of scripts without case count as lower case."""
     if not any(character.isalnum() for character in word):
         return 4
     if any(character.isdigit() for character in word):
@@ -114,7 +114,7 @@ def form_of(word: str) -> int:
 
 
 def by_form(words: Sequence[str], table: TokenTable) -> Grouping:
-    """Groups tokens by the form of their word; `words` has the W words with their original case."""
+    """Group tokens by the form of their word; `words` has the W words with their original case."""
     known = {word: form_of(word) for word in set(words)}
     of_word = np.array([known[word] for word in words], dtype=np.int64)
     return Grouping.of("Form of the word", "Letters as they stand in the text.", FORMS, of_word[table.word])

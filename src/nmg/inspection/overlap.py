@@ -10,7 +10,7 @@ from nmg.types import FloatArray, IntArray
 
 
 def overlap(first: FloatArray, second: FloatArray, budget: IntArray) -> float:
-    """Returns the expected share of the masked tokens that two independent plans have in common, from 0 to 1.
+    """Return the expected share of the masked tokens that two independent plans have in common, from 0 to 1.
 
     Args:
         first: float [N]: probability that the first masking masks each token.
@@ -21,7 +21,7 @@ def overlap(first: FloatArray, second: FloatArray, budget: IntArray) -> float:
 
 
 def chance_overlap(sizes: IntArray, budget: IntArray) -> float:
-    """Returns the `overlap` of two uniformly random plans, which share k/n of their k tokens in a block of n tokens.
+    """Return the `overlap` of two uniformly random plans, which share k/n of their k tokens in a block of n tokens.
 
     `sizes` and `budget` are int [B]: the numbers n and k of each block.
     """
@@ -29,7 +29,7 @@ def chance_overlap(sizes: IntArray, budget: IntArray) -> float:
 
 
 def rank_correlation(first: FloatArray, second: FloatArray, table: TokenTable) -> float:
-    """Returns Spearman's ρ of two columns within each block, averaged over blocks.
+    """Return Spearman's ρ of two columns within each block, averaged over blocks.
 
     Args:
         first: float [N]: one value per token.
@@ -43,7 +43,7 @@ def rank_correlation(first: FloatArray, second: FloatArray, table: TokenTable) -
 
 
 def unit_ranks(column: FloatArray, table: TokenTable) -> FloatArray:
-    """Returns float [N]: ranks of a column [N] within each block, scaled to mean 0 and norm 1.
+    """Return float [N]: ranks of a column [N] within each block, scaled to mean 0 and norm 1.
 
     Equal values share their mean rank. The product of two such columns, summed over a block, is Spearman's ρ. The
     ranks are all 0 in a block in which the column is constant.
@@ -68,7 +68,7 @@ def _mean_product(first: FloatArray, second: FloatArray, table: TokenTable) -> f
 
 
 def entropies(weights: FloatArray, table: TokenTable) -> FloatArray:
-    """Returns float64 [B]: entropy of each block's weights [N] in nats, after scaling them to sum to 1.
+    """Return float64 [B]: entropy of each block's weights [N] in nats, after scaling them to sum to 1.
 
     The entropy is 0 for a block whose weights are all 0.
     """
@@ -79,7 +79,7 @@ def entropies(weights: FloatArray, table: TokenTable) -> FloatArray:
 
 
 def mean_entropy(of_block: FloatArray, sizes: IntArray) -> tuple[float, float]:
-    """Returns the mean entropy in nats, and the mean entropy as a share of its maximum ln n for n tokens.
+    """Return the mean entropy in nats, and the mean entropy as a share of its maximum ln n for n tokens.
 
     Blocks with fewer than two tokens are ignored; both values are 0 if no block remains. `of_block`: float [B], in
     nats; `sizes`: int [B], number of tokens.
@@ -92,7 +92,7 @@ def mean_entropy(of_block: FloatArray, sizes: IntArray) -> tuple[float, float]:
 
 
 def overlap_matrix(views: Sequence[View], budget: IntArray) -> FloatArray:
-    """Returns float [V, V]: `overlap` of each pair of views; the diagonal compares two plans of the same view."""
+    """Return float [V, V]: `overlap` of each pair of views; the diagonal compares two plans of the same view."""
     matrix = np.empty((len(views), len(views)))
     for i, one in enumerate(views):
         for j, other in enumerate(views):
@@ -101,6 +101,6 @@ def overlap_matrix(views: Sequence[View], budget: IntArray) -> FloatArray:
 
 
 def correlation_matrix(observed: Sequence[Observed], table: TokenTable) -> FloatArray:
-    """Returns float [M, M]: `rank_correlation` of each pair of maskings."""
+    """Return float [M, M]: `rank_correlation` of each pair of maskings."""
     ranks = [unit_ranks(one.order, table) for one in observed]
     return np.array([[_mean_product(first, second, table) for second in ranks] for first in ranks])

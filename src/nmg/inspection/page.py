@@ -32,7 +32,7 @@ LEAST_OCCURRENCES = 5
 
 
 def inspect_page(seen: Inspection) -> InspectPage:
-    """Returns the content of the page, without its layout."""
+    """Return the content of the page, without its layout."""
     table, observed = seen.table, seen.observed
     surface = list(table.words())
     distinct = Labels.of(word.lower() for word in surface)
@@ -60,7 +60,7 @@ def inspect_page(seen: Inspection) -> InspectPage:
 
 
 def group_tokens(table: TokenTable, words: Sequence[str], distinct: Labels, tags: Tags | None) -> list[Grouping]:
-    """Returns all groupings of the tokens.
+    """Return all groupings of the tokens.
 
     Args:
         table: The tokens.
@@ -89,7 +89,7 @@ def group_tokens(table: TokenTable, words: Sequence[str], distinct: Labels, tags
 
 
 def word_table(distinct: Labels, views: Sequence[View], table: TokenTable) -> Words:
-    """Returns the `word_rates` of all views for the most frequent distinct words.
+    """Return the `word_rates` of all views for the most frequent distinct words.
 
     Args:
         distinct: The lower-cased words as labels of the W words.
@@ -109,7 +109,7 @@ def word_table(distinct: Labels, views: Sequence[View], table: TokenTable) -> Wo
 
 
 def word_rates(distinct: Labels, view: View, table: TokenTable) -> FloatArray:
-    """Returns float [distinct words]: share of a word's tokens that is masked, averaged over its occurrences.
+    """Return float [distinct words]: share of a word's tokens that is masked, averaged over its occurrences.
 
     Args:
         distinct: The lower-cased words as labels of the W words.
@@ -122,7 +122,7 @@ def word_rates(distinct: Labels, view: View, table: TokenTable) -> FloatArray:
 
 
 def top_words_table(distinct: Labels, views: Sequence[View], table: TokenTable) -> Table:
-    """Returns a table of the words that each view masks most often.
+    """Return a table of the words that each view masks most often.
 
     Args:
         distinct: The lower-cased words as labels of the W words.
@@ -144,7 +144,7 @@ def top_words_table(distinct: Labels, views: Sequence[View], table: TokenTable) 
 
 
 def overlap_table(views: Sequence[View], one: Observed, table: TokenTable) -> Table:
-    """Returns a table with the overlap of each pair of views, as a share of the budget and relative to chance.
+    """Return a table with the overlap of each pair of views, as a share of the budget and relative to chance.
 
     Args:
         views: The rows and columns.
@@ -172,7 +172,7 @@ def overlap_table(views: Sequence[View], one: Observed, table: TokenTable) -> Ta
 
 
 def correlation_table(observed: Sequence[Observed], table: TokenTable) -> Table:
-    """Returns a table with the rank correlation of each pair of maskings."""
+    """Return a table with the rank correlation of each pair of maskings."""
     names = [one.name for one in observed]
     matrix = correlation_matrix(observed, table)
     rows = [
@@ -191,7 +191,7 @@ def correlation_table(observed: Sequence[Observed], table: TokenTable) -> Table:
 
 
 def entropy_table(observed: Sequence[Observed], table: TokenTable) -> Table:
-    """Returns a table with the entropy of one draw (policies only) and of the distribution of masks over tokens."""
+    """Return a table with the entropy of one draw (policies only) and of the distribution of masks over tokens."""
     rows = []
     for one in observed:
         cells = [NOTHING, NOTHING, NOTHING]
@@ -228,7 +228,7 @@ def _shown_texts(table: TokenTable, tags: Tags | None) -> ShownTexts:
 
 
 def block_titles(context_ids: IntArray) -> list[str]:
-    """Returns the title of each block: `Text 1`, or `Text 1, part 2 of 3` if the text has several blocks."""
+    """Return the title of each block: `Text 1`, or `Text 1, part 2 of 3` if the text has several blocks."""
     parts, seen = Counter(context_ids.tolist()), Counter[int]()
     titles = []
     for context_id in context_ids.tolist():

@@ -150,7 +150,7 @@ def _tag(table: TokenTable, model: str, reporter: Reporter) -> tuple[Tags | None
 
 
 def sample_texts(texts: Sequence[str], limit: int, seed: int) -> list[str]:
-    """Returns all texts, or a random sample of `limit` texts in their original order.
+    """Return all texts, or a random sample of `limit` texts in their original order.
 
     Args:
         texts: The texts.
@@ -164,7 +164,7 @@ def sample_texts(texts: Sequence[str], limit: int, seed: int) -> list[str]:
 
 
 def _with_rate_of(policies: Iterable[Policy], config: Config) -> Config:
-    """Returns the settings; a missing masking rate is set to the one of the first policy's training."""
+    """Return the settings; a missing masking rate is set to the one of the first policy's training."""
     first = next(iter(policies), None)
     if first is None or "rate" in config.masking.model_fields_set:
         return config

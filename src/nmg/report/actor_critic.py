@@ -25,12 +25,12 @@ COLLAPSED = 0.1
 
 
 def sections(log: RunLog) -> list[Section]:
-    """Returns the sections of a run with at least one episode."""
+    """Return the sections of a run with at least one episode."""
     return [Section("Rewards and credit", _rewards(log)), Section("Policy", _policy(log))]
 
 
 def in_short(log: RunLog) -> str:
-    """Returns one sentence per other player: how often the learner won, lost and tied against it."""
+    """Return one sentence per other player: how often the learner won, lost and tied against it."""
     return " ".join(
         f"Against the {'random player' if one.rival == 'random' else one.rival} the learner won "
         f"{count_text(one.wins, 'episode')}, lost {one.losses} and tied in {one.ties} "
@@ -40,7 +40,7 @@ def in_short(log: RunLog) -> str:
 
 
 def warnings(log: RunLog) -> list[str]:
-    """Returns a warning for each apparent problem of the run, with advice on how to solve it."""
+    """Return a warning for each apparent problem of the run, with advice on how to solve it."""
     found = []
     if log.episodes and all(episode["is_tie"] for episode in log.episodes):
         found.append(
@@ -152,6 +152,6 @@ def _summary(values: FloatArray) -> tuple[str, ...]:
 
 
 def finite(values: Sequence[float]) -> FloatArray:
-    """Returns the finite values as a float array [at most n]."""
+    """Return the finite values as a float array [at most n]."""
     array: FloatArray = np.asarray(values, dtype=float)
     return array[np.isfinite(array)]

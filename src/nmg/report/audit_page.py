@@ -11,7 +11,7 @@ from nmg.report.tables import NOTHING, Table, difference_text, duration_text, p_
 
 
 def audit_page(result: AuditResult) -> PageContent:
-    """Builds the page of an audit."""
+    """Build the page of an audit."""
     facts = result.facts
     metric = facts["maskings"]["metric"]
     scores: dict[str, list[float]] = {}
@@ -40,7 +40,7 @@ def audit_page(result: AuditResult) -> PageContent:
 
 
 def audit_tables(result: AuditResult) -> list[tuple[str, Table]]:
-    """Returns the tables of an audit, each with its title."""
+    """Return the tables of an audit, each with its title."""
     return [
         ("Does adapting pay?", _schedules(result)),
         ("Which reward tells maskings apart?", _rewards(result)),
@@ -104,12 +104,14 @@ def _rewards(result: AuditResult) -> Table:
 
 
 def _corrected(one: RewardFinding) -> str:
+    """The corrected rank correlation with its interval."""
     estimate = NOTHING if one.corrected is None else f"{one.corrected:+.2f}"
     limits = "" if one.corrected_low is None else f" [{one.corrected_low:+.2f}, {one.corrected_high:+.2f}]"
     return f"{estimate}{limits}".replace("-", "−")
 
 
 def _on_maskings(result: AuditResult) -> str:
+    """Paragraph on how much the maskings differ compared with the noise of one run."""
     found = result.facts["maskings"]
     n, between, noise = len(found["mean"]), 100 * found["between"], 100 * found["noise"]
     high = found["between_high"]

@@ -27,7 +27,7 @@ LISTED = 6
 
 
 def setting_text(setting: Setting, task: str, n_labelled: int | None = None) -> str:
-    """Describes a condition, e.g. '16 labelled examples of each class (200 in all), 50 adaptation steps'.
+    """Describe a condition, e.g. '16 labelled examples of each class (200 in all), 50 adaptation steps'.
 
     Args:
         setting: A point of the learning curves.
@@ -50,13 +50,13 @@ def setting_text(setting: Setting, task: str, n_labelled: int | None = None) -> 
 
 
 def setting_title(result: SettingResult, task: str) -> str:
-    """Returns `setting_text` with the number of labelled examples, if all maskings had the same number."""
+    """Return `setting_text` with the number of labelled examples, if all maskings had the same number."""
     counts = {round(one.n_labelled) for one in result.maskings}
     return setting_text(result.setting, task, counts.pop() if len(counts) == 1 else None)
 
 
 def scope(results: ComparisonResults) -> str:
-    """Returns one sentence on what intervals and p values refer to: other seeds, but not what all seeds share."""
+    """Return one sentence on the scope of intervals and p values: other seeds, but not the data all seeds share."""
     data = results.config.data
     limited = data.labelled_per_class is not None or data.labelled_examples is not None
     uses_all = [
@@ -80,7 +80,7 @@ def scope(results: ComparisonResults) -> str:
 
 
 def metric_title(metric: str) -> str:
-    """Returns the column heading of a metric."""
+    """Return the column heading of a metric."""
     return "held-out LM loss" if metric == HELD_OUT else metric
 
 
@@ -94,10 +94,10 @@ CONSTANT_NOTE = (
 
 
 def scores_table(result: SettingResult, metrics: Sequence[str]) -> Table:
-    """Returns a table with one row per masking: scores and costs.
+    """Return a table with one row per masking: scores and costs.
 
-    A row has mean ± standard deviation of each metric, the 95 % interval of the first metric, the masked-LM loss on
-    held-out text (if measured), the number of masked tokens and the time.
+    A row has mean ± standard deviation of each metric and the 95 % interval of the first metric. It also has the
+    masked-LM loss on held-out text (if measured), the number of masked tokens and the time.
     """
     shown = [*metrics, *([HELD_OUT] if any(HELD_OUT in one.estimates for one in result.maskings) else [])]
     header = ["masking", "seeds", metrics[0], "95 %", *map(metric_title, shown[1:]), "masked tokens", "time"]
@@ -122,7 +122,7 @@ def scores_table(result: SettingResult, metrics: Sequence[str]) -> Table:
 
 
 def pairs_table(result: SettingResult, metric: str, n_planned: int) -> Table:
-    """Returns a table with the test of every pair of maskings.
+    """Return a table with the test of every pair of maskings.
 
     Args:
         result: Results of one condition.
@@ -134,7 +134,7 @@ def pairs_table(result: SettingResult, metric: str, n_planned: int) -> Table:
 
 
 def named_pairs_table(pairs: Sequence[tuple[str, Pair]], metric: str, family: str) -> Table:
-    """Returns a table with one named row per pair.
+    """Return a table with one named row per pair.
 
     Args:
         pairs: Name and test of each pair.
@@ -177,7 +177,7 @@ def named_pairs_table(pairs: Sequence[tuple[str, Pair]], metric: str, family: st
 
 
 def costs_table(result: SettingResult, meta_training: Mapping[str, MetaTrainingCost]) -> Table:
-    """Returns a table with the mean cost of a run per masking.
+    """Return a table with the mean cost of a run per masking.
 
     The cost of meta-training is added if the comparison has learned maskings.
     """
@@ -204,7 +204,7 @@ def _cost_cells(one: MaskingResult, meta_training: Mapping[str, MetaTrainingCost
 
 
 def terminal_tables(results: ComparisonResults) -> list[tuple[str, Table]]:
-    """Returns titled tables that fit on a terminal of 80 columns: scores with costs, and pairs.
+    """Return titled tables that fit on a terminal of 80 columns: scores with costs, and pairs.
 
     Only the last table of each kind has notes.
     """
@@ -223,18 +223,18 @@ def terminal_tables(results: ComparisonResults) -> list[tuple[str, Table]]:
 
 
 def columns_of(table: Table, wanted: Sequence[int]) -> Table:
-    """Returns a copy of the table with only the wanted columns (indices from 0), in that order."""
+    """Return a copy of the table with only the wanted columns (indices from 0), in that order."""
     rows = tuple(tuple(row[column] for column in wanted) for row in table.rows)
     return Table(tuple(table.header[column] for column in wanted), rows, table.notes)
 
 
 def pair_name(pair: Pair) -> str:
-    """Returns 'first − second'."""
+    """Return 'first − second'."""
     return f"{pair.first} − {pair.second}"
 
 
 def reading(results: ComparisonResults) -> str:
-    """Returns a one-paragraph summary of the tests, generated from the numbers."""
+    """Return a one-paragraph summary of the tests, generated from the numbers."""
     tested = [(result.setting, pair) for result in results.settings for pair in result.pairs if pair.is_tested]
     if not results.pairs:
         text = "There is no pair of maskings to compare."
@@ -254,7 +254,7 @@ def reading(results: ComparisonResults) -> str:
 
 
 def _on_circumstances(results: ComparisonResults) -> str:
-    """Returns sentences on how the environments of the cells differ, and which pairs this affects."""
+    """Describe how the environments of the cells differ, and how many pairs this affects."""
     text = f"Not all cells were made under the same circumstances: they differ in {described(results.differing)}."
     mixed = sum(bool(pair.mixed_seeds) for pair in results.pairs)
     if not mixed:
@@ -301,7 +301,7 @@ def _findings(results: ComparisonResults, differing: Sequence[tuple[Setting, Pai
 
 
 def paired_text(test: PairedTest, metric: str) -> str:
-    """Returns the mean difference with its interval; adds "in every seed" if it is constant."""
+    """Return the mean difference with its interval; adds "in every seed" if it is constant."""
     constant = " in every seed" if test.is_constant else ""
     return difference_text(test.mean, test.low, test.high, metric) + constant
 

@@ -60,7 +60,7 @@ def compare(
     first = config.run.seed
     plan = Plan.of(maskings, policies or {}, range(first, first + seeds), labelled=labelled, adapt_steps=adapt_steps)
     with as_one():
-        check_folder(out)  # before the lock, which leaves its mark on a folder
+        check_folder(out)  # before locking, which writes to the folder
     with as_one(), sole_writer(out):
         comparison = Comparison.prepare(config, plan, out, reporter or Silent(), save_models=save_models)
         plan = comparison.plan
@@ -82,7 +82,7 @@ def write_comparison(out: Path, results: ComparisonResults) -> None:
 
 
 def titled_tables(results: ComparisonResults) -> list[tuple[str, Table]]:
-    """Returns all tables with their titles, in the order that every output uses."""
+    """Return all tables with their titles, in the order that every output uses."""
     tables = []
     for result in results.settings:
         setting = setting_title(result, results.config.data.task)
@@ -96,17 +96,17 @@ def titled_tables(results: ComparisonResults) -> list[tuple[str, Table]]:
 
 
 def markdown(results: ComparisonResults) -> str:
-    """Returns the content of results.md: summary, scope and all tables."""
+    """Return the content of results.md: summary, scope and all tables."""
     return titled_markdown(f"{reading(results)}\n\n{scope(results)}", titled_tables(results))
 
 
 def latex(results: ComparisonResults) -> str:
-    """Returns the content of results.tex: all tables."""
+    """Return the content of results.tex: all tables."""
     return titled_latex(titled_tables(results))
 
 
 def cells_csv(results: ComparisonResults) -> str:
-    """Returns the content of results.csv: one line per cell; undefined values are empty."""
+    """Return the content of results.csv: one line per cell; undefined values are empty."""
     phases = list(results.cells[0].seconds) if results.cells else []
     header = ["masking", "seed", "labelled", "adapt_steps", "n_labelled", *results.metrics, "held_out_loss", "lm_loss"]
     header += ["lm_steps", "task_steps", "tokens", "masked_tokens", *(f"seconds_{phase}" for phase in phases)]

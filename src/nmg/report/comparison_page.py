@@ -13,7 +13,7 @@ from nmg.report.plots import results_plot
 
 
 def comparison_page(results: ComparisonResults) -> PageContent:
-    """Builds the page of a comparison."""
+    """Build the page of a comparison."""
     names = list(dict.fromkeys(cell.masking for cell in results.cells))
     sections = [
         Section("What the tests say", (Paragraph(reading(results)), Paragraph(scope(results)), _facts(results)))
@@ -53,7 +53,7 @@ def _heading(results: ComparisonResults, result: SettingResult) -> list[Block]:
 
 
 def score_blocks(results: ComparisonResults, result: SettingResult) -> list[Block]:
-    """Returns the scores of one condition: table, plot and table of pairs."""
+    """Return the scores of one condition: table, plot and table of pairs."""
     scores = {one.masking: one.scores[results.tested] for one in result.maskings}
     caption = "A dot for each seed, a bar at the mean" + (
         "; dashed: the mean of random." if "random" in scores else "."

@@ -20,7 +20,7 @@ def score_curves(
     levels: Mapping[str, float] | None = None,
     title: str = "Learning curves",
 ) -> str:
-    """Draws one line per masking through its means, with 95 % intervals if they are defined.
+    """Draw one line per masking through its means, with 95 % intervals if they are defined.
 
     Args:
         curves: Masking → points (x, estimate); x > 0, on a logarithmic axis.

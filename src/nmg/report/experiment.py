@@ -12,7 +12,7 @@ from nmg.runs.log import RunLog
 
 
 def warnings(log: RunLog) -> list[str]:
-    """Returns a warning if the finished run selected a rule instead of the learned policy."""
+    """Return a warning if the finished run selected a rule instead of the learned policy."""
     found = log.findings
     if found.get("stage") == "done" and found.get("handed_out") == "rule":
         return [f"**The run hands out a rule, not a learned policy.** {_gate(found)}"]
@@ -20,7 +20,7 @@ def warnings(log: RunLog) -> list[str]:
 
 
 def sections(log: RunLog) -> list[Section]:
-    """Returns the sections of a run with at least one episode; empty if the log has no findings."""
+    """Return the sections of a run with at least one episode; empty if the log has no findings."""
     found = log.findings
     if not found:
         return []
@@ -31,7 +31,7 @@ def sections(log: RunLog) -> list[Section]:
 
 
 def in_short(log: RunLog) -> str:
-    """Returns a few sentences on what was learned and how certain it is; empty if the log has no findings."""
+    """Return a few sentences on what was learned and how certain it is; empty if the log has no findings."""
     found = log.findings
     if not found:
         return ""

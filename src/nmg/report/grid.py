@@ -31,12 +31,12 @@ DIFFERS = "*"
 
 
 def part_title(part: Part) -> str:
-    """Returns 'data set · model'."""
+    """Return 'data set · model'."""
     return f"{part.data} · {part.model}"
 
 
 def means_table(family: Family, setting: Setting, base: str) -> Table:
-    """Returns a table of means and intervals with one row per masking and one column per data set and model.
+    """Return a table of means and intervals with one row per masking and one column per data set and model.
 
     Args:
         family: All tests of one primary metric in the grid.
@@ -58,7 +58,7 @@ def means_table(family: Family, setting: Setting, base: str) -> Table:
 
 
 def differences_table(family: Family) -> Table:
-    """Returns a table with every test of the family: each masking against the baseline."""
+    """Return a table with every test of the family: each masking against the baseline."""
     pairs = [(f"{place_text(one)}: {pair_name(one.pair)}", one.pair) for one in family.differences]
     return named_pairs_table(pairs, family.metric, _planned(family))
 
@@ -68,18 +68,18 @@ def _planned(family: Family) -> str:
 
 
 def place_text(one: Difference) -> str:
-    """Returns the place of a difference in the grid: data set, model and, if it has a description, the condition."""
+    """Return the place of a difference in the grid: data set, model and, if it has a description, the condition."""
     setting = setting_text(one.setting, one.part.config.data.task)
     return part_title(one.part) + (f", {setting}" if setting else "")
 
 
 def titled_tables(grid: GridResults) -> list[tuple[str, Table]]:
-    """Returns all tables with their titles, in the order that every output uses."""
+    """Return all tables with their titles, in the order that every output uses."""
     return _tables(grid, range(ALL_COLUMNS))
 
 
 def terminal_tables(grid: GridResults) -> list[tuple[str, Table]]:
-    """Returns the tables of `titled_tables` with only the columns that fit on a terminal."""
+    """Return the tables of `titled_tables` with only the columns that fit on a terminal."""
     return _tables(grid, (0, 2, 4, 7, 8, 9))
 
 
@@ -98,13 +98,13 @@ def _tables(grid: GridResults, columns: Sequence[int]) -> list[tuple[str, Table]
 
 
 def means_title(family: Family, setting: Setting) -> str:
-    """Returns the title of the table of means."""
+    """Return the title of the table of means."""
     where = setting_text(setting, family.parts[0].config.data.task)
     return f"{family.metric} on the test sets{f': {where}' if where else ''}"
 
 
 def reading(grid: GridResults) -> str:
-    """Returns a one-paragraph summary of the tests, generated from the numbers."""
+    """Return a one-paragraph summary of the tests, generated from the numbers."""
     sentences = [_family_text(family, grid.base) for family in grid.families]
     left_out = [f"{', '.join(part.left_out)} in {part_title(part)}" for part in grid.parts if part.left_out]
     if left_out:
@@ -125,7 +125,7 @@ def reading(grid: GridResults) -> str:
 
 
 def scopes(grid: GridResults) -> list[str]:
-    """Returns the distinct sentences of `comparison.scope` over all comparisons."""
+    """Return the distinct sentences of `comparison.scope` over all comparisons."""
     return list(dict.fromkeys(scope(results) for results in grid.results.values()))
 
 
@@ -162,7 +162,7 @@ def _mean(family: Family, part: Part, setting: Setting, one: MaskingResult | Non
 
 
 def forest_rows(differences: Sequence[Difference], metric: str) -> list[tuple[str, float, float, float]]:
-    """Returns (name, difference, low, high) on the displayed scale, for the differences that have an interval."""
+    """Return (name, difference, low, high) on the displayed scale, for the differences that have an interval."""
     scale = shown_scale(metric)
     return [
         (f"{place_text(one)}: {one.pair.first}", test.mean * scale, test.low * scale, test.high * scale)

@@ -117,12 +117,12 @@ def write_grid(out: Path, grid: GridResults) -> None:
 
 
 def markdown(grid: GridResults) -> str:
-    """Returns the content of grid.md: summary, scopes and all tables."""
+    """Return the content of grid.md: summary, scopes and all tables."""
     return titled_markdown("\n\n".join([reading(grid), *scopes(grid)]), titled_tables(grid))
 
 
 def latex(grid: GridResults) -> str:
-    """Returns the content of grid.tex: all tables."""
+    """Return the content of grid.tex: all tables."""
     return titled_latex(titled_tables(grid))
 
 
@@ -134,7 +134,7 @@ _HEADER = (
 
 
 def scores_csv(grid: GridResults) -> str:
-    """Returns the content of grid.csv: one line per comparison, condition and masking; undefined values are empty."""
+    """Return the content of grid.csv: one line per comparison, condition and masking; undefined values are empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _HEADER, lineterminator="\n")
     writer.writeheader()

@@ -17,7 +17,7 @@ from nmg.report.plots import axis_name, forest_plot
 
 
 def grid_page(grid: GridResults) -> PageContent:
-    """Builds the page of a grid."""
+    """Build the page of a grid."""
     sections = [Section("What the tests say", (Paragraph(reading(grid)), _facts(grid)))]
     for family in grid.families:
         sections.append(Section(f"Scores: {family.metric}", _score_blocks(family, grid.base)))

@@ -111,7 +111,7 @@ class InspectPage:
 
 
 def render_inspect_page(page: InspectPage) -> str:
-    """Returns the page as HTML. Its Content-Security-Policy forbids loading or running anything external."""
+    """Return the page as HTML. Its Content-Security-Policy forbids loading or running anything external."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("nmg.report"),
         autoescape=True,
@@ -141,7 +141,7 @@ def write_inspect_page(path: Path, page: InspectPage) -> None:
 
 
 def packed(numbers: npt.ArrayLike) -> str:
-    """Encodes non-negative integers as one character each; numbers above `LARGEST_PACKED` are clipped to it.
+    """Encode non-negative integers as one character each; numbers above `LARGEST_PACKED` are clipped to it.
 
     >>> packed([0, 1, 5, 100])
     '015\\x94'
@@ -152,14 +152,14 @@ def packed(numbers: npt.ArrayLike) -> str:
 
 
 def pack_probabilities(probabilities: FloatArray) -> str:
-    """Encodes probabilities as one character each; see `LOG_STEPS`."""
+    """Encode probabilities as one character each; see `LOG_STEPS`."""
     with np.errstate(divide="ignore"):
         steps = -np.log(np.asarray(probabilities, dtype=np.float64)) * LOG_STEPS
     return packed(np.round(np.clip(steps, 0, LARGEST_PACKED)).astype(np.int64))
 
 
 def pack_spans(text: str, spans: IntArray, starts_word: BoolArray) -> str:
-    """Encodes the spans of one text's tokens as two characters per token.
+    """Encode the spans of one text's tokens as two characters per token.
 
     The first is the gap to the previous token, the second is 2 · length + (1 if the token starts a word). Both count
     UTF-16 code units, as browsers do. If several tokens cover the same characters (bytes of one letter), the first
@@ -233,7 +233,7 @@ def _corpus_data(page: InspectPage) -> dict[str, Any]:
 
 
 def _rounded(numbers: Sequence[float] | FloatArray | None) -> list[float] | None:
-    """Rounds to four significant digits."""
+    """Round to four significant digits."""
     return None if numbers is None else [float(f"{number:.4g}") for number in numbers]
 
 
@@ -244,7 +244,7 @@ def _script_safe(data: Mapping[str, Any]) -> Markup:
 
 
 def _sources(environment: jinja2.Environment, *names: str) -> str:
-    """Concatenates files of the template folder without rendering them."""
+    """Concatenate files of the template folder without rendering them."""
     assert environment.loader is not None
     return "\n".join(environment.loader.get_source(environment, name)[0] for name in names)
 

@@ -22,7 +22,7 @@ _SYMBOLS = {
 
 
 def as_latex(table: Table, caption: str) -> str:
-    """Returns a LaTeX table for the package booktabs; the notes follow the caption."""
+    """Return a LaTeX table for the package booktabs; the notes follow the caption."""
     columns = "l" + "r" * (len(table.header) - 1)
     text = " ".join((f"{caption}.", *table.notes))
     return "\n".join(
@@ -43,12 +43,12 @@ def as_latex(table: Table, caption: str) -> str:
 
 
 def titled_latex(tables: Iterable[tuple[str, Table]]) -> str:
-    """Returns a LaTeX file of titled tables, with a comment that names the required package."""
+    """Return a LaTeX file of titled tables, with a comment that names the required package."""
     return "\n".join(["% \\usepackage{booktabs}", *(as_latex(table, title) for title, table in tables)])
 
 
 def escape(text: str) -> str:
-    """Escapes the special characters of LaTeX."""
+    """Escape the special characters of LaTeX."""
     return "".join(_SYMBOLS.get(character, character) for character in text)
 
 

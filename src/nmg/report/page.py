@@ -133,7 +133,7 @@ SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:;
 
 
 def render_page(content: PageContent) -> str:
-    """Returns the page as HTML. It loads nothing: style and figures are inline."""
+    """Return the page as HTML. It loads nothing: style and figures are inline."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("nmg.report"),
         autoescape=True,
@@ -152,7 +152,7 @@ def write_page(path: Path, content: PageContent) -> None:
 
 
 def _marked_up(text: str) -> Markup:
-    """Escapes text and marks it up with <p>, <code> and <strong>."""
+    """Escape text and marks it up with <p>, <code> and <strong>."""
     paragraphs = []
     for paragraph in re.split(r"\n\s*\n", text.strip()):
         html = str(escape(" ".join(paragraph.split())))

@@ -38,9 +38,9 @@ SERIES = tuple(colour for colour in COLOURS if colour.startswith("#0a0b"))
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 
 STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",  # text stays text, in the page's font
-    "text.parse_math": False,  # a `$` in a name is a dollar, not the start of a formula
-    "svg.hashsalt": "nmg",  # the same figure gives the same ids
+    "svg.fonttype": "none",  # keep text as text, in the page's font
+    "text.parse_math": False,  # a `$` in a name does not start a formula
+    "svg.hashsalt": "nmg",  # equal figures get equal ids
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": INK,
@@ -68,7 +68,7 @@ def results_plot(
     baseline: str = "random",
     title: str = "Scores by masking",
 ) -> str:
-    """Draws one row per masking: a dot per seed, a bar at the mean, and the baseline's mean as a dashed line.
+    """Draw one row per masking: a dot per seed, a bar at the mean, and the baseline's mean as a dashed line.
 
     Args:
         scores: Masking → score per seed.
@@ -101,7 +101,7 @@ def results_plot(
 
 
 def forest_plot(rows: Sequence[tuple[str, float, float, float]], x_name: str, title: str = "Effects") -> str:
-    """Draws one line per row, the first on top: a dot at the estimate and a bar over its interval.
+    """Draw one line per row, the first on top: a dot at the estimate and a bar over its interval.
 
     Args:
         rows: (name, estimate, low, high) on the displayed scale.
@@ -127,7 +127,7 @@ def forest_plot(rows: Sequence[tuple[str, float, float, float]], x_name: str, ti
 
 
 def running_mean(values: Sequence[float] | FloatArray, window: int) -> FloatArray:
-    """Returns float [n]: the mean of each value [n] and up to `window` − 1 previous ones.
+    """Return float [n]: the mean of each value [n] and up to `window` − 1 previous ones.
 
     Non-finite values are ignored; the mean is NaN if no finite value remains.
     """
@@ -146,12 +146,12 @@ def _shown(scores: Sequence[float], metric: str) -> FloatArray:
 
 
 def axis_name(metric: str) -> str:
-    """Returns the axis label of a metric, with its scale."""
+    """Return the axis label of a metric, with its scale."""
     return metric if shown_scale(metric) == 1 else f"{metric} × {shown_scale(metric)}"
 
 
 def legend_name(name: str) -> str:
-    """Returns a legend label; matplotlib would omit a label that starts with an underscore."""
+    """Return a legend label; matplotlib would omit a label that starts with an underscore."""
     return f"\u200b{name}" if name.startswith("_") else name
 
 
@@ -161,20 +161,20 @@ def legend_above(axes: Axes) -> None:
 
 
 def cycled(colours: Sequence[str]) -> Iterator[str]:
-    """Yields the colours again and again."""
+    """Yield the colours in an endless cycle."""
     while True:
         yield from colours
 
 
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[Figure]:
-    """Provides an empty figure of this size (inches) in the style of the pages."""
+    """Provide an empty figure of this size (inches) in the style of the pages."""
     with mpl.rc_context(STYLE):
         yield Figure(figsize=(width, height), layout="constrained")
 
 
 def to_svg(figure: Figure, title: str) -> str:
-    """Returns the figure as an `<svg>` element with `title` as its accessible name.
+    """Return the figure as an `<svg>` element with `title` as its accessible name.
 
     The element has no XML declaration and no fixed size, only its aspect ratio. Its ids are unique, and its colours
     come from the page.
@@ -193,7 +193,7 @@ def to_svg(figure: Figure, title: str) -> str:
 
 
 def _for_page(tag: str, prefix: str) -> str:
-    """Prefixes ids and replaces colours inside one SVG tag; text between tags is left unchanged."""
+    """Prefix ids and replace colours inside one SVG tag; text between tags is left unchanged."""
     tag = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", tag)
     for drawn, shown in COLOURS.items():
         tag = tag.replace(drawn, shown)

@@ -37,7 +37,7 @@ SNAPSHOTS_SHOWN = 6
 
 
 def run_page(log: RunLog, refresh_seconds: int | None = None) -> PageContent:
-    """Builds the page. With `refresh_seconds`, the browser reloads it at that interval until the run is finished."""
+    """Build the page. With `refresh_seconds`, the browser reloads it at that interval until the run is finished."""
     done, in_all = len(log.episodes), log.planned_episodes
     first: list[Block] = [*map(Notice, warnings(log)), _facts(log)]
     if not done:
@@ -58,13 +58,13 @@ def run_page(log: RunLog, refresh_seconds: int | None = None) -> PageContent:
 
 
 def in_short(log: RunLog) -> str:
-    """Returns a few sentences on what was learned; empty if the learner reports nothing or no episode has ended."""
+    """Return a few sentences on what was learned; empty if the learner reports nothing or no episode has ended."""
     shown = LEARNERS.get(log.config.learner.kind)
     return str(shown.in_short(log.sound)) if shown and log.sound.episodes else ""
 
 
 def warnings(log: RunLog) -> list[str]:
-    """Returns a warning for each apparent problem of the run, with advice on how to solve it."""
+    """Return a warning for each apparent problem of the run, with advice on how to solve it."""
     shown = LEARNERS.get(log.config.learner.kind)
     n_lost = len(log.episodes) - len(log.sound.episodes)
     lost = [
@@ -75,7 +75,7 @@ def warnings(log: RunLog) -> list[str]:
 
 
 def learner_sections(log: RunLog) -> list[Section]:
-    """Returns the sections of the run's learner; the run must have at least one episode."""
+    """Return the sections of the run's learner; the run must have at least one episode."""
     shown = LEARNERS.get(log.config.learner.kind)
     return shown.sections(log) if shown else []
 
@@ -148,7 +148,7 @@ def _time(log: RunLog) -> list[Block]:
 
 
 def sample_blocks(log: RunLog) -> list[Block]:
-    """Returns the sample texts, shaded by the policy's probabilities at up to `SNAPSHOTS_SHOWN` points of the run."""
+    """Return the sample texts, shaded by the policy's probabilities at up to `SNAPSHOTS_SHOWN` points of the run."""
     if not log.snapshots:
         return [Paragraph("This run has no sample masks (`samples.jsonl`).")]
     picked = sorted({round(i) for i in np.linspace(0, len(log.snapshots) - 1, SNAPSHOTS_SHOWN)})

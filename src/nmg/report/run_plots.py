@@ -37,9 +37,10 @@ class Panel:
 
 
 def curves_plot(panels: Sequence[Panel], title: str) -> str:
-    """Draws panels in two columns, or one panel over the whole width; returns an `<svg>` element.
+    """Draw panels in two columns, or a single panel over the whole width.
 
-    Dots show the episodes, lines the running means. `title` is the accessible name of the figure.
+    Dots show the episodes, lines the running means. `title` is the accessible name of the figure. Returns the figure
+    as an `<svg>` element.
     """
     n_columns, n_rows = min(len(panels), 2), -(-len(panels) // 2)
     with new_figure(WIDTH, (2.9 if len(panels) == 1 else 2.6) * n_rows) as figure:
@@ -54,7 +55,7 @@ def curves_plot(panels: Sequence[Panel], title: str) -> str:
 
 
 def bars_plot(parts: Mapping[str, Sequence[float] | FloatArray], quantity: str, title: str) -> str:
-    """Draws stacked bars, one per episode or per mean over several episodes.
+    """Draw stacked bars, one per episode or per mean over several episodes.
 
     Args:
         parts: Name → value per episode; NaN counts as 0.
@@ -94,7 +95,7 @@ def _draw(axes: Axes, panel: Panel, width: float) -> None:
         axes.axhline(panel.reference, color=INK, linewidth=0.6)
     if panel.may_be_logarithmic and _is_wide(panel.curves):
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # matplotlib's own writes formulas
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # matplotlib's default formatter writes formulas
         axes.yaxis.set_minor_formatter(NullFormatter())
     names_a_row = _names_a_row(list(panel.curves), width)
     n_rows = max(-(-len(panel.curves) // names_a_row), 1)

@@ -34,11 +34,12 @@ class Duel(NamedTuple):
 
     @property
     def ties(self) -> int:
+        """Number of episodes that nobody won."""
         return self.episodes - self.wins - self.losses
 
 
 def duels(log: RunLog) -> list[Duel]:
-    """Returns the duel of the leader against each other player; empty if the learner has no leader."""
+    """Return the duel of the leader against each other player; empty if the learner has no leader."""
     found = []
     for rival in [player for player in players_of(log) if player != LEADER and f"reward_{player}" in log.episodes[0]]:
         rewards = np.array([e[f"reward_{rival}"] for e in log.episodes if rival in e["scores"]])
@@ -49,7 +50,7 @@ def duels(log: RunLog) -> list[Duel]:
 
 
 def score_blocks(log: RunLog) -> list[Block]:
-    """Returns the plot of scores, the table of wins (if there is a leader) and the table of recent scores."""
+    """Return the plot of scores, the table of wins (if there is a leader) and the table of recent scores."""
     metric, players, fought = log.metric, players_of(log), duels(log)
     curves = {p: shown_scale(metric) * np.array(log.series("scores", p, metric)) for p in players}
     better = -1 if metric == "loss" else 1
@@ -97,12 +98,12 @@ def _recent_scores(log: RunLog) -> Table:
 
 
 def players_of(log: RunLog) -> list[str]:
-    """Returns all players of the run: first those of `KNOWN`, then the others in order of appearance."""
+    """Return all players of the run: first those of `KNOWN`, then the others in order of appearance."""
     found = dict.fromkeys(player for episode in log.episodes for player in episode["scores"])
     return [*(player for player in KNOWN if player in found), *(player for player in found if player not in KNOWN)]
 
 
 def leaders_of(log: RunLog) -> list[str]:
-    """Returns the players whose scores measure the run's policies: the leader or, without one, all players."""
+    """Return the players whose scores measure the run's policies: the leader or, without one, all players."""
     players = players_of(log)
     return [LEADER] if LEADER in players else players

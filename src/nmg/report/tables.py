@@ -25,25 +25,25 @@ class Table:
 
 
 def shown_scale(metric: str) -> int:
-    """Returns the factor by which scores of this metric are multiplied for display."""
+    """Return the factor by which scores of this metric are multiplied for display."""
     return 1 if metric in RAW_METRICS else 100
 
 
 def as_markdown(table: Table) -> str:
-    """Returns the table in GitHub's Markdown, followed by its notes."""
+    """Return the table in GitHub's Markdown, followed by its notes."""
     lines = [_markdown_row(table.header), _markdown_row(["---"] + ["---:"] * (len(table.header) - 1))]
     lines += [_markdown_row(row) for row in table.rows]
     return "\n".join([*lines, "", *table.notes]) + "\n"
 
 
 def titled_markdown(reading: str, tables: Iterable[tuple[str, Table]]) -> str:
-    """Returns a Markdown file: the summary `reading`, then each table under its title."""
+    """Return a Markdown file: the summary `reading`, then each table under its title."""
     parts = [f"## {title}\n\n{as_markdown(table)}" for title, table in tables]
     return "\n".join([f"{reading}\n", *parts])
 
 
 def as_rich(table: Table, title: str, n_words: int = 1) -> rich.table.Table:
-    """Returns the table for a terminal.
+    """Return the table for a terminal.
 
     Args:
         table: The table; its notes become the caption.
@@ -59,36 +59,65 @@ def as_rich(table: Table, title: str, n_words: int = 1) -> rich.table.Table:
 
 
 def score_text(value: float, metric: str, sign: str = "") -> str:
-    """Formats a score on its displayed scale; `sign` "+" also shows the sign of positive values."""
+    """Format a score.
+
+    Args:
+        value: The score, before scaling for display.
+        metric: Metric of the score; it determines the scale (`shown_scale`) and the number of decimals.
+        sign: "+" also shows the sign of positive values; "" shows only minus signs.
+    """
     return rounded(value * shown_scale(metric), 3 if metric in RAW_METRICS else 1, sign)
 
 
 def mean_text(mean: float, deviation: float | None, metric: str) -> str:
-    """Formats 'mean ± standard deviation', or only the mean if `deviation` is None."""
+    """Format a mean with its standard deviation.
+
+    Args:
+        mean: The mean, before scaling for display.
+        deviation: The standard deviation in the same unit; None omits it.
+        metric: Metric of the scores.
+    """
     return score_text(mean, metric) + ("" if deviation is None else f" ± {score_text(deviation, metric)}")
 
 
 def difference_text(mean: float, low: float | None, high: float | None, metric: str) -> str:
-    """Formats a signed difference and, if `low` is not None, its interval [low, high]."""
+    """Format a signed difference with its interval.
+
+    Args:
+        mean: The difference, before scaling for display.
+        low: Lower bound in the same unit; None omits the interval.
+        high: Upper bound in the same unit.
+        metric: Metric of the scores.
+    """
     return score_text(mean, metric, "+") + (f" {interval_text(low, high, metric, '+')}" if low is not None else "")
 
 
 def interval_text(low: float | None, high: float | None, metric: str, sign: str = "") -> str:
-    """Formats '[low, high]' as `score_text` does, or `NOTHING` if a bound is None."""
+    """Format an interval '[low, high]'.
+
+    Args:
+        low: Lower bound, before scaling for display.
+        high: Upper bound in the same unit.
+        metric: Metric of the scores.
+        sign: As in `score_text`.
+
+    Returns:
+        The text, or `NOTHING` if a bound is None.
+    """
     if low is None or high is None:
         return NOTHING
     return f"[{score_text(low, metric, sign)}, {score_text(high, metric, sign)}]"
 
 
 def p_text(p_value: float | None) -> str:
-    """Formats a p value with three decimals, '< 0.001' if it is smaller, or `NOTHING` if it is None."""
+    """Format a p value with three decimals, '< 0.001' if it is smaller, or `NOTHING` if it is None."""
     if p_value is None:
         return NOTHING
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def p_equals(p_value: float | None) -> str:
-    """Formats a p value for a sentence: 'p = 0.012', 'p < 0.001' or 'p undefined'."""
+    """Format a p value for a sentence: 'p = 0.012', 'p < 0.001' or 'p undefined'."""
     if p_value is None:
         return "p undefined"
     text = p_text(p_value)
@@ -100,32 +129,32 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 
 def number_text(value: float) -> str:
-    """Formats a number: an integer with thousands separators from 1000, otherwise three significant digits."""
+    """Format a number: an integer with thousands separators from 1000, otherwise three significant digits."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}".replace("-", "−")
 
 
 def signed_text(reward: float) -> str:
-    """Formats a number with its sign and three decimals; zero has no sign."""
+    """Format a number with its sign and three decimals; zero has no sign."""
     return f"{reward:+.3f}".replace("-", "−") if round(reward, 3) else "0.000"
 
 
 def listed(words: Sequence[str], last: str) -> str:
-    """Joins words to 'a, b and c'; `last` is the conjunction before the last word."""
+    """Join words to 'a, b and c'; `last` is the conjunction before the last word."""
     return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def count_text(n: int, noun: str) -> str:
-    """Returns '1 seed' or '3 seeds'."""
+    """Return a count with its noun, e.g. '1 seed' or '3 seeds'."""
     return f"{n} {noun}" + ("" if n == 1 else "s")
 
 
 def all_of(counted: str) -> str:
-    """Returns 'all 3 pairs' for '3 pairs', and 'the one pair' for '1 pair'."""
+    """Return 'all 3 pairs' for '3 pairs', and 'the one pair' for '1 pair'."""
     return f"the one {counted[2:]}" if counted.startswith("1 ") else f"all {counted}"
 
 
 def duration_text(seconds: float) -> str:
-    """Formats a duration in seconds, minutes or hours."""
+    """Format a duration in seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
