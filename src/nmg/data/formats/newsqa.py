@@ -161,8 +161,8 @@ def _example(
 def _plausible(examples: list[QAExample], path: Path) -> list[QAExample]:
     """Return the examples after checking that most answers begin and end at word boundaries.
 
-    Offsets into another text would not. Warns if a few answers do not. Raises UserError if most answers begin or end
-    inside a word, or if there are no examples.
+    Answers inside words suggest that the offsets belong to another text. Warns if a few answers begin or end inside a
+    word. Raises UserError if most of them do, or if there are no examples.
     """
     if not examples:
         raise bad_input(path, "holds no questions")
