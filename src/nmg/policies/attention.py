@@ -1,7 +1,7 @@
 """The policy of the paper: a small network on the hidden states of the language model.
 
-The architecture is that of the paper (arXiv 2010.02705) and its original code: one self-attention block of BERT without
-feed-forward part, then a head of two layers with 128 units between.
+The architecture follows the paper (arXiv 2010.02705) and its original code. It has one self-attention block of BERT
+without the feed-forward part, followed by a two-layer head with 128 hidden units.
 """
 
 from dataclasses import dataclass
@@ -17,19 +17,21 @@ from nmg.settings import Count, Positive, Section
 from nmg.types import StateEncoder, TokenBlocks
 
 INITIAL_SPREAD = 0.02
-"""standard deviation of new weights, as in BERT"""
+"""Standard deviation of initial weights, as in BERT."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionConfig(PolicyConfig):
-    """Sizes of an `AttentionPolicy`. Raises ValueError where the heads do not share H evenly."""
+    """Configuration of an `AttentionPolicy`. Raises ValueError if H is not a multiple of the number of heads."""
 
     hidden_size: Count = 768
-    """H of the language model whose states the policy reads"""
+    """H of the language model whose states the policy reads."""
     num_attention_heads: Count = 12
+    """Number of attention heads; must divide H."""
     head_hidden: Count = 128
-    """units of the hidden layer of the head"""
+    """Number of hidden units of the head."""
     layer_norm_eps: Positive = 1e-12
+    """Epsilon of the LayerNorm."""
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_attention_heads:
@@ -51,8 +53,8 @@ class SelfAttention(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, states: Tensor, is_token: Tensor) -> Tensor:
-        """[B, T, H] from states [B, T, H]; every position attends to the positions where is_token, bool [B, T]."""
-        # H → heads × (H / heads), heads before T
+        """Maps float states [B, T, H] to [B, T, H]. Positions attend only to those with `is_token`, bool [B, T]."""
+        # Split H into heads × (H / heads) and move the heads before T.
         query, key, value = (
             layer(states).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
             for layer in (self.query, self.key, self.value)
@@ -63,12 +65,12 @@ class SelfAttention(nn.Module):
 
 
 def new_head(n_inputs: int, n_hidden: int) -> nn.Sequential:
-    """Two layers to one number; the value network of the paper has the same."""
+    """Returns a two-layer head with one output, as used by the paper's policy and value network."""
     return nn.Sequential(nn.Linear(n_inputs, n_hidden), nn.GELU(), nn.Linear(n_hidden, 1))
 
 
 def draw_as_bert(module: nn.Module) -> None:
-    """Weights of linear layers normal with standard deviation `INITIAL_SPREAD`, biases zero."""
+    """Initialize linear layers as in BERT: normal weights with standard deviation `INITIAL_SPREAD`, zero biases."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, std=INITIAL_SPREAD)
@@ -76,7 +78,7 @@ def draw_as_bert(module: nn.Module) -> None:
 
 
 class AttentionPolicy(Policy):
-    """A distribution over the maskable positions of a block, from the last hidden states on the unmasked block."""
+    """Scores the maskable positions of a block from the LM's last hidden states on the unmasked block."""
 
     kind = "attention"
     config_class = AttentionConfig
@@ -106,7 +108,7 @@ class AttentionPolicy(Policy):
         return self.config.hidden_size
 
     def observe(self, blocks: TokenBlocks, encode: StateEncoder) -> Tensor:
-        """Last hidden states, float [B, T, H]."""
+        """Returns the last hidden states of the LM, float [B, T, H]."""
         return encode(blocks)
 
     def logits(self, observation: Tensor, is_token: Tensor, is_maskable: Tensor) -> Tensor:
@@ -126,7 +128,10 @@ class AttentionPolicy(Policy):
 
 
 class AttentionSettings(Section):
+    """Settings of an `AttentionPolicy`."""
+
     kind: Literal["attention"] = "attention"
     hidden: Count = 128
+    """Number of hidden units of the head."""
     unit: Unit = "token"
-    """a policy takes single tokens, or whole words by the means of their logits"""
+    """Whether to select single tokens, or whole words by the mean of their logits."""

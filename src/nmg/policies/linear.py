@@ -1,9 +1,9 @@
-"""A policy that is linear in features of tokens: a handful of numbers that a person can read.
+"""A policy that is linear in token features, with few weights that a person can interpret.
 
     logit = Σ weight · (feature − mean) / (deviation · temperature)
 
-Mean and deviation are those of the corpus that the policy was made for, so a weight of 1 raises the log odds of a token
-by 1 per standard deviation of the feature.
+Mean and deviation are measured on the corpus that the policy was built for. At temperature 1, a weight of 1 raises the
+log odds of a token by 1 per standard deviation of the feature.
 """
 
 from collections.abc import Mapping
@@ -22,35 +22,45 @@ from nmg.settings import CountOrZero, Positive, Section
 from nmg.types import StateEncoder, TokenBlocks
 
 MEASURED_BLOCKS = 256
-"""blocks that mean and deviation of features of places are measured on, at most"""
+"""Maximum number of blocks on which mean and deviation of per-token features are measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearConfig(PolicyConfig):
+    """Configuration of a `LinearPolicy`. Raises ValueError if a feature is unknown."""
+
     features: tuple[str, ...] = ()
+    """Names of the features, keys of `FEATURES`."""
     vocabulary_size: CountOrZero = 0
+    """V of the language model."""
     temperature: Positive = 1.0
+    """Divisor of the logits; higher values bring the policy closer to uniform."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.features if name not in FEATURES]
         if unknown:
             raise ValueError(f"there is no feature '{unknown[0]}'")
-        object.__setattr__(self, "features", tuple(self.features))  # JSON has lists
+        object.__setattr__(self, "features", tuple(self.features))  # JSON stores tuples as lists
 
 
 def rule_words(sharpness: float) -> str:
-    """The rule idf, in a sentence; of sharpness 0 it masks at random."""
+    """Describe the idf rule with the given exponent; exponent 0 means random masks."""
     return f"idf of sharpness {sharpness:g}" if sharpness else "random masks"
 
 
 class LinearPolicy(Policy):
+    """A weighted sum of standardized token features."""
+
     kind = "linear"
     acts = "draw"
     config_class = LinearConfig
     config: LinearConfig
     table: Tensor
+    """float32 [V, columns]: raw features of word pieces, in the order of the configuration."""
     mean: Tensor
+    """float32 [F]: mean of each raw feature on the corpus."""
     deviation: Tensor
+    """float32 [F]: standard deviation of each raw feature on the corpus; 1 for constant features."""
 
     def __init__(self, config: LinearConfig) -> None:
         super().__init__()
@@ -77,7 +87,7 @@ class LinearPolicy(Policy):
         policy.table.copy_(torch.from_numpy(piece_table(settings.features, vocabulary)))
         mean, deviation = _spread(policy, vocabulary)
         policy.mean.copy_(torch.from_numpy(mean))
-        # A feature that is the same all over the corpus is 0 there, and its raw difference elsewhere.
+        # A feature that is constant on the corpus is only centred, not scaled.
         policy.deviation.copy_(torch.from_numpy(np.where(deviation < 1e-6, 1.0, deviation)))
         return policy
 
@@ -91,11 +101,11 @@ class LinearPolicy(Policy):
 
     @torch.no_grad()
     def observe(self, blocks: TokenBlocks, encode: StateEncoder) -> Tensor:
-        """Standardised features, float32 [B, T, F], on the policy's device."""
+        """Returns the standardized features, float32 [B, T, F], on the policy's device."""
         return (self.raw_features(blocks, encode) - self.mean) / self.deviation
 
     def raw_features(self, blocks: TokenBlocks, encode: StateEncoder) -> Tensor:
-        """float32 [B, T, F] in the order of the configuration, on the policy's device."""
+        """Returns the raw features in the order of the configuration, float32 [B, T, F], on the policy's device."""
         of_pieces = iter(self.table[blocks.input_ids.to(self.device)].unbind(dim=2))
         encode, columns = ReadOnce(encode), []
         for name in self.config.features:
@@ -109,32 +119,33 @@ class LinearPolicy(Policy):
         return scores.masked_fill(~is_maskable, -torch.inf)
 
     def reset_parameters(self) -> None:
-        """All weights zero: a new policy masks at random."""
+        """Set all weights to zero, so that a new policy masks at random."""
         nn.init.zeros_(self.weights)
 
     @torch.no_grad()
     def randomise(self) -> None:
-        """A random direction of the same length."""
+        """Replace the weights with a random direction of the same length, from torch's generator."""
         direction = torch.randn(len(self.weights))
         self.weights.copy_(direction / direction.norm() * self.weights.norm())
 
     @torch.no_grad()
     def set_slopes(self, slopes: Mapping[str, float]) -> None:
-        """Weigh raw features: each adds slope · feature to the logit; features not named get none.
+        """Set the weights so that each raw feature adds slope · feature to the logit.
 
-        {"idf": 5.0} is the rule idf with sharpness 5, by word pieces.
+        `slopes` maps feature names to slopes; other features get slope 0. For example, {"idf": 5.0} gives the idf rule
+        over word pieces with exponent 5.
         """
         raw = torch.tensor([slopes.get(name, 0.0) for name in self.config.features])
         self.weights.copy_(raw.to(self.device) * self.deviation * self.config.temperature)
 
     @torch.no_grad()
     def as_rule(self) -> str | None:
-        """Of `set_slopes`: none at all, or that of idf alone."""
+        """Describe the equivalent rule, or return None if any weight other than that of `idf` is nonzero."""
         slopes = self.weights / (self.deviation * self.config.temperature)
         named = {name: float(slope) for name, slope in zip(self.config.features, slopes, strict=True) if slope}
         if not named.keys() <= {"idf"}:
             return None
-        return rule_words(float(f"{named.get('idf', 0.0):.3g}"))  # without the rounding of float32
+        return rule_words(float(f"{named.get('idf', 0.0):.3g}"))  # rounded to hide the float32 error
 
     def check_fits(self, hidden_size: int, vocabulary_size: int) -> None:  # noqa: ARG002
         if self.config.vocabulary_size != vocabulary_size:
@@ -145,25 +156,32 @@ class LinearPolicy(Policy):
 
 
 def _known(name: str) -> str:
+    """Returns the name of a feature. Raises ValueError if it is unknown."""
     if name not in FEATURES:
         raise ValueError(f"there is no such feature; there are {', '.join(FEATURES)}")
     return name
 
 
 class LinearSettings(Section):
+    """Settings of a `LinearPolicy`."""
+
     kind: Literal["linear"] = "linear"
     features: Annotated[tuple[Annotated[str, AfterValidator(_known)], ...], Field(min_length=1)] = (
         *("idf", "frequency_squared", "domain", "repeated", "continuation", "punctuation", "digit", "function_word"),
         *("association", "usual_loss", "usual_entropy", "embedding_1", "embedding_2", "embedding_3", "concentration"),
     )
-    """names of `nmg.policies.features`; those of places (`loss`, `entropy`) cost forward passes of the LM in use"""
+    """Names of features (see `nmg.policies.features`). `loss` and `entropy` need forward passes of the LM in use."""
     temperature: Positive = 1.0
+    """Divisor of the logits; higher values bring the policy closer to uniform."""
     unit: Unit = "token"
-    """a policy takes single tokens, or whole words by the means of their logits"""
+    """Whether to select single tokens, or whole words by the mean of their logits."""
 
 
 def _spread(policy: LinearPolicy, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation [F] of raw features: those of pieces over the whole corpus, of places over some blocks."""
+    """Returns mean and standard deviation of the raw features, float64 [F] each.
+
+    Features of word pieces use the whole corpus, and per-token features use a sample of blocks.
+    """
     names, corpus = policy.config.features, vocabulary.ground.corpus
     n_blocks = min(len(corpus), MEASURED_BLOCKS)
     blocks = corpus.blocks(np.linspace(0, len(corpus) - 1, n_blocks).astype(np.int64))

@@ -1,4 +1,4 @@
-"""How a policy masks: it draws while it learns, and takes its best tokens once trained."""
+"""Turns the logits of a policy into mask plans, by sampling or by selecting the highest logits."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,13 @@ from nmg.types import MaskPlan, StateEncoder, TokenBlocks
 
 
 class PolicyMasking:
-    """A `Masking` by a policy. Nothing here records gradients.
+    """A `Masking` that follows a policy, without gradients.
 
     Args:
-        greedy: True takes the positions with the highest logits, False draws from the policy.
-        temperature: divides the logits before a draw; higher is nearer to uniform.
+        policy: The policy.
+        greedy: True to select the positions with the highest logits, False to sample from the policy.
+        name: Name of the masking.
+        temperature: Divisor of the logits before sampling; higher values are closer to uniform.
     """
 
     def __init__(self, policy: Policy, *, greedy: bool, name: str = "neural", temperature: float = 1.0) -> None:
@@ -27,13 +29,27 @@ class PolicyMasking:
 
     @property
     def reads_states(self) -> bool:
+        """Whether the policy reads the language model."""
         return self.policy.reads_lm
 
     @torch.no_grad()
     def plan(
         self, blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder | None = None
     ) -> MaskPlan:
-        """Choose by what the policy observes. Raises ValueError without `encode`."""
+        """Plan the masks of blocks.
+
+        Args:
+            blocks: The token blocks.
+            rate: Fraction of the maskable tokens to mask.
+            rng: Generator for sampling; not used if `greedy` is True.
+            encode: The LM that the policy may observe. It is required.
+
+        Returns:
+            The plan, with log-probabilities if the unit is `token`.
+
+        Raises:
+            ValueError: If `encode` is None.
+        """
         if encode is None:
             raise ValueError("a policy observes blocks through the language model: it needs `encode`")
         logits = predict(self.policy, self.policy.observe(blocks, encode), blocks)
@@ -44,12 +60,33 @@ class PolicyMasking:
 def draw_by(
     policy: Policy, observation: Tensor, blocks: TokenBlocks, rate: float, rng: np.random.Generator
 ) -> MaskPlan:
-    """What the policy draws, in its unit, by what it has observed of the blocks: float [B, T, F]."""
+    """Sample a plan from a policy.
+
+    Args:
+        policy: The policy, which also defines the unit (tokens or words).
+        observation: float [B, T, F], as returned by `policy.observe`.
+        blocks: The B blocks.
+        rate: Fraction of the maskable tokens to mask.
+        rng: Generator for sampling.
+
+    Returns:
+        The plan, with log-probabilities if the unit is `token`.
+    """
     return draw_plan(predict(policy, observation, blocks), blocks, rate, rng, policy.config.unit)
 
 
 def plan_greedily(logits: Tensor, blocks: TokenBlocks, rate: float, unit: Unit = "token") -> MaskPlan:
-    """The k positions with the highest logits [B, T], or whole words by the means of theirs, to the same budget."""
+    """Select the positions or words with the highest logits.
+
+    Args:
+        logits: float [B, T].
+        blocks: The B blocks.
+        rate: Fraction of the maskable tokens to mask, which defines the budget of each block.
+        unit: `token` for single positions, `word` for whole words by the mean of their logits.
+
+    Returns:
+        The plan, with log-probabilities if the unit is `token`.
+    """
     if unit == "word":
         return choose_units(blocks.word_index, over_words(logits, blocks), blocks, rate)
     return _with_log_prob(choose(logits, blocks, rate), logits, blocks)
@@ -58,48 +95,69 @@ def plan_greedily(logits: Tensor, blocks: TokenBlocks, rate: float, unit: Unit =
 def draw_plan(
     logits: Tensor, blocks: TokenBlocks, rate: float, rng: np.random.Generator, unit: Unit = "token"
 ) -> MaskPlan:
-    """k positions without replacement from softmax(logits), logits [B, T]; or words, by the means of theirs."""
+    """Sample positions or words without replacement from softmax(logits).
+
+    Args:
+        logits: float [B, T].
+        blocks: The B blocks.
+        rate: Fraction of the maskable tokens to mask, which defines the budget of each block.
+        rng: Generator for sampling.
+        unit: `token` for single positions, `word` for whole words by the mean of their logits.
+
+    Returns:
+        The plan, with log-probabilities if the unit is `token`.
+    """
     if unit == "word":
         return choose_units(blocks.word_index, perturbed(over_words(logits, blocks), blocks, rng), blocks, rate)
     return _with_log_prob(choose(perturbed(logits, blocks, rng), blocks, rate), logits, blocks)
 
 
 def over_words(logits: Tensor, blocks: TokenBlocks) -> Tensor:
-    """float64 [B, T]: at each maskable position the mean of the logits of its word; elsewhere as it was."""
+    """Replace the logit of each maskable position by the mean over its word, float64 [B, T]; others are unchanged."""
     unit, _ = number_units(blocks.word_index, blocks)
     return unit_means(unit, logits.double())
 
 
 def _with_log_prob(chosen: MaskPlan, logits: Tensor, blocks: TokenBlocks) -> MaskPlan:
-    """The plan, positions of a row in ascending order, with the single-draw log-softmax of each position."""
+    """Returns the plan with the log-softmax of each position, i.e. its log-probability in a single draw."""
     log_prob = log_probabilities(logits, blocks.is_maskable).gather(1, chosen.positions.clamp(min=0))
     return MaskPlan(chosen.positions, chosen.budget, log_prob=log_prob.masked_fill(~chosen.is_chosen, 0.0))
 
 
 def perturbed(logits: Tensor, blocks: TokenBlocks, rng: np.random.Generator) -> Tensor:
-    """float64 [B, T]: logits plus Gumbel noise.
+    """Add Gumbel noise to logits [B, T], float64 [B, T].
 
-    Its k highest entries are k draws without replacement from softmax(logits) (Gumbel top-k: Kool, van Hoof, Welling,
-    arXiv 1903.06059).
+    The k highest entries of a row are k draws without replacement from softmax(logits) (Gumbel top-k: Kool, van Hoof
+    and Welling, arXiv 1903.06059).
     """
     return logits.double() + gumbel_noise(blocks, rng)
 
 
 @dataclass(frozen=True)
 class ReadOut:
-    """What a policy makes of blocks."""
+    """The output of a policy for blocks."""
 
     logits: Tensor
-    """float32 [B, T]"""
+    """float32 [B, T]: logits of the positions; -inf if not maskable."""
     probability: Tensor
-    """float64 [B, T]: that a single draw, of a token or a word, takes the position; 0 where it may not be masked"""
+    """float64 [B, T]: probability that a single draw selects the token or its word; 0 if not maskable."""
     taken: MaskPlan
-    """the k most probable positions, or words, which it masks once trained"""
+    """The plan of the most probable positions or words."""
 
 
 @torch.no_grad()
 def read_out(policy: Policy, blocks: TokenBlocks, encode: StateEncoder, rate: float) -> ReadOut:
-    """Look at `blocks` as the policy does, on the device of `blocks`."""
+    """Compute logits, probabilities and the greedy plan of a policy.
+
+    Args:
+        policy: The policy.
+        blocks: The B blocks.
+        encode: The LM that the policy may observe.
+        rate: Fraction of the maskable tokens to mask.
+
+    Returns:
+        The output, on the device of `blocks`.
+    """
     logits = predict(policy, policy.observe(blocks, encode), blocks)
     taken = plan_greedily(logits, blocks, rate, policy.config.unit)
     if policy.config.unit == "token":
