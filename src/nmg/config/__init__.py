@@ -1,4 +1,4 @@
-"""All settings of a run, and how they are read."""
+"""Defines and loads the settings of a run."""
 
 from nmg.config.load import load_config
 from nmg.config.schema import Config

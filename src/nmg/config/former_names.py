@@ -1,4 +1,4 @@
-"""Settings whose names changed before the first release: a file that holds one is told the new name."""
+"""Former names of settings, so that error messages can suggest the current name."""
 
 from collections.abc import Mapping
 
@@ -8,4 +8,4 @@ FORMER_NAMES: Mapping[str, str] = {
     "reward.kind": "learner.reward",
     "runtime.player_processes": "runtime.processes",
 }
-"""former name → name, each as `section.field`"""
+"""Former name → current name, each as `section.field`."""

@@ -1,4 +1,4 @@
-"""Settings from a YAML file and from words of the command line, with errors that say where they come from."""
+"""Loads settings from a YAML file and the command line, with errors that name the source of each problem."""
 
 import difflib
 from collections.abc import Collection, Sequence
@@ -18,21 +18,28 @@ from nmg.errors import UserError, bad_input, shown
 from nmg.settings import Section
 
 MAX_LENGTH = 256 * 2**10
-"""bytes of a configuration; it is a page or two"""
+"""Maximum size of a configuration file, in bytes."""
 SHORT = {"--engine": "--runtime.engine", "--ray-address": "--runtime.ray_address"}
-"""Settings that have a name of their own on the command line."""
+"""Short command-line option → full option `--section.field`."""
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file and apply overrides written as on the command line: `--section.field value` or `=value`.
+    """Load settings from a YAML file and apply command-line overrides.
 
-    Without a file the defaults are what the overrides change.
+    Args:
+        path: The YAML file. None uses the defaults.
+        overrides: Words of the command line, as `--section.field value` or `--section.field=value`.
 
-    Raises UserError for a missing file, broken YAML, an unknown key or a value out of range, with file, line and field.
+    Returns:
+        The validated settings.
+
+    Raises:
+        UserError: If the file is missing or not valid YAML, a key is unknown, or a value is invalid. The message names
+            the file, line and field, or the option.
     """
     text = "" if path is None else _read(path)
     settings = {} if path is None else _parse(text, path)
-    # A section whose fields are all commented out reads as null.
+    # YAML reads a section without fields as null.
     settings = {section: {} if fields is None else fields for section, fields in settings.items()}
     overridden = _apply_overrides(settings, overrides)
     try:
@@ -42,6 +49,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
 
 
 def _read(path: Path) -> str:
+    """Read the text of a configuration file. Raises UserError if it is unreadable, too long or not UTF-8."""
     try:
         if not path.is_file() and not path.is_dir() and path.exists():
             raise bad_input(path, "cannot read the configuration: it is a device or a pipe, not a file")
@@ -52,7 +60,7 @@ def _read(path: Path) -> str:
         raise bad_input(path, f"cannot read the configuration: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise bad_input(path, "cannot read the configuration: it is not UTF-8 text") from error
-    except ValueError as error:  # a name that no file can have
+    except ValueError as error:  # the path is not a valid file name
         raise bad_input(path, f"cannot read the configuration: {error}") from error
     if len(content) > MAX_LENGTH:
         raise bad_input(path, f"is longer than {MAX_LENGTH} bytes, which no configuration is")
@@ -60,7 +68,7 @@ def _read(path: Path) -> str:
 
 
 def _parse(text: str, path: Path) -> dict[str, Any]:
-    """The sections of a file, whatever they hold."""
+    """Parse a file into sections, without checking their fields. Raises UserError if it is not valid YAML."""
     try:
         settings = parse_yaml(text)
     except yaml.YAMLError as error:
@@ -84,7 +92,7 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
 
 
 def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> set[str]:
-    """Write overrides into `settings`; returns the dotted names of the settings that they set."""
+    """Apply overrides to `settings` in place. Returns the dotted names of the overridden settings."""
     given: dict[str, Any] = {}
     words = list(overrides)
     while words:
@@ -108,7 +116,7 @@ def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> set[
         if not isinstance(fields, dict):
             raise UserError(f"--{setting}: '{section}' is not a section in the configuration file")
         if field == "kind" and value != fields.get("kind", _default_kind(section)):
-            # The fields in the file belong to the kind that the file names.
+            # The fields in the file belong to the kind in the file, so drop them.
             others = [name for name in fields if f"{section}.{name}" not in given]
             for name in others:
                 del fields[name]
@@ -117,23 +125,27 @@ def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> set[
 
 
 def _default_kind(section: str) -> str | None:
+    """Returns the default kind of a section, or None if the section has no kinds."""
     field = Config.model_fields.get(section)
     return None if field is None else getattr(field.default, "kind", None)
 
 
 def _explain(error: ValidationError, path: Path, text: str, overridden: Collection[str]) -> UserError:
-    """Returns one sentence per problem: where it is, and what is wrong.
+    """Convert a validation error into a UserError with one line per problem: its location and what is wrong.
 
     Args:
-        error: what the schema refused.
-        path: the configuration file, to be named.
-        text: its content.
-        overridden: dotted names of the settings that the command line set.
+        error: Error of the schema.
+        path: The configuration file that messages name.
+        text: Content of the file.
+        overridden: Dotted names of the settings that the command line overrides.
+
+    Returns:
+        The error to raise.
     """
     root, problems = yaml.compose(text), []
     for problem in error.errors():
         blamed, message = _read_problem(problem)
-        # What a section as a whole is blamed for may come from an override of one of its fields.
+        # An override of a field may have caused a problem that is reported for the whole section.
         within = tuple(f"{name}." for name in blamed)
         options = sorted(setting for setting in overridden if f"{setting}.".startswith(within))
         if options:
@@ -146,15 +158,15 @@ def _explain(error: ValidationError, path: Path, text: str, overridden: Collecti
 
 
 def _read_problem(problem: ErrorDetails) -> tuple[list[str], str]:
-    """The sections or settings that may be to blame, and what is wrong."""
+    """Returns the sections or settings that may have caused a problem, and a message that says what is wrong."""
     location, kind = [str(part) for part in problem["loc"]], None
     if _default_kind(location[0]) is not None and len(location) > 1:
-        kind = location.pop(1)  # a section that is of one kind or another is blamed under its kind
+        kind = location.pop(1)  # pydantic adds the kind to the location if a section has several kinds
     message = problem["msg"].removeprefix("Value error, ")
     first, _, rest = message.partition(": ")
     section = Config.model_fields.get(location[0])
     if len(location) == 1 and section is not None and first in _fields_of(section, kind):
-        location, message = [*location, first], rest  # a check that needs more than the section to know
+        location, message = [*location, first], rest  # a check of the whole section names the field
     match problem["type"]:
         case "extra_forbidden":
             message = f"there is no such setting{_called(location, problem['input']) or _instead(location, kind)}"
@@ -165,13 +177,13 @@ def _read_problem(problem: ErrorDetails) -> tuple[list[str], str]:
             message = f"must hold fields (given: {shown(problem['input'])})"
         case "misfit":
             return problem["ctx"]["settings"], message
-        case _ if not isinstance(problem["input"], dict | Section):  # a whole section would say nothing
+        case _ if not isinstance(problem["input"], dict | Section):  # a whole section would not be informative
             message += f" (given: {shown(problem['input'])})"
     return [".".join(location[:2])], message
 
 
 def setting_names() -> list[str]:
-    """Dotted names of all settings, those of every kind of policy and learner included."""
+    """Returns the dotted names of all settings, including those of every kind of policy and learner."""
     fields = {
         f"{section}.{name}": None
         for section, info in Config.model_fields.items()
@@ -182,11 +194,11 @@ def setting_names() -> list[str]:
 
 
 def _called(location: Sequence[str], given: Any) -> str:
-    """Returns the new names of settings that are written under former ones, to be put after a sentence.
+    """Returns a suffix for an error message that gives the current names of renamed settings, or an empty string.
 
     Args:
-        location: section, or section and field, of what is not known there.
-        given: its value; the fields of a section.
+        location: Section, or section and field, of the unknown setting.
+        given: Its value; a dictionary of fields for a section.
     """
     if new := FORMER_NAMES.get(".".join(location[:2])):
         return f"; it is called {new}"
@@ -196,7 +208,7 @@ def _called(location: Sequence[str], given: Any) -> str:
 
 
 def _instead(location: Sequence[str], kind: str | None) -> str:
-    """What to write in the place of a name that is not known there, to be put after a sentence."""
+    """Returns a suffix for an error message that suggests a name to use instead of an unknown one."""
     section = Config.model_fields.get(location[0])
     if len(location) == 1 or section is None:
         known = list(Config.model_fields)
@@ -210,13 +222,13 @@ def _instead(location: Sequence[str], kind: str | None) -> str:
 
 
 def _fields_of(section: FieldInfo, kind: str | None) -> list[str]:
-    """Names of the fields of a section, or of one of its kinds."""
+    """Returns the field names of a section, or of one of its kinds."""
     kinds = _kinds_of(section)
     return kinds[next(iter(kinds)) if kind is None else kind]
 
 
 def _kinds_of(section: FieldInfo) -> dict[str, list[str]]:
-    """Kind → names of its fields. A section that is always of one kind has it under an empty name."""
+    """Returns kind → field names. A section without kinds has one entry with an empty name."""
     classes = get_args(section.annotation) or (section.annotation,)
     fields = [getattr(one, "model_fields", {}) for one in classes]
     return {f["kind"].default if len(classes) > 1 else "": list(f) for f in fields}

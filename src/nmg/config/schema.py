@@ -1,6 +1,6 @@
-"""Every section in one frozen record.
+"""The complete settings: all sections in one frozen model.
 
-Every section but `runtime` changes results; `runtime` changes only speed, and stays out of `Config.digest`.
+All sections except `runtime` affect results. The section `runtime` affects only speed, so `Config.digest` excludes it.
 """
 
 import hashlib
@@ -34,12 +34,15 @@ from nmg.tasks.registry import TASKS
 
 
 def _known_task(data: DataSettings) -> DataSettings:
+    """Raise ValueError if the task is unknown."""
     if data.task not in TASKS:
         raise ValueError(f"task: there is no task '{data.task}' (known: {', '.join(TASKS)})")
     return data
 
 
 class Config(Section):
+    """All settings of a run."""
+
     run: RunSettings = RunSettings()
     model: ModelSettings = ModelSettings()
     data: Annotated[DataSettings, AfterValidator(_known_task)] = DataSettings()
@@ -56,6 +59,7 @@ class Config(Section):
     @field_validator("learner")
     @classmethod
     def _fits(cls, learner: LearnerSettings, info: ValidationInfo) -> LearnerSettings:
+        """Check that the learner is compatible with the sections `meta` and `policy`."""
         meta, policy = info.data.get("meta"), info.data.get("policy")
         if meta is not None and meta.continual and meta.episodes_at_once not in {"auto", 1}:
             message = "an episode that starts from the LM of the last one cannot be played beside it"
@@ -79,6 +83,7 @@ class Config(Section):
     @field_validator("test")
     @classmethod
     def _plans_at_one_rate(cls, test: MetaTestSettings, info: ValidationInfo) -> MetaTestSettings:
+        """Check that the masking rate is constant if masks are selected only at the start."""
         masking = info.data.get("masking")
         if masking is not None and masking.rate_schedule != "constant" and test.policy_sees == "start":
             message = "masks that are chosen at the start have one rate: masking.rate_schedule must be constant"
@@ -86,13 +91,14 @@ class Config(Section):
         return test
 
     def to_yaml(self) -> str:
+        """Returns the settings as YAML."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
     @property
     def digest(self) -> str:
-        """16 hex digits that change with every setting that changes results.
+        """Digest (16 hex digits) of all settings that affect results.
 
-        Names of files and models are left out: results depend on their content (`nmg.runs.inputs`).
+        It excludes the names of files and models, because results depend only on their content (`nmg.runs.inputs`).
         """
         settings = self.model_dump(mode="json", exclude={"runtime"})
         for setting, _, _ in named_contents(self):
@@ -102,7 +108,7 @@ class Config(Section):
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
     def for_meta_test(self) -> "Config":
-        """The same settings with those of `test` in the place of the episode's."""
+        """Returns a copy in which the settings of `test` replace those used for episodes."""
         test = self.test
         adapt = {"epochs": test.adapt_epochs, "batch_size": test.adapt_batch_size}
         finetune = {"epochs": test.finetune_epochs, "batch_size": test.finetune_batch_size}
@@ -116,9 +122,10 @@ class Config(Section):
 
 
 def _misfit(message: str, setting: str, other: str = "learner.kind") -> PydanticCustomError:
-    """Two settings do not go together; either may be to blame."""
+    """Returns a validation error for two incompatible settings, either of which may be the cause."""
     return PydanticCustomError("misfit", "{message}", {"message": message, "settings": [setting, other]})
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values that are not None."""
     return {name: value for name, value in values.items() if value is not None}

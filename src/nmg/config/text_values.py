@@ -1,7 +1,7 @@
-"""Keeps text settings as they were written.
+"""Keeps the values of text settings as written.
 
-YAML reads `4`, `no` and `2024-01-01` as a number, a boolean and a date. A setting whose type is text keeps the
-characters instead: a column may be called `4`, a label `no`, a file `123`.
+YAML parses `4`, `no` and `2024-01-01` as a number, a boolean and a date. A setting whose type is text keeps the
+original characters instead, because a column may be named `4`, a label `no`, or a file `123`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,10 +15,11 @@ from nmg.config.yaml_text import parse_yaml
 
 
 def value_of_word(word: str, setting: str) -> Any:
-    """Returns the value of a word of the command line for a setting `section.field`.
+    """Returns the value of a command-line word for a setting `section.field`.
 
-    A text setting takes the word as typed, unless it is quoted, null or a list that the setting takes. Raises YAMLError
-    or ValueError for a word that is not valid YAML if the setting takes no text, and for characters that YAML refuses.
+    A text setting keeps the word as typed, unless the word is quoted, is null, or is a list that the setting accepts.
+    Raises YAMLError or ValueError if the word contains characters that YAML does not allow. The same errors are raised
+    if the word is not valid YAML and the setting does not accept text.
     """
     types = _types_of(setting)
     try:
@@ -37,11 +38,11 @@ def value_of_word(word: str, setting: str) -> Any:
 
 
 def keep_written_text(settings: Mapping[str, Any], root: yaml.Node | None) -> None:
-    """Put the characters of the file in the place of each value whose setting takes text but not the value.
+    """Replace each value by its text in the file if the setting accepts text but not the parsed value.
 
     Args:
-        settings: section → field → value; changed in place.
-        root: the YAML node of the whole file.
+        settings: Section → field → value, changed in place.
+        root: YAML node of the whole file.
     """
     for section, fields_node in _items(root):
         fields = settings.get(section)
@@ -51,11 +52,13 @@ def keep_written_text(settings: Mapping[str, Any], root: yaml.Node | None) -> No
 
 
 def _items(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:
+    """Yields key and value node of each item of a mapping; nothing for other nodes."""
     if isinstance(node, yaml.MappingNode):
         yield from ((key.value, value) for key, value in node.value if isinstance(key, yaml.ScalarNode))
 
 
 def _as_written(value: Any, node: yaml.Node | None, types: frozenset[Any]) -> Any:
+    """Returns the text of a value if only a text type accepts it, and otherwise the value; lists item by item."""
     if isinstance(value, list) and isinstance(node, yaml.SequenceNode):
         members = frozenset(member for one in types if get_origin(one) is tuple for member in _types(get_args(one)[0]))
         return [_as_written(one, child, members) for one, child in zip(value, node.value, strict=True)]
@@ -65,13 +68,13 @@ def _as_written(value: Any, node: yaml.Node | None, types: frozenset[Any]) -> An
 
 
 def _takes(types: frozenset[Any], value: Any) -> bool:
-    """Whether a type other than text takes the value as it is."""
+    """Whether one of the types accepts the value without conversion."""
     known = any(value in get_args(one) for one in types if get_origin(one) is Literal)
     return known or type(value) in types or (type(value) is int and float in types)
 
 
 def _types_of(setting: str) -> frozenset[Any]:
-    """The types that a setting may have, over all kinds of its section; none if there is no such setting."""
+    """Returns the types of a setting over all kinds of its section; empty if there is no such setting."""
     section, _, field = setting.partition(".")
     known = Config.model_fields.get(section)
     kinds = _types(known.annotation) if known is not None else ()
@@ -80,7 +83,7 @@ def _types_of(setting: str) -> frozenset[Any]:
 
 
 def _types(annotation: Any) -> Iterator[Any]:
-    """The members of a union, without their `Annotated`."""
+    """Yields the members of a union without `Annotated` and None."""
     if get_origin(annotation) is Annotated:
         yield from _types(get_args(annotation)[0])
     elif get_origin(annotation) in (Union, UnionType):

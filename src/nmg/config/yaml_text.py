@@ -1,4 +1,4 @@
-"""YAML as text that anyone may have written: values, and where its keys stand."""
+"""Parses untrusted YAML safely and finds the lines of its keys."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,27 +6,32 @@ from typing import Any
 import yaml
 
 MAX_VALUES = 10_000
-"""keys and values of a text; what an alias stands for counts each time"""
+"""Maximum number of keys and values; the target of an alias counts each time."""
 MAX_DEPTH = 20
-"""sections within sections; a configuration has two or three"""
+"""Maximum nesting depth; a configuration needs two or three levels."""
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML text.
+    """Returns the value of a YAML text.
 
-    Raises YAMLError for what is no YAML, ValueError for a value that is not of its type, and for a text that is nested
-    deeper, or has more values, than any configuration: a few lines of aliases can stand for billions.
+    Raises YAMLError if the text is not valid YAML. Raises ValueError if a value does not match its tag, or if the text
+    exceeds `MAX_DEPTH` or `MAX_VALUES`. The limits are needed because a few lines of aliases can expand to billions of
+    values.
     """
     try:
         _check_depth(text)
         _check_size(yaml.compose(text, yaml.SafeLoader))
         return yaml.safe_load(text)
-    except (LookupError, TypeError, AttributeError, ArithmeticError) as error:  # of a tag, e.g. `!!bool maybe`
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as error:  # invalid tag, e.g. `!!bool maybe`
         raise ValueError("a value is not of the type that its tag says") from error
 
 
 def _check_depth(text: str) -> None:
-    """Event by event: of a text nested deeper, PyYAML's scanner takes seconds, and its composer all of the stack."""
+    """Raise ValueError if the text is nested too deeply.
+
+    The check reads single events. On deeply nested text, PyYAML's scanner takes seconds and its composer overflows the
+    stack.
+    """
     depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -35,6 +40,7 @@ def _check_depth(text: str) -> None:
 
 
 def _check_size(root: yaml.Node | None) -> None:
+    """Raise ValueError if the document has too many values or is nested too deeply after expanding aliases."""
     n_values, waiting = 0, [(root, 0)]
     while waiting:
         node, depth = waiting.pop()
@@ -54,7 +60,10 @@ def _too_deep() -> ValueError:
 
 
 def repeated_keys(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:
-    """Name and line of each key that its mapping has had before; YAML itself would silently take the last."""
+    """Yields the dotted name and line (from 1) of each duplicate key.
+
+    YAML itself would silently use the last one.
+    """
     if not isinstance(node, yaml.MappingNode):
         return
     seen = set()
@@ -67,7 +76,7 @@ def repeated_keys(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[st
 
 
 def lines_to(node: yaml.Node | None, name: str) -> list[int]:
-    """Lines (from 1) of the keys on the way to a dotted name, as far as they exist."""
+    """Returns the line (from 1) of each key along a dotted name, up to the first missing key."""
     lines: list[int] = []
     for part in name.split("."):
         if not isinstance(node, yaml.MappingNode):

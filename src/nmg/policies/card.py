@@ -1,6 +1,6 @@
-"""The model card of a policy: what it masks, what it was trained on, and how sure it is that it helps.
+"""The model card of a policy: what it masks, how it was trained, and the evidence that it helps.
 
-Names of files are given without their folders: a card is for others to read.
+File names are shown without their folders, because a card may be published.
 """
 
 import json
@@ -15,44 +15,58 @@ from nmg.data.overlap import near_duplicates_text
 from nmg.errors import bad_input
 
 CARD = "README.md"
+"""File name of the model card."""
 _FILES = ("train", "validation", "test", "corpus")
-"""settings of `data` that name files"""
+"""Settings of the section `data` that name files."""
 _NOT_SHOWN = ("runtime", "run")
-"""sections that say nothing of the policy"""
+"""Sections of the settings that do not describe the policy."""
 
 
 class DescribedPolicy(Protocol):
-    """What a card reads of a policy."""
+    """Interface of the policy that a card describes."""
 
     kind: ClassVar[str]
+    """Kind of the policy."""
     acts: ClassVar[Any]
+    """How the policy selects tokens: `top-k` or `draw`."""
     config: Any
-    """`policies.base.PolicyConfig`"""
+    """A `policies.base.PolicyConfig`."""
 
     @property
-    def reads_lm(self) -> bool: ...
+    def reads_lm(self) -> bool:
+        """Whether the policy reads the language model."""
+        ...
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is known of a policy beside its weights, as its files have it; empty where nothing is."""
+    """Contents of the files that describe how a policy was trained and evaluated; empty if a file is missing."""
 
     settings: Mapping[str, Any]
-    """config.yaml of the run"""
+    """Content of config.yaml of the run."""
     run: Mapping[str, Any]
-    """run.json"""
+    """Content of run.json of the run."""
     findings: Mapping[str, Any]
-    """effects.json"""
+    """Content of effects.json of the run."""
     audit: Mapping[str, Any]
-    """audit.json of `nmg audit`"""
+    """Content of audit.json, written by `nmg audit`."""
     comparison: Mapping[str, Any]
-    """results.json of `nmg compare` or `nmg meta-test`"""
+    """Content of results.json, written by `nmg compare` or `nmg meta-test`."""
 
     @classmethod
     def read(cls, run: Path | None = None, audit: Path | None = None, comparison: Path | None = None) -> "Provenance":
-        """From the folders of a run, an audit and a comparison.
+        """Read the files in the given folders.
 
-        Raises UserError for a folder of an audit or a comparison that has no findings.
+        Args:
+            run: Folder of a run. Its files are optional.
+            audit: Folder of an audit.
+            comparison: Folder of a comparison.
+
+        Returns:
+            The provenance; parts without a folder are empty.
+
+        Raises:
+            UserError: If the results of an audit or a comparison are missing, or if a file cannot be read.
         """
         return cls(
             settings=_read(run, "config.yaml", is_needed=False),
@@ -64,11 +78,12 @@ class Provenance:
 
 
 def _read(folder: Path | None, name: str, *, is_needed: bool) -> dict[str, Any]:
+    """Returns the content of a YAML or JSON file, or {} if there is no folder or an optional file is missing."""
     if folder is None or not ((folder / name).is_file() or is_needed):
         return {}
     path = folder / name
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # which reads JSON too
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # also reads JSON
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise bad_input(path, f"cannot be read: {error}") from error
     if not isinstance(content, dict):
@@ -77,12 +92,13 @@ def _read(folder: Path | None, name: str, *, is_needed: bool) -> dict[str, Any]:
 
 
 def model_card(policy: DescribedPolicy, known: Provenance) -> str:
-    """Markdown with the head that the hub reads."""
+    """Returns the model card as Markdown, with the YAML header that the hub reads."""
     of_policy = [_head(policy, known), _use(policy), _masks(policy)]
     return "\n".join([*of_policy, *_training(known), *_audit(known), *_scores(known)])
 
 
 def _head(policy: DescribedPolicy, known: Provenance) -> str:
+    """YAML header, title and introduction."""
     base = policy.config.base_model
     facts: dict[str, Any] = {"library_name": "nmg", "tags": ["masked-language-modeling", "mask-policy"]}
     if base and not Path(base).is_absolute() and not base.startswith("."):
@@ -97,6 +113,7 @@ def _head(policy: DescribedPolicy, known: Provenance) -> str:
 
 
 def _use(policy: DescribedPolicy) -> str:
+    """Section on how to use the policy."""
     reads = ", model=model" if policy.reads_lm else ""
     return f"""## Use
 
@@ -111,6 +128,7 @@ or `nmg adapt --masking OWNER/NAME`. The place of OWNER/NAME may be taken by thi
 
 
 def _masks(policy: DescribedPolicy) -> str:
+    """Section on what the policy masks, with the weights of a linear policy."""
     how = "draws its masks" if policy.acts == "draw" else "masks the tokens it likes best"
     looks = "looks at the language model" if policy.reads_lm else "looks at the tokens alone"
     text = (
@@ -130,6 +148,7 @@ def _masks(policy: DescribedPolicy) -> str:
 
 
 def _training(known: Provenance) -> Iterator[str]:
+    """Section on the training run, with all settings."""
     if not known.settings:
         return
     data, learner = known.settings.get("data", {}), known.settings.get("learner", {})
@@ -158,6 +177,7 @@ def _training(known: Provenance) -> Iterator[str]:
 
 
 def _audit(known: Provenance) -> Iterator[str]:
+    """Section on the audit of the data."""
     if not known.audit:
         return
     lm, leakage = known.audit.get("lm", {}), known.audit.get("leakage", {})
@@ -170,6 +190,7 @@ def _audit(known: Provenance) -> Iterator[str]:
 
 
 def _scores(known: Provenance) -> Iterator[str]:
+    """Section with the test scores of all maskings and their paired differences."""
     if not known.comparison:
         return
     metric = known.comparison["tested_metric"]
@@ -186,10 +207,12 @@ def _scores(known: Provenance) -> Iterator[str]:
 
 
 def _interval(estimate: Mapping[str, Any]) -> str:
+    """Format a mean with its interval, if there is one."""
     if estimate.get("low") is None:
         return f"{estimate['mean']:.4g}"
     return f"{estimate['mean']:.4g} [{estimate['low']:.4g}, {estimate['high']:.4g}]"
 
 
 def _p(value: float | None) -> str:
+    """Format a p-value; None becomes a dash."""
     return "–" if value is None else f"{value:.3g}"

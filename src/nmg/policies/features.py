@@ -1,7 +1,8 @@
-"""Features of tokens that a linear policy weighs.
+"""Token features for linear policies.
 
-Most belong to a word piece wherever it stands: one column of a table over the vocabulary, counted on the corpus that
-the policy is made for. A policy of these alone costs nothing in use. The others belong to the place of a token.
+Most features depend only on the word piece. Each of them is a column of a table over the vocabulary, computed on the
+corpus that the policy is built for. A policy that uses only these adds almost no cost. The other features also depend
+on the context of the token.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from nmg.policies.base import Ground
 
 COUNTED_BLOCKS = 512
-"""blocks that the LM is read on for the mean of a word piece, at most"""
+"""Maximum number of blocks on which the LM's mean loss and entropy per word piece are measured."""
 BLOCKS_AT_A_TIME = 64
+"""Number of blocks per batch."""
 _ENGLISH = """
 a about after all also an and any are as at be been before both but by can could did do does each for from had has have
 he her him his how i if in into is it its may me might more most must my no nor not of on one only or other our out over
@@ -31,11 +33,15 @@ s shall she should so some such t than that the their them then there these they
 were what when where which while who whom whose why will with would you your
 """
 FUNCTION_WORDS = frozenset(_ENGLISH.split())
-"""of English; in another language the feature says nothing, and its weight does nothing"""
+"""English function words. In other languages the feature is not informative, and its weight has little effect."""
 
 
 class Vocabulary:
-    """What the features of word pieces are made from. V entries of the vocabulary."""
+    """Statistics of the V word pieces of a vocabulary, from which their features are computed.
+
+    Args:
+        ground: The context that provides the tokenizer, the corpus, the LM and its embeddings.
+    """
 
     def __init__(self, ground: "Ground") -> None:
         self.ground = ground
@@ -47,7 +53,7 @@ class Vocabulary:
 
     @cached_property
     def counts(self) -> FloatArray:
-        """[V] occurrences in the corpus where the piece may be masked"""
+        """float64 [V]: number of maskable occurrences in the corpus."""
         counts = np.zeros(self.size)
         for blocks in self._blocks(len(self.ground.corpus)):
             counts += np.bincount(blocks.input_ids[blocks.is_maskable].numpy(), minlength=self.size)
@@ -55,21 +61,21 @@ class Vocabulary:
 
     @property
     def weights(self) -> FloatArray:
-        """[V] share of the corpus"""
+        """float64 [V]: fraction of all maskable occurrences in the corpus."""
         share: FloatArray = self.counts / max(self.counts.sum(), 1)
         return share
 
     @cached_property
     def log_frequency(self) -> FloatArray:
-        """[V] ln of the smoothed share of the corpus"""
+        """float64 [V]: natural logarithm of the smoothed relative frequency in the corpus."""
         share: FloatArray = np.log((self.counts + 1) / (self.counts.sum() + self.size))
         return share
 
     @cached_property
     def components(self) -> FloatArray:
-        """[V, 3] first principal components of the LM's input embeddings, each piece as often as it occurs.
+        """float64 [V, 3]: first principal components of the LM's input embeddings, weighted by frequency.
 
-        Signs are fixed: the entry of the largest size is positive.
+        The sign of each axis is fixed so that its entry with the largest absolute value is positive.
         """
         embeddings = self.ground.embeddings.cpu().double().numpy()[: self.size]
         embeddings = np.pad(embeddings, ((0, self.size - len(embeddings)), (0, 0)))
@@ -82,9 +88,9 @@ class Vocabulary:
 
     @cached_property
     def surprise(self) -> FloatArray:
-        """[V, 2] loss and entropy of the LM, on average over the occurrences of a piece.
+        """float64 [V, 2]: loss and entropy of the LM in nats, averaged over the occurrences of each word piece.
 
-        Drawn towards the mean of all pieces, as by five occurrences of it.
+        The averages are shrunk towards the mean over all occurrences, which counts as five occurrences.
         """
         sums, seen = np.zeros((self.size, 2)), np.zeros(self.size)
         for blocks in self._blocks(min(len(self.ground.corpus), COUNTED_BLOCKS)):
@@ -98,30 +104,37 @@ class Vocabulary:
         return means
 
     def _blocks(self, n: int) -> "list[TokenBlocks]":
+        """Returns `n` evenly spaced blocks of the corpus in batches of `BLOCKS_AT_A_TIME`."""
         corpus = self.ground.corpus
         rows = np.linspace(0, len(corpus) - 1, n).astype(np.int64)
         return [corpus.blocks(rows[first : first + BLOCKS_AT_A_TIME]) for first in range(0, n, BLOCKS_AT_A_TIME)]
 
 
 def _idf(vocabulary: Vocabulary) -> FloatArray:
+    """Natural logarithm of the inverse document frequency of each word piece."""
     counted = InverseDocumentFrequency.count(vocabulary.ground.corpus, piece_keys)
     idf: FloatArray = np.log(counted(np.arange(vocabulary.size, dtype=np.uint64)))
     return idf
 
 
 def _frequency_squared(vocabulary: Vocabulary) -> FloatArray:
+    """Square of the centred log frequency of each word piece."""
     centre = vocabulary.weights @ vocabulary.log_frequency
     squared: FloatArray = (vocabulary.log_frequency - centre) ** 2
     return squared
 
 
 def _domain(vocabulary: Vocabulary) -> FloatArray:
-    """Vocabularies are ordered by frequency in general text, so ln(id) stands for −ln(frequency) there."""
+    """Log frequency in the corpus minus an estimate of the log frequency in general text.
+
+    Vocabularies are sorted by frequency in general text, so −ln(id + 1) approximates the log frequency there.
+    """
     domain: FloatArray = vocabulary.log_frequency + np.log(np.arange(vocabulary.size) + 1.0)
     return domain
 
 
 def _relevance(vocabulary: Vocabulary) -> FloatArray:
+    """Relevance of each word piece to the training labels, or 0 without labels."""
     relevance = vocabulary.ground.relevance
     known = np.zeros(0) if relevance is None else relevance()[: vocabulary.size]
     relevant: FloatArray = np.pad(known, (0, vocabulary.size - len(known)))
@@ -129,39 +142,46 @@ def _relevance(vocabulary: Vocabulary) -> FloatArray:
 
 
 def _chance(vocabulary: Vocabulary) -> FloatArray:
+    """A fixed normal random number for each word piece."""
     drawn: FloatArray = stream(0, "features", "concentration").standard_normal(vocabulary.size)
     return drawn
 
 
 def _of_words(test: Callable[[str], bool]) -> Callable[[Vocabulary], FloatArray]:
+    """Returns a feature that is 1 if the word piece passes the test, and 0 otherwise."""
     return lambda vocabulary: np.array([float(test(word)) for word in vocabulary.words])
 
 
 def _component(number: int) -> Callable[[Vocabulary], FloatArray]:
+    """Returns a feature that is one principal component of the embeddings."""
     return lambda vocabulary: np.asarray(vocabulary.components[:, number])
 
 
 def _continuation(blocks: TokenBlocks, _encode: StateEncoder) -> Tensor:
+    """1 if the token continues the word of the previous token, and 0 otherwise."""
     is_continued = F.pad(blocks.word_index[:, 1:] == blocks.word_index[:, :-1], (1, 0)) & blocks.is_maskable
     return is_continued.float()
 
 
 def _repeated(blocks: TokenBlocks, _encode: StateEncoder) -> Tensor:
+    """Natural logarithm of the number of occurrences of the token's id in its block."""
     is_same = (blocks.input_ids[:, :, None] == blocks.input_ids[:, None, :]) & blocks.is_maskable[:, None, :]
     return is_same.sum(dim=2).clamp(min=1).float().log()
 
 
 class ReadOnce:
-    """The LM for the features of one batch: they share one reading of how hard its tokens are to predict."""
+    """Wraps the LM for the features of one batch, so that token loss and entropy are computed only once."""
 
     def __init__(self, encode: StateEncoder) -> None:
         self._encode = encode
         self._surprise: Tensor | None = None
 
     def __call__(self, blocks: TokenBlocks) -> Tensor:
+        """Returns the last hidden states, float [B, T, H]; they are not cached."""
         return self._encode(blocks)
 
     def surprise(self, blocks: TokenBlocks) -> Tensor:
+        """Returns loss and entropy per token in nats, float32 [B, T, 2], from the first call."""
         if self._surprise is None:
             self._surprise = self._encode.surprise(blocks)
         return self._surprise
@@ -169,16 +189,22 @@ class ReadOnce:
 
 @dataclass(frozen=True)
 class OfPieces:
+    """A feature that depends only on the word piece."""
+
     about: str
+    """What a large value means."""
     column: Callable[[Vocabulary], FloatArray]
-    """[V] finite"""
+    """Computes the feature of all word pieces, float64 [V], all finite."""
 
 
 @dataclass(frozen=True)
 class OfPlace:
+    """A feature that depends on the token and its context."""
+
     about: str
+    """What a large value means."""
     values: Callable[[TokenBlocks, StateEncoder], Tensor]
-    """[B, T] on the CPU or the model's device"""
+    """Computes the feature of all tokens, [B, T], on the CPU or the model's device."""
 
 
 FEATURES: Mapping[str, OfPieces | OfPlace] = {
@@ -201,13 +227,13 @@ FEATURES: Mapping[str, OfPieces | OfPlace] = {
     "loss": OfPlace("hard for the LM to predict here", lambda blocks, encode: encode.surprise(blocks)[:, :, 0]),
     "entropy": OfPlace("the LM hesitates here", lambda blocks, encode: encode.surprise(blocks)[:, :, 1]),
 }
-"""A line a feature: name → what a large value says of a token."""
+"""Feature name → feature."""
 READ_THE_LM = frozenset({"loss", "entropy"})
-"""features that cost forward passes of the LM wherever a policy is used"""
+"""Names of the features that need forward passes of the LM when a policy is used."""
 
 
 def piece_table(names: Sequence[str], vocabulary: Vocabulary) -> FloatArray:
-    """[V, features]: the features of word pieces among `names`, in their order."""
+    """Returns the word-piece features among `names`, in the given order, as float64 [V, columns]."""
     columns = [kind.column(vocabulary) for name in names if isinstance(kind := FEATURES[name], OfPieces)]
     table: FloatArray = np.stack(columns, axis=1) if columns else np.zeros((vocabulary.size, 0))
     return table
