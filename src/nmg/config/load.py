@@ -125,7 +125,7 @@ def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> set[
 
 
 def _default_kind(section: str) -> str | None:
-    """Returns the default kind of a section, or None if the section has no kinds."""
+    """Return the default kind of a section, or None if the section has no kinds."""
     field = Config.model_fields.get(section)
     return None if field is None else getattr(field.default, "kind", None)
 
@@ -158,7 +158,7 @@ def _explain(error: ValidationError, path: Path, text: str, overridden: Collecti
 
 
 def _read_problem(problem: ErrorDetails) -> tuple[list[str], str]:
-    """Returns the sections or settings that may have caused a problem, and a message that says what is wrong."""
+    """Return the sections or settings that may have caused a problem, and a message that says what is wrong."""
     location, kind = [str(part) for part in problem["loc"]], None
     if _default_kind(location[0]) is not None and len(location) > 1:
         kind = location.pop(1)  # pydantic adds the kind to the location if a section has several kinds
@@ -183,7 +183,7 @@ def _read_problem(problem: ErrorDetails) -> tuple[list[str], str]:
 
 
 def setting_names() -> list[str]:
-    """Returns the dotted names of all settings, including those of every kind of policy and learner."""
+    """Return the dotted names of all settings, including those of every kind of policy and learner."""
     fields = {
         f"{section}.{name}": None
         for section, info in Config.model_fields.items()
@@ -194,7 +194,7 @@ def setting_names() -> list[str]:
 
 
 def _called(location: Sequence[str], given: Any) -> str:
-    """Returns a suffix for an error message that gives the current names of renamed settings, or an empty string.
+    """Return a suffix for an error message that gives the current names of renamed settings, or an empty string.
 
     Args:
         location: Section, or section and field, of the unknown setting.
@@ -208,7 +208,7 @@ def _called(location: Sequence[str], given: Any) -> str:
 
 
 def _instead(location: Sequence[str], kind: str | None) -> str:
-    """Returns a suffix for an error message that suggests a name to use instead of an unknown one."""
+    """Return a suffix for an error message that suggests a name to use instead of an unknown one."""
     section = Config.model_fields.get(location[0])
     if len(location) == 1 or section is None:
         known = list(Config.model_fields)
@@ -222,13 +222,13 @@ def _instead(location: Sequence[str], kind: str | None) -> str:
 
 
 def _fields_of(section: FieldInfo, kind: str | None) -> list[str]:
-    """Returns the field names of a section, or of one of its kinds."""
+    """Return the field names of a section, or of one of its kinds."""
     kinds = _kinds_of(section)
     return kinds[next(iter(kinds)) if kind is None else kind]
 
 
 def _kinds_of(section: FieldInfo) -> dict[str, list[str]]:
-    """Returns kind → field names. A section without kinds has one entry with an empty name."""
+    """Return kind → field names. A section without kinds has one entry with an empty name."""
     classes = get_args(section.annotation) or (section.annotation,)
     fields = [getattr(one, "model_fields", {}) for one in classes]
     return {f["kind"].default if len(classes) > 1 else "": list(f) for f in fields}

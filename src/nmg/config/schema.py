@@ -91,7 +91,7 @@ class Config(Section):
         return test
 
     def to_yaml(self) -> str:
-        """Returns the settings as YAML."""
+        """Return the settings as YAML."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
     @property
@@ -108,7 +108,7 @@ class Config(Section):
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
     def for_meta_test(self) -> "Config":
-        """Returns a copy in which the settings of `test` replace those used for episodes."""
+        """Return a copy in which the settings of `test` replace those used for episodes."""
         test = self.test
         adapt = {"epochs": test.adapt_epochs, "batch_size": test.adapt_batch_size}
         finetune = {"epochs": test.finetune_epochs, "batch_size": test.finetune_batch_size}
@@ -122,10 +122,10 @@ class Config(Section):
 
 
 def _misfit(message: str, setting: str, other: str = "learner.kind") -> PydanticCustomError:
-    """Returns a validation error for two incompatible settings, either of which may be the cause."""
+    """Return a validation error for two incompatible settings, either of which may be the cause."""
     return PydanticCustomError("misfit", "{message}", {"message": message, "settings": [setting, other]})
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values that are not None."""
+    """Return the values that are not None."""
     return {name: value for name, value in values.items() if value is not None}

@@ -15,7 +15,7 @@ from nmg.config.yaml_text import parse_yaml
 
 
 def value_of_word(word: str, setting: str) -> Any:
-    """Returns the value of a command-line word for a setting `section.field`.
+    """Return the value of a command-line word for a setting `section.field`.
 
     A text setting keeps the word as typed, unless the word is quoted, is null, or is a list that the setting accepts.
     Raises YAMLError or ValueError if the word contains characters that YAML does not allow. The same errors are raised
@@ -52,13 +52,13 @@ def keep_written_text(settings: Mapping[str, Any], root: yaml.Node | None) -> No
 
 
 def _items(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:
-    """Yields key and value node of each item of a mapping; nothing for other nodes."""
+    """Yield key and value node of each item of a mapping; nothing for other nodes."""
     if isinstance(node, yaml.MappingNode):
         yield from ((key.value, value) for key, value in node.value if isinstance(key, yaml.ScalarNode))
 
 
 def _as_written(value: Any, node: yaml.Node | None, types: frozenset[Any]) -> Any:
-    """Returns the text of a value if only a text type accepts it, and otherwise the value; lists item by item."""
+    """Return the text of a value if only a text type accepts it, and otherwise the value; lists item by item."""
     if isinstance(value, list) and isinstance(node, yaml.SequenceNode):
         members = frozenset(member for one in types if get_origin(one) is tuple for member in _types(get_args(one)[0]))
         return [_as_written(one, child, members) for one, child in zip(value, node.value, strict=True)]
@@ -74,7 +74,7 @@ def _takes(types: frozenset[Any], value: Any) -> bool:
 
 
 def _types_of(setting: str) -> frozenset[Any]:
-    """Returns the types of a setting over all kinds of its section; empty if there is no such setting."""
+    """Return the types of a setting over all kinds of its section; empty if there is no such setting."""
     section, _, field = setting.partition(".")
     known = Config.model_fields.get(section)
     kinds = _types(known.annotation) if known is not None else ()
@@ -83,7 +83,7 @@ def _types_of(setting: str) -> frozenset[Any]:
 
 
 def _types(annotation: Any) -> Iterator[Any]:
-    """Yields the members of a union without `Annotated` and None."""
+    """Yield the members of a union without `Annotated` and None."""
     if get_origin(annotation) is Annotated:
         yield from _types(get_args(annotation)[0])
     elif get_origin(annotation) in (Union, UnionType):

@@ -12,7 +12,7 @@ MAX_DEPTH = 20
 
 
 def parse_yaml(text: str) -> Any:
-    """Returns the value of a YAML text.
+    """Return the value of a YAML text.
 
     Raises YAMLError if the text is not valid YAML. Raises ValueError if a value does not match its tag, or if the text
     exceeds `MAX_DEPTH` or `MAX_VALUES`. The limits are needed because a few lines of aliases can expand to billions of
@@ -60,7 +60,7 @@ def _too_deep() -> ValueError:
 
 
 def repeated_keys(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:
-    """Yields the dotted name and line (from 1) of each duplicate key.
+    """Yield the dotted name and line (from 1) of each duplicate key.
 
     YAML itself would silently use the last one.
     """
@@ -76,7 +76,7 @@ def repeated_keys(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[st
 
 
 def lines_to(node: yaml.Node | None, name: str) -> list[int]:
-    """Returns the line (from 1) of each key along a dotted name, up to the first missing key."""
+    """Return the line (from 1) of each key along a dotted name, up to the first missing key."""
     lines: list[int] = []
     for part in name.split("."):
         if not isinstance(node, yaml.MappingNode):

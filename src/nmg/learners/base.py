@@ -107,7 +107,7 @@ class Learner(Protocol):
         ...
 
     def save(self) -> Saved:
-        """Returns the state that `restore` needs."""
+        """Return the state that `restore` needs."""
         ...
 
     def restore(self, saved: Saved) -> None:
@@ -134,13 +134,16 @@ class NothingToTell:
     is_finished = False
 
     def forecast(self, episodes: int) -> Outlook:
+        """Forecast the maximum number of players for each episode, up to `max_episodes`."""
         most = self.capabilities.max_episodes
         return Outlook([self.capabilities.max_players] * (episodes if most is None else min(episodes, most)))
 
     def findings(self) -> dict[str, Any]:
+        """Return no findings."""
         return {}
 
     def extra_policies(self) -> dict[str, Policy]:
+        """Return no further policies."""
         return {}
 
 

@@ -57,6 +57,16 @@ class Evolution(NothingToTell):
         self.capabilities = LearnerCapabilities(max_players=int(self._optimiser.population_size))
 
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
+        """Sample a plan for each candidate of the current generation.
+
+        Args:
+            episode: The episode to run.
+            blocks: The token blocks of the episode.
+            encode: The LM that the policy may observe.
+
+        Returns:
+            Player name → plan.
+        """
         candidates = {name: self._as_weights(one) for name, one in self._candidates().items()}
         return propose_candidates(self.policy, candidates, self.ground, episode, blocks, encode)
 
@@ -83,11 +93,12 @@ class Evolution(NothingToTell):
         }
 
     def save(self) -> Saved:
-        """Returns the seed, the start and all generations, from which `restore` rebuilds the optimiser."""
+        """Return the seed, the start and all generations, from which `restore` rebuilds the optimizer."""
         facts = {"seed": self._seed, "start": self._start, "history": list(self._history)}
         return Saved({"policy": self.policy.state_dict()}, facts)
 
     def restore(self, saved: Saved) -> None:
+        """Restore the policy, and rebuild the optimizer from its history."""
         self.policy.load_state_dict(saved.files["policy"])
         self._seed, self._start = saved.facts["seed"], saved.facts["start"]
         self._history = list(saved.facts["history"])
@@ -95,7 +106,7 @@ class Evolution(NothingToTell):
         self._settle()
 
     def _replay(self) -> Any:
-        """Returns a new optimiser that has processed all generations of the history."""
+        """Return a new optimizer that has processed all generations of the history."""
         from cmaes import CMA  # imported late because it imports scipy
 
         optimiser = CMA(

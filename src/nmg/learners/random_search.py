@@ -41,6 +41,16 @@ class RandomSearch(NothingToTell):
         self.policy = first_policy(ground)
 
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
+        """Sample a plan for each candidate around the current mean.
+
+        Args:
+            episode: The episode to run.
+            blocks: The token blocks of the episode.
+            encode: The LM that the policy may observe.
+
+        Returns:
+            Player name → plan.
+        """
         candidates = self._candidates(episode)
         return propose_candidates(self.policy, candidates, self.ground, episode, blocks, encode)
 
@@ -56,9 +66,11 @@ class RandomSearch(NothingToTell):
         return {"best": best[0], "step": float((mean - before).norm())}
 
     def save(self) -> Saved:
+        """Return the weights of the policy."""
         return Saved({"policy": self.policy.state_dict()})
 
     def restore(self, saved: Saved) -> None:
+        """Restore the weights of the policy."""
         self.policy.load_state_dict(saved.files["policy"])
 
     def _candidates(self, episode: Episode) -> dict[str, Tensor]:

@@ -15,11 +15,11 @@ from nmg.learners.rule_search import RuleSearchSettings
 from nmg.settings import default_kind
 
 LearnerSettings: TypeAlias = Annotated[
-    ActorCriticSettings  # the paper's
-    | EvolutionSettings  # ours
-    | ExperimentSettings  # ours
-    | RandomSearchSettings  # ours
-    | RuleSearchSettings,  # ours
+    ActorCriticSettings  # from the paper
+    | EvolutionSettings  # new in nmg
+    | ExperimentSettings  # new in nmg
+    | RandomSearchSettings  # new in nmg
+    | RuleSearchSettings,  # new in nmg
     Field(discriminator="kind"),
     default_kind("experiment"),
 ]
@@ -36,7 +36,7 @@ LEARNERS: Mapping[str, str] = {
 
 
 def build_learner(settings: LearnerSettings, ground: Ground) -> Learner:
-    """Returns a new learner of the kind that `settings` selects."""
+    """Return a new learner of the kind that `settings` selects."""
     module, _, name = LEARNERS[settings.kind].partition(":")
     learner: Learner = getattr(import_module(module), name)(settings, ground)
     return learner

@@ -47,10 +47,12 @@ class RuleSearch(NothingToTell):
 
     @property
     def is_finished(self) -> bool:  # type: ignore[override]
+        """Whether the budget is used up."""
         return self.episodes >= self._max_episodes
 
     @property
     def capabilities(self) -> LearnerCapabilities:  # type: ignore[override]
+        """One player per exponent; all remaining episodes are independent."""
         return LearnerCapabilities(
             max_players=len(self.settings.sharpnesses),
             max_independent_episodes=max(self._max_episodes - self.episodes, 1),
@@ -68,6 +70,16 @@ class RuleSearch(NothingToTell):
         return self._rule(self.settings.sharpnesses[int(np.argmax(means))])
 
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
+        """Sample a plan for each exponent, with shared noise.
+
+        Args:
+            episode: The episode to run.
+            blocks: The token blocks of the episode.
+            encode: The LM that the policy may observe.
+
+        Returns:
+            Player name → plan.
+        """
         observation, plans = self._template.observe(blocks, encode), {}
         for sharpness in self.settings.sharpnesses:
             noise = (self.ground.randomness / "episode" / episode.index / "actions").generator()
@@ -94,9 +106,11 @@ class RuleSearch(NothingToTell):
         return {"episodes": len(self.scores), "mean_score": dict(zip(names, means, strict=False))}
 
     def save(self) -> Saved:
+        """Return all scores and the number of episodes."""
         return Saved(facts={"scores": self.scores, "episodes": self.episodes})
 
     def restore(self, saved: Saved) -> None:
+        """Restore the scores and the number of episodes."""
         self.scores = [list(row) for row in saved.facts["scores"]]
         self.episodes = saved.facts["episodes"]
 

@@ -13,7 +13,7 @@ from nmg.types import Episode, MaskPlan, StateEncoder, TokenBlocks
 
 
 def first_policy(ground: Ground) -> Policy:
-    """Returns a new policy on the learner's device, with weights drawn from the random stream `policy`."""
+    """Return a new policy on the learner's device, with weights drawn from the random stream `policy`."""
     with (ground.randomness / "policy").torch():
         policy = ground.new_policy()
         policy.reset_parameters()
@@ -21,12 +21,12 @@ def first_policy(ground: Ground) -> Policy:
 
 
 def weights_of(policy: Policy) -> Tensor:
-    """Returns a copy of all weights of the policy as one vector [W]."""
+    """Return a copy of all weights of the policy as one vector [W]."""
     return parameters_to_vector(policy.parameters()).detach().clone()
 
 
 def candidate_name(number: int) -> str:
-    """Returns the player name of the candidate with this number."""
+    """Return the player name of the candidate with this number."""
     return f"candidate-{number}"
 
 

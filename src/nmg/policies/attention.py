@@ -53,7 +53,7 @@ class SelfAttention(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, states: Tensor, is_token: Tensor) -> Tensor:
-        """Maps float states [B, T, H] to [B, T, H]. Positions attend only to those with `is_token`, bool [B, T]."""
+        """Map float states [B, T, H] to [B, T, H]. Positions attend only to those with `is_token`, bool [B, T]."""
         # Split H into heads × (H / heads) and move the heads before T.
         query, key, value = (
             layer(states).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
@@ -65,7 +65,7 @@ class SelfAttention(nn.Module):
 
 
 def new_head(n_inputs: int, n_hidden: int) -> nn.Sequential:
-    """Returns a two-layer head with one output, as used by the paper's policy and value network."""
+    """Return a two-layer head with one output, as used by the paper's policy and value network."""
     return nn.Sequential(nn.Linear(n_inputs, n_hidden), nn.GELU(), nn.Linear(n_hidden, 1))
 
 
@@ -93,6 +93,7 @@ class AttentionPolicy(Policy):
 
     @classmethod
     def from_settings(cls, settings: "AttentionSettings", ground: Ground) -> Self:
+        """Build a policy with the hidden size and the number of heads of the language model."""
         return cls(
             AttentionConfig(
                 **ground.provenance,
@@ -105,21 +106,34 @@ class AttentionPolicy(Policy):
 
     @property
     def observation_size(self) -> int:
+        """H of the language model."""
         return self.config.hidden_size
 
     def observe(self, blocks: TokenBlocks, encode: StateEncoder) -> Tensor:
-        """Returns the last hidden states of the LM, float [B, T, H]."""
+        """Return the last hidden states of the LM, float [B, T, H]."""
         return encode(blocks)
 
     def logits(self, observation: Tensor, is_token: Tensor, is_maskable: Tensor) -> Tensor:
+        """Compute the logit of each maskable position from the hidden states.
+
+        Args:
+            observation: float [B, T, H], as returned by `observe`.
+            is_token: bool [B, T], False at padding.
+            is_maskable: bool [B, T], True for positions that may be masked.
+
+        Returns:
+            float [B, T], -inf at positions that are not maskable.
+        """
         attended = self.policy["attention"](observation, is_token)
         scores: Tensor = self.policy["head"](attended).squeeze(-1)
         return scores.masked_fill(~is_maskable, -torch.inf)
 
     def reset_parameters(self) -> None:
+        """Initialize the weights as in BERT, with torch's generator."""
         draw_as_bert(self)
 
     def check_fits(self, hidden_size: int, vocabulary_size: int) -> None:  # noqa: ARG002
+        """Raise UserError if the hidden size of the language model differs."""
         if self.config.hidden_size != hidden_size:
             raise UserError(
                 f"the mask policy was made for hidden states of size {self.config.hidden_size}, "

@@ -59,7 +59,7 @@ class Policy(StoredPolicy):
 
     @abstractmethod
     def observe(self, blocks: TokenBlocks, encode: StateEncoder) -> Tensor:
-        """Returns the inputs of the policy without gradient: LM states or token features, float [B, T, F]."""
+        """Return the inputs of the policy without gradient: LM states or token features, float [B, T, F]."""
 
     @abstractmethod
     def logits(self, observation: Tensor, is_token: Tensor, is_maskable: Tensor) -> Tensor:

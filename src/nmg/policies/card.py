@@ -78,7 +78,7 @@ class Provenance:
 
 
 def _read(folder: Path | None, name: str, *, is_needed: bool) -> dict[str, Any]:
-    """Returns the content of a YAML or JSON file, or {} if there is no folder or an optional file is missing."""
+    """Return the content of a YAML or JSON file, or {} if there is no folder or an optional file is missing."""
     if folder is None or not ((folder / name).is_file() or is_needed):
         return {}
     path = folder / name
@@ -92,7 +92,7 @@ def _read(folder: Path | None, name: str, *, is_needed: bool) -> dict[str, Any]:
 
 
 def model_card(policy: DescribedPolicy, known: Provenance) -> str:
-    """Returns the model card as Markdown, with the YAML header that the hub reads."""
+    """Return the model card as Markdown, with the YAML header that the hub reads."""
     of_policy = [_head(policy, known), _use(policy), _masks(policy)]
     return "\n".join([*of_policy, *_training(known), *_audit(known), *_scores(known)])
 

@@ -104,7 +104,7 @@ class Vocabulary:
         return means
 
     def _blocks(self, n: int) -> "list[TokenBlocks]":
-        """Returns `n` evenly spaced blocks of the corpus in batches of `BLOCKS_AT_A_TIME`."""
+        """Return `n` evenly spaced blocks of the corpus in batches of `BLOCKS_AT_A_TIME`."""
         corpus = self.ground.corpus
         rows = np.linspace(0, len(corpus) - 1, n).astype(np.int64)
         return [corpus.blocks(rows[first : first + BLOCKS_AT_A_TIME]) for first in range(0, n, BLOCKS_AT_A_TIME)]
@@ -148,12 +148,12 @@ def _chance(vocabulary: Vocabulary) -> FloatArray:
 
 
 def _of_words(test: Callable[[str], bool]) -> Callable[[Vocabulary], FloatArray]:
-    """Returns a feature that is 1 if the word piece passes the test, and 0 otherwise."""
+    """Return a feature that is 1 if the word piece passes the test, and 0 otherwise."""
     return lambda vocabulary: np.array([float(test(word)) for word in vocabulary.words])
 
 
 def _component(number: int) -> Callable[[Vocabulary], FloatArray]:
-    """Returns a feature that is one principal component of the embeddings."""
+    """Return a feature that is one principal component of the embeddings."""
     return lambda vocabulary: np.asarray(vocabulary.components[:, number])
 
 
@@ -177,11 +177,11 @@ class ReadOnce:
         self._surprise: Tensor | None = None
 
     def __call__(self, blocks: TokenBlocks) -> Tensor:
-        """Returns the last hidden states, float [B, T, H]; they are not cached."""
+        """Return the last hidden states, float [B, T, H]; they are not cached."""
         return self._encode(blocks)
 
     def surprise(self, blocks: TokenBlocks) -> Tensor:
-        """Returns loss and entropy per token in nats, float32 [B, T, 2], from the first call."""
+        """Return loss and entropy per token in nats, float32 [B, T, 2], from the first call."""
         if self._surprise is None:
             self._surprise = self._encode.surprise(blocks)
         return self._surprise
@@ -233,7 +233,7 @@ READ_THE_LM = frozenset({"loss", "entropy"})
 
 
 def piece_table(names: Sequence[str], vocabulary: Vocabulary) -> FloatArray:
-    """Returns the word-piece features among `names`, in the given order, as float64 [V, columns]."""
+    """Return the word-piece features among `names`, in the given order, as float64 [V, columns]."""
     columns = [kind.column(vocabulary) for name in names if isinstance(kind := FEATURES[name], OfPieces)]
     table: FloatArray = np.stack(columns, axis=1) if columns else np.zeros((vocabulary.size, 0))
     return table

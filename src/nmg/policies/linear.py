@@ -74,6 +74,7 @@ class LinearPolicy(Policy):
 
     @classmethod
     def from_settings(cls, settings: "LinearSettings", ground: Ground) -> Self:
+        """Build a policy with features measured on the corpus of `ground` and all weights zero."""
         vocabulary = Vocabulary(ground)
         policy = cls(
             LinearConfig(
@@ -93,19 +94,21 @@ class LinearPolicy(Policy):
 
     @property
     def observation_size(self) -> int:
+        """F, the number of features."""
         return len(self.config.features)
 
     @property
     def reads_lm(self) -> bool:
+        """Whether any feature needs forward passes of the LM."""
         return bool(READ_THE_LM & set(self.config.features))
 
     @torch.no_grad()
     def observe(self, blocks: TokenBlocks, encode: StateEncoder) -> Tensor:
-        """Returns the standardized features, float32 [B, T, F], on the policy's device."""
+        """Return the standardized features, float32 [B, T, F], on the policy's device."""
         return (self.raw_features(blocks, encode) - self.mean) / self.deviation
 
     def raw_features(self, blocks: TokenBlocks, encode: StateEncoder) -> Tensor:
-        """Returns the raw features in the order of the configuration, float32 [B, T, F], on the policy's device."""
+        """Return the raw features in the order of the configuration, float32 [B, T, F], on the policy's device."""
         of_pieces = iter(self.table[blocks.input_ids.to(self.device)].unbind(dim=2))
         encode, columns = ReadOnce(encode), []
         for name in self.config.features:
@@ -115,6 +118,16 @@ class LinearPolicy(Policy):
         return torch.stack(columns, dim=2)
 
     def logits(self, observation: Tensor, is_token: Tensor, is_maskable: Tensor) -> Tensor:  # noqa: ARG002
+        """Compute the weighted sum of the standardized features.
+
+        Args:
+            observation: float [B, T, F], as returned by `observe`.
+            is_token: bool [B, T], False at padding (not used).
+            is_maskable: bool [B, T], True for positions that may be masked.
+
+        Returns:
+            float [B, T], -inf at positions that are not maskable.
+        """
         scores: Tensor = observation @ self.weights / self.config.temperature
         return scores.masked_fill(~is_maskable, -torch.inf)
 
@@ -148,6 +161,7 @@ class LinearPolicy(Policy):
         return rule_words(float(f"{named.get('idf', 0.0):.3g}"))  # rounded to hide the float32 error
 
     def check_fits(self, hidden_size: int, vocabulary_size: int) -> None:  # noqa: ARG002
+        """Raise UserError if the vocabulary size of the language model differs."""
         if self.config.vocabulary_size != vocabulary_size:
             raise UserError(
                 f"the mask policy was made for a vocabulary of {self.config.vocabulary_size} tokens, but that of the "
@@ -156,7 +170,7 @@ class LinearPolicy(Policy):
 
 
 def _known(name: str) -> str:
-    """Returns the name of a feature. Raises ValueError if it is unknown."""
+    """Check that a feature exists and return its name. Raises ValueError if it is unknown."""
     if name not in FEATURES:
         raise ValueError(f"there is no such feature; there are {', '.join(FEATURES)}")
     return name
@@ -178,7 +192,7 @@ class LinearSettings(Section):
 
 
 def _spread(policy: LinearPolicy, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean and standard deviation of the raw features, float64 [F] each.
+    """Return mean and standard deviation of the raw features, float64 [F] each.
 
     Features of word pieces use the whole corpus, and per-token features use a sample of blocks.
     """

@@ -119,16 +119,24 @@ def over_words(logits: Tensor, blocks: TokenBlocks) -> Tensor:
 
 
 def _with_log_prob(chosen: MaskPlan, logits: Tensor, blocks: TokenBlocks) -> MaskPlan:
-    """Returns the plan with the log-softmax of each position, i.e. its log-probability in a single draw."""
+    """Return the plan with the log-softmax of each position, i.e. its log-probability in a single draw."""
     log_prob = log_probabilities(logits, blocks.is_maskable).gather(1, chosen.positions.clamp(min=0))
     return MaskPlan(chosen.positions, chosen.budget, log_prob=log_prob.masked_fill(~chosen.is_chosen, 0.0))
 
 
 def perturbed(logits: Tensor, blocks: TokenBlocks, rng: np.random.Generator) -> Tensor:
-    """Add Gumbel noise to logits [B, T], float64 [B, T].
+    """Add Gumbel noise to logits.
 
     The k highest entries of a row are k draws without replacement from softmax(logits) (Gumbel top-k: Kool, van Hoof
     and Welling, arXiv 1903.06059).
+
+    Args:
+        logits: float [B, T].
+        blocks: The B blocks.
+        rng: Generator of the noise.
+
+    Returns:
+        float64 [B, T], the noisy logits.
     """
     return logits.double() + gumbel_noise(blocks, rng)
 

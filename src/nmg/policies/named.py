@@ -55,7 +55,7 @@ CONTROLS = ("untrained", "placebo")
 
 
 def control_folder(name: str, policies: Mapping[str, Path]) -> Path:
-    """Returns the folder of the policy that a control is made from.
+    """Return the folder of the policy that a control is made from.
 
     `untrained` uses the first of `policies` (name → folder). `placebo` uses the placebo that the run of this policy
     saved. Raises UserError if there is no such policy.
@@ -112,12 +112,12 @@ def say_use(name: str, policy: Policy, lm: "PretrainedLM", rate: float, reporter
 
 
 def _same_place(model: str) -> str:
-    """Returns the resolved path of a folder, and any other name unchanged."""
+    """Return the resolved path of a folder, and any other name unchanged."""
     return str(Path(model).expanduser().resolve()) if Path(model).expanduser().is_dir() else model
 
 
 def policy_place(name: str) -> str:
-    """Returns `name` if it is an existing folder or has the form of a hub repository (`OWNER/NAME`).
+    """Return `name` if it is an existing folder or has the form of a hub repository (`OWNER/NAME`).
 
     Raises UserError otherwise.
     """
@@ -127,7 +127,7 @@ def policy_place(name: str) -> str:
 
 
 def mixture_members(name: str, policy_folder: Path | None) -> list[tuple[float, str]]:
-    """Returns (share, name) of each member of a mixture, or [] for other maskings. Raises like `parse_mixture`."""
+    """Return (share, name) of each member of a mixture, or [] for other maskings. Raises like `parse_mixture`."""
     return parse_mixture(name) if policy_folder is None and not is_folder(name) else []
 
 

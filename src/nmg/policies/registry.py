@@ -12,8 +12,8 @@ from nmg.policies.storage import policy_class
 from nmg.settings import default_kind
 
 PolicySettings: TypeAlias = Annotated[
-    AttentionSettings  # the paper's
-    | LinearSettings,  # ours
+    AttentionSettings  # from the paper
+    | LinearSettings,  # new in nmg
     Field(discriminator="kind"),
     default_kind("linear"),
 ]

@@ -114,19 +114,19 @@ class StoredPolicy(nn.Module):
 
 
 def policy_class(kind: str) -> type[Any]:
-    """Returns the policy class of a kind, which must be one of `KINDS`."""
+    """Return the policy class of a kind, which must be one of `KINDS`."""
     module, _, name = KINDS[kind].partition(":")
     found: type[Any] = getattr(import_module(module), name)
     return found
 
 
 def find_policy(folder: Path) -> Path:
-    """Returns the policy folder inside a run's folder, or `folder` itself if there is none."""
+    """Return the policy folder inside a run's folder, or `folder` itself if there is none."""
     return folder / "policy" if (folder / "policy" / CONFIG).is_file() else folder
 
 
 def policy_folder(place: Path | str, revision: str | None = None) -> Path:
-    """Returns the local policy folder of a run, a policy or a hub repository (`OWNER/NAME`, at `revision`).
+    """Return the local policy folder of a run, a policy or a hub repository (`OWNER/NAME`, at `revision`).
 
     Raises UserError if the folder or repository does not exist or lacks the files of a policy.
     """
@@ -168,7 +168,7 @@ def _empty(facts: dict[str, Any], folder: Path) -> StoredPolicy:
 
 
 def _checked(weights: Tensor, name: str) -> Tensor:
-    """Returns the weights as float32. Raises ValueError if they are not finite floating-point numbers."""
+    """Return the weights as float32. Raises ValueError if they are not finite floating-point numbers."""
     if not weights.is_floating_point() or not bool(weights.isfinite().all()):
         raise ValueError(f"{name} contains numbers that are not finite")
     return weights.float()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def lean(observation: Tensor, is_maskable: Tensor, rng: np.random.Generator) -> Tensor:
-    """Draw a random direction u and return z · u for each maskable token, with z the standardized observation.
+    """Draw a random direction u and compute z · u at each maskable token, where z is the standardized observation.
 
     Each feature of z has mean 0 and standard deviation 1 over the given maskable tokens. A constant feature counts as
     0. The direction is drawn from u ~ N(0, I / F), so the expected mean square of z · u over these tokens is 1.

@@ -70,7 +70,16 @@ class ActorCritic(NothingToTell):
         return Outlook([players] * episodes, min(episodes, math.ceil(full * n_shards)))
 
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
-        """Propose the masks of each player. Players share the states but use separate sampling noise."""
+        """Propose the masks of each player. Players share the states but use separate sampling noise.
+
+        Args:
+            episode: The episode to run.
+            blocks: The B blocks of the episode, T tokens each.
+            encode: The LM that the policy may observe.
+
+        Returns:
+            The plans of `learner`, `random` and, if the opponent is a policy, `opponent`.
+        """
         states = self.policy.observe(blocks, encode)
         random = self._random.plan(blocks, self.ground.rate, self._noise(episode, "random"))
         plans = {"learner": self._plan(self.learner, blocks, states, episode), "random": random}
@@ -140,6 +149,7 @@ class ActorCritic(NothingToTell):
         return {name: value for name, value in record.items() if value is not None}
 
     def save(self) -> Saved:
+        """Return both players, their shared shards, the score noise and the state of a frozen opponent."""
         shards = {**self.opponent.replay.shards, **self.learner.replay.shards}
         return Saved(
             files=self.learner.to_files() | self.opponent.to_files(),
@@ -148,6 +158,7 @@ class ActorCritic(NothingToTell):
         )
 
     def restore(self, saved: Saved) -> None:
+        """Restore the state that `save` returned. Transitions whose shard is missing are dropped."""
         shards = {_shard_key(name): StateShard.from_tensors(read()) for name, read in saved.lasting.items()}
         for player in (self.learner, self.opponent):
             player.restore(saved.files, shards)
@@ -198,7 +209,7 @@ class ActorCritic(NothingToTell):
 
 
 def _rival(settings: ActorCriticSettings, ground: Ground) -> Masking:
-    """Returns the masking of the random player. Raises ValueError if a rule is required but `ground.rule` is None."""
+    """Return the masking of the random player. Raises ValueError if a rule is required but `ground.rule` is None."""
     if settings.rival == "random":
         return RandomMasking()
     if ground.rule is None:

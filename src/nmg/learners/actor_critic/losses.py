@@ -51,7 +51,7 @@ def policy_loss(
 
 
 def value_loss(reward: Tensor, value: Tensor) -> Tensor:
-    """Returns the mean of (r - V)² for `reward` r and `value` V, both float [N]."""
+    """Return the mean of (r - V)² for `reward` r and `value` V, both float [N]."""
     return (reward - value).square().mean()
 
 

@@ -61,7 +61,7 @@ class Player:
         return update_policy(self.policy, self.value, self.optimiser, self.replay, self.settings, episode, rng)
 
     def to_files(self) -> dict[str, Tensors]:
-        """Returns everything except the states, as file name → tensors."""
+        """Return everything except the states, as file name → tensors."""
         return {
             f"{self.name}-policy": self.policy.state_dict(),
             f"{self.name}-value": self.value.state_dict(),
@@ -81,7 +81,7 @@ class Player:
 
 
 def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Returns the optimizer's state as a flat dictionary with keys '<parameter index>.<name>'."""
+    """Return the optimizer's state as a flat dictionary with keys '<parameter index>.<name>'."""
     state = optimiser.state_dict()["state"]
     return {f"{index}.{name}": tensor for index, entry in state.items() for name, tensor in entry.items()}
 

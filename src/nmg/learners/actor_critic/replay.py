@@ -78,17 +78,17 @@ class StateShard:
         return sum(tensor.nbytes for tensor in self.to_tensors().values())
 
     def block(self, row: int) -> tuple[Tensor, Tensor]:
-        """Returns the states, float16 [n, H], and `is_maskable`, bool [n], of the block `row`."""
+        """Return the states, float16 [n, H], and `is_maskable`, bool [n], of the block `row`."""
         tokens = slice(int(self.offsets[row]), int(self.offsets[row + 1]))
         return self.states[tokens], self.is_maskable[tokens]
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Returns the fields by name."""
+        """Return the fields by name."""
         return {"states": self.states, "offsets": self.offsets, "is_maskable": self.is_maskable}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "StateShard":
-        """Returns the shard that `to_tensors` saved."""
+        """Return the shard that `to_tensors` saved."""
         return cls(tensors["states"], tensors["offsets"], tensors["is_maskable"])
 
 
@@ -114,7 +114,7 @@ class TransitionBatch:
     """float32 [N]: estimated value of the block when the transition was stored or last sampled."""
 
     def to(self, device: torch.device) -> "TransitionBatch":
-        """Returns the batch on `device`, with states in float32.
+        """Return the batch on `device`, with states in float32.
 
         States are transferred as float16, which halves the traffic and loses no precision.
         """
@@ -256,7 +256,7 @@ class Replay:
         return log_weights
 
     def batch(self, indices: IntArray) -> TransitionBatch:
-        """Returns the transitions at these indices [N], in the same order, on the CPU, with states in float16."""
+        """Return the transitions at these indices [N], in the same order, on the CPU, with states in float16."""
         drawn = self._table[indices]
         places, state_index = np.unique(drawn[["shard", "row"]], return_inverse=True)
         blocks = [self._shards[key].block(row) for key, row in places.tolist()]

@@ -17,7 +17,7 @@ from nmg.types import MaskPlan
 
 
 def sign_reward(learner: float, other: float) -> float:
-    """Returns sign(learner - other): 1.0, 0.0 or -1.0 (arXiv 2010.02705, section 3.4).
+    """Return sign(learner - other): 1.0, 0.0 or -1.0 (arXiv 2010.02705, section 3.4).
 
     Higher scores must be better. Raises ValueError if a score is NaN.
     """
@@ -41,7 +41,7 @@ class ScoreNoise:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "ScoreNoise":
-        """Returns the estimate that `asdict` saved."""
+        """Return the estimate that `asdict` saved."""
         return cls(list(facts["recent"]))
 
     def observe(self, difference: float) -> None:
@@ -59,7 +59,7 @@ class ScoreNoise:
 
 
 def difference_reward(learner: float, other: float, noise: ScoreNoise, clip: float) -> float:
-    """Returns (learner - other) / noise.scale, clipped to ±clip. This reward is not part of the paper.
+    """Return (learner - other) / noise.scale, clipped to ±clip. This reward is not part of the paper.
 
     The scale includes both sampling noise and training noise. The standard error over validation examples would ignore
     training noise, which is usually many times larger. Call `noise.observe` with the difference first, so that the

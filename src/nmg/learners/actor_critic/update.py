@@ -41,12 +41,21 @@ class UpdateStatistics:
     """Mean age of the sampled transitions, in episodes."""
 
     def to_dict(self) -> dict[str, float]:
-        """Returns the fields by name."""
+        """Return the fields by name."""
         return asdict(self)
 
 
 def new_optimiser(policy: Policy, value: ValueNetwork, settings: ActorCriticSettings) -> AdamW:
-    """Returns an AdamW optimizer over all weights of both networks."""
+    """Return an AdamW optimizer over all weights of both networks.
+
+    Args:
+        policy: The policy.
+        value: The value network.
+        settings: Learning rate and weight decay.
+
+    Returns:
+        The optimizer.
+    """
     return AdamW(
         [*policy.parameters(), *value.parameters()], lr=settings.learning_rate, weight_decay=settings.weight_decay
     )

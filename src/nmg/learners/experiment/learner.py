@@ -55,10 +55,12 @@ class Experiment(NothingToTell):
 
     @property
     def is_finished(self) -> bool:  # type: ignore[override]
+        """Whether all stages are done."""
         return self.book.stage == "done"
 
     @property
     def capabilities(self) -> LearnerCapabilities:  # type: ignore[override]
+        """Episodes are independent until the next interim analysis or the end of the stage."""
         settings = self.settings
         return LearnerCapabilities(
             max_players=max(2, len(settings.strengths) + len(settings.rules)),
@@ -67,9 +69,20 @@ class Experiment(NothingToTell):
         )
 
     def forecast(self, episodes: int) -> Outlook:
+        """Forecast the players of each episode if no stage ends early."""
         return Outlook(planned_players(self.settings)[:episodes])
 
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
+        """Sample a plan for each player of the current stage, with shared noise.
+
+        Args:
+            episode: The episode to run.
+            blocks: The token blocks of the episode.
+            encode: The LM that the policy may observe.
+
+        Returns:
+            Player name → plan.
+        """
         observation = self._template.observe(blocks, encode)
         plans, features = {}, {}
         for name, policy in self._players(episode).items():
@@ -81,6 +94,11 @@ class Experiment(NothingToTell):
         return plans
 
     def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+        """Record the scores of the players, and advance to the next stage if the current one is over.
+
+        Returns the stage and the number of inner loops so far. For a complete pair of the explore stage, it also
+        returns the score difference.
+        """
         proposal = self._proposed.pop(episode.index)
         scores = {name: self.ground.score(outcome) for name, outcome in outcomes.items()}
         self.book.note(proposal.stage, scores, proposal.features)
@@ -137,9 +155,11 @@ class Experiment(NothingToTell):
         }
 
     def save(self) -> Saved:
+        """Return the state of the experiment."""
         return Saved(facts={"book": self.book.to_json()})
 
     def restore(self, saved: Saved) -> None:
+        """Restore the state of the experiment."""
         self.book = Book.from_json(self.settings, saved.facts["book"])
 
     def _players(self, episode: Episode) -> dict[str, LinearPolicy]:
@@ -173,7 +193,7 @@ class Experiment(NothingToTell):
 
 
 def mean_features(observation: torch.Tensor, is_masked: torch.Tensor) -> FloatArray:
-    """Returns the mean features of the masked tokens, float64 [F].
+    """Return the mean features of the masked tokens, float64 [F].
 
     `observation` is float [B, T, F] and `is_masked` is bool [B, T].
     """

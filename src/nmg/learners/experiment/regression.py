@@ -68,7 +68,7 @@ class Effects:
         return unit
 
     def to_json(self, features: Sequence[str]) -> dict[str, Any]:
-        """Returns JSON values: the F test and each feature's effect with its 95 % interval."""
+        """Return JSON values: the F test and each feature's effect with its 95 % interval."""
         rows = zip(features, self.mean, self.deviation, strict=True)
         return {
             "pairs": self.n,

@@ -54,7 +54,7 @@ class Book:
 
     @classmethod
     def new(cls, settings: ExperimentSettings, n_features: int) -> "Book":
-        """Returns the state at the start of an experiment with `n_features` features."""
+        """Return the state at the start of an experiment with `n_features` features."""
         return cls(settings, n_features, direction=[0.0] * n_features)
 
     def rows(self) -> tuple[FloatArray, FloatArray]:
@@ -167,12 +167,12 @@ class Book:
         return self.plays + players > self.settings.plays
 
     def to_json(self) -> dict[str, Any]:
-        """Returns all fields except the settings."""
+        """Return all fields except the settings."""
         return {name: value for name, value in vars(self).items() if name != "settings"}
 
     @classmethod
     def from_json(cls, settings: ExperimentSettings, facts: Mapping[str, Any]) -> "Book":
-        """Returns the state that `to_json` saved."""
+        """Return the state that `to_json` saved."""
         return cls(settings, **facts)
 
 
@@ -185,12 +185,12 @@ def planned_players(settings: ExperimentSettings) -> list[int]:
 
 
 def rule_name(sharpness: float) -> str:
-    """Returns the player name of the idf rule with this exponent."""
+    """Return the player name of the idf rule with this exponent."""
     return f"idf-{sharpness:g}" if sharpness else "random"
 
 
 def learned_name(strength: float) -> str:
-    """Returns the player name of the learned direction at this strength."""
+    """Return the player name of the learned direction at this strength."""
     return f"learned-{strength:g}"
 
 
@@ -218,7 +218,7 @@ class Verdict:
     """Whether p is below the required level."""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the fields as JSON values."""
+        """Return the fields as JSON values."""
         return asdict(self)
 
 
