@@ -118,7 +118,7 @@ def _idf(vocabulary: Vocabulary) -> FloatArray:
 
 
 def _frequency_squared(vocabulary: Vocabulary) -> FloatArray:
-    """Square of the centred log frequency of each word piece."""
+    """Squared deviation from the mean of the log frequency of each word piece."""
     centre = vocabulary.weights @ vocabulary.log_frequency
     squared: FloatArray = (vocabulary.log_frequency - centre) ** 2
     return squared
@@ -158,7 +158,7 @@ def _component(number: int) -> Callable[[Vocabulary], FloatArray]:
 
 
 def _continuation(blocks: TokenBlocks, _encode: StateEncoder) -> Tensor:
-    """1 if the token continues the word of the previous token, and 0 otherwise."""
+    """Whether the token continues the word of the previous token, as 1 or 0."""
     is_continued = F.pad(blocks.word_index[:, 1:] == blocks.word_index[:, :-1], (1, 0)) & blocks.is_maskable
     return is_continued.float()
 

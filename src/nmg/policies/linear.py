@@ -88,7 +88,7 @@ class LinearPolicy(Policy):
         policy.table.copy_(torch.from_numpy(piece_table(settings.features, vocabulary)))
         mean, deviation = _spread(policy, vocabulary)
         policy.mean.copy_(torch.from_numpy(mean))
-        # A feature that is constant on the corpus is only centred, not scaled.
+        # A feature that is constant on the corpus is only centered, not scaled.
         policy.deviation.copy_(torch.from_numpy(np.where(deviation < 1e-6, 1.0, deviation)))
         return policy
 

@@ -29,7 +29,7 @@ def sign_reward(learner: float, other: float) -> float:
 WINDOW = 100
 """Number of recent differences that determine the scale of rewards: those of 50 episodes with an opponent."""
 DEVIATIONS = 1.4826
-"""Ratio of the standard deviation of a centred normal distribution to the median of its absolute values."""
+"""Ratio of the standard deviation of a normal distribution with mean 0 to the median of its absolute values."""
 
 
 @dataclass
@@ -106,8 +106,8 @@ def credit(
         n_tokens: T of the blocks.
 
     Returns:
-        `reward`, float32 [B, K], which is 0 for actions that are not stored, and `is_stored`, bool [B, K], which is
-        False at padding and for actions that all three players took.
+        `reward`, float32 [B, K], and `is_stored`, bool [B, K]. `is_stored` is False at padding and for actions that all
+        three players took; their reward is 0.
     """
     in_rival, in_random = _is_taken_by(rival, own, n_tokens), _is_taken_by(random, own, n_tokens)
     is_stored = own.is_chosen & ~(in_rival & in_random)

@@ -2,9 +2,9 @@
 
     y = x · β + noise,   β ~ N(0, τ² I),   noise ~ N(0, s²)
 
-Here y is the difference of two players' scores, and x is the difference of the mean features of the tokens that they
-masked, so x = 0 gives y = 0. The ratio τ / s and s are integrated out with their marginal likelihood; both have a
-uniform prior on a log scale.
+Here y is the difference of two players' scores. x is the difference of the mean features of their masked tokens, so
+x = 0 gives y = 0. The ratio τ / s and s are integrated out with their marginal likelihood; both have a uniform prior on
+a log scale.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class Effects:
     """Posterior of the effects of F features, estimated from n rows."""
 
     mean: FloatArray
-    """float64 [F]: change of the score per standard deviation by which the feature's mean over masked tokens rises."""
+    """float64 [F]: change of the score if the feature's mean over the masked tokens rises by one standard deviation."""
     covariance: FloatArray
     """float64 [F, F]: posterior covariance of the effects."""
     noise: float
@@ -131,7 +131,7 @@ def f_test(x: FloatArray, y: FloatArray) -> tuple[float | None, float | None]:
 def gain_limit(x: FloatArray, y: FloatArray, confidence: float, rng: np.random.Generator) -> float | None:
     """Upper confidence limit of the gain over random masks of the best direction of the explored length.
 
-    For directions u ~ N(0, σ² I) and x ≈ A u, the score difference of +u and −u is x · β, with standard deviation
+    Let u ~ N(0, σ² I) and x ≈ A u. The score difference of the directions +u and −u is x · β, with standard deviation
     σ‖Aβ‖. The best direction of length σ√F gains √F times as much over its opposite. Its gain over random masks, which
     are midway, is half of that. Correlated features are not counted twice.
 
@@ -175,7 +175,7 @@ def _noncentrality(value: FloatArray, free: int, level: FloatArray) -> FloatArra
 
 
 def placebo_lengths(x: FloatArray, y: FloatArray, rng: np.random.Generator, n: int = 100) -> FloatArray:
-    """Lengths of the effects when the sign of each score difference is random.
+    """Lengths of the effects that result from random signs of the score differences, as a placebo.
 
     Args:
         x: float64 [rows, F], differences of mean features.
