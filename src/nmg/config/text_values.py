@@ -52,13 +52,13 @@ def keep_written_text(settings: Mapping[str, Any], root: yaml.Node | None) -> No
 
 
 def _items(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:
-    """Yield key and value node of each item of a mapping; nothing for other nodes."""
+    """Yield the key and the value node of each item if the node is a mapping."""
     if isinstance(node, yaml.MappingNode):
         yield from ((key.value, value) for key, value in node.value if isinstance(key, yaml.ScalarNode))
 
 
 def _as_written(value: Any, node: yaml.Node | None, types: frozenset[Any]) -> Any:
-    """Return the text of a value if only a text type accepts it, and otherwise the value; lists item by item."""
+    """Return the text of a value if only a text type accepts it, else the value. Lists are converted item by item."""
     if isinstance(value, list) and isinstance(node, yaml.SequenceNode):
         members = frozenset(member for one in types if get_origin(one) is tuple for member in _types(get_args(one)[0]))
         return [_as_written(one, child, members) for one, child in zip(value, node.value, strict=True)]

@@ -24,7 +24,7 @@ from nmg.settings import Count, Positive, Section
 from nmg.types import Episode, FloatArray, MaskPlan, Outcome, StateEncoder, TokenBlocks
 
 MOST_WEIGHTS = 1000
-"""Maximum number of weights. Above it, the covariance and its decomposition take seconds and hundreds of megabytes."""
+"""Maximum number of weights. Beyond it, decomposing the covariance takes seconds and hundreds of megabytes."""
 
 
 class EvolutionSettings(Section):

@@ -181,7 +181,7 @@ class ReadOnce:
         return self._encode(blocks)
 
     def surprise(self, blocks: TokenBlocks) -> Tensor:
-        """Return loss and entropy per token in nats, float32 [B, T, 2], from the first call."""
+        """Return loss and entropy per token in nats, float32 [B, T, 2]. The first result is cached."""
         if self._surprise is None:
             self._surprise = self._encode.surprise(blocks)
         return self._surprise
@@ -227,7 +227,7 @@ FEATURES: Mapping[str, OfPieces | OfPlace] = {
     "loss": OfPlace("hard for the LM to predict here", lambda blocks, encode: encode.surprise(blocks)[:, :, 0]),
     "entropy": OfPlace("the LM hesitates here", lambda blocks, encode: encode.surprise(blocks)[:, :, 1]),
 }
-"""Feature name → feature."""
+"""Name → feature, for all available features."""
 READ_THE_LM = frozenset({"loss", "entropy"})
 """Names of the features that need forward passes of the LM when a policy is used."""
 

@@ -127,8 +127,8 @@ class Replay:
 
     Args:
         capacity: Maximum number of transitions.
-        max_states: Maximum number of blocks whose states are stored. Above it, the oldest shards are dropped with their
-            transitions. The newest shard is always kept.
+        max_states: Maximum number of blocks whose states are stored. Above this limit, the oldest shards are dropped
+            with their transitions. The newest shard is always kept.
     """
 
     def __init__(self, capacity: int, max_states: int) -> None:

@@ -53,7 +53,7 @@ class ActorCriticSettings(Section):
     replay_max_states: Count = 5_000
     """Maximum number of contexts whose hidden states are stored."""
     replay_start: CountOrZero = 500
-    """Number of transitions at which updates start. Above it, the opponent becomes a policy."""
+    """Number of transitions at which updates start. Above this number, the opponent becomes a policy."""
     replay_weighting: Literal["advantage", "reward", "value", "reward-advantage", "value-advantage", "uniform"] = (
         "advantage"
     )
