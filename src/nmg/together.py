@@ -9,6 +9,7 @@ that fails therefore joins the others at the end of their current step, and all 
 call on tensors must directly follow a synchronisation, so that no process can fail between the two.
 """
 
+import atexit
 import functools
 import os
 import traceback
@@ -73,6 +74,19 @@ def train_together() -> bool:
 def is_first_process() -> bool:
     """Return whether this process has rank 0. True as well if it is the only process."""
     return not train_together() or os.environ.get("RANK", "0") == "0"
+
+
+@functools.cache
+def leave_at_exit() -> None:
+    """End the process group when the program ends: a thread of it that still runs would abort the process."""
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 @contextmanager

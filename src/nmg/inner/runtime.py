@@ -16,7 +16,7 @@ from torch import Tensor
 from nmg.errors import UserError
 from nmg.inner.sharing import ALONE, Sharing
 from nmg.settings import RuntimeSettings
-from nmg.together import train_together
+from nmg.together import leave_at_exit, train_together
 
 PACKAGES = ("nmg", "torch", "transformers", "tokenizers", "accelerate", "numpy")
 """Packages whose versions may change a result."""
@@ -152,6 +152,7 @@ def _join(device: str) -> tuple[torch.device, Sharing]:
     from accelerate import PartialState
 
     state = PartialState(cpu=device == "cpu")
+    leave_at_exit()
     return state.device, Sharing(state.num_processes, state.process_index)
 
 
