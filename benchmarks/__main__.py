@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import adaptation, agreement, episode, evaluation, machine, maskings, masks, replay
-from nmg.files import write_text
-from nmg.inner.runtime import COMMAND
+from nmg.base.files import write_text
+from nmg.training.runtime import COMMAND
 
 SECTIONS: dict[str, Callable[[bool, Path], dict[str, Any]]] = {
     "adaptation": adaptation.run,

@@ -21,17 +21,17 @@ from benchmarks.machine import matmul_rate
 from benchmarks.models import minilm
 from benchmarks.pairs import median, ratio
 from benchmarks.texts import long_text
+from nmg.base.seeding import StreamName, stream
+from nmg.base.settings import AdaptSettings, FinetuneSettings, MaskingSettings, RuntimeSettings
+from nmg.base.types import IntArray
 from nmg.data.corpus import Corpus
-from nmg.inner.adapt import adapt
-from nmg.inner.arena import Arena
-from nmg.inner.lm import PretrainedLM, copy_state, masked_logits
-from nmg.inner.masks import Batches, DrawnMasks
-from nmg.inner.runtime import Runtime
 from nmg.masking.corrupt import Vocabulary, corrupt
 from nmg.masking.rules import RandomMasking
-from nmg.seeding import StreamName, stream
-from nmg.settings import AdaptSettings, FinetuneSettings, MaskingSettings, RuntimeSettings
-from nmg.types import IntArray
+from nmg.training.adapt import adapt
+from nmg.training.context import TrainingContext
+from nmg.training.lm import PretrainedLM, copy_state, masked_logits
+from nmg.training.masks import Batches, DrawnMasks
+from nmg.training.runtime import Runtime
 
 BATCH, LENGTH, RATE = 16, 128, 0.15
 LEARNING_RATE = 5e-5
@@ -122,13 +122,13 @@ class _Part:
     def token_ids(self) -> Tensor:
         return self.drawn.token_ids
 
-    def start(self, arena: Arena, randomness: StreamName, steps: int = 1) -> Batches:
-        batches = self.drawn.start(arena, randomness, steps)
+    def start(self, context: TrainingContext, randomness: StreamName, steps: int = 1) -> Batches:
+        batches = self.drawn.start(context, randomness, steps)
         return lambda chosen: batches(self.rows[chosen])
 
 
 def _nmg(lm: PretrainedLM, corpus: Corpus, rows: IntArray, runtime: Runtime) -> None:
-    arena = Arena(
+    context = TrainingContext(
         lm.model,
         Vocabulary.from_tokenizer(lm.tokenizer),
         MaskingSettings(rate=RATE),
@@ -136,7 +136,7 @@ def _nmg(lm: PretrainedLM, corpus: Corpus, rows: IntArray, runtime: Runtime) -> 
         FinetuneSettings(),
         runtime,
     )
-    adapt(arena, _Part(DrawnMasks(corpus, RandomMasking()), rows), StreamName(0) / "benchmark")
+    adapt(context, _Part(DrawnMasks(corpus, RandomMasking()), rows), StreamName(0) / "benchmark")
 
 
 def _trainer(lm: PretrainedLM, corpus: Corpus, rows: IntArray, steps: int) -> None:

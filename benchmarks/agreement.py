@@ -8,10 +8,10 @@ import numpy as np
 
 from benchmarks.episode import open_training
 from benchmarks.ranking import agreement, examples_needed
-from nmg.inner.episode import Start, Turn
+from nmg.base.types import FloatArray
 from nmg.masking.registry import build_masking
-from nmg.meta_train import MetaTraining
-from nmg.types import FloatArray
+from nmg.meta_training.loop import MetaTraining
+from nmg.trials.episode import InitialState, PlayerJob
 
 SAMPLES = (50, 100, 200, 400)
 VALIDATION = 1000
@@ -42,8 +42,8 @@ def _differences(training: MetaTraining, index: int) -> list[FloatArray]:
     for name in ("random", "whole-word", "idf"):
         masking = build_masking(name, training.lm.tokenizer, training.corpus, config.masking)
         plan = masking.plan(blocks, config.masking.rate, np.random.default_rng(index))
-        turns.append(Turn(episode, blocks, plan, keep=False))
-    results = dict(training.engine.play(Start(training.pretrained), turns))
+        turns.append(PlayerJob(episode, blocks, plan, keep=False))
+    results = dict(training.engine.play(InitialState(training.pretrained), turns))
     losses = [results[turn][0].example_scores["loss"] for turn in range(len(turns))]
     return [second - first for first, second in combinations(losses, 2)]
 

@@ -9,9 +9,9 @@ from scipy import stats
 from benchmarks.levels import Claim
 from nmg.audit.agreement import agreement
 from nmg.audit.findings import adaptation, possible_gain, rewards, schedules_of, spread_of
-from nmg.audit.plays import Played, PlayKey
 from nmg.audit.recommend import best_reward, is_sound
-from nmg.types import FloatArray
+from nmg.audit.trials import Played, PlayKey
+from nmg.base.types import FloatArray
 
 Rng = np.random.Generator
 SHARED, OWN = 1.0, 0.5

@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.episode import measured_episodes, open_training
 from benchmarks.pairs import median
-from nmg.types import PHASES, FloatArray
+from nmg.base.types import PHASES, FloatArray
 
 WORKERS = (1, 2, 3, 8, 16, 32, 64, 128, 256, 512)
 SPREAD = 0.1

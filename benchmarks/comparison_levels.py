@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.levels import Claim
+from nmg.base.types import FloatArray
 from nmg.comparison.statistics import estimate, holm, seeds_needed, t_p_value
-from nmg.types import FloatArray
 
 Rng = np.random.Generator
 

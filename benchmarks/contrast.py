@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nmg.comparison.cells import CellFolder
 from nmg.comparison.statistics import PairedTest, paired_comparison
+from nmg.comparison.trials import CellFolder
 
 Scores = Mapping[str, Mapping[int, float]]
 """masking, and `masking@steps` where its cells have a number of steps → seed → score"""

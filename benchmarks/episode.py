@@ -18,12 +18,12 @@ from benchmarks.machine import matmul_rate
 from benchmarks.models import save_random_bert
 from benchmarks.pairs import median
 from benchmarks.texts import write_task
+from nmg.base.progress import Silent
+from nmg.base.types import PHASES
 from nmg.config import Config
-from nmg.meta_train import EpisodeRecord, MetaTraining
-from nmg.reporter import Silent
+from nmg.meta_training.loop import EpisodeRecord, MetaTraining
 from nmg.tasks.registry import task_kind
-from nmg.types import PHASES
-from nmg.workbench import Workbench
+from nmg.trials.session import Session
 
 ORIGINAL_SECONDS = 118.0
 """the original code on two cores like those of docs/performance.md"""
@@ -61,14 +61,14 @@ def open_training(
                 "contexts": 200,
                 "examples": 200,
                 "max_validation_examples": n_validation,
-                "validation_share": 0.3,
+                "validation_fraction": 0.3,
             },
             "policy": {"kind": "attention"},
             "learner": {"kind": "actor-critic"},
             "runtime": {"cache_dir": str(cache), **runtime},
         }
     )
-    return MetaTraining(Workbench.prepare(config, Silent()))
+    return MetaTraining(Session.prepare(config, Silent()))
 
 
 def run(quick: bool, cache: Path) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def run(quick: bool, cache: Path) -> dict[str, Any]:
         "episode_seconds": sum(phases[name] for name in PHASES),
         "episode_seconds_of_the_original": ORIGINAL_SECONDS,
         "episode_player_processes": training.engine.processes,
-        "episode_precision": training.arena.runtime.precision,
+        "episode_precision": training.context.runtime.precision,
         "neural_mask_share_of_lm_step": phases["masks"] / phases["adapt"],
     }
     result |= {f"episode_seconds_{name.replace(' ', '_')}": value for name, value in phases.items()}
@@ -110,10 +110,10 @@ def measured_episodes(training: MetaTraining, episodes: int) -> list[EpisodeReco
 
 def _shares(training: MetaTraining, phases: dict[str, float]) -> dict[str, float]:
     """Share of the machine's matrix-product rate that LM training, fine-tuning and evaluation reach."""
-    arena, config, n_players = training.arena, training.config, 3
-    size = EncoderSize.of(arena.model.config)
-    is_bf16 = arena.runtime.precision == "bf16"
-    rate = matmul_rate(torch.bfloat16 if is_bf16 else torch.float32, arena.runtime.device)
+    context, config, n_players = training.context, training.config, 3
+    size = EncoderSize.of(context.model.config)
+    is_bf16 = context.runtime.precision == "bf16"
+    rate = matmul_rate(torch.bfloat16 if is_bf16 else torch.float32, context.runtime.device)
     task = task_kind(config.data.task).build(training.lm.tokenizer, training.data.train, config.finetune)
     train, validation = (task.encode(e) for e in (training.data.train, training.split.validation_examples))
     block, row, held_out = (float(f.mean()) for f in (training.corpus.lengths, train.lengths, validation.lengths))

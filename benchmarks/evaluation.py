@@ -10,13 +10,13 @@ from benchmarks.machine import matmul_rate
 from benchmarks.models import minilm
 from benchmarks.pairs import alternate, median, ratio
 from benchmarks.texts import write_task
+from nmg.base.seeding import StreamName
+from nmg.base.settings import DataSettings, FinetuneSettings, RuntimeSettings
 from nmg.data.formats.classification import ClassificationExample
-from nmg.inner.finetune import evaluate, task_model
-from nmg.inner.runtime import Runtime
-from nmg.seeding import StreamName
-from nmg.settings import DataSettings, FinetuneSettings, RuntimeSettings
 from nmg.tasks.load import load_task_data
 from nmg.tasks.registry import task_kind
+from nmg.training.finetune import evaluate, task_model
+from nmg.training.runtime import Runtime
 
 BATCH = 64
 

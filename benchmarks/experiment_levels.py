@@ -8,10 +8,10 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.levels import Claim
+from nmg.base.types import FloatArray
 from nmg.learners.experiment.regression import REACH, Effects, f_test, gain_limit, placebo_lengths, regress
 from nmg.learners.experiment.settings import ExperimentSettings
-from nmg.learners.experiment.stages import Book, gate_verdict, learned_name, rule_name
-from nmg.types import FloatArray
+from nmg.learners.experiment.stages import ExperimentState, gate_verdict, learned_name, rule_name
 
 Rng = np.random.Generator
 N_FEATURES = 15
@@ -48,55 +48,55 @@ def true_gain(signal: float) -> float:
 class Ended:
     """What a whole run came to."""
 
-    book: Book
+    state: ExperimentState
     f_p: float | None
     limits: list[float]
     """of the possible gain, at each look"""
 
     @property
     def passed(self) -> bool:
-        return gate_verdict(self.book, self.book.settings.level).passes
+        return gate_verdict(self.state, self.state.settings.gate_alpha).passes
 
 
 def run(rng: Rng, signal: float, **settings: object) -> Ended:
     """An experiment of 200 plays, or as `settings` say, in a world of this signal."""
-    book = Book.new(ExperimentSettings.model_validate(settings), N_FEATURES)
+    state = ExperimentState.new(ExperimentSettings.model_validate(settings), N_FEATURES)
     beta = effects(rng, signal)
     limits: list[float] = []
-    known = regress(*book.rows())
-    while book.stage != "done":
-        stage = book.stage
-        weights = _players(rng, book)
+    known = regress(*state.rows())
+    while state.stage != "done":
+        stage = state.stage
+        weights = _players(rng, state)
         features = {name: RESPONSE @ of / 2 if stage == "explore" else RESPONSE @ of for name, of in weights.items()}
         scores = {name: float(of @ beta + rng.standard_normal() / math.sqrt(2)) for name, of in features.items()}
-        book.note(stage, scores, features)
+        state.record(stage, scores, features)
         if stage == "explore":
-            known = _with_f(book)
-        before, book.possible_gain = book.possible_gain, None
-        book.move_on(known, rng)
-        if book.possible_gain is not None:
-            limits.append(book.possible_gain)
+            known = _with_f(state)
+        before, state.possible_gain = state.possible_gain, None
+        state.advance(known, rng)
+        if state.possible_gain is not None:
+            limits.append(state.possible_gain)
         else:
-            book.possible_gain = before
-    return Ended(book, known.f_p, limits)
+            state.possible_gain = before
+    return Ended(state, known.f_p, limits)
 
 
-def _with_f(book: Book) -> Effects:
-    x, y = book.rows()
+def _with_f(state: ExperimentState) -> Effects:
+    x, y = state.rows()
     f, p = f_test(x, y)
     return replace(regress(x, y), f=f, f_p=p)
 
 
-def _players(rng: Rng, book: Book) -> dict[str, FloatArray]:
+def _players(rng: Rng, state: ExperimentState) -> dict[str, FloatArray]:
     """Player → weights; the rule idf is the first weight alone."""
-    idf, learned = np.eye(N_FEATURES)[0], np.array(book.direction)
-    if book.stage == "explore":
+    idf, learned = np.eye(N_FEATURES)[0], np.array(state.direction)
+    if state.stage == "explore":
         direction = STD * rng.standard_normal(N_FEATURES)
         return {"plus": direction, "minus": -direction}
-    if book.stage == "tune":
-        rules = {rule_name(s): s * idf for s in book.settings.rules}
-        return rules | {learned_name(s): s * learned for s in book.strengths_to_try()}
-    return {"policy": book.strength * learned, "rule": book.rule * idf}
+    if state.stage == "tune":
+        rules = {rule_name(s): s * idf for s in state.settings.rules}
+        return rules | {learned_name(s): s * learned for s in state.strengths_to_try()}
+    return {"policy": state.strength * learned, "rule": state.rule * idf}
 
 
 def _covers(n: int, signal: float, is_sparse: bool) -> Callable[[Rng], bool]:
@@ -170,12 +170,12 @@ def _gate_of_examples(n: int, differs: float, is_held_back: bool, effect: float 
 
 def _tuned_too_high(rng: Rng) -> bool:
     """Whether the chosen strength scored above the truth, over random's, in the plays that chose it."""
-    book = run(rng, 0.0).book
-    return book.tuned()[learned_name(book.strength)] > 0
+    state = run(rng, 0.0).state
+    return state.tuned()[learned_name(state.strength)] > 0
 
 
 def _searched_too_high(rng: Rng) -> bool:
-    """Rule search: 33 episodes of six sharpnesses of which none is better."""
+    """Rule search: 33 episodes of six exponents of which none is better."""
     return float(rng.standard_normal((33, 6)).mean(axis=0).max()) > 0
 
 

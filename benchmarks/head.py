@@ -12,10 +12,10 @@ import tempfile
 from benchmarks.machine import describe
 from benchmarks.models import minilm_folder
 from benchmarks.texts import news_sentences
+from nmg.base.progress import Silent
 from nmg.config import Config
-from nmg.inner.head import head_randomness, make_head
-from nmg.reporter import Silent
-from nmg.workbench import ModelBench
+from nmg.training.head import head_randomness, make_head
+from nmg.trials.session import ModelSession
 
 
 def main() -> None:
@@ -30,9 +30,9 @@ def main() -> None:
                 "runtime": {"precision": words.precision, "cache_dir": cache},
             }
         )
-        bench = ModelBench.open(config, Silent())
+        bench = ModelSession.open(config, Silent())
         corpus = bench.corpus([text for text, _ in news_sentences()])
-        quality = make_head(bench.lm, bench.arena, config.model, corpus, head_randomness(config.run.seed))
+        quality = make_head(bench.lm, bench.context, config.model, corpus, head_randomness(config.run.seed))
     print(f"{describe()['processor']}, {bench.runtime.precision}, {bench.runtime.threads} threads")
     print(f"word frequencies alone: {quality.unigram:.2f} nats")
     for name, loss, steps in quality.stages:

@@ -26,26 +26,26 @@ import torch
 from torch import Tensor
 
 from benchmarks.models import minilm_folder
+from nmg.base.files import write_text
+from nmg.base.seeding import StreamName
+from nmg.base.settings import ModelSettings
+from nmg.base.types import Episode, FloatArray, Outcome, TokenBlocks
 from nmg.data.corpus import Corpus
 from nmg.demo.data import demo_model_folder, load_articles
-from nmg.files import write_text
-from nmg.inner.lm import encoder_states, load_pretrained
 from nmg.learners.actor_critic.settings import ActorCriticSettings
-from nmg.learners.base import Ground as LearnerGround
+from nmg.learners.base import LearnerContext
 from nmg.learners.evolution import EvolutionSettings
 from nmg.learners.experiment.learner import Experiment
 from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.learners.random_search import RandomSearchSettings
 from nmg.learners.registry import build_learner
 from nmg.policies.attention import AttentionSettings
-from nmg.policies.base import Ground, Policy
+from nmg.policies.base import Policy, PolicyContext
 from nmg.policies.features import Vocabulary, piece_table
 from nmg.policies.linear import LinearPolicy, LinearSettings
-from nmg.policies.masking import PolicyMasking, read_out
 from nmg.policies.registry import build_policy
-from nmg.seeding import StreamName
-from nmg.settings import ModelSettings
-from nmg.types import Episode, FloatArray, Outcome, TokenBlocks
+from nmg.policies.sampling import PolicyMasking, policy_output
+from nmg.training.lm import encoder_states, load_pretrained
 
 CLASS_SHARE, RATE, NEWS = 0.35, 0.15, 1500
 FEATURES = (
@@ -73,7 +73,7 @@ class World:
     corpus: Corpus
     states: Tensor
     """float16 [blocks, T, H]"""
-    policy_ground: Ground
+    policy_ground: PolicyContext
     linear: LinearPolicy
     """a policy over the features, its table counted once"""
     counts: FloatArray
@@ -113,7 +113,7 @@ def make_world(cache: Path, model: str = "minilm") -> World:
         rows = np.arange(first, min(first + 64, len(corpus)))
         part = encoder_states(lm.model, corpus.blocks(rows))
         states[rows, : part.shape[1]] = part.half()
-    ground = Ground(
+    ground = PolicyContext(
         base_model=model,
         hidden_size=lm.hidden_size,
         n_heads=lm.model.config.num_attention_heads,
@@ -135,16 +135,16 @@ def new_learner(kind: str, world: World, seed: int) -> Any:
         return build_policy(AttentionSettings(), world.policy_ground)
 
     made: Mapping[str, tuple[Any, Callable[[], Policy]]] = {
-        "experiment": (ExperimentSettings(plays=4 * max(CHECKED), clear=0.0), linear),
+        "experiment": (ExperimentSettings(budget=4 * max(CHECKED), early_stop_alpha=0.0), linear),
         WHOLE_RUN: (ExperimentSettings(), linear),
         "random-search": (RandomSearchSettings(candidates=8), linear),
         "evolution": (EvolutionSettings(), linear),
-        "actor-critic": (ActorCriticSettings(replay_start=500), attention),
+        "actor-critic": (ActorCriticSettings(learning_starts=500), attention),
     }
     settings, new_policy = made[kind]
     return build_learner(
         settings,
-        LearnerGround(
+        LearnerContext(
             new_policy=new_policy,
             rate=RATE,
             score=lambda outcome: outcome.score("score"),
@@ -170,7 +170,7 @@ def displacement(world: World, policy: Policy) -> float:
     """Total variation distance of the policy from the uniform one, mean over blocks: 0 (random) to almost 1."""
     blocks = looked_at(world)
     uniform = blocks.is_maskable.double() / blocks.is_maskable.sum(1, keepdim=True)
-    return float((read_out(policy, blocks, world, RATE).probability - uniform).abs().sum(1).mean() / 2)
+    return float((policy_output(policy, blocks, world, RATE).probability - uniform).abs().sum(1).mean() / 2)
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def whole_runs(game: Game, plant: str, label: str, seeds: Sequence[int]) -> dict
     for seed in seeds:
         is_class = game.world.plant(plant, seed)
         *_, (plays, learner) = simulate(game, is_class, label, seed)
-        policies += learner.book.passed
+        policies += learner.state.passed
         found += share(game.world, learner.policy, is_class, greedy=False) >= 2 * CLASS_SHARE
     return {"plays": plays, "policy": policies, "rule": len(seeds) - policies, "found": found, "seeds": len(seeds)}
 

@@ -13,9 +13,9 @@ from benchmarks.pairs import alternate, median, ratio
 from benchmarks.texts import long_text
 from nmg import MaskingCollator
 from nmg.data.corpus import Corpus
-from nmg.inner.lm import PretrainedLM
 from nmg.masking.registry import RULES
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
+from nmg.training.lm import PretrainedLM
 
 MIXTURE = "0.5*idf+0.5*whole-word"
 READ_THE_LM = ("loss", "entropy", "neural")

@@ -12,20 +12,20 @@ from benchmarks.adaptation import BATCH, LENGTH, RATE
 from benchmarks.models import minilm
 from benchmarks.pairs import alternate, median, ratio
 from benchmarks.texts import long_text
+from nmg.base.seeding import StreamName
+from nmg.base.settings import AdaptSettings, FinetuneSettings, MaskingSettings, RuntimeSettings
 from nmg.data.corpus import Corpus
-from nmg.inner.adapt import adapt
-from nmg.inner.arena import Arena
-from nmg.inner.masks import FixedMasks
-from nmg.inner.runtime import Runtime
 from nmg.masking.base import Masking
 from nmg.masking.corrupt import Vocabulary, corrupt
 from nmg.masking.planned import plan_ahead
 from nmg.masking.registry import build_masking
 from nmg.masking.rules import RandomMasking
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
-from nmg.policies.masking import PolicyMasking
-from nmg.seeding import StreamName
-from nmg.settings import AdaptSettings, FinetuneSettings, MaskingSettings, RuntimeSettings
+from nmg.policies.sampling import PolicyMasking
+from nmg.training.adapt import adapt
+from nmg.training.context import TrainingContext
+from nmg.training.masks import FixedMasks
+from nmg.training.runtime import Runtime
 
 EPOCHS = 4
 """of an adaptation whose learned masks are chosen before its first step"""
@@ -40,8 +40,10 @@ def run(quick: bool, cache: Path) -> dict[str, Any]:
     rows = np.flatnonzero(corpus.lengths == LENGTH)[:BATCH]
     vocabulary, settings = Vocabulary.from_tokenizer(lm.tokenizer), MaskingSettings(rate=RATE)
     step = AdaptSettings(epochs=EPOCHS, batch_size=BATCH, learning_rate=1e-5)
-    arena = Arena(lm.model, vocabulary, settings, step, FinetuneSettings(), Runtime.start(RuntimeSettings()))
-    encode = arena.reader
+    context = TrainingContext(
+        lm.model, vocabulary, settings, step, FinetuneSettings(), Runtime.start(RuntimeSettings())
+    )
+    encode = context.reader
     rng = np.random.default_rng(0)
     policy = AttentionPolicy(AttentionConfig(hidden_size=lm.hidden_size, num_attention_heads=12)).eval()
     maskings: dict[str, Masking] = {name: build_masking(name, lm.tokenizer, corpus, settings) for name in RULES}
@@ -65,9 +67,9 @@ def run(quick: bool, cache: Path) -> dict[str, Any]:
     blocks = corpus.blocks(rows)
     fixed = FixedMasks(blocks, RandomMasking().plan(blocks, RATE, rng))
     few = Corpus.build(long_text()[:12], lm.tokenizer, LENGTH - 2, cache)
-    planned_at_once = arena.runtime.evaluation_batch_size
+    planned_at_once = context.runtime.evaluation_batch_size
     arms["planning"] = lambda: plan_ahead(maskings["neural"], few, RATE, rng, encode, planned_at_once)
-    arms["lm step"] = lambda: adapt(arena, fixed, StreamName(0))
+    arms["lm step"] = lambda: adapt(context, fixed, StreamName(0))
     seconds = alternate(arms, rounds)
     seconds["lm step"] = [value / EPOCHS for value in seconds["lm step"]]
     steps_planned = EPOCHS * len(few) / BATCH

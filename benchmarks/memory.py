@@ -14,10 +14,10 @@ from pathlib import Path
 
 from benchmarks.models import save_random_bert
 from benchmarks.texts import write_task
+from nmg.base.progress import Silent
 from nmg.config import Config
-from nmg.meta_train import MetaTraining
-from nmg.reporter import Silent
-from nmg.workbench import Workbench
+from nmg.meta_training.loop import MetaTraining
+from nmg.trials.session import Session
 
 
 def main() -> None:
@@ -61,12 +61,12 @@ def open_training(folder: Path, kept: bool) -> MetaTraining:
             "adapt": {"epochs": 3, "batch_size": 16, "block_size": 126, "learning_rate": 1e-3},
             "finetune": {"epochs": 12, "batch_size": 16, "max_length": 128, "learning_rate": 5e-4},
             "meta": {"contexts": 150, "examples": 150},
-            "learner": {"kind": "experiment", "plays": 4000, "clear": 0.0},
-            "reward": {"measure": "probe", "metric": "loss"},
+            "learner": {"kind": "experiment", "budget": 4000, "early_stop_alpha": 0.0},
+            "reward": {"evaluation": "linear-probe", "metric": "loss"},
             "runtime": {"engine": "serial", "keep_memory": kept, "cache_dir": str(folder / "cache")},
         }
     )
-    return MetaTraining(Workbench.prepare(config, Silent()))
+    return MetaTraining(Session.prepare(config, Silent()))
 
 
 def resident() -> int:

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
-from nmg.inner.lm import PretrainedLM, load_pretrained
-from nmg.settings import ModelSettings
+from nmg.base.settings import ModelSettings
+from nmg.training.lm import PretrainedLM, load_pretrained
 
 
 def minilm_folder() -> Path:

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from scipy import stats
 
-from nmg.types import FloatArray
+from nmg.base.types import FloatArray
 
 
 def agreement(differences: FloatArray, n: int) -> float:

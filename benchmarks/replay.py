@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from benchmarks.pairs import alternate, median
+from nmg.base.types import MaskPlan, TokenBlocks
 from nmg.learners.actor_critic.replay import Replay, StateShard, token_counts
 from nmg.learners.actor_critic.settings import ActorCriticSettings
 from nmg.learners.actor_critic.update import new_optimiser, update_policy
 from nmg.learners.actor_critic.value import ValueNetwork
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
-from nmg.types import MaskPlan, TokenBlocks
 
 TRANSITIONS, BATCH = 50_000, 64
 TOKENS, CHOSEN, BLOCKS = 128, 10, 200
@@ -38,7 +38,7 @@ def run(quick: bool, _cache: Path) -> dict[str, Any]:
         memory.add(index, shard, plan, torch.zeros(BLOCKS), reward, plan.is_chosen, token_counts(blocks, plan))
     policy = AttentionPolicy(AttentionConfig(hidden_size=hidden, num_attention_heads=2))
     value = ValueNetwork(policy.observation_size, policy.config.head_hidden)
-    settings = ActorCriticSettings(updates=1)
+    settings = ActorCriticSettings(updates_per_episode=1)
     optimiser = new_optimiser(policy, value, settings)
     seconds = alternate(
         {

@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 
 from benchmarks.models import save_random_bert
 from benchmarks.texts import long_text
+from nmg.base.files import write_text
+from nmg.base.progress import Silent
+from nmg.base.types import PHASES
 from nmg.config import Config
 from nmg.demo.data import load_articles
-from nmg.files import write_text
-from nmg.meta_train import MetaTraining
-from nmg.reporter import Silent
-from nmg.types import PHASES
-from nmg.workbench import Workbench
+from nmg.meta_training.loop import MetaTraining
+from nmg.trials.session import Session
 
 CONTEXTS, LENGTHS, MODELS = (25, 50, 100, 200), (32, 64, 128, 256), ((2, 128), (4, 256), (6, 384))
 BASE_CONTEXTS, BASE_LENGTH, BASE_MODEL = 50, 64, (2, 128)
@@ -61,11 +61,11 @@ def seconds(folder: Path, n_contexts: int, length: int, model: tuple[int, int]) 
                 "max_validation_examples": 80,
             },
             "policy": {"kind": "attention"},
-            "learner": {"kind": "actor-critic", "self_play": "random", "replay_start": 0},
+            "learner": {"kind": "actor-critic", "self_play": "random", "learning_starts": 0},
             "runtime": {"cache_dir": str(folder), "processes": 1},
         }
     )
-    training = MetaTraining(Workbench.prepare(config, Silent()))
+    training = MetaTraining(Session.prepare(config, Silent()))
     return min(sum(training.episode().seconds[phase] for phase in PHASES) for _ in range(2))
 
 

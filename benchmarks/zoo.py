@@ -20,9 +20,9 @@ from typing import Any, Literal
 
 import nmg
 from benchmarks.zoo_models import FAMILIES, READ_IMAGES, WORDS, family_of, save_model
-from nmg.errors import UserError
-from nmg.files import write_text
-from nmg.reporter import Progress
+from nmg.base.errors import UserError
+from nmg.base.files import write_text
+from nmg.base.progress import Progress
 
 QUICK = ("bert", "big_bird", "longformer", "eurobert", "esm", "distilbert")
 """types of a quick run"""

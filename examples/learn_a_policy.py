@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 import nmg
-from nmg.policies.masking import read_out
-from nmg.reporter import Silent
+from nmg.base.progress import Silent
+from nmg.policies.sampling import policy_output
 
 config = nmg.load_config(None, sys.argv[1:])
-training = nmg.MetaTraining(nmg.Workbench.prepare(config, Silent()))
+training = nmg.MetaTraining(nmg.Session.prepare(config, Silent()))
 
 with training.engine:  # processes that it starts end with the block
     while not training.is_finished:
@@ -26,7 +26,7 @@ with training.engine:  # processes that it starts end with the block
 training.learner.policy.save_pretrained(Path("policy"))
 
 blocks = training.corpus.blocks(np.array([0]))
-seen = read_out(training.learner.policy, blocks, training.arena.reader, config.masking.rate)
+seen = policy_output(training.learner.policy, blocks, training.context.reader, config.masking.rate)
 tokens = training.lm.tokenizer.convert_ids_to_tokens(blocks.input_ids[0].tolist())
 for token, probability in zip(tokens, seen.probability[0].tolist(), strict=True):
     print(f"{probability:.3f}  {token}")

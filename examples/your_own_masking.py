@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 import nmg
+from nmg.base.types import MaskPlan, TokenBlocks
 from nmg.masking.base import Rule, choose, position_noise
-from nmg.types import MaskPlan, TokenBlocks
 
 
 def draw_second_half(blocks: TokenBlocks, rate: float, rng: np.random.Generator) -> MaskPlan:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from benchmarks import learners
+from nmg.base.errors import UserError
 from nmg.demo.data import load_articles
-from nmg.errors import UserError
 
 KINDS = "experiment,evolution,random-search,actor-critic"
 

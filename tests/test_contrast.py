@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.contrast import contrast, read_scores
-from nmg.comparison.cells import Cell, CellFolder
+from nmg.comparison.trials import Cell, CellFolder
 
 SCORES = {"a": {0: 0.5, 1: 0.6, 2: 0.9}, "b": {0: 0.7, 1: 0.6}, "rule": {0: 0.5, 1: 0.4, 2: 0.1}}
 

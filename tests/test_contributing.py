@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from nmg.base.progress import Silent
+from nmg.base.seeding import stream
+from nmg.base.types import TokenBlocks
 from nmg.learners.registry import LEARNERS
 from nmg.masking import registry
 from nmg.masking.base import Rule
-from nmg.meta_train import MetaTraining
-from nmg.reporter import Silent
-from nmg.seeding import stream
-from nmg.types import TokenBlocks
-from nmg.workbench import Workbench
+from nmg.meta_training.loop import MetaTraining
+from nmg.trials.session import Session
 from support.command import Nmg
 from support.runs import Inputs, is_same, record_facts
 
@@ -77,8 +77,8 @@ def hill_climb(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_learner_of_the_recipe_learns_and_continues_where_it_was(hill_climb: Any, inputs: Inputs):
     config = inputs.config(meta={"continual": False, "episodes": 4})
     config = config.model_copy(update={"learner": hill_climb.HillClimbSettings(step=2.0)})
-    bench = Workbench.prepare(config, Silent())
-    training, resumed = MetaTraining(bench), MetaTraining(bench)
+    session = Session.prepare(config, Silent())
+    training, resumed = MetaTraining(session), MetaTraining(session)
     assert isinstance(training.learner, hill_climb.HillClimb)
     best = []
     for _ in range(2):

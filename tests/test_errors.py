@@ -1,6 +1,6 @@
 import pytest
 
-from nmg.errors import UserError, bad_input
+from nmg.base.errors import UserError, bad_input
 
 
 @pytest.mark.parametrize(

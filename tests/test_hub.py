@@ -8,8 +8,8 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
-from nmg.errors import UserError
-from nmg.hub import first_line, is_reachable
+from nmg.base.errors import UserError
+from nmg.base.hub import first_line, is_reachable
 from nmg.policies.hub import upload_policy
 
 

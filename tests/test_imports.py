@@ -12,23 +12,20 @@ from pathlib import Path
 import pytest
 
 import nmg
-from nmg.errors import UserError
+from nmg.base.errors import UserError
 
 SOURCE = Path(__file__).parents[1] / "src"
 
 FLOORS = (
-    {"errors"},
-    {"files", "fingerprint", "numerals", "types", "seeding", "reporter", "settings", "together"},
-    {"hub"},
-    {"data"},
-    {"tasks", "masking", "fast"},
-    {"inner", "engines"},
+    {"base"},
+    {"data", "executors"},
+    {"tasks", "masking"},
+    {"training"},
     {"policies"},
     {"learners", "collation"},
     {"config"},
-    {"workbench"},
-    {"meta_train"},
-    {"runs"},
+    {"trials"},
+    {"meta_training", "adaptation"},
     {"comparison"},
     {"audit"},
     {"report"},
@@ -138,13 +135,13 @@ def test_no_imports_run_in_a_circle():
     [
         ("nmg.learners", "nmg.tasks"),
         ("nmg.learners", "nmg.data"),
-        ("nmg.learners", "nmg.inner"),
+        ("nmg.learners", "nmg.training"),
         ("nmg.masking", "nmg.policies"),
         ("nmg.policies", "nmg.learners"),
-        ("nmg.inner", "nmg.learners"),
-        ("nmg.engines", "nmg.inner"),
-        ("nmg.meta_train", "nmg.learners.actor_critic"),
-        ("nmg.runs", "nmg.learners.actor_critic"),
+        ("nmg.training", "nmg.learners"),
+        ("nmg.executors", "nmg.training"),
+        ("nmg.meta_training.loop", "nmg.learners.actor_critic"),
+        ("nmg.meta_training", "nmg.learners.actor_critic"),
     ],
 )
 def test_what_a_package_does_not_see(package: str, hidden: str):
@@ -165,7 +162,7 @@ def test_no_task_is_named_outside_of_tasks(word: str):
         for path in SOURCE.rglob("*.py")
         if f'"{word}"' in path.read_text("utf-8") and not {"tasks", "demo"} & set(path.parts)
     ]
-    assert named == (["nmg/settings.py"] if word == "classification" else []), "but for the default of data.task"
+    assert named == (["nmg/base/settings.py"] if word == "classification" else []), "but for the default of data.task"
 
 
 def test_the_command_line_imports_nothing_heavy_before_it_must():

@@ -23,19 +23,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmg.comparison.cells import Cell
+from nmg.comparison.trials import Cell
 from nmg.config import Config, load_config
 from support.runs import Inputs, read_log
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 OUTLIVES = 5.0
 """seconds that a process may outlive the one that started it"""
-LOADED = ["nmg.runs.adaptation", "nmg.runs.meta_training", "nmg.report.comparison_files", "torch.utils.tensorboard"]
+LOADED = ["nmg.adaptation.adapt", "nmg.meta_training.run", "nmg.report.comparison_files", "torch.utils.tensorboard"]
 
 
 def meta_train(config: Path, out: Path) -> None:
-    from nmg.reporter import Silent
-    from nmg.runs import meta_training
+    from nmg.base.progress import Silent
+    from nmg.meta_training import run as meta_training
 
     if (out / "config.yaml").is_file():
         meta_training.resume(out, [], Silent(), lambda *_: None)
@@ -44,7 +44,7 @@ def meta_train(config: Path, out: Path) -> None:
 
 
 def adapt(config: Path, out: Path) -> None:
-    from nmg.runs.adaptation import adapt_corpus, is_saved
+    from nmg.adaptation.adapt import adapt_corpus, is_saved
 
     if not is_saved(out) or (out / ".partial").is_dir():
         adapt_corpus(load_config(config), "random", out)

@@ -10,17 +10,17 @@ import torch
 import yaml
 
 from nmg.audit.findings import Adaptation, RewardFinding, Schedule, Spread
+from nmg.base.seeding import StreamName
+from nmg.base.settings import Section
 from nmg.config import Config
-from nmg.learners.base import Ground, LearnerKind
+from nmg.learners.base import LearnerContext, LearnerKind
 from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.learners.registry import LearnerSettings, build_learner
 from nmg.learners.rule_search import RuleSearchSettings
 from nmg.policies.features import FEATURES
 from nmg.policies.linear import LinearConfig, LinearPolicy
-from nmg.policies.named import CONTROLS
+from nmg.policies.maskings import CONTROLS
 from nmg.policies.registry import PolicySettings
-from nmg.seeding import StreamName
-from nmg.settings import Section
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "paper_map.md").read_text(encoding="utf-8")
@@ -101,7 +101,7 @@ def _defined() -> set[str]:
 
 def test_every_metric_of_the_tasks_and_updates_is_defined():
     from nmg.learners.actor_critic.update import UpdateStatistics
-    from nmg.meta_train import EpisodeRecord
+    from nmg.meta_training.loop import EpisodeRecord
     from nmg.tasks.classification import ClassificationTask
     from nmg.tasks.qa import QuestionAnsweringTask
     from nmg.tasks.tokens import TokenClassificationTask
@@ -120,7 +120,9 @@ def test_every_feature_is_defined():
 @pytest.mark.parametrize("settings", [ExperimentSettings(), RuleSearchSettings()], ids=lambda settings: settings.kind)
 def test_every_finding_of_a_learner_is_defined(settings: LearnerKind):
     policy = LinearPolicy(LinearConfig(features=("idf", "digit"), vocabulary_size=4))
-    ground = Ground(lambda: policy, 0.1, lambda outcome: outcome.score("f1"), StreamName(0), torch.device("cpu"))
+    ground = LearnerContext(
+        lambda: policy, 0.1, lambda outcome: outcome.score("f1"), StreamName(0), torch.device("cpu")
+    )
     findings = build_learner(settings, ground).findings()
     assert findings
     inner = {name for one in findings.get("features", ()) for name in one}
@@ -138,7 +140,7 @@ def test_every_finding_of_an_audit_is_defined():
         "lm.loss",
         "lm.unigram_entropy",
         "lm.margin",
-        "leakage.twins",
+        "leakage.near_duplicates",
         "leakage.near",
         "rewards",
         "recommendation",

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from nmg.meta_train import MetaTraining
+from nmg.meta_training.loop import MetaTraining
 from nmg.policies.base import Policy, predict
 from support.jargon import JARGON, LINEAR, Fields, pretrained, workbench
 
@@ -31,15 +31,15 @@ class Learned:
     """How many times as probable jargon is under a policy as under random masks."""
 
     learned: float
-    handed_out: float
+    selected: float
 
     @property
     def found(self) -> bool:
-        return min(self.learned, self.handed_out) >= 2
+        return min(self.learned, self.selected) >= 2
 
     @property
     def shunned(self) -> bool:
-        return max(self.learned, self.handed_out) <= 0.5
+        return max(self.learned, self.selected) <= 0.5
 
 
 Play: TypeAlias = Callable[..., Learned]
@@ -72,7 +72,7 @@ def leaning(training: MetaTraining, policy: Policy) -> float:
     ids = torch.tensor(training.lm.tokenizer.convert_tokens_to_ids(list(chain.from_iterable(JARGON))))
     is_jargon = torch.isin(blocks.input_ids, ids)
     training.lm.model.load_state_dict(training.pretrained)
-    probability = predict(policy, policy.observe(blocks, training.arena.reader), blocks).softmax(dim=1)
+    probability = predict(policy, policy.observe(blocks, training.context.reader), blocks).softmax(dim=1)
     return float((probability * is_jargon).sum(dim=1).mean() / (is_jargon.sum() / blocks.is_maskable.sum()))
 
 
@@ -105,7 +105,7 @@ def test_the_published_learner_runs(model: Path) -> None:
 
     Each episode tells it one number, which it credits to every action of its own; it has a network to learn from that.
     """
-    learner = {"kind": "actor-critic", "self_play": "random", "reward": "difference", "replay_start": 20}
+    learner = {"kind": "actor-critic", "self_play": "random", "reward": "difference", "learning_starts": 20}
     training = MetaTraining(workbench(model, 0, {"kind": "attention", "hidden": 32}, learner))
     before = {name: tensor.clone() for name, tensor in training.learner.policy.state_dict().items()}
     records = [training.episode() for _ in range(3)]

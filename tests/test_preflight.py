@@ -12,23 +12,23 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-import nmg.inner.preflight
-import nmg.inner.runtime
-import nmg.workbench
+import nmg.training.runtime
+import nmg.trials.preflight
+import nmg.trials.session
 from benchmarks import zoo
 from benchmarks.zoo_models import family_of, save_model
 from nmg import adapt, compare
 from nmg.audit.run import audit
-from nmg.errors import UserError
-from nmg.inner.arena import Arena
-from nmg.inner.finetune import predict, task_model
-from nmg.inner.runtime import Runtime
-from nmg.reporter import Silent
-from nmg.runs.estimate import estimate
-from nmg.runs.meta_training import start
-from nmg.seeding import StreamName
-from nmg.settings import RuntimeSettings
-from nmg.workbench import ModelBench, Workbench
+from nmg.base.errors import UserError
+from nmg.base.progress import Silent
+from nmg.base.seeding import StreamName
+from nmg.base.settings import RuntimeSettings
+from nmg.meta_training.estimate import estimate
+from nmg.meta_training.run import start
+from nmg.training.context import TrainingContext
+from nmg.training.finetune import predict, task_model
+from nmg.training.runtime import Runtime
+from nmg.trials.session import ModelSession, Session
 from support.command import Nmg
 from support.planted import WORDS
 from support.runs import Inputs, Notes, is_same
@@ -55,14 +55,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return make
 
 
-def workbench(model: Path, data: dict[str, Path], task: str, *given: str, notes: Any = None) -> Workbench:
+def workbench(model: Path, data: dict[str, Path], task: str, *given: str, notes: Any = None) -> Session:
     files = [f"data.task={task}", f"data.train={data[task]}", f"data.test={data[task]}", "runtime.device=cpu"]
-    return Workbench.open_all(zoo.settings(model, *files, *given), notes or Silent())
+    return Session.open_all(zoo.settings(model, *files, *given), notes or Silent())
 
 
-def bench(model: Path, data: dict[str, Path], *given: str, notes: Any = None) -> ModelBench:
+def session(model: Path, data: dict[str, Path], *given: str, notes: Any = None) -> ModelSession:
     config = zoo.settings(model, f"data.corpus={data['corpus']}", "runtime.device=cpu", *given)
-    return ModelBench.open(config, notes or Silent())
+    return ModelSession.open(config, notes or Silent())
 
 
 def corpus(data: dict[str, Path]) -> list[str]:
@@ -86,7 +86,7 @@ class TestNoTraceIsLeft:
     def test_an_adaptation_gives_the_same_model(self, model, data, tmp_path, monkeypatch):
         config = zoo.settings(model("roberta"), f"data.corpus={data['corpus']}")
         adapt(config, masking="random", out=tmp_path / "tried")
-        monkeypatch.setattr(nmg.workbench, "preflight", lambda _lm, arena, *_others, **_more: arena)
+        monkeypatch.setattr(nmg.trials.session, "preflight", lambda _lm, context, *_others, **_more: context)
         adapt(config, masking="random", out=tmp_path / "not tried")
         first, second = (AutoModelForMaskedLM.from_pretrained(tmp_path / n) for n in ("tried", "not tried"))
         assert is_same(first, second)
@@ -98,11 +98,11 @@ class TestEveryCommandTriesItsModelOnce:
         """Number of tasks of each preflight."""
         found: list[int] = []
 
-        def count(_lm: Any, arena: Arena, _texts: Any, tasks: Any = (), **_more: Any) -> Arena:
+        def count(_lm: Any, context: TrainingContext, _texts: Any, tasks: Any = (), **_more: Any) -> TrainingContext:
             found.append(len(tasks))
-            return arena
+            return context
 
-        monkeypatch.setattr(nmg.workbench, "preflight", count)
+        monkeypatch.setattr(nmg.trials.session, "preflight", count)
         return found
 
     def test_adapt(self, inputs: Inputs, tried, tmp_path):
@@ -152,7 +152,7 @@ class TestModels:
         tokenizer.add_tokens(["osimertinib", "nivolumab"])
         tokenizer.save_pretrained(tmp_path)
         with pytest.raises(UserError, match=rf"has {n + 2} tokens, the model embeds {n}: call .*resize_token_embedd"):
-            bench(tmp_path, data).preflight(corpus(data))
+            session(tmp_path, data).preflight(corpus(data))
 
     def test_a_model_of_one_token_type_reads_the_rows_of_a_tokenizer_that_gives_two(self, model, data):
         one = workbench(model("roberta", "WordPiece", type_vocab_size=1), data, "qa")
@@ -162,34 +162,34 @@ class TestModels:
         assert "token_type_ids" in two.task.encode(two.data.train).tokens
 
     def test_positions_that_a_model_lacks(self, model, data):
-        few = bench(model("xlm"), data)
+        few = session(model("xlm"), data)
         few.lm.model.transformer.position_embeddings = torch.nn.Embedding(20, 32)
         with pytest.raises(UserError, match=r"adapt.block_size: .* has 20 positions, and a row needs 62; lower adapt"):
             few.preflight(corpus(data))
 
     def test_nystromformer_with_rows_of_one_length_alone(self, model, data):
         with pytest.raises(UserError, match="takes only rows of exactly 16 tokens"):
-            bench(model("nystromformer", segment_means_seq_len=16, num_landmarks=4), data).preflight(corpus(data))
+            session(model("nystromformer", segment_means_seq_len=16, num_landmarks=4), data).preflight(corpus(data))
 
     def test_adapters_for_languages(self, model, data):
-        one = bench(model("xmod"), data)
+        one = session(model("xmod"), data)
         assert one.lm.model.config.default_language == "en_XX"
         one.preflight(corpus(data))
         with pytest.raises(UserError, match=r"adapters for 2 languages; .* as default_language, e.g. de_DE"):
-            bench(model("xmod", languages=["de_DE", "en_XX"]), data).preflight(corpus(data))
+            session(model("xmod", languages=["de_DE", "en_XX"]), data).preflight(corpus(data))
         chosen = model("xmod", languages=["de_DE", "en_XX"], default_language="en_XX")
-        bench(chosen, data).preflight(corpus(data))
+        session(chosen, data).preflight(corpus(data))
 
     @pytest.mark.parametrize("kind", ["mobilebert", "esm"])
     def test_logits_that_need_the_whole_vocabulary(self, model, data, kind):
-        few = bench(model(kind), data, "adapt.vocabulary=corpus")
+        few = session(model(kind), data, "adapt.vocabulary=corpus")
         with pytest.raises(UserError, match=f"adapt.vocabulary corpus: .*type {kind}.*use adapt.vocabulary all"):
             few.preflight(corpus(data))
-        bench(model(kind), data).preflight(corpus(data))
+        session(model(kind), data).preflight(corpus(data))
 
     def test_a_tokenizer_that_pads_with_another_id_than_the_model(self, model, data):
         """MPNet's table has its padding at 1, this tokenizer at 0: padding is among the corpus's words all the same."""
-        few = bench(model("mpnet"), data, "adapt.vocabulary=corpus")
+        few = session(model("mpnet"), data, "adapt.vocabulary=corpus")
         assert few.lm.model.get_input_embeddings().padding_idx != few.lm.tokenizer.pad_token_id
         few.preflight(corpus(data))
 
@@ -198,14 +198,14 @@ class TestModels:
         workbench(model("xlm", "WordPiece"), data, "qa").preflight()
 
     def test_a_head_that_mixes_positions(self, model, data, monkeypatch):
-        mixing = bench(model("bert"), data)
+        mixing = session(model("bert"), data)
         head = mixing.lm.model.cls.forward
         monkeypatch.setattr(type(mixing.lm.model.cls), "forward", lambda _, states: head(states.flip(1)))
         with pytest.raises(UserError, match="type 'bert' cannot be adapted: its head mixes positions"):
             mixing.preflight(corpus(data))
 
     def test_weights_that_are_not_finite(self, model, data):
-        broken = bench(model("bert"), data)
+        broken = session(model("bert"), data)
         with torch.no_grad():
             broken.lm.model.get_input_embeddings().weight.fill_(float("nan"))
         with pytest.raises(UserError, match="cannot be adapted"):
@@ -215,20 +215,20 @@ class TestModels:
 class TestPrecision:
     @pytest.fixture(autouse=True)
     def _bf16(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(nmg.inner.runtime, "_multiplies_bf16", lambda _on_cpu: True)
+        monkeypatch.setattr(nmg.training.runtime, "_multiplies_bf16", lambda _on_cpu: True)
 
     def test_a_model_that_does_not_train_in_bf16_trains_in_fp32_and_that_is_said(self, model, data):
         notes = Notes()
         tried = workbench(model("big_bird"), data, "token-classification", notes=notes).preflight()
         assert (tried.runtime.precision, tried.config.runtime.precision) == ("fp32", "fp32")
-        assert tried.arena.runtime.precision == "fp32"
+        assert tried.context.runtime.precision == "fp32"
         assert len([line for line in notes.lines if line.endswith("fp32 is used")]) == 1
 
     def test_one_that_does_is_left_alone(self, model, data):
         assert workbench(model("bert"), data, "qa").preflight().runtime.precision == "bf16"
 
     def test_who_asks_for_bf16_is_told(self, model, data):
-        asked = bench(model("big_bird"), data, "runtime.precision=bf16")
+        asked = session(model("big_bird"), data, "runtime.precision=bf16")
         with pytest.raises(UserError, match=r"runtime.precision bf16: .*use fp32"):
             asked.preflight(corpus(data))
 
@@ -260,9 +260,9 @@ class TestDroppedText:
         path.write_text("\n".join(lines), encoding="utf-8")
         return path
 
-    def bench(self, model: Path, train: Path, test: Path, notes: Any = None) -> Workbench:
+    def session(self, model: Path, train: Path, test: Path, notes: Any = None) -> Session:
         files = ["data.task=token-classification", f"data.train={train}", f"data.test={test}", "runtime.device=cpu"]
-        return Workbench.open_all(zoo.settings(model, *files), notes or Silent())
+        return Session.open_all(zoo.settings(model, *files), notes or Silent())
 
     @pytest.mark.parametrize("side", ["train", "test"])
     def test_sentences_without_any_token_are_named_with_their_file(self, model, data, tmp_path, side):
@@ -270,7 +270,7 @@ class TestDroppedText:
         files = {"train": data["token-classification"], "test": data["token-classification"]} | {side: found}
         said = r"some.conll: .* no token in 2 of 3 examples \(line or id: '4', '6'\), as in .*; take them out"
         with pytest.raises(UserError, match=said):
-            self.bench(model("bert"), **files).preflight()
+            self.session(model("bert"), **files).preflight()
 
     def test_a_comparison_says_so_before_any_cell(self, model, data, tmp_path):
         test = self.conll(tmp_path / "test.conll", ("\u200d\tO",))
@@ -284,7 +284,7 @@ class TestDroppedText:
         notes = Notes()
         sentence = ("gene\tO", "Berlin\tB-PLACE", "cell\tO", "\u200d\tB-PLACE")
         test = self.conll(tmp_path / "test.conll", sentence, ("Rome\tB-PLACE",))
-        self.bench(model("bert"), data["token-classification"], test, notes).preflight()
+        self.session(model("bert"), data["token-classification"], test, notes).preflight()
         # Two of three entities can be found: precision 1, recall 2/3.
         (line,) = [line for line in notes.lines if "test.conll" in line]
         assert "drops 1 words that are labelled as part of an entity" in line
@@ -312,9 +312,9 @@ class TestRawErrors:
         def fail(*_: Any) -> None:
             raise ValueError("first line\nsecond line")
 
-        monkeypatch.setattr(nmg.inner.preflight, "held_out_loss", fail)
+        monkeypatch.setattr(nmg.trials.preflight, "held_out_loss", fail)
         with pytest.raises(UserError, match="cannot be adapted: ValueError: first line") as found:
-            bench(model("bert"), data).preflight(corpus(data))
+            session(model("bert"), data).preflight(corpus(data))
         assert "second line" not in str(found.value)
         assert isinstance(found.value.__cause__, ValueError)
 
@@ -330,7 +330,7 @@ class TestRawErrors:
 
 
 def test_an_arena_of_other_settings_is_tried_as_it_is(model, data):
-    packed = bench(model("bert"), data, "runtime.packing=true")
+    packed = session(model("bert"), data, "runtime.packing=true")
     assert packed.preflight(corpus(data)).runtime == replace(packed.runtime)
 
 

@@ -18,7 +18,7 @@ from support.tiny import word_tokenizer
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*-*bert.yaml"))
-SHORT = ("--meta.episodes=2", "--meta.contexts=3", "--meta.examples=4", "--learner.replay_start=1")
+SHORT = ("--meta.episodes=2", "--meta.contexts=3", "--meta.examples=4", "--learner.learning_starts=1")
 """A run of a second or two; updates from the second episode on."""
 PLAIN = ("--runtime.device=cpu", "--runtime.engine=serial", "--runtime.threads=1", "--runtime.trackers=[]")
 
@@ -34,18 +34,18 @@ QA, CLASSIFICATION = ("squad", "newsqa", "emrqa"), ("chemprot", "imdb")
 OF_ALL = {
     "masking.rate": 0.05,
     "masking.rate_schedule": "constant",
-    "masking.mask_share": 0.8,
-    "masking.random_share": 0.1,
+    "masking.mask_replace_prob": 0.8,
+    "masking.random_replace_prob": 0.1,
     "adapt.epochs": 3,
     "adapt.learning_rate": 2e-5,
-    "adapt.warmup_share": 0.0,
+    "adapt.warmup_ratio": 0.0,
     "adapt.weight_decay": 0.0,
     "adapt.max_grad_norm": 1.0,
     "meta.episodes": 1000,
     "meta.contexts": 200,
     "meta.examples": 1000,
     "meta.max_validation_examples": 10_000,
-    "meta.validation_share": 0.1,
+    "meta.validation_fraction": 0.1,
     "meta.continual": True,
     "policy.kind": "attention",
     "policy.hidden": 128,
@@ -55,11 +55,11 @@ OF_ALL = {
     "learner.learning_rate": 1e-4,
     "learner.weight_decay": 0.0,
     "learner.max_grad_norm": 1.0,
-    "learner.updates": 10,
+    "learner.updates_per_episode": 10,
     "learner.batch_size": 64,
-    "learner.entropy_weight": 0.01,
-    "learner.value_weight": 0.25,
-    "learner.ratio_clip": None,
+    "learner.entropy_coef": 0.01,
+    "learner.value_coef": 0.25,
+    "learner.clip_range": None,
     "learner.replay_capacity": 50_000,
     "learner.replay_weighting": "advantage",
 }
@@ -72,7 +72,7 @@ OF_TASK = {
         "finetune.stride": 128,
         "finetune.max_question_length": 64,
         "finetune.max_answer_length": 30,
-        "learner.replay_start": 2000,
+        "learner.learning_starts": 2000,
         "meta.count_by": "rows",
         "reward.metric": "window_accuracy",
     },
@@ -80,7 +80,7 @@ OF_TASK = {
         "adapt.block_size": 254,
         "finetune.epochs": 5,
         "finetune.learning_rate": 2e-5,
-        "learner.replay_start": 500,
+        "learner.learning_starts": 500,
         "reward.metric": None,
     },
 }

@@ -7,32 +7,32 @@ import numpy as np
 import pytest
 import torch
 
+from nmg.base.errors import UserError
+from nmg.base.progress import Silent
 from nmg.config import Config, load_config
-from nmg.errors import UserError
 from nmg.learners.experiment.regression import regress
-from nmg.meta_train import MetaTraining
-from nmg.reporter import Silent
-from nmg.runs import meta_training
-from nmg.workbench import Workbench
+from nmg.meta_training import run as meta_training
+from nmg.meta_training.loop import MetaTraining
+from nmg.trials.session import Session
 from support.runs import Inputs, Notes, assert_same_run, is_same, read_log, record_facts
 
 FEATURES = ["idf", "digit", "function_word"]
 EXPERIMENT: dict[str, Any] = {
     "policy": {"kind": "linear", "features": FEATURES},
-    "learner": {"kind": "experiment", "plays": 40, "strengths": [2.0], "rules": [0.0, 5.0], "clear": 0.0},
-    "reward": {"measure": "probe", "metric": "loss"},
+    "learner": {"kind": "experiment", "budget": 40, "strengths": [2.0], "rules": [0.0, 5.0], "early_stop_alpha": 0.0},
+    "reward": {"evaluation": "linear-probe", "metric": "loss"},
 }
 
 
 def experiment(inputs: Inputs, at_once: Any, **changes: Any) -> MetaTraining:
-    meta = {"continual": False, "episodes": 100, "episodes_at_once": at_once}
+    meta = {"continual": False, "episodes": 100, "parallel_episodes": at_once}
     config = Config.model_validate(inputs.sections(meta=meta, **changes) | EXPERIMENT)
-    return MetaTraining(Workbench.prepare(config, Silent()))
+    return MetaTraining(Session.prepare(config, Silent()))
 
 
 def actor_critic(inputs: Inputs, at_once: int, **meta: Any) -> MetaTraining:
-    settings = {"continual": False, "episodes": 4, "episodes_at_once": at_once, **meta}
-    return MetaTraining(Workbench.prepare(inputs.config(meta=settings), Silent()))
+    settings = {"continual": False, "episodes": 4, "parallel_episodes": at_once, **meta}
+    return MetaTraining(Session.prepare(inputs.config(meta=settings), Silent()))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_by_itself_a_round_holds_what_the_engine_plays_at_once(inputs: Inputs):
     training = experiment(inputs, "auto")
     assert len(training.round()) == 1
     training = experiment(inputs, "auto", runtime={"threads": 4, "engine": "serial"})
-    assert (training.arena.runtime.threads, training.engine.processes) == (4, 1)
+    assert (training.context.runtime.threads, training.engine.processes) == (4, 1)
     assert len(training.round()) == 1
     training.engine.processes = 4
     assert len(training.round()) == 2, "of two players each"
@@ -80,11 +80,11 @@ def test_no_stage_is_overrun(inputs: Inputs, one_by_one: tuple[MetaTraining, lis
     states = []
     for record in one_by_one[1]:
         n_free = learner.capabilities.max_independent_episodes
-        states.append((learner.book.stage, tuple(learner.book.direction), learner.book.rule, n_free))
+        states.append((learner.state.stage, tuple(learner.state.direction), learner.state.rule, n_free))
         score = {name: scores["loss"] for name, scores in record["scores"].items()}
         features = {name: [float(len(states)), 1.0, 0.5 * number] for number, name in enumerate(score)}
-        learner.book.note(learner.book.stage, score, features)
-        learner.book.move_on(regress(*learner.book.rows()), np.random.default_rng(0))
+        learner.state.record(learner.state.stage, score, features)
+        learner.state.advance(regress(*learner.state.rows()), np.random.default_rng(0))
     for number, (*known, free) in enumerate(states):
         assert free >= 1
         for later in states[number : number + free]:
@@ -104,12 +104,12 @@ def test_a_policy_that_lags_proposed_before_it_learned(inputs: Inputs):
 
     training.learner.propose = remember  # type: ignore[method-assign]
     first, second = training.round()
-    assert "lag" not in first.learning
-    assert second.learning["lag"] == 1
+    assert "policy_lag" not in first.learning
+    assert second.learning["policy_lag"] == 1
     # Nobody had learned when the second episode was proposed.
     episode = fresh.sample(1)
-    fresh.arena.model.load_state_dict(fresh.lm_state)
-    expected = fresh.learner.propose(episode, fresh.corpus.blocks(episode.block_ids), fresh.arena.reader)
+    fresh.context.model.load_state_dict(fresh.lm_state)
+    expected = fresh.learner.propose(episode, fresh.corpus.blocks(episode.block_ids), fresh.context.reader)
     assert kept[1].keys() == expected.keys()
     for name, plan in expected.items():
         assert torch.equal(plan.positions, kept[1][name].positions)
@@ -126,7 +126,7 @@ def test_a_policy_that_lags_proposed_before_it_learned(inputs: Inputs):
 
 def test_a_resumed_run_of_rounds_is_the_uninterrupted_one(inputs: Inputs, tmp_path: Path):
     def config(episodes: int) -> Any:
-        meta = {"continual": False, "episodes": episodes, "episodes_at_once": 2, "checkpoint_every": 3}
+        meta = {"continual": False, "episodes": episodes, "parallel_episodes": 2, "checkpoint_every": 3}
         return inputs.config(meta=meta)
 
     whole = meta_training.start(config(6), tmp_path / "whole", Silent(), lambda *_: None)
@@ -139,7 +139,7 @@ def test_a_resumed_run_of_rounds_is_the_uninterrupted_one(inputs: Inputs, tmp_pa
 
 
 def test_a_run_of_rounds_ends_where_trainings_diverge(inputs: Inputs, tmp_path: Path):
-    meta = {"continual": False, "episodes": 8, "episodes_at_once": 8}
+    meta = {"continual": False, "episodes": 8, "parallel_episodes": 8}
     config = inputs.config(meta=meta, adapt={"learning_rate": 1e30})
     with pytest.raises(UserError, match="in 3 episodes in a row"):
         meta_training.start(config, tmp_path / "run", Notes(), lambda *_: None)
@@ -148,7 +148,7 @@ def test_a_run_of_rounds_ends_where_trainings_diverge(inputs: Inputs, tmp_path: 
 
 def test_episodes_that_follow_each_other_do_not_play_together(tmp_path: Path):
     path = tmp_path / "run.yaml"
-    path.write_text("meta:\n  continual: true\n  episodes_at_once: 2\nlearner:\n  kind: actor-critic\n")
+    path.write_text("meta:\n  continual: true\n  parallel_episodes: 2\nlearner:\n  kind: actor-critic\n")
     said = "an episode that starts from the LM of the last one cannot be played beside it: meta.continual must be false"
     with pytest.raises(UserError, match=said):
         load_config(path)

@@ -7,7 +7,7 @@ from contextlib import suppress
 import numpy as np
 import torch
 
-from nmg.seeding import StreamName, stream, stream_seed, torch_stream
+from nmg.base.seeding import StreamName, stream, stream_seed, torch_stream
 
 
 def test_the_same_name_gives_the_same_numbers_whatever_ran_before():
@@ -42,7 +42,7 @@ def test_seeds_fit_every_generator():
 
 def test_seeds_are_the_same_in_every_process():
     """`hash` is salted for each process; the digest is not."""
-    code = "from nmg.seeding import stream_seed; print(stream_seed(5, 'episode', 2))"
+    code = "from nmg.base.seeding import stream_seed; print(stream_seed(5, 'episode', 2))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(printed) == stream_seed(5, "episode", 2)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nmg.types import NO_POSITION, MaskPlan, TokenBlocks
+from nmg.base.types import NO_POSITION, MaskPlan, TokenBlocks
 
 
 def blocks_with(n_maskable: list[int]) -> TokenBlocks:

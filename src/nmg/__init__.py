@@ -7,26 +7,26 @@ import importlib as _importlib
 import typing as _typing
 
 if _typing.TYPE_CHECKING:
+    from nmg.adaptation.adapt import adapt_corpus as adapt
+    from nmg.base.errors import UserError
     from nmg.collation.collator import MaskingCollator
     from nmg.config import Config, load_config
-    from nmg.errors import UserError
     from nmg.masking.schedule import RateSchedule
-    from nmg.meta_train import MetaTraining
-    from nmg.policies.named import load_masking
+    from nmg.meta_training.loop import MetaTraining
+    from nmg.policies.maskings import load_masking
     from nmg.policies.registry import load_policy
     from nmg.report.comparison_files import compare
     from nmg.report.grid_files import compare_grid
-    from nmg.runs.adaptation import adapt_corpus as adapt
-    from nmg.workbench import ModelBench, Workbench
+    from nmg.trials.session import ModelSession, Session
 
 __all__ = [
     "Config",
     "MaskingCollator",
     "MetaTraining",
-    "ModelBench",
+    "ModelSession",
     "RateSchedule",
+    "Session",
     "UserError",
-    "Workbench",
     "adapt",
     "compare",
     "compare_grid",
@@ -38,16 +38,16 @@ __all__ = [
 _PLACES = {
     "Config": "nmg.config:Config",
     "MaskingCollator": "nmg.collation.collator:MaskingCollator",
-    "MetaTraining": "nmg.meta_train:MetaTraining",
-    "ModelBench": "nmg.workbench:ModelBench",
+    "MetaTraining": "nmg.meta_training.loop:MetaTraining",
+    "ModelSession": "nmg.trials.session:ModelSession",
     "RateSchedule": "nmg.masking.schedule:RateSchedule",
-    "UserError": "nmg.errors:UserError",
-    "Workbench": "nmg.workbench:Workbench",
-    "adapt": "nmg.runs.adaptation:adapt_corpus",
+    "UserError": "nmg.base.errors:UserError",
+    "Session": "nmg.trials.session:Session",
+    "adapt": "nmg.adaptation.adapt:adapt_corpus",
     "compare": "nmg.report.comparison_files:compare",
     "compare_grid": "nmg.report.grid_files:compare_grid",
     "load_config": "nmg.config:load_config",
-    "load_masking": "nmg.policies.named:load_masking",
+    "load_masking": "nmg.policies.maskings:load_masking",
     "load_policy": "nmg.policies.registry:load_policy",
 }
 

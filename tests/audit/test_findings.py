@@ -10,8 +10,8 @@ from scipy import stats
 
 from nmg.audit.agreement import Agreement, agreement
 from nmg.audit.findings import adaptation, possible_gain, rewards, schedules_of, score_of, spread_of, table_of
-from nmg.audit.plays import Played, PlayKey
-from nmg.errors import UserError
+from nmg.audit.trials import Played, PlayKey
+from nmg.base.errors import UserError
 
 
 def played(masking: str, seed: int, accuracy: tuple[float, float], probe: float = 0.5, steps: int = 10) -> Played:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from nmg.audit.findings import Adaptation, RewardFinding, Schedule
-from nmg.audit.plays import AuditBench, Played, PlayKey
 from nmg.audit.recommend import best_reward, is_sound, recommend
 from nmg.audit.run import FEW_RULES, MOST, RULES, Budget, audit
+from nmg.audit.trials import AuditWorker, Played, PlayKey
+from nmg.base.errors import UserError
+from nmg.base.progress import Silent
 from nmg.config import Config, load_config
-from nmg.errors import UserError
-from nmg.reporter import Silent
 from support.command import Nmg
 from support.runs import Inputs, Notes
 
@@ -36,7 +36,7 @@ def test_the_command_and_its_files(inputs: Inputs, tmp_path: Path, nmg: Nmg):
     assert answer.code == 0, answer.err
     facts = json.loads((tmp_path / "audit" / "audit.json").read_text())
     assert {"loss", "unigram_entropy"} <= set(facts["lm"])
-    assert facts["leakage"]["twins"] == 0 <= facts["leakage"]["near"]
+    assert facts["leakage"]["near_duplicates"] == 0 <= facts["leakage"]["near"]
     assert facts["adaptation"]["pays"] in {True, False, None}
     assert facts["recommendation"] in answer.out.replace("\n", " ")
     assert len(facts["rewards"]) == 5
@@ -50,16 +50,16 @@ def test_the_command_and_its_files(inputs: Inputs, tmp_path: Path, nmg: Nmg):
 
 def test_an_interrupted_audit_goes_on_to_the_same_result(inputs: Inputs, tmp_path: Path):
     whole = audit(settings(inputs), tmp_path / "whole", seeds=2, minutes=1)
-    lines = (tmp_path / "whole" / "plays.jsonl").read_text().splitlines(keepends=True)
+    lines = (tmp_path / "whole" / "trials.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "part").mkdir()
-    (tmp_path / "part" / "plays.jsonl").write_text("".join(lines[:5]) + lines[5][:20])
+    (tmp_path / "part" / "trials.jsonl").write_text("".join(lines[:5]) + lines[5][:20])
     played: list[Played] = []
     part = audit(
         settings(inputs), tmp_path / "part", seeds=2, minutes=1, on_play=lambda play, _done, _all: played.append(play)
     )
     assert not {play.key for play in played} & {Played.from_json(line).key for line in lines[:5]}
-    shared = {play.key: play for play in whole.plays}
-    assert all(play.probe == shared[play.key].probe for play in part.plays if play.key in shared)
+    shared = {play.key: play for play in whole.trials}
+    assert all(play.probe == shared[play.key].probe for play in part.trials if play.key in shared)
     assert part.facts["lm"] == whole.facts["lm"]
 
 
@@ -70,23 +70,23 @@ def test_plays_of_something_else_are_not_gone_on_with(inputs: Inputs, tmp_path: 
     lines = inputs.train.read_text().splitlines(keepends=True)
     train.write_text("".join(lines))
     first = settings(inputs, data={"train": str(train)})
-    origin = AuditBench.open(first, Silent()).origin_of("random")
+    provenance = AuditWorker.open(first, Silent()).origin_of("random")
     out = tmp_path / "out"
     out.mkdir()
-    play = Played(PlayKey(0, "random", 1, 1e-3, 4), {"accuracy": 0.5}, [], 1.0, origin=origin)
-    (out / "plays.jsonl").write_text(json.dumps(play.to_json()) + "\n")
+    play = Played(PlayKey(0, "random", 1, 1e-3, 4), {"accuracy": 0.5}, [], 1.0, provenance=provenance)
+    (out / "trials.jsonl").write_text(json.dumps(play.to_json()) + "\n")
     if what == "data":
         train.write_text("".join(lines[:-1]))
     other = "other settings" if what == "settings" else "another data.train and another corpus"
-    measure = "probe" if what == "settings" else "finetune"
-    changed = settings(inputs, data={"train": str(train)}, test={"measure": measure})
-    with pytest.raises(UserError, match=f"plays.jsonl was made with {other}; choose another --out"):
+    measure = "linear-probe" if what == "settings" else "finetune"
+    changed = settings(inputs, data={"train": str(train)}, test={"evaluation": measure})
+    with pytest.raises(UserError, match=f"trials.jsonl was made with {other}; choose another --out"):
         audit(changed, out, seeds=2, minutes=1e-6)
 
 
 def test_the_test_set_is_not_read(inputs: Inputs, tmp_path: Path):
     missing = settings(inputs, data={"test": str(tmp_path / "missing.jsonl")})
-    assert audit(missing, tmp_path / "out", seeds=2, minutes=1e-6).plays
+    assert audit(missing, tmp_path / "out", seeds=2, minutes=1e-6).trials
 
 
 def test_without_an_adaptation_there_is_nothing_to_audit(inputs: Inputs, tmp_path: Path):
@@ -95,27 +95,27 @@ def test_without_an_adaptation_there_is_nothing_to_audit(inputs: Inputs, tmp_pat
 
 
 def test_a_damaged_line_is_named(inputs: Inputs, tmp_path: Path):
-    (tmp_path / "plays.jsonl").write_text('{"key": 1}\n')
-    with pytest.raises(UserError, match=r"plays.jsonl, line 1: is not a play"):
+    (tmp_path / "trials.jsonl").write_text('{"key": 1}\n')
+    with pytest.raises(UserError, match=r"trials.jsonl, line 1: is not a play"):
         audit(settings(inputs), tmp_path, seeds=2)
 
 
 def test_a_short_audit_fine_tunes_on_fewer_examples(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Many labels must not make it long; fewer examples are some of the more."""
     monkeypatch.setattr("nmg.audit.run.LEAST_EXAMPLES", 4)
-    bench = AuditBench.open(settings(inputs), Silent())
-    assert set(bench.rows(4)) < set(bench.rows(10)) < set(bench.rows(10**6))
-    assert (len(bench.rows(4)), len(bench.rows(10))) == (4, 10)
+    session = AuditWorker.open(settings(inputs), Silent())
+    assert set(session.rows(4)) < set(session.rows(10)) < set(session.rows(10**6))
+    assert (len(session.rows(4)), len(session.rows(10))) == (4, 10)
     found = audit(settings(inputs), tmp_path / "out", seeds=2, minutes=1e-6)
-    assert found.facts["examples"] == {"used": 4, "labelled": len(bench.train.examples)}
-    assert {play.key.examples for play in found.plays} == {4}
+    assert found.facts["examples"] == {"used": 4, "labelled": len(session.train.examples)}
+    assert {play.key.examples for play in found.trials} == {4}
 
 
 def test_a_frozen_encoder_is_judged_by_the_probe(inputs: Inputs, tmp_path: Path):
-    found = audit(settings(inputs, test={"measure": "probe"}), tmp_path / "out", seeds=2, minutes=1e-6)
-    assert all(list(play.finetune) == [] for play in found.plays)
+    found = audit(settings(inputs, test={"evaluation": "linear-probe"}), tmp_path / "out", seeds=2, minutes=1e-6)
+    assert all(list(play.finetune) == [] for play in found.trials)
     assert {(one.name, one.metric) for one in found.rewards} == {("probe", "accuracy"), ("probe", "loss")}
-    by_key = {play.key: play.probe["accuracy"] for play in found.plays}
+    by_key = {play.key: play.probe["accuracy"] for play in found.trials}
     for one, seeds in [*((one, (0, 1)) for one in found.adaptation.schedules), (found.adaptation.best, (2, 3))]:
         gains = []
         for seed in seeds:
@@ -124,7 +124,7 @@ def test_a_frozen_encoder_is_judged_by_the_probe(inputs: Inputs, tmp_path: Path)
             none = next(k for k in by_key if (k.seed, k.masking) == (seed, "none"))
             gains.append(by_key[random] - by_key[none])
         assert one.gain == pytest.approx(sum(gains) / 2)
-    assert found.recommended.test.measure == "probe"
+    assert found.recommended.test.evaluation == "linear-probe"
 
 
 def play(masking: str, steps: int, adapt: float, scoring: float = 0.0) -> Played:
@@ -202,7 +202,7 @@ def test_the_minutes_are_kept_and_used(
 ):
     """Dear scoring of the validation set must not shorten fine-tunings: it does not depend on their examples."""
     engine = FakeEngine(train, score, step)
-    monkeypatch.setattr("nmg.audit.run.open_engine", lambda *_: engine)
+    monkeypatch.setattr("nmg.audit.run.open_executor", lambda *_: engine)
     monkeypatch.setattr("nmg.audit.run._all_steps", lambda _bench: 200)
     monkeypatch.setattr("nmg.audit.run._labelled", lambda _bench: 4000)
     notes = Notes()
@@ -211,7 +211,7 @@ def test_the_minutes_are_kept_and_used(
     has_all = len(found.fresh) == 3 * (1 + len(RULES) + MOST)
     assert used <= 1.1 * minutes or is_least
     assert used >= 0.75 * minutes or has_all
-    assert any("the fewest plays of an audit take about" in line for line in notes.lines) is (used > 1.5 * minutes)
+    assert any("the fewest trials of an audit take about" in line for line in notes.lines) is (used > 1.5 * minutes)
 
 
 def reward(name: str, metric: str, corrected: float | None, plays: int | None, seconds: float = 1.0) -> RewardFinding:
@@ -243,7 +243,7 @@ def adapting(pays: bool | None) -> Adaptation:
 
 FACTS: dict[str, Any] = {
     "lm": {"loss": 4.0, "unigram_entropy": 7.0, "margin": 3.0},
-    "leakage": {"validation": 100, "twins": 0, "near": 0, "train": 50},
+    "leakage": {"validation": 100, "near_duplicates": 0, "near": 0, "train": 50},
     "examples": {"used": 50, "labelled": 50},
     "steps": {"most": 60, "wanted": 60},
     "maskings": {
@@ -262,9 +262,9 @@ def test_what_is_recommended():
     config, text = recommend(Config(), FACTS, adapting(pays=True), found, steps_an_epoch=20)
     assert text.startswith("Adapting pays: +2.0 points [+1.0, +3.0] accuracy over no adaptation, at 60 steps at 0.002.")
     assert "Learn with the reward 2 fine-tunings (loss): about 100 plays, 1.7 minutes of one process." in text
-    assert (config.reward.measure, config.reward.metric, config.reward.fine_tunings) == ("finetune", "loss", 2)
-    assert (config.learner.kind, config.learner.plays) == ("experiment", 100)
-    assert (config.test.adapt_epochs, config.adapt.learning_rate, config.masking.idf_sharpness) == (3, 2e-3, 5.0)
+    assert (config.reward.evaluation, config.reward.metric, config.reward.num_replicates) == ("finetune", "loss", 2)
+    assert (config.learner.kind, config.learner.budget) == ("experiment", 100)
+    assert (config.test.adapt_epochs, config.adapt.learning_rate, config.masking.idf_exponent) == (3, 2e-3, 5.0)
 
 
 def test_how_far_maskings_may_differ_is_said():
@@ -297,7 +297,7 @@ def test_a_reward_of_which_little_is_known():
     config, text = recommend(Config(), FACTS, adapting(pays=None), found, steps_an_epoch=20)
     assert "about 60 plays, 3.0 minutes of one process. That it stands for accuracy is not shown: over" in text
     assert "their rank correlation is +0.50." in text
-    assert config.learner.plays == 60
+    assert config.learner.budget == 60
 
 
 def test_nothing_to_learn_is_said():
@@ -310,7 +310,7 @@ def test_nothing_to_learn_is_said():
 
 def test_a_model_that_is_none_and_a_split_that_leaks_are_said_first():
     lm = {"loss": 6.9, "unigram_entropy": 7.0, "margin": 0.1}
-    facts = FACTS | {"lm": lm, "leakage": {"validation": 100, "twins": 70, "near": 80, "train": 50}}
+    facts = FACTS | {"lm": lm, "leakage": {"validation": 100, "near_duplicates": 70, "near": 80, "train": 50}}
     _, text = recommend(Config(), facts, adapting(pays=None), [], 20)
     assert text.startswith(
         "On this text the model is hardly a language model: its masked-LM loss of 6.90 is 0.10 nats below"

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from nmg.base.seeding import stream
 from nmg.report.inspect_page import InspectPage, Shares, ShownMasking, ShownTexts, Words
 from nmg.report.page import Facts
 from nmg.report.tables import Table
-from nmg.seeding import stream
 
 DRAWS = 100
 N_TEXTS = 45

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nmg.meta_training.log import RunLog
 from nmg.report.page import write_page
 from nmg.report.run_page import run_page
-from nmg.runs.log import RunLog
 from support.browser import DESKTOP, PHONE, Screen
 from support.run_logs import PROBABILITIES, TEXTS, UPDATE, config_of, episode, log_of, search_episode, snapshot
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from nmg.base.errors import UserError
 from nmg.cli.commands import join_lists
-from nmg.errors import UserError
 from support.command import Nmg
 from support.runs import Inputs
 
@@ -74,10 +74,10 @@ def test_maskings_with_blanks_are_compared(nmg: Nmg, config: Path):
 @pytest.mark.parametrize(
     ("words", "target", "advice"),
     [
-        (("meta-train", "config.yaml", "--out", "out"), "nmg.runs.meta_training.start", "nothing is written yet"),
+        (("meta-train", "config.yaml", "--out", "out"), "nmg.meta_training.run.start", "nothing is written yet"),
         (
             ("meta-train", "--resume", "run"),
-            "nmg.runs.meta_training.resume",
+            "nmg.meta_training.run.resume",
             "continue with: nmg meta-train --resume run",
         ),
         (
@@ -125,7 +125,7 @@ def test_an_error_has_its_own_line_whether_or_not_a_bar_is_there(
             arguments[-1].steps(phase)(1, 3)
         raise UserError("no more")
 
-    monkeypatch.setattr("nmg.runs.adaptation.adapt_corpus", fail)
+    monkeypatch.setattr("nmg.adaptation.adapt.adapt_corpus", fail)
     lines = nmg("adapt", "--corpus", "a.txt", "--out", "out").err.splitlines()
     assert lines[-1] == "error: no more"
     assert [line.split()[0] for line in lines[:-1]] == ([] if phase is None else [phase])

@@ -163,17 +163,17 @@ def test_a_kind_that_does_not_exist(refused: Callable[..., str], config: Path, t
 
 
 def test_a_setting_of_another_kind(refused: Callable[..., str], tmp_path: Path):
-    file = write(tmp_path / "kind.yaml", "learner:", "  replay_start: 3")
+    file = write(tmp_path / "kind.yaml", "learner:", "  learning_starts: 3")
     said = "there is no such setting; it belongs to learner.kind actor-critic"
-    assert refused("validate", file) == f"{file}, line 2, field 'learner.replay_start': {said}"
+    assert refused("validate", file) == f"{file}, line 2, field 'learner.learning_starts': {said}"
 
 
 def test_a_replay_that_can_never_fill(refused: Callable[..., str], tmp_path: Path):
-    file = write(tmp_path / "replay.yaml", "learner:", "  kind: actor-critic", "  replay_start: 50000")
+    file = write(tmp_path / "replay.yaml", "learner:", "  kind: actor-critic", "  learning_starts: 50000")
     said = (
         "updates begin above 50000 transitions, but replay_capacity 50000 holds no more than that: nothing would ever"
     )
-    assert refused("validate", file).startswith(f"{file}, line 3, field 'learner.replay_start': {said} be learned")
+    assert refused("validate", file).startswith(f"{file}, line 3, field 'learner.learning_starts': {said} be learned")
     small = write(tmp_path / "small.yaml", "learner:", "  kind: actor-critic", "  replay_capacity: 200")
     assert "updates begin above 500 transitions, but replay_capacity 200" in refused("validate", small)
     assert load_config(file, ["--learner.replay_capacity=50001"]).learner.kind == "actor-critic"
@@ -338,7 +338,7 @@ def test_an_interruption_is_no_error(nmg: Nmg, config: Path, monkeypatch: pytest
     def interrupt(*_args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nmg.runs.meta_training.start", interrupt)
+    monkeypatch.setattr("nmg.meta_training.run.start", interrupt)
     answer = nmg("meta-train", config, "--out", "out")
     assert answer.code == 130
     assert "Traceback" not in answer.err

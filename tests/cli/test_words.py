@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from nmg.base.errors import UserError
 from nmg.cli.words import config_and_settings, configs_and_settings, named_configs, named_models
-from nmg.errors import UserError
 
 
 def test_several_configurations_among_settings():

@@ -12,10 +12,10 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from nmg import MaskingCollator, RateSchedule
+from nmg.base.errors import UserError
+from nmg.base.types import IGNORED_LABEL, TokenBlocks
 from nmg.data.cutting import cut_texts
-from nmg.errors import UserError
 from nmg.masking.base import Rule, choose, position_noise
-from nmg.types import IGNORED_LABEL, TokenBlocks
 from support.families import FAMILIES, SCRIPTS, family
 
 TOKENIZER = family("WordPiece")
@@ -147,7 +147,7 @@ def test_labels_that_are_copies_of_the_ids_are_not_taken_for_masks():
 
 @pytest.mark.parametrize("shares", [(0.8, 0.1), (0.5, 0.5), (1.0, 0.0), (0.0, 0.0)])
 def test_shares_hold_with_whole_words(shares: tuple[float, float]):
-    batch = collate(rate=0.5, mask_share=shares[0], random_share=shares[1])(rows(600))
+    batch = collate(rate=0.5, mask_replace_prob=shares[0], random_replace_prob=shares[1])(rows(600))
     is_masked = batch["labels"] != IGNORED_LABEL
     is_mask = batch["input_ids"][is_masked] == TOKENIZER.mask_token_id
     is_kept = batch["input_ids"][is_masked] == batch["labels"][is_masked]
@@ -240,7 +240,7 @@ def test_a_masking_of_your_own():
         ({"max_length": 0}, "max_length: must be a whole number from 1 on"),
         ({"pad_to_multiple_of": 2.5}, "pad_to_multiple_of: must be"),
         ({"fixed": "yes"}, "fixed: must be True or False"),
-        ({"mask_share": 0.8, "random_share": 0.5}, "over 1"),
+        ({"mask_replace_prob": 0.8, "random_replace_prob": 0.5}, "over 1"),
         ({"mask_shares": 0.8}, "mask_shares"),
         ({"texts": "one text"}, "list of texts"),
         ({"texts": [{"words": 1}]}, "text or input_ids"),
@@ -256,7 +256,7 @@ def test_counts_come_from_the_texts_given():
     texts = [". . . !", ". .", "."]
     row = {"input_ids": TOKENIZER(". ! . .")["input_ids"]}
     for given in (texts, [{"text": text} for text in texts], [dict(TOKENIZER(text)) for text in texts]):
-        for name, options in (("idf", {"idf_sharpness": 60.0}), ("frequency", {"frequency_alpha": 60.0})):
+        for name, options in (("idf", {"idf_exponent": 60.0}), ("frequency", {"frequency_alpha": 60.0})):
             collator = collate(masking=name, rate=0.25, texts=given, **options)
             assert {tuple(masked(collator([row]))[0]) for _ in range(20)} == {(2,)}
 
@@ -377,5 +377,5 @@ def test_what_is_no_batch_is_refused(batch: Any, message: str):
 def test_texts_to_count_words_in_may_be_a_batch_of_columns():
     row = {"input_ids": TOKENIZER(". ! . .")["input_ids"]}
     for texts in (TOKENIZER([". . . !", ". .", "."]), {"text": [". . . !", ". .", "."]}):
-        collator = collate(masking="idf", rate=0.25, texts=texts, idf_sharpness=60.0)
+        collator = collate(masking="idf", rate=0.25, texts=texts, idf_exponent=60.0)
         assert masked(collator([row])) == [[2]]

@@ -10,14 +10,14 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from nmg import MaskingCollator
-from nmg.errors import UserError
-from nmg.inner.lm import LMReader, PlainPasses
+from nmg.base.errors import UserError
+from nmg.base.types import IGNORED_LABEL, TokenBlocks
 from nmg.masking.base import Rule
 from nmg.masking.registry import RULES
 from nmg.masking.weights import read_weights
 from nmg.policies import hub
 from nmg.policies.linear import LinearConfig, LinearPolicy
-from nmg.types import IGNORED_LABEL, TokenBlocks
+from nmg.training.lm import LMReader, PlainPasses
 from support.families import SCRIPTS, family
 from support.planted import WORDS
 from support.policies import new_policy

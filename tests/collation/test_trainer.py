@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertTokenizerFast, Trainer, TrainingArguments
 
 from nmg import MaskingCollator
-from nmg.errors import UserError
+from nmg.base.errors import UserError
 from support.families import family
 from support.planted import WORDS
 from support.runs import Inputs, is_same

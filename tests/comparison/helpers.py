@@ -7,20 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from nmg.comparison.cells import Cell, CellEvent
+from nmg.base.progress import Reporter, Silent
+from nmg.base.seeding import StreamName, torch_stream
 from nmg.comparison.plan import Plan
 from nmg.comparison.run import Comparison, Finished
+from nmg.comparison.trials import Cell, CellEvent
 from nmg.config import Config
-from nmg.inner.adapt import adapt
-from nmg.inner.finetune import evaluate, finetune, task_model
-from nmg.inner.masks import DrawnMasks
-from nmg.inner.probe import probe
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
-from nmg.policies.named import load_masking
-from nmg.reporter import Reporter, Silent
-from nmg.seeding import StreamName, torch_stream
+from nmg.policies.maskings import load_masking
 from nmg.tasks.load import load_corpus_texts, load_task_data
-from nmg.workbench import Workbench
+from nmg.training.adapt import adapt
+from nmg.training.finetune import evaluate, finetune, task_model
+from nmg.training.masks import DrawnMasks
+from nmg.training.probe import probe
+from nmg.trials.session import Session
 from support.runs import Inputs
 
 RULES = ("none", "random", "idf")
@@ -71,23 +71,23 @@ def written(out: Path) -> dict[str, float]:
 
 def by_hand(config: Config, name: str, seed: int, policy: Path | None) -> dict[str, Any]:
     """What a cell must hold, from the parts alone and with a model of its own."""
-    bench, randomness = Workbench.prepare(config, Silent()), StreamName(seed) / "meta-test"
-    corpus = bench.corpus(load_corpus_texts(config.data))
+    session, randomness = Session.prepare(config, Silent()), StreamName(seed) / "meta-test"
+    corpus = session.corpus(load_corpus_texts(config.data))
     adapted = None
     if name != "none":
-        masking = load_masking(name, bench.lm, corpus, config.masking, policy)
-        adapted = adapt(bench.arena, DrawnMasks(corpus, masking), randomness)
+        masking = load_masking(name, session.lm, corpus, config.masking, policy)
+        adapted = adapt(session.context, DrawnMasks(corpus, masking), randomness)
     data = load_task_data(config.data, seed)
     assert data.test is not None
-    train = bench.task.encode(data.train)
-    test, rows, task_steps = bench.task.encode(data.test), np.arange(len(train)), 0
-    if config.test.measure == "probe":
-        outputs = probe(bench.arena, bench.task, train, rows, test)
-        evaluation = bench.task.evaluate(outputs, test, data.test)
+    train = session.task.encode(data.train)
+    test, rows, task_steps = session.task.encode(data.test), np.arange(len(train)), 0
+    if config.test.evaluation == "linear-probe":
+        outputs = probe(session.context, session.task, train, rows, test)
+        evaluation = session.task.evaluate(outputs, test, data.test)
     else:
-        model = task_model(bench.task, bench.lm.model, randomness / "head")
-        task_steps = finetune(model, train, rows, config.finetune, bench.runtime, randomness / "finetune").steps
-        evaluation = evaluate(model, bench.task, test, data.test, bench.runtime)
+        model = task_model(session.task, session.lm.model, randomness / "head")
+        task_steps = finetune(model, train, rows, config.finetune, session.runtime, randomness / "finetune").steps
+        evaluation = evaluate(model, session.task, test, data.test, session.runtime)
     return {
         "scores": evaluation.scores,
         "lm_loss": adapted.fit.loss if adapted else None,

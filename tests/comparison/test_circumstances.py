@@ -1,4 +1,4 @@
-"""Cells of one folder made under different circumstances: said beforehand, marked in tables, told in the reading."""
+"""Cells of one folder made under different environment: said beforehand, marked in tables, told in the reading."""
 
 import json
 from dataclasses import replace
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from nmg.comparison.cells import Cell
-from nmg.comparison.circumstances import described, differing, mixed_seeds
+from nmg.comparison.environment import described, differing, mixed_seeds
 from nmg.comparison.plan import Plan
 from nmg.comparison.results import ComparisonResults
+from nmg.comparison.trials import Cell
 from nmg.report.comparison import pairs_table, reading
 from nmg.report.comparison_files import cells_csv, latex, markdown
 from nmg.report.comparison_page import comparison_page
@@ -24,7 +24,7 @@ HERE = {"device": "cpu", "precision": "fp32", "threads": "1", "torch": "2.13.0"}
 def made(there: dict[str, str], *maskings: str, seeds: tuple[int, ...] = (0, 1, 2)) -> list[Cell]:
     """All cells made here, but those of these maskings and seeds."""
     return [
-        replace(cell, circumstances=HERE | (there if cell.masking in maskings and cell.seed in seeds else {}))
+        replace(cell, environment=HERE | (there if cell.masking in maskings and cell.seed in seeds else {}))
         for cell in CELLS
     ]
 
@@ -57,7 +57,7 @@ def test_a_masking_made_elsewhere_is_marked_in_its_pairs_alone(there: dict[str, 
     assert "†" in str(comparison_page(results))
     assert r"$\dagger$" in latex(results)
     facts = results.to_json()
-    assert facts["differing_circumstances"] == {name: [HERE[name], "another"]}
+    assert facts["environment_mismatch"] == {name: [HERE[name], "another"]}
     assert [pair["mixed_seeds"] for pair in facts["results"][0]["pairs"]] == [[], [0, 1, 2], [0, 1, 2]]
 
 
@@ -76,7 +76,7 @@ def test_whole_seeds_made_elsewhere_are_paired_as_ever():
 
 
 def unmarked(results: ComparisonResults) -> bool:
-    return "†" not in markdown(results) and "circumstances" not in reading(results)
+    return "†" not in markdown(results) and "environment" not in reading(results)
 
 
 def test_nothing_is_said_where_nothing_differs():
@@ -92,17 +92,17 @@ def test_the_file_of_cells_says_where_each_was_made():
 
 def test_another_precision_in_the_same_folder(inputs: Inputs, tmp_path: Path):
     first = compare(quick(inputs), plan(["none", "random"], 1), tmp_path)
-    assert {cell.circumstances["precision"] for cell in first.cells} == {"fp32"}
-    kept = json.loads((tmp_path / "cells" / "none.seed-0.json").read_text())["circumstances"]
+    assert {cell.environment["precision"] for cell in first.cells} == {"fp32"}
+    kept = json.loads((tmp_path / "cells" / "none.seed-0.json").read_text())["environment"]
     assert {"device", "precision", "threads", "nmg", "torch", "transformers"} <= set(kept)
     notes, bf16 = Notes(), quick(inputs, runtime={"precision": "bf16"})
     both = compare(bf16, plan(["none", "random", "idf"], 1), tmp_path, notes)
-    assert [cell.circumstances["precision"] for cell in both.cells] == ["fp32", "fp32", "bf16"]
+    assert [cell.environment["precision"] for cell in both.cells] == ["fp32", "fp32", "bf16"]
     assert any("not all of the same precision (fp32, bf16)" in line for line in notes.lines)
 
     notes, files = Notes(), written(tmp_path)
     compare(bf16, plan(["none", "random"], 1), tmp_path, notes)
-    assert not any("precision" in line for line in notes.lines), "nothing is made under other circumstances"
+    assert not any("precision" in line for line in notes.lines), "nothing is made under other environment"
     assert written(tmp_path) == files
 
 
@@ -113,5 +113,5 @@ def test_a_comparison_that_goes_on_gives_each_cell_as_many_threads(inputs: Input
     whole = compare(config, asked, tmp_path)
     (tmp_path / "cells" / "random.seed-0.json").unlink()
     again = compare(config, asked, tmp_path)
-    assert [cell.circumstances for cell in again.cells] == [cell.circumstances for cell in whole.cells]
-    assert {cell.circumstances["threads"] for cell in again.cells} == {"1"}
+    assert [cell.environment for cell in again.cells] == [cell.environment for cell in whole.cells]
+    assert {cell.environment["threads"] for cell in again.cells} == {"1"}

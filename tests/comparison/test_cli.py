@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from nmg.comparison.bench import CellBench
-from nmg.comparison.cells import Cell, CellKey
+from nmg.comparison.trials import Cell, CellKey
+from nmg.comparison.worker import ComparisonWorker
 from support.command import Nmg
 from support.runs import Inputs
 
@@ -50,7 +50,7 @@ def test_a_comparison_with_a_policy_and_more_seeds_later(nmg: Nmg, config: Path,
 
 
 def test_learning_curves(nmg: Nmg, config: Path, tmp_path: Path):
-    words = ("--maskings", "none,random", "--seeds", "2", "--labelled", "1,all", "--adapt-steps", "1,2")
+    words = ("--maskings", "none,random", "--seeds", "2", "--shots", "1,all", "--adapt-steps", "1,2")
     answer = nmg("compare", config, "--out", "out", *words)
     assert answer.code == 0, answer.err
     assert len(list((tmp_path / "out" / "cells").iterdir())) == 2 * (2 + 4)
@@ -62,15 +62,15 @@ def test_learning_curves(nmg: Nmg, config: Path, tmp_path: Path):
 def test_a_failed_cell_shows_and_the_exit_code_says_so(
     nmg: Nmg, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    true = CellBench._cell
+    true = ComparisonWorker._cell
 
-    def cell_of(bench: CellBench, key: CellKey, *arguments: Any) -> Cell:
+    def cell_of(session: ComparisonWorker, key: CellKey, *arguments: Any) -> Cell:
         if key.masking == "random":
             raise RuntimeError("out of memory")
-        return true(bench, key, *arguments)
+        return true(session, key, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(CellBench, "_cell", cell_of)
+        patch.setattr(ComparisonWorker, "_cell", cell_of)
         answer = nmg("compare", config, "--out", "out", "--maskings", "none,random", "--seeds", "1")
     assert answer.code == 1
     assert "failed: random.seed-0: RuntimeError: out of memory (out/cells/random.seed-0.error.txt)" in answer.err
@@ -87,7 +87,7 @@ def test_a_failed_cell_shows_and_the_exit_code_says_so(
         (("--maskings", ","), "at least one"),
         (("--policies", "nowhere"), "nowhere is not the folder of a mask policy"),
         (("--policies", "random=run"), "the name of a masking"),
-        (("--labelled", "few"), "--labelled: 'few'"),
+        (("--shots", "few"), "--shots: 'few'"),
         (("--adapt-steps", "0"), "--adapt-steps: '0'"),
         (("--data.test", "null"), "test set"),
         (("--masking.rat", "0.1"), "did you mean 'rate'"),

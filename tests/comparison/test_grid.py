@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nmg.comparison.bench import CellBench
-from nmg.comparison.cells import Setting
+from nmg.base.errors import UserError
 from nmg.comparison.grid import GridResults, analyse_grid, chosen_base, parts_of
 from nmg.comparison.plan import Plan
 from nmg.comparison.results import ComparisonResults, analyse
 from nmg.comparison.run import Finished
+from nmg.comparison.trials import Condition
+from nmg.comparison.worker import ComparisonWorker
 from nmg.config import Config
-from nmg.errors import UserError
 from nmg.report.grid import differences_table, means_table, reading, titled_tables
 from nmg.report.grid_files import compare_grid, scores_csv, write_grid
 from nmg.report.grid_page import grid_page
@@ -134,7 +134,7 @@ def test_policies_go_to_the_models_that_they_fit(configs: dict[str, Config], mod
     parts = parts_of(configs, models, ["random", "untrained"], policies)
     assert [list(part.policies) for part in parts] == [["small"], ["large"]] * 2
     assert chosen_base(None, parts) == "random"
-    with pytest.raises(UserError, match=r"--base small: does not fit the model of 'first\.wide'"):
+    with pytest.raises(UserError, match=r"--baseline small: does not fit the model of 'first\.wide'"):
         chosen_base("small", parts)
 
 
@@ -144,7 +144,7 @@ def test_a_grid_with_a_policy_that_fits_half_of_it(inputs: Inputs, models: dict[
         {"first": quick(inputs)}, ["random"], tmp_path / "out", models=models, policies=policies, seeds=1
     )
     assert [(one.part.name, one.pair.first) for one in grid.families[0].differences] == [("first.narrow", "small")]
-    means = {row[0]: row[1:] for row in means_table(grid.families[0], Setting(), "random").rows}
+    means = {row[0]: row[1:] for row in means_table(grid.families[0], Condition(), "random").rows}
     assert means["small"][1] == "–"
     assert "left out there: small in first · wide." in reading(grid)
 
@@ -152,22 +152,22 @@ def test_a_grid_with_a_policy_that_fits_half_of_it(inputs: Inputs, models: dict[
 def test_a_cell_and_a_comparison_that_fail_do_not_stop_the_others(
     nmg: Nmg, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    true_cell, true_head = CellBench._cell, CellBench.with_head
+    true_cell, true_head = ComparisonWorker._cell, ComparisonWorker.with_head
 
-    def cell_of(bench: CellBench, key: Any, *arguments: Any) -> Any:
+    def cell_of(session: ComparisonWorker, key: Any, *arguments: Any) -> Any:
         if key.masking == "random":
             raise RuntimeError("out of memory")
-        return true_cell(bench, key, *arguments)
+        return true_cell(session, key, *arguments)
 
-    def with_head(bench: CellBench) -> CellBench:
-        if bench.folder.out.name == "first":
+    def with_head(session: ComparisonWorker) -> ComparisonWorker:
+        if session.folder.out.name == "first":
             raise RuntimeError("the disk is gone")
-        return true_head(bench)
+        return true_head(session)
 
     words = ("compare", *files, "--out", "out", "--maskings", "none,random", "--seeds", "1")
     with monkeypatch.context() as patch:
-        patch.setattr(CellBench, "_cell", cell_of)
-        patch.setattr(CellBench, "with_head", with_head)
+        patch.setattr(ComparisonWorker, "_cell", cell_of)
+        patch.setattr(ComparisonWorker, "with_head", with_head)
         answer = nmg(*words)
     assert answer.code == 1
     assert "failed: first: RuntimeError: the disk is gone (out/first.error.txt)" in answer.err
@@ -186,7 +186,7 @@ def test_a_cell_and_a_comparison_that_fail_do_not_stop_the_others(
     ("words", "message"),
     [
         (("--maskings", "random,randon"), "first: There is no masking 'randon'"),
-        (("--base", "idf"), "--base idf: is not among the maskings of 'first'"),
+        (("--baseline", "idf"), "--baseline idf: is not among the maskings of 'first'"),
         (("--policies", "odd=odd"), "--policies odd=odd: fits no model of the grid: "),
         (("--models", ","), "--models: name at least one model"),
         (("--models", "a/x,b/x"), "b/x: 'x' is also the name of a/x; write NAME=MODEL"),
@@ -214,9 +214,9 @@ def test_what_is_refused_before_any_training(
 
 
 def test_base_is_of_a_grid_alone(nmg: Nmg, files: list[Path]):
-    answer = nmg("compare", files[0], "--out", "out", "--base", "random")
+    answer = nmg("compare", files[0], "--out", "out", "--baseline", "random")
     assert answer.code == 2
-    assert "--base: only a grid has one" in answer.err
+    assert "--baseline: only a grid has one" in answer.err
 
 
 SCORES = {
@@ -312,7 +312,7 @@ def test_another_base():
 def test_the_table_of_means_and_its_stars():
     grid = grid_of({"one": "accuracy", "two": "accuracy"})
     (family,) = grid.families
-    table = means_table(family, Setting(), "random")
+    table = means_table(family, Condition(), "random")
     assert table.header == ("masking", "one · bert-base-uncased", "two · bert-base-uncased")
     shown = {row[0]: row[1:] for row in table.rows}
     assert shown["random"][0].startswith("62.3 [36.0, 88.7]")
@@ -343,7 +343,7 @@ def test_points_of_learning_curves_are_tables_of_their_own_in_one_family():
         "accuracy on the test sets: 16 labelled examples of each class",
         "Differences of accuracy from random",
     ]
-    few, many = (means_table(family, setting, "random").rows[1][1] for setting in family.settings)
+    few, many = (means_table(family, condition, "random").rows[1][1] for condition in family.settings)
     assert (few[:4], many[:4]) == ("62.3", "63.3")
     assert [row["labelled"] for row in csv.DictReader(io.StringIO(scores_csv(grid)))] == ["4"] * 3 + ["16"] * 3
 
@@ -351,12 +351,12 @@ def test_points_of_learning_curves_are_tables_of_their_own_in_one_family():
 def test_differences_of_cells_made_otherwise_are_marked():
     results = results_of(SCORES["one"])
     cells = [
-        replace(one, circumstances={"precision": "bf16" if one.masking == "idf" else "fp32"}) for one in results.cells
+        replace(one, environment={"precision": "bf16" if one.masking == "idf" else "fp32"}) for one in results.cells
     ]
     mixed = analyse(Config(), Plan.of(list(SCORES["one"]), {}, range(3)), ("accuracy",), Finished(cells, {}))
     parts = parts_of({"one": Config()}, {}, list(SCORES["one"]), {})
     grid = analyse_grid("random", parts, {"one": mixed}, {})
-    assert "1 difference, marked †, of cells made under different circumstances" in reading(grid)
+    assert "1 difference, marked †, of cells made under different environment" in reading(grid)
     marked = [row[0] for row in differences_table(grid.families[0]).rows if row[0].endswith("†")]
     assert marked == ["one · bert-base-uncased: idf − random†"]
 

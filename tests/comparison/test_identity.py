@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForTokenClassification
 
-from nmg.comparison.bench import CellBenchOpener
+from nmg.base.errors import UserError
+from nmg.base.progress import Silent
+from nmg.base.settings import MaskingSettings, named_contents
 from nmg.comparison.run import Comparison
-from nmg.errors import UserError
+from nmg.comparison.worker import ComparisonWorkerFactory
 from nmg.masking.registry import READS
-from nmg.policies.named import masking_identity
-from nmg.reporter import Silent
-from nmg.settings import MaskingSettings, named_contents
+from nmg.policies.maskings import masking_identity
 from support.planted import WORDS
 from support.runs import Inputs, Notes
 
@@ -137,8 +137,10 @@ def test_another_process_must_find_the_same_files(inputs: Inputs, tmp_path: Path
     """A file that changes while a comparison runs, or that is another on another machine."""
     (tmp_path / "weights.tsv").write_text(f"{WORDS[0]}\t50\n")
     config = quick(inputs, masking={"weights": str(tmp_path / "weights.tsv")})
-    opener = CellBenchOpener.of(Comparison.open(config, plan(["weights"], 1), tmp_path / "out", Silent()).bench)
-    assert opener.open(threads=1).origins == opener.origins
+    opener = ComparisonWorkerFactory.of(
+        Comparison.open(config, plan(["weights"], 1), tmp_path / "out", Silent()).session
+    )
+    assert opener.open(threads=1).provenances == opener.provenances
     (tmp_path / "weights.tsv").write_text(f"{WORDS[1]}\t50\n")
     with pytest.raises(UserError, match=r"masking\.weights: not the same in all processes"):
         opener.open(threads=1)
@@ -151,5 +153,5 @@ def test_cells_keep_what_they_were_made_from(inputs: Inputs, tmp_path: Path):
     common = {"settings", "data.train", "data.test", "corpus", "model", "tokenizer"}
     for name, more in (("random", set()), ("weights", {"masking.weights"})):
         cell = json.loads((tmp_path / "out" / "cells" / f"{name}.seed-0.json").read_text())
-        assert set(cell["origin"]) == common | more
-        assert all(len(digest) in {16, 64} for digest in cell["origin"].values())
+        assert set(cell["provenance"]) == common | more
+        assert all(len(digest) in {16, 64} for digest in cell["provenance"].values())

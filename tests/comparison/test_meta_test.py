@@ -11,20 +11,20 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, pipeline
 
-from nmg.comparison.bench import CellBench
-from nmg.comparison.cells import Cell, CellEvent, CellFolder
+from nmg.adaptation.adapt import adapt_corpus
+from nmg.base.errors import UserError
+from nmg.base.progress import Reporter, Silent
 from nmg.comparison.plan import Plan
 from nmg.comparison.results import ComparisonResults
 from nmg.comparison.run import Comparison
+from nmg.comparison.trials import Cell, CellEvent, CellFolder
+from nmg.comparison.worker import ComparisonWorker
 from nmg.config import Config
-from nmg.errors import UserError
-from nmg.inner.lm import load_pretrained
 from nmg.masking.registry import RULES
-from nmg.policies.named import load_masking
+from nmg.policies.maskings import load_masking
 from nmg.report.comparison_files import compare
-from nmg.reporter import Reporter, Silent
-from nmg.runs.adaptation import adapt_corpus
-from nmg.workbench import ModelBench
+from nmg.training.lm import load_pretrained
+from nmg.trials.session import ModelSession
 from support.command import Nmg
 from support.planted import WORDS
 from support.runs import Inputs, Notes, is_same
@@ -45,9 +45,9 @@ def run(
 
 def prepare(
     config: Config, maskings: Sequence[str], out: Path, reporter: Reporter, policy: Path | None = None
-) -> CellBench:
+) -> ComparisonWorker:
     policies = {} if policy is None else {"neural": policy}
-    return Comparison.prepare(config, Plan.of(maskings, policies, [0]), out, reporter).bench
+    return Comparison.prepare(config, Plan.of(maskings, policies, [0]), out, reporter).session
 
 
 def test_all_maskings_with_two_seeds(inputs: Inputs, tmp_path: Path):
@@ -189,9 +189,9 @@ def test_a_second_call_of_the_command_goes_on(nmg: Nmg, inputs: Inputs, tmp_path
 def test_the_test_set_is_encoded_once_where_it_is_the_same(inputs: Inputs, tmp_path: Path):
     """An encoding that serves again is that of the same examples."""
 
-    def opened(config: Config) -> CellBench:
+    def opened(config: Config) -> ComparisonWorker:
         plan = Plan.of(["none"], {}, [0, 1])
-        return CellBench.open(config, plan, CellFolder(tmp_path / "out"), Silent(), save_models=False)
+        return ComparisonWorker.open(config, plan, CellFolder(tmp_path / "out"), Silent(), save_models=False)
 
     whole = opened(inputs.config())
     first = whole._trial(0, None)
@@ -257,7 +257,7 @@ def test_names_of_rules_are_rules_whatever_folders_are_there(
     (tmp_path / "weights.tsv").write_text(f"{WORDS[0]}\t2\n")
     config = inputs.config(masking={"keywords": [WORDS[0]], "weights": "weights.tsv"})
     lm = load_pretrained(config.model)
-    corpus = ModelBench.open(config, Silent()).corpus([" ".join(WORDS[:9])])
+    corpus = ModelSession.open(config, Silent()).corpus([" ".join(WORDS[:9])])
     for name in sorted(set(RULES) - {"entity", "selective"}):
         (tmp_path / name).mkdir()
         assert load_masking(name, lm, corpus, config.masking).name == name
@@ -322,7 +322,7 @@ def test_a_missing_head_is_warmed_up_once_for_all(inputs: Inputs, tmp_path: Path
     assert is_same(one.pretrained, one.model.lm.model.state_dict())
     plan = Plan.of(["random"], {}, [0])
     assert not is_same(
-        one.pretrained, CellBench.open(config, plan, CellFolder(out), second, save_models=False).pretrained
+        one.pretrained, ComparisonWorker.open(config, plan, CellFolder(out), second, save_models=False).pretrained
     )
     other = prepare(config.model_copy(update={"run": config.run.model_copy(update={"seed": 1})}), [], out, first)
     assert not is_same(one.pretrained, other.pretrained)

@@ -9,25 +9,25 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from nmg.comparison import held_out
-from nmg.comparison.held_out import HeldOutText
+from nmg.base.errors import UserError
+from nmg.base.progress import Silent
+from nmg.base.seeding import StreamName, stream
+from nmg.base.types import IGNORED_LABEL, INNER_PHASES, PHASES
 from nmg.comparison.learned import meta_training_seconds
-from nmg.comparison.metered import MeteredMasking
 from nmg.comparison.run import Comparison
 from nmg.data.corpus import Corpus
-from nmg.data.twins import folded
-from nmg.errors import UserError
-from nmg.inner.adapt import adapt
-from nmg.inner.masks import DrawnMasks
+from nmg.data.near_duplicates import folded
 from nmg.masking.rules import RandomMasking
-from nmg.meta_train import MetaTraining
-from nmg.policies.named import parse_policies
+from nmg.meta_training.loop import MetaTraining
+from nmg.policies.maskings import parse_policies
 from nmg.policies.storage import policy_digest
-from nmg.reporter import Silent
-from nmg.seeding import StreamName, stream
 from nmg.tasks.load import load_task_data
-from nmg.types import IGNORED_LABEL, INNER_PHASES, PHASES
-from nmg.workbench import ModelBench, Workbench
+from nmg.training.adapt import adapt
+from nmg.training.masks import DrawnMasks
+from nmg.trials import held_out
+from nmg.trials.held_out import HeldOutText
+from nmg.trials.metered import MeteredMasking
+from nmg.trials.session import ModelSession, Session
 from support.planted import FILLER, WORDS
 from support.runs import Inputs, Notes
 
@@ -36,24 +36,24 @@ from .helpers import plan
 TEXTS = [" ".join(WORDS[first : first + length]) for first, length in ((0, 10), (20, 7), (40, 4), (60, 9), (80, 1))]
 
 
-def new_bench(inputs: Inputs, **changes: dict[str, Any]) -> ModelBench:
-    return ModelBench.open(inputs.config(**changes), Silent())
+def new_bench(inputs: Inputs, **changes: dict[str, Any]) -> ModelSession:
+    return ModelSession.open(inputs.config(**changes), Silent())
 
 
 @pytest.fixture(scope="module")
-def bench(inputs: Inputs) -> ModelBench:
+def session(inputs: Inputs) -> ModelSession:
     return new_bench(inputs, runtime={"evaluation_batch_size": 2})
 
 
-def build(bench: ModelBench, texts: list[str] = TEXTS, seen: tuple[str, ...] = ()) -> HeldOutText:
-    held = HeldOutText.build(bench, texts, seen)
+def build(session: ModelSession, texts: list[str] = TEXTS, seen: tuple[str, ...] = ()) -> HeldOutText:
+    held = HeldOutText.build(session, texts, seen)
     assert held is not None
     return held
 
 
-def test_held_out_loss_by_the_whole_logits(bench: ModelBench):
+def test_held_out_loss_by_the_whole_logits(session: ModelSession):
     """Block by block, logits of every position, summed at the masked ones: the mean is over tokens, not over blocks."""
-    held, lm = build(bench), bench.lm
+    held, lm = build(session), session.lm
     total, counts = 0.0, []
     for row, length in enumerate(held.lengths):
         corrupted = held.batches(np.array([row]))
@@ -66,33 +66,33 @@ def test_held_out_loss_by_the_whole_logits(bench: ModelBench):
         total += float(cross_entropy(logits[is_masked], corrupted.labels[0, is_masked], reduction="sum"))
     assert counts == [3, 2, 1, 2, 1], "30 % of 10, 7, 4, 9 and 1 words"
     lm.model.train()  # the state that an adaptation leaves; dropout must not count
-    loss, seconds = held.loss(bench.arena)
+    loss, seconds = held.loss(session.context)
     assert loss == pytest.approx(total / sum(counts), rel=1e-5)
     assert seconds > 0
 
 
-def test_held_out_masks_are_the_same_for_all(inputs: Inputs, bench: ModelBench):
+def test_held_out_masks_are_the_same_for_all(inputs: Inputs, session: ModelSession):
     rows = np.arange(len(TEXTS))
-    first, again = build(bench).batches(rows), build(new_bench(inputs, run={"seed": 5})).batches(rows)
+    first, again = build(session).batches(rows), build(new_bench(inputs, run={"seed": 5})).batches(rows)
     assert torch.equal(again.input_ids, first.input_ids)
     assert torch.equal(again.labels, first.labels)
 
 
-def test_held_out_text_was_not_adapted_on(bench: ModelBench):
-    assert build(bench, seen=(TEXTS[0], TEXTS[3])).lengths.tolist() == [9, 6, 3]
-    assert HeldOutText.build(bench, TEXTS, TEXTS) is None
+def test_held_out_text_was_not_adapted_on(session: ModelSession):
+    assert build(session, seen=(TEXTS[0], TEXTS[3])).lengths.tolist() == [9, 6, 3]
+    assert HeldOutText.build(session, TEXTS, TEXTS) is None
     in_lines = [text.replace(" ", "\r\n").upper() for text in TEXTS]
-    assert HeldOutText.build(bench, TEXTS, in_lines) is None, "line breaks and case make no other text"
-    assert HeldOutText.build(bench, [" "], ()) is None
+    assert HeldOutText.build(session, TEXTS, in_lines) is None, "line breaks and case make no other text"
+    assert HeldOutText.build(session, [" "], ()) is None
 
 
-def test_held_out_text_is_a_sample_where_there_is_much(bench: ModelBench, monkeypatch: pytest.MonkeyPatch):
+def test_held_out_text_is_a_sample_where_there_is_much(session: ModelSession, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(held_out, "MAX_BLOCKS", 20)
     texts = [" ".join(WORDS[: 1 + first % 14]) + f" {FILLER[first % 10]}" for first in range(60)]
-    lengths = build(bench, texts).lengths
+    lengths = build(session, texts).lengths
     assert len(lengths) == 20
     assert lengths.tolist() != [4 + first % 14 for first in range(20)], "not just the first"
-    assert build(bench, texts).lengths.tolist() == lengths.tolist()
+    assert build(session, texts).lengths.tolist() == lengths.tolist()
 
 
 def test_without_held_out_text_there_is_no_loss(inputs: Inputs, tmp_path: Path):
@@ -108,25 +108,27 @@ def test_held_out_loss_of_a_comparison(inputs: Inputs, tmp_path: Path):
     """Of the whole test set, where cells are scored on a sample; without adaptation the same for every seed."""
     config = inputs.config(data={"test_examples": 5}, adapt={"batch_size": 40}, finetune={"batch_size": 40})
     comparison = Comparison.prepare(config, plan(["none", "random"], 2), tmp_path, Silent())
-    bench = comparison.bench
-    assert bench.held_out is not None
+    session = comparison.session
+    assert session.held_out is not None
     test = load_task_data(config.data.model_copy(update={"test_examples": None}), 0).test
-    train = {folded(one.passage) for one in bench.model.data.train}
-    assert len(bench.held_out.lengths) == sum(folded(one.passage) not in train for one in test or ()) == 16
+    train = {folded(one.passage) for one in session.model.data.train}
+    assert len(session.held_out.lengths) == sum(folded(one.passage) not in train for one in test or ()) == 16
     cells = comparison.run(lambda _event: None).cells
     losses = {(cell.masking, cell.seed): cell.held_out_loss for cell in cells}
     assert losses["none", 0] == losses["none", 1]
     assert len(set(losses.values())) == 3
-    arena = bench.model.arena
-    arena.model.load_state_dict(bench.pretrained)
-    adapt(arena, DrawnMasks(bench.corpus, bench.maskings["random"]), StreamName(1) / "meta-test")
-    assert bench.held_out.loss(arena)[0] == losses["random", 1]
+    context = session.model.context
+    context.model.load_state_dict(session.pretrained)
+    adapt(context, DrawnMasks(session.corpus, session.maskings["random"]), StreamName(1) / "meta-test")
+    assert session.held_out.loss(context)[0] == losses["random", 1]
 
 
-def test_a_meter_changes_no_mask_and_takes_the_time(bench: ModelBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_meter_changes_no_mask_and_takes_the_time(
+    session: ModelSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     clock = iter([10.0, 10.5, 20.0, 22.0])
-    monkeypatch.setattr("nmg.comparison.metered.time.perf_counter", lambda: next(clock))
-    blocks = Corpus.build(TEXTS, bench.lm.tokenizer, 16, tmp_path).blocks(np.arange(5))
+    monkeypatch.setattr("nmg.trials.metered.time.perf_counter", lambda: next(clock))
+    blocks = Corpus.build(TEXTS, session.lm.tokenizer, 16, tmp_path).blocks(np.arange(5))
     masking = MeteredMasking("mine", RandomMasking())
     plan = masking.plan(blocks, 0.3, stream(0, "masks"))
     masking.plan(blocks, 0.3, stream(1, "masks"))
@@ -187,6 +189,6 @@ def test_seconds_of_meta_training_count_once(tmp_path: Path):
 
 
 def test_an_episode_logs_every_phase(inputs: Inputs):
-    record = MetaTraining(Workbench.prepare(inputs.config(), Silent())).episode()
+    record = MetaTraining(Session.prepare(inputs.config(), Silent())).episode()
     assert set(record.seconds) == {*PHASES, *INNER_PHASES}
     assert sum(record.seconds[phase] for phase in INNER_PHASES) <= record.seconds["inner loops"]

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from nmg.comparison.cells import CellKey, Setting
+from nmg.base.errors import UserError
+from nmg.base.settings import DataSettings
 from nmg.comparison.plan import Plan, parse_labelled, parse_steps, with_labels
-from nmg.errors import UserError
-from nmg.settings import DataSettings
+from nmg.comparison.trials import CellKey, Condition
 
 
 def test_names_of_cells():
-    assert CellKey("random", 0, Setting()).name == "random.seed-0"
-    assert CellKey("whole-word", 3, Setting(16, 50)).name == "whole-word.seed-3.labelled-16.steps-50"
-    assert CellKey("../runs/a b", 3, Setting("all")).name == "runs-a-b.seed-3.labelled-all"
+    assert CellKey("random", 0, Condition()).name == "random.seed-0"
+    assert CellKey("whole-word", 3, Condition(16, 50)).name == "whole-word.seed-3.labelled-16.steps-50"
+    assert CellKey("../runs/a b", 3, Condition("all")).name == "runs-a-b.seed-3.labelled-all"
 
 
 @pytest.mark.parametrize(
@@ -29,14 +29,14 @@ def test_names_of_cells():
     ],
 )
 def test_files_of_mixtures(masking: str, name: str):
-    assert CellKey(masking, 0, Setting()).name == f"{name}.seed-0"
+    assert CellKey(masking, 0, Condition()).name == f"{name}.seed-0"
 
 
 def test_seeds_are_outermost():
     keys = Plan.of(["none", "random"], {"mine": Path("p")}, range(2), labelled=(4, "all"), adapt_steps=(5, 9)).keys()
     assert [key.seed for key in keys] == [0] * 10 + [1] * 10
     assert len(set(keys)) == 20
-    assert [key.setting.adapt_steps for key in keys if key.masking == "none"] == [None] * 4
+    assert [key.condition.adapt_steps for key in keys if key.masking == "none"] == [None] * 4
 
 
 def test_maskings_are_rules_folders_and_named_policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -72,7 +72,7 @@ def test_points_on_the_curves():
     assert parse_labelled("4, 16,all,4") == [4, 16, "all"]
     assert parse_steps("50,100") == [50, 100]
     for words in ("", "4,x", "0", "-1", "1.5", "all,none"):
-        with pytest.raises(UserError, match="--labelled"):
+        with pytest.raises(UserError, match="--shots"):
             parse_labelled(words)
     for words in ("all", ",", "0"):
         with pytest.raises(UserError, match="--adapt-steps"):

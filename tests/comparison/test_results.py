@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nmg.comparison.cells import Cell, Labelled, Setting
 from nmg.comparison.plan import Plan
 from nmg.comparison.results import ComparisonResults, Pair, analyse
 from nmg.comparison.run import Finished
 from nmg.comparison.statistics import holm, paired_comparison
+from nmg.comparison.trials import Cell, Condition, Labelled
 from nmg.config import Config
 
 METRICS = ("accuracy", "loss")
@@ -67,10 +67,10 @@ def by_name(results: ComparisonResults) -> dict[tuple[str, str], Pair]:
 
 
 def test_means_and_costs():
-    (setting,) = analysed(CELLS, PLAN).settings
-    assert setting.setting == Setting()
-    assert [one.masking for one in setting.maskings] == list(SCORES)
-    none = setting.maskings[0]
+    (condition,) = analysed(CELLS, PLAN).settings
+    assert condition.condition == Condition()
+    assert [one.masking for one in condition.maskings] == list(SCORES)
+    none = condition.maskings[0]
     assert none.estimates["accuracy"].mean == pytest.approx(0.6)
     assert none.estimates["accuracy"].deviation == pytest.approx(0.1)
     # t(.975, 2) = 4.302653
@@ -116,7 +116,7 @@ def test_the_correction_is_over_the_pairs_of_all_settings():
     ]
     plan = Plan.of(["none", "random", "idf"], {}, range(5), labelled=(4, "all"), adapt_steps=(50, 100))
     results = analysed(cells, plan)
-    assert [(r.setting.labelled, r.setting.adapt_steps) for r in results.settings] == settings
+    assert [(r.condition.labelled, r.condition.adapt_steps) for r in results.settings] == settings
     assert [len(r.maskings) for r in results.settings] == [3] * 4, "'none' stands beside all steps"
     pairs = results.pairs
     assert len(pairs) == results.n_planned == 12
@@ -211,10 +211,10 @@ def test_json_has_everything_and_no_nan():
         assert results["tested_metric"] == "accuracy"
         assert [Cell(**one) for one in results["cells"]] == cells
         assert results["settings"]["adapt"]["epochs"] == 3
-        (setting,) = results["results"]
-        assert setting["maskings"][0]["metrics"]["accuracy"]["n"] == len(cells) / 3
-        assert len(setting["pairs"]) == 3
+        (condition,) = results["results"]
+        assert condition["maskings"][0]["metrics"]["accuracy"]["n"] == len(cells) / 3
+        assert len(condition["pairs"]) == 3
         expected = {"first", "second", "mean", "low", "high", "t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm"}
         expected |= {"n", "effect_size", "wins", "ties", "losses", "seeds_needed", "seeds_still_needed", "mixed_seeds"}
-        assert set(setting["pairs"][0]) == expected
-    assert setting["pairs"][0]["t_p"] is None
+        assert set(condition["pairs"][0]) == expected
+    assert condition["pairs"][0]["t_p"] is None

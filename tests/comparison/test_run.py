@@ -10,18 +10,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nmg.comparison.bench import CellBench, cell_origins
-from nmg.comparison.cells import Cell, CellEvent, CellKey
+from nmg.base.errors import Diverged, UserError
 from nmg.comparison.plan import Plan
 from nmg.comparison.run import Comparison
-from nmg.engines import registry
-from nmg.engines.processes import ProcessEngine
-from nmg.engines.serial import SerialEngine
-from nmg.errors import Diverged, UserError
-from nmg.inner import loop
-from nmg.inner.adapt import adapt
-from nmg.inner.masks import DrawnMasks
-from nmg.policies.masking import PolicyMasking
+from nmg.comparison.trials import Cell, CellEvent, CellKey
+from nmg.comparison.worker import ComparisonWorker, cell_origins
+from nmg.executors import registry
+from nmg.executors.processes import ProcessExecutor
+from nmg.executors.serial import SerialExecutor
+from nmg.policies.sampling import PolicyMasking
+from nmg.training.adapt import adapt
+from nmg.training.masks import DrawnMasks
+from nmg.trials import trial as loop
 from support.planted import WORDS, write_planted
 from support.runs import Inputs, Notes
 from support.tiny import save_headless_bert
@@ -46,7 +46,7 @@ def test_cells_are_those_of_the_parts(inputs: Inputs, tmp_path: Path):
 
 
 def test_a_probe_scores_cells_without_fine_tuning(inputs: Inputs, tmp_path: Path):
-    config = quick(inputs, test={"measure": "probe"})
+    config = quick(inputs, test={"evaluation": "linear-probe"})
     cell = compare(config, plan(["random"], 1), tmp_path / "out").cells[0]
     expected = by_hand(config, "random", 0, None)
     assert {name: getattr(cell, name) for name in expected} == expected
@@ -58,21 +58,21 @@ def test_processes_give_the_cells_of_one_process_to_the_bit(
 ):
     """Two processes with a thread each; what they keep, this process finds again."""
     engines: list[type] = []
-    true = registry.open_engine
+    true = registry.open_executor
 
-    def open_engine(*arguments: Any) -> Any:
+    def open_executor(*arguments: Any) -> Any:
         engine = true(*arguments)
         engines.append(type(engine))
-        assert engine.processes == (2 if isinstance(engine, ProcessEngine) else 1)
+        assert engine.processes == (2 if isinstance(engine, ProcessExecutor) else 1)
         return engine
 
-    monkeypatch.setattr("nmg.comparison.run.open_engine", open_engine)
+    monkeypatch.setattr("nmg.comparison.run.open_executor", open_executor)
     asked = plan(["none", "random"], 2, {"mine": save_policy(tmp_path / "policy")}, labelled=(1, "all"))
     alone = compare(quick(inputs, runtime={"engine": "serial"}), asked, tmp_path / "alone", save_models=True)
     at_once = quick(inputs, runtime={"engine": "processes", "processes": 2, "threads": 2})
     events: list[CellEvent] = []
     finished = compare(at_once, asked, tmp_path / "at once", on_cell=events.append, save_models=True)
-    assert engines == [SerialEngine, ProcessEngine]
+    assert engines == [SerialExecutor, ProcessExecutor]
     assert finished.failures == alone.failures == {}
     assert facts(finished.cells) == facts(alone.cells)
     assert {event.key for event in events} == set(asked.keys())
@@ -125,17 +125,17 @@ def test_a_killed_comparison_goes_on_where_it_was(inputs: Inputs, tmp_path: Path
 
 def break_cell(patch: pytest.MonkeyPatch, masking: str, seed: int, error: BaseException | None) -> None:
     """Scoring that cell raises `error`, or gives a loss of NaN."""
-    true = CellBench._cell
+    true = ComparisonWorker._cell
 
-    def cell_of(bench: CellBench, key: CellKey, *arguments: Any) -> Cell:
-        cell = true(bench, key, *arguments)
+    def cell_of(session: ComparisonWorker, key: CellKey, *arguments: Any) -> Cell:
+        cell = true(session, key, *arguments)
         if (key.masking, key.seed) == (masking, seed):
             if error is not None:
                 raise error
             return replace(cell, scores={**cell.scores, "loss": math.nan})
         return cell
 
-    patch.setattr(CellBench, "_cell", cell_of)
+    patch.setattr(ComparisonWorker, "_cell", cell_of)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of memory\nhere"), None], ids=["error", "not finite"])
@@ -176,10 +176,10 @@ def test_every_number_of_a_cell_is_finite(inputs: Inputs, tmp_path: Path):
 
 
 def test_an_adaptation_that_fails_fails_its_cells(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def adapt_unless_idf(arena: Any, masks: DrawnMasks, *arguments: Any) -> Any:
+    def adapt_unless_idf(context: Any, masks: DrawnMasks, *arguments: Any) -> Any:
         if masks.name == "idf":
             raise ValueError
-        return adapt(arena, masks, *arguments)
+        return adapt(context, masks, *arguments)
 
     monkeypatch.setattr(loop, "adapt", adapt_unless_idf)
     finished = compare(quick(inputs), plan(seeds=1, labelled=(1, "all")), tmp_path)
@@ -273,17 +273,17 @@ def test_what_other_inputs_gave_is_not_mixed_in(own: Inputs, tmp_path: Path, cha
 def test_a_validation_file_counts_where_it_decides_what_is_dropped(own: Inputs, tmp_path: Path, drop: bool):
     validation = write_planted(tmp_path / "dev.jsonl", 10, seed=5)
     config = quick(own, data={"validation": str(validation), "drop_duplicates": drop})
-    bench = Comparison.open(quick(own), plan(["none"], 1), tmp_path / "out", Notes()).bench
+    session = Comparison.open(quick(own), plan(["none"], 1), tmp_path / "out", Notes()).session
 
-    def origin() -> dict[str, str]:
-        return cell_origins(config, bench.plan, bench.corpus, bench.model, bench.pretrained).of("none")
+    def provenance() -> dict[str, str]:
+        return cell_origins(config, session.plan, session.corpus, session.model, session.pretrained).of("none")
 
-    before = origin()
+    before = provenance()
     write_planted(validation, 10, seed=6)
-    after = origin()
+    after = provenance()
     assert (before == after) is not drop
     own.test.write_text(own.test.read_text() + own.train.read_text().replace("filler1", "filler2"))
-    assert origin()["data.test"] != after["data.test"]
+    assert provenance()["data.test"] != after["data.test"]
 
 
 def test_unchanged_inputs_may_lie_elsewhere(own: Inputs, tmp_path: Path):
@@ -359,9 +359,9 @@ def test_points_that_repeat_another_are_left_out(inputs: Inputs, tmp_path: Path)
     finished = comparison.run(lambda _event: None)
     assert [(cell.labelled, cell.n_labelled) for cell in finished.cells] == [(2, 8), ("all", 40)] * 2
     for count in (1000, 2000):
-        expected = f"--labelled {count}: there are 40 labelled examples in all; this is the point 'all'"
+        expected = f"--shots {count}: there are 40 labelled examples in all; this is the point 'all'"
         assert notes.lines.count(expected) == 1
-    assert not any("--labelled 2:" in line for line in notes.lines)
+    assert not any("--shots 2:" in line for line in notes.lines)
 
 
 def test_a_class_with_fewer_labels_is_said(own: Inputs, tmp_path: Path):
@@ -371,7 +371,7 @@ def test_a_class_with_fewer_labels_is_said(own: Inputs, tmp_path: Path):
     notes = Notes()
     found = Comparison.open(quick(own), plan(["none"], 1, labelled=(3,)), tmp_path / "out", notes)
     assert found.plan.labelled == (3,)
-    assert "--labelled 3: some classes have fewer; there are 10 labelled examples in all" in notes.lines
+    assert "--shots 3: some classes have fewer; there are 10 labelled examples in all" in notes.lines
 
 
 def test_steps_of_the_adaptation(inputs: Inputs, tmp_path: Path):
@@ -425,7 +425,7 @@ def test_masks_chosen_before_the_first_step_cost_too(inputs: Inputs, tmp_path: P
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     monkeypatch.setattr(PolicyMasking, "plan", choose)
     policies = {"mine": save_policy(tmp_path / "policy")}
-    config = quick(inputs, test={"policy_sees": "start"}, adapt={"epochs": 3})
+    config = quick(inputs, test={"remask": "once"}, adapt={"epochs": 3})
     cell = compare(config, plan(["random"], 1, policies), tmp_path / "out").cells[1]
     monkeypatch.undo()
     assert cell.lm_steps == 6

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nmg.comparison.cells import Cell
+from nmg.base.progress import Silent
+from nmg.base.types import Example
 from nmg.comparison.plan import Plan
 from nmg.comparison.run import Comparison
+from nmg.comparison.trials import Cell
 from nmg.config import Config
-from nmg.meta_train import MetaTraining
-from nmg.reporter import Silent
-from nmg.types import Example
-from nmg.workbench import Workbench
+from nmg.meta_training.loop import MetaTraining
+from nmg.trials.session import Session
 from support.runs import Inputs, is_same
 
 from .helpers import save_policy
@@ -30,7 +30,7 @@ def shuffled(path: Path, out: Path, field: str) -> Path:
 
 
 def trained(config: Config) -> tuple[MetaTraining, list[float]]:
-    training = MetaTraining(Workbench.prepare(config, Silent()))
+    training = MetaTraining(Session.prepare(config, Silent()))
     return training, [training.episode().learning["mean_reward"] for _ in range(3)]
 
 
@@ -65,15 +65,15 @@ class Untouchable(Sequence[Example]):
 
 
 def test_meta_training_never_looks_at_the_test_set(inputs: Inputs):
-    bench = Workbench.prepare(inputs.config(), Silent())
-    training = MetaTraining(replace(bench, data=replace(bench.data, test=Untouchable())))  # type: ignore[arg-type]
+    session = Session.prepare(inputs.config(), Silent())
+    training = MetaTraining(replace(session, data=replace(session.data, test=Untouchable())))  # type: ignore[arg-type]
     for _ in range(2):
         assert training.episode().scores
 
 
 def without_scores(cells: Sequence[Cell]) -> list[dict[str, object]]:
     """All that a cell did, without how it scored, what that took and which files it knew."""
-    told = {"scores", "seconds", "origin"}
+    told = {"scores", "seconds", "provenance"}
     return [{name: value for name, value in vars(cell).items() if name not in told} for cell in cells]
 
 

@@ -11,6 +11,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
+from nmg.base.types import FloatArray
 from nmg.comparison.statistics import (
     Estimate,
     PairedTest,
@@ -21,7 +22,6 @@ from nmg.comparison.statistics import (
     t_p_value,
     wilcoxon_p_value,
 )
-from nmg.types import FloatArray
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +134,7 @@ def test_equal_differences_have_no_spread():
     nothing, same = compare(0.0, 0.1 + 0.2 - 0.3, 0.0), compare(0.1, 0.1, 0.1)
     assert (nothing.t_p, nothing.wilcoxon_p, nothing.p, nothing.is_constant) == (1.0, 1.0, 1.0, False)
     assert nothing.ties == 3
-    assert (same.t_p, same.is_constant, same.turned.is_constant) == (None, True, True)
+    assert (same.t_p, same.is_constant, same.reversed_.is_constant) == (None, True, True)
     assert same.wilcoxon_p == same.p == pytest.approx(2 / 8), "signs are all that this test needs"
     assert compare(0.1).p is None
     spread = estimate(array(0.4, 0.4))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from nmg.base.errors import UserError
 from nmg.config import Config, load_config
-from nmg.errors import UserError
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from nmg.base.errors import UserError
 from nmg.config import Config, load_config
 from nmg.config.former_names import FORMER_NAMES
-from nmg.errors import UserError
 from support.command import Nmg
 
 
@@ -37,13 +37,13 @@ def test_validate_says_the_new_name(nmg: Nmg, tmp_path: Path, former: str, name:
 
 
 def test_the_fields_of_a_former_section_have_new_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    former = {"replay.capacity": "learner.replay_capacity", "policy.updates": "learner.updates"}
+    former = {"replay.capacity": "learner.replay_capacity", "policy.updates": "learner.updates_per_episode"}
     monkeypatch.setattr("nmg.config.load.FORMER_NAMES", former)
     path = tmp_path / "config.yaml"
     path.write_text("policy:\n  kind: linear\n  updates: 3\nreplay:\n  capacity: 5\n  other: 1\n")
     with pytest.raises(UserError) as caught:
         load_config(path)
     assert str(caught.value).splitlines() == [
-        f"{path}, line 3, field 'policy.updates': there is no such setting; it is called learner.updates",
+        f"{path}, line 3, field 'policy.updates': there is no such setting; it is called learner.updates_per_episode",
         f"{path}, line 4, field 'replay': there is no such setting; replay.capacity is called learner.replay_capacity",
     ]

@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nmg.base.errors import UserError, bad_input
 from nmg.config import Config, load_config
-from nmg.errors import UserError, bad_input
 from nmg.learners.actor_critic.settings import ActorCriticSettings
 from nmg.policies.attention import AttentionSettings
 
@@ -62,9 +62,9 @@ def test_published_settings(name: str):
     assert (config.meta.episodes, config.meta.contexts, config.meta.examples) == (1000, 200, 1000)
     learner = config.learner
     assert (learner.self_play, config.meta.continual, config.meta.reset) == ("learning", True, False)
-    assert learner.replay_start == (2000 if is_qa else 500)
-    assert (learner.replay_capacity, learner.updates, learner.batch_size) == (50_000, 10, 64)
-    assert (learner.learning_rate, learner.entropy_weight) == (1e-4, 0.01)
+    assert learner.learning_starts == (2000 if is_qa else 500)
+    assert (learner.replay_capacity, learner.updates_per_episode, learner.batch_size) == (50_000, 10, 64)
+    assert (learner.learning_rate, learner.entropy_coef) == (1e-4, 0.01)
     assert (config.policy.kind, learner.kind) == ("attention", "actor-critic")
 
     tested = config.for_meta_test()
@@ -84,18 +84,18 @@ def test_the_defaults_are_the_published_setting_of_chemprot_with_bert_but_for_ho
 
 def test_defaults_that_no_published_file_states():
     config, policy, learner = Config(), AttentionSettings(), ActorCriticSettings()
-    assert (config.masking.mask_share, config.masking.random_share) == (0.8, 0.1)
+    assert (config.masking.mask_replace_prob, config.masking.random_replace_prob) == (0.8, 0.1)
     assert (config.masking.span_p, config.masking.span_max) == (0.2, 10)
-    assert (config.meta.validation_share, config.meta.max_validation_examples) == (0.1, 10_000)
+    assert (config.meta.validation_fraction, config.meta.max_validation_examples) == (0.1, 10_000)
     assert config.meta.checkpoint_every == 50
     assert (learner.replay_max_states, learner.replay_weighting) == (5000, "advantage")
     assert (policy.hidden, learner.weight_decay, learner.max_grad_norm) == (128, 0.0, 1.0)
-    assert (learner.value_weight, learner.importance_ratio) == (0.25, True)
+    assert (learner.value_coef, learner.importance_ratio) == (0.25, True)
     assert (learner.objective, learner.reward) == ("actor-critic", "sign")
     for name in PUBLISHED:
         published = load_config(CONFIGS / f"{name}.yaml")
         assert published.policy == policy
-        assert published.learner == learner.model_copy(update={"replay_start": published.learner.replay_start})
+        assert published.learner == learner.model_copy(update={"learning_starts": published.learner.learning_starts})
 
 
 # ---- reading
@@ -192,8 +192,8 @@ def test_text_in_lists_and_unions(load):
 
 
 def test_other_types_are_read_as_before(load):
-    config = load("meta: {episodes_at_once: 2}\nruntime: {keep_memory: no}\n", "--runtime.processes", "3")
-    assert (config.meta.episodes_at_once, config.runtime.keep_memory, config.runtime.processes) == (2, False, 3)
+    config = load("meta: {parallel_episodes: 2}\nruntime: {keep_memory: no}\n", "--runtime.processes", "3")
+    assert (config.meta.parallel_episodes, config.runtime.keep_memory, config.runtime.processes) == (2, False, 3)
     assert load("", "--runtime.keep_memory", "auto").runtime.keep_memory == "auto"
 
 
@@ -213,7 +213,10 @@ def test_an_override_leaves_the_rest_of_its_section(load):
         (("--masking.rate", "[a"), "--masking.rate: cannot read the value '[a'"),
         (("--masking.rate", "2020-13-45"), "--masking.rate: cannot read the value '2020-13-45'"),
         (("--data.train", "a\x1b"), "--data.train: cannot read the value 'a\x1b'"),
-        (("--masking.mask_share", "0.95"), "--masking.mask_share: mask_share 0.95 + random_share 0.1 is over 1"),
+        (
+            ("--masking.mask_replace_prob", "0.95"),
+            "--masking.mask_replace_prob: mask_replace_prob 0.95 + random_replace_prob 0.1 is over 1",
+        ),
         (
             ("--learner.self_play", "chess", "--learner.kind=actor-critic"),
             "--learner.self_play: Input should be 'learning', 'frozen' or 'random'",
@@ -288,10 +291,10 @@ def test_an_override_into_a_value(problem):
             "swanlab (given: 'tensorbord')",
         ),
         (
-            "masking:\n  mask_share: 0.9\n  random_share: 0.2\n",
+            "masking:\n  mask_replace_prob: 0.9\n  random_replace_prob: 0.2\n",
             1,
             "masking",
-            "mask_share 0.9 + random_share 0.2 is over 1",
+            "mask_replace_prob 0.9 + random_replace_prob 0.2 is over 1",
         ),
         ("run: {}\nrun:\n  seed: 1\n", 2, "run", "stands here a second time; only one can count"),
         ("run:\n  seed: 1\n  seed: 2\n", 3, "run.seed", "stands here a second time; only one can count"),
@@ -345,21 +348,25 @@ def test_any_text_loads_or_is_a_user_error(tmp_path_factory: pytest.TempPathFact
 
 # ---- kinds of policy and learner
 
-SELF_PLAY = "learner:\n  kind: actor-critic\n  self_play: frozen\n  updates: 3\n"
+SELF_PLAY = "learner:\n  kind: actor-critic\n  self_play: frozen\n  updates_per_episode: 3\n"
 POLICIES = "attention, linear"
 LEARNERS = "actor-critic, evolution, experiment, random-search, rule-search"
 
 
 def test_a_section_without_a_kind_is_of_the_default_one(load):
-    config = load("policy: {temperature: 3}\nlearner: {plays: 30}\n")
+    config = load("policy: {temperature: 3}\nlearner: {budget: 30}\n")
     assert (config.policy.kind, config.policy.temperature) == ("linear", 3)
-    assert (config.learner.kind, config.learner.plays) == ("experiment", 30)
+    assert (config.learner.kind, config.learner.budget) == ("experiment", 30)
 
 
 def test_a_section_is_of_the_kind_it_names(load):
     config = load("policy: {kind: attention, hidden: 3}\n" + SELF_PLAY)
     assert (config.policy.kind, config.policy.hidden) == ("attention", 3)
-    assert (config.learner.kind, config.learner.self_play, config.learner.updates) == ("actor-critic", "frozen", 3)
+    assert (config.learner.kind, config.learner.self_play, config.learner.updates_per_episode) == (
+        "actor-critic",
+        "frozen",
+        3,
+    )
 
 
 @pytest.mark.parametrize(("section", "known"), [("learner", LEARNERS), ("policy", POLICIES)])
@@ -377,16 +384,16 @@ def test_an_unknown_kind_is_told_with_the_known_ones(problem, tmp_path: Path, se
 @pytest.mark.parametrize(
     ("section", "kind", "field", "said"),
     [
-        ("learner", "actor-critic", "replay_strat", "; did you mean 'replay_start'?"),
-        ("learner", "random-search", "spraed", "; did you mean 'spread'?"),
-        ("learner", "random-search", "xyzzy", " (known: kind, candidates, spread)"),
+        ("learner", "actor-critic", "learning_strats", "; did you mean 'learning_starts'?"),
+        ("learner", "random-search", "canddates", "; did you mean 'candidates'?"),
+        ("learner", "random-search", "xyzzy", " (known: kind, candidates, std)"),
         ("learner", "experiment", "self_play", "; it belongs to learner.kind actor-critic"),
-        ("learner", "random-search", "plays", "; it belongs to learner.kind experiment and rule-search"),
+        ("learner", "random-search", "budget", "; it belongs to learner.kind experiment and rule-search"),
         (
             "learner",
             "actor-critic",
-            "spread",
-            "; it belongs to learner.kind evolution, experiment and random-search",
+            "std",
+            "; it belongs to learner.kind experiment and random-search",
         ),
         ("policy", "linear", "hidden", "; it belongs to policy.kind attention"),
         ("policy", "linear", "xyzzy", " (known: kind, features, temperature, unit)"),
@@ -402,7 +409,10 @@ def test_a_wrong_field_of_a_kind(problem, tmp_path: Path, section: str, kind: st
 
 
 def test_a_field_of_another_kind_than_the_default(problem, tmp_path: Path):
-    for section, field, owner in (("policy", "hidden", "attention"), ("learner", "updates", "actor-critic")):
+    for section, field, owner in (
+        ("policy", "hidden", "attention"),
+        ("learner", "updates_per_episode", "actor-critic"),
+    ):
         said = f"there is no such setting; it belongs to {section}.kind {owner}"
         message = problem(f"{section}:\n  {field}: 3\n")
         assert message == str(bad_input(tmp_path / "run.yaml", said, line=2, field=f"{section}.{field}"))
@@ -419,14 +429,14 @@ def test_another_kind_on_the_command_line_drops_the_fields_of_the_files(load):
     words = ("--learner.kind", "random-search")
     assert load(SELF_PLAY, *words).learner == load("", *words).learner
     assert load(SELF_PLAY, "--learner.candidates=2", *words).learner.candidates == 2
-    assert load("learner: {plays: 30}\n", *words).learner.candidates == 6
+    assert load("learner: {budget: 30}\n", *words).learner.candidates == 6
     attention = "policy: {kind: attention, hidden: 3}\n"
     assert load(attention, "--policy.kind", "linear").policy == Config().policy
 
 
 def test_the_same_kind_on_the_command_line_keeps_them(load):
-    assert load(SELF_PLAY, "--learner.kind", "actor-critic").learner.updates == 3
-    assert load("learner: {plays: 30}\n", "--learner.kind", "experiment").learner.plays == 30
+    assert load(SELF_PLAY, "--learner.kind", "actor-critic").learner.updates_per_episode == 3
+    assert load("learner: {budget: 30}\n", "--learner.kind", "experiment").learner.budget == 30
     search = "meta: {continual: false}\nlearner: {kind: random-search, candidates: 3}\n"
     assert load(search, "--learner.kind", "random-search").learner.candidates == 3
 

@@ -5,10 +5,10 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
+from nmg.base.settings import Section, named_contents
 from nmg.config import Config
 from nmg.learners.registry import LearnerSettings
 from nmg.policies.registry import PolicySettings
-from nmg.settings import Section, named_contents
 from nmg.tasks.registry import TASKS
 
 
@@ -114,7 +114,7 @@ def test_the_digest_does_not_change_with_the_runtime(load):
 
 
 def test_the_digest_is_that_of_the_value_not_of_its_spelling(load):
-    assert load("learner: {spread: 2}\nadapt: {learning_rate: '2e-5'}\n").digest == Config().digest
+    assert load("learner: {std: 2}\nadapt: {learning_rate: '2e-5'}\n").digest == Config().digest
 
 
 def test_for_meta_test_takes_the_place_of_the_episode_settings(load):

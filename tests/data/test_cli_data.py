@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from nmg.base.errors import UserError
 from nmg.cli.data import app
-from nmg.errors import UserError
 
 Write = Callable[[str, str], Path]
 TABLE = "sentence,class\nfirst [b] one,x\nsecond,y\nfirst [b] one,y\n"

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
+from nmg.base.errors import UserError
 from nmg.data.corpus import Corpus, default_cache_dir
 from nmg.data.cutting import cut_texts
 from nmg.data.framing import SpecialTokens
 from nmg.data.words import cut_ends
-from nmg.errors import UserError
 
 TEXTS = ["The cat sat on the mat.", "Dogs bark", "   ", "The untokenizable cat ran after the dog, and the dog ran"]
 

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from nmg.base.errors import UserError
+from nmg.base.seeding import stream
+from nmg.base.settings import MetaSettings
+from nmg.base.types import Context, Example, IntArray
 from nmg.data.corpus import Corpus
 from nmg.data.episodes import sample_episode, split_contexts
 from nmg.data.formats.classification import ClassificationExample
+from nmg.data.near_duplicates import folded
 from nmg.data.task_data import TaskData
-from nmg.data.twins import folded
-from nmg.errors import UserError
-from nmg.seeding import stream
-from nmg.settings import MetaSettings
-from nmg.types import Context, Example, IntArray
 
 
 def text(context_id: int) -> str:
-    """Of words, for texts that differ in digits alone are twins."""
+    """Of words, for texts that differ in digits alone are near_duplicates."""
     return f"the cat {chr(97 + context_id // 26)}{chr(97 + context_id % 26)}"
 
 
@@ -71,7 +71,7 @@ def test_split_is_capped(data: TaskData) -> None:
 
 
 def test_a_small_share_still_takes_one_context(data: TaskData) -> None:
-    assert len(split_contexts(data, meta(validation_share=0.001), 0).validation_examples) == 3
+    assert len(split_contexts(data, meta(validation_fraction=0.001), 0).validation_examples) == 3
 
 
 def with_texts(data: TaskData, *texts: str) -> TaskData:
@@ -115,8 +115,8 @@ def test_near_duplicates_of_what_is_put_aside_are_dropped_where_asked_for(data: 
 
 
 def test_split_that_leaves_nothing(data: TaskData) -> None:
-    with pytest.raises(UserError, match=r"meta\.validation_share 0\.99 of 20 contexts leaves none to train on"):
-        split_contexts(data, meta(validation_share=0.99), 0)
+    with pytest.raises(UserError, match=r"meta\.validation_fraction 0\.99 of 20 contexts leaves none to train on"):
+        split_contexts(data, meta(validation_fraction=0.99), 0)
     one = replace(data, train=data.train[:1])
     with pytest.raises(UserError, match="of 1 contexts leaves none"):
         split_contexts(one, meta(), 0)
@@ -190,9 +190,9 @@ def test_an_episode_may_count_rows(data: TaskData, corpus: Corpus) -> None:
 
 def test_a_validation_set_may_count_rows(data: TaskData) -> None:
     """Whole examples, with the rows of all together within the limit, and not far below it."""
-    held_out = split_contexts(data, meta(validation_share=0.5), 0).validation_examples
+    held_out = split_contexts(data, meta(validation_fraction=0.5), 0).validation_examples
     for most in (10, 20, 1000):
-        settings = meta(validation_share=0.5, max_validation_examples=most, count_by="rows")
+        settings = meta(validation_fraction=0.5, max_validation_examples=most, count_by="rows")
         chosen = split_contexts(data, settings, 0, row_counts=row_counts).validation_examples
         n_rows = int(row_counts(chosen).sum())
         assert n_rows <= most

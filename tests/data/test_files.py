@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from nmg.files import write_aside
+from nmg.base.files import write_aside
 
 
 def names(folder: Path) -> list[str]:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from nmg.base.errors import UserError
 from nmg.data.formats.classification import ClassificationExample, read_classification, write_classification
 from nmg.data.formats.mrqa import read_mrqa, write_mrqa
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.reading import read_lines, read_text
 from nmg.data.formats.squad import read_squad, write_squad
 from nmg.data.formats.text import read_texts, write_texts
-from nmg.errors import UserError
 
 Write = Callable[[str, str], Path]
 READERS = {

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nmg.base.errors import UserError
 from nmg.data.formats.classification import ClassificationExample, read_classification, write_classification
 from nmg.data.formats.labels import MISSING_CELLS
-from nmg.errors import UserError
 
 Write = Callable[[str, str], Path]
 

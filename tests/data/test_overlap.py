@@ -1,6 +1,6 @@
 """What is said of texts that are on two sides of a split."""
 
-from nmg.data.overlap import Overlap, overlaps, say_overlaps
+from nmg.data.overlap import Overlap, overlaps, report_overlaps
 from support.runs import Notes
 
 LONG = "the quick brown fox jumps over the lazy dog and runs far away from every hound of the village"
@@ -19,16 +19,16 @@ def test_each_side_is_compared_with_those_that_it_may_have_been_learned_from():
 
 def test_what_is_said():
     notes = Notes()
-    say_overlaps(SIDES, notes)
+    report_overlaps(SIDES, notes)
     assert notes.lines[0] == (
         "warning: 2 of 4 test texts (50.0%) have a twin in train, 1 of them the same but for entity marks, case, "
         "digits, punctuation and spaces: scores on test are of texts that were seen before. "
-        "'--data.drop_duplicates true' leaves the twins out of train"
+        "'--data.drop_duplicates true' leaves the near_duplicates out of train"
     )
     assert "have a twin in the corpus" in notes.lines[1]
 
 
 def test_a_test_file_that_is_the_training_file():
     notes = Notes()
-    say_overlaps({"train": SIDES["train"], "test": SIDES["train"]}, notes)
+    report_overlaps({"train": SIDES["train"], "test": SIDES["train"]}, notes)
     assert notes.lines[0].startswith("warning: every test text is in train: scores on test are of texts that were seen")

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from nmg.base.errors import UserError
+from nmg.base.settings import DataSettings
 from nmg.data.formats.question_files import read_question_json, read_question_lines, read_question_table
 from nmg.data.formats.questions import QAExample
-from nmg.errors import UserError
-from nmg.settings import DataSettings
 from nmg.tasks.load import guess_task, read_examples
 
 Write = Callable[[str, str], Path]

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from nmg.base.errors import UserError
 from nmg.data.formats.mrqa import write_mrqa
 from nmg.data.formats.newsqa import read_newsqa_csv
 from nmg.data.formats.question_files import read_question_json
 from nmg.data.formats.question_rows import read_question_rows
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.squad import write_squad
-from nmg.errors import UserError
 
 Write = Callable[[str, str], Path]
 

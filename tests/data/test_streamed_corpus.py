@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from nmg.base.errors import UserError
 from nmg.data.corpus import Corpus
 from nmg.data.cutting import _in_parts, cut_texts
 from nmg.data.formats.text import Texts, read_texts
-from nmg.errors import UserError
 
 TEXTS = [f"The cat number {number} sat on the mat." for number in range(50)]
 

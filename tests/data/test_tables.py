@@ -12,12 +12,12 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 from pyarrow import parquet
 
+from nmg.base.errors import UserError
 from nmg.data.formats.classification import ClassificationExample, read_classification, read_label_folders
 from nmg.data.formats.hub import open_hub
 from nmg.data.formats.tables import ending_of, read_records, source_digest
 from nmg.data.formats.text import read_texts
 from nmg.data.formats.tokens import read_token_records
-from nmg.errors import UserError
 
 Write = Callable[[str, str], Path]
 
@@ -239,7 +239,7 @@ def test_what_the_hub_lacks(error: Exception, problem: str, monkeypatch: pytest.
 OFFLINE = """
 from pathlib import Path
 from nmg.data.formats.classification import read_classification
-from nmg.errors import UserError
+from nmg.base.errors import UserError
 print([(e.text, e.label) for e in read_classification(Path("hub:someone/films"))])
 try:
     read_classification(Path("hub:someone/others"))

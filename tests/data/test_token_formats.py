@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nmg.base.errors import UserError
 from nmg.data.formats.tokens import TokenExample, read_conll, read_token_records, write_conll, write_token_records
-from nmg.errors import UserError
 
 Write = Callable[[str, str], Path]
 CONLL = "-DOCSTART- -X- O O\n\nBRCA1 NN O B-Gene\nis VB O O\n\n\nA DT O O\nbreast NN O B-Disease\ncancer NN O I-Disease"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nmg.data.twins import NEAR, folded, groups, near, resemblance, same, shingles
+from nmg.data.near_duplicates import NEAR, folded, groups, near, resemblance, same, shingles
 
 WORDS = np.array([f"{first}{second}" for first in "abcdefgh" for second in "aeiou"])
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nmg.base.errors import UserError
 from nmg.data.formats.classification import read_classification
 from nmg.data.formats.squad import read_squad
 from nmg.data.formats.text import read_texts
@@ -25,7 +26,6 @@ from nmg.demo.data import (
     split_articles,
     write_demo_data,
 )
-from nmg.errors import UserError
 
 SIZES = DemoSizes(
     train_per_class=8,

@@ -14,7 +14,7 @@ from nmg.demo.data import DemoSizes
 from support.runs import Inputs, Notes
 
 SMALL = [
-    "--learner.plays=20",
+    "--learner.budget=20",
     "--learner.strengths=[2]",
     "--learner.rules=[0, 5]",
     "--policy.features=[idf, function_word]",

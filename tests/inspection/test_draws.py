@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from masking.helpers import copies, random_blocks, word_blocks
+from nmg.base.seeding import StreamName, stream, torch_stream
+from nmg.base.types import FloatArray, MaskPlan, TokenBlocks
 from nmg.inspection import draws
 from nmg.inspection.draws import Observed, Perturbed, budgets, count_draws, observe, repeated, views_of
 from nmg.inspection.tokens import TokenTable
@@ -16,9 +18,7 @@ from nmg.masking.rules import RandomMasking, draw_random, draw_whole_words
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from nmg.policies.base import Policy
 from nmg.policies.linear import LinearConfig, LinearPolicy
-from nmg.policies.masking import PolicyMasking
-from nmg.seeding import StreamName, stream, torch_stream
-from nmg.types import FloatArray, MaskPlan, TokenBlocks
+from nmg.policies.sampling import PolicyMasking
 
 from .helpers import corpus_of, flat_table
 

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmg.errors import UserError
+from nmg.base.errors import UserError
+from nmg.base.progress import Silent
+from nmg.base.seeding import torch_stream
+from nmg.base.settings import DataSettings, MaskingSettings
 from nmg.inspection import page as inspection_page
 from nmg.inspection.draws import Observed, views_of
-from nmg.inspection.page import block_titles, group_tokens, inspect_page, overlap_table, word_table
+from nmg.inspection.page import block_titles, group_tokens, inspect_page, overlap_table, vocabulary_subset
 from nmg.inspection.run import inspect_texts, sample_texts
 from nmg.inspection.tags import Labels, Tags
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
-from nmg.policies.named import parse_policies
+from nmg.policies.maskings import parse_policies
 from nmg.report.inspect_page import PACKED_FROM
-from nmg.reporter import Silent
-from nmg.seeding import torch_stream
-from nmg.settings import DataSettings, MaskingSettings
 from nmg.tasks.load import read_any_texts
 from support.command import Nmg
 from support.planted import WORDS
@@ -68,7 +68,7 @@ def test_rates_of_words(tmp_path: Path):
     table = table_of(["The cats sat the", "cats"], tmp_path)
     distinct = Labels.of(word.lower() for word in table.words())
     masked = drawn("r", 10, 40, 60, 0, 20, 0, 100)
-    words = word_table(distinct, views_of([masked]), table)
+    words = vocabulary_subset(distinct, views_of([masked]), table)
     assert words.words == ["the", "cats", "sat"]
     assert words.counts.tolist() == [2, 2, 1]
     # "cats" is masked to one half in both of its occurrences: (0.4 + 0.6) / 2 and (0 + 1) / 2.
@@ -79,7 +79,7 @@ def test_only_the_most_frequent_words_are_on_the_page(tmp_path: Path, monkeypatc
     monkeypatch.setattr(inspection_page, "MOST_WORDS", 2)
     table = table_of(["dog sat cat sat cat sat"], tmp_path)
     distinct = Labels.of(table.words())
-    words = word_table(distinct, views_of([drawn("r", *[50] * 6)]), table)
+    words = vocabulary_subset(distinct, views_of([drawn("r", *[50] * 6)]), table)
     assert words.words == ["sat", "cat"]
     assert "2 most frequent words of 3" in words.note
 

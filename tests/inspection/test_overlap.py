@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from nmg.base.seeding import stream
+from nmg.base.types import FloatArray
 from nmg.inspection import overlap
 from nmg.inspection.draws import Observed, views_of
 from nmg.inspection.tokens import TokenTable
-from nmg.seeding import stream
-from nmg.types import FloatArray
 
 from .helpers import drawn, flat_table
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nmg.base.settings import MaskingSettings
 from nmg.inspection.tags import UNTAGGED, Labels, load_tagger, tag_words, token_at
-from nmg.settings import MaskingSettings
 
 from .helpers import table_of
 

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nmg.base.errors import UserError
+from nmg.base.progress import Silent
+from nmg.base.seeding import StreamName
+from nmg.base.types import MaskPlan, Outcome, TokenBlocks
 from nmg.config import Config
-from nmg.errors import UserError
-from nmg.learners.base import Ground, Saved
+from nmg.learners.base import LearnerContext, LearnerState
 from nmg.learners.evolution import MOST_WEIGHTS, Evolution, EvolutionSettings
+from nmg.meta_training import run as meta_training
 from nmg.policies.base import Policy, PolicyConfig
 from nmg.policies.registry import load_policy
-from nmg.reporter import Silent
-from nmg.runs import meta_training
-from nmg.seeding import StreamName
-from nmg.types import MaskPlan, Outcome, TokenBlocks
 from support.runs import Inputs, is_same, read_log
 
 from .test_random_search import BLOCKS, episode
@@ -53,7 +53,7 @@ class Remainders(Policy):
 
 
 def new_evolution(seed: int = 0, n_weights: int = 4, **settings: Any) -> Evolution:
-    ground = Ground(
+    ground = LearnerContext(
         new_policy=lambda: Remainders(n_weights),
         rate=0.2,
         score=lambda outcome: outcome.score("gain"),
@@ -106,7 +106,7 @@ def test_as_many_candidates_as_usual_for_that_many_weights(n_weights: int, expec
 
 
 def test_the_spread_is_that_of_the_first_candidates():
-    records = play(new_evolution(n_weights=15, candidates=40, spread=0.5), range(1))
+    records = play(new_evolution(n_weights=15, candidates=40, sigma=0.5), range(1))
     assert records[0]["spread"] == pytest.approx(0.5, rel=0.1)
 
 
@@ -115,7 +115,7 @@ def test_the_mean_is_handed_out_and_not_the_best_candidate():
 
     r = 0.1 · (0.1 - 1 / 19) / 0.09 is the signal to noise ratio of a single step (arXiv 2304.03473, section 3).
     """
-    evolution = new_evolution(candidates=4, spread=0.5)
+    evolution = new_evolution(candidates=4, sigma=0.5)
     candidates = asked(evolution)
     propose(evolution, 0)
     assert weights(evolution).tolist() == [0] * 4, "proposing leaves the mean as it was"
@@ -143,7 +143,7 @@ def test_candidates_follow_from_the_seed_and_the_history():
 
 def test_candidates_of_equal_weights_have_equal_masks():
     """They explore by their weights alone: the noise of actions is common."""
-    first, *others = propose(new_evolution(spread=1e-9), 0).values()
+    first, *others = propose(new_evolution(sigma=1e-9), 0).values()
     assert all(torch.equal(plan.positions, first.positions) for plan in others)
 
 
@@ -157,7 +157,7 @@ def test_an_episode_of_ties_tells_nothing():
 
 @pytest.mark.parametrize(("spread", "ends"), [(1.0, False), (2e4, True)])
 def test_it_ends_where_weights_have_no_bounds(spread: float, ends: bool):
-    evolution = new_evolution(spread=spread)
+    evolution = new_evolution(sigma=spread)
     assert not evolution.is_finished
     play(evolution, range(1))
     assert evolution.is_finished == ends
@@ -178,7 +178,7 @@ def test_it_goes_on_where_it_was_saved():
     for _ in range(2):
         resumed = new_evolution(seed=0)
         files = {name: {key: tensor.clone() for key, tensor in t.items()} for name, t in saved.files.items()}
-        resumed.restore(Saved(files, json.loads(json.dumps(saved.facts))))
+        resumed.restore(LearnerState(files, json.loads(json.dumps(saved.facts))))
         assert is_same(resumed.policy, part.policy)
         assert np.array_equal(asked(resumed), asked(part))
         saved = resumed.save()

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nmg.base.progress import Silent
+from nmg.base.seeding import StreamName
+from nmg.base.types import Episode, Outcome, TokenBlocks
 from nmg.config import Config
-from nmg.learners.base import Ground, Saved
+from nmg.learners.base import LearnerContext, LearnerState
 from nmg.learners.random_search import RandomSearch, RandomSearchSettings
+from nmg.meta_training import run as meta_training
 from nmg.policies.base import Policy, PolicyConfig
 from nmg.policies.registry import load_policy
-from nmg.reporter import Silent
-from nmg.runs import meta_training
-from nmg.seeding import StreamName
-from nmg.types import Episode, Outcome, TokenBlocks
 from support.runs import Inputs, is_same, read_log
 
 
@@ -55,7 +55,7 @@ BLOCKS = TokenBlocks(
 
 
 def new_search(seed: int = 0, **settings: Any) -> RandomSearch:
-    ground = Ground(
+    ground = LearnerContext(
         new_policy=Favourite,
         rate=0.2,
         score=lambda outcome: outcome.score("gain"),
@@ -93,7 +93,7 @@ def test_it_learns_what_scores(seed: int):
 
 
 def test_a_step_is_to_the_mean_of_the_better_half():
-    search = new_search(candidates=5, spread=0.5)
+    search = new_search(candidates=5, std=0.5)
     candidates = {name: float(weights) for name, weights in search._candidates(episode(0)).items()}
     assert len(set(candidates.values())) == 5
     gains = dict(zip(candidates, [0.1, 0.5, 0.3, 0.2, 0.4], strict=True))
@@ -107,7 +107,7 @@ def test_a_step_is_to_the_mean_of_the_better_half():
 
 def test_candidates_of_equal_weights_have_equal_masks():
     """They explore by their weights alone: the noise of actions is common."""
-    search = new_search(candidates=3, spread=1e-9)
+    search = new_search(candidates=3, std=1e-9)
     first, *others = search.propose(episode(0), BLOCKS, None).values()  # type: ignore[arg-type]
     assert all(torch.equal(plan.positions, first.positions) for plan in others)
 
@@ -118,7 +118,7 @@ def test_it_goes_on_where_it_was_saved():
     play(part, range(2))
     saved = part.save()
     resumed = new_search()
-    resumed.restore(Saved({name: {k: v.clone() for k, v in t.items()} for name, t in saved.files.items()}))
+    resumed.restore(LearnerState({name: {k: v.clone() for k, v in t.items()} for name, t in saved.files.items()}))
     play(resumed, range(2, 4))
     assert weight(resumed) == weight(whole)
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertForTokenClassification, BertTokenizerFast
 
-from nmg.masking.base import BlockTexts, Ingredients, Masking
+from nmg.base.settings import MaskingSettings
+from nmg.base.types import IntArray, MaskPlan, StateEncoder, TokenBlocks
+from nmg.masking.base import BlockTexts, Masking, MaskingContext
 from nmg.masking.registry import build_rule
-from nmg.settings import MaskingSettings
-from nmg.types import IntArray, MaskPlan, StateEncoder, TokenBlocks
 
 CLS, SEP, PAD, FIRST_ID = 2, 3, 0, 6
 SENTENCE = "Yesterday Barack Obama met Angela Merkel in Berlin and the cat sat on a mat near the old stone bridge"
@@ -171,4 +171,4 @@ def any_masking(
         given["selective_model"] = str(folder / "classifier")
     embeddings = torch.randn(size, 4, generator=torch.Generator().manual_seed(0))
     settings_of_rule = MaskingSettings(**(given | settings))
-    return WithLM(build_rule(name, Ingredients(tokenizer, corpus, settings_of_rule, texts or corpus, embeddings)))
+    return WithLM(build_rule(name, MaskingContext(tokenizer, corpus, settings_of_rule, texts or corpus, embeddings)))

@@ -8,11 +8,11 @@ import torch
 from scipy import stats
 from transformers import AddedToken
 
-from nmg.errors import UserError
+from nmg.base.errors import UserError
+from nmg.base.settings import MaskingSettings
+from nmg.base.types import IGNORED_LABEL, MaskPlan
 from nmg.masking.corrupt import Vocabulary, corrupt
 from nmg.masking.rules import draw_random, draw_spans, draw_whole_words
-from nmg.settings import MaskingSettings
-from nmg.types import IGNORED_LABEL, MaskPlan
 
 from .helpers import copies, empty_blocks, random_blocks, word_blocks, word_piece_tokenizer
 
@@ -40,7 +40,7 @@ def test_only_chosen_positions_change_and_have_labels() -> None:
 
 @pytest.mark.parametrize("shares", [(0.8, 0.1), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (0.5, 0.5)])
 def test_realised_shares(shares: tuple[float, float]) -> None:
-    settings = MaskingSettings(mask_share=shares[0], random_share=shares[1])
+    settings = MaskingSettings(mask_replace_prob=shares[0], random_replace_prob=shares[1])
     blocks = copies(500, [1] * 100)
     rng = stream()
     plan = draw_random(blocks, 0.2, rng)
@@ -60,7 +60,7 @@ def test_realised_shares(shares: tuple[float, float]) -> None:
 
 def test_two_plans_under_one_stream_corrupt_shared_positions_alike() -> None:
     blocks = random_blocks(50)
-    settings = MaskingSettings(mask_share=0.4, random_share=0.3)
+    settings = MaskingSettings(mask_replace_prob=0.4, random_replace_prob=0.3)
     one, other = draw_random(blocks, 0.5, stream(1)), draw_whole_words(blocks, 0.4, stream(2))
     shared = one.is_masked(blocks.input_ids.shape[1]) & other.is_masked(blocks.input_ids.shape[1])
     first, second = (corrupt(blocks, plan, VOCABULARY, settings, stream(7)).input_ids for plan in (one, other))
@@ -69,7 +69,7 @@ def test_two_plans_under_one_stream_corrupt_shared_positions_alike() -> None:
 
 
 def test_a_span_shares_the_coin_of_its_first_position() -> None:
-    settings = MaskingSettings(mask_share=0.4, random_share=0.3)
+    settings = MaskingSettings(mask_replace_prob=0.4, random_replace_prob=0.3)
     blocks = copies(100, [1] * 60)
     plan = draw_spans(blocks, 0.3, stream(3), p=0.2, longest=10)
     result = corrupt(blocks, plan, VOCABULARY, settings, stream(4)).input_ids
@@ -96,7 +96,9 @@ def test_a_span_shares_the_coin_of_its_first_position() -> None:
 def test_plans_of_different_widths_leave_the_padding_alone() -> None:
     blocks = word_blocks([[1] * 40, [1]])
     plan = draw_spans(blocks, 0.5, stream(), p=0.2, longest=10)
-    corrupted = corrupt(blocks, plan, VOCABULARY, MaskingSettings(mask_share=1.0, random_share=0.0), stream())
+    corrupted = corrupt(
+        blocks, plan, VOCABULARY, MaskingSettings(mask_replace_prob=1.0, random_replace_prob=0.0), stream()
+    )
     assert (corrupted.input_ids == MASK).sum(1).tolist() == [20, 1]
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from nmg.base.errors import UserError
+from nmg.base.settings import MaskingSettings
 from nmg.data.corpus import Corpus
-from nmg.errors import UserError
 from nmg.inspection.draws import count_draws
 from nmg.masking.anchors import CountedWord, blocks_of, count_words, find_anchors
 from nmg.masking.counts import guessed_counts
 from nmg.masking.function_words import is_function_word
 from nmg.masking.registry import build_masking
-from nmg.settings import MaskingSettings
 from support.english import DOMAIN, GENERAL, english_tokenizer
 from support.files import model_folder, read_rows
 

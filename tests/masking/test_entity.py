@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from nmg.errors import UserError
+from nmg.base.errors import UserError
+from nmg.base.settings import MaskingSettings
 from nmg.masking.entity import entity_of_tokens, load_recogniser
 from nmg.masking.registry import build_masking
-from nmg.settings import MaskingSettings
 
 from .helpers import OTHERS, SENTENCE, FakeCorpus, word_piece_tokenizer
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from nmg.base.settings import MaskingSettings
+from nmg.base.types import IntArray, TokenBlocks
 from nmg.masking import idf as idf_module
-from nmg.masking.idf import InverseDocumentFrequency, draw_rare, idf_rule, piece_keys, word_keys
+from nmg.masking.idf import InverseDocumentFrequency, idf_rule, piece_keys, sample_by_idf, word_keys
 from nmg.masking.registry import build_masking
-from nmg.settings import MaskingSettings
-from nmg.types import IntArray, TokenBlocks
 
 from .helpers import FakeCorpus, copies, random_blocks, word_blocks, word_piece_tokenizer
 
@@ -104,14 +104,14 @@ def exact_inclusion(weights: list[float], k: int) -> list[float]:
 
 
 @pytest.mark.parametrize("unit", ["piece", "word"])
-@pytest.mark.parametrize("sharpness", [0.0, 2.0, 5.0])
-def test_idf_inclusion_probabilities(corpus: FakeCorpus, unit: str, sharpness: float) -> None:
+@pytest.mark.parametrize("exponent", [0.0, 2.0, 5.0])
+def test_idf_inclusion_probabilities(corpus: FakeCorpus, unit: str, exponent: float) -> None:
     n, ids = 20_000, corpus.tokenizer.convert_tokens_to_ids(["the", "cat", "a", "unseen", "the"])
     blocks = copies(n, [1] * 5, ids)
     idf = InverseDocumentFrequency.count(corpus, idf_module.UNIT_KEYS[unit])
-    draw = partial(draw_rare, idf=idf, unit=unit, sharpness=sharpness)
+    draw = partial(sample_by_idf, idf=idf, unit=unit, exponent=exponent)
     included = draw(blocks, 0.6, np.random.default_rng(0)).is_masked(7)[:, 1:-1].double().mean(0).numpy()
-    weights = [smooth_idf(5, df) ** sharpness for df in (3, 2, 1, 0, 3)]
+    weights = [smooth_idf(5, df) ** exponent for df in (3, 2, 1, 0, 3)]
     expected = np.array(exact_inclusion(weights, 3))
     standard_error = np.sqrt(expected * (1 - expected) / n)
     assert (np.abs(included - expected) < 4 * standard_error).all()
@@ -120,15 +120,15 @@ def test_idf_inclusion_probabilities(corpus: FakeCorpus, unit: str, sharpness: f
 def test_idf_takes_whole_words(corpus: FakeCorpus) -> None:
     idf = InverseDocumentFrequency.count(corpus, word_keys)
     blocks = copies(50, [2] * 10)
-    masked = draw_rare(blocks, 0.3, np.random.default_rng(0), idf=idf, unit="word", sharpness=2.0).is_masked(22)
+    masked = sample_by_idf(blocks, 0.3, np.random.default_rng(0), idf=idf, unit="word", exponent=2.0).is_masked(22)
     assert masked[:, 1:-1:2].equal(masked[:, 2:-1:2])
 
 
-@pytest.mark.parametrize("sharpness", [0.0, 4.0])
-def test_the_rule_of_a_sharpness_is_that_of_the_registry_by_pieces(corpus: FakeCorpus, sharpness: float) -> None:
-    settings, blocks = MaskingSettings(idf_sharpness=sharpness), corpus.blocks(corpus.context_ids)
+@pytest.mark.parametrize("exponent", [0.0, 4.0])
+def test_the_rule_of_a_sharpness_is_that_of_the_registry_by_pieces(corpus: FakeCorpus, exponent: float) -> None:
+    settings, blocks = MaskingSettings(idf_exponent=exponent), corpus.blocks(corpus.context_ids)
     named = build_masking("idf", corpus.tokenizer, corpus, settings)
-    rule = idf_rule(corpus, sharpness)
+    rule = idf_rule(corpus, exponent)
     plans = [one.plan(blocks, 0.4, np.random.default_rng(1)) for one in (named, rule)]
     assert rule.name == "idf"
     assert torch.equal(plans[0].positions, plans[1].positions)

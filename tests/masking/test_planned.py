@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from nmg.comparison.bench import CellBench
+from nmg.base.progress import Silent
+from nmg.base.seeding import StreamName
+from nmg.base.types import TokenBlocks
 from nmg.comparison.plan import Plan
 from nmg.comparison.run import Comparison
-from nmg.inner.adapt import AdaptResult, adapt
-from nmg.inner.lm import LMReader
-from nmg.inner.masks import DrawnMasks
+from nmg.comparison.worker import ComparisonWorker
 from nmg.masking.planned import plan_ahead
-from nmg.policies.masking import PolicyMasking
-from nmg.reporter import Silent
-from nmg.seeding import StreamName
-from nmg.types import TokenBlocks
+from nmg.policies.sampling import PolicyMasking
+from nmg.training.adapt import AdaptResult, adapt
+from nmg.training.lm import LMReader
+from nmg.training.masks import DrawnMasks
 from support.policies import new_policy
 from support.runs import Inputs
 
@@ -27,30 +27,30 @@ def policy_folder(tmp_path: Path) -> Path:
     return tmp_path / "policy"
 
 
-def opened(inputs: Inputs, policy: Path, sees: str) -> CellBench:
+def opened(inputs: Inputs, policy: Path, sees: str) -> ComparisonWorker:
     config = inputs.config(
-        test={"policy_sees": sees, "adapt_epochs": 3}, runtime={"evaluation_batch_size": 16}, adapt={"batch_size": 10}
+        test={"remask": sees, "adapt_epochs": 3}, runtime={"evaluation_batch_size": 16}, adapt={"batch_size": 10}
     )
     plan = Plan.of(["random"], {"neural": policy}, [0])
-    return Comparison.prepare(config, plan, policy.parent / "out", Silent()).bench
+    return Comparison.prepare(config, plan, policy.parent / "out", Silent()).session
 
 
-def adapted(bench: CellBench, name: str) -> AdaptResult:
-    masks = DrawnMasks(bench.corpus, bench.maskings[name], bench.config.test.policy_sees)
-    return adapt(bench.model.arena, masks, StreamName(0) / "meta-test")
+def adapted(session: ComparisonWorker, name: str) -> AdaptResult:
+    masks = DrawnMasks(session.corpus, session.maskings[name], session.config.test.remask)
+    return adapt(session.model.context, masks, StreamName(0) / "meta-test")
 
 
 def test_choices_are_those_of_the_policy_for_the_lm_as_it_was(inputs: Inputs, policy_folder: Path):
-    bench = opened(inputs, policy_folder, "start")
-    policy, corpus = bench.maskings["neural"], bench.corpus
+    session = opened(inputs, policy_folder, "once")
+    policy, corpus = session.maskings["neural"], session.corpus
     assert isinstance(policy, PolicyMasking)
-    encode, rng = bench.model.arena.reader, np.random.default_rng(0)
+    encode, rng = session.model.context.reader, np.random.default_rng(0)
     planned = plan_ahead(policy, corpus, 0.3, rng, encode, batch_size=7)
     rows = np.array([5, 0, 17, 39, 2])
     blocks = corpus.blocks(rows)
     before = policy.plan(blocks, 0.3, rng, encode)
     with torch.no_grad():
-        for parameter in bench.model.lm.model.parameters():
+        for parameter in session.model.lm.model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     now = policy.plan(blocks, 0.3, rng, encode)
     later = planned.plan(blocks, 0.3, rng)
@@ -63,12 +63,12 @@ def test_choices_are_those_of_the_policy_for_the_lm_as_it_was(inputs: Inputs, po
         planned.plan(blocks, 0.2, rng)
 
 
-@pytest.mark.parametrize(("sees", "passes"), [("step", 12), ("start", 3)])
+@pytest.mark.parametrize(("sees", "passes"), [("every-step", 12), ("once", 3)])
 def test_passes_over_the_corpus(
     inputs: Inputs, policy_folder: Path, monkeypatch: pytest.MonkeyPatch, sees: str, passes: int
 ):
     """40 texts: 4 steps of 10 an epoch, 3 epochs; or 3 batches of 16, once."""
-    bench = opened(inputs, policy_folder, sees)
+    session = opened(inputs, policy_folder, sees)
     calls: list[int] = []
     read = LMReader.__call__
 
@@ -77,10 +77,10 @@ def test_passes_over_the_corpus(
         return read(self, blocks)
 
     monkeypatch.setattr(LMReader, "__call__", counted)
-    result = adapted(bench, "neural")
+    result = adapted(session, "neural")
     assert result.fit.steps == 12
     assert len(calls) == passes
-    assert sum(calls) == 40 * (3 if sees == "step" else 1)
-    random = adapted(bench, "random")
+    assert sum(calls) == 40 * (3 if sees == "every-step" else 1)
+    random = adapted(session, "random")
     assert random.masked_tokens == result.masked_tokens
     assert len(calls) == passes

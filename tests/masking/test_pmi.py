@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from nmg.base.settings import MaskingSettings
 from nmg.data.corpus import Corpus
 from nmg.masking.phrases import Words
 from nmg.masking.pmi import DistinctText, _count, _scores, find_collocations
 from nmg.masking.registry import build_masking
-from nmg.settings import MaskingSettings
 from support.english import DOMAIN, english_tokenizer
 from support.files import model_folder, read_rows
 from support.tiny import word_tokenizer

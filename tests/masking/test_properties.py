@@ -11,13 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nmg.base.settings import MaskingSettings
+from nmg.base.types import IGNORED_LABEL, TokenBlocks
 from nmg.collation.rows import RowReader
 from nmg.data.corpus import Corpus
 from nmg.masking.base import Masking
 from nmg.masking.corrupt import Vocabulary, corrupt
 from nmg.masking.registry import RULES
-from nmg.settings import MaskingSettings
-from nmg.types import IGNORED_LABEL, TokenBlocks
 from support.families import FAMILIES, SCRIPTS, family
 
 from .helpers import any_masking
@@ -103,7 +103,9 @@ def test_shares_are_within_sampling_error(masking: str, name: str) -> None:
     blocks = blocks_of(name, list(SCRIPTS) * 20)
     rng = np.random.default_rng(0)
     plan = built(name, masking).plan(blocks, 0.3, rng)
-    corrupted = corrupt(blocks, plan, vocabulary(name), MaskingSettings(mask_share=0.6, random_share=0.3), rng)
+    corrupted = corrupt(
+        blocks, plan, vocabulary(name), MaskingSettings(mask_replace_prob=0.6, random_replace_prob=0.3), rng
+    )
     is_masked = plan.is_masked(blocks.input_ids.shape[1])
     now, before = corrupted.input_ids[is_masked], blocks.input_ids[is_masked]
     is_mask, is_kept = now == vocabulary(name).mask_id, now == before

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from nmg.base.errors import UserError
+from nmg.base.settings import MaskingSettings
 from nmg.config import Config
-from nmg.errors import UserError
 from nmg.masking.mixture import parse_mixture
 from nmg.masking.schedule import RateSchedule
-from nmg.settings import MaskingSettings
 
 
 def test_linear_cosine_and_constant() -> None:
@@ -56,7 +56,7 @@ def test_settings_make_a_schedule() -> None:
 
 
 def test_masks_that_are_chosen_at_the_start_have_one_rate() -> None:
-    fields = {"masking": {"rate_schedule": "cosine"}, "test": {"policy_sees": "start"}}
+    fields = {"masking": {"rate_schedule": "cosine"}, "test": {"remask": "once"}}
     with pytest.raises(ValidationError, match="rate_schedule must be constant"):
         Config.model_validate(fields)
 

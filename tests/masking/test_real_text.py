@@ -10,13 +10,13 @@ import pytest
 import torch
 from transformers import BertConfig, BertForTokenClassification
 
+from nmg.base.settings import MaskingSettings
+from nmg.base.types import FloatArray, MaskPlan, StateEncoder, TokenBlocks
 from nmg.data.corpus import Corpus
 from nmg.inspection.draws import count_draws
-from nmg.masking.base import BoolArray, Ingredients, Masking
+from nmg.masking.base import BoolArray, Masking, MaskingContext
 from nmg.masking.function_words import is_function_word
 from nmg.masking.registry import RULES, build_rule
-from nmg.settings import MaskingSettings
-from nmg.types import FloatArray, MaskPlan, StateEncoder, TokenBlocks
 from support.english import DOMAIN, GENERAL, english_tokenizer
 from support.files import model_folder, read_rows
 
@@ -79,7 +79,7 @@ def masking_of(name: str, corpus: Corpus, classifier: str, folder: Path) -> Mask
         pmi_share=0.3,
     )
     embeddings = torch.randn(len(TOKENIZER), 32, generator=torch.Generator().manual_seed(0))
-    return build_rule(name, Ingredients(TOKENIZER, corpus, settings, corpus, embeddings))
+    return build_rule(name, MaskingContext(TOKENIZER, corpus, settings, corpus, embeddings))
 
 
 class Masked:
@@ -211,14 +211,14 @@ def test_collocations_are_masked_as_a_whole(corpus: Corpus, classifier: str, tmp
 def test_a_language_model_finds_content_words_hard(shared: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-    from nmg.inner.lm import LMReader, PlainPasses
+    from nmg.training.lm import LMReader, PlainPasses
 
     folder = model_folder("tiny-mlm")
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForMaskedLM.from_pretrained(folder).eval()
     corpus = Corpus.build([row["text"] for row in read_rows(shared / "mr/train.jsonl")[:20]], tokenizer, 62, tmp_path)
     reader = LMReader(model, tokenizer.mask_token_id, PlainPasses())
     for name in ("loss", "entropy"):
-        masking = build_rule(name, Ingredients(tokenizer, corpus, MaskingSettings(), corpus))
+        masking = build_rule(name, MaskingContext(tokenizer, corpus, MaskingSettings(), corpus))
         seen = Masked(masking, corpus, tokenizer, Kept(reader))
         assert seen.of_function_words < 0.9
 

@@ -10,8 +10,10 @@ from scipy import stats
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from nmg.base.errors import UserError
+from nmg.base.settings import MaskingSettings
+from nmg.base.types import MaskPlan, TokenBlocks
 from nmg.data.corpus import Corpus
-from nmg.errors import UserError
 from nmg.masking.base import Masking
 from nmg.masking.registry import MASKINGS, RULES, build_masking
 from nmg.masking.rules import (
@@ -22,8 +24,6 @@ from nmg.masking.rules import (
     punctuation_table,
     span_lengths,
 )
-from nmg.settings import MaskingSettings
-from nmg.types import MaskPlan, TokenBlocks
 
 from .helpers import (
     OTHERS,

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from nmg.errors import UserError
-from nmg.masking.base import Ingredients, choose, unit_means, weighted_scores
+from nmg.base.errors import UserError
+from nmg.base.settings import MaskingSettings
+from nmg.base.types import TokenBlocks
+from nmg.masking.base import MaskingContext, choose, unit_means, weighted_scores
 from nmg.masking.counts import guessed_counts
 from nmg.masking.idf import InverseDocumentFrequency
 from nmg.masking.mixture import Mixture
@@ -18,8 +20,6 @@ from nmg.masking.registry import RULES, build_masking, build_rule
 from nmg.masking.rules import draw_nothing
 from nmg.masking.selective import draw_important, important_tokens
 from nmg.masking.surprise import ENTROPY, LOSS
-from nmg.settings import MaskingSettings
-from nmg.types import TokenBlocks
 from support.tiny import SPECIAL, word_tokenizer
 
 from .helpers import FakeCorpus, copies, random_blocks, word_piece_tokenizer
@@ -71,7 +71,7 @@ def test_frequency() -> None:
 def test_tf_idf(unit: str) -> None:
     """tf in the block × idf = ln(6 / (1 + df)) + 1 over five texts."""
     idf = {word: math.log(6 / (1 + df)) + 1 for word, df in (("the", 3), ("cat", 2), ("zebra", 1))}
-    found = first_draws(plan("tf-idf", idf_unit=unit, idf_sharpness=2.0), ["the", "the", "the", "cat", "zebra"])
+    found = first_draws(plan("tf-idf", idf_unit=unit, idf_exponent=2.0), ["the", "the", "the", "cat", "zebra"])
     weights = [(3 * idf["the"]) ** 2] * 3 + [idf["cat"] ** 2, idf["zebra"] ** 2]
     assert is_in_proportion(found, weights)
 
@@ -99,7 +99,7 @@ def test_without_a_corpus_the_order_of_the_vocabulary_stands_for_counts(caplog: 
     assert (np.diff(values) >= 0).all()
     assert values[0] == pytest.approx(1.0)
     corpus = FakeCorpus(TEXTS, TOKENIZER)
-    ingredients = Ingredients(TOKENIZER, None, MaskingSettings(), corpus)
+    ingredients = MaskingContext(TOKENIZER, None, MaskingSettings(), corpus)
     blocks = corpus.blocks(corpus.context_ids)
     for name in ("idf", "tf-idf", "frequency"):
         assert (
@@ -121,9 +121,7 @@ def test_words_like_the_anchors_are_masked_more_often(tmp_path: Path) -> None:
     embeddings[:, 0] = 1.0
     for drug in ("aspirin", "ibuprofen"):
         embeddings[tokenizer.convert_tokens_to_ids(drug)] = torch.tensor([0.0, 2.0])
-    settings = MaskingSettings(
-        difference_anchors=1, difference_sharpness=3.0, general_corpus=str(tmp_path / "general.txt")
-    )
+    settings = MaskingSettings(difference_anchors=1, difference_scale=3.0, general_corpus=str(tmp_path / "general.txt"))
     masking = build_masking("difference", tokenizer, FakeCorpus(texts, tokenizer), settings, embeddings)
     blocks = copies(N, [1, 1, 1], tokenizer.convert_tokens_to_ids(["the", "ibuprofen", "chair"]))
     masked = masking.plan(blocks, 0.01, np.random.default_rng(0)).is_masked(5)[:, 1:-1]

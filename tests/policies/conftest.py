@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from nmg.data.corpus import Corpus
-from nmg.policies.base import Ground
+from nmg.policies.base import PolicyContext
 from support.tiny import word_tokenizer
 
 from .helpers import TEXTS, WORDS, Reader
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Ground:
+def ground(tmp_path: Path) -> PolicyContext:
     tokenizer = word_tokenizer(WORDS)
-    return Ground(
+    return PolicyContext(
         base_model="tiny",
         hidden_size=8,
         n_heads=2,

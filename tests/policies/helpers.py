@@ -2,7 +2,7 @@
 
 import torch
 
-from nmg.types import TokenBlocks
+from nmg.base.types import TokenBlocks
 
 TEXTS = ["the enzyme ##ase 42 .", "the drug ##gy binds .", "the , enzyme"]
 WORDS = ["the", "enzyme", "##ase", "42", ".", "drug", "##gy", "binds", ",", "never"]

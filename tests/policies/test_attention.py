@@ -5,7 +5,7 @@ import torch
 from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertAttention
 
-from nmg.errors import UserError
+from nmg.base.errors import UserError
 from nmg.policies.attention import AttentionConfig, AttentionPolicy, SelfAttention
 from nmg.policies.base import log_probabilities
 from support.policies import blocks_of, new_policy

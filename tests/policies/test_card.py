@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from nmg.errors import UserError
+from nmg.base.errors import UserError
 from nmg.policies import hub
 from nmg.policies.base import Policy
 from nmg.policies.card import Provenance, model_card
@@ -25,11 +25,11 @@ SETTINGS = {
     "learner": {"kind": "experiment"},
     "runtime": {"cache_dir": "/home/me/cache"},
 }
-FINDINGS = {"plays": 200, "handed_out": "policy", "gate": {"n": 20, "passes": True, "mean": 0.0123}}
+FINDINGS = {"trials": 200, "selected": "policy", "gate": {"n": 20, "passes": True, "mean": 0.0123}}
 AUDIT = {
     "recommendation": "Maskings differ in macro_f1.",
     "lm": {"loss": 3.25, "margin": 2.5},
-    "leakage": {"twins": 1, "near": 4, "validation": 90},
+    "leakage": {"near_duplicates": 1, "near": 4, "validation": 90},
 }
 RESULTS = {
     "tested_metric": "macro_f1",

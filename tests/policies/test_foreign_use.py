@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from nmg.base.progress import Silent
+from nmg.base.settings import MaskingSettings, ModelSettings
 from nmg.data.corpus import Corpus
 from nmg.data.cutting import tokenizer_digest
-from nmg.inner.lm import PretrainedLM, load_pretrained
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from nmg.policies.linear import LinearPolicy, LinearSettings
-from nmg.policies.named import load_masking
+from nmg.policies.maskings import load_masking
 from nmg.policies.registry import build_policy
-from nmg.reporter import Silent
-from nmg.settings import MaskingSettings, ModelSettings
-from nmg.workbench import Workbench
+from nmg.training.lm import PretrainedLM, load_pretrained
+from nmg.trials.session import Session
 from support.runs import Inputs, Notes
 from support.tiny import word_tokenizer
 
@@ -76,43 +76,43 @@ def test_what_an_older_folder_does_not_say_is_not_told(lm: PretrainedLM, corpus:
 
 
 def test_a_policy_remembers_what_it_was_made_for(inputs: Inputs, tmp_path: Path):
-    bench = Workbench.prepare(inputs.config(), Silent())
-    corpus = bench.corpus([context.text for context in bench.data.contexts])
-    policy = build_policy(LinearSettings(features=("digit",)), bench.policy_ground(corpus, bench.data.train))
+    session = Session.prepare(inputs.config(), Silent())
+    corpus = session.corpus([context.text for context in session.data.contexts])
+    policy = build_policy(LinearSettings(features=("digit",)), session.policy_ground(corpus, session.data.train))
     config = policy.config
     assert (config.base_model, config.masking_rate) == (str(inputs.model), 0.3)
-    assert config.tokenizer == tokenizer_digest(bench.lm.tokenizer)
+    assert config.tokenizer == tokenizer_digest(session.lm.tokenizer)
     with torch.no_grad():
         policy.weights.fill_(1.0)
-    assert notes_of_linear(policy, bench, corpus, tmp_path / "policy") == []
+    assert notes_of_linear(policy, session, corpus, tmp_path / "policy") == []
 
 
 @pytest.mark.parametrize(
     ("slopes", "rule"),
     [
         ({}, "random masks"),
-        ({"idf": 2.5}, "idf of sharpness 2.5"),
+        ({"idf": 2.5}, "idf of exponent 2.5"),
         ({"digit": 1.0}, None),
         ({"idf": 5.0, "digit": 1.0}, None),
     ],
 )
 def test_a_rule_is_told(slopes: dict[str, float], rule: str | None, inputs: Inputs, tmp_path: Path):
-    bench = Workbench.prepare(inputs.config(), Silent())
-    corpus = bench.corpus([context.text for context in bench.data.contexts])
+    session = Session.prepare(inputs.config(), Silent())
+    corpus = session.corpus([context.text for context in session.data.contexts])
     policy = build_policy(
-        LinearSettings(features=("idf", "digit"), temperature=2.0), bench.policy_ground(corpus, bench.data.train)
+        LinearSettings(features=("idf", "digit"), temperature=2.0), session.policy_ground(corpus, session.data.train)
     )
     policy.deviation.fill_(3.0)
     policy.set_slopes(slopes)
     told = "the policy 'mine' masks by a rule, {}, and by nothing learned beyond it"
-    assert notes_of_linear(policy, bench, corpus, tmp_path / "policy") == ([told.format(rule)] if rule else [])
-    assert notes_of_linear(policy, bench, corpus, tmp_path / "policy", name="untrained") == []
+    assert notes_of_linear(policy, session, corpus, tmp_path / "policy") == ([told.format(rule)] if rule else [])
+    assert notes_of_linear(policy, session, corpus, tmp_path / "policy", name="untrained") == []
 
 
 def notes_of_linear(
-    policy: LinearPolicy, bench: Workbench, corpus: Corpus, folder: Path, name: str = "mine"
+    policy: LinearPolicy, session: Session, corpus: Corpus, folder: Path, name: str = "mine"
 ) -> list[str]:
     policy.save_pretrained(folder)
     notes = Notes()
-    load_masking(name, bench.lm, corpus, bench.config.masking, folder, reporter=notes)
+    load_masking(name, session.lm, corpus, session.config.masking, folder, reporter=notes)
     return notes.lines

@@ -11,17 +11,17 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
+from nmg.base.errors import UserError
+from nmg.base.seeding import stream
+from nmg.base.types import TokenBlocks
 from nmg.config import load_config
 from nmg.data.corpus import Corpus
-from nmg.errors import UserError
 from nmg.masking.idf import InverseDocumentFrequency, idf_rule, piece_keys
-from nmg.policies.base import Ground, log_probabilities, predict
-from nmg.policies.features import FEATURES, OfPieces
+from nmg.policies.base import PolicyContext, log_probabilities, predict
+from nmg.policies.features import FEATURES, TypeFeature
 from nmg.policies.linear import LinearPolicy, LinearSettings
-from nmg.policies.masking import PolicyMasking, draw_plan
 from nmg.policies.registry import build_policy, load_policy
-from nmg.seeding import stream
-from nmg.types import TokenBlocks
+from nmg.policies.sampling import PolicyMasking, draw_plan
 
 from .helpers import COUNTS, Reader
 
@@ -34,7 +34,7 @@ def index(name: str, features: tuple[str, ...] = DEFAULTS) -> int:
     return features.index(name)
 
 
-def all_blocks(ground: Ground) -> TokenBlocks:
+def all_blocks(ground: PolicyContext) -> TokenBlocks:
     return ground.corpus.blocks(np.arange(3))
 
 
@@ -43,7 +43,7 @@ def probabilities(policy: LinearPolicy, blocks: TokenBlocks, encode: Any) -> tor
     return log_probabilities(logits.double(), blocks.is_maskable).exp()
 
 
-def test_features_stand_in_the_order_of_the_settings(ground: Ground):
+def test_features_stand_in_the_order_of_the_settings(ground: PolicyContext):
     features = ("loss", "digit", "repeated", "idf")
     policy = build_policy(LinearSettings(features=features), ground)
     blocks = all_blocks(ground)
@@ -58,7 +58,7 @@ def test_features_stand_in_the_order_of_the_settings(ground: Ground):
     torch.testing.assert_close(seen[0, 1:6, 3], torch.from_numpy(idf).float())
 
 
-def test_features_have_mean_0_and_deviation_1_over_the_corpus(ground: Ground):
+def test_features_have_mean_0_and_deviation_1_over_the_corpus(ground: PolicyContext):
     policy = build_policy(LinearSettings(), ground)
     blocks = all_blocks(ground)
     seen = policy.observe(blocks, ground.encode)[blocks.is_maskable].double()
@@ -69,7 +69,7 @@ def test_features_have_mean_0_and_deviation_1_over_the_corpus(ground: Ground):
     torch.testing.assert_close(seen.std(dim=0, correction=0), torch.tensor(wanted).double(), atol=1e-5, rtol=0)
 
 
-def test_a_feature_that_is_the_same_all_over_the_corpus_is_its_raw_difference_elsewhere(ground: Ground):
+def test_a_feature_that_is_the_same_all_over_the_corpus_is_its_raw_difference_elsewhere(ground: PolicyContext):
     policy = build_policy(LinearSettings(), ground)
     assert policy.deviation[index(CONSTANT)] == 1
     blocks = ground.corpus.blocks(np.array([0]))
@@ -77,7 +77,7 @@ def test_a_feature_that_is_the_same_all_over_the_corpus_is_its_raw_difference_el
     assert policy.observe(joined, ground.encode)[0, :, index(CONSTANT)].tolist() == [0, 0, 0, 1, 0, 0, 0]
 
 
-def test_features_of_places_are_measured_on_a_sample(ground: Ground, monkeypatch: pytest.MonkeyPatch):
+def test_features_of_places_are_measured_on_a_sample(ground: PolicyContext, monkeypatch: pytest.MonkeyPatch):
     """Those of pieces on the whole corpus nevertheless."""
     monkeypatch.setattr("nmg.policies.linear.MEASURED_BLOCKS", 1)
     policy = build_policy(LinearSettings(features=("loss", "digit")), ground)
@@ -86,7 +86,7 @@ def test_features_of_places_are_measured_on_a_sample(ground: Ground, monkeypatch
     assert policy.mean[1].item() == pytest.approx(1 / 13)
 
 
-def test_a_weight_is_the_log_odds_of_a_deviation(ground: Ground):
+def test_a_weight_is_the_log_odds_of_a_deviation(ground: PolicyContext):
     """Twice the temperature, half of it."""
     blocks, digit = ground.corpus.blocks(np.array([0, 1])), index("digit")
     for temperature in (1.0, 2.0):
@@ -101,7 +101,7 @@ def test_a_weight_is_the_log_odds_of_a_deviation(ground: Ground):
         assert log_odds.item() == pytest.approx(1.5 * apart.item() / temperature, rel=1e-5)
 
 
-def test_a_new_policy_masks_uniformly_and_a_strong_one_what_it_likes(ground: Ground):
+def test_a_new_policy_masks_uniformly_and_a_strong_one_what_it_likes(ground: PolicyContext):
     policy = build_policy(LinearSettings(), ground)
     policy.reset_parameters()
     blocks = ground.corpus.blocks(np.array([0]))
@@ -113,22 +113,22 @@ def test_a_new_policy_masks_uniformly_and_a_strong_one_what_it_likes(ground: Gro
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-@pytest.mark.parametrize("sharpness", [0.0, 2.0, 5.0, 10.0])
-def test_the_rule_idf_is_a_slope(ground: Ground, sharpness: float, temperature: float):
-    """A draw takes a piece with probability ∝ idf ** sharpness: the rule's own, to the draw."""
+@pytest.mark.parametrize("exponent", [0.0, 2.0, 5.0, 10.0])
+def test_the_rule_idf_is_a_slope(ground: PolicyContext, exponent: float, temperature: float):
+    """A draw takes a piece with probability ∝ idf ** exponent: the rule's own, to the draw."""
     policy = build_policy(LinearSettings(temperature=temperature), ground)
     with torch.no_grad():
         policy.weights.fill_(7.0)  # features not named get no weight, whatever they had
-    policy.set_slopes({"idf": sharpness})
-    assert (policy.weights != 0).sum() == (sharpness > 0)
+    policy.set_slopes({"idf": exponent})
+    assert (policy.weights != 0).sum() == (exponent > 0)
     blocks = all_blocks(ground)
     counted = InverseDocumentFrequency.count(ground.corpus, piece_keys)
-    weight = counted(blocks.input_ids.numpy().ravel().astype(np.uint64)).reshape(blocks.input_ids.shape) ** sharpness
+    weight = counted(blocks.input_ids.numpy().ravel().astype(np.uint64)).reshape(blocks.input_ids.shape) ** exponent
     weight = weight * blocks.is_maskable.numpy()
     wanted = torch.from_numpy(weight / weight.sum(axis=1, keepdims=True))
     torch.testing.assert_close(probabilities(policy, blocks, ground.encode), wanted, rtol=1e-5, atol=1e-7)
 
-    rule = idf_rule(ground.corpus, sharpness)
+    rule = idf_rule(ground.corpus, exponent)
     logits = predict(policy, policy.observe(blocks, ground.encode), blocks)
     for seed in range(20):
         drawn = draw_plan(logits, blocks, 0.4, stream(seed, "draw"))
@@ -136,7 +136,7 @@ def test_the_rule_idf_is_a_slope(ground: Ground, sharpness: float, temperature: 
         assert torch.equal(drawn.positions, by_rule.positions)
 
 
-def test_a_random_direction_is_as_long(ground: Ground):
+def test_a_random_direction_is_as_long(ground: PolicyContext):
     policy = build_policy(LinearSettings(), ground)
     policy.set_slopes({"idf": 3.0, "digit": -2.0})
     before = policy.weights.detach().clone()
@@ -150,7 +150,7 @@ def test_a_random_direction_is_as_long(ground: Ground):
     assert not policy.weights.any()
 
 
-def test_the_lm_is_read_where_a_feature_needs_it_and_once(ground: Ground):
+def test_the_lm_is_read_where_a_feature_needs_it_and_once(ground: PolicyContext):
     blocks = all_blocks(ground)
     for features, reads in ((DEFAULTS, False), (("idf", "loss", "entropy"), True)):
         policy, reader = build_policy(LinearSettings(features=features), ground), Reader()
@@ -160,7 +160,7 @@ def test_the_lm_is_read_where_a_feature_needs_it_and_once(ground: Ground):
         assert reader.blocks_read == ([0, 1, 2] if reads else [])
 
 
-def test_it_is_saved_and_loaded_with_its_features(ground: Ground, tmp_path: Path):
+def test_it_is_saved_and_loaded_with_its_features(ground: PolicyContext, tmp_path: Path):
     features = ("digit", "repeated", "idf", "entropy")
     policy = build_policy(LinearSettings(temperature=0.5, features=features), ground)
     with torch.no_grad():
@@ -179,7 +179,7 @@ def test_it_is_saved_and_loaded_with_its_features(ground: Ground, tmp_path: Path
         loaded.check_fits(hidden_size=8, vocabulary_size=16)
 
 
-def test_a_folder_of_before_features_could_be_chosen_loads_as_it_was(ground: Ground, tmp_path: Path):
+def test_a_folder_of_before_features_could_be_chosen_loads_as_it_was(ground: PolicyContext, tmp_path: Path):
     """Then idf stood in the table as it is, not its ln."""
     names = ["idf", "punctuation", "digit", "function_word", "continuation", "loss", "entropy"]
     table = torch.rand(15, 4)
@@ -196,7 +196,7 @@ def test_a_folder_of_before_features_could_be_chosen_loads_as_it_was(ground: Gro
     torch.testing.assert_close(seen, (raw - mean) / deviation)
 
 
-def test_a_folder_with_an_unknown_feature_is_refused(ground: Ground, tmp_path: Path):
+def test_a_folder_with_an_unknown_feature_is_refused(ground: PolicyContext, tmp_path: Path):
     build_policy(LinearSettings(features=("idf",)), ground).save_pretrained(tmp_path / "policy")
     config = tmp_path / "policy" / "config.json"
     config.write_text(config.read_text().replace('"idf"', '"fame"'))
@@ -206,7 +206,7 @@ def test_a_folder_with_an_unknown_feature_is_refused(ground: Ground, tmp_path: P
 
 def test_settings_know_their_features(tmp_path: Path):
     assert set(DEFAULTS) < set(FEATURES)
-    assert sum(isinstance(FEATURES[name], OfPieces) for name in DEFAULTS) == len(DEFAULTS) - 2
+    assert sum(isinstance(FEATURES[name], TypeFeature) for name in DEFAULTS) == len(DEFAULTS) - 2
     (tmp_path / "config.yaml").write_text("policy:\n  kind: linear\n  features: [idf, fame]\n")
     with pytest.raises(
         UserError, match=r"line 3, field 'policy\.features': there is no such feature; there are idf, frequency, "
@@ -221,7 +221,7 @@ def test_settings_know_their_features(tmp_path: Path):
     assert config.policy.features == ("digit", "idf")
 
 
-def test_a_corpus_of_one_token_makes_a_policy(ground: Ground, tmp_path: Path):
+def test_a_corpus_of_one_token_makes_a_policy(ground: PolicyContext, tmp_path: Path):
     """Nothing varies: every feature is 0 there, and nothing is infinite."""
     corpus = Corpus.build(["the"], ground.tokenizer, 16, tmp_path / "one")
     policy = build_policy(LinearSettings(features=tuple(FEATURES)), replace(ground, corpus=corpus))

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from nmg.base.types import MaskPlan, TokenBlocks
 from nmg.policies import base
 from nmg.policies.attention import AttentionPolicy
 from nmg.policies.base import predict
-from nmg.policies.masking import PolicyMasking, draw_plan, over_words, plan_greedily, read_out
-from nmg.types import MaskPlan, TokenBlocks
+from nmg.policies.sampling import PolicyMasking, draw_plan, over_words, plan_greedily, policy_output
 from support.policies import blocks_of, new_policy
 
 BLOCKS = blocks_of([[5, 6, 7, 8, 9, 10], [9, 10], [], [5, 6, 7, 8]])
@@ -139,7 +139,7 @@ def test_blocks_of_special_tokens_alone() -> None:
 
 def test_a_read_out_is_what_the_policy_gives_and_takes() -> None:
     policy = new_policy()
-    found = read_out(policy, BLOCKS, FixedStates(STATES), 0.5)
+    found = policy_output(policy, BLOCKS, FixedStates(STATES), 0.5)
     torch.testing.assert_close(found.logits, _logits(policy))
     expected = [[0.0] * 8 for _ in range(4)]
     for b, row in enumerate(_logits(policy)):
@@ -184,7 +184,7 @@ def test_a_read_out_of_words() -> None:
     blocks = _in_words(2, 1, 3)
     policy = new_policy(unit="word")
     states = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(1))
-    found = read_out(policy, blocks, FixedStates(states), 0.5)
+    found = policy_output(policy, blocks, FixedStates(states), 0.5)
     means = [float(found.logits[0, part].mean()) for part in (slice(1, 3), slice(3, 4), slice(4, 7))]
     of_words = np.exp(means) / np.exp(means).sum()
     expected = [0.0, *np.repeat(of_words, (2, 1, 3)), 0.0]

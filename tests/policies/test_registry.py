@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nmg.errors import UserError
+from nmg.base.errors import UserError
 from nmg.policies import storage
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from nmg.policies.base import Policy

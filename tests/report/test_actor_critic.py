@@ -5,7 +5,7 @@ from math import nan
 import numpy as np
 import pytest
 
-from nmg.report.run_page import in_short, run_page, warnings
+from nmg.report.run_page import run_page, summary, warnings
 from support.run_logs import UPDATE, episode, log_of
 
 from .helpers import Drawn, blocks_of, tables_of
@@ -28,12 +28,12 @@ def test_in_short_it_says_how_often_the_learner_won():
     """Ties do not count, nor do episodes without the opponent; p by hand: of 4 wins, 2 · (1/2)^4."""
     wins = [episode(i, 0.5, 0.4) for i in range(3)]
     with_opponent = [episode(3, 0.5, 0.4, 0.6), episode(4, 0.4, 0.4, 0.4)]
-    assert in_short(log_of(*wins, *with_opponent)) == (
+    assert summary(log_of(*wins, *with_opponent)) == (
         "Against the opponent the learner won 0 episodes, lost 1 and tied in 1 (sign test: p = 1.000). "
         "Against the random player the learner won 4 episodes, lost 0 and tied in 1 (sign test: p = 0.125)."
     )
-    assert in_short(log_of(episode(0, 0.5, 0.5))).endswith("lost 0 and tied in 1 (sign test: p undefined).")
-    assert in_short(log_of()) == ""
+    assert summary(log_of(episode(0, 0.5, 0.5))).endswith("lost 0 and tied in 1 (sign test: p undefined).")
+    assert summary(log_of()) == ""
 
 
 @pytest.mark.usefixtures("undrawn")

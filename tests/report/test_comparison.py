@@ -15,11 +15,12 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from nmg.comparison.cells import Cell, Labelled, Setting
+from nmg.base.types import FloatArray
 from nmg.comparison.plan import Plan
 from nmg.comparison.results import ComparisonResults, MetaTrainingCost, analyse
 from nmg.comparison.run import Finished
 from nmg.comparison.statistics import estimate
+from nmg.comparison.trials import Cell, Condition, Labelled
 from nmg.config import Config
 from nmg.report.comparison import costs_table, pairs_table, reading, scope, scores_table, setting_text, terminal_tables
 from nmg.report.comparison_files import cells_csv, latex, markdown, titled_tables, write_comparison
@@ -28,7 +29,6 @@ from nmg.report.curve_plots import score_curves
 from nmg.report.latex import as_latex, escape
 from nmg.report.page import Plot, render_page
 from nmg.report.tables import Table, as_rich
-from nmg.types import FloatArray
 
 
 def cell(
@@ -133,26 +133,26 @@ def test_pairs_by_hand():
 
 
 def test_costs_by_hand():
-    setting = results_of(PLAIN).settings[0]
-    assert costs_table(setting, {}).rows[1] == ("random", "4,800", "1,200", "4.0 s", "0.5 s", "2.0 s", "7.0 s")
-    with_policies = costs_table(setting, {"idf": MetaTrainingCost(7200.0, 40)})
+    condition = results_of(PLAIN).settings[0]
+    assert costs_table(condition, {}).rows[1] == ("random", "4,800", "1,200", "4.0 s", "0.5 s", "2.0 s", "7.0 s")
+    with_policies = costs_table(condition, {"idf": MetaTrainingCost(7200.0, 40)})
     assert with_policies.rows[1][-2:] == ("–", "–")
     assert with_policies.rows[2][-2:] == ("2.0 h", "3.0 min")
     assert len(with_policies.header) == len(with_policies.rows[2])
 
 
 @pytest.mark.parametrize(
-    ("setting", "task", "text"),
+    ("condition", "task", "text"),
     [
-        (Setting(), "qa", ""),
-        (Setting(16), "classification", "16 labelled examples of each class"),
-        (Setting(1, 1), "classification", "1 labelled example of each class, 1 adaptation step"),
-        (Setting(16, 50), "qa", "16 labelled examples, 50 adaptation steps"),
-        (Setting("all"), "classification", "all labelled examples"),
+        (Condition(), "qa", ""),
+        (Condition(16), "classification", "16 labelled examples of each class"),
+        (Condition(1, 1), "classification", "1 labelled example of each class, 1 adaptation step"),
+        (Condition(16, 50), "qa", "16 labelled examples, 50 adaptation steps"),
+        (Condition("all"), "classification", "all labelled examples"),
     ],
 )
-def test_settings_in_words(setting: Setting, task: str, text: str):
-    assert setting_text(setting, task) == text
+def test_settings_in_words(condition: Condition, task: str, text: str):
+    assert setting_text(condition, task) == text
 
 
 def test_reading_without_a_finding():
@@ -216,7 +216,7 @@ def test_a_difference_that_is_the_same_in_every_seed():
 
 
 @pytest.mark.parametrize(
-    ("data", "labelled", "origin", "expected"),
+    ("data", "labelled", "provenance", "expected"),
     [
         ({}, (None,), {}, "with this test set and this training set; they say nothing about other test texts or other"),
         ({"labelled_per_class": 4}, (None,), {}, "with this test set; they say nothing about other test texts."),
@@ -225,9 +225,9 @@ def test_a_difference_that_is_the_same_in_every_seed():
         ({}, (4,), {"policy 'a'": "0"}, "or other policies of the same learners."),
     ],
 )
-def test_what_intervals_and_p_values_are_about(data: dict, labelled: tuple, origin: dict[str, str], expected: str):
+def test_what_intervals_and_p_values_are_about(data: dict, labelled: tuple, provenance: dict[str, str], expected: str):
     cells = [
-        replace(cell(name, seed, seed / 10, labelled=count), origin=origin)
+        replace(cell(name, seed, seed / 10, labelled=count), provenance=provenance)
         for name in ("none", "random")
         for seed in range(3)
         for count in labelled
@@ -258,9 +258,9 @@ def test_every_number_of_the_curves_is_that_of_the_cells(monkeypatch: pytest.Mon
         chosen = [c for c in chosen if masking == "none" or c.adapt_steps == steps]
         return np.array([c.scores["accuracy"] for c in sorted(chosen, key=lambda c: c.seed)])
 
-    for setting in results.settings:
-        point = setting.setting.labelled, setting.setting.adapt_steps
-        for row in scores_table(setting, ("accuracy",)).rows:
+    for condition in results.settings:
+        point = condition.condition.labelled, condition.condition.adapt_steps
+        for row in scores_table(condition, ("accuracy",)).rows:
             values = 100 * scores(row[0], *point)
             low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
             assert row[1:4] == (
@@ -268,7 +268,7 @@ def test_every_number_of_the_curves_is_that_of_the_cells(monkeypatch: pytest.Mon
                 f"{values.mean():.1f} ± {values.std(ddof=1):.1f}",
                 f"[{low:.1f}, {high:.1f}]".replace("-", "−"),
             )
-        for row in pairs_table(setting, "accuracy", results.n_planned).rows:
+        for row in pairs_table(condition, "accuracy", results.n_planned).rows:
             first, second = row[0].split(" − ")
             test = stats.ttest_rel(scores(first, *point), scores(second, *point))
             assert row[3] == (f"{test.pvalue:.3f}" if test.pvalue >= 0.001 else "< 0.001")
@@ -421,7 +421,7 @@ def test_the_page_with_curves_and_failures():
     html = render_page(comparison_page(results))
     page = Tags(html)
     assert page.seen.count("table") == 3 * 4
-    assert page.seen.count("figure") == 4 + 2 + 2, "scores by setting, curves by steps, curves by labels"
+    assert page.seen.count("figure") == 4 + 2 + 2, "scores by condition, curves by steps, curves by labels"
     assert "idf.seed-9: RuntimeError: <out> of memory" in page.text
     assert "<out>" not in html
 

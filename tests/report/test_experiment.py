@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from nmg.config import Config
-from nmg.report.experiment import in_short, sections, warnings
+from nmg.report.experiment import sections, summary, warnings
 from nmg.report.page import render_page
 from nmg.report.run_page import run_page
 from support.run_logs import log_of
@@ -20,13 +20,13 @@ def episode(index: int) -> dict[str, Any]:
     scores = {name: {"accuracy": 0.5, "loss": 0.5} for name in ("plus", "minus")}
     laps = {"masks": 1.0, "inner loops": 5.0, "update": 0.1, "adapt": 2.0, "finetune": 2.0, "evaluate": 1.0}
     record = {"episode": index, "metric": "accuracy", "scores": scores, "lm_loss": {}, "is_tie": True}
-    return record | {"stage": "explore", "plays": 2 * index + 2, "seconds": laps}
+    return record | {"stage": "explore", "trials": 2 * index + 2, "seconds": laps}
 
 
 def found(**changes: Any) -> dict[str, Any]:
-    facts = {"pairs": 20, "noise": 0.5, "f": 3.0, "f_p": 0.01, "features": FEATURES, "stage": "done", "plays": 60}
+    facts = {"pairs": 20, "noise": 0.5, "f": 3.0, "f_p": 0.01, "features": FEATURES, "stage": "done", "trials": 60}
     facts |= {"length": 0.36, "placebo_length": {"median": 0.1, "high": 0.2}, "possible_gain": 0.5, "strength": 2.0}
-    facts |= {"rule": 5.0, "tuned": {"random": 0.0, "learned-2": 0.02}, "handed_out": "policy"}
+    facts |= {"rule": 5.0, "tuned": {"random": 0.0, "learned-2": 0.02}, "selected": "policy"}
     return facts | {"gate": {"n": 10, "mean": 0.03, "p": 0.004, "passes": True}} | changes
 
 
@@ -35,29 +35,29 @@ def log(**changes: Any):
 
 
 def test_what_matters_and_whether_the_gate_was_passed():
-    text = in_short(log())
+    text = summary(log())
     assert "Which tokens are masked matters for the score (F test of no feature mattering: p = 0.010)." in text
     assert "more tokens that are “rare: ln of the inverse document frequency”" in text
     assert "digit" not in text, "its interval holds zero"
     assert (
         "The policy passed the gate: over 10 fresh episodes, scored on the validation examples that it was learned on, "
-        "the policy had +0.03 against idf of sharpness 5" in text
+        "the policy had +0.03 against idf of exponent 5" in text
     )
     assert warnings(log()) == []
 
 
 def test_a_rule_that_is_handed_out_is_said():
-    refused = log(handed_out="rule", gate={"n": 10, "mean": -0.01, "p": 0.7, "passes": False}, rule=0.0)
-    assert "did not pass the gate" in in_short(refused)
-    assert "random masks" in in_short(refused)
+    refused = log(selected="rule", gate={"n": 10, "mean": -0.01, "p": 0.7, "passes": False}, rule=0.0)
+    assert "did not pass the gate" in summary(refused)
+    assert "random masks" in summary(refused)
     assert len(warnings(refused)) == 1
-    unplayed = log(handed_out="rule", gate={"n": 0, "mean": None, "p": None, "passes": False})
-    assert "No plays were left for the gate" in in_short(unplayed)
+    unplayed = log(selected="rule", gate={"n": 0, "mean": None, "p": None, "passes": False})
+    assert "No plays were left for the gate" in summary(unplayed)
 
 
 @pytest.mark.parametrize(("f_p", "text"), [(None, "too few plays"), (0.4, "No feature is shown to matter")])
 def test_too_little_is_said(f_p: float | None, text: str):
-    assert text in in_short(log(f_p=f_p))
+    assert text in summary(log(f_p=f_p))
 
 
 def test_the_page_draws_the_effects():

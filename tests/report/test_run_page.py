@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from nmg.base.progress import Silent
 from nmg.config import Config
+from nmg.meta_training import run as meta_training
+from nmg.meta_training.log import RunLog, read_run
 from nmg.report.page import Notice, PageContent, Paragraph, Section, ShadedTexts, render_page
 from nmg.report.run_page import run_page, warnings
-from nmg.reporter import Silent
-from nmg.runs import meta_training
-from nmg.runs.log import RunLog, read_run
 from support.run_logs import (
     LAPS,
     PROBABILITIES,

@@ -18,8 +18,9 @@ import torch
 from datasets import ClassLabel, Dataset
 
 from nmg.audit.run import _read_plays
+from nmg.base.errors import UserError
 from nmg.cli.report import page_of
-from nmg.comparison.cells import CellFolder, Origins
+from nmg.comparison.trials import CellFolder, Origins
 from nmg.config import load_config
 from nmg.data.formats.classification import read_classification
 from nmg.data.formats.mrqa import read_mrqa
@@ -30,7 +31,6 @@ from nmg.data.formats.squad import read_squad
 from nmg.data.formats.text import read_texts
 from nmg.data.formats.tokens import read_conll, read_token_records
 from nmg.data.plausibility import text_doubts
-from nmg.errors import UserError
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from nmg.policies.linear import LinearConfig, LinearPolicy
 from nmg.policies.registry import load_policy
@@ -166,7 +166,7 @@ RUN = b'{"device": "cpu", "precision": "fp32", "seed": 0, "planned_episodes": 2,
 METRICS = _lines(*(episode(i, 0.5, 0.4, 0.6, learner_update=UPDATE, opponent_update=UPDATE) for i in range(3)))
 EFFECTS = {
     "stage": "done",
-    "plays": 40,
+    "trials": 40,
     "pairs": 20,
     "features": [{"feature": "idf", "effect": 0.1, "low": -0.1, "high": 0.2}],
     "noise": 0.1,
@@ -179,7 +179,7 @@ EFFECTS = {
     "rule": 2.0,
     "strength": 1.0,
     "gate": {"n": 3, "mean": 0.1, "p": 0.2, "passes": False},
-    "handed_out": "rule",
+    "selected": "rule",
 }
 SQUAD = {
     "data": [
@@ -280,5 +280,5 @@ TARGETS: dict[str, Target] = {
     "attention policy": Target(policy(ATTENTION, "config.json"), [_saved(ATTENTION, "config.json")]),
     "policy weights": Target(policy(LINEAR, "model.safetensors"), [_saved(LINEAR, "model.safetensors")]),
     "cell": Target(cell, [json.dumps(CELL).encode()]),
-    "plays": Target(reading("plays.jsonl", _read_plays), [_lines(PLAY, PLAY)]),
+    "plays": Target(reading("trials.jsonl", _read_plays), [_lines(PLAY, PLAY)]),
 }

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from nmg.base.errors import UserError, bad_input, printable, shown
+from nmg.base.settings import DataSettings
 from nmg.data.formats.classification import read_classification
 from nmg.data.formats.mrqa import read_mrqa
 from nmg.data.formats.newsqa import read_newsqa_csv
@@ -22,10 +24,8 @@ from nmg.data.formats.squad import read_squad
 from nmg.data.formats.tables import read_records
 from nmg.data.formats.text import read_texts
 from nmg.data.formats.tokens import read_conll, read_token_records
-from nmg.errors import UserError, bad_input, printable, shown
-from nmg.policies.named import parse_policies
+from nmg.policies.maskings import parse_policies
 from nmg.policies.registry import load_policy
-from nmg.settings import DataSettings
 from nmg.tasks.load import load_corpus_texts
 from support.command import Nmg
 

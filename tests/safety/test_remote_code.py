@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from nmg.base.errors import UserError
+from nmg.base.seeding import StreamName
+from nmg.base.settings import FinetuneSettings, ModelSettings
 from nmg.data.formats.classification import ClassificationExample
 from nmg.data.formats.tokens import TokenExample
-from nmg.errors import UserError
-from nmg.inner.finetune import task_model
-from nmg.inner.lm import load_pretrained
-from nmg.seeding import StreamName
-from nmg.settings import FinetuneSettings, ModelSettings
 from nmg.tasks.registry import task_kind
+from nmg.training.finetune import task_model
+from nmg.training.lm import load_pretrained
 from support.command import Nmg
 from support.planted import WORDS
 from support.runs import Inputs

@@ -45,7 +45,7 @@ def test_the_traceback_of_a_failed_cell_holds_no_secrets(
     def fails(*_words: object, **_named: object) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("nmg.comparison.bench.inner_loop", fails)
+    monkeypatch.setattr("nmg.comparison.worker.inner_loop", fails)
     config = inputs.write_config(tmp_path / "c.yaml", runtime={"engine": "serial"})
     answer = nmg("compare", config, "--maskings", "none", "--seeds", "1", "--out", "compared")
     assert answer.code == 1

@@ -1,14 +1,16 @@
 """Arenas with short settings."""
 
-from nmg.inner.arena import Arena
-from nmg.inner.lm import PretrainedLM
-from nmg.inner.runtime import Runtime
+from nmg.base.settings import AdaptSettings, FinetuneSettings, MaskingSettings
 from nmg.masking.corrupt import Vocabulary
-from nmg.settings import AdaptSettings, FinetuneSettings, MaskingSettings
+from nmg.training.context import TrainingContext
+from nmg.training.lm import PretrainedLM
+from nmg.training.runtime import Runtime
 
 MASKING = MaskingSettings(rate=0.3)
 ADAPT = AdaptSettings(epochs=2, batch_size=4, learning_rate=5e-3, block_size=16)
 
 
-def arena_of(lm: PretrainedLM, runtime: Runtime) -> Arena:
-    return Arena(lm.model, Vocabulary.from_tokenizer(lm.tokenizer), MASKING, ADAPT, FinetuneSettings(), runtime)
+def arena_of(lm: PretrainedLM, runtime: Runtime) -> TrainingContext:
+    return TrainingContext(
+        lm.model, Vocabulary.from_tokenizer(lm.tokenizer), MASKING, ADAPT, FinetuneSettings(), runtime
+    )

@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from nmg.comparison.cells import CellFolder
+from nmg.base import outputs
+from nmg.base.errors import UserError
 from nmg.comparison.run import Comparison
+from nmg.comparison.trials import CellFolder
 from nmg.config import Config
-from nmg.errors import UserError
-from nmg.inner.accumulation import Accumulation
-from nmg.inner.first_masks import FirstMasking
-from nmg.policies.masking import PolicyMasking
+from nmg.policies.sampling import PolicyMasking
 from nmg.report import comparison_files
-from nmg.runs import outputs
+from nmg.training.accumulation import Accumulation
+from nmg.training.first_masks import FirstMasking
 
 RANK = int(os.environ["RANK"])
 FOLDER = Path(sys.argv[1])
@@ -77,7 +77,7 @@ def out_of_memory(case: str) -> Any:
 
     Comparison.run = run  # type: ignore[method-assign]
     try:
-        return compare(config(runtime={"rows_at_once": 1}), FOLDER / case, ["random", "idf"], seeds=1)
+        return compare(config(runtime={"micro_batch_size": 1}), FOLDER / case, ["random", "idf"], seeds=1)
     finally:
         Accumulation._in_parts, Comparison.run = true_part, true_run  # type: ignore[method-assign]
 

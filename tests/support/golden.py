@@ -16,9 +16,9 @@ import yaml
 from safetensors.torch import load_file
 
 from nmg.audit.run import audit
+from nmg.base.types import CorruptedBlocks
 from nmg.config import Config
-from nmg.inner import masks
-from nmg.types import CorruptedBlocks
+from nmg.training import masks
 from support.command import Nmg
 from support.runs import Inputs
 
@@ -26,7 +26,7 @@ Facts = dict[str, float | int | str | None]
 """Path of a fact, e.g. 'experiment/3/scores/plus/loss', and its value."""
 
 CLOCK = {"seconds", "minutes"}
-PLACES = {"origin", "circumstances", "name"}
+PLACES = {"provenance", "environment", "name"}
 """Fields that name folders, digests of them or the machine."""
 UNDETERMINED = {"policy.head.2.bias"}
 """Weights whose gradient is zero but for rounding, which Adam makes large: a bias that softmax takes out again."""
@@ -75,7 +75,7 @@ def _under(name: str, facts: Facts) -> Facts:
 
 def _commands(inputs: Inputs, folder: Path) -> dict[str, list[str | Path]]:
     experiment = inputs.sections(meta={"continual": False, "episodes": 20})
-    experiment |= {"learner": {"kind": "experiment", "plays": 24}, "policy": {"kind": "linear"}}
+    experiment |= {"learner": {"kind": "experiment", "budget": 24}, "policy": {"kind": "linear"}}
     compared = inputs.sections(adapt={"batch_size": 20}, finetune={"batch_size": 20})
     files = {"actor-critic": inputs.sections(meta={"episodes": 4}), "experiment": experiment}
     files |= {"comparison": compared}

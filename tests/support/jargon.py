@@ -17,23 +17,23 @@ from typing import TypeAlias
 
 import numpy as np
 
+from nmg.base.progress import Silent
+from nmg.base.seeding import StreamName, stream
+from nmg.base.settings import AdaptSettings, FinetuneSettings, MaskingSettings, ModelSettings, RuntimeSettings
+from nmg.base.types import Context
 from nmg.config import Config
 from nmg.data.corpus import Corpus
 from nmg.data.formats.classification import ClassificationExample
 from nmg.data.task_data import TaskData
-from nmg.inner.adapt import adapt
-from nmg.inner.arena import Arena
-from nmg.inner.lm import load_pretrained
-from nmg.inner.masks import DrawnMasks
-from nmg.inner.runtime import Runtime
 from nmg.masking.corrupt import Vocabulary
 from nmg.masking.rules import RandomMasking
-from nmg.reporter import Silent
-from nmg.seeding import StreamName, stream
-from nmg.settings import AdaptSettings, FinetuneSettings, MaskingSettings, ModelSettings, RuntimeSettings
 from nmg.tasks.registry import task_kind
-from nmg.types import Context
-from nmg.workbench import ModelBench, Workbench
+from nmg.training.adapt import adapt
+from nmg.training.context import TrainingContext
+from nmg.training.lm import load_pretrained
+from nmg.training.masks import DrawnMasks
+from nmg.training.runtime import Runtime
+from nmg.trials.session import ModelSession, Session
 from support.tiny import save_tiny_bert
 
 TOPICS = (0, 1)
@@ -44,7 +44,7 @@ FILLER = [f"filler{word}" for word in range(6)]
 N_CONTEXTS, JARGON_A_CONTEXT, EXAMPLES_A_CONTEXT = 36, 2, 2
 Fields: TypeAlias = Mapping[str, object]
 LINEAR: Fields = {"kind": "linear"}
-EXPERIMENT: Fields = {"kind": "experiment", "plays": 140}
+EXPERIMENT: Fields = {"kind": "experiment", "budget": 140}
 """as every run has it, but for fewer plays"""
 RUNTIME = {"device": "cpu", "precision": "fp32", "threads": 1, "trackers": []}
 
@@ -56,7 +56,7 @@ def pretrained(folder: Path) -> Path:
     vocabulary = [*chain.from_iterable(KNOWN + JARGON), *FILLER]
     lm = load_pretrained(ModelSettings(name=str(save_tiny_bert(folder / "new", vocabulary, spread=0.1))))
     corpus = Corpus.build(texts, lm.tokenizer, 32, folder / "cache")
-    arena = Arena(
+    context = TrainingContext(
         model=lm.model,
         vocabulary=Vocabulary.from_tokenizer(lm.tokenizer),
         masking=MaskingSettings(rate=0.25),
@@ -64,13 +64,13 @@ def pretrained(folder: Path) -> Path:
         finetune=FinetuneSettings(),
         runtime=Runtime.start(RuntimeSettings.model_validate(RUNTIME)),
     )
-    adapt(arena, DrawnMasks(corpus, RandomMasking()), StreamName(0) / "pre-training")
+    adapt(context, DrawnMasks(corpus, RandomMasking()), StreamName(0) / "pre-training")
     lm.model.save_pretrained(folder / "pretrained")
     lm.tokenizer.save_pretrained(folder / "pretrained")
     return folder / "pretrained"
 
 
-def workbench(model: Path, seed: int, policy: Fields = LINEAR, learner: Fields = EXPERIMENT) -> Workbench:
+def workbench(model: Path, seed: int, policy: Fields = LINEAR, learner: Fields = EXPERIMENT) -> Session:
     """The domain's texts, its task, and settings under which an inner loop takes less than a tenth of a second."""
     config = Config.model_validate(
         {
@@ -87,9 +87,9 @@ def workbench(model: Path, seed: int, policy: Fields = LINEAR, learner: Fields =
         }
     )
     data = _domain(stream(seed, "domain"))
-    bench = ModelBench.open(config, Silent())
-    task = task_kind("classification").build(bench.lm.tokenizer, data.train, config.finetune)
-    return Workbench(config, bench.lm, bench.runtime, bench.reporter, data, task)
+    session = ModelSession.open(config, Silent())
+    task = task_kind("classification").build(session.lm.tokenizer, data.train, config.finetune)
+    return Session(config, session.lm, session.runtime, session.reporter, data, task)
 
 
 def _domain(rng: np.random.Generator) -> TaskData:

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from nmg.base.types import TokenBlocks
 from nmg.learners.actor_critic.value import ValueNetwork
 from nmg.policies.attention import INITIAL_SPREAD, AttentionConfig, AttentionPolicy
-from nmg.types import TokenBlocks
 
 CLS, SEP, PAD = 1, 2, 0
 Network = TypeVar("Network", bound=nn.Module)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nmg.config import Config
-from nmg.runs.log import RunLog
+from nmg.meta_training.log import RunLog
 
 LAPS = {
     "masks": 3.0,

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from nmg.config import Config, load_config
-from nmg.meta_train import EpisodeRecord, MetaTraining
+from nmg.meta_training.loop import EpisodeRecord, MetaTraining
 from support.planted import WORDS, write_planted
 from support.tiny import save_tiny_bert
 
@@ -16,14 +16,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "masking": {"rate": 0.3},
     "adapt": {"epochs": 1, "batch_size": 4, "learning_rate": 5e-3, "block_size": 16},
     "finetune": {"epochs": 1, "batch_size": 4, "learning_rate": 5e-3, "max_length": 16},
-    "meta": {"episodes": 3, "contexts": 8, "examples": 8, "validation_share": 0.3, "continual": True},
+    "meta": {"episodes": 3, "contexts": 8, "examples": 8, "validation_fraction": 0.3, "continual": True},
     "policy": {"kind": "attention", "hidden": 8},
     "learner": {
         "kind": "actor-critic",
-        "updates": 2,
+        "updates_per_episode": 2,
         "batch_size": 16,
         "learning_rate": 0.01,
-        "replay_start": 1,
+        "learning_starts": 1,
         "reward": "difference",
     },
     "reward": {"metric": "loss"},

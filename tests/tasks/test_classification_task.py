@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertConfig, DistilBertConfig, PreTrainedTokenizerBase, RobertaConfig, ViTConfig
 
+from nmg.base.errors import UserError
+from nmg.base.seeding import torch_stream
+from nmg.base.settings import FinetuneSettings
 from nmg.data.formats.classification import ClassificationExample
 from nmg.data.formats.questions import QAExample
-from nmg.errors import UserError
-from nmg.seeding import torch_stream
-from nmg.settings import FinetuneSettings
 from nmg.tasks.base import Task
 from nmg.tasks.classification import ClassificationTask, f1_scores
 from nmg.tasks.registry import task_kind

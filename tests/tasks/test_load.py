@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from nmg.base.errors import UserError
+from nmg.base.settings import DataSettings
 from nmg.config import load_config
 from nmg.data.formats.questions import QAExample
 from nmg.data.task_data import TaskData
-from nmg.errors import UserError
-from nmg.settings import DataSettings
 from nmg.tasks.classification import labels
 from nmg.tasks.load import guess_task, load_corpus_texts, load_task_data, read_any_texts, with_labels
 from nmg.tasks.registry import task_kind

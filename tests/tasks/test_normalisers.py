@@ -9,8 +9,8 @@ import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from nmg.base.settings import FinetuneSettings
 from nmg.data.formats.questions import QAExample
-from nmg.settings import FinetuneSettings
 from nmg.tasks.qa import QuestionAnsweringTask
 
 CONTEXTS = {

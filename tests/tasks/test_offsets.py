@@ -7,8 +7,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from nmg.base.settings import FinetuneSettings
 from nmg.data.formats.questions import QAExample
-from nmg.settings import FinetuneSettings
 from nmg.tasks.offsets import mended_offsets
 from nmg.tasks.qa import QAFeatures
 from nmg.tasks.registry import task_kind

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from nmg.base.settings import FinetuneSettings
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.squad import write_squad
-from nmg.settings import FinetuneSettings
 from nmg.tasks.registry import task_kind
-from nmg.workbench import Workbench
+from nmg.trials.session import Session
 from support.planted import WORDS
 from support.runs import Inputs, Notes
 from support.tiny import save_tiny_bert, word_tokenizer
@@ -80,7 +80,7 @@ def test_characters_are_compared_for_passages_without_spaces(wordpiece: PreTrain
 def test_a_run_says_so_before_it_trains(inputs: Inputs, tmp_path: Path, task: str):
     notes = Notes()
     if task == "classification":
-        Workbench.open_all(inputs.config(), notes)
+        Session.open_all(inputs.config(), notes)
         assert notes.lines == []
         return
     context = " ".join(WORDS[:8])
@@ -90,6 +90,6 @@ def test_a_run_says_so_before_it_trains(inputs: Inputs, tmp_path: Path, task: st
     data = {"task": "qa", "train": str(tmp_path / "train.json"), "test": str(tmp_path / "test.json")}
     model = {"name": str(save_tiny_bert(tmp_path / "model", WORDS))}
     finetune = {"max_length": 32, "max_question_length": 8}
-    Workbench.open_all(inputs.config(data=data, model=model, finetune=finetune, reward={"metric": None}), notes)
+    Session.open_all(inputs.config(data=data, model=model, finetune=finetune, reward={"metric": None}), notes)
     (line,) = notes.lines
     assert "1 of 11 questions have no answer" in line

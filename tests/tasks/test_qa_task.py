@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import BertConfig, DistilBertConfig, PreTrainedTokenizerBase, RobertaConfig
 
+from nmg.base.errors import UserError
+from nmg.base.seeding import torch_stream
+from nmg.base.settings import FinetuneSettings
 from nmg.data.formats.questions import QAExample
-from nmg.errors import UserError
-from nmg.seeding import torch_stream
-from nmg.settings import FinetuneSettings
 from nmg.tasks.qa import QAFeatures, QuestionAnsweringTask
 from nmg.tasks.registry import task_kind
 from nmg.tasks.rows import TaskFeatures

@@ -7,11 +7,11 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from nmg.base.types import Example
 from nmg.data.formats.classification import ClassificationExample
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.tokens import TokenExample
 from nmg.tasks.registry import TASKS, task_kind
-from nmg.types import Example
 from support.tiny import SPECIAL, word_tokenizer
 
 WORDS = ["enzyme", "drug", "binds", "the", "never"]

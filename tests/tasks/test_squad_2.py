@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nmg.base.settings import FinetuneSettings
 from nmg.data.formats.questions import QAExample
-from nmg.settings import FinetuneSettings
 from nmg.tasks.qa import QAFeatures, QuestionAnsweringTask
 from nmg.tasks.registry import task_kind
 from nmg.tasks.squad_metrics import normalize_answer, scores_2

@@ -9,15 +9,15 @@ import pytest
 import torch
 from transformers import BertConfig, PreTrainedTokenizerBase
 
+from nmg.base.errors import UserError
+from nmg.base.progress import Silent
+from nmg.base.settings import DataSettings, FinetuneSettings
+from nmg.base.types import IGNORED_LABEL
 from nmg.data.formats.tokens import TokenExample
-from nmg.errors import UserError
-from nmg.meta_train import MetaTraining
-from nmg.reporter import Silent
-from nmg.settings import DataSettings, FinetuneSettings
+from nmg.meta_training.loop import MetaTraining
 from nmg.tasks.registry import task_kind
 from nmg.tasks.tokens import TokenClassificationTask, TokenFeatures, labels, token_relevance
-from nmg.types import IGNORED_LABEL
-from nmg.workbench import Workbench
+from nmg.trials.session import Session
 from support.runs import Inputs
 from support.tiny import word_tokenizer
 
@@ -174,7 +174,7 @@ def conll(texts: list[list[str]]) -> str:
     return "\n".join(marked)
 
 
-@pytest.mark.parametrize("measure", ["finetune", "probe"])
+@pytest.mark.parametrize("measure", ["finetune", "linear-probe"])
 def test_two_episodes(inputs: Inputs, tmp_path: Path, measure: str):
     texts = [json.loads(line)["text"].split() for line in inputs.train.read_text().splitlines()]
     (tmp_path / "train.conll").write_text(conll(texts))
@@ -184,8 +184,8 @@ def test_two_episodes(inputs: Inputs, tmp_path: Path, measure: str):
         "test": None,
         "labelled_examples": 30,
     }
-    config = inputs.config(data=data, reward={"metric": "loss", "measure": measure}, finetune={"epochs": 6})
-    training = MetaTraining(Workbench.prepare(config, Silent()))
+    config = inputs.config(data=data, reward={"metric": "loss", "evaluation": measure}, finetune={"epochs": 6})
+    training = MetaTraining(Session.prepare(config, Silent()))
     with training.engine:
         records = [training.episode() for _ in range(2)]
     assert set(records[1].scores["learner"]) == set(TokenClassificationTask.table_metrics)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from nmg.seeding import StreamName
-from nmg.types import FloatArray
+from nmg.base.seeding import StreamName
+from nmg.base.types import FloatArray
 
 DRAWS = 4000
 """Number of draws for the limits."""
@@ -78,7 +78,16 @@ def agreement(reward: FloatArray, full: FloatArray) -> Agreement:
 
 
 def _covariances(rng: np.random.Generator, squares: FloatArray, free: int) -> FloatArray:
-    """Draw covariances [draws, 2, 2] that are consistent with sums of squares [2, 2] on `free` degrees of freedom."""
+    """Draw covariance matrices from a generalized pivot, given observed sums of squares and products.
+
+    Args:
+        rng: source of all randomness.
+        squares: float [2, 2]: the sums of squares and products.
+        free: their degrees of freedom.
+
+    Returns:
+        float [`DRAWS`, 2, 2]: the covariance matrices.
+    """
     a, b = np.sqrt(rng.chisquare(free, DRAWS)), np.sqrt(rng.chisquare(max(free - 1, 1), DRAWS))
     c = rng.standard_normal(DRAWS)
     first = math.sqrt(squares[0, 0])

@@ -9,10 +9,10 @@ import numpy as np
 from scipy import stats
 
 from nmg.audit.agreement import agreement
-from nmg.audit.plays import Played
+from nmg.audit.trials import Played
+from nmg.base.errors import UserError
+from nmg.base.types import FloatArray
 from nmg.comparison.statistics import paired_comparison, seeds_needed
-from nmg.errors import UserError
-from nmg.types import FloatArray
 
 LEVEL = 0.05
 """Significance level of every test."""

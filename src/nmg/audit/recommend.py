@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nmg.audit.findings import LEVEL, Adaptation, RewardFinding, Schedule
+from nmg.base.numerals import rounded
 from nmg.config import Config
 from nmg.data.overlap import near_duplicates_text
 from nmg.learners.experiment.settings import ExperimentSettings
-from nmg.numerals import rounded
 from nmg.policies.linear import LinearSettings
 
 LEAST_MARGIN = 1.0
@@ -105,7 +105,11 @@ def best_reward(rewards: Sequence[RewardFinding], p: float | None) -> RewardFind
 
 
 def is_sound(reward: RewardFinding, p: float | None) -> bool:
-    """Whether a reward is shown to agree with the full score: maskings differ, and the lower limit is high enough."""
+    """Return whether the data show that a reward agrees with the full score.
+
+    This requires a significant difference between maskings (`p` below `LEVEL`) and a lower confidence limit of the
+    correlation with the full score of at least `LEAST_CORRELATION`.
+    """
     differ = p is not None and p < LEVEL
     return differ and reward.corrected_low is not None and reward.corrected_low >= LEAST_CORRELATION
 
@@ -155,12 +159,12 @@ def _settings(
 ) -> Config:
     """The recommended settings; without a reward, the learner is not changed."""
     rules = {name: mean for name, mean in maskings["mean"].items() if name.startswith("idf-")}
-    sharpness = float(max(rules, key=lambda name: rules[name]).removeprefix("idf-")) if rules else 2.0
+    exponent = float(max(rules, key=lambda name: rules[name]).removeprefix("idf-")) if rules else 2.0
     epochs = max(1, round(best.steps / steps_an_epoch))
     update: dict[str, Any] = {
         "adapt": config.adapt.model_copy(update={"learning_rate": best.learning_rate}),
         "test": config.test.model_copy(update={"adapt_epochs": epochs}),
-        "masking": config.masking.model_copy(update={"idf_sharpness": sharpness, "idf_unit": "piece"}),
+        "masking": config.masking.model_copy(update={"idf_exponent": exponent, "idf_unit": "piece"}),
     }
     if reward is not None:
         plays = _plays(reward)
@@ -168,10 +172,10 @@ def _settings(
         times = int(reward.name.split()[0]) if reward.name[0].isdigit() else 1
         update |= {
             "policy": LinearSettings(),
-            "learner": ExperimentSettings(plays=plays),
+            "learner": ExperimentSettings(budget=plays),
             "meta": config.meta.model_copy(update={"continual": False, "episodes": plays}),
             "reward": config.reward.model_copy(
-                update={"metric": reward.metric, "measure": measure, "fine_tunings": times}
+                update={"metric": reward.metric, "measure": measure, "num_replicates": times}
             ),
         }
     return config.model_copy(update=update)

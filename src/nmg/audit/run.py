@@ -1,6 +1,6 @@
 """Run an audit in a folder: choose and run its trials, and recommend settings before any long training.
 
-DIR/plays.jsonl       one complete line per trial; a second call continues from them
+DIR/trials.jsonl       one complete line per trial; a second call continues from them
 DIR/audit.json        all findings
 DIR/recommended.yaml  the recommended configuration
 DIR/index.html        the report
@@ -25,21 +25,21 @@ from nmg.audit.findings import (
     spread_of,
     table_of,
 )
-from nmg.audit.plays import MAX_FEATURES, AuditBench, AuditOpener, Played, PlayKey
 from nmg.audit.recommend import recommend
+from nmg.audit.trials import MAX_FEATURES, AuditWorker, AuditWorkerFactory, Played, PlayKey
+from nmg.base.errors import UserError, bad_input
+from nmg.base.files import append_line, as_json, write_text
+from nmg.base.outputs import output_lock
+from nmg.base.progress import Reporter, Silent
+from nmg.base.seeding import StreamName
 from nmg.config import Config
-from nmg.data.overlap import overlap, say_overlaps
-from nmg.engines.base import Engine
-from nmg.engines.registry import check_alone, open_engine
-from nmg.errors import UserError, bad_input
-from nmg.files import append_line, as_json, write_text
-from nmg.inner.lm import restore_state
-from nmg.inner.lm_quality import held_out_loss, unigram_entropy
-from nmg.reporter import Reporter, Silent
-from nmg.runs.inputs import check_origin
-from nmg.runs.outputs import sole_writer
-from nmg.seeding import StreamName
+from nmg.data.overlap import overlap, report_overlaps
+from nmg.executors.base import Executor
+from nmg.executors.registry import open_executor, require_single_process
 from nmg.tasks.load import load_corpus_texts
+from nmg.training.lm import restore_state
+from nmg.training.lm_quality import held_out_loss, unigram_entropy
+from nmg.trials.provenance import check_provenance
 
 PILOT_STEPS, LEAST_STEPS, MAX_STEPS = 10, 20, 200
 """Number of adaptation steps: in the pilot, and the lower and upper limit in other trials."""
@@ -67,7 +67,7 @@ class AuditResult:
     """The content of audit.json."""
     recommended: Config
     """The recommended settings."""
-    plays: Sequence[Played]
+    trials: Sequence[Played]
     """All trials."""
     fresh: Sequence[Played]
     """The trials that the findings are based on: those at the best schedule that were not used to choose it."""
@@ -100,39 +100,39 @@ def audit(
     Raises:
         UserError: Settings or data are invalid, or a training diverges under every schedule.
     """
-    check_alone("audit")
-    with sole_writer(out):
+    require_single_process("audit")
+    with output_lock(out):
         return _audit(config, out, seeds, minutes, reporter or Silent(), on_play)
 
 
 def _audit(config: Config, out: Path, seeds: int, minutes: float, reporter: Reporter, on_play: OnPlay) -> AuditResult:
-    done = _read_plays(out / "plays.jsonl")
-    bench = AuditBench.open(config, reporter)
-    config = config.model_copy(update={"runtime": bench.config.runtime})
+    done = _read_plays(out / "trials.jsonl")
+    session = AuditWorker.open(config, reporter)
+    config = config.model_copy(update={"runtime": session.config.runtime})
     for play in done.values():
-        check_origin(out, "plays.jsonl", play.origin, bench.origin_of(play.key.masking))
-    facts = {"lm": _language_model(bench), "leakage": _leakage(bench, reporter)}
-    n_parameters = bench.bench.lm.model.num_parameters()
-    at_once = bench.bench.runtime.threads
-    with open_engine(config.runtime, bench, AuditOpener(config), at_once, n_parameters) as engine:
-        player = _Player(engine, out / "plays.jsonl", done, bench.origin_of, on_play)
+        check_provenance(out, "trials.jsonl", play.provenance, session.origin_of(play.key.masking))
+    facts = {"lm": _language_model(session), "leakage": _leakage(session, reporter)}
+    n_parameters = session.session.lm.model.num_parameters()
+    at_once = session.session.runtime.threads
+    with open_executor(config.runtime, session, AuditWorkerFactory(config), at_once, n_parameters) as engine:
+        player = _Player(engine, out / "trials.jsonl", done, session.origin_of, on_play)
         budget = Budget(60 * minutes * engine.processes, seeds)
-        pilot = _pilot(bench)
+        pilot = _pilot(session)
         player.play([pilot], budget.fewest)
-        n_examples = budget.examples(player.of([pilot])[0], _labelled(bench))
-        n_steps = budget.steps(player.of([pilot])[0], n_examples, _all_steps(bench))
+        n_examples = budget.examples(player.of([pilot])[0], _labelled(session))
+        n_steps = budget.steps(player.of([pilot])[0], n_examples, _all_steps(session))
         _warn_of_time(budget, player.of([pilot])[0], n_examples, n_steps, minutes, reporter)
-        first = _schedules(bench, range(seeds), n_steps, n_examples)
+        first = _schedules(session, range(seeds), n_steps, n_examples)
         player.play(first, budget.fewest)
-        metric = bench.bench.task.table_metrics[0]
+        metric = session.session.task.table_metrics[0]
         tried = schedules_of(player.of(first), metric)
         best = max(tried, key=lambda one: one.gain)
         second = _maskings(best, range(seeds, 2 * seeds), budget.maskings(player.of(first), best.steps), n_examples)
         player.play(second, 1 + len(first) + len(second))
-    facts["examples"] = {"used": n_examples, "labelled": _labelled(bench)}
-    facts["steps"] = {"most": n_steps, "wanted": _all_steps(bench)}
-    plays = _Plays(player.of(first), player.of(second))
-    return _conclude(config, out, facts, tried, plays, metric, bench.steps_an_epoch)
+    facts["examples"] = {"used": n_examples, "labelled": _labelled(session)}
+    facts["steps"] = {"most": n_steps, "wanted": _all_steps(session)}
+    trials = _Plays(player.of(first), player.of(second))
+    return _conclude(config, out, facts, tried, trials, metric, session.steps_an_epoch)
 
 
 class _Plays(NamedTuple):
@@ -149,15 +149,15 @@ def _conclude(
     out: Path,
     facts: dict[str, Any],
     tried: Sequence[Schedule],
-    plays: _Plays,
+    trials: _Plays,
     metric: str,
     steps_an_epoch: int,
 ) -> AuditResult:
     """Compute findings and recommendation, and write the files."""
-    adapting = adaptation(tried, plays.fresh, metric)
-    found = rewards(plays.fresh, metric)
+    adapting = adaptation(tried, trials.fresh, metric)
+    found = rewards(trials.fresh, metric)
     names, table = table_of(
-        [play for play in plays.fresh if play.key.masking != "none"], lambda play: full_score(play, metric)
+        [play for play in trials.fresh if play.key.masking != "none"], lambda play: full_score(play, metric)
     )
     spread = spread_of(table)
     directions = table[[name.startswith("direction-") for name in names]]
@@ -179,7 +179,7 @@ def _conclude(
     facts["recommendation"] = sentence
     write_text(out / "audit.json", as_json(facts, indent=1) + "\n")
     write_text(out / "recommended.yaml", recommended.to_yaml())
-    return AuditResult(config, facts, recommended, [*plays.first, *plays.fresh], plays.fresh, adapting, found)
+    return AuditResult(config, facts, recommended, [*trials.first, *trials.fresh], trials.fresh, adapting, found)
 
 
 class _Player:
@@ -187,7 +187,7 @@ class _Player:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Executor,
         path: Path,
         done: dict[PlayKey, Played],
         origin_of: Callable[[str], Mapping[str, str]],
@@ -200,17 +200,17 @@ class _Player:
         """Run the trials of `keys` that are missing; `in_all` is the expected total, for progress messages."""
         missing = [key for key in keys if key not in self._done]
         for _, found in self._engine.play(None, missing):
-            played = replace(found, origin=self._origin_of(found.key.masking))
+            played = replace(found, provenance=self._origin_of(found.key.masking))
             append_line(self._path, as_json(played.to_json()))
             self._done[played.key] = played
             self._on_play(played, len(self._done), max(in_all, len(self._done)))
 
     def of(self, keys: Sequence[PlayKey]) -> list[Played]:
-        """The requested trials without diverged ones. Raises UserError if all diverged."""
-        plays = [self._done[key] for key in keys]
-        if all(play.diverged for play in plays):
-            raise UserError(f"{plays[0].key.name}: {plays[0].diverged}")
-        return [play for play in plays if not play.diverged]
+        """Return the finished trials of `keys`, except those that diverged. Raises UserError if all diverged."""
+        trials = [self._done[key] for key in keys]
+        if all(play.diverged for play in trials):
+            raise UserError(f"{trials[0].key.name}: {trials[0].diverged}")
+        return [play for play in trials if not play.diverged]
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,8 @@ class Budget:
     def fewest(self) -> int:
         """Minimum number of trials.
 
-        One pilot; per seed `none` and four schedules; per fresh seed `none`, rules and directions.
+        One pilot trial comes first. The first phase then runs `none` and four schedules per seed. The second phase runs
+        `none`, the rules in `FEW_RULES` and `FEWEST` random directions per seed.
         """
         return 1 + self.seeds * (5 + 1 + len(FEW_RULES) + FEWEST)
 
@@ -277,19 +278,19 @@ class Budget:
         adapting = n_steps * pilot.seconds["adapt"] / pilot.key.steps
         return self.fewest * (adapting + pilot.seconds["scoring"] + n_examples * _an_example(pilot))
 
-    def maskings(self, plays: Sequence[Played], steps: int) -> list[str]:
-        """Choose the maskings that fit into the time left after `plays`.
+    def maskings(self, trials: Sequence[Played], steps: int) -> list[str]:
+        """Choose the maskings that fit into the time left after `trials`.
 
         Args:
-            plays: The trials that are already done.
+            trials: The trials that are already done.
             steps: Number of adaptation steps per trial.
 
         Returns:
             `none`, then names of rules, then names of random directions.
         """
-        spent = sum(map(_cost, plays))
-        none = float(np.mean([_cost(play) for play in plays if play.key.masking == "none"]))
-        one = float(np.mean([_cost(play) for play in plays if play.key.masking != "none" and play.key.steps == steps]))
+        spent = sum(map(_cost, trials))
+        none = float(np.mean([_cost(play) for play in trials if play.key.masking == "none"]))
+        one = float(np.mean([_cost(play) for play in trials if play.key.masking != "none" and play.key.steps == steps]))
         affordable = int(((self.seconds - spent) / self.seeds - none) / one)
         rules = RULES if affordable >= len(RULES) + FEWEST else FEW_RULES
         n_directions = min(max(affordable - len(rules), FEWEST), MOST)
@@ -308,7 +309,7 @@ def _warn_of_time(
     least = budget.least(pilot, n_examples, n_steps) / budget.seconds * minutes
     if least > 1.5 * minutes:
         reporter.notify(
-            f"warning: the fewest plays of an audit take about {least:.0f} minutes here, not --minutes {minutes:g}. "
+            f"warning: the fewest trials of an audit take about {least:.0f} minutes here, not --minutes {minutes:g}. "
             "Lower meta.max_validation_examples or --seeds, or give it more minutes"
         )
 
@@ -318,29 +319,29 @@ def _cost(play: Played) -> float:
     return play.seconds["adapt"] + play.seconds["probe"] + len(play.finetune) * play.seconds["finetune"]
 
 
-def _all_steps(bench: AuditBench) -> int:
+def _all_steps(session: AuditWorker) -> int:
     """Number of adaptation steps that the settings request, within limits. Raises UserError if it is 0."""
-    settings = bench.config.adapt
-    steps = min(settings.epochs * bench.steps_an_epoch, MAX_STEPS)
+    settings = session.config.adapt
+    steps = min(settings.epochs * session.steps_an_epoch, MAX_STEPS)
     if steps == 0:
         raise UserError("adapt.epochs: an audit needs an adaptation of at least one epoch")
     return steps
 
 
-def _labelled(bench: AuditBench) -> int:
+def _labelled(session: AuditWorker) -> int:
     """Number of available training examples."""
-    return len(bench.train.examples)
+    return len(session.train.examples)
 
 
-def _pilot(bench: AuditBench) -> PlayKey:
+def _pilot(session: AuditWorker) -> PlayKey:
     """A short trial to measure the cost of trials."""
-    n_examples = min(PILOT_EXAMPLES, _labelled(bench))
-    return PlayKey(0, "random", min(PILOT_STEPS, _all_steps(bench)), bench.config.adapt.learning_rate, n_examples)
+    n_examples = min(PILOT_EXAMPLES, _labelled(session))
+    return PlayKey(0, "random", min(PILOT_STEPS, _all_steps(session)), session.config.adapt.learning_rate, n_examples)
 
 
-def _schedules(bench: AuditBench, seeds: Sequence[int], steps: int, n_examples: int) -> list[PlayKey]:
+def _schedules(session: AuditWorker, seeds: Sequence[int], steps: int, n_examples: int) -> list[PlayKey]:
     """Trials without adaptation, and with random masks at a few schedules; the outermost loop is over seeds."""
-    settings = bench.config.adapt
+    settings = session.config.adapt
     rates = (settings.learning_rate, float(f"{FASTER * settings.learning_rate:.6g}"))  # 6e-4, not 6.000000000000001e-4
     schedules = [(n, rate) for n in dict.fromkeys((max(steps // SHORTER, 1), steps)) for rate in rates]
     keys = []
@@ -355,25 +356,25 @@ def _maskings(best: Schedule, seeds: Sequence[int], names: Sequence[str], n_exam
     return [PlayKey(seed, name, best.steps, best.learning_rate, n_examples) for seed in seeds for name in names]
 
 
-def _language_model(bench: AuditBench) -> dict[str, Any]:
+def _language_model(session: AuditWorker) -> dict[str, Any]:
     """Masked-LM loss under fixed random masks, compared with the entropy of word frequencies, in nats."""
-    corpus = bench.corpus
+    corpus = session.corpus
     rows = np.linspace(0, len(corpus) - 1, min(len(corpus), 512)).astype(np.int64)
-    arena = bench.bench.arena.silent()
-    restore_state(arena.model, bench.pretrained)
-    loss = held_out_loss(arena, corpus, rows, StreamName(0) / "audit" / "lm")
+    context = session.session.context.silent()
+    restore_state(context.model, session.pretrained)
+    loss = held_out_loss(context, corpus, rows, StreamName(0) / "audit" / "lm")
     entropy = unigram_entropy(corpus)
     return {"loss": loss, "unigram_entropy": entropy, "margin": entropy - loss}
 
 
-def _leakage(bench: AuditBench, reporter: Reporter) -> dict[str, int]:
+def _leakage(session: AuditWorker, reporter: Reporter) -> dict[str, int]:
     """Count validation examples that also occur in the training examples; report overlaps with the corpus."""
-    held_out = [example.passage for example in bench.validation.examples]
-    seen = [example.passage for example in bench.train.examples]
+    held_out = [example.passage for example in session.validation.examples]
+    seen = [example.passage for example in session.train.examples]
     found = overlap("validation", "train", held_out, seen)
-    corpus = load_corpus_texts(bench.config.data) if bench.config.data.corpus is not None else []
-    say_overlaps({"validation": held_out, "corpus": corpus}, reporter)
-    return {"validation": found.n, "train": len(seen), "twins": found.same, "near": found.near}
+    corpus = load_corpus_texts(session.config.data) if session.config.data.corpus is not None else []
+    report_overlaps({"validation": held_out, "corpus": corpus}, reporter)
+    return {"validation": found.n, "train": len(seen), "near_duplicates": found.same, "near": found.near}
 
 
 def _read_plays(path: Path) -> dict[PlayKey, Played]:

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from nmg.base.distributed import FailedTogether, is_main_process
+from nmg.base.errors import UserError, printable
 from nmg.cli import (
     adapt,
     audit,
@@ -26,8 +28,6 @@ from nmg.cli import (
     validate,
 )
 from nmg.cli.commands import Command, SettingsCommand
-from nmg.errors import UserError, printable
-from nmg.together import FailedTogether, is_first_process
 
 app = typer.Typer(
     name="nmg",
@@ -83,7 +83,7 @@ def main() -> None:
     except UserError as error:
         if os.environ.get("NMG_DEBUG"):
             typer.echo(printable("".join(traceback.format_exception(error))), err=True)
-        if is_first_process() or not isinstance(error, FailedTogether):
+        if is_main_process() or not isinstance(error, FailedTogether):
             typer.secho(f"error: {printable(str(error))}", fg=typer.colors.RED, err=True)
         sys.exit(2)
     except KeyboardInterrupt:

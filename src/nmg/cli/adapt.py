@@ -26,19 +26,19 @@ def adapt(
     OUT loads in transformers: pipeline("fill-mask", OUT). Any setting can be overridden: --section.field value, e.g.
     --masking.rate 0.15 --adapt.epochs 3 --adapt.batch_size 16 --adapt.block_size 126.
     """
+    from nmg.base.distributed import is_main_process
     from nmg.cli.console import progress_console
     from nmg.config import load_config
-    from nmg.together import is_first_process
 
     overrides = [*context.args, f"--data.corpus={corpus}", *([f"--model.name={model}"] if model else [])]
     settings = load_config(config, overrides)
 
-    from nmg.runs.adaptation import adapt_corpus
+    from nmg.adaptation.adapt import adapt_corpus
 
     with progress_console() as console:
         result = adapt_corpus(settings, masking, out, console)
     loss = f", masked-LM loss {result.fit.loss:.3f}" if result.fit.steps else ""
-    if not is_first_process():
+    if not is_main_process():
         return
     typer.echo(
         f"{out}: {result.fit.steps} steps, {result.masked_tokens:,} masked tokens, {result.fit.seconds:.0f} s{loss}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from nmg.audit.plays import Played
+    from nmg.audit.trials import Played
 
 
 def audit(

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from nmg.errors import UserError
+from nmg.base.errors import UserError
 
 _OPTION = re.compile(r"--?[A-Za-z]")
 

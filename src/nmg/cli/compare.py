@@ -9,9 +9,9 @@ import typer
 
 if TYPE_CHECKING:
     from nmg.cli.console import ProgressConsole
-    from nmg.comparison.cells import CellEvent
     from nmg.comparison.grid import GridResults
     from nmg.comparison.results import ComparisonResults
+    from nmg.comparison.trials import CellEvent
     from nmg.config import Config
 
 
@@ -24,7 +24,7 @@ def compare(
         str, typer.Option(help="Run or policy folders separated by commas, each FOLDER or NAME=FOLDER.")
     ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counted up from --run.seed.")] = 5,
-    labelled: Annotated[
+    shots: Annotated[
         str | None,
         typer.Option(help="Learning curve: labelled examples (of each class in a classification), e.g. 4,16,64,all."),
     ] = None,
@@ -32,7 +32,7 @@ def compare(
     models: Annotated[
         str | None, typer.Option(help="A grid: each configuration with each of these, MODEL or NAME=MODEL, by commas.")
     ] = None,
-    base: Annotated[
+    baseline: Annotated[
         str | None, typer.Option(help="Of a grid: the masking that all others are tested against. Default: random.")
     ] = None,
 ) -> None:
@@ -43,31 +43,31 @@ def compare(
     a grid, with one comparison per folder OUT/NAME and a common table in OUT. Any setting can be overridden:
     --section.field value.
     """
+    from nmg.base.errors import UserError
     from nmg.cli.words import named_configs, named_models, required_configs, split_names
     from nmg.config import load_config
-    from nmg.errors import UserError
 
     words, overrides = required_configs(config, context.args)
     is_grid = len(words) > 1 or models is not None
-    if base is not None and not is_grid:
+    if baseline is not None and not is_grid:
         raise UserError(
-            "--base: only a grid has one (several configurations, or --models); a comparison tests all pairs"
+            "--baseline: only a grid has one (several configurations, or --models); a comparison tests all pairs"
         )
     files = named_configs(words) if is_grid else {"": Path(words[0])}
     configs = {name: load_config(file, overrides) for name, file in files.items()}
 
     from nmg.comparison.plan import parse_labelled, parse_steps
-    from nmg.policies.named import parse_policies
+    from nmg.policies.maskings import parse_policies
 
     names, places = split_names(maskings), named_models(models) if models is not None else {}
     shared: dict[str, Any] = {
         "policies": parse_policies(policies.split(","), "--policies"),
         "seeds": seeds,
-        "labelled": (None,) if labelled is None else parse_labelled(labelled),
+        "labelled": (None,) if shots is None else parse_labelled(shots),
         "adapt_steps": (None,) if adapt_steps is None else parse_steps(adapt_steps),
     }
     if is_grid:
-        _run_grid(configs, names, out, models=places, base=base, **shared)
+        _run_grid(configs, names, out, models=places, base=baseline, **shared)
     else:
         _run(configs[""], names, out, **shared)
 
@@ -115,9 +115,9 @@ def show_cells(console: "ProgressConsole") -> "Callable[[CellEvent, int], None]"
 
 def show_results(results: "ComparisonResults", out: Path) -> None:
     """Print tables and summary to standard output and failures to standard error, on the main process only."""
-    from nmg.together import is_first_process
+    from nmg.base.distributed import is_main_process
 
-    if not is_first_process():
+    if not is_main_process():
         return
     from rich import print as show
 
@@ -133,9 +133,9 @@ def show_results(results: "ComparisonResults", out: Path) -> None:
 
 def _show_grid(grid: "GridResults", out: Path) -> None:
     """Print tables and summary to standard output and failures to standard error, on the main process only."""
-    from nmg.together import is_first_process
+    from nmg.base.distributed import is_main_process
 
-    if not is_first_process():
+    if not is_main_process():
         return
     from rich import print as show
 

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nmg import reporter
-from nmg.errors import printable
-from nmg.together import is_first_process
+from nmg.base import progress as reporter
+from nmg.base.distributed import is_main_process
+from nmg.base.errors import printable
 
 
 class ProgressConsole:
@@ -61,7 +61,7 @@ def progress_console() -> Iterator[ProgressConsole]:
         TimeRemainingColumn(),
     )
     # Episodes and cells are long, so the speed is estimated over several minutes.
-    console = Console(stderr=True, quiet=not is_first_process())
+    console = Console(stderr=True, quiet=not is_main_process())
     progress = Progress(*columns, console=console, speed_estimate_period=600)
     try:
         yield ProgressConsole(progress)

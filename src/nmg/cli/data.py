@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nmg.base.errors import UserError, bad_input, printable
+from nmg.base.files import is_folder, is_there
 from nmg.cli.commands import Command
-from nmg.errors import UserError, bad_input, printable
-from nmg.files import is_folder, is_there
 
 if TYPE_CHECKING:
-    from nmg.settings import DataSettings
+    from nmg.base.settings import DataSettings
+    from nmg.base.types import Example
     from nmg.tasks.base import TaskKind
-    from nmg.types import Example
 
 app = typer.Typer(help="Look at data files and convert them.", no_args_is_help=True)
 
@@ -76,9 +76,9 @@ def convert(
     word_column: WordColumn = 1,
     tag_column: TagColumn = None,
 ) -> None:
-    """Write the examples in another format of the same task, by the ending of OUT."""
+    """Convert the examples to another format of the same task, chosen by the file extension of OUT."""
+    from nmg.base.outputs import check_file
     from nmg.data.formats.tables import ending_of
-    from nmg.runs.outputs import check_file
 
     _refuse_existing(out)
     check_file(out)
@@ -104,9 +104,9 @@ def corpus(
     tag_column: TagColumn = None,
 ) -> None:
     """Write the distinct contexts of a task file as a text corpus, .jsonl or .txt (one a line)."""
+    from nmg.base.outputs import check_file
     from nmg.data.formats.text import write_texts
     from nmg.data.task_data import distinct_texts
-    from nmg.runs.outputs import check_file
 
     _refuse_existing(out)
     check_file(out)
@@ -119,7 +119,7 @@ def _fields(
     text_field: str, label_field: str, pair_field: str | None, word_column: int, tag_column: int | None
 ) -> "DataSettings":
     """Convert the options to settings. Raises UserError for a column below 1."""
-    from nmg.settings import DataSettings
+    from nmg.base.settings import DataSettings
 
     for name, column in (("--word-column", word_column), ("--tag-column", tag_column)):
         if column is not None and column < 1:

@@ -24,14 +24,14 @@ def estimate(
 
     import json
 
-    from nmg.files import write_text
-    from nmg.runs.estimate import estimate as estimate_run
+    from nmg.base.files import write_text
+    from nmg.meta_training.estimate import estimate as estimate_run
 
     with progress_console() as console:
         found = estimate_run(settings, console)
     head = f", at most {found.head_steps} steps of a missing LM head among them" if found.head_steps else ""
     typer.echo(
-        f"minutes: {found.minutes:.1f} ({found.episodes} episodes, {found.plays} inner loops{head})\n"
+        f"minutes: {found.minutes:.1f} ({found.episodes} episodes, {found.trials} inner loops{head})\n"
         f"memory: {found.peak_mib:.0f} MiB\ndisk: {found.disk_mib:.1f} MiB"
     )
     if out is not None:

@@ -29,10 +29,10 @@ def inspect(
 
     OUT is one page that needs no network. Settings: --adapt.block_size 126 --masking.idf_unit word ...
     """
+    from nmg.base.errors import UserError
     from nmg.cli.console import progress_console
     from nmg.cli.words import split_names
     from nmg.config import load_config
-    from nmg.errors import UserError
 
     given = {"model.name": model, "masking.rate": rate}
     overrides = [*context.args, *(f"--{name}={value}" for name, value in given.items() if value is not None)]
@@ -43,11 +43,11 @@ def inspect(
         raise UserError("--model: name the masked LM whose states the policy reads (a hub name or a folder)")
     rules = split_names(maskings) if maskings.strip() else []
 
+    from nmg.base.outputs import check_file
     from nmg.inspection.page import inspect_page
     from nmg.inspection.run import inspect_texts
-    from nmg.policies.named import parse_policies
+    from nmg.policies.maskings import parse_policies
     from nmg.report.inspect_page import write_inspect_page
-    from nmg.runs.outputs import check_file
 
     check_file(out)
     folders = parse_policies(policy or [], "--policy")

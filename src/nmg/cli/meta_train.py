@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from nmg.meta_train import EpisodeRecord
+    from nmg.meta_training.loop import EpisodeRecord
 
 
 def meta_train(
@@ -20,17 +20,17 @@ def meta_train(
     Start with CONFIG --out RUN, continue with --resume RUN. Any setting can be overridden: --section.field value, e.g.
     --data.train FILE --model.name NAME --masking.rate 0.15 --meta.episodes 50 --run.seed 1.
     """
+    from nmg.base.errors import UserError
     from nmg.cli.console import progress_console
     from nmg.cli.words import config_and_settings
     from nmg.config import load_config
-    from nmg.errors import UserError
 
     config, overrides = config_and_settings(config, context.args)
     if (resume is None) != (config is not None and out is not None) or (resume is not None and (config or out)):
         raise UserError("give either CONFIG.yaml --out RUN, or --resume RUN")
     settings = load_config(config, overrides) if resume is None else None
 
-    from nmg.runs import meta_training
+    from nmg.meta_training import run as meta_training
 
     with progress_console() as console:
 
@@ -46,9 +46,9 @@ def meta_train(
             meta_training.start(settings, out, console, on_episode)
     folder = resume or out
     assert folder is not None
-    from nmg.report.run_page import in_short
-    from nmg.runs.log import read_run
+    from nmg.meta_training.log import read_run
+    from nmg.report.run_page import summary
 
-    if said := in_short(read_run(folder)):
+    if said := summary(read_run(folder)):
         typer.echo(said)
     typer.echo(f"policy: {folder}/policy   log: {folder}/metrics.jsonl   page: nmg report {folder}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from nmg.runs.log import RunLog
+    from nmg.meta_training.log import RunLog
 
 
 def report(
@@ -22,8 +22,8 @@ def report(
     """
     import time
 
-    from nmg.files import write_text
-    from nmg.runs.outputs import check_file
+    from nmg.base.files import write_text
+    from nmg.base.outputs import check_file
 
     out = out or run / "report.html"
     check_file(out)
@@ -45,10 +45,10 @@ def page_of(run: Path, watch: int | None) -> "tuple[RunLog, str]":
     `watch`: interval in seconds at which the browser reloads the page, or None. Raises UserError for a log that is
     damaged or was not written by a meta-training, because the folder may come from anywhere.
     """
-    from nmg.errors import UserError, shown
+    from nmg.base.errors import UserError, shown
+    from nmg.meta_training.log import read_run
     from nmg.report.page import render_page
     from nmg.report.run_page import run_page
-    from nmg.runs.log import read_run
 
     try:
         log = read_run(run)

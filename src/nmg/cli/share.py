@@ -18,7 +18,7 @@ def share(
 
     The card contains names of files, but no paths. Log in with `hf auth login` before --to.
     """
-    from nmg.errors import UserError
+    from nmg.base.errors import UserError
 
     if out is None and to is None:
         raise UserError("say where to: --out FOLDER, --to OWNER/NAME, or both")

@@ -15,10 +15,10 @@ def validate(
 
     Settings can be overridden as in every command: --section.field value.
     """
+    from nmg.base.errors import UserError
+    from nmg.base.files import is_there, user_path
     from nmg.cli.words import required_config
     from nmg.config import load_config
-    from nmg.errors import UserError
-    from nmg.files import is_there, user_path
 
     config, overrides = required_config(config, context.args)
     settings = load_config(config, overrides)

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from nmg.errors import UserError
-from nmg.files import is_there, last_part, user_path
+from nmg.base.errors import UserError
+from nmg.base.files import is_there, last_part, user_path
 
 
 def configs_and_settings(config: Path | None, rest: Sequence[str]) -> tuple[list[str], list[str]]:

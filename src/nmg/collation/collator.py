@@ -10,21 +10,21 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from nmg.base.errors import UserError, shown
+from nmg.base.seeding import StreamName
+from nmg.base.settings import MaskingSettings
+from nmg.base.types import IGNORED_LABEL, CorruptedBlocks, StateEncoder, TokenBlocks
 from nmg.collation.fixed import MARK, FixedRow, fixed_labels
 from nmg.collation.given import rows_of
 from nmg.collation.maskings import AnyMasking, NoModel, resolve_masking
 from nmg.collation.rows import Row, RowReader
 from nmg.collation.streams import BatchStreams
 from nmg.collation.texts import corpus_of
-from nmg.errors import UserError, shown
-from nmg.inner.kept import KeptSurprise
-from nmg.inner.lm import LMReader, PlainPasses
-from nmg.masking.base import Ingredients
+from nmg.masking.base import MaskingContext
 from nmg.masking.corrupt import Vocabulary, corrupt
 from nmg.masking.schedule import RateSchedule
-from nmg.seeding import StreamName
-from nmg.settings import MaskingSettings
-from nmg.types import IGNORED_LABEL, CorruptedBlocks, StateEncoder, TokenBlocks
+from nmg.training.encoder_cache import CachedEncoder
+from nmg.training.lm import LMReader, PlainPasses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -63,7 +63,8 @@ class MaskingCollator:
             evaluation, as in Trainer, use `fix` instead.
         max_length: maximum number of tokens in a row given as text.
         pad_to_multiple_of: pads the width of batches to a multiple of this number, as in transformers.
-        settings: `masking` settings (docs/guide.md), e.g. `mask_share=0.8`, `random_share=0.1`, `idf_unit="word"`.
+        settings: `masking` settings (docs/guide.md), e.g. `mask_replace_prob=0.8`, `random_replace_prob=0.1`,
+            `idf_unit="word"`.
 
     Raises:
         UserError: If an option is invalid, the masking is unknown, or an input of the masking is missing.
@@ -91,14 +92,14 @@ class MaskingCollator:
         self._reader = RowReader(tokenizer, max_length)
         corpus = None if texts is None else corpus_of(texts, tokenizer)
         embeddings = None if model is None else model.get_input_embeddings().weight
-        ingredients = Ingredients(tokenizer, corpus, self.settings, self._reader, embeddings)
+        ingredients = MaskingContext(tokenizer, corpus, self.settings, self._reader, embeddings)
         self.masking = resolve_masking(masking, ingredients, model)
         self._reader.reads_words = getattr(self.masking, "reads_words", True)
         self._encode: StateEncoder = NoModel(self.masking.name)
         if model is not None:
             self._encode = LMReader(model, self._vocabulary.mask_id, PlainPasses())
             if self.settings.refresh_steps > 1:
-                self._encode = KeptSurprise(self._encode, self.settings.refresh_steps)
+                self._encode = CachedEncoder(self._encode, self.settings.refresh_steps)
         elif self.masking.reads_states:
             raise UserError(f"the masking '{self.masking.name}' looks at the language model: give it (model=…)")
         self._streams = BatchStreams(seed)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from transformers import BatchEncoding
 
-from nmg.errors import UserError
-from nmg.types import IGNORED_LABEL, IntArray
+from nmg.base.errors import UserError
+from nmg.base.types import IGNORED_LABEL, IntArray
 
 MARK = "masked_by_nmg"
 """Column that marks a masked row. It is preserved by data sets, files, workers and streaming."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nmg.errors import UserError
+from nmg.base.errors import UserError
 
 
 def rows_of(given: Any, name: str) -> Iterable[Any]:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from torch import Tensor
 
+from nmg.base.errors import UserError
+from nmg.base.types import TokenBlocks
 from nmg.data.framing import vocabulary_size
-from nmg.errors import UserError
-from nmg.masking.base import Ingredients, Masking, Rule
+from nmg.masking.base import Masking, MaskingContext, Rule
 from nmg.masking.mixture import Mixture, parse_mixture
 from nmg.masking.registry import RULES, build_rule
 from nmg.masking.weights import WeightsOfBatch, draw_by_function, read_weights, weigh
 from nmg.policies.base import Policy
-from nmg.policies.masking import PolicyMasking
-from nmg.policies.named import policy_place
+from nmg.policies.maskings import policy_place
 from nmg.policies.registry import load_policy
-from nmg.types import TokenBlocks
+from nmg.policies.sampling import PolicyMasking
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,7 +29,7 @@ _WEIGHTS = (".json", ".tsv", ".csv", ".txt")
 """Suffixes of weight files."""
 
 
-def resolve_masking(masking: AnyMasking, ingredients: Ingredients, model: "PreTrainedModel | None") -> Masking:
+def resolve_masking(masking: AnyMasking, ingredients: MaskingContext, model: "PreTrainedModel | None") -> Masking:
     """Return the masking for any accepted specification.
 
     Args:
@@ -54,7 +54,7 @@ def resolve_masking(masking: AnyMasking, ingredients: Ingredients, model: "PreTr
     raise UserError(f"masking: must be a name, a folder, weights, a function or a masking, not {kind}")
 
 
-def _by_name(name: str, ingredients: Ingredients, model: "PreTrainedModel | None") -> Masking:
+def _by_name(name: str, ingredients: MaskingContext, model: "PreTrainedModel | None") -> Masking:
     """Return the rule, mixture, file of weights or policy with this name."""
     if name in RULES:
         return build_rule(name, ingredients)
@@ -68,13 +68,13 @@ def _by_name(name: str, ingredients: Ingredients, model: "PreTrainedModel | None
     return _of_policy(load_policy(policy_place(name)), name, ingredients, model)
 
 
-def _of_policy(policy: Policy, name: str, ingredients: Ingredients, model: "PreTrainedModel | None") -> Masking:
+def _of_policy(policy: Policy, name: str, ingredients: MaskingContext, model: "PreTrainedModel | None") -> Masking:
     """Return the masking of a policy. Raises UserError if it does not fit the model or the tokenizer."""
     if policy.reads_lm and model is None:
         raise UserError(f"the policy '{name}' looks at the language model: hand it to the collator (model=…)")
     hidden_size = int(model.config.hidden_size) if model is not None else 0
     policy.check_fits(hidden_size, vocabulary_size(ingredients.tokenizer))
-    return PolicyMasking(policy, greedy=policy.acts == "top-k", name=name)
+    return PolicyMasking(policy, greedy=policy.acts == "greedy", name=name)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from functools import cached_property
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from nmg.base.errors import UserError
+from nmg.base.types import NO_POSITION, BoolArray, IntArray
 from nmg.data.cutting import cut_texts
 from nmg.data.framing import SpecialTokens
-from nmg.errors import UserError
-from nmg.types import NO_POSITION, BoolArray, IntArray
 
 _UNCUT = 1 << 30
 """Maximum number of tokens in a block, so large that nothing is cut."""
@@ -59,7 +59,10 @@ class Recovery:
         return found
 
     def rows(self, rows: Sequence[IntArray]) -> list[Recovered]:
-        """Recover rows of token ids (int64 [T] each), which may contain special tokens but no padding."""
+        """Return the words and the text of each row of token ids (int64 [T]).
+
+        Rows may contain special tokens but no padding.
+        """
         runs = [_runs(~self.is_special(row)) for row in rows]
         pieces = iter(
             self._runs([row[first:last] for row, ends in zip(rows, runs, strict=True) for first, last in ends])

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from nmg.base.errors import UserError
+from nmg.base.types import NO_POSITION, BoolArray, IntArray, TokenBlocks
 from nmg.collation.recovery import Recovered, Recovery
 from nmg.data.words import is_unsure
-from nmg.errors import UserError
-from nmg.types import NO_POSITION, BoolArray, IntArray, TokenBlocks
 
 _log = logging.getLogger(__name__)
 

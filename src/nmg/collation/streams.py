@@ -10,7 +10,7 @@ import os
 import torch
 from torch.utils.data import get_worker_info
 
-from nmg.seeding import StreamName
+from nmg.base.seeding import StreamName
 
 MOST_WORKERS = 1023
 """Maximum number of workers of a data loader that have separate streams."""

@@ -1,7 +1,7 @@
 """A grid of comparisons: every data set with every model, with the same maskings and one baseline.
 
 Each comparison has its own folder. The grid adds one family of tests per primary metric: every masking against the
-baseline, in every planned comparison and setting that is scored by that metric. The probability of any false positive
+baseline, in every planned comparison and condition that is scored by that metric. The probability of any false positive
 in a family is at most 5 %.
 """
 
@@ -10,16 +10,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nmg.comparison.cells import Setting, slug
-from nmg.comparison.results import ComparisonResults, MaskingResult, Pair, SettingResult, as_family, pair_json
+from nmg.base.errors import UserError
+from nmg.base.files import last_part
+from nmg.base.progress import Silent
+from nmg.comparison.results import ComparisonResults, MaskingResult, Pair, SettingResult, holm_corrected, pair_json
 from nmg.comparison.statistics import ALPHA, CONFIDENCE
+from nmg.comparison.trials import Condition, slug
 from nmg.config import Config
-from nmg.errors import UserError
-from nmg.files import last_part
-from nmg.policies.named import CONTROLS
+from nmg.policies.maskings import CONTROLS
 from nmg.policies.registry import load_policy
-from nmg.reporter import Silent
-from nmg.workbench import ModelBench
+from nmg.trials.session import ModelSession
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference between a masking and the baseline in one setting of one part."""
+    """The difference between a masking and the baseline in one condition of one part."""
 
     part: Part
-    setting: Setting
+    condition: Condition
     pair: Pair
     """masking − baseline, corrected over the family."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """The parts that are scored by one primary metric, and all tests on this metric."""
+    """The parts of a grid that have the same primary metric, and all tests on this metric."""
 
     metric: str
     results: Mapping[str, ComparisonResults]
@@ -63,28 +63,28 @@ class Family:
     """Number of planned differences, over which the correction is made."""
 
     @property
-    def settings(self) -> list[Setting]:
+    def settings(self) -> list[Condition]:
         """The distinct settings of all parts."""
-        return list(dict.fromkeys(one.setting for results in self.results.values() for one in results.settings))
+        return list(dict.fromkeys(one.condition for results in self.results.values() for one in results.settings))
 
-    def maskings(self, part: Part, setting: Setting) -> dict[str, MaskingResult]:
-        """Name of a masking → its result; empty if no cell of the setting is finished."""
-        found = [one for one in self.results[part.name].settings if one.setting == setting]
+    def maskings(self, part: Part, condition: Condition) -> dict[str, MaskingResult]:
+        """Name of a masking → its result; empty if no cell of the condition is finished."""
+        found = [one for one in self.results[part.name].settings if one.condition == condition]
         return {masking.masking: masking for one in found for masking in one.maskings}
 
-    def difference(self, part: Part, setting: Setting, masking: str) -> Pair | None:
+    def difference(self, part: Part, condition: Condition, masking: str) -> Pair | None:
         """The paired test of a masking against the baseline.
 
         Args:
             part: A part of the family.
-            setting: A setting of the part.
+            condition: A condition of the part.
             masking: The name of the masking.
 
         Returns:
             The corrected test, or None for the baseline itself or if the two share no seed.
         """
         for one in self.differences:
-            if (one.part.name, one.setting, one.pair.first) == (part.name, setting, masking):
+            if (one.part.name, one.condition, one.pair.first) == (part.name, condition, masking):
                 return one.pair
         return None
 
@@ -173,7 +173,7 @@ def _with_fitting(parts: Sequence[Part], policies: Mapping[str, Path]) -> list[P
     for part in parts:
         model = part.config.model.name
         if model not in sizes:
-            lm = ModelBench.open(part.config, Silent()).lm
+            lm = ModelSession.open(part.config, Silent()).lm
             sizes[model] = lm.hidden_size, lm.vocabulary_size
         fits = {}
         for name, policy in loaded.items():
@@ -200,7 +200,7 @@ def chosen_base(base: str | None, parts: Sequence[Part]) -> str:
     for part in parts:
         if base not in part.maskings and base not in part.policies:
             why = "does not fit the model" if base in part.left_out else "is not among the maskings"
-            raise UserError(f"--base {base}: {why} of '{part.name}'; every comparison of a grid needs its base")
+            raise UserError(f"--baseline {base}: {why} of '{part.name}'; every comparison of a grid needs its base")
     return base
 
 
@@ -229,7 +229,7 @@ def analyse_grid(
         tasks = {part.config.data.task for part in of_metric}
         failed = [part for part in parts if part.name in failed_parts and part.config.data.task in tasks]
         n_planned += sum(_n_planned(part, results[of_metric[0].name].settings) for part in failed)
-        corrected = as_family([one.pair for one in differences], n_planned)
+        corrected = holm_corrected([one.pair for one in differences], n_planned)
         differences = [replace(one, pair=pair) for one, pair in zip(differences, corrected, strict=True)]
         of_parts = {part.name: results[part.name] for part in of_metric}
         families.append(Family(metric, of_parts, of_metric, differences, n_planned))
@@ -244,21 +244,21 @@ def _n_planned(part: Part, settings: Sequence[SettingResult]) -> int:
 def _against(base: str, part: Part, results: ComparisonResults) -> list[Difference]:
     """The differences from the baseline in one part, not yet corrected over the family."""
     return [
-        Difference(part, setting.setting, pair if pair.second == base else pair.turned)
-        for setting in results.settings
-        for pair in setting.pairs
+        Difference(part, condition.condition, pair if pair.second == base else pair.reversed_)
+        for condition in results.settings
+        for pair in condition.pairs
         if base in (pair.first, pair.second)
     ]
 
 
 def _family_json(family: Family) -> dict[str, Any]:
     scores = [
-        {"comparison": part.name, **asdict(setting), "masking": name, **asdict(one.estimates[family.metric])}
-        for setting in family.settings
+        {"comparison": part.name, **asdict(condition), "masking": name, **asdict(one.estimates[family.metric])}
+        for condition in family.settings
         for part in family.parts
-        for name, one in family.maskings(part, setting).items()
+        for name, one in family.maskings(part, condition).items()
     ]
     differences = [
-        {"comparison": one.part.name, **asdict(one.setting), **pair_json(one.pair)} for one in family.differences
+        {"comparison": one.part.name, **asdict(one.condition), **pair_json(one.pair)} for one in family.differences
     ]
     return {"metric": family.metric, "n_planned": family.n_planned, "scores": scores, "differences": differences}

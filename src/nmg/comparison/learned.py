@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from nmg.base.types import PHASES
+from nmg.meta_training.log import log_lines
 from nmg.policies.storage import find_policy
-from nmg.runs.log import log_lines
-from nmg.types import PHASES
 
 
 def meta_training_seconds(folder: Path) -> float | None:

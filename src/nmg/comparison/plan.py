@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from nmg.comparison.cells import CellKey, Labelled, Setting, slug
-from nmg.errors import UserError
-from nmg.files import is_folder
+from nmg.base.errors import UserError
+from nmg.base.files import is_folder
+from nmg.base.settings import DataSettings
+from nmg.comparison.trials import CellKey, Condition, Labelled, slug
 from nmg.masking.registry import RULES
-from nmg.policies.named import CONTROLS, control_folder
-from nmg.settings import DataSettings
+from nmg.policies.maskings import CONTROLS, control_folder
 from nmg.tasks import load
 
 
@@ -61,9 +61,9 @@ class Plan:
         return {name: folder for name, folder in self.maskings.items() if folder is not None}
 
     @property
-    def settings(self) -> list[Setting]:
+    def settings(self) -> list[Condition]:
         """All combinations of `labelled` and `adapt_steps`."""
-        return [Setting(labelled, steps) for labelled in self.labelled for steps in self.adapt_steps]
+        return [Condition(labelled, steps) for labelled in self.labelled for steps in self.adapt_steps]
 
     def adaptations(self) -> Iterator[list[CellKey]]:
         """Yield the cells in groups that share an adaptation.
@@ -74,7 +74,7 @@ class Plan:
         for seed in self.seeds:
             for name in self.names:
                 for steps in (None,) if name == "none" else self.adapt_steps:
-                    yield [CellKey(name, seed, Setting(labelled, steps)) for labelled in self.labelled]
+                    yield [CellKey(name, seed, Condition(labelled, steps)) for labelled in self.labelled]
 
     def keys(self) -> list[CellKey]:
         """All cells, in the order of `adaptations`."""
@@ -96,8 +96,7 @@ class Plan:
 def parse_labelled(words: str) -> list[Labelled]:
     """Parse numbers of labelled examples: '4,16,all' → [4, 16, 'all']. Raises UserError for any other word."""
     return [
-        "all" if word == "all" else _count(word, "--labelled", " or the word all")
-        for word in _split(words, "--labelled")
+        "all" if word == "all" else _count(word, "--shots", " or the word all") for word in _split(words, "--shots")
     ]
 
 

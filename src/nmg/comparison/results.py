@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from nmg.comparison.cells import Cell, Setting
-from nmg.comparison.circumstances import differing, mixed_seeds
+from nmg.comparison.environment import differing, mixed_seeds
 from nmg.comparison.learned import meta_training_seconds
 from nmg.comparison.plan import Plan
 from nmg.comparison.run import Finished
 from nmg.comparison.statistics import ALPHA, CONFIDENCE, POWER, Estimate, PairedTest, estimate, holm, paired_comparison
+from nmg.comparison.trials import Cell, Condition
 from nmg.config import Config
 
 HELD_OUT = "held_out_loss"
@@ -44,7 +44,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class MaskingResult:
-    """The results of one masking in one setting."""
+    """The results of one masking in one condition."""
 
     masking: str
     scores: Mapping[str, tuple[float, ...]]
@@ -71,9 +71,9 @@ class Pair:
     """Seeds whose two cells were made in different environments, so that they differ in more than their masks."""
 
     @property
-    def turned(self) -> "Pair":
+    def reversed_(self) -> "Pair":
         """The difference second − first, not corrected."""
-        return Pair(self.second, self.first, self.test.turned, mixed_seeds=self.mixed_seeds)
+        return Pair(self.second, self.first, self.test.reversed_, mixed_seeds=self.mixed_seeds)
 
     @property
     def is_tested(self) -> bool:
@@ -88,9 +88,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class SettingResult:
-    """The results of all maskings in one setting."""
+    """The results of all maskings in one condition."""
 
-    setting: Setting
+    condition: Condition
     maskings: Sequence[MaskingResult]
     pairs: Sequence[Pair]
 
@@ -128,7 +128,7 @@ class ComparisonResults:
     @property
     def has_policies(self) -> bool:
         """Whether a masking is a learned policy, or a mixture with one."""
-        return any(name.startswith("policy ") for cell in self.cells for name in cell.origin)
+        return any(name.startswith("policy ") for cell in self.cells for name in cell.provenance)
 
     @property
     def tested(self) -> str:
@@ -138,12 +138,12 @@ class ComparisonResults:
     @property
     def pairs(self) -> list[Pair]:
         """The pairs of all settings."""
-        return [pair for setting in self.settings for pair in setting.pairs]
+        return [pair for condition in self.settings for pair in condition.pairs]
 
     @property
     def differing(self) -> dict[str, list[str]]:
         """Environment properties that are not the same for all cells, each with its values."""
-        return differing(cell.circumstances for cell in self.cells)
+        return differing(cell.environment for cell in self.cells)
 
     def to_json(self) -> dict[str, Any]:
         """The content of results.json; undefined values are null, never NaN."""
@@ -161,7 +161,7 @@ class ComparisonResults:
                 for name, cost in self.meta_training.items()
             },
             "failures": dict(self.failures),
-            "differing_circumstances": self.differing,
+            "environment_mismatch": self.differing,
             "cells": [asdict(cell) for cell in self.cells],
         }
 
@@ -178,7 +178,7 @@ def analyse(config: Config, plan: Plan, metrics: tuple[str, ...], finished: Fini
     Returns:
         The results, with Holm's correction over the planned pairs of all settings.
     """
-    settings = [_analyse_setting(setting, plan.names, metrics, finished.cells) for setting in plan.settings]
+    settings = [_analyse_setting(condition, plan.names, metrics, finished.cells) for condition in plan.settings]
     costs = {}
     for name, folder in plan.learned.items():
         seconds = meta_training_seconds(folder)
@@ -191,12 +191,12 @@ def analyse(config: Config, plan: Plan, metrics: tuple[str, ...], finished: Fini
 
 
 def _analyse_setting(
-    setting: Setting, names: Sequence[str], metrics: tuple[str, ...], cells: Sequence[Cell]
+    condition: Condition, names: Sequence[str], metrics: tuple[str, ...], cells: Sequence[Cell]
 ) -> SettingResult:
-    by_masking = {name: {c.seed: c for c in cells if c.masking == name and _is_in(c, setting)} for name in names}
+    by_masking = {name: {c.seed: c for c in cells if c.masking == name and _is_in(c, condition)} for name in names}
     by_masking = {name: of_masking for name, of_masking in by_masking.items() if of_masking}
     return SettingResult(
-        setting,
+        condition,
         [_analyse_masking(name, list(of_masking.values()), metrics) for name, of_masking in by_masking.items()],
         [
             Pair(
@@ -211,9 +211,9 @@ def _analyse_setting(
     )
 
 
-def _is_in(cell: Cell, setting: Setting) -> bool:
+def _is_in(cell: Cell, condition: Condition) -> bool:
     """Whether the cell belongs to the setting; `none` has no steps and belongs to the settings of all steps."""
-    return cell.labelled == setting.labelled and (cell.masking == "none" or cell.adapt_steps == setting.adapt_steps)
+    return cell.labelled == condition.labelled and (cell.masking == "none" or cell.adapt_steps == condition.adapt_steps)
 
 
 def _analyse_masking(name: str, cells: Sequence[Cell], metrics: tuple[str, ...]) -> MaskingResult:
@@ -251,11 +251,11 @@ def _paired(first: Mapping[int, Cell], second: Mapping[int, Cell], metric: str) 
 
 def _corrected(settings: Sequence[SettingResult], n_planned: int) -> list[SettingResult]:
     """The results with Holm's correction over the planned pairs of all settings, for each of the two tests."""
-    corrected = iter(as_family([pair for result in settings for pair in result.pairs], n_planned))
-    return [SettingResult(r.setting, r.maskings, [next(corrected) for _ in r.pairs]) for r in settings]
+    corrected = iter(holm_corrected([pair for result in settings for pair in result.pairs], n_planned))
+    return [SettingResult(r.condition, r.maskings, [next(corrected) for _ in r.pairs]) for r in settings]
 
 
-def as_family(pairs: Sequence[Pair], n_planned: int) -> list[Pair]:
+def holm_corrected(pairs: Sequence[Pair], n_planned: int) -> list[Pair]:
     """Copies of `pairs` with Holm's correction over all `n_planned` pairs, for each of the two tests."""
     by_t = holm([pair.test.p for pair in pairs], n_planned)
     by_ranks = holm([pair.test.wilcoxon_p for pair in pairs], n_planned)
@@ -286,4 +286,4 @@ def _setting_json(result: SettingResult) -> dict[str, Any]:
         | {"metrics": {metric: asdict(value) for metric, value in one.estimates.items()}, "costs": asdict(one.costs)}
         for one in result.maskings
     ]
-    return {**asdict(result.setting), "maskings": maskings, "pairs": pairs}
+    return {**asdict(result.condition), "maskings": maskings, "pairs": pairs}

@@ -1,4 +1,4 @@
-"""A comparison: every masking with every seed, each cell run once and saved. A meta-test has a single setting.
+"""A comparison: every masking with every seed, each cell run once and saved. A meta-test has a single condition.
 
 No step selects by a score. The cells are fixed before the first one runs, scores are only recorded, and the tested
 metric is always the first of the task's table.
@@ -8,21 +8,21 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nmg.comparison.bench import CellBench, CellBenchOpener
-from nmg.comparison.cells import Cell, CellEvent, CellFolder, CellKey, Labelled
-from nmg.comparison.circumstances import described, differing
+from nmg.base.distributed import check_same, from_first
+from nmg.base.errors import UserError
+from nmg.base.outputs import check_output
+from nmg.base.progress import Reporter
+from nmg.comparison.environment import described, differing
 from nmg.comparison.plan import Plan, with_labels
+from nmg.comparison.trials import Cell, CellEvent, CellFolder, CellKey, Labelled
+from nmg.comparison.worker import ComparisonWorker, ComparisonWorkerFactory
 from nmg.config import Config
-from nmg.data.overlap import say_overlaps
-from nmg.engines.registry import open_engine
-from nmg.errors import UserError
-from nmg.inner.runtime import Runtime
+from nmg.data.overlap import report_overlaps
+from nmg.executors.registry import open_executor
 from nmg.policies.registry import load_policy
-from nmg.reporter import Reporter
-from nmg.runs.outputs import check_output
 from nmg.tasks.load import few_shot, load_corpus_texts, load_task_data
 from nmg.tasks.registry import task_kind
-from nmg.together import check_same, from_first
+from nmg.training.runtime import Runtime
 
 OnCell = Callable[[CellEvent], None]
 """Called with the event of each cell."""
@@ -44,7 +44,7 @@ class Comparison:
     config: Config
     """The settings that cells run under."""
     plan: Plan
-    bench: CellBench
+    session: ComparisonWorker
     found: Mapping[CellKey, Cell]
     """Cells that an earlier call finished."""
 
@@ -69,12 +69,12 @@ class Comparison:
         """
         comparison = cls.open(config, plan, out, reporter, save_models=save_models)
         _say_overlaps(comparison.config, reporter)
-        bench = comparison.bench.with_head()
-        if bench.held_out is None:
+        session = comparison.session.with_head()
+        if session.held_out is None:
             reporter.notify(
                 "every test text is in the corpus or has no token: there is no masked-LM loss on held-out text"
             )
-        return replace(comparison, bench=bench)
+        return replace(comparison, session=session)
 
     @classmethod
     def open(
@@ -103,16 +103,18 @@ class Comparison:
         if config.data.test is None:
             raise UserError("data.test: a comparison needs a test set: --data.test FILE")
         plan = distinct_points(config, plan, reporter)
-        bench = CellBench.open(config, plan, folder, reporter, save_models=save_models)
-        check_same({name: digest for masking in plan.names for name, digest in bench.origins.of(masking).items()})
-        there = {key: cell for key, cell in folder.load(plan.keys(), bench.origins).items() if bench.is_complete(key)}
+        session = ComparisonWorker.open(config, plan, folder, reporter, save_models=save_models)
+        check_same({name: digest for masking in plan.names for name, digest in session.provenances.of(masking).items()})
+        there = {
+            key: cell for key, cell in folder.load(plan.keys(), session.provenances).items() if session.is_complete(key)
+        }
         found = from_first(there)  # use the folder of the main process
         if found:
             missing = len(plan.keys()) - len(found)
             reporter.notify(f"{len(found)} cells are there already, {missing} are missing")
             if missing:
-                _say_circumstances(found.values(), bench.model.runtime, reporter)
-        return cls(bench.config, plan, bench, found)
+                _say_circumstances(found.values(), session.model.runtime, reporter)
+        return cls(session.config, plan, session, found)
 
     def run(self, on_cell: OnCell) -> Finished:
         """Run the missing cells. A failed cell is recorded and does not stop the others."""
@@ -120,14 +122,14 @@ class Comparison:
             on_cell(CellEvent(cell.key, cell, was_there=True))
         jobs = [missing for keys in self.plan.adaptations() if (missing := [k for k in keys if k not in self.found])]
         cells, failures = dict(self.found), {}
-        opener = CellBenchOpener.of(self.bench)
-        n_parameters = self.bench.model.lm.model.num_parameters()
+        opener = ComparisonWorkerFactory.of(self.session)
+        n_parameters = self.session.model.lm.model.num_parameters()
         # Count all cells, not only missing ones: a resumed comparison then gives each cell the same number of threads.
         at_once = len(list(self.plan.adaptations()))
         # A small model keeps one local thread busy. On a cluster the executor knows the available resources.
         if self.config.runtime.engine != "ray":
-            at_once = min(at_once, self.bench.model.runtime.threads)
-        with open_engine(self.config.runtime, self.bench, opener, at_once, n_parameters) as engine:
+            at_once = min(at_once, self.session.model.runtime.threads)
+        with open_executor(self.config.runtime, self.session, opener, at_once, n_parameters) as engine:
             for _, events in engine.play(None, jobs):
                 for event in events:
                     if event.cell is not None:
@@ -175,10 +177,10 @@ def distinct_points(config: Config, plan: Plan, reporter: Reporter) -> Plan:
             continue
         n = len(few_shot(every, with_labels(config.data, asked), kind, seed))
         if n == len(every):
-            reporter.notify(f"--labelled {asked}: there are {n:,} labelled examples in all; this is the point 'all'")
+            reporter.notify(f"--shots {asked}: there are {n:,} labelled examples in all; this is the point 'all'")
             points[-1] = "all"
         elif kind.few_labels == "labelled_per_class" and n < asked * len(labels):
-            reporter.notify(f"--labelled {asked}: some classes have fewer; there are {n:,} labelled examples in all")
+            reporter.notify(f"--shots {asked}: some classes have fewer; there are {n:,} labelled examples in all")
     return replace(plan, labelled=tuple(dict.fromkeys(points)))
 
 
@@ -191,17 +193,17 @@ def _say_overlaps(config: Config, reporter: Reporter) -> None:
     }
     if config.data.corpus is not None:
         sides["corpus"] = load_corpus_texts(config.data)
-    say_overlaps(sides, reporter)
+    report_overlaps(sides, reporter)
 
 
 def _say_circumstances(found: Iterable[Cell], runtime: Runtime, reporter: Reporter) -> None:
     """Warn if the finished cells were made in an environment that differs from the current one."""
-    now = runtime.circumstances()
+    now = runtime.environment()
     del now["threads"]  # threads per cell depend on the executor
-    then = ({name: value for name, value in cell.circumstances.items() if name != "threads"} for cell in found)
+    then = ({name: value for name, value in cell.environment.items() if name != "threads"} for cell in found)
     if differences := differing([*then, now]):
         reporter.notify(
             f"warning: the cells that are there, and those to come, are not all of the same {described(differences)}. "
             "Pairs of such cells differ in more than their masks, and will be marked; for a clean comparison make the "
-            "circumstances the same (runtime.precision, runtime.device) or choose another --out"
+            "environment the same (runtime.precision, runtime.device) or choose another --out"
         )

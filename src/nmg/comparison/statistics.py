@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from nmg.types import BoolArray, FloatArray
+from nmg.base.types import BoolArray, FloatArray
 
 CONFIDENCE = 0.95
 """Confidence level of every interval."""
@@ -81,7 +81,7 @@ class PairedTest:
         return self.wilcoxon_p if self.t_p is None else self.t_p
 
     @property
-    def turned(self) -> "PairedTest":
+    def reversed_(self) -> "PairedTest":
         """The test of second − first."""
 
         def negative(value: float | None) -> float | None:
@@ -151,10 +151,10 @@ def effect_size(differences: FloatArray) -> float | None:
 
 
 def t_p_value(differences: FloatArray) -> float | None:
-    """p value of the two-sided t test of a mean difference of 0, for differences [n].
+    """Return the p value of a two-sided one-sample t test that the mean of differences [n] is 0.
 
-    1 if all differences are zero: there is no evidence of a difference. None for one difference, or if all are equal
-    and not zero.
+    Returns 1 if there are several differences and all are zero, because nothing then suggests a difference. Returns
+    None if there is only one difference, or if all are equal and not zero.
     """
     effect = effect_size(differences)
     if effect is None:

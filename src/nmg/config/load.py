@@ -10,12 +10,12 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from nmg.base.errors import UserError, bad_input, shown
+from nmg.base.settings import Section
 from nmg.config.former_names import FORMER_NAMES
 from nmg.config.schema import Config
 from nmg.config.text_values import keep_written_text, value_of_word
 from nmg.config.yaml_text import lines_to, parse_yaml, repeated_keys
-from nmg.errors import UserError, bad_input, shown
-from nmg.settings import Section
 
 MAX_LENGTH = 256 * 2**10
 """Maximum size of a configuration file, in bytes."""

@@ -12,11 +12,7 @@ import yaml
 from pydantic import AfterValidator, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from nmg.learners.experiment.settings import ExperimentSettings
-from nmg.learners.registry import LearnerSettings
-from nmg.policies.linear import LinearSettings
-from nmg.policies.registry import PolicySettings
-from nmg.settings import (
+from nmg.base.settings import (
     AdaptSettings,
     DataSettings,
     FinetuneSettings,
@@ -30,6 +26,10 @@ from nmg.settings import (
     Section,
     named_contents,
 )
+from nmg.learners.experiment.settings import ExperimentSettings
+from nmg.learners.registry import LearnerSettings
+from nmg.policies.linear import LinearSettings
+from nmg.policies.registry import PolicySettings
 from nmg.tasks.registry import TASKS
 
 
@@ -61,9 +61,9 @@ class Config(Section):
     def _fits(cls, learner: LearnerSettings, info: ValidationInfo) -> LearnerSettings:
         """Check that the learner is compatible with the sections `meta` and `policy`."""
         meta, policy = info.data.get("meta"), info.data.get("policy")
-        if meta is not None and meta.continual and meta.episodes_at_once not in {"auto", 1}:
+        if meta is not None and meta.continual and meta.parallel_episodes not in {"auto", 1}:
             message = "an episode that starts from the LM of the last one cannot be played beside it"
-            raise _misfit(f"{message}: meta.continual must be false", "meta.episodes_at_once", "meta.continual")
+            raise _misfit(f"{message}: meta.continual must be false", "meta.parallel_episodes", "meta.continual")
         if meta is not None and meta.continual and not learner.has_leader:
             raise _misfit(
                 f"the learner '{learner.kind}' has no player whose LM could start the next episode: "
@@ -85,9 +85,9 @@ class Config(Section):
     def _plans_at_one_rate(cls, test: MetaTestSettings, info: ValidationInfo) -> MetaTestSettings:
         """Check that the masking rate is constant if masks are selected only at the start."""
         masking = info.data.get("masking")
-        if masking is not None and masking.rate_schedule != "constant" and test.policy_sees == "start":
+        if masking is not None and masking.rate_schedule != "constant" and test.remask == "once":
             message = "masks that are chosen at the start have one rate: masking.rate_schedule must be constant"
-            raise _misfit(message, "masking.rate_schedule", "test.policy_sees")
+            raise _misfit(message, "masking.rate_schedule", "test.remask")
         return test
 
     def to_yaml(self) -> str:
@@ -98,7 +98,8 @@ class Config(Section):
     def digest(self) -> str:
         """Digest (16 hex digits) of all settings that affect results.
 
-        It excludes the names of files and models, because results depend only on their content (`nmg.runs.inputs`).
+        It excludes the names of files and models, because results depend only on their content
+        (`nmg.trials.provenance`).
         """
         settings = self.model_dump(mode="json", exclude={"runtime"})
         for setting, _, _ in named_contents(self):

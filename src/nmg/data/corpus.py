@@ -15,13 +15,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from nmg.base.errors import UserError, bad_input, shown
+from nmg.base.files import user_path
+from nmg.base.progress import Progress
+from nmg.base.types import NO_POSITION, IntArray, TokenBlocks
 from nmg.data.corpus_file import read_batches, write_batches
 from nmg.data.cutting import TOKEN_COLUMNS, cut_texts, fingerprint
 from nmg.data.framing import SpecialTokens
-from nmg.errors import UserError, bad_input, shown
-from nmg.files import user_path
-from nmg.reporter import Progress
-from nmg.types import NO_POSITION, IntArray, TokenBlocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

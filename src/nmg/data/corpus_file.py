@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from nmg.base.files import write_aside
 from nmg.data.cutting import SCHEMA, TOKEN_COLUMNS
-from nmg.files import write_aside
 
 
 def write_batches(path: Path, digest: str, batches: Iterable[pa.RecordBatch]) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from nmg.base.types import NO_POSITION, IntArray
 from nmg.data.framing import SpecialTokens
 from nmg.data.words import cut_ends, word_starts
-from nmg.types import NO_POSITION, IntArray
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

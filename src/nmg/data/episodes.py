@@ -6,13 +6,13 @@ from typing import TypeAlias
 
 import numpy as np
 
+from nmg.base.errors import UserError
+from nmg.base.seeding import stream
+from nmg.base.settings import MetaSettings
+from nmg.base.types import BoolArray, Episode, Example, IntArray
 from nmg.data.corpus import Corpus
+from nmg.data.near_duplicates import groups, near
 from nmg.data.task_data import TaskData, sample
-from nmg.data.twins import groups, near
-from nmg.errors import UserError
-from nmg.seeding import stream
-from nmg.settings import MetaSettings
-from nmg.types import BoolArray, Episode, Example, IntArray
 
 RowCounts: TypeAlias = Callable[[Sequence[Example]], IntArray]
 """Function from examples to the number of rows (model inputs) of each, int64 [E]."""
@@ -31,11 +31,11 @@ class MetaSplit:
 def split_contexts(
     data: TaskData, meta: MetaSettings, seed: int, *, drop_duplicates: bool = False, row_counts: RowCounts | None = None
 ) -> MetaSplit:
-    """Hold out the fraction `validation_share` of the contexts; their examples are the validation set.
+    """Hold out the fraction `validation_fraction` of the contexts; their examples are the validation set.
 
-    At least one context is held out. Contexts that are equal once folded (`data.twins`) are held out together, so the
-    fraction may be slightly exceeded. With a validation file its examples are used instead, and all contexts are for
-    training.
+    At least one context is held out. Contexts that are equal once folded (`data.near_duplicates`) are held out
+    together, so the fraction may be slightly exceeded. With a validation file its examples are used instead, and all
+    contexts are for training.
 
     Args:
         data: the examples and contexts of the run.
@@ -55,15 +55,15 @@ def split_contexts(
         held_out: tuple[Example, ...] = data.validation
     else:
         texts = [data.contexts[context_id].text for context_id in context_ids]
-        is_aside = _put_aside(texts, meta.validation_share, seed)
+        is_aside = _put_aside(texts, meta.validation_fraction, seed)
         aside = set(context_ids[is_aside].tolist())
         held_out = tuple(example for example in data.train if example.context_id in aside)
         if drop_duplicates:
             is_aside = near(texts, [data.contexts[context_id].text for context_id in aside])
         if is_aside.all():
             raise UserError(
-                f"meta.validation_share {meta.validation_share} of {len(context_ids)} contexts leaves none to train "
-                "on; lower it or give --data.validation FILE"
+                f"meta.validation_fraction {meta.validation_fraction} of {len(context_ids)} contexts leaves none to "
+                "train on; lower it or give --data.validation FILE"
             )
         context_ids = context_ids[~is_aside]
     rng = stream(seed, "split", "examples")

@@ -3,8 +3,8 @@
 import logging
 from pathlib import Path
 
-from nmg.errors import printable
-from nmg.together import is_first_process
+from nmg.base.distributed import is_main_process
+from nmg.base.errors import printable
 
 _log = logging.getLogger(__name__)
 _given: set[tuple[str, str]] = set()
@@ -19,6 +19,6 @@ def warn_once(source: Path | str, problem: str, topic: str | None = None) -> Non
         topic: identifies the warning if given, so that repetitions with different numbers are not logged.
     """
     key = (str(source), topic or problem)
-    if key not in _given and is_first_process():
+    if key not in _given and is_main_process():
         _given.add(key)
         _log.warning("%s", printable(f"warning: {source}: {problem}"))

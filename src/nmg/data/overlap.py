@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from nmg.data.twins import near, same
-from nmg.reporter import Reporter
+from nmg.base.progress import Reporter
+from nmg.data.near_duplicates import near, same
 
 SIDES = ("test", "validation", "train", "corpus")
 """Parts of the data, evaluation first. Texts shared with a later part inflate the scores on an earlier part."""
@@ -42,7 +42,7 @@ class Overlap:
             )
         return (
             f"warning: {found}: scores on {self.side} are of texts that were seen before. "
-            f"'--data.drop_duplicates true' leaves the twins out of {where}"
+            f"'--data.drop_duplicates true' leaves the near_duplicates out of {where}"
         )
 
 
@@ -68,7 +68,7 @@ def overlap(side: str, other: str, texts: Collection[str], others: Collection[st
     return Overlap(side, other, len(texts), int(same(texts, others).sum()), int(near(texts, others).sum()))
 
 
-def say_overlaps(sides: Mapping[str, Collection[str]], reporter: Reporter) -> None:
+def report_overlaps(sides: Mapping[str, Collection[str]], reporter: Reporter) -> None:
     """Report each overlap to the user, the test set first."""
     for one in overlaps(sides):
         reporter.notify(one.line())

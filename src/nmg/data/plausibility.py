@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from nmg.types import Example
+from nmg.base.types import Example
 
 SAMPLE = 200
 """Number of texts that are checked."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nmg.types import Context, Example
+from nmg.base.types import Context, Example
 
 
 @dataclass(frozen=True)

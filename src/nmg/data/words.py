@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from nmg.types import BoolArray, IntArray
+from nmg.base.types import BoolArray, IntArray
 
 _SPACE, _LETTER, _MARK, _UNSPACED, _OTHER = range(5)
 _UNSPACED_RANGES = (

@@ -16,13 +16,13 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 
+from nmg.base.errors import UserError
+from nmg.base.seeding import stream
 from nmg.data.formats.classification import ClassificationExample, write_classification
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.reading import NO_CONTEXT
 from nmg.data.formats.squad import write_squad
 from nmg.data.formats.text import write_texts
-from nmg.errors import UserError
-from nmg.seeding import stream
 
 T = TypeVar("T")
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from nmg.audit.run import AuditResult
 from nmg.comparison.results import ComparisonResults
+from nmg.meta_training.log import RunLog
 from nmg.report.audit_page import audit_tables
 from nmg.report.comparison import reading
 from nmg.report.comparison_page import score_blocks as comparison_blocks
-from nmg.report.experiment import in_short
+from nmg.report.experiment import summary
 from nmg.report.page import Facts, Listing, PageContent, Paragraph, Section
 from nmg.report.run_page import learner_sections, sample_blocks
 from nmg.report.run_scores import score_blocks
-from nmg.runs.log import RunLog
 
 TITLES = {"classification": "Classification", "qa": "Question answering"}
 
@@ -48,7 +48,7 @@ def demo_page(results: Sequence[TaskResult]) -> PageContent:
 
 def _in_short(result: TaskResult) -> str:
     """Summary of what was learned, of the comparison on the test set, and of the audit."""
-    learned = in_short(result.log) or "The learner has nothing to tell."
+    learned = summary(result.log) or "The learner has nothing to tell."
     tested, audited = reading(result.comparison), result.audit.facts["recommendation"]
     return f"{learned} On the test set: {tested} The audit said beforehand: {audited}"
 

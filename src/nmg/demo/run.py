@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from nmg.adaptation.adapt import adapt_corpus
 from nmg.audit.run import audit
-from nmg.comparison.cells import CellEvent
+from nmg.base.errors import UserError
+from nmg.base.outputs import check_output, output_lock
+from nmg.base.progress import Reporter
+from nmg.comparison.trials import CellEvent
 from nmg.config import Config, load_config
 from nmg.demo.data import DemoSizes, demo_model_folder, write_demo_data
 from nmg.demo.page import TaskResult, demo_page
-from nmg.errors import UserError
-from nmg.meta_train import EpisodeRecord
+from nmg.meta_training.log import read_run
+from nmg.meta_training.loop import EpisodeRecord
+from nmg.meta_training.run import episode_line, start
 from nmg.report.comparison_files import compare
 from nmg.report.page import write_page
-from nmg.reporter import Reporter
-from nmg.runs.adaptation import adapt_corpus
-from nmg.runs.log import read_run
-from nmg.runs.meta_training import episode_line, start
-from nmg.runs.outputs import check_output, sole_writer
 
 TASKS = ("classification", "qa")
 MASKINGS = ("none", "random", "idf", "neural", "placebo")
@@ -39,7 +39,7 @@ SIZES = DemoSizes(
 )
 LM_SETTINGS = (
     *("--masking.rate=0.2", "--adapt.epochs=1", "--adapt.batch_size=32", "--adapt.learning_rate=2e-3"),
-    *("--adapt.warmup_share=0.1", "--adapt.block_size=126"),
+    *("--adapt.warmup_ratio=0.1", "--adapt.block_size=126"),
 )
 """Settings for training the language model, whose shipped head is tuned for retrieval instead of word prediction."""
 AUDIT_MINUTES, AUDIT_SEEDS = 0.6, 2
@@ -107,7 +107,7 @@ def run_demo(out: Path, seed: int, n_seeds: int, overrides: Sequence[str], repor
         UserError: A package of the demo is missing, or `out` is not empty or not writable.
     """
     check_output(out, "an earlier demo or another run")
-    with sole_writer(out):
+    with output_lock(out):
         return _run_all(out, seed, n_seeds, overrides, reporter)
 
 
@@ -148,7 +148,7 @@ def _units(config: Config, n_seeds: int) -> float:
     """Estimated units of work of one task."""
     unit = UNITS[config.data.task]
     cells = unit["none"] + unit["adapted"] * (len(MASKINGS) - 1)
-    plays = getattr(config.learner, "plays", 2 * config.meta.episodes)
+    plays = getattr(config.learner, "budget", 2 * config.meta.episodes)
     return unit["audit"] + unit["episode"] * plays / 2 + cells * n_seeds
 
 

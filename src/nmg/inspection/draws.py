@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nmg.base.progress import Progress
+from nmg.base.seeding import StreamName
+from nmg.base.types import BoolArray, FloatArray, IntArray, MaskPlan, StateEncoder, TokenBlocks
 from nmg.data.corpus import Corpus
-from nmg.inner.kept import KeptSurprise
 from nmg.inspection.tokens import TokenTable
 from nmg.masking.base import Draw, Masking, choose
 from nmg.policies.base import Policy
-from nmg.policies.masking import ReadOut, perturbed, read_out
-from nmg.reporter import Progress
-from nmg.seeding import StreamName
-from nmg.types import BoolArray, FloatArray, IntArray, MaskPlan, StateEncoder, TokenBlocks
+from nmg.policies.sampling import PolicyOutput, perturbed, policy_output
+from nmg.training.encoder_cache import CachedEncoder
 
 BLOCKS_AT_A_TIME = 64
 POSITIONS_AT_A_TIME = 1 << 18
@@ -120,7 +120,7 @@ def observe(
     Returns:
         The results of the policies, then those of the rules.
     """
-    for_draws = KeptSurprise(encode, READ_FOR_ALL_DRAWS)
+    for_draws = CachedEncoder(encode, READ_FOR_ALL_DRAWS)
     encode = _ReadOnce(encode)
     columns = {name: _Columns(table, name in policies) for name in (*policies, *rules)}
     streams = {name: (randomness / name).generator() for name in columns}
@@ -130,7 +130,7 @@ def observe(
         blocks, rows = corpus.blocks(ids), table.rows(ids)
         for name, column in columns.items():
             if name in policies:
-                seen = read_out(policies[name], blocks, encode, rate)
+                seen = policy_output(policies[name], blocks, encode, rate)
                 column.fill_policy(rows, blocks, seen)
                 counts = count_draws(Perturbed(seen.logits), blocks, rate, draws, streams[name])
             else:
@@ -220,7 +220,7 @@ class _Columns:
         self.probability = np.zeros(n_tokens) if is_policy else None
         self.taken = np.zeros(n_tokens, dtype=np.bool_) if is_policy else None
 
-    def fill_policy(self, rows: IntArray, blocks: TokenBlocks, seen: ReadOut) -> None:
+    def fill_policy(self, rows: IntArray, blocks: TokenBlocks, seen: PolicyOutput) -> None:
         """Fill the rows of a batch of blocks with a policy's probabilities and greedy choice."""
         assert self.probability is not None
         assert self.taken is not None

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from nmg.base.types import FloatArray, IntArray
 from nmg.inspection.tags import UNTAGGED, Labels
 from nmg.inspection.tokens import TokenTable
-from nmg.types import FloatArray, IntArray
 
 N_POSITIONS = 10
 """Number of equal parts of a block, for statistics by position in the text."""

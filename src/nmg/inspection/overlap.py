@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nmg.base.types import FloatArray, IntArray
 from nmg.inspection.draws import Observed, View
 from nmg.inspection.tokens import TokenTable
-from nmg.types import FloatArray, IntArray
 
 
 def overlap(first: FloatArray, second: FloatArray, budget: IntArray) -> float:

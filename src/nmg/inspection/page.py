@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nmg.base.types import FloatArray, IntArray
 from nmg.inspection import groups
 from nmg.inspection.draws import Observed, View, budgets, views_of
 from nmg.inspection.groups import Grouping
@@ -21,7 +22,6 @@ from nmg.inspection.tokens import TokenTable
 from nmg.report.inspect_page import InspectPage, Shares, ShownMasking, ShownTexts, Words
 from nmg.report.page import Facts
 from nmg.report.tables import NOTHING, Table
-from nmg.types import FloatArray, IntArray
 
 MOST_WORDS = 8000
 """Maximum number of distinct words on the page; the most frequent ones are kept."""
@@ -47,7 +47,7 @@ def inspect_page(seen: Inspection) -> InspectPage:
         maskings=[_shown_masking(one, table) for one in observed],
         views=[(view.name, view.masking) for view in views],
         shares=[_shares(grouping, views) for grouping in groupings],
-        words=word_table(distinct, views, table),
+        words=vocabulary_subset(distinct, views, table),
         tables=[
             ("Words masked most often", top_words_table(distinct, views, table)),
             ("Agreement: shared tokens", overlap_table(views, observed[0], table)),
@@ -88,7 +88,7 @@ def group_tokens(table: TokenTable, words: Sequence[str], distinct: Labels, tags
     ]
 
 
-def word_table(distinct: Labels, views: Sequence[View], table: TokenTable) -> Words:
+def vocabulary_subset(distinct: Labels, views: Sequence[View], table: TokenTable) -> Words:
     """Return the `word_rates` of all views for the most frequent distinct words.
 
     Args:

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
+from nmg.base.errors import UserError, bad_input
+from nmg.base.progress import Reporter
+from nmg.base.seeding import StreamName, stream
 from nmg.config import Config
-from nmg.errors import UserError, bad_input
 from nmg.inspection.draws import Observed, observe
 from nmg.inspection.tags import Tags, load_tagger, tag_words
 from nmg.inspection.tokens import TokenTable
 from nmg.masking.registry import MASKINGS, about_masking, build_masking, is_rule, unknown_masking
 from nmg.policies.base import Policy
-from nmg.policies.named import say_use
+from nmg.policies.maskings import warn_if_mismatched
 from nmg.policies.registry import load_policy
-from nmg.reporter import Reporter
-from nmg.seeding import StreamName, stream
 from nmg.tasks.load import load_corpus_texts, read_any_texts
-from nmg.workbench import ModelBench
+from nmg.trials.session import ModelSession
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ def inspect_texts(
     config = _with_rate_of(loaded.values(), config)
     texts = read_any_texts(text_file, config.data)
     kept = sample_texts(texts, limit, config.run.seed)
-    bench = ModelBench.open(config, reporter)
-    lm = bench.lm
+    session = ModelSession.open(config, reporter)
+    lm = session.lm
     for name, policy in loaded.items():
         policy.check_fits(lm.hidden_size, lm.vocabulary_size)
-        say_use(name, policy, lm, config.masking.rate, reporter)
+        warn_if_mismatched(name, policy, lm, config.masking.rate, reporter)
         policy.to(lm.model.device)
-    corpus = bench.corpus(kept)
+    corpus = session.corpus(kept)
     embeddings = lm.model.get_input_embeddings().weight
     found: list[str] = []
     rules = {
@@ -84,14 +84,14 @@ def inspect_texts(
     if table.n_tokens == 0:
         raise bad_input(text_file, "holds no token that may be masked")
     # Training the head takes long, so it comes after all checks.
-    headless = _give_head(bench) if any(policy.reads_lm for policy in loaded.values()) else ()
+    headless = _give_head(session) if any(policy.reads_lm for policy in loaded.values()) else ()
     about = {name: f"the learned policy of {folder}" for name, folder in policies.items()}
     observed = observe(
         corpus,
         table,
         loaded,
         rules,
-        bench.arena.reader,
+        session.context.reader,
         rate=config.masking.rate,
         draws=draws,
         randomness=StreamName(config.run.seed) / "inspect",
@@ -121,22 +121,23 @@ def _check_names(policies: Mapping[str, Path], maskings: Sequence[str]) -> None:
         raise UserError("name a policy (--policy RUN) or a masking (--maskings random)")
 
 
-def _give_head(bench: ModelBench) -> tuple[str, ...]:
+def _give_head(session: ModelSession) -> tuple[str, ...]:
     """If the checkpoint has no LM head, train one on the configured data or load it from the cache.
 
-    Returns a notice if no data are configured: the policy then reads a different model than in its training.
+    If no data are configured, the head stays untrained. Returns a notice in this case, because the policy was trained
+    with a different model.
     """
-    lm, data = bench.lm, bench.config.data
+    lm, data = session.lm, session.config.data
     if not lm.new_parameters:
         return ()
     if data.train is not None or data.corpus is not None:
-        bench.warm_up_head(bench.corpus(load_corpus_texts(data)))
+        session.warm_up_head(session.corpus(load_corpus_texts(data)))
         return ()
     notice = (
         f"'{lm.name}' has no LM head, and the run of a policy trained one first, with the whole model: name that run's "
         "data (--config RUN/config.yaml) to see what the policy saw"
     )
-    bench.reporter.notify(notice)
+    session.reporter.notify(notice)
     return (notice,)
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nmg.base.progress import Progress
+from nmg.base.types import IntArray
 from nmg.inspection.tokens import TokenTable
-from nmg.reporter import Progress
-from nmg.types import IntArray
 
 if TYPE_CHECKING:
     from spacy.language import Language

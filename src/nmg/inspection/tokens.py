@@ -8,8 +8,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from nmg.base.types import BoolArray, IntArray
 from nmg.data.corpus import Corpus
-from nmg.types import BoolArray, IntArray
 
 Number = TypeVar("Number", bound=np.generic)
 

@@ -10,23 +10,23 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from nmg.base.seeding import StreamName
+from nmg.base.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
 from nmg.masking.base import Masking
 from nmg.policies.base import Policy
-from nmg.seeding import StreamName
-from nmg.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
 
 Tensors: TypeAlias = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Saved:
+class LearnerState:
     """The state of a learner, from which a resumed run continues."""
 
     files: Mapping[str, Tensors] = field(default_factory=dict)
     """File name → tensors. These are rewritten with every checkpoint."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """JSON-serializable values."""
-    lasting: Mapping[str, Callable[[], Tensors]] = field(default_factory=dict)
+    immutable: Mapping[str, Callable[[], Tensors]] = field(default_factory=dict)
     """File name → function that returns immutable tensors. Each file is written once and kept while it is listed here.
 
     `restore` may receive fewer entries if files were damaged; the learner then continues without them.
@@ -34,13 +34,13 @@ class Saved:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class RunForecast:
     """Expected size of a run, assuming that nothing ends it early."""
 
     players: Sequence[int]
     """Number of players of each episode."""
     held: int = 0
-    """Maximum number of episodes whose `Saved.lasting` is stored at the end."""
+    """Maximum number of episodes whose `LearnerState.immutable` is stored at the end."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Learner(Protocol):
             learner.learn(episode, outcomes_of(plans))
         learner.policy
 
-    To write a new learner, subclass `NothingToTell`, set `capabilities`, and define `policy`, `propose`, `learn`,
+    To write a new learner, subclass `LearnerDefaults`, set `capabilities`, and define `policy`, `propose`, `learn`,
     `save` and `restore`.
     """
 
@@ -106,15 +106,15 @@ class Learner(Protocol):
         """
         ...
 
-    def save(self) -> Saved:
+    def save(self) -> LearnerState:
         """Return the state that `restore` needs."""
         ...
 
-    def restore(self, saved: Saved) -> None:
+    def restore(self, saved: LearnerState) -> None:
         """Restore the state that `save` returned. Raises KeyError if an entry is missing."""
         ...
 
-    def forecast(self, episodes: int) -> Outlook:
+    def forecast(self, episodes: int) -> RunForecast:
         """Forecast the size of a run of at most `episodes` episodes, based on the episodes so far."""
         ...
 
@@ -127,16 +127,16 @@ class Learner(Protocol):
         ...
 
 
-class NothingToTell:
+class LearnerDefaults:
     """Defaults for learners that run until `meta.episodes` and report nothing extra."""
 
     capabilities: LearnerCapabilities
     is_finished = False
 
-    def forecast(self, episodes: int) -> Outlook:
+    def forecast(self, episodes: int) -> RunForecast:
         """Forecast the maximum number of players for each episode, up to `max_episodes`."""
         most = self.capabilities.max_episodes
-        return Outlook([self.capabilities.max_players] * (episodes if most is None else min(episodes, most)))
+        return RunForecast([self.capabilities.max_players] * (episodes if most is None else min(episodes, most)))
 
     def findings(self) -> dict[str, Any]:
         """Return no findings."""
@@ -148,7 +148,7 @@ class NothingToTell:
 
 
 @dataclass(frozen=True)
-class Ground:
+class LearnerContext:
     """The context that a learner is built from."""
 
     new_policy: Callable[[], Policy]

@@ -16,12 +16,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.utils import vector_to_parameters
 
-from nmg.errors import UserError
-from nmg.learners.base import Ground, LearnerCapabilities, NothingToTell, Saved
+from nmg.base.errors import UserError
+from nmg.base.seeding import stream_seed
+from nmg.base.settings import Count, Positive, Section
+from nmg.base.types import Episode, FloatArray, MaskPlan, Outcome, StateEncoder, TokenBlocks
+from nmg.learners.base import LearnerCapabilities, LearnerContext, LearnerDefaults, LearnerState
 from nmg.learners.search import candidate_name, first_policy, propose_candidates, weights_of
-from nmg.seeding import stream_seed
-from nmg.settings import Count, Positive, Section
-from nmg.types import Episode, FloatArray, MaskPlan, Outcome, StateEncoder, TokenBlocks
 
 MOST_WEIGHTS = 1000
 """Maximum number of weights. Beyond it, decomposing the covariance takes seconds and hundreds of megabytes."""
@@ -33,7 +33,7 @@ class EvolutionSettings(Section):
     kind: Literal["evolution"] = "evolution"
     candidates: Annotated[Count, Field(ge=4)] | None = None
     """Number of candidates per episode. The default for W weights is 4 + ⌊3 ln W⌋, as is usual for CMA-ES."""
-    spread: Positive = 1.0
+    sigma: Positive = 1.0
     """Standard deviation of the candidates' weights around the mean in the first episode."""
 
     has_leader: ClassVar = False
@@ -41,10 +41,10 @@ class EvolutionSettings(Section):
     learns_words: ClassVar = True
 
 
-class Evolution(NothingToTell):
+class Evolution(LearnerDefaults):
     """A learner that optimizes the policy's weights with CMA-ES."""
 
-    def __init__(self, settings: EvolutionSettings, ground: Ground) -> None:
+    def __init__(self, settings: EvolutionSettings, ground: LearnerContext) -> None:
         """Raises UserError if the policy has no weights or more than `MOST_WEIGHTS`."""
         self.settings, self.ground = settings, ground
         self.policy = first_policy(ground)
@@ -92,12 +92,12 @@ class Evolution(NothingToTell):
             "spread": float(np.sqrt(np.square(deviations).mean())),
         }
 
-    def save(self) -> Saved:
+    def save(self) -> LearnerState:
         """Return the seed, the start and all generations, from which `restore` rebuilds the optimizer."""
         facts = {"seed": self._seed, "start": self._start, "history": list(self._history)}
-        return Saved({"policy": self.policy.state_dict()}, facts)
+        return LearnerState({"policy": self.policy.state_dict()}, facts)
 
-    def restore(self, saved: Saved) -> None:
+    def restore(self, saved: LearnerState) -> None:
         """Restore the policy, and rebuild the optimizer from its history."""
         self.policy.load_state_dict(saved.files["policy"])
         self._seed, self._start = saved.facts["seed"], saved.facts["start"]
@@ -111,7 +111,7 @@ class Evolution(NothingToTell):
 
         optimiser = CMA(
             mean=np.array(self._start),
-            sigma=self.settings.spread,
+            sigma=self.settings.sigma,
             seed=0,  # `_candidates` reseeds the generator for each generation
             population_size=self.settings.candidates,
             lr_adapt=True,

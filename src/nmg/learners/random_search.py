@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils import vector_to_parameters
 
-from nmg.learners.base import Ground, LearnerCapabilities, NothingToTell, Saved
+from nmg.base.settings import Count, Positive, Section
+from nmg.base.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
+from nmg.learners.base import LearnerCapabilities, LearnerContext, LearnerDefaults, LearnerState
 from nmg.learners.search import candidate_name, first_policy, propose_candidates, weights_of
-from nmg.settings import Count, Positive, Section
-from nmg.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
 
 
 class RandomSearchSettings(Section):
@@ -24,7 +24,7 @@ class RandomSearchSettings(Section):
     kind: Literal["random-search"] = "random-search"
     candidates: Count = 6
     """Number of candidate policies per episode."""
-    spread: Positive = 1.0
+    std: Positive = 1.0
     """Standard deviation of the candidates' weights around the mean."""
 
     has_leader: ClassVar = False
@@ -32,10 +32,10 @@ class RandomSearchSettings(Section):
     learns_words: ClassVar = True
 
 
-class RandomSearch(NothingToTell):
+class RandomSearch(LearnerDefaults):
     """A learner that searches the policy's weights at random."""
 
-    def __init__(self, settings: RandomSearchSettings, ground: Ground) -> None:
+    def __init__(self, settings: RandomSearchSettings, ground: LearnerContext) -> None:
         self.settings, self.ground = settings, ground
         self.capabilities = LearnerCapabilities(max_players=settings.candidates)
         self.policy = first_policy(ground)
@@ -65,11 +65,11 @@ class RandomSearch(NothingToTell):
         vector_to_parameters(mean, self.policy.parameters())
         return {"best": best[0], "step": float((mean - before).norm())}
 
-    def save(self) -> Saved:
+    def save(self) -> LearnerState:
         """Return the weights of the policy."""
-        return Saved({"policy": self.policy.state_dict()})
+        return LearnerState({"policy": self.policy.state_dict()})
 
-    def restore(self, saved: Saved) -> None:
+    def restore(self, saved: LearnerState) -> None:
         """Restore the weights of the policy."""
         self.policy.load_state_dict(saved.files["policy"])
 
@@ -78,4 +78,4 @@ class RandomSearch(NothingToTell):
         mean = weights_of(self.policy)
         rng = (self.ground.randomness / "episode" / episode.index / "candidates").generator()
         noise = torch.from_numpy(rng.standard_normal((self.settings.candidates, len(mean)))).to(mean)
-        return {candidate_name(n): mean + self.settings.spread * one for n, one in enumerate(noise)}
+        return {candidate_name(n): mean + self.settings.std * one for n, one in enumerate(noise)}

@@ -6,13 +6,13 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
+from nmg.base.settings import default_kind
 from nmg.learners.actor_critic.settings import ActorCriticSettings
-from nmg.learners.base import Ground, Learner
+from nmg.learners.base import Learner, LearnerContext
 from nmg.learners.evolution import EvolutionSettings
 from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.learners.random_search import RandomSearchSettings
 from nmg.learners.rule_search import RuleSearchSettings
-from nmg.settings import default_kind
 
 LearnerSettings: TypeAlias = Annotated[
     ActorCriticSettings  # from the paper
@@ -35,7 +35,7 @@ LEARNERS: Mapping[str, str] = {
 """Kind → learner class as `module:Class`, imported only when a learner of that kind is built."""
 
 
-def build_learner(settings: LearnerSettings, ground: Ground) -> Learner:
+def build_learner(settings: LearnerSettings, ground: LearnerContext) -> Learner:
     """Return a new learner of the kind that `settings` selects."""
     module, _, name = LEARNERS[settings.kind].partition(":")
     learner: Learner = getattr(import_module(module), name)(settings, ground)

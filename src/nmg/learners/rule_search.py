@@ -11,21 +11,21 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from nmg.learners.base import Ground, LearnerCapabilities, NothingToTell, Saved
+from nmg.base.settings import Count, NonNegative, Section
+from nmg.base.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
+from nmg.learners.base import LearnerCapabilities, LearnerContext, LearnerDefaults, LearnerState
 from nmg.policies.base import Policy
 from nmg.policies.linear import LinearPolicy
-from nmg.policies.masking import draw_by
-from nmg.settings import Count, NonNegative, Section
-from nmg.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
+from nmg.policies.sampling import draw_by
 
 
 class RuleSearchSettings(Section):
     """Settings of rule search."""
 
     kind: Literal["rule-search"] = "rule-search"
-    plays: Count = 200
+    budget: Count = 200
     """Number of inner loops of the whole run."""
-    sharpnesses: tuple[NonNegative, ...] = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0)
+    exponents: tuple[NonNegative, ...] = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0)
     """Exponents to compare: a token's weight is idf ** exponent."""
 
     has_leader: ClassVar = False
@@ -33,10 +33,10 @@ class RuleSearchSettings(Section):
     learns_words: ClassVar = True
 
 
-class RuleSearch(NothingToTell):
+class RuleSearch(LearnerDefaults):
     """A learner that selects the best exponent of the idf rule."""
 
-    def __init__(self, settings: RuleSearchSettings, ground: Ground) -> None:
+    def __init__(self, settings: RuleSearchSettings, ground: LearnerContext) -> None:
         self.settings, self.ground = settings, ground
         policy = ground.new_policy()
         assert isinstance(policy, LinearPolicy), "the configuration has seen to it"
@@ -54,20 +54,20 @@ class RuleSearch(NothingToTell):
     def capabilities(self) -> LearnerCapabilities:  # type: ignore[override]
         """One player per exponent; all remaining episodes are independent."""
         return LearnerCapabilities(
-            max_players=len(self.settings.sharpnesses),
+            max_players=len(self.settings.exponents),
             max_independent_episodes=max(self._max_episodes - self.episodes, 1),
             max_episodes=self._max_episodes,
         )
 
     @property
     def _max_episodes(self) -> int:
-        return self.settings.plays // len(self.settings.sharpnesses)
+        return self.settings.budget // len(self.settings.exponents)
 
     @property
     def policy(self) -> Policy:
         """The idf rule with the best mean score so far; the first exponent wins ties."""
-        means = np.mean(self.scores, axis=0) if self.scores else np.zeros(len(self.settings.sharpnesses))
-        return self._rule(self.settings.sharpnesses[int(np.argmax(means))])
+        means = np.mean(self.scores, axis=0) if self.scores else np.zeros(len(self.settings.exponents))
+        return self._rule(self.settings.exponents[int(np.argmax(means))])
 
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
         """Sample a plan for each exponent, with shared noise.
@@ -81,10 +81,10 @@ class RuleSearch(NothingToTell):
             Player name → plan.
         """
         observation, plans = self._template.observe(blocks, encode), {}
-        for sharpness in self.settings.sharpnesses:
+        for exponent in self.settings.exponents:
             noise = (self.ground.randomness / "episode" / episode.index / "actions").generator()
-            rule = self._rule(sharpness)
-            plans[f"idf-{sharpness:g}"] = draw_by(rule, observation, blocks, self.ground.rate, noise)
+            rule = self._rule(exponent)
+            plans[f"idf-{exponent:g}"] = draw_by(rule, observation, blocks, self.ground.rate, noise)
         return plans
 
     def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:  # noqa: ARG002
@@ -94,27 +94,27 @@ class RuleSearch(NothingToTell):
         scores.
         """
         self.episodes += 1
-        if len(outcomes) < len(self.settings.sharpnesses):
+        if len(outcomes) < len(self.settings.exponents):
             return {}
         self.scores.append([self.ground.score(outcome) for outcome in outcomes.values()])
         return {"best": list(outcomes)[int(np.argmax(self.scores[-1]))]}
 
     def findings(self) -> dict[str, Any]:
         """The number of complete episodes and the mean score of each exponent."""
-        names = [f"{sharpness:g}" for sharpness in self.settings.sharpnesses]
+        names = [f"{exponent:g}" for exponent in self.settings.exponents]
         means = np.mean(self.scores, axis=0).tolist() if self.scores else []
         return {"episodes": len(self.scores), "mean_score": dict(zip(names, means, strict=False))}
 
-    def save(self) -> Saved:
+    def save(self) -> LearnerState:
         """Return all scores and the number of episodes."""
-        return Saved(facts={"scores": self.scores, "episodes": self.episodes})
+        return LearnerState(facts={"scores": self.scores, "episodes": self.episodes})
 
-    def restore(self, saved: Saved) -> None:
+    def restore(self, saved: LearnerState) -> None:
         """Restore the scores and the number of episodes."""
         self.scores = [list(row) for row in saved.facts["scores"]]
         self.episodes = saved.facts["episodes"]
 
-    def _rule(self, sharpness: float) -> LinearPolicy:
+    def _rule(self, exponent: float) -> LinearPolicy:
         policy = copy.deepcopy(self._template)
-        policy.set_slopes({"idf": sharpness})
+        policy.set_slopes({"idf": exponent})
         return policy

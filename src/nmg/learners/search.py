@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from nmg.learners.base import Ground
+from nmg.base.types import Episode, MaskPlan, StateEncoder, TokenBlocks
+from nmg.learners.base import LearnerContext
 from nmg.policies.base import Policy
-from nmg.policies.masking import draw_by
-from nmg.types import Episode, MaskPlan, StateEncoder, TokenBlocks
+from nmg.policies.sampling import draw_by
 
 
-def first_policy(ground: Ground) -> Policy:
+def first_policy(ground: LearnerContext) -> Policy:
     """Return a new policy on the learner's device, with weights drawn from the random stream `policy`."""
     with (ground.randomness / "policy").torch():
         policy = ground.new_policy()
@@ -34,7 +34,7 @@ def candidate_name(number: int) -> str:
 def propose_candidates(
     policy: Policy,
     candidates: Mapping[str, Tensor],
-    ground: Ground,
+    ground: LearnerContext,
     episode: Episode,
     blocks: TokenBlocks,
     encode: StateEncoder,

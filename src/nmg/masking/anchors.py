@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nmg.base.types import TokenBlocks
 from nmg.data.corpus import Corpus
 from nmg.data.cutting import cut_texts
 from nmg.data.framing import SpecialTokens
@@ -22,7 +23,6 @@ from nmg.masking.base import number_units
 from nmg.masking.counts import BLOCKS_AT_A_TIME, guessed_counts
 from nmg.masking.function_words import is_function_word
 from nmg.masking.idf import word_keys
-from nmg.types import TokenBlocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

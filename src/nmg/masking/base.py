@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmg.errors import UserError
-from nmg.settings import MaskingSettings
-from nmg.types import NO_POSITION, BoolArray, FloatArray, IntArray, MaskPlan, StateEncoder, TokenBlocks
+from nmg.base.errors import UserError
+from nmg.base.settings import MaskingSettings
+from nmg.base.types import NO_POSITION, BoolArray, FloatArray, IntArray, MaskPlan, StateEncoder, TokenBlocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -111,7 +111,7 @@ class BlockTexts(Protocol):
 
 
 @dataclass(frozen=True)
-class Ingredients:
+class MaskingContext:
     """Inputs from which a rule can be built."""
 
     tokenizer: "PreTrainedTokenizerBase"

@@ -6,12 +6,12 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from nmg.base.errors import UserError
+from nmg.base.files import content_digest, is_folder, user_path
+from nmg.base.fingerprint import model_digest
+from nmg.base.settings import MaskingSettings, named_contents
 from nmg.data.formats.tables import source_digest
-from nmg.errors import UserError
-from nmg.files import content_digest, is_folder, user_path
-from nmg.fingerprint import model_digest
 from nmg.masking.selective import load_token_classifier
-from nmg.settings import MaskingSettings, named_contents
 
 NOT_GIVEN = "not given"
 """The digest of a setting that is not set."""

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmg.errors import UserError
-from nmg.settings import MaskingSettings
-from nmg.types import IGNORED_LABEL, CorruptedBlocks, MaskPlan, TokenBlocks
+from nmg.base.errors import UserError
+from nmg.base.settings import MaskingSettings
+from nmg.base.types import IGNORED_LABEL, CorruptedBlocks, MaskPlan, TokenBlocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -75,7 +75,7 @@ def corrupt(
         blocks: B blocks of T tokens.
         plan: the positions to corrupt.
         vocabulary: the mask token and the tokens that can replace others.
-        settings: `mask_share` and `random_share` are the probabilities of the two kinds of replacement.
+        settings: `mask_replace_prob` and `random_replace_prob` are the probabilities of the two kinds of replacement.
         rng: source of all randomness.
 
     Returns:
@@ -90,8 +90,8 @@ def corrupt(
         coin = _share_coins(coin, plan.positions, plan.group)
 
     is_chosen = plan.is_masked(shape[1])
-    becomes_mask = is_chosen & (coin < settings.mask_share)
-    becomes_random = is_chosen & ~becomes_mask & (coin < settings.mask_share + settings.random_share)
+    becomes_mask = is_chosen & (coin < settings.mask_replace_prob)
+    becomes_random = is_chosen & ~becomes_mask & (coin < settings.mask_replace_prob + settings.random_replace_prob)
     return CorruptedBlocks(
         input_ids=torch.where(becomes_random, random_ids, ids).masked_fill(becomes_mask, vocabulary.mask_id),
         is_token=blocks.is_token,

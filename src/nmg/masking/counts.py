@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nmg.base.types import FloatArray
 from nmg.data.framing import vocabulary_size
-from nmg.masking.base import Ingredients
+from nmg.masking.base import MaskingContext
 from nmg.masking.corrupt import Vocabulary
-from nmg.types import FloatArray
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,7 +35,7 @@ RANK_OF_CHARACTERS = 10
 _log = logging.getLogger(__name__)
 
 
-def piece_counts(ingredients: Ingredients, masking: str) -> FloatArray:
+def piece_counts(ingredients: MaskingContext, masking: str) -> FloatArray:
     """Return float64 [V]: counts of all pieces in the corpus. Without a corpus, estimate them and log a warning."""
     if ingredients.corpus is None:
         say_that_counts_are_guessed(masking)

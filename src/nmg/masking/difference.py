@@ -9,7 +9,7 @@ Different from the paper (D35):
 
 - Anchors have another score.
 - The mean input embedding of a word's pieces replaces the hidden state of the word in isolation.
-- `masking.difference_sharpness` scales the similarities.
+- `masking.difference_scale` scales the similarities.
 - Without `masking.general_corpus`, the order of the vocabulary replaces the frequencies in general text.
 """
 
@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from nmg.base.errors import UserError
+from nmg.base.files import user_path
+from nmg.base.types import MaskPlan, TokenBlocks
 from nmg.data.formats.text import read_texts
-from nmg.errors import UserError
-from nmg.files import user_path
 from nmg.masking.anchors import (
     CountedWord,
     blocks_of,
@@ -32,31 +33,30 @@ from nmg.masking.anchors import (
     general_counts,
     guessed_general_counts,
 )
-from nmg.masking.base import Draw, Ingredients, choose_units, number_units, unit_means, weighted_scores
-from nmg.types import MaskPlan, TokenBlocks
+from nmg.masking.base import Draw, MaskingContext, choose_units, number_units, unit_means, weighted_scores
 
 _log = logging.getLogger(__name__)
 
 
-def draw_different(
-    blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, similarity: Tensor, sharpness: float
+def sample_by_domain_similarity(
+    blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, similarity: Tensor, exponent: float
 ) -> MaskPlan:
-    """Sample words without replacement, each with probability ∝ exp(sharpness · similarity).
+    """Sample words without replacement, each with probability ∝ exp(exponent · similarity).
 
     Args:
         blocks: B blocks of T tokens.
         rate: fraction of the maskable tokens to mask.
         rng: source of all randomness.
         similarity: float64 [V], similarity of each piece to the nearest anchor. A word has the mean of its pieces.
-        sharpness: factor of the similarities; 0 makes all words equally likely.
+        exponent: factor of the similarities; 0 makes all words equally likely.
     """
     unit, _ = number_units(blocks.word_index, blocks)
     of_tokens = similarity.to(unit.device)[blocks.input_ids]
     of_words = unit_means(unit, of_tokens)
-    return choose_units(unit, weighted_scores((sharpness * of_words).exp(), blocks, rng), blocks, rate)
+    return choose_units(unit, weighted_scores((exponent * of_words).exp(), blocks, rng), blocks, rate)
 
 
-def difference_masking(ingredients: Ingredients) -> Draw:
+def difference_masking(ingredients: MaskingContext) -> Draw:
     """Build the rule `difference`. Raises UserError if the corpus, the model or any anchor is missing."""
     settings, corpus = ingredients.settings, ingredients.counted_corpus("difference")
     if ingredients.embeddings is None:
@@ -70,7 +70,7 @@ def difference_masking(ingredients: Ingredients) -> Draw:
         )
     ingredients.notify(f"difference: anchors {', '.join(word.text for word in anchors)}")
     similarity = similarity_to(anchors, ingredients.embeddings)
-    return partial(draw_different, similarity=similarity, sharpness=settings.difference_sharpness)
+    return partial(sample_by_domain_similarity, similarity=similarity, exponent=settings.difference_scale)
 
 
 def similarity_to(anchors: list[CountedWord], embeddings: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def similarity_to(anchors: list[CountedWord], embeddings: Tensor) -> Tensor:
     return (normalize(pieces, dim=1) @ normalize(words, dim=1).T).amax(dim=1).double()
 
 
-def _general(ingredients: Ingredients) -> dict[str, float]:
+def _general(ingredients: MaskingContext) -> dict[str, float]:
     """Return word counts in general text; without such text, estimate them and log a warning."""
     path = ingredients.settings.general_corpus
     if path is not None:

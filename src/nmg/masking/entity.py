@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nmg.errors import UserError
-from nmg.files import write_aside
-from nmg.masking.base import BlockTexts, Draw, Ingredients, choose_units, position_noise
-from nmg.types import IntArray, MaskPlan, TokenBlocks
+from nmg.base.errors import UserError
+from nmg.base.files import write_aside
+from nmg.base.types import IntArray, MaskPlan, TokenBlocks
+from nmg.masking.base import BlockTexts, Draw, MaskingContext, choose_units, position_noise
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -174,7 +174,7 @@ def _needed_components(pipeline: Any) -> list[str]:
     return [name for name in pipeline.pipe_names if name in finders or name in listened]
 
 
-def entity_masking(ingredients: Ingredients) -> Draw:
+def entity_masking(ingredients: MaskingContext) -> Draw:
     """Build the rule `entity`. Raises UserError if the spaCy model cannot be loaded."""
     recogniser, corpus = load_recogniser(ingredients.settings.spacy_model), ingredients.corpus
     if corpus is not None and ingredients.texts is corpus:

@@ -9,9 +9,9 @@ from functools import partial
 import numpy as np
 import torch
 
-from nmg.masking.base import Draw, Ingredients, choose, weighted_scores
+from nmg.base.types import FloatArray, MaskPlan, TokenBlocks
+from nmg.masking.base import Draw, MaskingContext, choose, weighted_scores
 from nmg.masking.counts import piece_counts
-from nmg.types import FloatArray, MaskPlan, TokenBlocks
 
 
 def draw_by_frequency(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, weights: FloatArray) -> MaskPlan:
@@ -27,7 +27,7 @@ def draw_by_frequency(blocks: TokenBlocks, rate: float, rng: np.random.Generator
     return choose(weighted_scores(of_tokens, blocks, rng), blocks, rate)
 
 
-def frequency_masking(ingredients: Ingredients) -> Draw:
+def frequency_masking(ingredients: MaskingContext) -> Draw:
     """Build the rule `frequency` with the exponent `masking.frequency_alpha`."""
     counts = piece_counts(ingredients, "frequency")
     return partial(draw_by_frequency, weights=np.maximum(counts, 1.0) ** -ingredients.settings.frequency_alpha)

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nmg.masking.base import Draw, Ingredients, Rule, choose, choose_units, gumbel_noise, number_units
+from nmg.base.types import FloatArray, IntArray, MaskPlan, TokenBlocks
+from nmg.masking.base import Draw, MaskingContext, Rule, choose, choose_units, gumbel_noise, number_units
 from nmg.masking.counts import guessed_counts, say_that_counts_are_guessed
-from nmg.types import FloatArray, IntArray, MaskPlan, TokenBlocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -110,7 +110,7 @@ class InverseDocumentFrequency:
         return cls(pieces.astype(np.uint64), counts[pieces].round().astype(np.int64), len(pieces))
 
 
-def document_frequency(ingredients: Ingredients, unit: str, masking: str) -> InverseDocumentFrequency:
+def document_frequency(ingredients: MaskingContext, unit: str, masking: str) -> InverseDocumentFrequency:
     """Count document frequencies in the corpus, or estimate them if there is none.
 
     Args:
@@ -127,16 +127,16 @@ def document_frequency(ingredients: Ingredients, unit: str, masking: str) -> Inv
     return InverseDocumentFrequency.count(ingredients.counted_corpus(masking), UNIT_KEYS[unit])
 
 
-def draw_rare(
+def sample_by_idf(
     blocks: TokenBlocks,
     rate: float,
     rng: np.random.Generator,
     *,
     idf: InverseDocumentFrequency,
     unit: str,
-    sharpness: float,
+    exponent: float,
 ) -> MaskPlan:
-    """Sample tokens or words without replacement, each with probability ∝ idf ** sharpness.
+    """Sample tokens or words without replacement, each with probability ∝ idf ** exponent.
 
     One sort of ln(weight) plus Gumbel noise replaces the successive draws (Efraimidis and Spirakis 2006; Kool et al.
     2019, section 2.3).
@@ -147,24 +147,24 @@ def draw_rare(
         rng: source of all randomness.
         idf: inverse document frequencies of the units.
         unit: "piece" to sample tokens, "word" to sample whole words.
-        sharpness: exponent of the weights; 0 makes all units equally likely.
+        exponent: exponent of the weights; 0 makes all units equally likely.
     """
     keys, rows, columns = UNIT_KEYS[unit](blocks)
     scores = gumbel_noise(blocks, rng)
     device = scores.device
-    log_weight = torch.from_numpy(sharpness * np.log(idf(keys))).to(device)
+    log_weight = torch.from_numpy(exponent * np.log(idf(keys))).to(device)
     scores[torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)] += log_weight
     return choose(scores, blocks, rate) if unit == "piece" else choose_units(blocks.word_index, scores, blocks, rate)
 
 
-def idf_rule(corpus: "Corpus", sharpness: float) -> Rule:
+def idf_rule(corpus: "Corpus", exponent: float) -> Rule:
     """Build the rule `idf` for word pieces, with document frequencies counted in `corpus`."""
     idf = InverseDocumentFrequency.count(corpus, piece_keys)
-    return Rule("idf", partial(draw_rare, idf=idf, unit="piece", sharpness=sharpness))
+    return Rule("idf", partial(sample_by_idf, idf=idf, unit="piece", exponent=exponent))
 
 
-def idf_masking(ingredients: Ingredients) -> Draw:
+def idf_masking(ingredients: MaskingContext) -> Draw:
     """Build the rule `idf`. Raises UserError if words are to be counted and there is no corpus."""
     settings = ingredients.settings
     idf = document_frequency(ingredients, settings.idf_unit, "idf")
-    return partial(draw_rare, idf=idf, unit=settings.idf_unit, sharpness=settings.idf_sharpness)
+    return partial(sample_by_idf, idf=idf, unit=settings.idf_unit, exponent=settings.idf_exponent)

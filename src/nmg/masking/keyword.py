@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from nmg.base.errors import UserError
+from nmg.base.types import MaskPlan, TokenBlocks
 from nmg.data.formats.reading import read_lines
-from nmg.errors import UserError
-from nmg.masking.base import Draw, Ingredients, choose_units, position_noise
+from nmg.masking.base import Draw, MaskingContext, choose_units, position_noise
 from nmg.masking.phrases import Phrases
-from nmg.types import MaskPlan, TokenBlocks
 
 
 def draw_keywords(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, keywords: Phrases) -> MaskPlan:
@@ -28,7 +28,7 @@ def draw_keywords(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *,
     return choose_units(unit, position_noise(blocks, rng) + is_keyword, blocks, rate)
 
 
-def keyword_masking(ingredients: Ingredients) -> Draw:
+def keyword_masking(ingredients: MaskingContext) -> Draw:
     """Build the rule `keyword`. Raises UserError if `masking.keywords` names no words."""
     given = ingredients.settings.keywords
     words = [word for _, word in read_lines(Path(given).expanduser())] if isinstance(given, str) else given or ()

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from nmg.errors import UserError
+from nmg.base.errors import UserError
+from nmg.base.types import NO_POSITION, FloatArray, MaskPlan, StateEncoder, TokenBlocks
 from nmg.masking.base import Masking
-from nmg.types import NO_POSITION, FloatArray, MaskPlan, StateEncoder, TokenBlocks
 
 _MEMBER = re.compile(r"(?:(?P<share>[^*]*)\*)?(?P<name>[^*]+)")
 

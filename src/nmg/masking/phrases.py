@@ -14,10 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nmg.base.types import NO_POSITION, BoolArray, FloatArray, IntArray, TokenBlocks
 from nmg.data.cutting import cut_texts
 from nmg.masking.base import number_units
 from nmg.masking.idf import Keys, word_keys
-from nmg.types import NO_POSITION, BoolArray, FloatArray, IntArray, TokenBlocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -198,7 +198,7 @@ def _spellings(text: str) -> list[tuple[str, bool]]:
 
 
 def _keys_of(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> Iterable[tuple[int, int]]:
-    """Return the number of words and the key of each text; (0, 0) if it contains no word."""
+    """Return (number of words, key of its phrase) for each text; (0, 0) for a text without words."""
     found = [(0, 0)] * len(texts)
     batches = cut_texts(texts, tokenizer, _TEXT_LENGTH)
     for columns, number in ((batch, row) for batch in batches for row in range(batch.num_rows)):

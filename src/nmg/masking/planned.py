@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nmg.base.types import NO_POSITION, IntArray, MaskPlan, StateEncoder, TokenBlocks
 from nmg.masking.base import Masking
-from nmg.types import NO_POSITION, IntArray, MaskPlan, StateEncoder, TokenBlocks
 
 if TYPE_CHECKING:
     from nmg.data.corpus import Corpus

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 
-from nmg.data.twins import groups
-from nmg.masking.base import Draw, Ingredients, choose_units, position_noise
+from nmg.base.types import FloatArray, IntArray, MaskPlan, TokenBlocks
+from nmg.data.near_duplicates import groups
+from nmg.masking.base import Draw, MaskingContext, choose_units, position_noise
 from nmg.masking.idf import Keys
 from nmg.masking.phrases import Phrases, Words, look_up
 from nmg.masking.rules import punctuation_table
-from nmg.types import FloatArray, IntArray, MaskPlan, TokenBlocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -52,7 +52,7 @@ def draw_collocations(blocks: TokenBlocks, rate: float, rng: np.random.Generator
     return choose_units(unit, position_noise(blocks, rng), blocks, rate)
 
 
-def pmi_masking(ingredients: Ingredients) -> Draw:
+def pmi_masking(ingredients: MaskingContext) -> Draw:
     """Build the rule `pmi`. Raises UserError if there is no corpus."""
     settings = ingredients.settings
     corpus = ingredients.counted_corpus("pmi")
@@ -68,7 +68,7 @@ class DistinctText:
 
     corpus: "Corpus"
     block_ids: IntArray
-    """int64 [blocks]: blocks of the first text in each group of near duplicates (`data.twins`)."""
+    """int64 [blocks]: blocks of the first text in each group of near duplicates (`data.near_duplicates`)."""
     is_border: npt.NDArray[np.bool_]
     """bool [V]: True for tokens that no n-gram may contain: punctuation and the unknown token."""
 

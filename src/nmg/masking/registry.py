@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from nmg.errors import UserError
-from nmg.masking.base import Draw, Ingredients, Masking, ReadingDraw, ReadingRule, Rule
+from nmg.base.errors import UserError
+from nmg.base.settings import MaskingSettings
+from nmg.masking.base import Draw, Masking, MaskingContext, ReadingDraw, ReadingRule, Rule
 from nmg.masking.difference import difference_masking
 from nmg.masking.entity import entity_masking
 from nmg.masking.frequency import frequency_masking
@@ -19,7 +20,6 @@ from nmg.masking.selective import selective_masking
 from nmg.masking.surprise import entropy_masking, loss_masking
 from nmg.masking.tfidf import tfidf_masking
 from nmg.masking.weights import weights_masking
-from nmg.settings import MaskingSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ class RuleKind(NamedTuple):
     """What the rule masks."""
     source: str
     """The publication of the rule."""
-    build: Callable[[Ingredients], Draw | ReadingDraw]
+    build: Callable[[MaskingContext], Draw | ReadingDraw]
     """Builds the rule. Raises UserError if an input of the rule is missing."""
     reads_states: bool = False
     """Whether the rule reads the language model; if so, `build` returns a `ReadingDraw`."""
@@ -117,11 +117,11 @@ def build_masking(
     Raises:
         UserError: If the name is unknown or an input of the rule is missing.
     """
-    ingredients = Ingredients(tokenizer, corpus, settings, corpus, embeddings)
+    ingredients = MaskingContext(tokenizer, corpus, settings, corpus, embeddings)
     return build_rule(name, ingredients if notify is None else replace(ingredients, notify=notify))
 
 
-def build_rule(name: str, ingredients: Ingredients) -> Masking:
+def build_rule(name: str, ingredients: MaskingContext) -> Masking:
     """Build a rule or mixture from `ingredients`. Raises UserError if the name is unknown or an input is missing."""
     members = parse_mixture(name)
     if members:

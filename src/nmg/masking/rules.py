@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nmg.base.types import FloatArray, IntArray, MaskPlan, TokenBlocks
 from nmg.masking.base import (
     Draw,
-    Ingredients,
+    MaskingContext,
     Rule,
     choose,
     choose_units,
@@ -19,7 +20,6 @@ from nmg.masking.base import (
     position_noise,
     unit_sizes,
 )
-from nmg.types import FloatArray, IntArray, MaskPlan, TokenBlocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -75,7 +75,7 @@ def draw_punctuation(blocks: TokenBlocks, rate: float, rng: np.random.Generator,
     return choose(position_noise(blocks, rng) + is_first_choice, blocks, rate)
 
 
-def punctuation_masking(ingredients: Ingredients) -> Draw:
+def punctuation_masking(ingredients: MaskingContext) -> Draw:
     """Build the rule `punctuation`."""
     return partial(draw_punctuation, is_punctuation=punctuation_table(ingredients.tokenizer))
 
@@ -142,7 +142,7 @@ def draw_spans(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, p:
     return MaskPlan(plan.positions, plan.budget, group=group)
 
 
-def span_masking(ingredients: Ingredients) -> Draw:
+def span_masking(ingredients: MaskingContext) -> Draw:
     """Build the rule `span` from `masking.span_p` and `masking.span_max`."""
     return partial(draw_spans, p=ingredients.settings.span_p, longest=ingredients.settings.span_max)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Self, get_args
 
-from nmg.errors import UserError, shown
-from nmg.settings import MaskingSettings, RateShape
+from nmg.base.errors import UserError, shown
+from nmg.base.settings import MaskingSettings, RateShape
 
 
 @dataclass(frozen=True)

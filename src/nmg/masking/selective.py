@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmg.errors import UserError
-from nmg.hub import first_line, is_only_local
-from nmg.masking.base import Draw, Ingredients, choose, position_noise
-from nmg.types import MaskPlan, TokenBlocks
+from nmg.base.errors import UserError
+from nmg.base.hub import first_line, is_only_local
+from nmg.base.types import MaskPlan, TokenBlocks
+from nmg.masking.base import Draw, MaskingContext, choose, position_noise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,19 +31,23 @@ LEAST_GAIN = 0.05
 def draw_important(
     blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, importance: Callable[[TokenBlocks], Tensor]
 ) -> MaskPlan:
-    """Select important tokens in random order, then the other tokens in random order.
+    """Mask important tokens first, then other tokens if the budget is not used up, each group in random order.
 
     Args:
         blocks: B blocks of T tokens.
         rate: fraction of the maskable tokens to mask.
         rng: source of all randomness.
-        importance: maps blocks to float [B, T], the probability that a token is important.
+        importance: maps blocks to float [B, T], the probability that a token is important. A token counts as important
+            if its probability is at least `IMPORTANT`.
+
+    Returns:
+        A plan for the B blocks.
     """
     matters = (importance(blocks) >= IMPORTANT).to(blocks.input_ids.device)
     return choose(position_noise(blocks, rng) + matters, blocks, rate)
 
 
-def selective_masking(ingredients: Ingredients) -> Draw:
+def selective_masking(ingredients: MaskingContext) -> Draw:
     """Build the rule `selective`.
 
     Raises UserError if the classifier is not named, cannot be loaded, or has a smaller vocabulary than the tokenizer.

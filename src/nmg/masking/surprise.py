@@ -9,14 +9,14 @@ from functools import partial
 
 import numpy as np
 
-from nmg.masking.base import Ingredients, ReadingDraw, choose, weighted_scores
-from nmg.types import MaskPlan, StateEncoder, TokenBlocks
+from nmg.base.types import MaskPlan, StateEncoder, TokenBlocks
+from nmg.masking.base import MaskingContext, ReadingDraw, choose, weighted_scores
 
 LOSS, ENTROPY = 0, 1
 """Columns of `StateEncoder.surprise`."""
 
 
-def draw_hard(
+def sample_by_loss(
     blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder, *, column: int
 ) -> MaskPlan:
     """Sample tokens without replacement, each with probability ∝ its loss or entropy in nats.
@@ -32,11 +32,11 @@ def draw_hard(
     return choose(weighted_scores(surprise, blocks, rng), blocks, rate)
 
 
-def loss_masking(_ingredients: Ingredients) -> ReadingDraw:
+def loss_masking(_ingredients: MaskingContext) -> ReadingDraw:
     """Build the rule `loss`."""
-    return partial(draw_hard, column=LOSS)
+    return partial(sample_by_loss, column=LOSS)
 
 
-def entropy_masking(_ingredients: Ingredients) -> ReadingDraw:
+def entropy_masking(_ingredients: MaskingContext) -> ReadingDraw:
     """Build the rule `entropy`."""
-    return partial(draw_hard, column=ENTROPY)
+    return partial(sample_by_loss, column=ENTROPY)

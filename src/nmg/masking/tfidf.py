@@ -9,9 +9,9 @@ from functools import partial
 import numpy as np
 import torch
 
-from nmg.masking.base import Draw, Ingredients, choose, choose_units, weighted_scores
+from nmg.base.types import MaskPlan, TokenBlocks
+from nmg.masking.base import Draw, MaskingContext, choose, choose_units, weighted_scores
 from nmg.masking.idf import UNIT_KEYS, InverseDocumentFrequency, document_frequency
-from nmg.types import MaskPlan, TokenBlocks
 
 
 def draw_topical(
@@ -21,9 +21,9 @@ def draw_topical(
     *,
     idf: InverseDocumentFrequency,
     unit: str,
-    sharpness: float,
+    exponent: float,
 ) -> MaskPlan:
-    """Sample tokens or words without replacement, each with probability ∝ (tf · idf) ** sharpness.
+    """Sample tokens or words without replacement, each with probability ∝ (tf · idf) ** exponent.
 
     tf is the number of occurrences of the unit in the block. Each occurrence of a unit has the same weight.
 
@@ -33,21 +33,21 @@ def draw_topical(
         rng: source of all randomness.
         idf: inverse document frequencies of the units.
         unit: "piece" to sample tokens, "word" to sample whole words.
-        sharpness: exponent of the weights; 0 makes all units equally likely.
+        exponent: exponent of the weights; 0 makes all units equally likely.
     """
     keys, rows, columns = UNIT_KEYS[unit](blocks)
     distinct, which = np.unique(keys, return_inverse=True)
     _, of_block, times = np.unique(rows * max(len(distinct), 1) + which, return_inverse=True, return_counts=True)
     weights = torch.ones(blocks.input_ids.shape, dtype=torch.float64)
     weights[torch.from_numpy(rows), torch.from_numpy(columns)] = torch.from_numpy(
-        (times[of_block] * idf(keys)) ** sharpness
+        (times[of_block] * idf(keys)) ** exponent
     )
     scores = weighted_scores(weights, blocks, rng)
     return choose(scores, blocks, rate) if unit == "piece" else choose_units(blocks.word_index, scores, blocks, rate)
 
 
-def tfidf_masking(ingredients: Ingredients) -> Draw:
+def tfidf_masking(ingredients: MaskingContext) -> Draw:
     """Build the rule `tf-idf`. Raises UserError if words are to be counted and there is no corpus."""
     settings = ingredients.settings
     idf = document_frequency(ingredients, settings.idf_unit, "tf-idf")
-    return partial(draw_topical, idf=idf, unit=settings.idf_unit, sharpness=settings.idf_sharpness)
+    return partial(draw_topical, idf=idf, unit=settings.idf_unit, exponent=settings.idf_exponent)

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nmg.base.errors import UserError, bad_input, shown
+from nmg.base.types import FloatArray, MaskPlan, TokenBlocks
 from nmg.data.formats.reading import read_lines, read_text
-from nmg.errors import UserError, bad_input, shown
-from nmg.masking.base import Draw, Ingredients, choose, choose_units, weighted_scores
+from nmg.masking.base import Draw, MaskingContext, choose, choose_units, weighted_scores
 from nmg.masking.phrases import Phrases
-from nmg.types import FloatArray, MaskPlan, TokenBlocks
 
 WeightsOfBatch: TypeAlias = Callable[[TokenBlocks], Tensor | FloatArray]
 """Maps blocks to weights [B, T], ≥ 0; values at positions that are not maskable are ignored."""
@@ -61,7 +61,7 @@ def draw_by_function(
     return choose(weighted_scores(weights, blocks, rng), blocks, rate)
 
 
-def weights_masking(ingredients: Ingredients) -> Draw:
+def weights_masking(ingredients: MaskingContext) -> Draw:
     """Build the rule `weights`. Raises UserError if `masking.weights` is not set or its file is invalid."""
     path = ingredients.settings.weights
     if path is None:
@@ -69,7 +69,7 @@ def weights_masking(ingredients: Ingredients) -> Draw:
     return weigh(read_weights(Path(path).expanduser()), ingredients)
 
 
-def weigh(weights: Mapping[str, float], ingredients: Ingredients) -> Draw:
+def weigh(weights: Mapping[str, float], ingredients: MaskingContext) -> Draw:
     """Build a rule from a mapping of words or phrases to weights.
 
     Raises UserError for an empty word and for a weight that is not a finite number ≥ 0.

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nmg.errors import UserError
-from nmg.policies.base import Ground, Policy, PolicyConfig, Unit
-from nmg.settings import Count, Positive, Section
-from nmg.types import StateEncoder, TokenBlocks
+from nmg.base.errors import UserError
+from nmg.base.settings import Count, Positive, Section
+from nmg.base.types import StateEncoder, TokenBlocks
+from nmg.policies.base import Policy, PolicyConfig, PolicyContext, Unit
 
 INITIAL_SPREAD = 0.02
 """Standard deviation of initial weights, as in BERT."""
@@ -92,7 +92,7 @@ class AttentionPolicy(Policy):
         )
 
     @classmethod
-    def from_settings(cls, settings: "AttentionSettings", ground: Ground) -> Self:
+    def from_settings(cls, settings: "AttentionSettings", ground: PolicyContext) -> Self:
         """Build a policy with the hidden size and the number of heads of the language model."""
         return cls(
             AttentionConfig(

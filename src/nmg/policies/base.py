@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 import torch
 from torch import Tensor
 
+from nmg.base.settings import Rate
+from nmg.base.types import FloatArray, StateEncoder, TokenBlocks
 from nmg.policies.storage import StoredPolicy
-from nmg.settings import Rate
-from nmg.types import FloatArray, StateEncoder, TokenBlocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,7 +53,7 @@ class Policy(StoredPolicy):
         """F, the number of values per token that `observe` returns."""
 
     @classmethod
-    def from_settings(cls, settings: Any, ground: "Ground") -> Self:
+    def from_settings(cls, settings: Any, ground: "PolicyContext") -> Self:
         """Build a policy on the CPU from the settings of its kind (see `registry.build_policy`)."""
         raise NotImplementedError
 
@@ -97,7 +97,7 @@ class Policy(StoredPolicy):
 
 
 @dataclass(frozen=True)
-class Ground:
+class PolicyContext:
     """The context that a policy is built from."""
 
     base_model: str

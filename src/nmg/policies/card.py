@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Protocol
 
 import yaml
 
+from nmg.base.errors import bad_input
 from nmg.data.overlap import near_duplicates_text
-from nmg.errors import bad_input
 
 CARD = "README.md"
 """File name of the model card."""
@@ -129,7 +129,7 @@ or `nmg adapt --masking OWNER/NAME`. The place of OWNER/NAME may be taken by thi
 
 def _masks(policy: DescribedPolicy) -> str:
     """Section on what the policy masks, with the weights of a linear policy."""
-    how = "draws its masks" if policy.acts == "draw" else "masks the tokens it likes best"
+    how = "draws its masks" if policy.acts == "sample" else "masks the tokens it likes best"
     looks = "looks at the language model" if policy.reads_lm else "looks at the tokens alone"
     text = (
         f"## What it masks\n\nKind: `{policy.kind}`. It {looks} and {how}; it was trained to mask "
@@ -158,9 +158,9 @@ def _training(known: Provenance) -> Iterator[str]:
         f"- language model: `{Path(known.settings.get('model', {}).get('name', '')).name}`",
         f"- learner: `{learner.get('kind')}`",
     ]
-    if known.findings.get("plays"):
-        handed_out = known.findings.get("handed_out")
-        lines.append(f"- inner loops played: {known.findings['plays']}; handed out: {handed_out}")
+    if known.findings.get("trials"):
+        selected = known.findings.get("selected")
+        lines.append(f"- inner loops played: {known.findings['trials']}; handed out: {selected}")
     gate = known.findings.get("gate") or {}
     if gate.get("n"):
         verdict = "passed" if gate.get("passes") else "not passed"

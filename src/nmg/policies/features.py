@@ -14,13 +14,13 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
+from nmg.base.seeding import stream
+from nmg.base.types import FloatArray, StateEncoder, TokenBlocks
 from nmg.masking.idf import InverseDocumentFrequency, piece_keys
 from nmg.masking.rules import punctuation_table
-from nmg.seeding import stream
-from nmg.types import FloatArray, StateEncoder, TokenBlocks
 
 if TYPE_CHECKING:
-    from nmg.policies.base import Ground
+    from nmg.policies.base import PolicyContext
 
 COUNTED_BLOCKS = 512
 """Maximum number of blocks on which the LM's mean loss and entropy per word piece are measured."""
@@ -43,7 +43,7 @@ class Vocabulary:
         ground: The context that provides the tokenizer, the corpus, the LM and its embeddings.
     """
 
-    def __init__(self, ground: "Ground") -> None:
+    def __init__(self, ground: "PolicyContext") -> None:
         self.ground = ground
         vocabulary = ground.tokenizer.get_vocab()
         self.size = max(vocabulary.values()) + 1
@@ -169,7 +169,7 @@ def _repeated(blocks: TokenBlocks, _encode: StateEncoder) -> Tensor:
     return is_same.sum(dim=2).clamp(min=1).float().log()
 
 
-class ReadOnce:
+class ObservationCache:
     """Wraps the LM for the features of one batch, so that token loss and entropy are computed only once."""
 
     def __init__(self, encode: StateEncoder) -> None:
@@ -188,7 +188,7 @@ class ReadOnce:
 
 
 @dataclass(frozen=True)
-class OfPieces:
+class TypeFeature:
     """A feature that depends only on the word piece."""
 
     about: str
@@ -198,7 +198,7 @@ class OfPieces:
 
 
 @dataclass(frozen=True)
-class OfPlace:
+class TokenFeature:
     """A feature that depends on the token and its context."""
 
     about: str
@@ -207,25 +207,25 @@ class OfPlace:
     """Computes the feature of all tokens, [B, T], on the CPU or the model's device."""
 
 
-FEATURES: Mapping[str, OfPieces | OfPlace] = {
-    "idf": OfPieces("rare: ln of the inverse document frequency", _idf),
-    "frequency": OfPieces("frequent in the corpus: ln of the share", lambda v: v.log_frequency),
-    "frequency_squared": OfPieces("very frequent or very rare", _frequency_squared),
-    "domain": OfPieces("more frequent here than in general text", _domain),
-    "punctuation": OfPieces("punctuation", lambda v: punctuation_table(v.ground.tokenizer).numpy().astype(float)),
-    "digit": OfPieces("holds a digit", _of_words(lambda word: any(map(str.isdigit, word)))),
-    "function_word": OfPieces("function word (English)", _of_words(lambda word: word.lower() in FUNCTION_WORDS)),
-    "association": OfPieces("tells labels or answers apart, in the training labels", _relevance),
-    "usual_loss": OfPieces("hard for the LM to predict, on average", lambda v: v.surprise[:, 0]),
-    "usual_entropy": OfPieces("the LM hesitates there, on average", lambda v: v.surprise[:, 1]),
-    "embedding_1": OfPieces("1st principal component of the embeddings", _component(0)),
-    "embedding_2": OfPieces("2nd principal component of the embeddings", _component(1)),
-    "embedding_3": OfPieces("3rd principal component of the embeddings", _component(2)),
-    "concentration": OfPieces("chance alone: always the same few word pieces", _chance),
-    "continuation": OfPlace("continues a word", _continuation),
-    "repeated": OfPlace("occurs several times in the text: ln of the count", _repeated),
-    "loss": OfPlace("hard for the LM to predict here", lambda blocks, encode: encode.surprise(blocks)[:, :, 0]),
-    "entropy": OfPlace("the LM hesitates here", lambda blocks, encode: encode.surprise(blocks)[:, :, 1]),
+FEATURES: Mapping[str, TypeFeature | TokenFeature] = {
+    "idf": TypeFeature("rare: ln of the inverse document frequency", _idf),
+    "frequency": TypeFeature("frequent in the corpus: ln of the share", lambda v: v.log_frequency),
+    "frequency_squared": TypeFeature("very frequent or very rare", _frequency_squared),
+    "domain": TypeFeature("more frequent here than in general text", _domain),
+    "punctuation": TypeFeature("punctuation", lambda v: punctuation_table(v.ground.tokenizer).numpy().astype(float)),
+    "digit": TypeFeature("holds a digit", _of_words(lambda word: any(map(str.isdigit, word)))),
+    "function_word": TypeFeature("function word (English)", _of_words(lambda word: word.lower() in FUNCTION_WORDS)),
+    "association": TypeFeature("tells labels or answers apart, in the training labels", _relevance),
+    "usual_loss": TypeFeature("hard for the LM to predict, on average", lambda v: v.surprise[:, 0]),
+    "usual_entropy": TypeFeature("the LM hesitates there, on average", lambda v: v.surprise[:, 1]),
+    "embedding_1": TypeFeature("1st principal component of the embeddings", _component(0)),
+    "embedding_2": TypeFeature("2nd principal component of the embeddings", _component(1)),
+    "embedding_3": TypeFeature("3rd principal component of the embeddings", _component(2)),
+    "concentration": TypeFeature("chance alone: always the same few word pieces", _chance),
+    "continuation": TokenFeature("continues a word", _continuation),
+    "repeated": TokenFeature("occurs several times in the text: ln of the count", _repeated),
+    "loss": TokenFeature("hard for the LM to predict here", lambda blocks, encode: encode.surprise(blocks)[:, :, 0]),
+    "entropy": TokenFeature("the LM hesitates here", lambda blocks, encode: encode.surprise(blocks)[:, :, 1]),
 }
 """Name → feature, for all available features."""
 READ_THE_LM = frozenset({"loss", "entropy"})
@@ -234,6 +234,6 @@ READ_THE_LM = frozenset({"loss", "entropy"})
 
 def piece_table(names: Sequence[str], vocabulary: Vocabulary) -> FloatArray:
     """Return the word-piece features among `names`, in the given order, as float64 [V, columns]."""
-    columns = [kind.column(vocabulary) for name in names if isinstance(kind := FEATURES[name], OfPieces)]
+    columns = [kind.column(vocabulary) for name in names if isinstance(kind := FEATURES[name], TypeFeature)]
     table: FloatArray = np.stack(columns, axis=1) if columns else np.zeros((vocabulary.size, 0))
     return table

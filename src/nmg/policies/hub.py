@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from nmg.errors import UserError
-from nmg.hub import first_line, is_only_local
+from nmg.base.errors import UserError
+from nmg.base.hub import first_line, is_only_local
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 FILES = ("config.json", "model.safetensors", "README.md")

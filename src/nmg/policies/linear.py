@@ -15,11 +15,11 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
-from nmg.errors import UserError
-from nmg.policies.base import Ground, Policy, PolicyConfig, Unit
-from nmg.policies.features import FEATURES, READ_THE_LM, OfPieces, ReadOnce, Vocabulary, piece_table
-from nmg.settings import CountOrZero, Positive, Section
-from nmg.types import StateEncoder, TokenBlocks
+from nmg.base.errors import UserError
+from nmg.base.settings import CountOrZero, Positive, Section
+from nmg.base.types import StateEncoder, TokenBlocks
+from nmg.policies.base import Policy, PolicyConfig, PolicyContext, Unit
+from nmg.policies.features import FEATURES, READ_THE_LM, ObservationCache, TypeFeature, Vocabulary, piece_table
 
 MEASURED_BLOCKS = 256
 """Maximum number of blocks on which mean and deviation of per-token features are measured."""
@@ -43,16 +43,16 @@ class LinearConfig(PolicyConfig):
         object.__setattr__(self, "features", tuple(self.features))  # JSON stores tuples as lists
 
 
-def rule_words(sharpness: float) -> str:
+def rule_words(exponent: float) -> str:
     """Describe the idf rule with the given exponent; exponent 0 means random masks."""
-    return f"idf of sharpness {sharpness:g}" if sharpness else "random masks"
+    return f"idf of exponent {exponent:g}" if exponent else "random masks"
 
 
 class LinearPolicy(Policy):
     """A weighted sum of standardized token features."""
 
     kind = "linear"
-    acts = "draw"
+    acts = "sample"
     config_class = LinearConfig
     config: LinearConfig
     table: Tensor
@@ -66,14 +66,14 @@ class LinearPolicy(Policy):
         super().__init__()
         self.config = config
         n_features = len(config.features)
-        n_columns = sum(isinstance(FEATURES[name], OfPieces) for name in config.features)
+        n_columns = sum(isinstance(FEATURES[name], TypeFeature) for name in config.features)
         self.weights = nn.Parameter(torch.zeros(n_features))
         self.register_buffer("table", torch.zeros(config.vocabulary_size, n_columns))
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("deviation", torch.ones(n_features))
 
     @classmethod
-    def from_settings(cls, settings: "LinearSettings", ground: Ground) -> Self:
+    def from_settings(cls, settings: "LinearSettings", ground: PolicyContext) -> Self:
         """Build a policy with features measured on the corpus of `ground` and all weights zero."""
         vocabulary = Vocabulary(ground)
         policy = cls(
@@ -110,10 +110,10 @@ class LinearPolicy(Policy):
     def raw_features(self, blocks: TokenBlocks, encode: StateEncoder) -> Tensor:
         """Return the raw features in the order of the configuration, float32 [B, T, F], on the policy's device."""
         of_pieces = iter(self.table[blocks.input_ids.to(self.device)].unbind(dim=2))
-        encode, columns = ReadOnce(encode), []
+        encode, columns = ObservationCache(encode), []
         for name in self.config.features:
             kind = FEATURES[name]
-            column = next(of_pieces) if isinstance(kind, OfPieces) else kind.values(blocks, encode).to(self.device)
+            column = next(of_pieces) if isinstance(kind, TypeFeature) else kind.values(blocks, encode).to(self.device)
             columns.append(column.float())
         return torch.stack(columns, dim=2)
 
@@ -201,7 +201,7 @@ def _spread(policy: LinearPolicy, vocabulary: Vocabulary) -> tuple[np.ndarray, n
     blocks = corpus.blocks(np.linspace(0, len(corpus) - 1, n_blocks).astype(np.int64))
     measured = policy.raw_features(blocks, vocabulary.ground.encode).double()[blocks.is_maskable].numpy()
     mean, deviation = measured.mean(axis=0), measured.std(axis=0)
-    is_of_pieces = np.array([isinstance(FEATURES[name], OfPieces) for name in names])
+    is_of_pieces = np.array([isinstance(FEATURES[name], TypeFeature) for name in names])
     table = policy.table.double().numpy()
     of_pieces = vocabulary.weights @ table
     mean[is_of_pieces] = of_pieces

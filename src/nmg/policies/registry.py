@@ -5,11 +5,11 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
+from nmg.base.settings import default_kind
 from nmg.policies.attention import AttentionSettings
-from nmg.policies.base import Ground, Policy
+from nmg.policies.base import Policy, PolicyContext
 from nmg.policies.linear import LinearSettings
 from nmg.policies.storage import policy_class
-from nmg.settings import default_kind
 
 PolicySettings: TypeAlias = Annotated[
     AttentionSettings  # from the paper
@@ -20,7 +20,7 @@ PolicySettings: TypeAlias = Annotated[
 """Settings of any kind of policy; the field `kind` selects the class. `storage.KINDS` names the policy classes."""
 
 
-def build_policy(settings: PolicySettings, ground: Ground) -> Policy:
+def build_policy(settings: PolicySettings, ground: PolicyContext) -> Policy:
     """Build a policy on the CPU with the initial weights of its modules (see `Policy.reset_parameters`)."""
     policy: Policy = policy_class(settings.kind).from_settings(settings, ground)
     return policy

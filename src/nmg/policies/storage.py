@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from nmg.errors import UserError
-from nmg.files import save_tensors, write_text
+from nmg.base.errors import UserError
+from nmg.base.files import save_tensors, write_text
 from nmg.policies.card import CARD, Provenance, model_card
 from nmg.policies.hub import download_policy, is_hub_name, upload_policy
 
@@ -42,7 +42,7 @@ class StoredPolicy(nn.Module):
     """One of the keys of `KINDS`."""
     config_class: ClassVar[type[Any]]
     """Type of `config`: a frozen dataclass."""
-    acts: ClassVar[Literal["top-k", "draw"]] = "top-k"
+    acts: ClassVar[Literal["greedy", "sample"]] = "greedy"
     """How a trained policy selects tokens by default: the highest logits, or a random sample."""
     config: Any
     """Everything that defines the policy except its weights."""

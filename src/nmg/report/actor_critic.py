@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nmg.base.types import FloatArray
+from nmg.meta_training.log import RunLog
 from nmg.report.page import Block, Paragraph, Plot, Section
 from nmg.report.run_plots import Panel, bars_plot, curves_plot
 from nmg.report.run_scores import RECENT, duels, players_of
 from nmg.report.tables import NOTHING, Table, count_text, number_text, p_equals, signed_text
-from nmg.runs.log import RunLog
-from nmg.types import FloatArray
 
 CASES = {
     "alone": "learner alone",
@@ -29,7 +29,7 @@ def sections(log: RunLog) -> list[Section]:
     return [Section("Rewards and credit", _rewards(log)), Section("Policy", _policy(log))]
 
 
-def in_short(log: RunLog) -> str:
+def summary(log: RunLog) -> str:
     """Return one sentence per other player: how often the learner won, lost and tied against it."""
     return " ".join(
         f"Against the {'random player' if one.rival == 'random' else one.rival} the learner won "
@@ -45,7 +45,7 @@ def warnings(log: RunLog) -> list[str]:
     if log.episodes and all(episode["is_tie"] for episode in log.episodes):
         found.append(
             f"**All rewards are 0 so far** ({count_text(len(log.episodes), 'episode')}): the players score alike, and "
-            "the policy learns nothing. More validation examples (`data.validation`, `meta.validation_share`), a "
+            "the policy learns nothing. More validation examples (`data.validation`, `meta.validation_fraction`), a "
             "longer adaptation (`adapt.epochs`, `adapt.learning_rate`), or `--learner.reward difference "
             "--reward.metric loss` tell them apart."
         )
@@ -55,15 +55,16 @@ def warnings(log: RunLog) -> list[str]:
         found.append(
             "**The policy is far from what its replay holds.** An importance ratio of "
             f"{number_text(ratios[worst])} was seen (episode {worst + 1}; above {HIGH_RATIO:.0f} in {n_high}), so a "
-            "few old actions rule the updates. Take smaller steps (`learner.learning_rate`, `learner.updates`), or "
-            "forget old actions sooner (`learner.replay_capacity`, `learner.replay_max_states`)."
+            "few old actions rule the updates. Take smaller steps (`learner.learning_rate`, "
+            "`learner.updates_per_episode`), or forget old actions sooner (`learner.replay_capacity`, "
+            "`learner.replay_max_states`)."
         )
     entropies = finite(log.series("learner_update", "entropy_per_row"))
     if len(entropies) and entropies[-1] < COLLAPSED * entropies[0]:
         found.append(
             f"**The policy has settled on a few tokens.** Its entropy is {entropies[-1]:.2g}; it began at "
             f"{entropies[0]:.2g}. It hardly explores any more, so it will not get better than it is. Raise "
-            "`learner.entropy_weight` or lower `learner.learning_rate`."
+            "`learner.entropy_coef` or lower `learner.learning_rate`."
         )
     return found
 
@@ -108,7 +109,7 @@ def _rewards(log: RunLog) -> list[Block]:
 
 def _policy(log: RunLog) -> list[Block]:
     if not any("learner_update" in episode for episode in log.episodes):
-        wanted = max(getattr(log.config.learner, "replay_start", 0), 1)
+        wanted = max(getattr(log.config.learner, "learning_starts", 0), 1)
         held = log.episodes[-1]["transitions"]
         text = f"No update yet: updates begin once the replay holds {wanted:,} transitions; it holds {held:,}."
         return [Paragraph(text)]

@@ -3,8 +3,8 @@
 from nmg.audit.findings import RewardFinding, Schedule
 from nmg.audit.recommend import LEAST_CORRELATION
 from nmg.audit.run import AuditResult
+from nmg.base.files import last_part
 from nmg.data.overlap import near_duplicates_text
-from nmg.files import last_part
 from nmg.report.page import Block, Facts, Listing, PageContent, Paragraph, Plot, Section
 from nmg.report.plots import results_plot
 from nmg.report.tables import NOTHING, Table, difference_text, duration_text, p_equals, p_text, score_text
@@ -55,7 +55,7 @@ def _facts(result: AuditResult) -> Facts:
             ("word frequencies alone", f"{lm['unigram_entropy']:.2f}"),
             ("near duplicates", near_duplicates_text(leakage)),
             ("adapting pays", {True: "yes", False: "no", None: "cannot tell"}[result.adaptation.pays]),
-            ("plays", str(len(result.plays))),
+            ("plays", str(len(result.trials))),
             ("labelled examples of a fine-tuning", "{used:,} of {labelled:,}".format(**result.facts["examples"])),
         )
     )

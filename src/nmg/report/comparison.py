@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from nmg.comparison.cells import Setting
-from nmg.comparison.circumstances import described
+from nmg.comparison.environment import described
 from nmg.comparison.results import HELD_OUT, ComparisonResults, MaskingResult, MetaTrainingCost, Pair, SettingResult
 from nmg.comparison.statistics import Estimate, PairedTest
+from nmg.comparison.trials import Condition
 from nmg.report.tables import (
     NOTHING,
     RAW_METRICS,
@@ -26,11 +26,11 @@ LISTED = 6
 """Maximum number of differing pairs that the summary names."""
 
 
-def setting_text(setting: Setting, task: str, n_labelled: int | None = None) -> str:
+def setting_text(condition: Condition, task: str, n_labelled: int | None = None) -> str:
     """Describe a condition, e.g. '16 labelled examples of each class (200 in all), 50 adaptation steps'.
 
     Args:
-        setting: A point of the learning curves.
+        condition: A point of the learning curves.
         task: Name of the task kind; it determines whether labels are counted per class.
         n_labelled: Number of labelled examples over all classes, or None to omit it.
 
@@ -38,21 +38,21 @@ def setting_text(setting: Setting, task: str, n_labelled: int | None = None) -> 
         The description; empty if the condition uses the configured labels and steps.
     """
     parts = []
-    if setting.labelled == "all":
+    if condition.labelled == "all":
         parts.append(f"all {f'{n_labelled:,} ' if n_labelled else ''}labelled examples")
-    elif setting.labelled is not None:
-        examples = "example" if setting.labelled == 1 else "examples"
-        in_all = f" ({n_labelled:,} in all)" if n_labelled not in {None, setting.labelled} else ""
-        parts.append(f"{setting.labelled} labelled {examples}{task_kind(task).few_labels_text}{in_all}")
-    if setting.adapt_steps is not None:
-        parts.append(f"{setting.adapt_steps} adaptation step{'s' if setting.adapt_steps > 1 else ''}")
+    elif condition.labelled is not None:
+        examples = "example" if condition.labelled == 1 else "examples"
+        in_all = f" ({n_labelled:,} in all)" if n_labelled not in {None, condition.labelled} else ""
+        parts.append(f"{condition.labelled} labelled {examples}{task_kind(task).few_labels_text}{in_all}")
+    if condition.adapt_steps is not None:
+        parts.append(f"{condition.adapt_steps} adaptation step{'s' if condition.adapt_steps > 1 else ''}")
     return ", ".join(parts)
 
 
 def setting_title(result: SettingResult, task: str) -> str:
     """Return `setting_text` with the number of labelled examples, if all maskings had the same number."""
     counts = {round(one.n_labelled) for one in result.maskings}
-    return setting_text(result.setting, task, counts.pop() if len(counts) == 1 else None)
+    return setting_text(result.condition, task, counts.pop() if len(counts) == 1 else None)
 
 
 def scope(results: ComparisonResults) -> str:
@@ -60,7 +60,7 @@ def scope(results: ComparisonResults) -> str:
     data = results.config.data
     limited = data.labelled_per_class is not None or data.labelled_examples is not None
     uses_all = [
-        result.setting.labelled == "all" or (result.setting.labelled is None and not limited)
+        result.condition.labelled == "all" or (result.condition.labelled is None and not limited)
         for result in results.settings
     ]
     shared, others = ["this test set"], ["other test texts"]
@@ -170,7 +170,7 @@ def named_pairs_table(pairs: Sequence[tuple[str, Pair]], metric: str, family: st
         notes.append(CONSTANT_NOTE)
     if any(pair.mixed_seeds for _, pair in pairs):
         notes.append(
-            f"{MIXED}: in a seed or several the two cells were made under different circumstances, so their difference "
+            f"{MIXED}: in a seed or several the two cells were made under different environment, so their difference "
             "is not of masks alone."
         )
     return Table((*header, "seeds needed"), tuple(rows), tuple(notes))
@@ -210,8 +210,8 @@ def terminal_tables(results: ComparisonResults) -> list[tuple[str, Table]]:
     """
     tables = []
     for result in results.settings:
-        setting = setting_title(result, results.config.data.task)
-        behind = f": {setting}" if setting else ""
+        condition = setting_title(result, results.config.data.task)
+        behind = f": {condition}" if condition else ""
         pairs = pairs_table(result, results.tested, results.n_planned)
         tables.append((f"Scores on the test set{behind}", scores_table(result, results.metrics[:1])))
         tables.append((f"Pairs of maskings{behind}", columns_of(pairs, (0, 2, 4, 7, 8, 9))))
@@ -235,7 +235,7 @@ def pair_name(pair: Pair) -> str:
 
 def reading(results: ComparisonResults) -> str:
     """Return a one-paragraph summary of the tests, generated from the numbers."""
-    tested = [(result.setting, pair) for result in results.settings for pair in result.pairs if pair.is_tested]
+    tested = [(result.condition, pair) for result in results.settings for pair in result.pairs if pair.is_tested]
     if not results.pairs:
         text = "There is no pair of maskings to compare."
     elif not tested:
@@ -243,7 +243,7 @@ def reading(results: ComparisonResults) -> str:
     elif all(pair.test.ties == pair.test.n for _, pair in tested):
         text = _all_the_same(results)
     else:
-        differing = [(setting, pair) for setting, pair in tested if pair.differs]
+        differing = [(condition, pair) for condition, pair in tested if pair.differs]
         text = _findings(results, differing) if differing else _no_finding(results, tested)
     if results.failures:
         n = len(results.failures)
@@ -255,7 +255,7 @@ def reading(results: ComparisonResults) -> str:
 
 def _on_circumstances(results: ComparisonResults) -> str:
     """Describe how the environments of the cells differ, and how many pairs this affects."""
-    text = f"Not all cells were made under the same circumstances: they differ in {described(results.differing)}."
+    text = f"Not all cells were made under the same environment: they differ in {described(results.differing)}."
     mixed = sum(bool(pair.mixed_seeds) for pair in results.pairs)
     if not mixed:
         return f"{text} Within each seed they are the same."
@@ -273,13 +273,13 @@ def _all_the_same(results: ComparisonResults) -> str:
     )
 
 
-def _no_finding(results: ComparisonResults, tested: Sequence[tuple[Setting, Pair]]) -> str:
-    setting, nearest = min(tested, key=lambda entry: (entry[1].t_p_holm or 0.0, entry[1].test.p or 0.0))
+def _no_finding(results: ComparisonResults, tested: Sequence[tuple[Condition, Pair]]) -> str:
+    condition, nearest = min(tested, key=lambda entry: (entry[1].t_p_holm or 0.0, entry[1].test.p or 0.0))
     text = (
         f"No pair differs on {results.tested} at 5 % after Holm's correction over "
         f"{count_text(results.n_planned, 'planned pair')} with n = {_seeds(tested)} seeds. "
         "That does not show that maskings are equal: the intervals say how large a "
-        f"difference may have been missed. Nearest to one is {_described(results, setting, nearest)}."
+        f"difference may have been missed. Nearest to one is {_described(results, condition, nearest)}."
     )
     if nearest.test.seeds_needed is not None:
         text += (
@@ -289,8 +289,8 @@ def _no_finding(results: ComparisonResults, tested: Sequence[tuple[Setting, Pair
     return text
 
 
-def _findings(results: ComparisonResults, differing: Sequence[tuple[Setting, Pair]]) -> str:
-    named = "; ".join(_described(results, setting, pair) for setting, pair in differing[:LISTED])
+def _findings(results: ComparisonResults, differing: Sequence[tuple[Condition, Pair]]) -> str:
+    named = "; ".join(_described(results, condition, pair) for condition, pair in differing[:LISTED])
     verb = "differs" if len(differing) == 1 else "differ"
     more = f"; and {len(differing) - LISTED} more in the table" if len(differing) > LISTED else ""
     return (
@@ -306,14 +306,14 @@ def paired_text(test: PairedTest, metric: str) -> str:
     return difference_text(test.mean, test.low, test.high, metric) + constant
 
 
-def _described(results: ComparisonResults, setting: Setting, pair: Pair) -> str:
+def _described(results: ComparisonResults, condition: Condition, pair: Pair) -> str:
     difference = paired_text(pair.test, results.tested)
-    result = next(one for one in results.settings if one.setting == setting)
+    result = next(one for one in results.settings if one.condition == condition)
     where = setting_title(result, results.config.data.task)
     return f"{pair_name(pair)} ({difference}, corrected {p_equals(pair.t_p_holm)}{f', with {where}' if where else ''})"
 
 
-def _seeds(tested: Sequence[tuple[Setting, Pair]]) -> str:
+def _seeds(tested: Sequence[tuple[Condition, Pair]]) -> str:
     counts = sorted({pair.test.n for _, pair in tested})
     return f"{counts[0]}–{counts[-1]}" if len(counts) > 1 else str(counts[0])
 

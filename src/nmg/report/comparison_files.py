@@ -6,22 +6,22 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from nmg.comparison.cells import CellEvent, Labelled
+from nmg.base.distributed import as_one, is_main_process
+from nmg.base.files import write_text
+from nmg.base.outputs import output_lock
+from nmg.base.progress import Reporter, Silent
 from nmg.comparison.plan import Plan
 from nmg.comparison.results import ComparisonResults, analyse
 from nmg.comparison.run import Comparison, check_folder
+from nmg.comparison.trials import CellEvent, Labelled
 from nmg.config import Config
-from nmg.files import write_text
 from nmg.report.comparison import costs_table, pairs_table, reading, scope, scores_table, setting_title
 from nmg.report.comparison_page import comparison_page
 from nmg.report.latex import titled_latex
 from nmg.report.page import write_page
 from nmg.report.tables import Table, titled_markdown
-from nmg.reporter import Reporter, Silent
-from nmg.runs.outputs import sole_writer
-from nmg.together import as_one, is_first_process
 
-CIRCUMSTANCES = ("device", "precision", "threads")
+ENVIRONMENT = ("device", "precision", "threads")
 """Columns of results.csv that describe the environment of a cell; results.json also has the versions."""
 
 
@@ -61,13 +61,13 @@ def compare(
     plan = Plan.of(maskings, policies or {}, range(first, first + seeds), labelled=labelled, adapt_steps=adapt_steps)
     with as_one():
         check_folder(out)  # before locking, which writes to the folder
-    with as_one(), sole_writer(out):
+    with as_one(), output_lock(out):
         comparison = Comparison.prepare(config, plan, out, reporter or Silent(), save_models=save_models)
         plan = comparison.plan
         missing = len(plan.keys()) - len(comparison.found)
         finished = comparison.run(lambda event: on_cell(event, missing))
-        results = analyse(comparison.config, plan, comparison.bench.table_metrics, finished)
-        if is_first_process():
+        results = analyse(comparison.config, plan, comparison.session.table_metrics, finished)
+        if is_main_process():
             write_comparison(out, results)
     return results
 
@@ -85,8 +85,8 @@ def titled_tables(results: ComparisonResults) -> list[tuple[str, Table]]:
     """Return all tables with their titles, in the order that every output uses."""
     tables = []
     for result in results.settings:
-        setting = setting_title(result, results.config.data.task)
-        behind = f": {setting}" if setting else ""
+        condition = setting_title(result, results.config.data.task)
+        behind = f": {condition}" if condition else ""
         tables += [
             (f"Scores on the test set{behind}", scores_table(result, results.metrics)),
             (f"Pairs of maskings{behind}", pairs_table(result, results.tested, results.n_planned)),
@@ -110,12 +110,12 @@ def cells_csv(results: ComparisonResults) -> str:
     phases = list(results.cells[0].seconds) if results.cells else []
     header = ["masking", "seed", "labelled", "adapt_steps", "n_labelled", *results.metrics, "held_out_loss", "lm_loss"]
     header += ["lm_steps", "task_steps", "tokens", "masked_tokens", *(f"seconds_{phase}" for phase in phases)]
-    header += CIRCUMSTANCES
+    header += ENVIRONMENT
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     for cell in results.cells:
         facts = {**vars(cell), **cell.scores} | {f"seconds_{phase}": cell.seconds[phase] for phase in phases}
-        facts |= {name: cell.circumstances.get(name) for name in CIRCUMSTANCES}
+        facts |= {name: cell.environment.get(name) for name in ENVIRONMENT}
         writer.writerow([facts[name] for name in header])
     return text.getvalue()

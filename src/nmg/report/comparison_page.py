@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nmg.comparison.cells import Setting
+from nmg.base.files import last_part
 from nmg.comparison.results import ComparisonResults, SettingResult
-from nmg.files import last_part
+from nmg.comparison.trials import Condition
 from nmg.report.comparison import costs_table, pairs_table, reading, scope, scores_table, setting_text, setting_title
 from nmg.report.curve_plots import score_curves
 from nmg.report.page import Block, Facts, Listing, PageContent, Paragraph, Plot, Section
@@ -48,8 +48,8 @@ def _facts(results: ComparisonResults) -> Facts:
 
 def _heading(results: ComparisonResults, result: SettingResult) -> list[Block]:
     """Heading of a condition within a section; empty if the condition has no description."""
-    setting = setting_title(result, results.config.data.task)
-    return [Paragraph(f"**{setting[:1].upper()}{setting[1:]}**")] if setting else []
+    condition = setting_title(result, results.config.data.task)
+    return [Paragraph(f"**{condition[:1].upper()}{condition[1:]}**")] if condition else []
 
 
 def score_blocks(results: ComparisonResults, result: SettingResult) -> list[Block]:
@@ -69,15 +69,15 @@ def score_blocks(results: ComparisonResults, result: SettingResult) -> list[Bloc
 def _curves(results: ComparisonResults) -> list[Plot]:
     """Learning curves: over labels for each number of steps, and over steps for each number of labels."""
     plots = []
-    for steps in dict.fromkeys(result.setting.adapt_steps for result in results.settings):
-        along = [result for result in results.settings if result.setting.adapt_steps == steps]
+    for steps in dict.fromkeys(result.condition.adapt_steps for result in results.settings):
+        along = [result for result in results.settings if result.condition.adapt_steps == steps]
         if len(along) > 1:
-            where = setting_text(Setting(None, steps), results.config.data.task)
+            where = setting_text(Condition(None, steps), results.config.data.task)
             plots.append(_curve_over_labels(along, results.tested, f", {where}" if where else ""))
-    for labelled in dict.fromkeys(result.setting.labelled for result in results.settings):
-        along = [result for result in results.settings if result.setting.labelled == labelled]
+    for labelled in dict.fromkeys(result.condition.labelled for result in results.settings):
+        along = [result for result in results.settings if result.condition.labelled == labelled]
         if len(along) > 1:
-            where = setting_title(replace(along[0], setting=Setting(labelled)), results.config.data.task)
+            where = setting_title(replace(along[0], condition=Condition(labelled)), results.config.data.task)
             plots.append(_curve_over_steps(along, results.tested, f", {where}" if where else ""))
     return plots
 
@@ -95,10 +95,10 @@ def _curve_over_labels(along: Sequence[SettingResult], metric: str, where: str) 
 
 
 def _curve_over_steps(along: Sequence[SettingResult], metric: str, where: str) -> Plot:
-    along = sorted(along, key=lambda result: result.setting.adapt_steps or 0)
+    along = sorted(along, key=lambda result: result.condition.adapt_steps or 0)
     curves = {
         name: [
-            (float(r.setting.adapt_steps or 0), one.estimates[metric])
+            (float(r.condition.adapt_steps or 0), one.estimates[metric])
             for r in along
             for one in r.maskings
             if one.masking == name

@@ -3,18 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
+from nmg.meta_training.log import RunLog
 from nmg.policies.features import FEATURES
 from nmg.policies.linear import rule_words
 from nmg.report.page import Block, Facts, Paragraph, Plot, Section
 from nmg.report.plots import forest_plot
 from nmg.report.tables import Table, p_equals, p_text, score_text, shown_scale
-from nmg.runs.log import RunLog
 
 
 def warnings(log: RunLog) -> list[str]:
     """Return a warning if the finished run selected a rule instead of the learned policy."""
     found = log.findings
-    if found.get("stage") == "done" and found.get("handed_out") == "rule":
+    if found.get("stage") == "done" and found.get("selected") == "rule":
         return [f"**The run hands out a rule, not a learned policy.** {_gate(found)}"]
     return []
 
@@ -25,12 +25,12 @@ def sections(log: RunLog) -> list[Section]:
     if not found:
         return []
     return [
-        Section("What raises the score", [Paragraph(in_short(log)), _facts(found), _effects(log)]),
+        Section("What raises the score", [Paragraph(summary(log)), _facts(found), _effects(log)]),
         Section("Is it better than a rule?", _comparison(log)),
     ]
 
 
-def in_short(log: RunLog) -> str:
+def summary(log: RunLog) -> str:
     """Return a few sentences on what was learned and how certain it is; empty if the log has no findings."""
     found = log.findings
     if not found:
@@ -79,7 +79,7 @@ def _facts(found: Mapping[str, Any]) -> Facts:
     band = found["placebo_length"]
     return Facts(
         (
-            ("plays", str(found["plays"])),
+            ("plays", str(found["trials"])),
             ("pairs in the regression", str(found["pairs"])),
             ("noise of a pair", f"{found['noise']:.3g}"),
             ("F test, p", p_text(found["f_p"])),

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from nmg.comparison.cells import Setting
 from nmg.comparison.grid import Difference, Family, GridResults, Part
 from nmg.comparison.results import MaskingResult
+from nmg.comparison.trials import Condition
 from nmg.report.comparison import (
     LISTED,
     MIXED,
@@ -35,17 +35,19 @@ def part_title(part: Part) -> str:
     return f"{part.data} · {part.model}"
 
 
-def means_table(family: Family, setting: Setting, base: str) -> Table:
+def means_table(family: Family, condition: Condition, base: str) -> Table:
     """Return a table of means and intervals with one row per masking and one column per data set and model.
 
     Args:
         family: All tests of one primary metric in the grid.
-        setting: The condition to show.
+        condition: The condition to show.
         base: Name of the baseline masking.
     """
-    by_part = [(part, family.maskings(part, setting)) for part in family.parts]
+    by_part = [(part, family.maskings(part, condition)) for part in family.parts]
     names = list(dict.fromkeys(name for _, maskings in by_part for name in maskings))
-    rows = [(name, *(_mean(family, part, setting, maskings.get(name)) for part, maskings in by_part)) for name in names]
+    rows = [
+        (name, *(_mean(family, part, condition, maskings.get(name)) for part, maskings in by_part)) for name in names
+    ]
     metric, scale = family.metric, shown_scale(family.metric)
     counts = sorted({one.estimates[metric].n for _, maskings in by_part for one in maskings.values()})
     seeds = "–".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "0"
@@ -69,8 +71,8 @@ def _planned(family: Family) -> str:
 
 def place_text(one: Difference) -> str:
     """Return the place of a difference in the grid: data set, model and, if it has a description, the condition."""
-    setting = setting_text(one.setting, one.part.config.data.task)
-    return part_title(one.part) + (f", {setting}" if setting else "")
+    condition = setting_text(one.condition, one.part.config.data.task)
+    return part_title(one.part) + (f", {condition}" if condition else "")
 
 
 def titled_tables(grid: GridResults) -> list[tuple[str, Table]]:
@@ -90,16 +92,16 @@ ALL_COLUMNS = 10
 def _tables(grid: GridResults, columns: Sequence[int]) -> list[tuple[str, Table]]:
     tables = []
     for family in grid.families:
-        for setting in family.settings:
-            tables.append((means_title(family, setting), means_table(family, setting, grid.base)))
+        for condition in family.settings:
+            tables.append((means_title(family, condition), means_table(family, condition, grid.base)))
         differences = columns_of(differences_table(family), columns)
         tables.append((f"Differences of {family.metric} from {grid.base}", differences))
     return tables
 
 
-def means_title(family: Family, setting: Setting) -> str:
+def means_title(family: Family, condition: Condition) -> str:
     """Return the title of the table of means."""
-    where = setting_text(setting, family.parts[0].config.data.task)
+    where = setting_text(condition, family.parts[0].config.data.task)
     return f"{family.metric} on the test sets{f': {where}' if where else ''}"
 
 
@@ -112,7 +114,7 @@ def reading(grid: GridResults) -> str:
     mixed = sum(bool(one.pair.mixed_seeds) for family in grid.families for one in family.differences)
     if mixed:
         sentences.append(
-            f"{count_text(mixed, 'difference')}, marked {MIXED}, of cells made under different circumstances: what is "
+            f"{count_text(mixed, 'difference')}, marked {MIXED}, of cells made under different environment: what is "
             "found there is not of masks alone."
         )
     if grid.failed_parts:
@@ -153,10 +155,10 @@ def _described(one: Difference, metric: str) -> str:
     return f"{pair_name(one.pair)} in {place_text(one)} ({size}, corrected p {'' if p.startswith('<') else '= '}{p})"
 
 
-def _mean(family: Family, part: Part, setting: Setting, one: MaskingResult | None) -> str:
+def _mean(family: Family, part: Part, condition: Condition, one: MaskingResult | None) -> str:
     if one is None:
         return NOTHING
-    value, pair = one.estimates[family.metric], family.difference(part, setting, one.masking)
+    value, pair = one.estimates[family.metric], family.difference(part, condition, one.masking)
     interval = f" {interval_text(value.low, value.high, family.metric)}" if value.low is not None else ""
     return score_text(value.mean, family.metric) + interval + (DIFFERS if pair is not None and pair.differs else "")
 

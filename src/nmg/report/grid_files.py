@@ -8,22 +8,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nmg.comparison.cells import CellEvent, Labelled
+from nmg.base.distributed import as_one, described, is_main_process
+from nmg.base.errors import UserError
+from nmg.base.files import write_text
+from nmg.base.outputs import check_output, output_lock
+from nmg.base.progress import Reporter, Silent
 from nmg.comparison.grid import GridResults, Part, analyse_grid, chosen_base, parts_of
 from nmg.comparison.plan import Plan
 from nmg.comparison.run import Comparison
+from nmg.comparison.trials import CellEvent, Labelled
 from nmg.config import Config
-from nmg.errors import UserError
-from nmg.files import write_text
 from nmg.report.comparison_files import compare
 from nmg.report.grid import reading, scopes, titled_tables
 from nmg.report.grid_page import grid_page
 from nmg.report.latex import titled_latex
 from nmg.report.page import write_page
 from nmg.report.tables import titled_markdown
-from nmg.reporter import Reporter, Silent
-from nmg.runs.outputs import check_output, sole_writer
-from nmg.together import as_one, described, is_first_process
 
 
 def compare_grid(
@@ -59,7 +59,7 @@ def compare_grid(
         raise UserError("a grid needs at least one configuration")
     results, failed = {}, {}
     curves: dict[str, Any] = {"labelled": labelled, "adapt_steps": adapt_steps}
-    with as_one(), sole_writer(out):
+    with as_one(), output_lock(out):
         parts = parts_of(configs, models or {}, maskings, policies or {})
         base = chosen_base(base, parts)
         if not any((out / part.name).is_dir() for part in parts) and not (out / "grid.json").is_file():
@@ -73,13 +73,13 @@ def compare_grid(
                 results[part.name] = compare(
                     part.config, part.maskings, out / part.name, policies=part.policies, **of_part
                 )
-                if is_first_process():
+                if is_main_process():
                     _error_file(out, part).unlink(missing_ok=True)
             except Exception as error:
                 failed[part.name] = _save_error(out, part, error)
                 reporter.notify(f"{part.name}  failed: {failed[part.name]}")
         grid = analyse_grid(base, parts, results, failed)
-        if is_first_process():
+        if is_main_process():
             write_grid(out, grid)
     return grid
 
@@ -102,7 +102,7 @@ def _save_error(out: Path, part: Part, error: Exception) -> str:
     """Save the traceback; returns the problem in one line."""
     problem, report = described(error)
     with as_one():
-        if is_first_process():
+        if is_main_process():
             write_text(_error_file(out, part), report)
     return problem
 
@@ -140,11 +140,11 @@ def scores_csv(grid: GridResults) -> str:
     writer.writeheader()
     for family in grid.families:
         for part in family.parts:
-            for setting in family.settings:
-                for name, one in family.maskings(part, setting).items():
-                    facts = {"comparison": part.name, "data": part.data, "model": part.model, **vars(setting)}
+            for condition in family.settings:
+                for name, one in family.maskings(part, condition).items():
+                    facts = {"comparison": part.name, "data": part.data, "model": part.model, **vars(condition)}
                     facts |= {"masking": name, "metric": family.metric, **vars(one.estimates[family.metric])}
-                    if pair := family.difference(part, setting, name):
+                    if pair := family.difference(part, condition, name):
                         test = pair.test
                         facts |= {"base": pair.second, "difference": test.mean}
                         facts |= {"difference_low": test.low, "difference_high": test.high}

@@ -59,10 +59,10 @@ def _facts(grid: GridResults) -> Facts:
 
 def _score_blocks(family: Family, base: str) -> list[Block]:
     blocks: list[Block] = []
-    for setting in family.settings:
+    for condition in family.settings:
         if len(family.settings) > 1:
-            blocks.append(Paragraph(f"**{means_title(family, setting)}**"))
-        blocks.append(means_table(family, setting, base))
+            blocks.append(Paragraph(f"**{means_title(family, condition)}**"))
+        blocks.append(means_table(family, condition, base))
     return blocks
 
 

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from nmg.files import write_text
+from nmg.base.files import write_text
+from nmg.base.types import BoolArray, FloatArray, IntArray
 from nmg.report.page import Facts
 from nmg.report.tables import Table
-from nmg.types import BoolArray, FloatArray, IntArray
 
 SCRIPTS = ("data", "texts", "token", "corpus", "controls")
 """Parts of the script, in the order of inclusion."""

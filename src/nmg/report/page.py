@@ -12,7 +12,7 @@ from typing import TypeAlias
 import jinja2
 from markupsafe import Markup, escape
 
-from nmg.files import write_text
+from nmg.base.files import write_text
 from nmg.report.tables import Table
 
 

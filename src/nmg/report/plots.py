@@ -17,8 +17,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nmg.base.types import FloatArray
 from nmg.report.tables import shown_scale
-from nmg.types import FloatArray
 
 INK = "#010203"
 SOFT = "#040506"

@@ -7,6 +7,8 @@ from types import ModuleType
 
 import numpy as np
 
+from nmg.base.types import INNER_PHASES, PHASES
+from nmg.meta_training.log import RunLog
 from nmg.report import actor_critic, experiment
 from nmg.report.page import (
     Block,
@@ -25,14 +27,12 @@ from nmg.report.page import (
 from nmg.report.run_plots import bars_plot
 from nmg.report.run_scores import RECENT, leaders_of, score_blocks
 from nmg.report.tables import NOTHING, Table, count_text, duration_text, score_text
-from nmg.runs.log import RunLog
-from nmg.types import INNER_PHASES, PHASES
 
 LEARNERS: Mapping[str, ModuleType] = {
     "actor-critic": actor_critic,
     "experiment": experiment,
 }
-"""Kind of learner → module with its part of the page: `in_short(log)`, `warnings(log)` and `sections(log)`."""
+"""Kind of learner → module with its part of the page: `summary(log)`, `warnings(log)` and `sections(log)`."""
 SNAPSHOTS_SHOWN = 6
 
 
@@ -57,10 +57,10 @@ def run_page(log: RunLog, refresh_seconds: int | None = None) -> PageContent:
     )
 
 
-def in_short(log: RunLog) -> str:
+def summary(log: RunLog) -> str:
     """Return a few sentences on what was learned; empty if the learner reports nothing or no episode has ended."""
     shown = LEARNERS.get(log.config.learner.kind)
-    return str(shown.in_short(log.sound)) if shown and log.sound.episodes else ""
+    return str(shown.summary(log.sound)) if shown and log.sound.episodes else ""
 
 
 def warnings(log: RunLog) -> list[str]:

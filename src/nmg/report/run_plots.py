@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
+from nmg.base.types import FloatArray, IntArray
 from nmg.report.plots import INK, SERIES, cycled, legend_name, new_figure, running_mean, to_svg
-from nmg.types import FloatArray, IntArray
 
 MAX_POINTS = 300
 MAX_BARS = 60

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from nmg.meta_training.log import RunLog
 from nmg.report.page import Block, Plot
 from nmg.report.plots import axis_name
 from nmg.report.run_plots import Panel, curves_plot
 from nmg.report.tables import Table, count_text, p_text, score_text, shown_scale, signed_text
-from nmg.runs.log import RunLog
 
 LEADER = "learner"
 """Name of the player whose policy is kept, for learners that have such a player."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import rich.table
 from rich.markup import escape
 
-from nmg.errors import printable
-from nmg.numerals import rounded
+from nmg.base.errors import printable
+from nmg.base.numerals import rounded
 
 RAW_METRICS = frozenset({"loss", "held_out_loss"})
 """Metrics that are displayed unscaled; all others are fractions and are displayed × 100."""

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
-from nmg.errors import UserError
-from nmg.settings import DataSettings, FinetuneSettings
+from nmg.base.errors import UserError
+from nmg.base.settings import DataSettings, FinetuneSettings
+from nmg.base.types import Example, FloatArray
 from nmg.tasks.rows import TaskFeatures
-from nmg.types import Example, FloatArray
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from nmg.base.errors import UserError, bad_input
+from nmg.base.settings import DataSettings, FinetuneSettings
+from nmg.base.types import Example, FloatArray, IntArray
 from nmg.data.formats.classification import (
     ClassificationExample,
     read_classification,
@@ -17,11 +20,8 @@ from nmg.data.formats.classification import (
 from nmg.data.formats.hub import HUB
 from nmg.data.framing import vocabulary_size
 from nmg.data.plausibility import label_doubts
-from nmg.errors import UserError, bad_input
-from nmg.settings import DataSettings, FinetuneSettings
 from nmg.tasks.base import Dropped, Evaluation, Format, TaskKind, model_with_head, only
 from nmg.tasks.rows import RowBuilder, TaskFeatures
-from nmg.types import Example, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

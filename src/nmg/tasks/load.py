@@ -7,20 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from nmg.base.errors import UserError, bad_input
+from nmg.base.files import user_path
+from nmg.base.seeding import stream
+from nmg.base.settings import DataSettings
+from nmg.base.types import BoolArray, Context, Example
 from nmg.data.formats.hub import HUB
 from nmg.data.formats.tables import ending_of, read_records
 from nmg.data.formats.text import read_texts
+from nmg.data.near_duplicates import near
 from nmg.data.notices import warn_once
 from nmg.data.plausibility import invisible_doubts, text_doubts
 from nmg.data.task_data import TaskData, distinct_texts, sample
-from nmg.data.twins import near
-from nmg.errors import UserError, bad_input
-from nmg.files import user_path
-from nmg.seeding import stream
-from nmg.settings import DataSettings
 from nmg.tasks.base import Format, TaskKind
 from nmg.tasks.registry import TASKS, task_kind
-from nmg.types import BoolArray, Context, Example
 
 
 def load_task_data(settings: DataSettings, seed: int) -> TaskData:

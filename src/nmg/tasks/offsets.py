@@ -1,7 +1,8 @@
 """Correct token offsets that are wrong by one character, by comparison with the text.
 
-Some tokenizers return offsets that start one character late (or end one early) at the first token of a word. This
-happens, for example, if two steps each trim the space before it. Answers read from such offsets lose letters.
+For the first token of a word, some tokenizers return offsets that start one character late or end one character early,
+for example because two tokenization steps both trim the space before the word. Answers extracted with such offsets lose
+letters.
 """
 
 import unicodedata
@@ -9,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from nmg.base.types import IntArray
 from nmg.data.words import is_letter
-from nmg.types import IntArray
 
 _SHIFTS = ((-1, 0), (1, 0), (0, 1), (0, -1), (-1, -1), (1, 1))
 """Shifts of (start, end) to try, the most frequent fault first."""

@@ -16,6 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nmg.base.errors import UserError
+from nmg.base.settings import FinetuneSettings
+from nmg.base.types import BoolArray, Example, FloatArray, IntArray
 from nmg.data.formats.hub import HUB
 from nmg.data.formats.mrqa import write_mrqa
 from nmg.data.formats.newsqa import COLUMN as NEWSQA_COLUMN
@@ -27,8 +30,6 @@ from nmg.data.formats.squad import write_squad
 from nmg.data.formats.subjqa import COLUMN as SUBJQA_COLUMN
 from nmg.data.framing import vocabulary_size
 from nmg.data.words import has_no_spaces
-from nmg.errors import UserError
-from nmg.settings import FinetuneSettings
 from nmg.tasks import qa_remarks
 from nmg.tasks.base import Dropped, Evaluation, Format, TaskKind, model_with_head, only
 from nmg.tasks.frame import Frame
@@ -36,7 +37,6 @@ from nmg.tasks.offsets import mended_offsets
 from nmg.tasks.rows import RowBuilder, TaskFeatures
 from nmg.tasks.spans import best_spans
 from nmg.tasks.squad_metrics import Normalize, normalize_answer, normalize_characters, scores_1, scores_2
-from nmg.types import BoolArray, Example, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

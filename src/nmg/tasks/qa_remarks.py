@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from nmg.base.settings import FinetuneSettings
 from nmg.data.formats.questions import QAExample
 from nmg.data.words import has_no_spaces
-from nmg.settings import FinetuneSettings
 from nmg.tasks.base import Task
 from nmg.tasks.rows import TaskFeatures
 

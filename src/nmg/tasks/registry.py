@@ -1,6 +1,6 @@
 """The registry of tasks, by name."""
 
-from nmg.errors import UserError
+from nmg.base.errors import UserError
 from nmg.tasks.base import TaskKind
 from nmg.tasks.classification import CLASSIFICATION
 from nmg.tasks.qa import QUESTION_ANSWERING

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nmg.types import IGNORED_LABEL, IntArray
+from nmg.base.types import IGNORED_LABEL, IntArray
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmg.types import FloatArray, IntArray
+from nmg.base.types import FloatArray, IntArray
 
 
 class Spans(NamedTuple):

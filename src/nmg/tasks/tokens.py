@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from nmg.base.errors import UserError, bad_input
+from nmg.base.settings import DataSettings, FinetuneSettings
+from nmg.base.types import IGNORED_LABEL, Example, FloatArray, IntArray
 from nmg.data.formats.hub import HUB
 from nmg.data.formats.tokens import (
     OUTSIDE,
@@ -25,12 +28,9 @@ from nmg.data.formats.tokens import (
 from nmg.data.framing import SpecialTokens, vocabulary_size
 from nmg.data.plausibility import tag_doubts
 from nmg.data.words import cut_ends
-from nmg.errors import UserError, bad_input
-from nmg.settings import DataSettings, FinetuneSettings
 from nmg.tasks.base import Dropped, Evaluation, Format, TaskKind, model_with_head, only
 from nmg.tasks.entity_metrics import entity_scores, find_entities
 from nmg.tasks.rows import RowBuilder, TaskFeatures, TokenColumn
-from nmg.types import IGNORED_LABEL, Example, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from nmg.base.types import NO_POSITION, MaskPlan
 from nmg.learners.actor_critic.value import ValueNetwork
 from nmg.policies.attention import AttentionPolicy
-from nmg.types import NO_POSITION, MaskPlan
 from support.policies import new_policy, new_value
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nmg.base.seeding import StreamName
+from nmg.base.types import Episode, Outcome, TokenBlocks
 from nmg.learners.actor_critic.learner import ActorCritic
 from nmg.learners.actor_critic.settings import ActorCriticSettings
-from nmg.learners.base import Ground
-from nmg.policies.masking import plan_greedily
-from nmg.seeding import StreamName
-from nmg.types import Episode, Outcome, TokenBlocks
+from nmg.learners.base import LearnerContext
+from nmg.policies.sampling import plan_greedily
 from support.policies import blocks_of, new_policy
 
 BLOCKS = blocks_of([[5, 6, 7, 8, 9, 10], [9, 10, 5], [7, 8, 9, 5, 6]])
@@ -19,8 +19,8 @@ STATES = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 def new_learner(**settings: Any) -> ActorCritic:
-    ground = Ground(new_policy, 0.5, lambda outcome: outcome.score("gain"), StreamName(0), torch.device("cpu"))
-    settings = {"self_play": "frozen", "updates": 1, "batch_size": 4, "learning_rate": 0.1, **settings}
+    ground = LearnerContext(new_policy, 0.5, lambda outcome: outcome.score("gain"), StreamName(0), torch.device("cpu"))
+    settings = {"self_play": "frozen", "updates_per_episode": 1, "batch_size": 4, "learning_rate": 0.1, **settings}
     return ActorCritic(ActorCriticSettings(**settings), ground)
 
 
@@ -45,7 +45,7 @@ def weights(learner: ActorCritic) -> tuple[Tensor, Tensor]:
 
 
 def test_it_is_the_random_player_until_the_first_win_after_the_replay_has_filled():
-    learner = new_learner(replay_start=10)
+    learner = new_learner(learning_starts=10)
     n_transitions, players = [], []
     for index, wins in enumerate([True, False, False, False, True, False]):
         players.append("opponent" in play(learner, index, wins=wins))
@@ -55,7 +55,7 @@ def test_it_is_the_random_player_until_the_first_win_after_the_replay_has_filled
 
 
 def test_it_is_the_learner_as_it_played_before_the_update_of_the_episode_that_it_wins():
-    learner = new_learner(replay_start=1)
+    learner = new_learner(learning_starts=1)
     for index, wins in enumerate([True, False, True]):
         (that_played, opponent) = weights(learner)
         play(learner, index, wins=wins)
@@ -65,7 +65,7 @@ def test_it_is_the_learner_as_it_played_before_the_update_of_the_episode_that_it
 
 
 def test_a_resumed_run_knows_that_it_plays():
-    learner, other = new_learner(replay_start=1), new_learner(replay_start=1)
+    learner, other = new_learner(learning_starts=1), new_learner(learning_starts=1)
     play(learner, 0, wins=True)
     other.restore(learner.save())
     episode = Episode(1, np.arange(3), np.arange(0))

@@ -52,7 +52,7 @@ def test_the_clipped_ratio_by_hand() -> None:
     """c = 0.2: of a good action the gain ends at 1.2, of a bad one the loss at 0.8; PPO keeps the worse of the two."""
     ratio, advantage = torch.tensor([1.5, 0.5, 1.5, 0.5, 1.1]), torch.tensor([1.0, 1.0, -1.0, -1.0, 2.0])
     new = ratio.log().requires_grad_()
-    loss, statistics = policy_loss(new, torch.zeros(5), advantage, importance_ratio=True, ratio_clip=0.2)
+    loss, statistics = policy_loss(new, torch.zeros(5), advantage, importance_ratio=True, clip_range=0.2)
     assert loss.item() == pytest.approx(-(1.2 + 0.5 - 1.5 - 0.8 + 2.2) / 5)
     (gradient,) = torch.autograd.grad(loss, new)
     torch.testing.assert_close(gradient, -torch.tensor([0.0, 0.5, -1.5, 0.0, 2.2]) / 5)
@@ -155,20 +155,20 @@ def test_the_total_loss_clips_where_it_is_told_to() -> None:
     new = torch.stack([log_prob[0, 1], log_prob[1, 2], log_prob[0, 3]])
     advantage = torch.tensor([1.0 - 2.0, -1.0 + 2.0, 0.0 - 2.0], dtype=torch.float64)
     of_policy = [float(policy_loss(new, batch.log_prob, advantage, True, clip)[0]) for clip in (None, 0.01)]
-    whole = [float(_total(logits, value, ActorCriticSettings(ratio_clip=clip))[0]) for clip in (None, 0.01)]
+    whole = [float(_total(logits, value, ActorCriticSettings(clip_range=clip))[0]) for clip in (None, 0.01)]
     assert whole[1] - whole[0] == pytest.approx(of_policy[1] - of_policy[0])
     assert whole[1] - whole[0] > 0.01
 
 
 def test_a_ratio_can_be_clipped_only_where_there_is_one() -> None:
-    with pytest.raises(ValueError, match="ratio_clip: there is no ratio to clip"):
-        ActorCriticSettings(ratio_clip=0.2, importance_ratio=False)
+    with pytest.raises(ValueError, match="clip_range: there is no ratio to clip"):
+        ActorCriticSettings(clip_range=0.2, importance_ratio=False)
 
 
 @pytest.mark.parametrize("objective", ["actor-critic", "policy-gradient"])
 def test_the_gradient_of_the_total_loss(objective: str) -> None:
     """Finite differences of the logits; by hand for the values, through which no gradient of the advantage goes."""
-    settings = ActorCriticSettings(objective=objective, entropy_weight=0.3)
+    settings = ActorCriticSettings(objective=objective, entropy_coef=0.3)
     logits, value = _numbers(2, 5).requires_grad_(), torch.tensor([0.3, -0.2], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: _total(x, value.detach(), settings)[0], logits)
     (gradient,) = torch.autograd.grad(

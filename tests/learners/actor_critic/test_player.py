@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from nmg.base.progress import Silent
+from nmg.base.seeding import StreamName
 from nmg.learners.actor_critic.player import HIDDEN, Player
 from nmg.learners.actor_critic.replay import StateShard, token_counts
 from nmg.learners.actor_critic.settings import ActorCriticSettings
-from nmg.learners.base import Ground
-from nmg.meta_train import MetaTraining
+from nmg.learners.base import LearnerContext
+from nmg.meta_training import run as meta_training
+from nmg.meta_training.loop import MetaTraining
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from nmg.policies.base import Policy, predict
 from nmg.policies.linear import LinearConfig, LinearPolicy
-from nmg.policies.masking import draw_plan
-from nmg.reporter import Silent
-from nmg.runs import meta_training
-from nmg.seeding import StreamName
-from nmg.workbench import Workbench
+from nmg.policies.sampling import draw_plan
+from nmg.trials.session import Session
 from support.policies import blocks_of
 from support.runs import Inputs, is_same, record_facts
 
@@ -33,8 +33,10 @@ def attention_policy() -> AttentionPolicy:
 
 
 def new_player(name: str = "learner", policy: Any = attention_policy, seed: int = 0, **settings: Any) -> Player:
-    ground = Ground(policy, 0.5, lambda outcome: 0.0, StreamName(seed), torch.device("cpu"))
-    return Player.create(name, ActorCriticSettings(replay_start=1, updates=2, batch_size=3, **settings), ground)
+    ground = LearnerContext(policy, 0.5, lambda outcome: 0.0, StreamName(seed), torch.device("cpu"))
+    return Player.create(
+        name, ActorCriticSettings(learning_starts=1, updates_per_episode=2, batch_size=3, **settings), ground
+    )
 
 
 def remember(player: Player, episode: int) -> None:
@@ -112,7 +114,7 @@ def test_a_missing_file_is_named(missing: str) -> None:
 
 
 def new_training(inputs: Inputs) -> MetaTraining:
-    return MetaTraining(Workbench.prepare(inputs.config(), Silent()))
+    return MetaTraining(Session.prepare(inputs.config(), Silent()))
 
 
 def all_tensors(training: MetaTraining) -> dict[str, Tensor]:

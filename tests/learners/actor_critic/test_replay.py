@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from nmg.base.types import MaskPlan
 from nmg.learners.actor_critic.replay import Replay, StateShard, Weighting, token_counts
-from nmg.types import MaskPlan
 from support.policies import PAD, blocks_of
 
 from .helpers import plan_of

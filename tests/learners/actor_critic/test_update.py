@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from nmg.base.types import MaskPlan, TokenBlocks
 from nmg.learners.actor_critic.replay import Replay, StateShard, token_counts
 from nmg.learners.actor_critic.settings import ActorCriticSettings
 from nmg.learners.actor_critic.update import UpdateStatistics, new_optimiser, update_policy
 from nmg.policies.attention import INITIAL_SPREAD, AttentionPolicy
 from nmg.policies.base import log_probabilities, predict
-from nmg.policies.masking import draw_plan
-from nmg.types import MaskPlan, TokenBlocks
+from nmg.policies.sampling import draw_plan
 from support.policies import blocks_of
 
 from .helpers import Networks
@@ -76,7 +76,7 @@ def _train_on_bandit(sign: float, settings: ActorCriticSettings, episodes: int =
 @pytest.mark.parametrize("importance_ratio", [True, False])
 def test_the_bandit_is_learned_in_both_directions(objective: str, importance_ratio: bool) -> None:
     settings = ActorCriticSettings(
-        objective=objective, importance_ratio=importance_ratio, learning_rate=3e-3, updates=4, batch_size=32
+        objective=objective, importance_ratio=importance_ratio, learning_rate=3e-3, updates_per_episode=4, batch_size=32
     )
     assert _good_probability(_bandit_networks().policy) == pytest.approx(0.5, abs=0.05)
     assert _train_on_bandit(1.0, settings) > 0.8
@@ -123,7 +123,7 @@ def _update(
 
 
 def test_one_update_is_that_of_the_slow_version() -> None:
-    settings = ActorCriticSettings(updates=1, batch_size=5, max_grad_norm=0.05, learning_rate=1.0)
+    settings = ActorCriticSettings(updates_per_episode=1, batch_size=5, max_grad_norm=0.05, learning_rate=1.0)
     networks = Networks.new()
     before = networks.copy()
     replay = _tiny_replay(networks)
@@ -160,7 +160,7 @@ def test_the_optimiser_is_adamw_over_all_weights() -> None:
 def test_before_the_first_step_the_importance_ratio_is_one() -> None:
     """The only difference is the rounding of stored states."""
     networks = Networks.new()
-    settings = ActorCriticSettings(updates=1, batch_size=64, replay_weighting="uniform")
+    settings = ActorCriticSettings(updates_per_episode=1, batch_size=64, replay_weighting="uniform")
     statistics = _update(networks, _tiny_replay(networks), settings, 0, seed=0)
     assert statistics is not None
     assert statistics.ratio_mean == pytest.approx(1.0, abs=2e-3)
@@ -178,7 +178,7 @@ def test_the_age_is_that_of_the_transitions_drawn() -> None:
     replay.add(4, shard, plan, values, torch.ones(plan.positions.shape), plan.is_chosen, token_counts(blocks, plan))
     keys = replay.transitions_state()["shard"].numpy()
     assert set(keys) == {0, 4}
-    settings = ActorCriticSettings(updates=3, batch_size=5, replay_weighting="uniform")
+    settings = ActorCriticSettings(updates_per_episode=3, batch_size=5, replay_weighting="uniform")
     rng = np.random.default_rng(3)
     drawn = [replay.sample(5, rng, "uniform") for _ in range(3)]
     expected = np.mean([6 - keys[indices].mean() for indices in drawn])
@@ -193,7 +193,7 @@ def test_only_drawn_transitions_are_refreshed() -> None:
     replay = _tiny_replay(networks)
     n = len(replay)
     replay.refresh(np.arange(n), torch.full((n,), 9.0))
-    settings = ActorCriticSettings(updates=1, batch_size=3, replay_weighting="uniform")
+    settings = ActorCriticSettings(updates_per_episode=1, batch_size=3, replay_weighting="uniform")
     drawn = replay.sample(3, np.random.default_rng(2), "uniform")
     _update(networks, replay, settings, 0, seed=2)
     is_old = replay.batch(np.arange(n)).value == 9.0
@@ -203,7 +203,7 @@ def test_only_drawn_transitions_are_refreshed() -> None:
 def test_a_policy_gradient_leaves_the_value_network_alone() -> None:
     networks = Networks.new()
     before = networks.copy()
-    settings = ActorCriticSettings(objective="policy-gradient", updates=2, replay_weighting="reward")
+    settings = ActorCriticSettings(objective="policy-gradient", updates_per_episode=2, replay_weighting="reward")
     _update(networks, _tiny_replay(networks), settings, 0, seed=0)
     for (name, ours), theirs in zip(networks.policy.named_parameters(), before.policy.parameters(), strict=True):
         assert not torch.equal(ours, theirs), name
@@ -214,7 +214,7 @@ def test_a_policy_gradient_leaves_the_value_network_alone() -> None:
 def test_nothing_to_do() -> None:
     networks = Networks.new()
     before = networks.copy()
-    no_updates = ActorCriticSettings(updates=0)
+    no_updates = ActorCriticSettings(updates_per_episode=0)
     rng = np.random.default_rng(0)
     optimiser = new_optimiser(*networks, no_updates)
     assert update_policy(*networks, optimiser, _tiny_replay(networks), no_updates, 0, rng) is None
@@ -226,7 +226,7 @@ def test_the_same_stream_gives_the_same_updates() -> None:
     def run() -> tuple[Networks, UpdateStatistics | None]:
         networks = Networks.new()
         return networks, _update(
-            networks, _tiny_replay(networks), ActorCriticSettings(updates=3, batch_size=4), 0, seed=1
+            networks, _tiny_replay(networks), ActorCriticSettings(updates_per_episode=3, batch_size=4), 0, seed=1
         )
 
     (one, first), (two, second) = run(), run()

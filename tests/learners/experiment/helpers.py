@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from nmg.base.seeding import StreamName
+from nmg.base.types import Episode, MaskPlan, Outcome, TokenBlocks
 from nmg.data.corpus import Corpus
-from nmg.learners.base import Ground
+from nmg.learners.base import LearnerContext
 from nmg.learners.experiment.learner import Experiment
 from nmg.learners.experiment.settings import ExperimentSettings
-from nmg.policies.base import Ground as PolicyGround
+from nmg.policies.base import PolicyContext
 from nmg.policies.linear import LinearPolicy, LinearSettings
-from nmg.policies.masking import PolicyMasking
 from nmg.policies.registry import build_policy
-from nmg.seeding import StreamName
-from nmg.types import Episode, MaskPlan, Outcome, TokenBlocks
+from nmg.policies.sampling import PolicyMasking
 from support.tiny import word_tokenizer
 
 FEATURES = ("idf", "digit", "punctuation", "function_word", "concentration", "repeated")
@@ -61,7 +61,7 @@ class World:
             policy.load_state_dict(self.policy.state_dict())
             return policy
 
-        ground = Ground(
+        ground = LearnerContext(
             new_policy=new_policy,
             rate=RATE,
             score=lambda outcome: outcome.score("gain"),
@@ -106,7 +106,7 @@ def new_world(folder: Path) -> World:
         words = [*rng.choice(CLASS, 8), *rng.choice(OTHERS, 24)]
         texts.append(" ".join(rng.permutation(words)))
     corpus = Corpus.build(texts, tokenizer, 40, folder)
-    ground = PolicyGround(
+    ground = PolicyContext(
         base_model="tiny",
         hidden_size=8,
         n_heads=2,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
+from nmg.base.types import FloatArray
 from nmg.learners.experiment import regression
 from nmg.learners.experiment.regression import REACH, Effects, f_test, gain_limit, placebo_lengths, regress
-from nmg.types import FloatArray
 
 Data = tuple[FloatArray, FloatArray, FloatArray]
 """x, y, the effects behind them"""

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nmg.base.progress import Silent
 from nmg.config import Config
-from nmg.meta_train import EpisodeRecord, MetaTraining
+from nmg.meta_training import run as meta_training
+from nmg.meta_training.loop import EpisodeRecord, MetaTraining
 from nmg.policies.linear import LinearPolicy, LinearSettings
 from nmg.policies.registry import load_policy
-from nmg.reporter import Silent
-from nmg.runs import meta_training
 from support.command import Nmg
 from support.runs import Inputs, is_same, read_log
 
@@ -21,14 +21,14 @@ PLAYS = 24
 EXPLORED = 6
 """pairs; then an episode of seven players, and two pairs for the gate"""
 REWARDS: dict[str, dict[str, Any]] = {
-    "finetune": {"metric": "loss", "measure": "finetune", "fine_tunings": 2},
-    "probe": {"metric": "loss", "measure": "probe"},
+    "finetune": {"metric": "loss", "evaluation": "finetune", "num_replicates": 2},
+    "probe": {"metric": "loss", "evaluation": "linear-probe"},
 }
 
 
 def config(inputs: Inputs, reward: str, episodes: int = 100, **learner: Any) -> Config:
     sections = inputs.sections(meta={"continual": False, "episodes": episodes})
-    sections["learner"] = {"kind": "experiment", "plays": PLAYS, **learner}
+    sections["learner"] = {"kind": "experiment", "budget": PLAYS, **learner}
     return Config.model_validate(sections | {"policy": {"kind": "linear"}, "reward": REWARDS[reward]})
 
 
@@ -57,10 +57,10 @@ def test_a_run_ends_when_its_plays_are_spent(whole: tuple[MetaTraining, Path]):
     log = read_log(out, seconds=True)
     assert training.learner.is_finished
     assert training.planned_episodes == len(log) < 100
-    assert training.learner.book.plays == PLAYS - 1
+    assert training.learner.state.trials == PLAYS - 1
     assert [line["stage"] for line in log] == ["explore"] * EXPLORED + ["tune"] + ["gate"] * 2
     assert [len(line["scores"]) for line in log] == [2] * EXPLORED + [7] + [2] * 2
-    assert [line["plays"] for line in log] == [2, 4, 6, 8, 10, 12, 19, 21, 23]
+    assert [line["trials"] for line in log] == [2, 4, 6, 8, 10, 12, 19, 21, 23]
     for line in log[:EXPLORED]:
         losses = {name: scores["loss"] for name, scores in line["scores"].items()}
         assert line["difference"] == losses["minus"] - losses["plus"], "more is better"
@@ -77,15 +77,15 @@ def test_what_a_run_leaves(whole: tuple[MetaTraining, Path]):
     assert told == training.learner.findings()
     assert told["stage"] == "done"
     assert [one["feature"] for one in told["features"]] == list(LinearSettings().features)
-    assert told["plays"] == PLAYS - 1
+    assert told["trials"] == PLAYS - 1
     assert told["pairs"] == EXPLORED + 6 + 2
-    assert told["handed_out"] == ("policy" if told["gate"]["passes"] else "rule")
+    assert told["selected"] == ("policy" if told["gate"]["passes"] else "rule")
     for name in ("policy", "learned", "rule", "placebo"):
         policy = load_policy(out / name)
         assert isinstance(policy, LinearPolicy)
         assert np.isfinite(policy.weights.detach().numpy()).all()
-    handed_out = "learned" if told["gate"]["passes"] else "rule"
-    assert is_same(load_policy(out), load_policy(out / handed_out))
+    selected = "learned" if told["gate"]["passes"] else "rule"
+    assert is_same(load_policy(out), load_policy(out / selected))
     assert is_same(load_policy(out), training.learner.policy)
 
 
@@ -95,9 +95,9 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
 ):
     out = tmp_path / "parts"
     start(config(inputs, reward, episodes=pause), out)
-    assert json.loads((out / "effects.json").read_text())["plays"] == [2, 4, 6, 8, 10, 12, 19, 21][pause - 1]
+    assert json.loads((out / "effects.json").read_text())["trials"] == [2, 4, 6, 8, 10, 12, 19, 21][pause - 1]
     resumed = meta_training.resume(out, ["--meta.episodes=100"], Silent(), ignore)
-    assert resumed.learner.book == whole[0].learner.book
+    assert resumed.learner.state == whole[0].learner.state
     assert read_log(out) == read_log(whole[1])
     assert (out / "effects.json").read_bytes() == (whole[1] / "effects.json").read_bytes()
     for name in ("policy", "learned", "rule", "placebo"):
@@ -107,23 +107,23 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
 def test_an_ended_run_resumes_to_itself(whole: tuple[MetaTraining, Path], tmp_path: Path):
     shutil.copytree(whole[1], tmp_path / "run")
     again = meta_training.resume(tmp_path / "run", [], Silent(), ignore)
-    assert again.learner.book == whole[0].learner.book
+    assert again.learner.state == whole[0].learner.state
     assert (tmp_path / "run" / "effects.json").read_bytes() == (whole[1] / "effects.json").read_bytes()
     assert read_log(tmp_path / "run") == read_log(whole[1])
 
 
 def test_a_run_that_cannot_gain_enough_hands_out_a_rule(inputs: Inputs, tmp_path: Path):
-    settings = config(inputs, "probe", smallest_gain=100.0)
+    settings = config(inputs, "probe", min_effect=100.0)
     policy = LinearSettings(features=("idf", "digit"))  # of more, six pairs tell nothing
     training = start(settings.model_copy(update={"policy": policy}), tmp_path / "run")
     told = json.loads((tmp_path / "run" / "effects.json").read_text())
     assert told["gate"] == {"n": 0, "mean": None, "p": None, "passes": False}
     assert told["possible_gain"] < 100
     assert set(told["tuned"]) == {"random", "idf-2", "idf-5", "idf-10"}
-    assert told["handed_out"] == "rule"
+    assert told["selected"] == "rule"
     assert is_same(load_policy(tmp_path / "run"), load_policy(tmp_path / "run" / "rule"))
     assert {line["stage"] for line in read_log(tmp_path / "run")} == {"explore", "tune"}
-    assert training.learner.book.plays < PLAYS
+    assert training.learner.state.trials < PLAYS
 
 
 def test_what_was_learned_is_used(whole: tuple[MetaTraining, Path], nmg: Nmg, inputs: Inputs, tmp_path: Path):

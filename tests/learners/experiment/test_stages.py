@@ -12,7 +12,7 @@ from scipy import stats
 
 from nmg.learners.experiment.regression import Effects, gain_limit, regress
 from nmg.learners.experiment.settings import ExperimentSettings
-from nmg.learners.experiment.stages import Book, _contrasts, gate_verdict, learned_name, rule_name
+from nmg.learners.experiment.stages import ExperimentState, _contrasts, gate_verdict, learned_name, rule_name
 
 N_FEATURES = 3
 UNCLEAR = Effects(np.array([0.3, 0.0, 0.4]), 1e-4 * np.eye(N_FEATURES), 1.0, 10, 1.0, 0.4)
@@ -24,48 +24,48 @@ def chance(_player: str, rng: np.random.Generator) -> float:
     return float(rng.standard_normal())
 
 
-def players_of(book: Book) -> list[str]:
+def players_of(state: ExperimentState) -> list[str]:
     """As the learner has them."""
     return {
         "explore": ["plus", "minus"],
-        "tune": [*map(rule_name, book.settings.rules), *map(learned_name, book.strengths_to_try())],
+        "tune": [*map(rule_name, state.settings.rules), *map(learned_name, state.strengths_to_try())],
         "gate": ["policy", "rule"],
-    }[book.stage]
+    }[state.stage]
 
 
-def run(book: Book, effects: Effects = UNCLEAR, score: Score = chance, seed: int = 0) -> list[str]:
-    """Play on until the book is done; the stage of each episode."""
+def run(state: ExperimentState, effects: Effects = UNCLEAR, score: Score = chance, seed: int = 0) -> list[str]:
+    """Play on until the state is done; the stage of each episode."""
     rng, stages = np.random.default_rng(seed), []
-    while book.stage != "done":
-        stages.append(book.stage)
-        names = players_of(book)
+    while state.stage != "done":
+        stages.append(state.stage)
+        names = players_of(state)
         features = {name: rng.standard_normal(N_FEATURES) for name in names}
-        book.note(book.stage, {name: score(name, rng) for name in names}, features)
-        book.move_on(effects, rng)
+        state.record(state.stage, {name: score(name, rng) for name in names}, features)
+        state.advance(effects, rng)
     return stages
 
 
-def new_book(n_features: int = N_FEATURES, **settings: Any) -> Book:
-    return Book.new(ExperimentSettings(**settings), n_features)
+def new_book(n_features: int = N_FEATURES, **settings: Any) -> ExperimentState:
+    return ExperimentState.new(ExperimentSettings(**settings), n_features)
 
 
 def test_plays_are_spent_and_no_more():
     """Half to explore, a quarter to tune, the rest for the gate, whatever their number."""
     for plays in range(20, 401):
-        book = new_book(plays=plays)
-        stages = run(book)
+        state = new_book(budget=plays)
+        stages = run(state)
         assert stages == sorted(stages, key=["explore", "tune", "gate"].index)
         counted = {stage: stages.count(stage) for stage in ("explore", "tune", "gate")}
         players = {"explore": 2, "tune": 7, "gate": 2}
         spent = {stage: counted[stage] * players[stage] for stage in counted}
-        assert book.plays == sum(spent.values())
-        assert plays - 1 <= book.plays <= plays
+        assert state.trials == sum(spent.values())
+        assert plays - 1 <= state.trials <= plays
         assert plays / 2 - 2 < spent["explore"] <= plays / 2
         assert spent["tune"] <= max(plays / 4, 7)
         assert counted["gate"] >= 1
         rows = counted["explore"] + 6 * counted["tune"] + counted["gate"]
-        assert len(book.x) == len(book.y) == rows
-        assert book.n_explored == counted["explore"]
+        assert len(state.x) == len(state.y) == rows
+        assert state.n_explored == counted["explore"]
 
 
 @pytest.mark.parametrize(
@@ -79,52 +79,52 @@ def test_plays_are_spent_and_no_more():
 def test_players_of_another_number_spend_no_more_either(many: dict[str, Any]):
     """Where random is no rule, too; and where nothing is left for the gate, the rule is handed out."""
     for plays in range(20, 120, 3):
-        book = new_book(plays=plays, **many)
-        stages = run(book)
-        assert book.plays <= plays
-        assert book.passed <= ("gate" in stages)
-        assert book.rule in many["rules"]
-        assert book.strength in many["strengths"]
+        state = new_book(budget=plays, **many)
+        stages = run(state)
+        assert state.trials <= plays
+        assert state.passed <= ("gate" in stages)
+        assert state.rule in many["rules"]
+        assert state.strength in many["strengths"]
 
 
 def test_exploration_ends_early_where_the_answer_is_clear():
-    """It is looked at after first_look pairs more than features, then after every ten."""
+    """It is looked at after min_pairs pairs more than features, then after every ten."""
     clear = replace(UNCLEAR, f_p=1e-4)
-    book = new_book(plays=400, first_look=5)
-    assert run(book, clear).count("explore") == N_FEATURES + 5
-    assert book.plays in (399, 400), "what is left goes to the gate"
-    book = new_book(plays=400, first_look=5, clear=1e-5)
-    assert run(book, clear).count("explore") == 100
+    state = new_book(budget=400, min_pairs=5)
+    assert run(state, clear).count("explore") == N_FEATURES + 5
+    assert state.trials in (399, 400), "what is left goes to the gate"
+    state = new_book(budget=400, min_pairs=5, early_stop_alpha=1e-5)
+    assert run(state, clear).count("explore") == 100
 
-    book, rng = new_book(plays=400, first_look=5), np.random.default_rng(0)
+    state, rng = new_book(budget=400, min_pairs=5), np.random.default_rng(0)
     looks = [2, 8, 9, 17, 18]
     for n in range(1, 19):
         features = {name: rng.standard_normal(N_FEATURES) for name in ("plus", "minus")}
-        book.note("explore", {"plus": chance("", rng), "minus": 0.0}, features)
-        book.possible_gain = None
-        book.move_on(UNCLEAR, rng)
+        state.record("explore", {"plus": chance("", rng), "minus": 0.0}, features)
+        state.possible_gain = None
+        state.advance(UNCLEAR, rng)
         if n in looks:
-            assert (book.possible_gain is not None) == (n in (8, 18)), n
-    assert book.stage == "explore"
+            assert (state.possible_gain is not None) == (n in (8, 18)), n
+    assert state.stage == "explore"
 
 
 def test_what_no_masking_can_gain_is_not_looked_for():
     """Only the rules are played then, and one of them is handed out."""
-    settings = {"plays": 400, "first_look": 5, "smallest_gain": 2.0}
-    book = new_book(**settings)
-    stages = run(book, score=lambda name, rng: {"idf-5": 1.0}.get(name, 0.0) + 0.2 * chance(name, rng))
+    settings = {"budget": 400, "min_pairs": 5, "min_effect": 2.0}
+    state = new_book(**settings)
+    stages = run(state, score=lambda name, rng: {"idf-5": 1.0}.get(name, 0.0) + 0.2 * chance(name, rng))
     assert (stages.count("explore"), stages.count("tune"), stages.count("gate")) == (8, 25, 0)
-    assert book.is_futile
-    assert book.possible_gain is not None
-    assert 0.2 < book.possible_gain < 2.0
-    assert set(book.tune_scores[0]) == {"random", "idf-2", "idf-5", "idf-10"}
-    assert (book.passed, book.strength, book.rule) == (False, 0.0, 5.0)
-    assert gate_verdict(book, 0.05).to_json() == {"n": 0, "mean": None, "p": None, "passes": False}
+    assert state.is_futile
+    assert state.possible_gain is not None
+    assert 0.2 < state.possible_gain < 2.0
+    assert set(state.tune_scores[0]) == {"random", "idf-2", "idf-5", "idf-10"}
+    assert (state.passed, state.strength, state.rule) == (False, 0.0, 5.0)
+    assert gate_verdict(state, 0.05).to_json() == {"n": 0, "mean": None, "p": None, "passes": False}
 
-    hopeful = new_book(**settings | {"smallest_gain": 0.01})
+    hopeful = new_book(**settings | {"min_effect": 0.01})
     assert "gate" in run(hopeful)
     assert not hopeful.is_futile
-    careless = new_book(plays=400)
+    careless = new_book(budget=400)
     run(careless, score=lambda _name, _rng: 0.5)
     assert (careless.possible_gain, careless.is_futile) == (0.0, False), "by default every gain counts"
 
@@ -132,38 +132,38 @@ def test_what_no_masking_can_gain_is_not_looked_for():
 def test_the_possible_gain_is_the_limit_of_all_looks_together():
     """400 plays are 100 pairs: looks after 8, 18, … 98 pairs and at the end; 20 plays are one look."""
     for plays, looks in ((400, 11), (20, 1), (32, 1), (36, 2)):
-        book, rng = new_book(plays=plays), np.random.default_rng(0)
-        while book.possible_gain is None and book.stage == "explore":
+        state, rng = new_book(budget=plays), np.random.default_rng(0)
+        while state.possible_gain is None and state.stage == "explore":
             features = {name: rng.standard_normal(N_FEATURES) for name in ("plus", "minus")}
-            book.note("explore", {"plus": chance("", rng), "minus": 0.0}, features)
-            book.move_on(UNCLEAR, np.random.default_rng(9))
-        wanted = gain_limit(*book.rows(), 1 - 0.05 / looks, np.random.default_rng(9))
-        assert book.possible_gain == wanted, plays
+            state.record("explore", {"plus": chance("", rng), "minus": 0.0}, features)
+            state.advance(UNCLEAR, np.random.default_rng(9))
+        wanted = gain_limit(*state.rows(), 1 - 0.05 / looks, np.random.default_rng(9))
+        assert state.possible_gain == wanted, plays
 
 
 def test_the_best_strength_and_the_best_rule_go_to_the_gate():
     means = {"learned-2": 0.9, "learned-1": 0.5, "learned-4": 0.7, "idf-2": 0.4, "random": 0.1}
-    book = new_book(plays=100)
-    run(book, score=lambda name, rng: means.get(name, 0.0) + 1e-3 * chance(name, rng))
-    assert (book.strength, book.rule) == (2.0, 2.0)
-    assert book.tuned()["learned-2"] == pytest.approx(0.8, abs=0.01)
-    assert book.tuned()["random"] == 0
+    state = new_book(budget=100)
+    run(state, score=lambda name, rng: means.get(name, 0.0) + 1e-3 * chance(name, rng))
+    assert (state.strength, state.rule) == (2.0, 2.0)
+    assert state.tuned()["learned-2"] == pytest.approx(0.8, abs=0.01)
+    assert state.tuned()["random"] == 0
     assert new_book().tuned() == {}
 
 
 @pytest.mark.parametrize(("better", "passes"), [(1.0, True), (0.0, False), (-1.0, False)])
 def test_the_gate_passes_only_what_is_better(better: float, passes: bool):
     score = {"policy": better}
-    book = new_book(plays=200)
-    stages = run(book, score=lambda name, rng: score.get(name, 0.0) + chance(name, rng), seed=1)
-    verdict = gate_verdict(book, 0.05)
-    assert verdict.n == stages.count("gate") == len(book.gate_scores) == 25
-    assert book.passed == verdict.passes == passes
-    pairs = np.array([[one["policy"], one["rule"]] for one in book.gate_scores])
+    state = new_book(budget=200)
+    stages = run(state, score=lambda name, rng: score.get(name, 0.0) + chance(name, rng), seed=1)
+    verdict = gate_verdict(state, 0.05)
+    assert verdict.n == stages.count("gate") == len(state.gate_scores) == 25
+    assert state.passed == verdict.passes == passes
+    pairs = np.array([[one["policy"], one["rule"]] for one in state.gate_scores])
     wanted = stats.ttest_rel(pairs[:, 0], pairs[:, 1], alternative="greater")
     assert verdict.p == pytest.approx(wanted.pvalue)
     assert verdict.mean == pytest.approx(np.mean(pairs[:, 0] - pairs[:, 1]))
-    assert book.passed == (wanted.pvalue < 0.05)
+    assert state.passed == (wanted.pvalue < 0.05)
 
 
 def test_the_gate_is_wrong_at_its_level():
@@ -194,16 +194,16 @@ def test_rows_are_contrasts_of_the_players():
         np.testing.assert_allclose(contrasts @ contrasts.T, 2 * np.eye(n - 1), atol=1e-12)
         np.testing.assert_allclose(contrasts @ np.ones(n), 0, atol=1e-12)
 
-    book, rng = new_book(plays=40), np.random.default_rng(1)
+    state, rng = new_book(budget=40), np.random.default_rng(1)
     effects = np.array([1.0, -2.0, 0.5])
     for stage, names in (("explore", ["plus", "minus"]), ("tune", ["random", "idf-2", "learned-1"])):
         features = {name: rng.standard_normal(3) for name in names}
-        book.note(stage, {name: 7.0 + float(effects @ features[name]) for name in names}, features)
-    x, y = book.rows()
+        state.record(stage, {name: 7.0 + float(effects @ features[name]) for name in names}, features)
+    x, y = state.rows()
     assert x.shape == (3, 3)
     np.testing.assert_allclose(x @ effects, y, atol=1e-12)
-    assert book.y[0] == pytest.approx(book.y[0])
-    assert (book.plays, book.n_explored) == (5, 1)
+    assert state.y[0] == pytest.approx(state.y[0])
+    assert (state.trials, state.n_explored) == (5, 1)
 
 
 def test_rows_of_many_players_do_not_pass_for_more_than_they_are():
@@ -212,31 +212,31 @@ def test_rows_of_many_players_do_not_pass_for_more_than_they_are():
     along = np.zeros((7, 15))
     along[1:4, 0], along[4:, 1] = (0.6, 1.0, 1.3), (0.5, 0.8, 1.1)
     for _ in range(300):
-        book = new_book(15)
+        state = new_book(15)
         for _ in range(14):
             names = [f"p{n}" for n in range(7)]
             features = dict(zip(names, along + 0.05 * rng.standard_normal((7, 15)), strict=True))
-            book.note("tune", dict(zip(names, rng.standard_normal(7).tolist(), strict=True)), features)
-        p_values.append(regress(*book.rows()).f_p)
+            state.record("tune", dict(zip(names, rng.standard_normal(7).tolist(), strict=True)), features)
+        p_values.append(regress(*state.rows()).f_p)
     assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / 300))
 
 
 def test_a_book_survives_json():
     """Every float to the bit, and no NaN, at every moment of a run; what follows is the same."""
-    book, rng = new_book(plays=60, first_look=1), np.random.default_rng(3)
-    while book.stage != "done":
-        text = json.dumps(book.to_json(), allow_nan=False)
-        again = Book.from_json(book.settings, json.loads(text))
-        assert again == book
+    state, rng = new_book(budget=60, min_pairs=1), np.random.default_rng(3)
+    while state.stage != "done":
+        text = json.dumps(state.to_json(), allow_nan=False)
+        again = ExperimentState.from_json(state.settings, json.loads(text))
+        assert again == state
         assert json.dumps(again.to_json()) == text
-        names = players_of(book)
+        names = players_of(state)
         features = {name: rng.standard_normal(N_FEATURES) for name in names}
         scores = {name: chance(name, rng) for name in names}
-        for one in (book, again):
-            one.note(one.stage, scores, features)
-            one.move_on(regress(*one.rows()), np.random.default_rng(7))
-        assert again == book
-    assert Book.from_json(book.settings, json.loads(json.dumps(book.to_json(), allow_nan=False))) == book
+        for one in (state, again):
+            one.record(one.stage, scores, features)
+            one.advance(regress(*one.rows()), np.random.default_rng(7))
+        assert again == state
+    assert ExperimentState.from_json(state.settings, json.loads(json.dumps(state.to_json(), allow_nan=False))) == state
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
@@ -246,24 +246,24 @@ def test_training_that_diverges_is_counted_and_not_believed(broken: float, alway
         drawn = chance(name, rng)
         return broken if always or (name in {"plus", "learned-4", "policy"} and drawn > 0.5) else drawn
 
-    book = new_book(plays=100)
-    stages = run(book, score=score)
-    assert book.plays <= 100
+    state = new_book(budget=100)
+    stages = run(state, score=score)
+    assert state.trials <= 100
     assert set(stages) == ({"explore", "tune"} if always else {"explore", "tune", "gate"})
-    json.dumps(book.to_json(), allow_nan=False)
-    assert np.isfinite(book.rows()[0]).all()
-    assert np.isfinite(book.rows()[1]).all()
-    assert bool(book.y) is not always
+    json.dumps(state.to_json(), allow_nan=False)
+    assert np.isfinite(state.rows()[0]).all()
+    assert np.isfinite(state.rows()[1]).all()
+    assert bool(state.y) is not always
     if always:
-        assert not book.passed
+        assert not state.passed
 
 
 def test_names_of_players():
-    assert [rule_name(sharpness) for sharpness in (0.0, 2.0, 0.5)] == ["random", "idf-2", "idf-0.5"]
+    assert [rule_name(exponent) for exponent in (0.0, 2.0, 0.5)] == ["random", "idf-2", "idf-0.5"]
     assert [learned_name(strength) for strength in (1.0, 2.5)] == ["learned-1", "learned-2.5"]
 
 
-@pytest.mark.parametrize("wrong", [{"plays": 19}, {"rules": ()}, {"strengths": ()}, {"strengths": (0.0,)}])
+@pytest.mark.parametrize("wrong", [{"budget": 19}, {"rules": ()}, {"strengths": ()}, {"strengths": (0.0,)}])
 def test_settings_that_leave_nothing_to_compare_are_refused(wrong: dict[str, Any]):
     with pytest.raises(ValidationError):
         ExperimentSettings(**wrong)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from nmg.base.errors import bad_input
+from nmg.base.files import write_aside
 from nmg.data.formats.labels import MISSING_CELLS, class_names, is_missing
 from nmg.data.formats.reading import NO_CONTEXT, name_field, read_text, string_field
 from nmg.data.formats.tables import DELIMITERS, ending_of, read_records
 from nmg.data.notices import warn_once
-from nmg.errors import bad_input
-from nmg.files import write_aside
 
 UNLABELLED = "unsup"
 """Name of a folder of unlabelled texts, as in IMDb's training set."""

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nmg.base.errors import bad_input
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.reading import NO_CONTEXT, list_field, text_value, top_members
 from nmg.data.notices import warn_once
-from nmg.errors import bad_input
 
 
 def emrqa_examples(content: Any, path: Path) -> list[QAExample]:

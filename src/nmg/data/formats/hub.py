@@ -5,8 +5,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmg.errors import UserError
-from nmg.hub import first_line, is_reachable
+from nmg.base.errors import UserError
+from nmg.base.hub import first_line, is_reachable
 
 if TYPE_CHECKING:
     from datasets import Dataset

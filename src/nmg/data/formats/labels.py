@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nmg.base.errors import bad_input
 from nmg.data.formats.reading import string_field
 from nmg.data.notices import warn_once
-from nmg.errors import bad_input
 
 MISSING_CELLS = frozenset({"nan", "NaN", "NA", "N/A", "#N/A", "<NA>", "null", "NULL"})
 """Cells of a CSV or TSV file that mean a missing label, in addition to empty cells: the values of pandas, R and SQL."""

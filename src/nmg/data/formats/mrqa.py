@@ -8,10 +8,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from nmg.base.errors import bad_input, shown
+from nmg.base.files import write_aside
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.reading import NO_CONTEXT, list_field, name_field, read_json_lines, string_field
-from nmg.errors import bad_input, shown
-from nmg.files import write_aside
 
 
 def read_mrqa(path: Path) -> list[QAExample]:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from nmg.base.errors import bad_input, shown
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.reading import NO_CONTEXT, list_field, string_field, top_members
 from nmg.data.formats.tables import read_records
 from nmg.data.notices import warn_once
-from nmg.errors import bad_input, shown
 
 Verdict: TypeAlias = tuple[int, int] | None
 """Half-open character span of an answer, or None if the story does not contain an answer."""

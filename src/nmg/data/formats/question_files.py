@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nmg.base.errors import UserError, bad_input
 from nmg.data.formats.emrqa import emrqa_examples
 from nmg.data.formats.mrqa import read_mrqa
 from nmg.data.formats.newsqa import COLUMN as NEWSQA_COLUMN
@@ -15,7 +16,6 @@ from nmg.data.formats.squad import squad_examples
 from nmg.data.formats.subjqa import COLUMN as SUBJQA_COLUMN
 from nmg.data.formats.subjqa import read_subjqa
 from nmg.data.formats.tables import read_records
-from nmg.errors import UserError, bad_input
 
 _KNOWN = "SQuAD's 'paragraphs', NewsQA's 'questions', or rows with 'question', 'context' and 'answers'"
 

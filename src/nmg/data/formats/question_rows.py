@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nmg.base.errors import bad_input, shown
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.reading import NO_CONTEXT, name_field, string_field, text_value
 from nmg.data.formats.tables import read_records
-from nmg.errors import bad_input, shown
 
 
 def is_row(record: Mapping[str, Any]) -> bool:

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from nmg.errors import bad_input
-from nmg.files import is_there
+from nmg.base.errors import bad_input
+from nmg.base.files import is_there
 
 NO_CONTEXT = -1
 """`context_id` of an example whose text is not a context of the corpus."""
@@ -69,7 +69,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_raw_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, line with line break) for every line. Raises UserError as `read_lines`."""
+    """Yield (line number from 1, line with line break) for every line. Raises UserError like `read_lines`."""
     is_empty = True
     with open_file(path) as file:
         for number, content in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), start=1):

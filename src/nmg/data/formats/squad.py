@@ -6,6 +6,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from nmg.base.errors import bad_input, shown
+from nmg.base.files import write_text
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.reading import (
     NO_CONTEXT,
@@ -16,8 +18,6 @@ from nmg.data.formats.reading import (
     string_field,
     top_members,
 )
-from nmg.errors import bad_input, shown
-from nmg.files import write_text
 
 
 def read_squad(path: Path) -> list[QAExample]:

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nmg.base.errors import bad_input, shown
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.reading import NO_CONTEXT, string_field
 from nmg.data.formats.tables import read_records
 from nmg.data.notices import warn_once
-from nmg.errors import bad_input, shown
 
 COLUMN = "human_ans_indices"
 """Column that identifies a SubjQA file."""

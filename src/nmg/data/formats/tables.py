@@ -10,6 +10,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nmg.base.errors import UserError, bad_input
+from nmg.base.files import content_digest, is_folder
 from nmg.data.formats.hub import HUB, open_hub
 from nmg.data.formats.reading import (
     ALWAYS_UNPACKED,
@@ -22,8 +24,6 @@ from nmg.data.formats.reading import (
     read_raw_lines,
 )
 from nmg.data.notices import warn_once
-from nmg.errors import UserError, bad_input
-from nmg.files import content_digest, is_folder
 
 if TYPE_CHECKING:
     from datasets import Features

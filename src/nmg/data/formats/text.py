@@ -8,13 +8,13 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
+from nmg.base.errors import bad_input
+from nmg.base.files import write_aside
 from nmg.data.formats.hub import HUB
 from nmg.data.formats.reading import read_lines, read_text, string_field
 from nmg.data.formats.tables import ending_of, read_records
 from nmg.data.notices import warn_once
 from nmg.data.plausibility import text_doubts
-from nmg.errors import bad_input
-from nmg.files import write_aside
 
 ENDINGS = (".txt", ".jsonl", ".json", ".parquet", HUB, "/")
 """File extensions of a corpus, as returned by `ending_of`."""

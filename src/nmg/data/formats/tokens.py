@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nmg.base.errors import bad_input
+from nmg.base.files import write_aside, write_text
 from nmg.data.formats.reading import NO_CONTEXT, name_field, read_raw_lines, text_value
 from nmg.data.formats.tables import read_records
-from nmg.errors import bad_input
-from nmg.files import write_aside, write_text
 
 OUTSIDE = "O"
 """Label of a word that belongs to no entity."""

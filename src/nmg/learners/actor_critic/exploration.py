@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-def lean(observation: Tensor, is_maskable: Tensor, rng: np.random.Generator) -> Tensor:
+def parameter_noise(observation: Tensor, is_maskable: Tensor, rng: np.random.Generator) -> Tensor:
     """Draw a random direction u and compute z · u at each maskable token, where z is the standardized observation.
 
     Each feature of z has mean 0 and standard deviation 1 over the given maskable tokens. A constant feature counts as

@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from nmg.learners.actor_critic.exploration import lean
+from nmg.base.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
+from nmg.learners.actor_critic.exploration import parameter_noise
 from nmg.learners.actor_critic.player import Player
 from nmg.learners.actor_critic.replay import StateShard, token_counts
 from nmg.learners.actor_critic.reward import ScoreNoise, credit, credit_by_case, difference_reward, sign_reward
 from nmg.learners.actor_critic.settings import ActorCriticSettings
-from nmg.learners.base import Ground, LearnerCapabilities, NothingToTell, Outlook, Saved
+from nmg.learners.base import LearnerCapabilities, LearnerContext, LearnerDefaults, LearnerState, RunForecast
 from nmg.masking.base import Masking
 from nmg.masking.rules import RandomMasking
 from nmg.policies.base import Policy, predict
-from nmg.policies.masking import draw_plan, plan_greedily
-from nmg.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
+from nmg.policies.sampling import draw_plan, plan_greedily
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class _Proposal:
     """Player name → plan. There is no entry for the opponent while it is the random player."""
 
 
-class ActorCritic(NothingToTell):
+class ActorCritic(LearnerDefaults):
     """An actor-critic that learns from a replay of scored masks."""
 
     # Off-policy: each stored action has its log-probability under the policy that chose it.
     capabilities = LearnerCapabilities(max_players=3, leader="learner", off_policy=True)
 
-    def __init__(self, settings: ActorCriticSettings, ground: Ground) -> None:
+    def __init__(self, settings: ActorCriticSettings, ground: LearnerContext) -> None:
         self.settings, self.ground = settings, ground
         self.learner = Player.create("learner", settings, ground)
         self.opponent = Player.create("opponent", settings, ground)
@@ -58,7 +58,7 @@ class ActorCritic(NothingToTell):
         """The policy of the player `learner`."""
         return self.learner.policy
 
-    def forecast(self, episodes: int) -> Outlook:
+    def forecast(self, episodes: int) -> RunForecast:
         """Forecast the players per episode and the number of shards in the replay.
 
         The opponent counts from the first episode, because the replay fills quickly. The replay grows to its limits.
@@ -67,7 +67,7 @@ class ActorCritic(NothingToTell):
         n_shards = max(len(replay.shards), 1)  # one per episode
         full = min(settings.replay_capacity / max(len(replay), 1), settings.replay_max_states / max(replay.n_states, 1))
         players = 2 if settings.self_play == "random" else 3
-        return Outlook([players] * episodes, min(episodes, math.ceil(full * n_shards)))
+        return RunForecast([players] * episodes, min(episodes, math.ceil(full * n_shards)))
 
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
         """Propose the masks of each player. Players share the states but use separate sampling noise.
@@ -148,26 +148,26 @@ class ActorCritic(NothingToTell):
         }
         return {name: value for name, value in record.items() if value is not None}
 
-    def save(self) -> Saved:
+    def save(self) -> LearnerState:
         """Return both players, their shared shards, the score noise and the state of a frozen opponent."""
         shards = {**self.opponent.replay.shards, **self.learner.replay.shards}
-        return Saved(
+        return LearnerState(
             files=self.learner.to_files() | self.opponent.to_files(),
             facts={"score_noise": asdict(self.score_noise), "is_frozen_set": self._is_frozen_set},
-            lasting={_shard_name(key): shard.to_tensors for key, shard in shards.items()},
+            immutable={_shard_name(key): shard.to_tensors for key, shard in shards.items()},
         )
 
-    def restore(self, saved: Saved) -> None:
+    def restore(self, saved: LearnerState) -> None:
         """Restore the state that `save` returned. Transitions whose shard is missing are dropped."""
-        shards = {_shard_key(name): StateShard.from_tensors(read()) for name, read in saved.lasting.items()}
+        shards = {_shard_key(name): StateShard.from_tensors(read()) for name, read in saved.immutable.items()}
         for player in (self.learner, self.opponent):
             player.restore(saved.files, shards)
         self.score_noise = ScoreNoise.from_facts(saved.facts["score_noise"])
         self._is_frozen_set = saved.facts["is_frozen_set"]
 
     def _has_filled(self) -> bool:
-        """Whether the learner's replay holds more than `replay_start` transitions."""
-        return len(self.learner.replay) > self.settings.replay_start
+        """Whether the learner's replay holds more than `learning_starts` transitions."""
+        return len(self.learner.replay) > self.settings.learning_starts
 
     def _opponent_plays(self) -> bool:
         """Whether the opponent is a policy and no longer the random player."""
@@ -188,9 +188,9 @@ class ActorCritic(NothingToTell):
         logits = predict(player.policy, states, blocks)
         if player is self.opponent and self.settings.self_play == "frozen":
             return plan_greedily(logits, blocks, self.ground.rate)
-        if self.settings.exploration == "episode":
+        if self.settings.exploration == "parameter-noise":
             rng = (self.ground.randomness / "episode" / episode.index / "lean" / player.name).generator()
-            logits = logits + self.settings.exploration_spread * lean(states, blocks.is_maskable, rng)
+            logits = logits + self.settings.exploration_std * parameter_noise(states, blocks.is_maskable, rng)
         return draw_plan(logits, blocks, self.ground.rate, self._noise(episode, player.name))
 
     def _remember(
@@ -208,13 +208,13 @@ class ActorCritic(NothingToTell):
         return difference_reward(own, other, self.score_noise, self.settings.reward_clip)
 
 
-def _rival(settings: ActorCriticSettings, ground: Ground) -> Masking:
+def _rival(settings: ActorCriticSettings, ground: LearnerContext) -> Masking:
     """Return the masking of the random player. Raises ValueError if a rule is required but `ground.rule` is None."""
-    if settings.rival == "random":
+    if settings.baseline == "random":
         return RandomMasking()
     if ground.rule is None:
-        raise ValueError("learner.rival rule: there is no rule to play against")
-    return ground.rule(settings.rival_sharpness)
+        raise ValueError("learner.baseline rule: there is no rule to play against")
+    return ground.rule(settings.baseline_idf_exponent)
 
 
 def _shard_name(key: int) -> str:

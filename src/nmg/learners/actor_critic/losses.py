@@ -1,6 +1,6 @@
 """Loss of the actor-critic: pure functions of tensors that return the loss and named statistics.
 
-L = -mean(A · ρ) + value_weight · mean (r - V)² - entropy_weight · H          (arXiv 2010.02705, section 3.4)
+L = -mean(A · ρ) + value_coef · mean (r - V)² - entropy_coef · H          (arXiv 2010.02705, section 3.4)
 """
 
 from typing import TypeAlias
@@ -20,13 +20,13 @@ def policy_loss(
     old_log_prob: Tensor,
     advantage: Tensor,
     importance_ratio: bool,
-    ratio_clip: float | None = None,
+    clip_range: float | None = None,
 ) -> tuple[Tensor, Statistics]:
     """Off-policy gradient loss, with ρ = exp(log π_new(a) - log π_old(a)).
 
         importance_ratio:  -mean(A · ρ)
         otherwise:         -mean(A · ρ · log π_new(a)), no gradient through ρ
-        ratio_clip c:      -mean(min(A · ρ, A · clip(ρ, 1 - c, 1 + c)))      (arXiv 1707.06347, equation 7)
+        clip_range c:      -mean(min(A · ρ, A · clip(ρ, 1 - c, 1 + c)))      (arXiv 1707.06347, equation 7)
 
     The first two have the same gradient. The second is the alternative objective of the original code. The third is a
     clipped version of the first.
@@ -36,7 +36,7 @@ def policy_loss(
         old_log_prob: float [N], log π_old(a). No gradient flows through it.
         advantage: float [N], A. No gradient flows through it.
         importance_ratio: Whether the loss differentiates ρ instead of log π_new(a).
-        ratio_clip: Clipping range c, only valid with `importance_ratio`. None disables clipping.
+        clip_range: Clipping range c, only valid with `importance_ratio`. None disables clipping.
 
     Returns:
         The scalar loss, and the statistics `ratio_mean` and `ratio_max` of the ratios before clipping.
@@ -44,8 +44,8 @@ def policy_loss(
     advantage = advantage.detach()
     ratio = (new_log_prob - old_log_prob.detach()).exp()
     gain = advantage * (ratio if importance_ratio else ratio.detach() * new_log_prob)
-    if ratio_clip is not None:
-        gain = torch.minimum(gain, advantage * ratio.clamp(1 - ratio_clip, 1 + ratio_clip))
+    if clip_range is not None:
+        gain = torch.minimum(gain, advantage * ratio.clamp(1 - clip_range, 1 + clip_range))
     statistics = {"ratio_mean": ratio.detach().mean(), "ratio_max": ratio.detach().max()}
     return -gain.mean(), statistics
 
@@ -74,7 +74,7 @@ def entropy(log_prob: Tensor, is_maskable: Tensor) -> Tensor:
 def total_loss(
     log_prob: Tensor, value: Tensor, batch: TransitionBatch, settings: ActorCriticSettings
 ) -> tuple[Tensor, Statistics]:
-    """L = policy loss + value_weight · value loss - entropy_weight · H.
+    """L = policy loss + value_coef · value loss - entropy_coef · H.
 
     For the objective `actor-critic`, A = r - V, without gradient. For `policy-gradient`, A = r and there is no value
     loss.
@@ -92,13 +92,13 @@ def total_loss(
     advantage = batch.reward - value.detach() if has_critic else batch.reward
     taken = log_prob.gather(1, batch.position[:, None]).squeeze(1)
     of_policy, statistics = policy_loss(
-        taken, batch.log_prob, advantage, settings.importance_ratio, settings.ratio_clip
+        taken, batch.log_prob, advantage, settings.importance_ratio, settings.clip_range
     )
     of_value = value_loss(batch.reward, value)
     spread = entropy(log_prob, batch.is_maskable[batch.state_index])
-    loss = of_policy - settings.entropy_weight * spread
+    loss = of_policy - settings.entropy_coef * spread
     if has_critic:
-        loss = loss + settings.value_weight * of_value
+        loss = loss + settings.value_coef * of_value
     statistics |= {
         "policy_loss": of_policy.detach(),
         "value_loss": of_value.detach(),

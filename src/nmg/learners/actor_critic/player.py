@@ -10,7 +10,7 @@ from nmg.learners.actor_critic.replay import Replay, StateShard
 from nmg.learners.actor_critic.settings import ActorCriticSettings
 from nmg.learners.actor_critic.update import UpdateStatistics, new_optimiser, update_policy
 from nmg.learners.actor_critic.value import ValueNetwork
-from nmg.learners.base import Ground, Tensors
+from nmg.learners.base import LearnerContext, Tensors
 from nmg.policies.base import Policy
 
 HIDDEN = 128
@@ -24,14 +24,14 @@ class Player:
     name: str
     """`learner` or `opponent`: the prefix of its files and the name of its random streams."""
     settings: ActorCriticSettings
-    ground: Ground
+    ground: LearnerContext
     policy: Policy
     value: ValueNetwork
     optimiser: torch.optim.Optimizer
     replay: Replay
 
     @classmethod
-    def create(cls, name: str, settings: ActorCriticSettings, ground: Ground) -> "Player":
+    def create(cls, name: str, settings: ActorCriticSettings, ground: LearnerContext) -> "Player":
         """Create a player with an empty replay and networks initialized from the random stream of its name.
 
         Args:
@@ -55,7 +55,7 @@ class Player:
 
     def learn(self, episode: int) -> UpdateStatistics | None:
         """Update the networks after an episode. Returns None if nothing was updated, e.g. while the replay fills."""
-        if len(self.replay) < max(self.settings.replay_start, 1):
+        if len(self.replay) < max(self.settings.learning_starts, 1):
             return None
         rng = (self.ground.randomness / "episode" / episode / "update" / self.name).generator()
         return update_policy(self.policy, self.value, self.optimiser, self.replay, self.settings, episode, rng)

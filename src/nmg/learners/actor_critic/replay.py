@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from nmg.types import FloatArray, IntArray, MaskPlan, TokenBlocks
+from nmg.base.types import FloatArray, IntArray, MaskPlan, TokenBlocks
 
 Weighting: TypeAlias = Literal["advantage", "reward", "value", "reward-advantage", "value-advantage", "uniform"]
 """Sampling priority, as in `ActorCriticSettings.replay_weighting`; `Replay.log_weights` defines the values."""

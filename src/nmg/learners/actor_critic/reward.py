@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nmg.types import MaskPlan
+from nmg.base.types import MaskPlan
 
 
 def sign_reward(learner: float, other: float) -> float:

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from nmg.settings import Count, CountOrZero, NonNegative, Positive, Section
+from nmg.base.settings import Count, CountOrZero, NonNegative, Positive, Section
 
 
 class ActorCriticSettings(Section):
@@ -13,14 +13,14 @@ class ActorCriticSettings(Section):
     kind: Literal["actor-critic"] = "actor-critic"
     self_play: Literal["learning", "frozen", "random"] = "learning"
     """Type of opponent after the replay has filled: a learning policy, a frozen copy, or the random player."""
-    rival: Literal["random", "rule"] = "random"
+    baseline: Literal["random", "rule"] = "random"
     """How the player `random` masks: at random, or by the idf rule over word pieces. Its name in logs is the same."""
-    rival_sharpness: NonNegative = 5.0
+    baseline_idf_exponent: NonNegative = 5.0
     """Exponent of the rule if `rival` is `rule`: weights are idf ** exponent; 0 is uniform."""
-    exploration: Literal["token", "episode"] = "token"
+    exploration: Literal["token", "parameter-noise"] = "token"
     """`token`: sample each token from the policy. `episode`: also add one random direction of feature weights per
-    episode (parameter-space noise, see `exploration.lean`)."""
-    exploration_spread: Positive = 2.0
+    episode (parameter-space noise, see `exploration.parameter_noise`)."""
+    exploration_std: Positive = 2.0
     """Standard deviation of the noise that `exploration: episode` adds to the logits."""
     reward: Literal["sign", "difference"] = "sign"
     """`sign`: sign of the score difference. `difference`: score difference in units of its noise, clipped."""
@@ -32,13 +32,13 @@ class ActorCriticSettings(Section):
     """Weight decay of AdamW."""
     max_grad_norm: Positive = 1.0
     """Maximum norm of the gradient; larger gradients are scaled down."""
-    updates: CountOrZero = 10
+    updates_per_episode: CountOrZero = 10
     """Number of updates after each episode."""
     batch_size: Count = 64
     """Number of transitions per update."""
-    entropy_weight: NonNegative = 0.01
+    entropy_coef: NonNegative = 0.01
     """Coefficient of the entropy in the loss."""
-    value_weight: NonNegative = 0.25
+    value_coef: NonNegative = 0.25
     """Coefficient of the value loss."""
     value_hidden: Count | None = None
     """Number of hidden units of the value network. The default is that of the policy's head."""
@@ -46,13 +46,13 @@ class ActorCriticSettings(Section):
     """`actor-critic`: the advantage is reward minus value. `policy-gradient`: it is the reward; no value loss."""
     importance_ratio: bool = True
     """Whether the policy loss differentiates the importance ratio instead of the log-probability."""
-    ratio_clip: Positive | None = None
+    clip_range: Positive | None = None
     """Clipping range c of PPO: importance ratios are clipped to 1 ± c. The default is no clipping."""
     replay_capacity: Count = 50_000
     """Maximum number of transitions in the replay."""
     replay_max_states: Count = 5_000
     """Maximum number of contexts whose hidden states are stored."""
-    replay_start: CountOrZero = 500
+    learning_starts: CountOrZero = 500
     """Number of transitions at which updates start. Above this number, the opponent becomes a policy."""
     replay_weighting: Literal["advantage", "reward", "value", "reward-advantage", "value-advantage", "uniform"] = (
         "advantage"
@@ -65,15 +65,15 @@ class ActorCriticSettings(Section):
 
     @model_validator(mode="after")
     def _there_is_a_ratio_to_clip(self) -> Self:
-        if self.ratio_clip is not None and not self.importance_ratio:
-            raise ValueError("ratio_clip: there is no ratio to clip where importance_ratio is false")
+        if self.clip_range is not None and not self.importance_ratio:
+            raise ValueError("clip_range: there is no ratio to clip where importance_ratio is false")
         return self
 
     @model_validator(mode="after")
     def _the_replay_can_fill(self) -> Self:
-        if self.replay_start >= self.replay_capacity:
+        if self.learning_starts >= self.replay_capacity:
             raise ValueError(
-                f"replay_start: updates begin above {self.replay_start} transitions, but replay_capacity "
+                f"learning_starts: updates begin above {self.learning_starts} transitions, but replay_capacity "
                 f"{self.replay_capacity} holds no more than that: nothing would ever be learned"
             )
         return self

@@ -70,7 +70,7 @@ def update_policy(
     episode: int,
     rng: np.random.Generator,
 ) -> UpdateStatistics | None:
-    """Update both networks `settings.updates` times on the policy's device.
+    """Update both networks `settings.updates_per_episode` times on the policy's device.
 
     Each update samples a batch, computes the loss, takes an optimizer step and refreshes the stored values of the
     sampled transitions. If the replay holds fewer transitions than a batch, all of them are used.
@@ -85,12 +85,12 @@ def update_policy(
         rng: Generator for sampling from the replay.
 
     Returns:
-        Statistics of the updates, or None if the replay is empty or `settings.updates` is 0.
+        Statistics of the updates, or None if the replay is empty or `settings.updates_per_episode` is 0.
     """
-    if len(replay) == 0 or settings.updates == 0:
+    if len(replay) == 0 or settings.updates_per_episode == 0:
         return None
     collected = []
-    for _ in range(settings.updates):
+    for _ in range(settings.updates_per_episode):
         indices = replay.sample(settings.batch_size, rng, settings.replay_weighting)
         batch = replay.batch(indices).to(policy.device)
         values, statistics = _step(policy, value, optimiser, batch, settings)

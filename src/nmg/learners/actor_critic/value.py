@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from nmg.base.types import TokenBlocks
 from nmg.policies.attention import draw_as_bert, new_head
 from nmg.policies.base import in_chunks
-from nmg.types import TokenBlocks
 
 
 class ValueNetwork(nn.Module):

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from nmg.learners.base import Ground, LearnerCapabilities, NothingToTell, Outlook, Saved
+from nmg.base.types import Episode, FloatArray, MaskPlan, Outcome, StateEncoder, TokenBlocks
+from nmg.learners.base import LearnerCapabilities, LearnerContext, LearnerDefaults, LearnerState, RunForecast
 from nmg.learners.experiment.regression import Effects, f_test, placebo_lengths, regress
 from nmg.learners.experiment.settings import ExperimentSettings
-from nmg.learners.experiment.stages import Book, gate_verdict, learned_name, planned_players, rule_name
+from nmg.learners.experiment.stages import ExperimentState, gate_verdict, learned_name, planned_players, rule_name
 from nmg.policies.base import Policy
 from nmg.policies.linear import LinearPolicy
-from nmg.policies.masking import draw_by
-from nmg.types import Episode, FloatArray, MaskPlan, Outcome, StateEncoder, TokenBlocks
+from nmg.policies.sampling import draw_by
 
 
 @dataclass(frozen=True)
@@ -36,27 +36,27 @@ class _Proposal:
     """Player name → float64 [F], mean features of the tokens that the player masks."""
 
 
-class Experiment(NothingToTell):
+class Experiment(LearnerDefaults):
     """A learner that explores directions, tunes the best one and tests it against the best idf rule."""
 
-    def __init__(self, settings: ExperimentSettings, ground: Ground) -> None:
+    def __init__(self, settings: ExperimentSettings, ground: LearnerContext) -> None:
         self.settings, self.ground = settings, ground
         policy = ground.new_policy()
         assert isinstance(policy, LinearPolicy), "the configuration has seen to it"
         policy.reset_parameters()
         self._template = policy.to(ground.device)
-        self.book = Book.new(settings, len(policy.config.features))
+        self.state = ExperimentState.new(settings, len(policy.config.features))
         self._proposed: dict[int, _Proposal] = {}
 
     @property
     def policy(self) -> Policy:
         """The learned policy if it passed the gate; otherwise the best rule so far (random masks at first)."""
-        return self._learned(self.book.strength) if self.book.passed else self._rule(self.book.rule)
+        return self._learned(self.state.strength) if self.state.passed else self._rule(self.state.rule)
 
     @property
     def is_finished(self) -> bool:  # type: ignore[override]
         """Whether all stages are done."""
-        return self.book.stage == "done"
+        return self.state.stage == "done"
 
     @property
     def capabilities(self) -> LearnerCapabilities:  # type: ignore[override]
@@ -64,13 +64,13 @@ class Experiment(NothingToTell):
         settings = self.settings
         return LearnerCapabilities(
             max_players=max(2, len(settings.strengths) + len(settings.rules)),
-            max_independent_episodes=self.book.free_episodes,
-            max_episodes=settings.plays // 2,
+            max_independent_episodes=self.state.max_independent_episodes,
+            max_episodes=settings.budget // 2,
         )
 
-    def forecast(self, episodes: int) -> Outlook:
+    def forecast(self, episodes: int) -> RunForecast:
         """Forecast the players of each episode if no stage ends early."""
-        return Outlook(planned_players(self.settings)[:episodes])
+        return RunForecast(planned_players(self.settings)[:episodes])
 
     def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
         """Sample a plan for each player of the current stage, with shared noise.
@@ -90,7 +90,7 @@ class Experiment(NothingToTell):
             plans[name] = draw_by(policy, observation, blocks, self.ground.rate, noise)
             is_masked = plans[name].is_masked(blocks.input_ids.shape[1])
             features[name] = mean_features(observation, is_masked)
-        self._proposed[episode.index] = _Proposal(self.book.stage, features)
+        self._proposed[episode.index] = _Proposal(self.state.stage, features)
         return plans
 
     def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
@@ -101,17 +101,17 @@ class Experiment(NothingToTell):
         """
         proposal = self._proposed.pop(episode.index)
         scores = {name: self.ground.score(outcome) for name, outcome in outcomes.items()}
-        self.book.note(proposal.stage, scores, proposal.features)
+        self.state.record(proposal.stage, scores, proposal.features)
         rng = (self.ground.randomness / "episode" / episode.index / "look").generator()
-        self.book.move_on(self.effects(), rng)
-        record: dict[str, Any] = {"stage": proposal.stage, "plays": self.book.plays}
+        self.state.advance(self.effects(), rng)
+        record: dict[str, Any] = {"stage": proposal.stage, "trials": self.state.trials}
         if proposal.stage == "explore" and len(scores) == 2:
             record["difference"] = scores["plus"] - scores["minus"]
         return record
 
     def effects(self) -> Effects:
         """Effects from all episodes so far. The F test uses only the explore stage, whose directions are random."""
-        (x, y), n = self.book.rows(), self.book.n_explored
+        (x, y), n = self.state.rows(), self.state.n_explored
         f, p = f_test(x[:n], y[:n])
         return replace(regress(x, y), f=f, f_p=p)
 
@@ -123,19 +123,19 @@ class Experiment(NothingToTell):
         """Content of effects.json: feature effects with intervals, the F test, the placebo band and the gate."""
         effects, features = self.effects(), self._template.config.features
         rng = (self.ground.randomness / "placebo band").generator()
-        x, y = self.book.rows()
+        x, y = self.state.rows()
         band = placebo_lengths(x, y, rng) if len(y) else np.zeros(1)
         return effects.to_json(features) | {
-            "stage": self.book.stage,
-            "plays": self.book.plays,
+            "stage": self.state.stage,
+            "trials": self.state.trials,
             "length": effects.length,
             "placebo_length": {"median": float(np.median(band)), "high": float(np.quantile(band, 0.95))},
-            "possible_gain": self.book.possible_gain,
-            "strength": self.book.strength,
-            "rule": self.book.rule,
-            "tuned": self.book.tuned(),
-            "gate": gate_verdict(self.book, self.settings.level).to_json(),
-            "handed_out": "policy" if self.book.passed else "rule",
+            "possible_gain": self.state.possible_gain,
+            "strength": self.state.strength,
+            "rule": self.state.rule,
+            "tuned": self.state.tuned(),
+            "gate": gate_verdict(self.state, self.settings.gate_alpha).to_json(),
+            "selected": "policy" if self.state.passed else "rule",
         }
 
     def extra_policies(self) -> dict[str, Policy]:
@@ -144,45 +144,45 @@ class Experiment(NothingToTell):
         `learned` and `rule` are the two policies that the gate compares. `placebo` is learned from the same episodes
         with random signs of the score differences. If no strength was selected, the largest one is used.
         """
-        x, y = self.book.rows()
-        strength = self.book.strength or max(self.settings.strengths)
+        x, y = self.state.rows()
+        strength = self.state.strength or max(self.settings.strengths)
         signs = (self.ground.randomness / "placebo").generator().choice([-1.0, 1.0], len(y))
         placebo = regress(x, y * signs).direction() if len(y) else np.zeros(x.shape[1])
         return {
             "learned": self._learned(strength),
-            "rule": self._rule(self.book.rule),
+            "rule": self._rule(self.state.rule),
             "placebo": self._weighted(strength * placebo),
         }
 
-    def save(self) -> Saved:
+    def save(self) -> LearnerState:
         """Return the state of the experiment."""
-        return Saved(facts={"book": self.book.to_json()})
+        return LearnerState(facts={"state": self.state.to_json()})
 
-    def restore(self, saved: Saved) -> None:
+    def restore(self, saved: LearnerState) -> None:
         """Restore the state of the experiment."""
-        self.book = Book.from_json(self.settings, saved.facts["book"])
+        self.state = ExperimentState.from_json(self.settings, saved.facts["state"])
 
     def _players(self, episode: Episode) -> dict[str, LinearPolicy]:
         """Player name → policy for an episode of the current stage."""
-        match self.book.stage:
+        match self.state.stage:
             case "explore":
                 rng = (self.ground.randomness / "episode" / episode.index / "direction").generator()
-                direction = self.settings.spread * rng.standard_normal(self._template.observation_size)
+                direction = self.settings.std * rng.standard_normal(self._template.observation_size)
                 return {"plus": self._weighted(direction), "minus": self._weighted(-direction)}
             case "tune":
-                rules = {rule_name(sharpness): self._rule(sharpness) for sharpness in self.settings.rules}
-                learned = {learned_name(s): self._learned(s) for s in self.book.strengths_to_try()}
+                rules = {rule_name(exponent): self._rule(exponent) for exponent in self.settings.rules}
+                learned = {learned_name(s): self._learned(s) for s in self.state.strengths_to_try()}
                 return rules | learned
-        return {"policy": self._learned(self.book.strength), "rule": self._rule(self.book.rule)}
+        return {"policy": self._learned(self.state.strength), "rule": self._rule(self.state.rule)}
 
     def _learned(self, strength: float) -> LinearPolicy:
         """The learned direction, scaled to the given length."""
-        return self._weighted(strength * np.array(self.book.direction))
+        return self._weighted(strength * np.array(self.state.direction))
 
-    def _rule(self, sharpness: float) -> LinearPolicy:
+    def _rule(self, exponent: float) -> LinearPolicy:
         """The idf rule with the given exponent."""
         policy = copy.deepcopy(self._template)
-        policy.set_slopes({"idf": sharpness})
+        policy.set_slopes({"idf": exponent})
         return policy
 
     @torch.no_grad()

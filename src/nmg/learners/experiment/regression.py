@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import special, stats
 
-from nmg.types import FloatArray
+from nmg.base.types import FloatArray
 
 RATIOS = np.geomspace(1e-2, 10.0, 31)
 """Grid of prior ratios: variance explained by the features in a row, divided by the noise variance.

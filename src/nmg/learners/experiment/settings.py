@@ -4,28 +4,28 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from nmg.settings import LARGEST_COUNT, Count, NonNegative, Positive, Section, Share
+from nmg.base.settings import LARGEST_COUNT, Count, NonNegative, Positive, Section, Share
 
 
 class ExperimentSettings(Section):
     """Settings of the experiment learner."""
 
     kind: Literal["experiment"] = "experiment"
-    plays: Annotated[int, Field(ge=20, le=LARGEST_COUNT)] = 200
+    budget: Annotated[int, Field(ge=20, le=LARGEST_COUNT)] = 200
     """Number of inner loops per run: half to explore, a quarter to tune strength and rule, a quarter for the gate."""
-    spread: Positive = 2.0
+    std: Positive = 2.0
     """Standard deviation of each weight of the explored directions."""
     strengths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0, 2.0, 4.0)
     """Lengths of the learned direction to compare in the tune stage."""
     rules: Annotated[tuple[NonNegative, ...], Field(min_length=1)] = (0.0, 2.0, 5.0, 10.0)
     """Exponents of the idf rules (over word pieces) that the policy must beat; 0 means random masks."""
-    smallest_gain: NonNegative = 0.0
+    min_effect: NonNegative = 0.0
     """Smallest relevant gain in score over random masks. Exploration ends if a larger gain is ruled out."""
-    first_look: Count = 5
+    min_pairs: Count = 5
     """Pairs beyond the number of features before the first interim analysis; later ones follow every ten pairs."""
-    clear: Share = 0.001
+    early_stop_alpha: Share = 0.001
     """Exploration ends early if the p-value of the F test of "no feature matters" is below this level."""
-    level: Share = 0.05
+    gate_alpha: Share = 0.05
     """One-sided significance level of the gate: the policy is selected if it beats the best rule at this level."""
 
     has_leader: ClassVar = False

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from nmg.base.types import FloatArray
 from nmg.learners.experiment.regression import Effects, gain_limit
 from nmg.learners.experiment.settings import ExperimentSettings
-from nmg.types import FloatArray
 
 EXPLORING, TUNING = 0.5, 0.25
 """Fractions of the budget for exploring and for tuning. The gate gets the rest."""
@@ -20,14 +20,14 @@ SURE = 0.95
 
 
 @dataclass
-class Book:
+class ExperimentState:
     """The state of an experiment. Each list has one entry per episode or per row of the regression."""
 
     settings: ExperimentSettings
     n_features: int
     stage: str = "explore"
     """Current stage: `explore`, `tune`, `gate` or `done`."""
-    plays: int = 0
+    trials: int = 0
     """Number of inner loops used so far."""
     x: list[list[float]] = field(default_factory=list)
     """[n][F]: contrasts of the mean features of the tokens that the players of an episode masked."""
@@ -42,7 +42,7 @@ class Book:
     direction: list[float] = field(default_factory=list)
     """[F]: the learned direction, of length 1, or zeros if it is unknown."""
     is_futile: bool = False
-    """Whether no masking can gain as much as `settings.smallest_gain`."""
+    """Whether no masking can gain as much as `settings.min_effect`."""
     possible_gain: float | None = None
     """Upper limit of the gain over random masks. It holds at all interim analyses together with 95 % confidence."""
     strength: float = 0.0
@@ -53,7 +53,7 @@ class Book:
     """Whether the policy beat the rule in the gate."""
 
     @classmethod
-    def new(cls, settings: ExperimentSettings, n_features: int) -> "Book":
+    def new(cls, settings: ExperimentSettings, n_features: int) -> "ExperimentState":
         """Return the state at the start of an experiment with `n_features` features."""
         return cls(settings, n_features, direction=[0.0] * n_features)
 
@@ -61,7 +61,7 @@ class Book:
         """The inputs x [n, F] and targets y [n] of the regression, as float64 arrays."""
         return np.array(self.x).reshape(-1, self.n_features), np.array(self.y)
 
-    def note(self, stage: str, scores: Mapping[str, float], features: Mapping[str, FloatArray]) -> None:
+    def record(self, stage: str, scores: Mapping[str, float], features: Mapping[str, FloatArray]) -> None:
         """Record an episode.
 
         If a player's training diverged, the episode only uses up budget: its scores are ignored.
@@ -71,7 +71,7 @@ class Book:
             scores: Player name → score. Players whose training diverged are missing.
             features: Player name → [F], the mean features of the tokens that the player masked.
         """
-        self.plays += len(features)
+        self.trials += len(features)
         if len(scores) < len(features) or not np.isfinite(list(scores.values())).all():
             return
         contrasts = _contrasts(len(scores))
@@ -88,7 +88,7 @@ class Book:
         """Strengths of the learned direction to compare in the tune stage; empty if learning is futile."""
         return () if self.is_futile else self.settings.strengths
 
-    def move_on(self, effects: Effects, rng: np.random.Generator) -> None:
+    def advance(self, effects: Effects, rng: np.random.Generator) -> None:
         """Advance to the next stage if this one has used up its budget or its answer is already clear."""
         if self.stage == "explore" and self._has_explored(effects, rng):
             self.direction = effects.direction().tolist()
@@ -100,21 +100,21 @@ class Book:
                 self.strength = max(self.settings.strengths, key=lambda s: means.get(learned_name(s), 0.0))
             self.stage = "done" if self.is_futile or self._is_spent(2) else "gate"
         elif self.stage == "gate" and self._is_spent(2):
-            self.passed = gate_verdict(self, self.settings.level).passes
+            self.passed = gate_verdict(self, self.settings.gate_alpha).passes
             self.stage = "done"
 
     @property
-    def free_episodes(self) -> int:
+    def max_independent_episodes(self) -> int:
         """Number of episodes (≥ 1) until the next interim analysis or the end of the stage.
 
         No proposal before that depends on a score.
         """
-        left = self.settings.plays - self.plays
+        left = self.settings.budget - self.trials
         match self.stage:
             case "explore":
                 beyond = self.n_explored - self._first_look
                 next_look = -beyond if beyond < 0 else LOOK_EVERY - beyond % LOOK_EVERY
-                free = min(next_look, int(EXPLORING * self.settings.plays - self.plays) // 2)
+                free = min(next_look, int(EXPLORING * self.settings.budget - self.trials) // 2)
             case "tune":
                 free = min(self._tuning_episodes - len(self.tune_scores), left // self._tuning_players)
             case _:
@@ -132,12 +132,12 @@ class Book:
     def _has_explored(self, effects: Effects, rng: np.random.Generator) -> bool:
         """Whether the explore stage is over. At each interim analysis, also updates the limit of the gain."""
         n, first = self.n_explored, self._first_look
-        is_over = self.plays + 2 > EXPLORING * self.settings.plays
+        is_over = self.trials + 2 > EXPLORING * self.settings.budget
         if not is_over and (n < first or (n - first) % LOOK_EVERY):
             return False
         self.possible_gain = gain_limit(*self.rows(), 1 - (1 - SURE) / self._looks, rng)
-        self.is_futile = self.possible_gain is not None and self.possible_gain < self.settings.smallest_gain
-        return is_over or self.is_futile or (effects.f_p is not None and effects.f_p < self.settings.clear)
+        self.is_futile = self.possible_gain is not None and self.possible_gain < self.settings.min_effect
+        return is_over or self.is_futile or (effects.f_p is not None and effects.f_p < self.settings.early_stop_alpha)
 
     def _has_tuned(self) -> bool:
         """Whether the tune stage has run all of its episodes."""
@@ -146,12 +146,12 @@ class Book:
     @property
     def _first_look(self) -> int:
         """Number of pairs before the first interim analysis."""
-        return self.n_features + self.settings.first_look
+        return self.n_features + self.settings.min_pairs
 
     @property
     def _looks(self) -> int:
         """Maximum number of interim analyses while exploring, including the one at the end of the stage."""
-        pairs = int(EXPLORING * self.settings.plays) // 2
+        pairs = int(EXPLORING * self.settings.budget) // 2
         return 1 + max(0, -(-(pairs - self._first_look) // LOOK_EVERY))
 
     @property
@@ -160,18 +160,18 @@ class Book:
 
     @property
     def _tuning_episodes(self) -> int:
-        return max(1, int(TUNING * self.settings.plays / self._tuning_players))
+        return max(1, int(TUNING * self.settings.budget / self._tuning_players))
 
     def _is_spent(self, players: int) -> bool:
         """Whether another episode with this number of players would exceed the budget."""
-        return self.plays + players > self.settings.plays
+        return self.trials + players > self.settings.budget
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields except the settings."""
         return {name: value for name, value in vars(self).items() if name != "settings"}
 
     @classmethod
-    def from_json(cls, settings: ExperimentSettings, facts: Mapping[str, Any]) -> "Book":
+    def from_json(cls, settings: ExperimentSettings, facts: Mapping[str, Any]) -> "ExperimentState":
         """Return the state that `to_json` saved."""
         return cls(settings, **facts)
 
@@ -179,14 +179,14 @@ class Book:
 def planned_players(settings: ExperimentSettings) -> list[int]:
     """Number of players of each episode of an experiment in which no stage ends early."""
     n_tuned = len(settings.rules) + len(settings.strengths)
-    explored = [2] * int(EXPLORING * settings.plays / 2)
-    tuned = [n_tuned] * max(1, int(TUNING * settings.plays / n_tuned))
-    return explored + tuned + [2] * ((settings.plays - sum(explored) - sum(tuned)) // 2)
+    explored = [2] * int(EXPLORING * settings.budget / 2)
+    tuned = [n_tuned] * max(1, int(TUNING * settings.budget / n_tuned))
+    return explored + tuned + [2] * ((settings.budget - sum(explored) - sum(tuned)) // 2)
 
 
-def rule_name(sharpness: float) -> str:
+def rule_name(exponent: float) -> str:
     """Return the player name of the idf rule with this exponent."""
-    return f"idf-{sharpness:g}" if sharpness else "random"
+    return f"idf-{exponent:g}" if exponent else "random"
 
 
 def learned_name(strength: float) -> str:
@@ -222,9 +222,9 @@ class Verdict:
         return asdict(self)
 
 
-def gate_verdict(book: Book, level: float) -> Verdict:
+def gate_verdict(state: ExperimentState, level: float) -> Verdict:
     """Test whether the policy beats the rule in the gate at the significance level `level`."""
-    differences = np.array([scores["policy"] - scores["rule"] for scores in book.gate_scores])
+    differences = np.array([scores["policy"] - scores["rule"] for scores in state.gate_scores])
     n = len(differences)
     if not n:
         return Verdict(0, None, None, False)

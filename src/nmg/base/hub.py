@@ -1,0 +1,80 @@
+"""Short queries to the Hugging Face hub. Its own libraries retry for about a minute if the hub is unreachable."""
+
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from nmg.base.errors import UserError
+from nmg.base.files import is_folder
+
+SECONDS = 10.0
+"""Timeout of a request to the hub, in seconds."""
+
+Kind = Literal["model", "dataset"]
+
+
+@cache
+def is_reachable(name: str, kind: Kind) -> bool:
+    """Return whether the hub responds; False if it does not, or if offline mode is set in the environment.
+
+    The answer is cached for the lifetime of the process.
+
+    Args:
+        name: a repository, OWNER/NAME or NAME.
+        kind: type of the repository, `model` or `dataset`.
+
+    Returns:
+        True if the hub responds. If False, the libraries may still have the repository in their caches.
+
+    Raises:
+        UserError: if the repository does not exist, or if this user has no access to it.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    what = "model" if kind == "model" else "data set"
+    try:
+        HfApi().repo_info(name, repo_type=kind, timeout=SECONDS)
+    except GatedRepoError as error:
+        raise UserError(f"'{name}': the hub gives this {what} only to users who ask for it there") from error
+    except RepositoryNotFoundError as error:
+        advice = "check the spelling; for a private one log in with `hf auth login`"
+        raise UserError(f"'{name}': the hub has no such {what}; {advice}") from error
+    except HFValidationError as error:
+        raise UserError(f"'{name}': is no name that a {what} of the hub can have") from error
+    except HfHubHTTPError as error:  # a mirror without this endpoint is still reachable
+        return error.response.status_code < 500
+    except Exception:  # the exceptions depend on the HTTP library in use
+        return False
+    return True
+
+
+def is_only_local(name: str) -> bool:
+    """Return whether to look for a model on this machine only: it is a folder, or the hub does not respond.
+
+    Raises UserError if there is no such folder and the hub has no such model.
+    """
+    if is_folder(name):
+        return True
+    try:
+        return not is_reachable(name, "model")
+    except UserError as error:
+        raise UserError(f"there is no folder {error}") from error
+
+
+def is_cached(name: str, file: str) -> bool:
+    """Return whether the local hub cache contains `file` of the model `name`."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, file)
+    return isinstance(found, str) and Path(found).exists()
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or all lines joined if the first one ends in a colon."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines) if lines[0].endswith(":") else lines[0]

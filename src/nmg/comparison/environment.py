@@ -1,0 +1,35 @@
+"""Cells of one comparison that were made in different environments: what differs, and for which seeds.
+
+A different precision, device, number of threads or library version rounds differently, and training amplifies small
+differences. Within a seed, cells should differ only in their masks.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from nmg.comparison.trials import Cell
+
+UNKNOWN = "not recorded"
+"""Value of a property that the version of nmg that made the cell did not record."""
+
+
+def differing(environment: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
+    """Environment properties that are not the same for all, each with its values in order of first occurrence."""
+    all_of_them = list(environment)
+    names = dict.fromkeys(name for one in all_of_them for name in one)
+    values = {name: list(dict.fromkeys(one.get(name, UNKNOWN) for one in all_of_them)) for name in names}
+    return {name: found for name, found in values.items() if len(found) > 1}
+
+
+def mixed_seeds(first: Mapping[int, Cell], second: Mapping[int, Cell]) -> tuple[int, ...]:
+    """Seeds whose two cells were made in different environments, so that they differ in more than their masks.
+
+    `first` and `second`: seed → cell, of two maskings.
+    """
+    both = [seed for seed in first if seed in second]
+    return tuple(seed for seed in both if first[seed].environment != second[seed].environment)
+
+
+def described(differences: Mapping[str, Sequence[str]]) -> str:
+    """Format differences as text, e.g. 'precision (fp32, bf16) and threads (1, 2)'."""
+    parts = [f"{name} ({', '.join(values)})" for name, values in differences.items()]
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))

@@ -1,0 +1,295 @@
+"""Meta-training: learns a masking policy from the task score of the model that was adapted with its masks.
+
+`MetaTraining.round` is the outer loop. Each learner defines how it explores, computes rewards and updates its policy.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from nmg.base.errors import Diverged
+from nmg.base.seeding import StreamName
+from nmg.base.types import Episode, MaskPlan, Outcome, TokenBlocks
+from nmg.data.corpus import Corpus
+from nmg.data.episodes import sample_episode
+from nmg.executors.base import Executor
+from nmg.executors.registry import open_executor
+from nmg.learners.base import Learner, LearnerContext
+from nmg.learners.registry import build_learner
+from nmg.masking.idf import idf_rule
+from nmg.policies.registry import build_policy
+from nmg.training.lm import ModelState, copy_state, restore_state
+from nmg.trials.episode import EpisodeRunner, InitialState, PlayerJob
+from nmg.trials.session import Session
+from nmg.trials.trial import Encoded
+
+RESET_EPISODES = 25
+"""Minimum number of episodes between resets of the LM with `meta.reset`."""
+
+
+@dataclass(frozen=True)
+class EpisodeRecord:
+    """Log record of one episode: one line of metrics.jsonl."""
+
+    episode: int
+    """Episode number, from 0."""
+    metric: str
+    """Name of the metric that players are compared by."""
+    scores: Mapping[str, Mapping[str, float]]
+    """Player → metric → score."""
+    lm_loss: Mapping[str, float]
+    """Player → mean masked-LM loss of its adaptation, in nats."""
+    is_tie: bool
+    """True if all players have the same score."""
+    learning: Mapping[str, Any]
+    """Values that the learner reports for the episode."""
+    seconds: Mapping[str, float]
+    """Phase → duration in seconds."""
+    diverged: Mapping[str, str] = field(default_factory=dict)
+    """Player whose training diverged → description. Such a player has no scores."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as a JSON object; the learner's values become top-level fields."""
+        facts = {name: value for name, value in vars(self).items() if name not in {"learning", "seconds", "diverged"}}
+        diverged = {"diverged": self.diverged} if self.diverged else {}
+        return {**facts, **diverged, **self.learning, "seconds": self.seconds}
+
+
+@dataclass(frozen=True)
+class _Proposed:
+    """An episode with its blocks and each player's mask plan."""
+
+    episode: Episode
+    blocks: TokenBlocks
+    plans: Mapping[str, MaskPlan]
+
+
+@dataclass(frozen=True)
+class _Played:
+    """Results of an episode's players."""
+
+    outcomes: dict[str, Outcome]
+    """Player → outcome, for players whose training did not diverge."""
+    diverged: dict[str, str]
+    """Player whose training diverged → description."""
+
+
+class MetaTraining:
+    """A meta-training run: its fixed parts (training context, data split) and its state (LM weights, learner)."""
+
+    def __init__(self, session: Session) -> None:
+        """Prepare a run from a session whose data are read and whose model is loaded."""
+        config = session.config
+        self.config = config
+        self.data = session.data
+        self.lm = session.lm
+        self.randomness = StreamName(config.run.seed)
+        self.split = session.split()
+        self.corpus: Corpus = session.corpus([context.text for context in session.data.contexts])
+        self.context = session.context.silent()
+        self.metric = config.reward.metric or session.task.default_metric
+        self.pretrained: ModelState = copy_state(session.lm.model)
+        self.lm_state = self.pretrained
+        self.learner = self._new_learner(session)
+        self.runner = self._new_playground(session)
+        self.engine = self._new_engine(session)
+        self.next_episode = 0
+        self.steps: int | None = None
+        """Maximum number of steps per training in an inner loop; only `runs.estimate` sets it."""
+        self.diverged_in_a_row = 0
+        """Number of most recent consecutive episodes in which the training of a player diverged."""
+
+    @property
+    def is_finished(self) -> bool:
+        """True after the last episode of `meta.episodes`, or if the learner stops early."""
+        return self.next_episode >= self.config.meta.episodes or self.learner.is_finished
+
+    @property
+    def planned_episodes(self) -> int:
+        """Maximum number of episodes of the run; for a finished run, the actual number."""
+        if self.is_finished:
+            return self.next_episode
+        return min(self.config.meta.episodes, self.learner.capabilities.max_episodes or self.config.meta.episodes)
+
+    def episode(self) -> EpisodeRecord:
+        """Run one episode, learn from it and return its record."""
+        return self.round(at_once=1)[0]
+
+    def round(self, at_once: Literal["auto"] | int | None = None) -> list[EpisodeRecord]:
+        """Run the next episodes in parallel, then learn from each in order, and return their records.
+
+        `at_once` is the number of parallel episodes; None means `meta.parallel_episodes`.
+        """
+        asked, seconds = at_once or self.config.meta.parallel_episodes, _Stopwatch()
+
+        # 1. Sample contexts and task examples. The learner proposes masks for each player, based on the initial LM.
+        self._reset_lm_if_due(self.next_episode)
+        restore_state(self.context.model, self.lm_state)
+        proposed: list[_Proposed] = []
+        while self._has_room(proposed, asked):
+            proposed.append(self._propose(self.next_episode + len(proposed)))
+        seconds.lap("masks")
+
+        # 2. Inner loops: adapt, fine-tune, score. Continual adaptation keeps the leader's LM for the next episode.
+        played = self._play(proposed)
+        seconds.lap("inner loops")
+
+        # 3. Learn from the scores of the players.
+        records = []
+        for lag, (one, ended) in enumerate(zip(proposed, played, strict=True)):
+            learning = self.learner.learn(one.episode, ended.outcomes)
+            if lag and self.learner.capabilities.off_policy:
+                learning = {**learning, "policy_lag": lag}
+            seconds.lap("update")
+            laps = {name: seconds.laps[name] / len(proposed) for name in ("masks", "inner loops")}
+            records.append(self._record(one.episode, ended, learning, {**laps, "update": seconds.laps["update"]}))
+        return records
+
+    def jobs_at_once(self, asked: Literal["auto"] | int) -> int:
+        """Return the maximum number of inner loops in a round. An executor may run fewer of them in parallel."""
+        players, most = self.learner.capabilities.max_players, self._most_together(asked)
+        if asked == "auto":
+            return max(players, self.context.runtime.threads) if most > 1 else players
+        return players * most
+
+    def _most_together(self, asked: Literal["auto"] | int) -> int:
+        """Return the maximum number of episodes per round.
+
+        An explicit number is used in full if the learner is off-policy. Otherwise the result is limited so that
+        parallel execution does not change results.
+        """
+        able = self.learner.capabilities
+        if asked == "auto":
+            return able.max_independent_episodes
+        return asked if able.off_policy else min(asked, able.max_independent_episodes)
+
+    def _has_room(self, proposed: Sequence[_Proposed], asked: Literal["auto"] | int) -> bool:
+        """Return whether another episode joins the round; with "auto", only if results stay the same and workers are
+        idle.
+
+        A serial executor has no idle workers, so each episode is learned from, logged and saved as soon as it ends.
+        """
+        n = len(proposed)
+        if n == 0 or self.next_episode + n >= self.config.meta.episodes or n >= self._most_together(asked):
+            return n == 0
+        players = [len(one.plans) for one in proposed]
+        return asked != "auto" or sum(players) + players[-1] <= self.engine.processes
+
+    def sample(self, index: int) -> Episode:
+        """Return the blocks and rows of episode `index`, which all of its players share."""
+        meta, seed, rows = self.config.meta, self.config.run.seed, self.runner.train.features.example_index
+        return sample_episode(index, self.split, self.data, self.corpus, meta, seed, rows)
+
+    def _propose(self, index: int) -> _Proposed:
+        """Sample an episode and let the learner propose its mask plans."""
+        episode = self.sample(index)
+        blocks = self.corpus.blocks(episode.block_ids)
+        return _Proposed(episode, blocks, self.learner.propose(episode, blocks, self.context.reader))
+
+    def _play(self, proposed: Sequence[_Proposed]) -> list[_Played]:
+        """Run the inner loops and return the results per episode. The run's LM becomes the leader's adapted LM."""
+        turns = {
+            (number, name): PlayerJob(one.episode, one.blocks, plan, self._is_kept(name))
+            for number, one in enumerate(proposed)
+            for name, plan in one.plans.items()
+        }
+        played = [_Played({}, {}) for _ in proposed]
+        results = dict(self.engine.play(InitialState(self.lm_state, self.steps), list(turns.values())))
+        for turn, (number, name) in enumerate(turns):
+            ended, adapted = results[turn]
+            if isinstance(ended, Diverged):
+                played[number].diverged[name] = str(ended)
+            else:
+                played[number].outcomes[name] = ended
+            if adapted is not None:
+                device = self.context.runtime.device
+                self.lm_state = {of: tensor.to(device) for of, tensor in adapted.items()}
+        return played
+
+    def _is_kept(self, player: str) -> bool:
+        """Return whether the next episode starts from the LM that this player adapts."""
+        return self.config.meta.continual and player == self.learner.capabilities.leader
+
+    def _record(
+        self, episode: Episode, played: _Played, learning: Mapping[str, Any], laps: Mapping[str, float]
+    ) -> EpisodeRecord:
+        """Count the episode as finished and return its log record."""
+        self.next_episode += 1
+        self.diverged_in_a_row = self.diverged_in_a_row + 1 if played.diverged else 0
+        outcomes = played.outcomes
+        return EpisodeRecord(
+            episode=episode.index,
+            metric=self.metric,
+            scores={player: dict(outcome.scores) for player, outcome in outcomes.items()},
+            lm_loss={player: outcome.lm_loss for player, outcome in outcomes.items()},
+            is_tie=not played.diverged and len({outcome.score(self.metric) for outcome in outcomes.values()}) == 1,
+            learning=learning,
+            seconds={**laps, **_inner_seconds(outcomes, laps["inner loops"])},
+            diverged=played.diverged,
+        )
+
+    def _reset_lm_if_due(self, index: int) -> None:
+        """Restore the pre-trained LM at the start of a reset period."""
+        period = max(len(self.data.contexts) // self.config.meta.contexts, RESET_EPISODES)
+        if self.config.meta.reset and index % period == 0:
+            self.lm_state = self.pretrained
+
+    def _new_learner(self, session: Session) -> Learner:
+        """Build the learner of the settings."""
+        config = self.config
+        seen = set(self.split.train_context_ids.tolist())
+        labelled = [example for example in self.data.train if example.context_id in seen]
+        of_policy = session.policy_ground(self.corpus, labelled)
+        return build_learner(
+            config.learner,
+            LearnerContext(
+                new_policy=lambda: build_policy(config.policy, of_policy),
+                rate=config.masking.rate,
+                score=lambda outcome: outcome.score(self.metric),
+                randomness=self.randomness,
+                device=self.context.runtime.device,
+                rule=lambda exponent: idf_rule(self.corpus, exponent),
+            ),
+        )
+
+    def _new_playground(self, session: Session) -> EpisodeRunner:
+        """Build the runner of inner loops."""
+        return EpisodeRunner(
+            context=self.context,
+            task=session.task,
+            train=Encoded.of(session.task, session.data.train),
+            validation=Encoded.of(session.task, self.split.validation_examples),
+            seed=self.config.run.seed,
+            reward=self.config.reward,
+        )
+
+    def _new_engine(self, session: Session) -> Executor:
+        """Open the executor of inner loops."""
+        runtime, n_parameters = self.config.runtime, session.lm.model.num_parameters()
+        opener = self.runner.opener(runtime)
+        at_once = self.jobs_at_once(self.config.meta.parallel_episodes)
+        return open_executor(runtime, self.runner, opener, at_once, n_parameters)
+
+
+def _inner_seconds(outcomes: Mapping[str, Outcome], whole: float) -> dict[str, float]:
+    """Return phase → seconds, summed over all players and scaled down to `whole` seconds if players ran in parallel."""
+    phases: dict[str, float] = {}
+    for outcome in outcomes.values():
+        for phase, value in outcome.seconds.items():
+            phases[phase] = phases.get(phase, 0.0) + value
+    share = min(1.0, whole / max(sum(phases.values()), 1e-9))
+    return {phase: value * share for phase, value in phases.items()}
+
+
+class _Stopwatch:
+    """Measures the duration of consecutive phases."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        """Store the seconds since the last lap under the name of the phase."""
+        now = time.perf_counter()
+        self.laps[phase], self._last = now - self._last, now

@@ -1,0 +1,80 @@
+"""Experiment trackers: TensorBoard, Weights & Biases, trackio, MLflow, and any other name that accelerate knows.
+
+They receive the numbers of metrics.jsonl, which is always written.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from accelerate import PartialState
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
+
+from nmg.base.errors import UserError
+from nmg.config import Config
+from nmg.meta_training.loop import EpisodeRecord
+
+LogEpisode: TypeAlias = Callable[[EpisodeRecord], None]
+"""Logs the record of an episode."""
+
+PROJECT = "nmg"
+"""Name of the project in each tracker."""
+
+
+def check_trackers(config: Config) -> None:
+    """Raise UserError for a tracker whose package is not installed; `config` has already checked the name."""
+    installed = [str(name) for name in get_available_trackers()]
+    for name in config.runtime.trackers:
+        if name not in installed:
+            raise UserError(
+                f"runtime.trackers: '{name}': its package is not installed: pip install {name} "
+                f"(installed: {', '.join(installed) or 'none'}; [] for no tracker)"
+            )
+
+
+@contextmanager
+def start_trackers(config: Config, run: Path) -> Iterator[LogEpisode]:
+    """Yield the function that logs an episode to all trackers. They are closed when the block ends, even by an error.
+
+    TensorBoard writes to RUN/nmg. The others store their data in their default location, under the name of the run's
+    folder and with its settings.
+    """
+    trackers: list[GeneralTracker] = []
+
+    def log(record: EpisodeRecord) -> None:
+        for tracker in trackers:
+            tracker.log(flat_metrics(record), step=record.episode)
+
+    try:
+        for name in dict.fromkeys(config.runtime.trackers):
+            trackers.append(_open(name, run))
+            if name != "tensorboard":  # it would create a second run only for the settings
+                trackers[-1].store_init_configuration(flat(config.model_dump(mode="json")))
+        yield log
+    finally:
+        for tracker in trackers:
+            tracker.finish()
+
+
+def _open(name: str, run: Path) -> GeneralTracker:
+    PartialState()  # trackers use it to find the main process; it does not fix the precision
+    tracker_class, run_name = LOGGER_TYPE_TO_CLASS[name], run.resolve().name
+    given = {"wandb": {"name": run_name}, "trackio": {"name": run_name}, "mlflow": {"run_name": run_name}}
+    folder = [str(run)] if tracker_class.requires_logging_directory else []
+    tracker = tracker_class(PROJECT, *folder, **given.get(name, {}))
+    tracker.start()
+    return tracker
+
+
+def flat_metrics(record: EpisodeRecord) -> dict[str, float]:
+    """The numbers of the record under slash-separated names, e.g. 'scores/learner/accuracy'."""
+    return {name: float(value) for name, value in flat(record.to_json()).items() if isinstance(value, (int, float))}
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested mappings; the name of each leaf joins its keys with slashes."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= flat(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return leaves

@@ -1,0 +1,80 @@
+"""Gradient accumulation: splits a batch into several passes if the settings require it or memory runs out."""
+
+import warnings
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from nmg.base.errors import UserError
+from nmg.training.fast.dropout import fast_dropout
+from nmg.training.runtime import Runtime
+
+BatchLoss: TypeAlias = Callable[[slice], Tensor]
+"""Function from some rows of a batch to their part of its mean loss (scalar).
+
+slice(None) gives the loss of the batch.
+"""
+
+
+class Accumulation:
+    """Gradient accumulation of one training.
+
+    A pass has `runtime.micro_batch_size` rows, and fewer after memory has run out.
+
+    Args:
+        batch_size: Rows of a batch.
+        runtime: Runtime of the training.
+    """
+
+    def __init__(self, batch_size: int, runtime: Runtime) -> None:
+        self.at_once = min(runtime.micro_batch_size or batch_size, batch_size)
+        """Maximum number of rows per pass."""
+        self._runtime = runtime
+
+    def backward(self, loss: BatchLoss, n_rows: int, model: nn.Module) -> Tensor:
+        """Compute the gradients of this process's share of a batch and add them to the parameters of `model`.
+
+        Losses and gradients, averaged over all data-parallel processes, equal those of the whole batch.
+
+        Args:
+            loss: Loss of some rows of the batch.
+            n_rows: Number of rows of the batch.
+            model: The model to differentiate.
+
+        Returns:
+            The loss of the share, a scalar without gradient.
+
+        Raises:
+            UserError: If a single row does not fit into memory.
+        """
+        share, times = self._runtime.sharing.share(n_rows)
+        while True:
+            try:
+                return self._in_parts(loss, share, times, model)
+            except torch.OutOfMemoryError as error:
+                if self.at_once == 1 or len(share) == 1:
+                    raise UserError(
+                        "out of GPU memory while training on a single text: use shorter ones (adapt.block_size, "
+                        "finetune.max_length) or a smaller model"
+                    ) from error
+            # Outside the handler, because the exception keeps the tensors of the failed pass alive.
+            self.at_once = -(-min(self.at_once, len(share)) // 2)
+            model.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+            warnings.warn(
+                f"out of GPU memory: batches go through the model {self.at_once} rows at a time from here on, and the "
+                "gradients of a batch add up. Only dropout differs from that of whole batches.",
+                stacklevel=3,
+            )
+
+    def _in_parts(self, loss: BatchLoss, share: range, times: int, model: nn.Module) -> Tensor:
+        """Run the forward and backward passes and return the summed loss."""
+        parts, runtime = [], self._runtime
+        for first in share[:: self.at_once]:
+            with runtime.autocast(), fast_dropout(runtime.device, model):
+                part = loss(slice(first, min(first + self.at_once, share.stop))) * times
+            part.backward()  # type: ignore[no-untyped-call]
+            parts.append(part.detach())
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum()

@@ -1,0 +1,34 @@
+"""The context that all inner loops of one process share."""
+
+from dataclasses import dataclass, field, replace
+
+from transformers import PreTrainedModel
+
+from nmg.base.progress import Reporter, Silent
+from nmg.base.settings import AdaptSettings, FinetuneSettings, MaskingSettings
+from nmg.masking.corrupt import Vocabulary
+from nmg.training.lm import LMReader
+from nmg.training.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """Model, settings and runtime of the inner loops."""
+
+    model: PreTrainedModel
+    """Working copy of the model. Every inner loop overwrites its weights."""
+    vocabulary: Vocabulary
+    masking: MaskingSettings
+    adapt: AdaptSettings
+    finetune: FinetuneSettings
+    runtime: Runtime
+    reporter: Reporter = field(default_factory=Silent)
+
+    @property
+    def reader(self) -> LMReader:
+        """Encoder that reads `model` in its current state at each call."""
+        return LMReader(self.model, self.vocabulary.mask_id, self.runtime)
+
+    def silent(self) -> "TrainingContext":
+        """Return a copy that reports no progress."""
+        return replace(self, reporter=Silent())

@@ -1,0 +1,389 @@
+"""The masked language model: loading, hidden states, and logits at masked positions only."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from inspect import signature
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from nmg.base.errors import UserError
+from nmg.base.files import is_folder
+from nmg.base.hub import first_line, is_cached, is_only_local
+from nmg.base.settings import ModelSettings
+from nmg.base.types import IGNORED_LABEL, CorruptedBlocks, TokenBlocks
+from nmg.data.framing import vocabulary_size
+from nmg.training.fast.attention_mask import needed_inputs
+from nmg.training.fast.packing import packed_inputs, packing
+from nmg.training.fast.positions import Places, given_states, restrict_to_positions
+from nmg.training.memory import in_passes
+from nmg.training.runtime import send
+
+CONFIG_FILE = "config.json"
+"""File that every model folder must contain."""
+ModelState: TypeAlias = Mapping[str, Tensor]
+"""Copy of a model's weights, on the model's device, or on the CPU if another process made it."""
+
+
+@dataclass(frozen=True)
+class PretrainedLM:
+    """A masked LM as loaded. `model` is the only working copy."""
+
+    name: str
+    """Hub name or folder of the model."""
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    new_parameters: tuple[str, ...]
+    """Names of parameters that the checkpoint lacked (a missing LM head), initialised randomly on loading."""
+
+    def newly_initialized(self) -> list[nn.Parameter]:
+        """Return the parameters named by `new_parameters`, each once."""
+        names = set(self.new_parameters)
+        return [parameter for name, parameter in self.model.named_parameters() if name in names]
+
+    @property
+    def hidden_size(self) -> int:
+        """Size H of the hidden states."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids that the tokenizer uses, from 0. The embeddings may have more rows."""
+        return vocabulary_size(self.tokenizer)
+
+
+def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model.
+
+    Raises:
+        UserError: If it cannot be loaded, has no mask token, or is not a fast tokenizer and cannot identify words.
+    """
+    name = settings.name
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, trust_remote_code=settings.trust_remote_code, local_files_only=_only_local(name)
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _cannot_load(name, "tokenizer", error) from error
+    if not tokenizer.is_fast:
+        raise UserError(f"model.name: '{name}' has no fast tokenizer; nmg needs one to know words and characters")
+    if tokenizer.mask_token_id is None:
+        raise UserError(f"model.name: the tokenizer of '{name}' has no mask token, so nothing can be masked")
+    return tokenizer
+
+
+def load_pretrained(settings: ModelSettings) -> PretrainedLM:
+    """Load any `AutoModelForMaskedLM` with its tokenizer.
+
+    New parameters are drawn from torch's generators, so call it within `torch_stream`.
+
+    Raises:
+        UserError: If the model cannot be loaded or its checkpoint lacks more than the LM head. Also if it needs custom
+            code that the settings do not trust.
+    """
+    tokenizer = load_tokenizer(settings)
+    try:
+        with _quiet_transformers():
+            model, report = AutoModelForMaskedLM.from_pretrained(
+                settings.name,
+                output_loading_info=True,
+                dtype=torch.float32,
+                trust_remote_code=settings.trust_remote_code,
+                local_files_only=_only_local(settings.name),
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise _cannot_load(settings.name, "masked language model", error) from error
+    _fit_together(model, tokenizer)
+    missing = tuple(sorted(report["missing_keys"]))
+    encoder = tuple(name for name in missing if name.startswith(model.base_model_prefix + "."))
+    if encoder:
+        raise UserError(f"model.name: the checkpoint '{settings.name}' lacks weights of its encoder, e.g. {encoder[0]}")
+    return PretrainedLM(settings.name, model, tokenizer, missing)
+
+
+def _fit_together(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Adjust tokenizer and model to each other if there is only one way to do so.
+
+    Token types are removed from the tokenizer's inputs if the model has only one type or does not accept them. A model
+    with adapters for a single language (X-MOD) uses that language.
+    """
+    config = model.config
+    n_types = getattr(config, "type_vocab_size", None)
+    parameters = signature(model.forward).parameters
+    is_taken = "token_type_ids" in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    if not is_taken or (n_types is not None and n_types < 2):
+        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+    languages = getattr(config, "languages", None)
+    if hasattr(model, "set_default_language") and config.default_language is None and languages and len(languages) == 1:
+        model.set_default_language(languages[0])
+
+
+def _cannot_load(name: str, what: str, error: Exception) -> UserError:
+    """Return the error for a model or tokenizer that cannot be loaded."""
+    if "trust_remote_code" in str(error):  # transformers' message names its own argument
+        return UserError(
+            f"model.name: the {what} of '{name}' needs Python that comes with it, and nmg runs none; "
+            "--model.trust_remote_code true runs it: read it first"
+        )
+    if is_folder(name):
+        if not (Path(name) / CONFIG_FILE).is_file():
+            return UserError(f"model.name: the folder '{name}' holds no model: there is no {CONFIG_FILE}")
+        return UserError(f"model.name: cannot load a {what} from the folder '{name}': {first_line(error)}")
+    if _only_local(name) and not is_cached(name, CONFIG_FILE):
+        return UserError(
+            f"model.name: there is no folder '{name}', the hub cannot be reached, and its cache holds no such model"
+        )
+    return UserError(f"model.name: cannot load a {what} '{name}' from the hub: {first_line(error)}")
+
+
+def _only_local(name: str) -> bool:
+    """Apply `is_only_local` to the setting `model.name`."""
+    try:
+        return is_only_local(name)
+    except UserError as error:
+        raise UserError(f"model.name: {error}") from error
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Suppress warnings on loading, such as the one about a missing head, which `inner.head` reports."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+
+
+def copy_state(model: nn.Module) -> ModelState:
+    """Return a copy of the model's weights."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def restore_state(model: PreTrainedModel, state: ModelState) -> None:
+    """Load the weights of `state` and undo other changes of the model by earlier passes.
+
+    BigBird permanently disables sparse attention at its first short batch. Without this reset, an inner loop would
+    depend on earlier ones.
+    """
+    model.load_state_dict(state)
+    attention_type = getattr(model.config, "attention_type", None)
+    if attention_type is not None and hasattr(model.base_model, "set_attention_type"):
+        # New modules are initialised randomly and then receive the existing weights.
+        with torch.random.fork_rng(devices=[]):
+            model.base_model.set_attention_type(attention_type)
+
+
+def masked_logits(
+    model: PreTrainedModel, input_ids: Tensor, is_token: Tensor, is_masked: Tensor, *, is_packed: bool = False
+) -> Tensor:
+    """Compute vocabulary logits at the M masked positions, in row-major order of `is_masked`.
+
+    Every masked-LM head is position-wise. The head therefore reads the gathered states [1, M, H] instead of [B, T, H].
+    The logits are the same, and the head costs V x H per position it reads.
+
+    For a batch on the CPU, no GPU synchronisation is needed, because M is known on the CPU. However, transformers
+    itself inspects a mask with padding on the GPU.
+
+    Args:
+        model: The masked LM.
+        input_ids: int64 [B, T]: token ids.
+        is_token: bool [B, T]: False at padding.
+        is_masked: bool [B, T]: positions to predict.
+        is_packed: Whether to pack the batch into one row (see `fast.packing`).
+
+    Returns:
+        Float [M, V].
+    """
+    inputs: dict[str, Any]
+    if is_packed:
+        inputs, is_masked = packed_inputs(model, input_ids, is_token), is_masked[is_token].unsqueeze(0)
+    else:
+        inputs = needed_inputs(model, {"input_ids": input_ids, "attention_mask": is_token.long()})
+    places = Places.where(is_masked).sent(partial(send, device=model.device))
+    sent = {name: send(value, model.device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+    with restrict_to_positions(model, places, is_packed=is_packed), packing(model) if is_packed else nullcontext():
+        logits = model(**sent).logits
+    return logits.squeeze(0)  # type: ignore[no-any-return]
+
+
+def masked_lm_loss(
+    model: PreTrainedModel, corrupted: CorruptedBlocks, part: slice = slice(None), *, is_packed: bool = False
+) -> Tensor:
+    """Compute the mean cross-entropy over the masked positions of a batch; 0, with zero gradients, if there are none.
+
+    Args:
+        model: The masked LM.
+        corrupted: The batch with its labels.
+        part: Rows to read. The losses of the parts of a batch sum to the loss of the whole.
+        is_packed: Whether to pack the batch into one row (see `fast.packing`).
+
+    Returns:
+        The loss in nats, a scalar.
+    """
+    some = corrupted[part]
+    is_masked = some.labels != IGNORED_LABEL
+    logits = masked_logits(model, some.input_ids, some.is_token, is_masked, is_packed=is_packed)
+    labels = send(some.labels[is_masked], model.device)
+    n_masked = max(int((corrupted.labels != IGNORED_LABEL).sum()), 1)
+    return cross_entropy(logits.float(), labels, reduction="sum") / n_masked
+
+
+LARGEST_TABLE = 2**26
+"""Maximum number of logits (positions x vocabulary) computed at once: 256 MiB in float32."""
+
+
+@torch.no_grad()
+def logits_in_parts(
+    model: PreTrainedModel, input_ids: Tensor, is_token: Tensor, is_masked: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield (slice of the M masked positions, their logits [m, V]), in the order of `masked_logits`.
+
+    The encoder runs once. With a vocabulary of 250 000 words, the logits of a batch take several gigabytes. The head
+    therefore runs on as many positions at once as `LARGEST_TABLE` allows.
+
+    Args:
+        model: The masked LM.
+        input_ids: int64 [B, T]: token ids.
+        is_token: bool [B, T]: False at padding.
+        is_masked: bool [B, T]: positions to predict.
+    """
+    n_masked = int(is_masked.sum())
+    at_once = max(LARGEST_TABLE // int(model.config.vocab_size), 1)
+    if n_masked <= at_once:
+        yield slice(0, n_masked), masked_logits(model, input_ids, is_token, is_masked)
+        return
+    inputs = needed_inputs(model, {"input_ids": input_ids, "attention_mask": is_token.long()})
+    sent = {name: send(value, model.device) for name, value in inputs.items()}
+    with restrict_to_positions(model, Places.where(is_masked).sent(partial(send, device=model.device))):
+        states = model.base_model(**sent)[0]
+    for first in range(0, n_masked, at_once):
+        part = slice(first, min(first + at_once, n_masked))
+        with given_states(model, states[:, part]):
+            logits = model(**sent).logits.squeeze(0)
+        yield part, logits
+
+
+@torch.no_grad()
+def summed_masked_lm_loss(model: PreTrainedModel, corrupted: CorruptedBlocks) -> float:
+    """Sum the cross-entropy over the masked positions of a batch, in nats. The model must be in evaluation mode."""
+    is_masked = corrupted.labels != IGNORED_LABEL
+    labels, total = send(corrupted.labels[is_masked], model.device), 0.0
+    for part, logits in logits_in_parts(model, corrupted.input_ids, corrupted.is_token, is_masked):
+        total += float(cross_entropy(logits.float(), labels[part], reduction="sum"))
+    return total
+
+
+def encoder_states(model: PreTrainedModel, blocks: TokenBlocks | CorruptedBlocks) -> Tensor:
+    """Return the last hidden states, float32 [B, T, H], without dropout or gradient, on the model's device.
+
+    To encode in mixed precision, call it within the runtime's autocast.
+    """
+    inputs = {"input_ids": blocks.input_ids, "attention_mask": blocks.is_token.long()}
+    sent = {name: send(tensor, model.device) for name, tensor in needed_inputs(model.base_model, inputs).items()}
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        output = model.base_model(**sent)
+    model.train(was_training)
+    return output[0].float()  # type: ignore[no-any-return]
+
+
+HIDDEN_AT_ONCE = 7
+"""Every 7th position is masked at once to measure how hard tokens are to predict, like training at a rate of 1/7."""
+
+
+class Passes(Protocol):
+    """Batch size and precision of forward passes. `Runtime` implements it."""
+
+    @property
+    def evaluation_batch_size(self) -> int: ...
+
+    def autocast(self) -> AbstractContextManager[None]: ...
+
+
+@dataclass(frozen=True)
+class PlainPasses:
+    """Forward passes in the precision of the model's weights."""
+
+    evaluation_batch_size: int = 64
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@dataclass(frozen=True)
+class LMReader:
+    """A `types.StateEncoder` that reads `model` in its current state at each call."""
+
+    model: PreTrainedModel
+    mask_id: int
+    runtime: Passes
+
+    def __call__(self, blocks: TokenBlocks) -> Tensor:
+        """Return the last hidden states, float32 [B, T, H]."""
+
+        def read(part: TokenBlocks) -> Tensor:
+            with self.runtime.autocast():
+                return encoder_states(self.model, part)
+
+        return self._in_parts(blocks, read)
+
+    def surprise(self, blocks: TokenBlocks) -> Tensor:
+        """Return the loss and entropy (nats) of each maskable token while it is masked, float32 [B, T, 2]."""
+        return self._in_parts(blocks, self._surprise)
+
+    @torch.no_grad()
+    def _surprise(self, blocks: TokenBlocks) -> Tensor:
+        """Compute `surprise` for blocks that fit into one pass."""
+        ids, is_token, is_maskable = (t.cpu() for t in (blocks.input_ids, blocks.is_token, blocks.is_maskable))
+        device, place = self.model.device, torch.arange(ids.shape[1])
+        found = torch.zeros(*ids.shape, 2, device=device)
+        was_training = self.model.training
+        self.model.eval()
+        for shift in range(HIDDEN_AT_ONCE):
+            is_hidden = is_maskable & (place % HIDDEN_AT_ONCE == shift)
+            if not bool(is_hidden.any()):
+                continue
+            words, read = send(ids[is_hidden], device), []
+            with self.runtime.autocast():
+                hidden = ids.masked_fill(is_hidden, self.mask_id)
+                for part, logits in logits_in_parts(self.model, hidden, is_token, is_hidden):
+                    read.append(_loss_and_entropy(logits.float(), words[part]))
+            found[send(is_hidden, device)] = torch.cat(read)
+        self.model.train(was_training)
+        return found
+
+    def _in_parts(self, blocks: TokenBlocks, read: Callable[[TokenBlocks], Tensor]) -> Tensor:
+        """Apply `read` to groups of blocks, each cut to its longest block, and join the results."""
+        lengths = blocks.is_token.sum(dim=1)
+
+        def read_part(rows: slice) -> Tensor:
+            longest = int(lengths[rows].max())
+            columns = {name: tensor[rows] for name, tensor in vars(blocks).items()}
+            return read(TokenBlocks(**{n: c[:, :longest] if c.ndim > 1 else c for n, c in columns.items()}))
+
+        whole: Tensor | None = None
+        if not len(blocks):
+            return read(blocks)
+        for rows, part in in_passes(len(blocks), self.runtime.evaluation_batch_size, read_part):
+            if whole is None:
+                whole = part.new_zeros(*blocks.input_ids.shape, part.shape[2])
+            whole[rows, : part.shape[1]] = part
+        assert whole is not None, "there is at least one block"
+        return whole
+
+
+def _loss_and_entropy(logits: Tensor, words: Tensor) -> Tensor:
+    """Return -ln p(word) and the entropy of p in nats, [m, 2], of logits [m, V] for the hidden `words` [m]."""
+    log_probs = logits.log_softmax(dim=1)
+    loss = -log_probs.gather(1, words[:, None]).squeeze(1)
+    return torch.stack([loss, -(log_probs.exp() * log_probs).sum(dim=1)], dim=1)

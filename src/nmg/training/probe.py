@@ -1,0 +1,162 @@
+"""Linear probe on frozen encoder features, solved to its optimum: a score without the noise of fine-tuning.
+
+The probe is multinomial logistic regression with a quadratic penalty (like scikit-learn's with C = 0.01). For texts,
+the features are the mean of the last hidden states and the state at the first position. For tokens (start or end
+positions, or token classes), the features are the last hidden state of each token.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nmg.base.types import IGNORED_LABEL, IntArray
+from nmg.tasks.base import Task
+from nmg.tasks.rows import TaskFeatures
+from nmg.training.context import TrainingContext
+from nmg.training.fast.attention_mask import needed_inputs
+from nmg.training.memory import in_passes
+from nmg.training.runtime import send
+
+PENALTY = 100.0
+"""Penalty 1 / C. With a few hundred labels and features, a weaker penalty overfits the training set."""
+STEPS = 200
+"""Maximum number of L-BFGS iterations. A few dozen usually reach the optimum."""
+TOLERANCE = 1e-7
+"""Gradient tolerance of L-BFGS."""
+
+
+def probe(
+    context: TrainingContext, task: Task, train: TaskFeatures, rows: IntArray, held_out: TaskFeatures
+) -> dict[str, Tensor]:
+    """Fit a probe on `rows` of `train` and return the task's outputs for all rows of `held_out`.
+
+    The probe predicts one distribution per output and row, over classes or over the tokens of the row. The i-th name in
+    `task.outputs` is trained on the i-th entry of `train.targets`. If each token has a target, the probe predicts a
+    distribution over classes for every token. The probe is deterministic: equal encoders give equal outputs.
+
+    Args:
+        context: Context with the adapted LM.
+        task: The task.
+        train: Encoded training examples.
+        rows: int [N]: rows of `train` to fit on.
+        held_out: Encoded examples to predict.
+
+    Returns:
+        Logits by output name: float32 [F, C], [F, T], or [F, T, C] for token targets.
+    """
+    if train.token_targets:
+        return {task.outputs[0]: _probe_words(context, train, rows, held_out)}
+    per_token = task.outputs_are_per_token
+    seen = _states(context, train, rows, per_token)
+    is_token = torch.from_numpy(np.arange(seen.shape[1]) < train.lengths[rows, None]) if per_token else None
+    flat = seen[is_token] if is_token is not None else seen
+    mean, deviation = flat.mean(dim=0), flat.std(dim=0, correction=0).clamp(min=1e-6)
+    seen.sub_(mean).div_(deviation)
+    layers = []
+    for name, targets in train.targets.items():
+        # Classes that occur only in held-out rows need an output, too.
+        n_outputs = 1 if per_token else int(max(targets.max(), held_out.targets[name].max())) + 1
+        layers.append(_solve(seen, torch.from_numpy(targets[rows]), n_outputs, is_token))
+    longest = int(held_out.lengths.max())
+    found = [torch.full((len(held_out), longest if per_token else len(bias)), -torch.inf) for _, bias in layers]
+    for places, states in _read(context, held_out, np.arange(len(held_out)), per_token):
+        for outputs, (weights, bias) in zip(found, layers, strict=True):
+            scores = ((states - mean) / deviation @ weights + bias).float()
+            outputs[places, : states.shape[1] if per_token else None] = scores.squeeze(2) if per_token else scores
+    if per_token:
+        is_after = torch.from_numpy(np.arange(longest) >= held_out.lengths[:, None])
+        found = [outputs.masked_fill(is_after, -torch.inf) for outputs in found]
+    return dict(zip(task.outputs, found, strict=True))
+
+
+def _probe_words(context: TrainingContext, train: TaskFeatures, rows: IntArray, held_out: TaskFeatures) -> Tensor:
+    """Return logits [F, T, C] of the classes of each token of `held_out`.
+
+    Each labelled token of `rows` is a training example.
+    """
+    (name,) = train.token_targets
+    seen, gold = [], []
+    for places, states in _read(context, train, rows, per_token=True):
+        labels = train.batch(rows[places.numpy()])[name]
+        is_labelled = labels != IGNORED_LABEL
+        seen.append(states[is_labelled])
+        gold.append(labels[is_labelled])
+    inputs = torch.cat(seen)
+    mean, deviation = inputs.mean(dim=0), inputs.std(dim=0, correction=0).clamp(min=1e-6)
+    # Classes that occur only in held-out rows need an output, too.
+    n_classes = int(max(features.token_targets[name].values.max() for features in (train, held_out))) + 1
+    weights, bias = _solve((inputs - mean) / deviation, torch.cat(gold), n_classes, None)
+    found = torch.full((len(held_out), int(held_out.lengths.max()), n_classes), -torch.inf)
+    for places, states in _read(context, held_out, np.arange(len(held_out)), per_token=True):
+        found[places, : states.shape[1]] = ((states - mean) / deviation @ weights + bias).float()
+    is_after = torch.from_numpy(np.arange(found.shape[1]) >= held_out.lengths[:, None])
+    return found.masked_fill(is_after[:, :, None], -torch.inf)
+
+
+def _states(context: TrainingContext, features: TaskFeatures, rows: IntArray, per_token: bool) -> Tensor:
+    """Return the states of `_read` for all `rows` in their order, with 0 after the end of a batch."""
+    width = (int(features.lengths[rows].max()),) if per_token else ()
+    found: Tensor | None = None
+    for places, states in _read(context, features, rows, per_token):
+        if found is None:
+            found = torch.zeros(len(rows), *width, states.shape[-1], dtype=states.dtype)
+        found[places, : states.shape[1]] = states
+    assert found is not None, "there is at least one row"
+    return found
+
+
+def _read(
+    context: TrainingContext, features: TaskFeatures, rows: IntArray, per_token: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (indices into `rows`, states) per batch of rows of similar length, longest first.
+
+    States are float64 on the CPU: last hidden states [B, T, H], or [B, 2 H] with their mean and the first of them.
+    """
+    model = context.model
+    model.eval()
+    order = np.argsort(-features.lengths[rows], kind="stable")
+
+    def read(part: slice) -> Tensor:
+        """Return the features of some rows."""
+        inputs = features.inputs(rows[order[part]])
+        needed = needed_inputs(model.base_model, inputs)
+        with torch.no_grad(), context.runtime.autocast():
+            found = model.base_model(**{name: send(tensor, model.device) for name, tensor in needed.items()})[0]
+        states: Tensor = found.cpu().double()  # not every device supports float64
+        if per_token:
+            return states
+        is_token = inputs["attention_mask"][:, :, None]
+        return torch.cat([(states * is_token).sum(dim=1) / is_token.sum(dim=1), states[:, 0]], dim=1)
+
+    for part, states in in_passes(len(order), context.runtime.evaluation_batch_size, read):
+        yield torch.from_numpy(order[part]), states
+
+
+def _solve(inputs: Tensor, gold: Tensor, n_outputs: int, is_token: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return weights [D, n_outputs] and bias [n_outputs] that minimise the penalised mean loss of `gold` [F].
+
+    Inputs [F, D] give scores of classes. Inputs [F, T, D] with `is_token` [F, T] give one score per token, and one
+    token is gold.
+    """
+    weights = torch.zeros(inputs.shape[-1], n_outputs, dtype=inputs.dtype, requires_grad=True)
+    bias = torch.zeros(n_outputs, dtype=inputs.dtype, requires_grad=True)
+    parameters: Sequence[Tensor] = [weights, bias]
+    optimiser = torch.optim.LBFGS(
+        parameters, max_iter=STEPS, tolerance_grad=TOLERANCE, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        """Compute the penalised loss and its gradient."""
+        optimiser.zero_grad()
+        scores = inputs @ weights + bias
+        if is_token is not None:
+            scores = scores.squeeze(2).masked_fill(~is_token, -torch.inf)
+        value = F.cross_entropy(scores, gold) + PENALTY * weights.square().sum() / (2 * len(gold))
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    return weights.detach(), bias.detach()

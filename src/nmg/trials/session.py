@@ -1,0 +1,255 @@
+"""Sessions: read and check the data, load the model, warm up a missing head and encode the text."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
+from nmg.base.errors import UserError, bad_input, shown
+from nmg.base.files import user_path
+from nmg.base.progress import Reporter
+from nmg.base.types import Example, IntArray
+from nmg.config import Config
+from nmg.data.corpus import Corpus, default_cache_dir
+from nmg.data.episodes import MetaSplit, split_contexts
+from nmg.data.notices import warn_once
+from nmg.data.plausibility import unknown_doubts
+from nmg.data.task_data import TaskData
+from nmg.masking.corrupt import Vocabulary
+from nmg.policies.base import PolicyContext
+from nmg.tasks.base import Task
+from nmg.tasks.load import load_corpus_texts, load_task_data, read_examples
+from nmg.tasks.registry import task_kind
+from nmg.training.context import TrainingContext
+from nmg.training.head import head_randomness, warm_up_missing_head
+from nmg.training.lm import PretrainedLM, load_pretrained
+from nmg.training.runtime import Runtime
+from nmg.trials.preflight import TaskSample, preflight
+
+TEXTS_WITHOUT_BAR = 20_000
+"""Maximum number of texts that are tokenised without a progress bar."""
+
+
+@dataclass(frozen=True)
+class ModelSession:
+    """A model and its runtime. `lm.model` holds the pre-trained weights until training starts."""
+
+    config: Config
+    lm: PretrainedLM
+    runtime: Runtime
+    reporter: Reporter
+
+    @classmethod
+    def open(cls, config: Config, reporter: Reporter) -> "ModelSession":
+        """Load the model and move it to its device.
+
+        Raises UserError if the model cannot be loaded or has fewer positions than a block needs.
+        """
+        runtime = Runtime.start(config.runtime)
+        with (head_randomness(config.run.seed) / "new head").torch():
+            lm = load_pretrained(config.model)
+        special = lm.tokenizer.num_special_tokens_to_add(pair=False)
+        check_length(lm, "adapt.block_size", config.adapt.block_size + special)
+        lm.model.to(runtime.device)
+        return cls(config, lm, runtime, reporter)
+
+    @property
+    def context(self) -> TrainingContext:
+        """The training context: model, vocabulary, settings and runtime."""
+        config, vocabulary = self.config, Vocabulary.from_tokenizer(self.lm.tokenizer)
+        parts = (config.masking, config.adapt, config.finetune, self.runtime, self.reporter)
+        return TrainingContext(self.lm.model, vocabulary, *parts)
+
+    def corpus(self, texts: Collection[str]) -> Corpus:
+        """Return the texts as a corpus of blocks of `adapt.block_size` tokens, read from the cache if possible.
+
+        Warns if a large part of the tokens is unknown to the tokenizer.
+        """
+        cache = default_cache_dir(self.config.runtime.cache_dir)
+        progress = self.reporter.steps("tokenising") if len(texts) > TEXTS_WITHOUT_BAR else None
+        tokenizer = self.lm.tokenizer
+        corpus = Corpus.build(texts, tokenizer, self.config.adapt.block_size, cache, progress)
+        if tokenizer.unk_token_id is not None:
+            for doubt in unknown_doubts(corpus.share(tokenizer.unk_token_id), tokenizer.unk_token):
+                warn_once(self.config.model.name, doubt, topic="unknown tokens")
+        return corpus
+
+    def preflight(self, texts: Collection[str]) -> Self:
+        """Test the model on a few rows of the `texts` to adapt on (`inner.preflight`), before any long work.
+
+        Returns the session, in fp32 if the model does not train in the automatically chosen precision. Raises UserError
+        if the model cannot be adapted.
+        """
+        return self._tried(texts)
+
+    def _tried(self, texts: Collection[str], tasks: Sequence[TaskSample] = ()) -> Self:
+        """Run the preflight and return the session with the precision that works."""
+        asked = self.config.runtime.precision
+        context = preflight(self.lm, self.context, texts, tasks, may_change_precision=asked == "auto")
+        if context.runtime.precision == self.runtime.precision:
+            return self
+        runtime = self.config.runtime.model_copy(update={"precision": context.runtime.precision})
+        config = self.config.model_copy(update={"runtime": runtime})  # worker processes start from this configuration
+        return replace(self, config=config, runtime=context.runtime)
+
+    def warm_up_head(self, corpus: Corpus) -> None:
+        """Train the LM head on `corpus` if the checkpoint has none; otherwise do nothing."""
+        cache = default_cache_dir(self.config.runtime.cache_dir)
+        warm_up_missing_head(self.lm, self.context, self.config.model, corpus, self.config.run.seed, cache)
+
+
+@dataclass(frozen=True)
+class Session(ModelSession):
+    """The model and the data of a run."""
+
+    data: TaskData
+    task: Task
+
+    @classmethod
+    def prepare(cls, config: Config, reporter: Reporter) -> Self:
+        """Read and check all inputs, load and test the model, and warm up a missing LM head.
+
+        The cheapest checks run first. Raises UserError for invalid settings or data or an unsuitable model.
+        """
+        return cls.open_all(config, reporter).preflight().with_head()
+
+    @classmethod
+    def open_all(cls, config: Config, reporter: Reporter) -> Self:
+        """Do the part of `prepare` before `preflight`: the model is not yet tested, and a missing head is not yet
+        warmed up.
+
+        Raises UserError for invalid settings or data or a model that cannot be loaded.
+        """
+        data = load_task_data(config.data, config.run.seed)
+        model = ModelSession.open(config, reporter)
+        check_length(model.lm, "finetune.max_length", config.finetune.max_length)
+        task = task_kind(config.data.task).build(model.lm.tokenizer, data.train, config.finetune)
+        check_metric(config, task)
+        _say_remarks(task, data, reporter)
+        return cls(config, model.lm, model.runtime, reporter, data, task)
+
+    def preflight(self, texts: Collection[str] | None = None) -> Self:
+        """Test the model as in `ModelSession.preflight`, then the task's model on a few examples.
+
+        `texts` are the texts to adapt on; None means those of the settings. Raises UserError for an unsuitable model,
+        and for examples without any token, with the name of their file.
+        """
+        self._check_dropped()
+        data = self.data
+        held_out = [*(data.validation or ()), *(data.test or ())]
+        sample = TaskSample(self.config.data.task, self.task, data.train, held_out)
+        texts = load_corpus_texts(self.config.data) if texts is None else texts
+        return self._tried(texts, [sample])
+
+    def _check_dropped(self) -> None:
+        """Report what the tokenizer drops from the examples of each file, including examples that the seed does not
+        select.
+
+        Raises UserError for examples that cannot be encoded.
+        """
+        settings = self.config.data
+        for field in ("train", "validation", "test"):
+            file = getattr(settings, field)
+            if file is None:
+                continue
+            path, kind = user_path(file), task_kind(settings.task)
+            examples = read_examples(path, kind, settings)
+            dropped = self.task.dropped(examples)
+            if dropped.examples:
+                ids = ", ".join(f"'{example.id}'" for example in dropped.examples[:5])
+                ids += ", …" if len(dropped.examples) > 5 else ""
+                problem = (
+                    f"the tokenizer of '{self.lm.name}' finds no token in {len(dropped.examples)} of {len(examples)} "
+                    f"examples (line or id: {ids}), as in {shown(dropped.examples[0].passage)}; take them out, or "
+                    "choose a model whose tokenizer knows these characters"
+                )
+                raise bad_input(path, problem)
+            if dropped.note:
+                self.reporter.notify(f"data.{field} {file}: {dropped.note}")
+
+    def with_head(self) -> Self:
+        """Warm up a head that the checkpoint lacks on the text to adapt on, and return the session."""
+        if self.lm.new_parameters:
+            self.warm_up_head(self.corpus(load_corpus_texts(self.config.data)))
+        return self
+
+    def split(self) -> MetaSplit:
+        """Return the run's split into training contexts and validation examples."""
+        config = self.config
+
+        def row_counts(examples: Sequence[Example]) -> IntArray:
+            return np.bincount(self.task.encode(examples).example_index, minlength=len(examples))
+
+        return split_contexts(
+            self.data,
+            config.meta,
+            config.run.seed,
+            drop_duplicates=config.data.drop_duplicates,
+            row_counts=row_counts,
+        )
+
+    def policy_ground(self, corpus: Corpus, labelled: Sequence[Example]) -> PolicyContext:
+        """Return the context that policies for this model are built from.
+
+        Args:
+            corpus: the blocks that the policy masks.
+            labelled: training examples whose labels the policy may use.
+        """
+        lm, kind = self.lm, task_kind(self.config.data.task)
+        return PolicyContext(
+            base_model=lm.name,
+            hidden_size=lm.hidden_size,
+            n_heads=lm.model.config.num_attention_heads,
+            rate=self.config.masking.rate,
+            tokenizer=lm.tokenizer,
+            corpus=corpus,
+            encode=self.context.reader,
+            embeddings=lm.model.get_input_embeddings().weight.detach().clone(),
+            relevance=lambda: kind.relevance(lm.tokenizer, labelled),
+        )
+
+
+def check_length(lm: PretrainedLM, name: str, length: int) -> None:
+    """Check that a sequence length fits the model's position embeddings.
+
+    Args:
+        lm: the model and its tokenizer.
+        name: the setting, for the message.
+        length: number of tokens, including special tokens.
+
+    Raises:
+        UserError: if the model has fewer positions than `length`.
+    """
+    positions = getattr(lm.model.config, "max_position_embeddings", None)
+    if positions is None:
+        return
+    if lm.model.config.model_type in _POSITIONS_AFTER_PADDING:
+        positions -= lm.tokenizer.pad_token_id + 1
+    if length > positions:
+        raise UserError(f"{name}: {length} tokens with special tokens, but '{lm.name}' takes at most {positions}")
+
+
+_POSITIONS_AFTER_PADDING = {
+    *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod", "camembert", "mpnet"),
+    *("longformer", "data2vec-text", "ibert"),
+}
+"""Model types whose position ids start at the id of the padding token + 1."""
+
+
+def check_metric(config: Config, task: Task) -> None:
+    """Check that the task defines the metric `reward.metric`. Raises UserError if it does not."""
+    known = sorted({*task.reward_metrics, *task.table_metrics})
+    if config.reward.metric is not None and config.reward.metric not in known:
+        raise UserError(
+            f"reward.metric: the task '{config.data.task}' has no score '{config.reward.metric}' "
+            f"(known: {', '.join(known)})"
+        )
+
+
+def _say_remarks(task: Task, data: TaskData, reporter: Reporter) -> None:
+    """Show the task's remarks on each file, before any training."""
+    files = {"data.train": data.train, "data.validation": data.validation, "data.test": data.test}
+    for name, examples in files.items():
+        for line in task.remarks(name, examples or ()):
+            reporter.notify(line)

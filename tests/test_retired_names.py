@@ -1,0 +1,62 @@
+"""Names that were given up do not come back, nor do the worst phrases (docs/glossary.md has the names in use)."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from nmg.config.former_names import FORMER_NAMES
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+RETIRED = (
+    *("Playground", "PlaygroundOpener", "Arena", "Workplace", "Opener", "Workbench", "ModelBench", "CellBench"),
+    *("AuditBench", "Outlook", "NothingToTell", "Ground", "Ingredients", "KeptSurprise", "ReadOnce", "FewEmbeddings"),
+    *("OfPieces", "OfPlace", "ReadOut", "Book", "Turn", "Saved", "take_apart", "put_together", "open_workplace"),
+    *("free_episodes", "may_lag", "move_on", "train_together", "is_first_process", "circumstances", "check_origin"),
+    *("draw_hard", "draw_rare", "draw_different", "read_out", "only_places", "only_words", "start_head", "drawn_anew"),
+    *("say_overlaps", "say_use", "sole_writer", "check_alone", "as_family", "handed_out", "in_short", "twins"),
+)
+"""Identifiers of the source that have other names now."""
+PHRASES = re.compile(
+    r"\b(told apart|tells? apart|none of (its|their) affair|anew|hands? out|handed out|hears? of|in earnest|seldom|"
+    r"so many of|what is no(?! longer)|such as one|alike)\b"
+)
+
+
+def identifiers(path: Path) -> set[str]:
+    """Every name that the code of a file defines or uses."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for field in ("id", "attr", "name", "arg"):
+            value = getattr(node, field, None)
+            if isinstance(value, str):
+                found.add(value)
+    return found
+
+
+def docstrings(path: Path) -> list[str]:
+    """Every string of a file that documents a module, class, function or field."""
+    return [
+        node.value.value
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+
+
+def test_no_retired_name_is_in_the_source():
+    found = {path.name: identifiers(path) & set(RETIRED) for path in SOURCES}
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_name_no_former_setting(page: Path):
+    text = page.read_text(encoding="utf-8")
+    assert [name for name in FORMER_NAMES if re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", text)] == []
+
+
+def test_docstrings_have_none_of_the_worst_phrases():
+    found = {path.name: [text for text in docstrings(path) if PHRASES.search(text)] for path in SOURCES}
+    assert {name: texts for name, texts in found.items() if texts} == {}
