@@ -13,7 +13,7 @@ from benchmarks.texts import write_task
 from nmg.base.seeding import StreamName
 from nmg.base.settings import DataSettings, FinetuneSettings, RuntimeSettings
 from nmg.data.formats.classification import ClassificationExample
-from nmg.tasks.load import load_task_data
+from nmg.tasks.loaded import load_task_data
 from nmg.tasks.registry import task_kind
 from nmg.training.finetune import evaluate, task_model
 from nmg.training.runtime import Runtime

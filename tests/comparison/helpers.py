@@ -15,7 +15,7 @@ from nmg.comparison.trials import Cell, CellEvent
 from nmg.config import Config
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from nmg.policies.maskings import load_masking
-from nmg.tasks.load import load_corpus_texts, load_task_data
+from nmg.tasks.loaded import load_corpus_texts, load_task_data
 from nmg.training.adapt import adapt
 from nmg.training.finetune import evaluate, finetune, task_model
 from nmg.training.masks import DrawnMasks

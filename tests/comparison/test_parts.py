@@ -21,7 +21,7 @@ from nmg.masking.rules import RandomMasking
 from nmg.meta_training.loop import MetaTraining
 from nmg.policies.maskings import parse_policies
 from nmg.policies.storage import policy_digest
-from nmg.tasks.load import load_task_data
+from nmg.tasks.loaded import load_task_data
 from nmg.training.adapt import adapt
 from nmg.training.masks import DrawnMasks
 from nmg.trials import held_out

@@ -26,7 +26,7 @@ from nmg.data.formats.text import read_texts
 from nmg.data.formats.tokens import read_conll, read_token_records
 from nmg.policies.maskings import parse_policies
 from nmg.policies.registry import load_policy
-from nmg.tasks.load import load_corpus_texts
+from nmg.tasks.loaded import load_corpus_texts
 from support.command import Nmg
 
 MIB = 2**20

@@ -27,6 +27,7 @@ from nmg.data.formats.classification import ClassificationExample
 from nmg.data.task_data import TaskData
 from nmg.masking.corrupt import Vocabulary
 from nmg.masking.rules import RandomMasking
+from nmg.tasks.loaded import LoadedData
 from nmg.tasks.registry import task_kind
 from nmg.training.adapt import adapt
 from nmg.training.context import TrainingContext
@@ -89,7 +90,7 @@ def workbench(model: Path, seed: int, policy: Fields = LINEAR, learner: Fields =
     data = _domain(stream(seed, "domain"))
     session = ModelSession.open(config, Silent())
     task = task_kind("classification").build(session.lm.tokenizer, data.train, config.finetune)
-    return Session(config, session.lm, session.runtime, session.reporter, data, task)
+    return Session(config, session.lm, session.runtime, session.reporter, data, task, LoadedData(config.data))
 
 
 def _domain(rng: np.random.Generator) -> TaskData:

@@ -14,7 +14,8 @@ from nmg.config import load_config
 from nmg.data.formats.questions import QAExample
 from nmg.data.task_data import TaskData
 from nmg.tasks.classification import labels
-from nmg.tasks.load import guess_task, load_corpus_texts, load_task_data, read_any_texts, with_labels
+from nmg.tasks.load import guess_task, read_any_texts, with_labels
+from nmg.tasks.loaded import load_corpus_texts, load_task_data
 from nmg.tasks.registry import task_kind
 from support.files import Write
 

@@ -14,7 +14,7 @@ from nmg.base.seeding import StreamName
 from nmg.config import Config
 from nmg.masking.base import Masking
 from nmg.policies.maskings import load_masking, masking_identity
-from nmg.tasks.load import load_corpus_texts
+from nmg.tasks.loaded import load_corpus_texts
 from nmg.training.adapt import AdaptResult, adapt
 from nmg.training.fit import FitResult
 from nmg.training.lm import PretrainedLM

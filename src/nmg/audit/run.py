@@ -33,10 +33,9 @@ from nmg.base.outputs import output_lock
 from nmg.base.progress import Reporter, Silent
 from nmg.base.seeding import StreamName
 from nmg.config import Config
-from nmg.data.overlap import overlap, report_overlaps
+from nmg.data.overlap import Overlap, overlap, report_overlaps
 from nmg.executors.base import Executor
 from nmg.executors.registry import open_executor, require_single_process
-from nmg.tasks.load import load_corpus_texts
 from nmg.training.lm import restore_state
 from nmg.training.lm_quality import held_out_loss, unigram_entropy
 from nmg.trials.provenance import check_provenance
@@ -371,9 +370,13 @@ def _leakage(session: AuditWorker, reporter: Reporter) -> dict[str, int]:
     """Count validation examples that also occur in the training examples; report overlaps with the corpus."""
     held_out = [example.passage for example in session.validation.examples]
     seen = [example.passage for example in session.train.examples]
-    found = overlap("validation", "train", held_out, seen)
-    corpus = load_corpus_texts(session.config.data) if session.config.data.corpus is not None else []
-    report_overlaps({"validation": held_out, "corpus": corpus}, reporter)
+    settings = session.config.data
+    if settings.drop_duplicates:  # the files or the split have none left
+        found = Overlap("validation", "train", len(held_out), same=0, near=0)
+    else:
+        found = overlap("validation", "train", held_out, seen)
+    if settings.corpus is not None and not (settings.drop_duplicates and settings.validation is not None):
+        report_overlaps({"validation": held_out, "corpus": session.session.loaded.corpus_texts}, reporter)
     return {"validation": found.n, "train": len(seen), "near_duplicates": found.same, "near": found.near}
 
 

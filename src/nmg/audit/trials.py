@@ -22,7 +22,6 @@ from nmg.masking.registry import RULES, build_masking
 from nmg.policies.linear import LinearPolicy, LinearSettings
 from nmg.policies.maskings import masking_identity
 from nmg.policies.sampling import PolicyMasking
-from nmg.tasks.load import load_corpus_texts
 from nmg.training.lm import ModelState, copy_state
 from nmg.training.masks import DrawnMasks
 from nmg.trials.provenance import provenance
@@ -128,7 +127,7 @@ class AuditWorker:
         session = Session.open_all(config, reporter)
         session = (session if is_checked else session.preflight()).with_head()
         config = session.config
-        corpus = session.corpus(load_corpus_texts(config.data))
+        corpus = session.corpus(session.loaded.corpus_texts)
         split = session.split()
         seen = set(split.train_context_ids.tolist())
         labelled = [example for example in session.data.train if example.context_id in seen]

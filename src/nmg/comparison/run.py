@@ -20,9 +20,11 @@ from nmg.config import Config
 from nmg.data.overlap import report_overlaps
 from nmg.executors.registry import open_executor
 from nmg.policies.registry import load_policy
-from nmg.tasks.load import few_shot, load_corpus_texts, load_task_data
+from nmg.tasks.load import few_shot
+from nmg.tasks.loaded import LoadedData
 from nmg.tasks.registry import task_kind
 from nmg.training.runtime import Runtime
+from nmg.trials.session import Session
 
 OnCell = Callable[[CellEvent], None]
 """Called with the event of each cell."""
@@ -68,7 +70,7 @@ class Comparison:
             UserError: Anything is wrong with settings, data, model or folder.
         """
         comparison = cls.open(config, plan, out, reporter, save_models=save_models)
-        _say_overlaps(comparison.config, reporter)
+        _say_overlaps(comparison.session.model, reporter)
         session = comparison.session.with_head()
         if session.held_out is None:
             reporter.notify(
@@ -102,8 +104,9 @@ class Comparison:
         config = config.for_meta_test()
         if config.data.test is None:
             raise UserError("data.test: a comparison needs a test set: --data.test FILE")
-        plan = distinct_points(config, plan, reporter)
-        session = ComparisonWorker.open(config, plan, folder, reporter, save_models=save_models)
+        loaded = LoadedData(config.data)
+        plan = distinct_points(config, plan, loaded, reporter)
+        session = ComparisonWorker.open(config, plan, folder, reporter, save_models=save_models, loaded=loaded)
         check_same({name: digest for masking in plan.names for name, digest in session.provenances.of(masking).items()})
         there = {
             key: cell for key, cell in folder.load(plan.keys(), session.provenances).items() if session.is_complete(key)
@@ -149,7 +152,7 @@ def check_folder(out: Path) -> None:
         check_output(out, "something else than a comparison")
 
 
-def distinct_points(config: Config, plan: Plan, reporter: Reporter) -> Plan:
+def distinct_points(config: Config, plan: Plan, loaded: LoadedData, reporter: Reporter) -> Plan:
     """The plan without points of the learning curve that repeat another point.
 
     A number of labels that selects all labelled examples is the point "all".
@@ -157,6 +160,7 @@ def distinct_points(config: Config, plan: Plan, reporter: Reporter) -> Plan:
     Args:
         config: The settings of the comparison.
         plan: The plan as requested.
+        loaded: The data of `config.data`.
         reporter: Receives a message about each point that is replaced or that some classes cannot fill.
 
     Returns:
@@ -168,7 +172,7 @@ def distinct_points(config: Config, plan: Plan, reporter: Reporter) -> Plan:
     if plan.labelled == (None,):
         return plan
     kind, seed = task_kind(config.data.task), plan.seeds[0]
-    every = load_task_data(with_labels(config.data, "all"), seed).train
+    every = loaded.sample(with_labels(config.data, "all"), seed).train
     labels = {label for example in every if (label := kind.label_of(example)) is not None}
     points: list[Labelled] = []
     for asked in plan.labelled:
@@ -184,15 +188,17 @@ def distinct_points(config: Config, plan: Plan, reporter: Reporter) -> Plan:
     return replace(plan, labelled=tuple(dict.fromkeys(points)))
 
 
-def _say_overlaps(config: Config, reporter: Reporter) -> None:
+def _say_overlaps(session: Session, reporter: Reporter) -> None:
     """Report texts of the whole test set that are also in the training file, labelled or not, or in the corpus."""
-    data = load_task_data(config.data.model_copy(update={"test_examples": None}), config.run.seed)
+    settings = session.config.data
+    if settings.drop_duplicates:
+        return  # the same search has already removed them
     sides: dict[str, Collection[str]] = {
-        "train": [one.text for one in data.contexts],
-        "test": [one.passage for one in data.test or ()],
+        "train": [one.text for one in session.data.contexts],
+        "test": [one.passage for one in session.loaded.test or ()],
     }
-    if config.data.corpus is not None:
-        sides["corpus"] = load_corpus_texts(config.data)
+    if settings.corpus is not None:
+        sides["corpus"] = session.loaded.corpus_texts
     report_overlaps(sides, reporter)
 
 

@@ -19,7 +19,7 @@ from nmg.data.corpus import Corpus
 from nmg.data.task_data import distinct_texts
 from nmg.masking.base import Masking
 from nmg.policies.maskings import load_masking, masking_identity
-from nmg.tasks.load import load_corpus_texts, load_task_data
+from nmg.tasks.loaded import LoadedData
 from nmg.tasks.registry import task_kind
 from nmg.training.lm import ModelState, copy_state
 from nmg.training.masks import DrawnMasks
@@ -37,7 +37,7 @@ class ComparisonWorker:
     config: Config
     plan: Plan
     folder: CellFolder
-    model: ModelSession
+    model: Session
     pretrained: ModelState
     corpus: Corpus
     maskings: dict[str, Masking]
@@ -58,6 +58,7 @@ class ComparisonWorker:
         *,
         save_models: bool,
         is_checked: bool = False,
+        loaded: LoadedData | None = None,
     ) -> "ComparisonWorker":
         """Read and check everything, but do not yet warm up a head that the checkpoint lacks.
 
@@ -68,6 +69,7 @@ class ComparisonWorker:
             reporter: Receives messages for the user.
             save_models: Whether to save the adapted LMs of the first seed.
             is_checked: Whether another process has already run the preflight.
+            loaded: The data of `config.data` if the caller has opened them; None opens them.
 
         Returns:
             The worker. Its settings have the precision that the preflight found to work.
@@ -75,11 +77,11 @@ class ComparisonWorker:
         Raises:
             UserError: Settings, data or model do not fit together.
         """
-        model, texts = Session.open_all(config, reporter), load_corpus_texts(config.data)
+        model = Session.open_all(config, reporter, loaded)
         if not is_checked:
-            model = model.preflight(texts)
+            model = model.preflight()
             config = model.config
-        corpus = model.corpus(texts)
+        corpus = model.corpus(model.loaded.corpus_texts)
         maskings = {
             name: load_masking(name, model.lm, corpus, config.masking, path, config.test, reporter)
             for name, path in plan.maskings.items()
@@ -92,9 +94,8 @@ class ComparisonWorker:
         """A copy whose missing LM head is warmed up and which has held-out text to score adapted models on."""
         self.model.warm_up_head(self.corpus)
         # Use the whole test set even if cells are scored on a sample of it.
-        data = load_task_data(self.config.data.model_copy(update={"test_examples": None}), self.config.run.seed)
-        adapted_on = load_corpus_texts(self.config.data)
-        held_out = HeldOutText.build(self.model, distinct_texts(data.test or ()), adapted_on)
+        loaded = self.model.loaded
+        held_out = HeldOutText.build(self.model, distinct_texts(loaded.test or ()), loaded.corpus_texts)
         return replace(self, pretrained=copy_state(self.model.lm.model), held_out=held_out)
 
     def is_complete(self, key: CellKey) -> bool:
@@ -144,9 +145,9 @@ class ComparisonWorker:
         self.folder.save(cell)
 
     def _trial(self, seed: int, labelled: Labelled) -> Trial:
-        """Training and test set of a seed, loaded on first use and cached until another seed is requested."""
+        """Training and test set of a seed, encoded on first use and cached until another seed is requested."""
         if (seed, labelled) not in self._trials:
-            data = load_task_data(with_labels(self.config.data, labelled), seed)
+            data = self.model.loaded.sample(with_labels(self.config.data, labelled), seed)
             assert data.test is not None, "there is a test set: `Comparison.prepare` has checked it"
             kind = task_kind(self.config.data.task)
             task = kind.build(self.model.lm.tokenizer, data.train, self.config.finetune)

@@ -11,7 +11,7 @@ _given: set[tuple[str, str]] = set()
 
 
 def warn_once(source: Path | str, problem: str, topic: str | None = None) -> None:
-    """Log `warning: SOURCE: PROBLEM`, unless this process has logged it before. Files are read several times.
+    """Log `warning: SOURCE: PROBLEM`, unless this process has logged it before.
 
     Args:
         source: the file or other subject of the warning.

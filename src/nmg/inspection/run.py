@@ -17,7 +17,8 @@ from nmg.masking.registry import MASKINGS, about_masking, build_masking, is_rule
 from nmg.policies.base import Policy
 from nmg.policies.maskings import warn_if_mismatched
 from nmg.policies.registry import load_policy
-from nmg.tasks.load import load_corpus_texts, read_any_texts
+from nmg.tasks.load import read_any_texts
+from nmg.tasks.loaded import load_corpus_texts
 from nmg.trials.session import ModelSession
 
 

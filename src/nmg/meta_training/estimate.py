@@ -27,7 +27,6 @@ from nmg.meta_training.disk import FolderGrowth
 from nmg.meta_training.loop import EpisodeRecord, MetaTraining
 from nmg.meta_training.memory import MIB, PeakMemory
 from nmg.meta_training.run import describe_run, go_on
-from nmg.tasks.load import load_corpus_texts
 from nmg.training.adapt import adapt
 from nmg.training.head import MASKING, head_file
 from nmg.training.masks import DrawnMasks
@@ -174,7 +173,7 @@ def _head(session: Session) -> tuple[int, float]:
     settings, context = session.config.model, session.context.silent()
     if not session.lm.new_parameters or settings.head_warmup_steps == 0:
         return 0, 0.0
-    corpus = session.corpus(load_corpus_texts(session.config.data))
+    corpus = session.corpus(session.loaded.corpus_texts)
     began = time.perf_counter()
     cache = default_cache_dir(session.config.runtime.cache_dir)
     if head_file(context, settings, corpus, session.config.run.seed, cache).is_file():

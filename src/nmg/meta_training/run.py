@@ -30,7 +30,7 @@ from nmg.meta_training.loop import EpisodeRecord, MetaTraining
 from nmg.meta_training.samples import log_samples
 from nmg.meta_training.trackers import check_trackers, start_trackers
 from nmg.policies.card import Provenance
-from nmg.tasks.load import load_corpus_texts
+from nmg.tasks.loaded import LoadedData
 from nmg.training.runtime import package_versions
 from nmg.trials.provenance import check_unchanged, input_digests
 from nmg.trials.session import Session
@@ -70,7 +70,7 @@ def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) 
         session = Session.open_all(config, reporter)
         inputs, session = input_digests(session), session.preflight()
         training = MetaTraining(session.with_head())
-        report_overlaps(_sides(training), reporter)
+        report_overlaps(_sides(training, session.loaded), reporter)
         describe_run(out, training, inputs)
         go_on(training, out, reporter, on_episode)
     return training
@@ -279,16 +279,20 @@ def _inputs_then(run: Path) -> dict[str, str]:
     return inputs
 
 
-def _sides(training: MetaTraining) -> dict[str, Collection[str]]:
-    """The texts of the run by purpose, one entry per example."""
+def _sides(training: MetaTraining, loaded: LoadedData) -> dict[str, Collection[str]]:
+    """The texts of the run by purpose, one entry per example, without sides that can share no text."""
     data, seen = training.data, set(training.split.train_context_ids.tolist())
+    settings, validation = training.config.data, [example.passage for example in training.split.validation_examples]
+    if settings.drop_duplicates:  # only a validation set that was split off may still be in the corpus
+        is_split_off = settings.validation is None and settings.corpus is not None
+        return {"validation": validation, "corpus": loaded.corpus_texts} if is_split_off else {}
     sides: dict[str, Collection[str]] = {
         "train": [example.passage for example in data.train if example.context_id in seen],
-        "validation": [example.passage for example in training.split.validation_examples],
+        "validation": validation,
         "test": [example.passage for example in data.test or ()],
     }
-    if training.config.data.corpus is not None:
-        sides["corpus"] = load_corpus_texts(training.config.data)
+    if settings.corpus is not None:
+        sides["corpus"] = loaded.corpus_texts
     return sides
 
 

@@ -1,76 +1,23 @@
-"""Load training, validation and test examples, and the texts to adapt on, as the settings request."""
+"""Read the examples of a file, guess its task, and draw few-shot samples."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nmg.base.errors import UserError, bad_input
-from nmg.base.files import user_path
 from nmg.base.seeding import stream
 from nmg.base.settings import DataSettings
-from nmg.base.types import BoolArray, Context, Example
+from nmg.base.types import Example
 from nmg.data.formats.hub import HUB
 from nmg.data.formats.tables import ending_of, read_records
 from nmg.data.formats.text import read_texts
-from nmg.data.near_duplicates import near
 from nmg.data.notices import warn_once
 from nmg.data.plausibility import invisible_doubts, text_doubts
-from nmg.data.task_data import TaskData, distinct_texts, sample
+from nmg.data.task_data import distinct_texts
 from nmg.tasks.base import Format, TaskKind
 from nmg.tasks.registry import TASKS, task_kind
-
-
-def load_task_data(settings: DataSettings, seed: int) -> TaskData:
-    """Read the files, number the contexts and draw the samples that `settings` requests.
-
-    Samples come from random streams named by their purpose, and keep the order of the file. Raises UserError for an
-    invalid file, and for a label in validation or test that no training example has.
-    """
-    kind, examples = task_kind(settings.task), _read_train(settings)
-    kind.check_train(examples, settings)
-
-    def held_out(file: str | None) -> tuple[Example, ...] | None:
-        return None if file is None else tuple(read_examples(user_path(file), kind, settings, examples))
-
-    validation, test = held_out(settings.validation), held_out(settings.test)
-    if settings.drop_duplicates:
-        validation = None if validation is None else tuple(_without_twins(validation, test or (), "data.validation"))
-        examples = _without_twins(examples, [*(validation or ()), *(test or ())], "data.train")
-        kind.check_train(examples, settings)
-    texts = distinct_texts(examples)
-    ids = {text: index for index, text in enumerate(texts)}
-    numbered = [replace(example, context_id=ids[example.passage]) for example in examples]
-    if test is not None and settings.test_examples is not None:
-        test = tuple(sample(test, settings.test_examples, stream(seed, "data", "test")))
-    return TaskData(
-        train=tuple(few_shot(numbered, settings, kind, seed)),
-        validation=validation,
-        test=test,
-        contexts=tuple(Context(index, text) for index, text in enumerate(texts)),
-    )
-
-
-def load_corpus_texts(settings: DataSettings) -> Collection[str]:
-    """The texts to adapt on: those of `data.corpus`, read lazily, or the contexts of `data.train` if no corpus is set.
-
-    With `data.drop_duplicates`, near duplicates of validation and test texts are removed, and the texts are held in
-    memory. Raises UserError if no text is left.
-    """
-    texts: Collection[str]
-    if settings.corpus is not None:
-        texts = read_texts(user_path(settings.corpus))
-    else:
-        texts = distinct_texts(_read_train(settings))
-    if not settings.drop_duplicates:
-        return texts
-    kind = task_kind(settings.task)
-    files = [user_path(file) for file in (settings.validation, settings.test) if file is not None]
-    held_out = [example.passage for file in files for example in read_examples(file, kind, settings)]
-    is_twin = near(texts, held_out)
-    return _rest(texts, is_twin, "data.corpus" if settings.corpus is not None else "data.train")
 
 
 def with_labels(settings: DataSettings, labelled: int | None) -> DataSettings:
@@ -159,28 +106,6 @@ def read_any_texts(path: Path, settings: DataSettings) -> list[str]:
     if ending not in {*_known_endings(), "/", HUB}:
         raise bad_input(path, f"texts must be .txt, {', '.join(_known_endings())} or a folder of .txt files")
     return distinct_texts(read_examples(path, guess_task(path), settings))
-
-
-def _read_train(settings: DataSettings) -> Sequence[Example]:
-    if settings.train is None:
-        raise UserError(
-            "there is no training data; give --data.train FILE, or 'train' under 'data' in the configuration"
-        )
-    return read_examples(user_path(settings.train), task_kind(settings.task), settings)
-
-
-def _without_twins(examples: Sequence[Example], others: Sequence[Example], name: str) -> list[Example]:
-    """The examples whose passage is not a near duplicate of one in `others`. Raises UserError if no example is left."""
-    is_twin = near([example.passage for example in examples], [example.passage for example in others])
-    return _rest(examples, is_twin, name)
-
-
-def _rest(all_of_them: Collection[Any], is_twin: BoolArray, name: str) -> list[Any]:
-    """The items that are not near duplicates. Raises UserError if no item is left."""
-    rest = [one for one, twin in zip(all_of_them, is_twin, strict=True) if not twin]
-    if not rest:
-        raise UserError(f"data.drop_duplicates: every text of {name} is nearly one of the validation or test set")
-    return rest
 
 
 def few_shot(examples: Sequence[Example], settings: DataSettings, kind: TaskKind, seed: int) -> list[Example]:

@@ -19,7 +19,7 @@ from nmg.data.task_data import TaskData
 from nmg.masking.corrupt import Vocabulary
 from nmg.policies.base import PolicyContext
 from nmg.tasks.base import Task
-from nmg.tasks.load import load_corpus_texts, load_task_data, read_examples
+from nmg.tasks.loaded import LoadedData
 from nmg.tasks.registry import task_kind
 from nmg.training.context import TrainingContext
 from nmg.training.head import head_randomness, warm_up_missing_head
@@ -105,6 +105,8 @@ class Session(ModelSession):
 
     data: TaskData
     task: Task
+    loaded: LoadedData
+    """The files of `config.data`. `data` is the sample of the run's seed."""
 
     @classmethod
     def prepare(cls, config: Config, reporter: Reporter) -> Self:
@@ -115,19 +117,29 @@ class Session(ModelSession):
         return cls.open_all(config, reporter).preflight().with_head()
 
     @classmethod
-    def open_all(cls, config: Config, reporter: Reporter) -> Self:
+    def open_all(cls, config: Config, reporter: Reporter, loaded: LoadedData | None = None) -> Self:
         """Do the part of `prepare` before `preflight`: the model is not yet tested, and a missing head is not yet
         warmed up.
 
-        Raises UserError for invalid settings or data or a model that cannot be loaded.
+        Args:
+            config: The settings of the run.
+            reporter: Receives messages for the user.
+            loaded: The data of `config.data` if the caller has opened them; None opens them.
+
+        Returns:
+            The session.
+
+        Raises:
+            UserError: Settings or data are invalid, or the model cannot be loaded.
         """
-        data = load_task_data(config.data, config.run.seed)
+        loaded = loaded or LoadedData(config.data)
+        data = loaded.sample(config.data, config.run.seed)
         model = ModelSession.open(config, reporter)
         check_length(model.lm, "finetune.max_length", config.finetune.max_length)
         task = task_kind(config.data.task).build(model.lm.tokenizer, data.train, config.finetune)
         check_metric(config, task)
         _say_remarks(task, data, reporter)
-        return cls(config, model.lm, model.runtime, reporter, data, task)
+        return cls(config, model.lm, model.runtime, reporter, data, task, loaded)
 
     def preflight(self, texts: Collection[str] | None = None) -> Self:
         """Test the model as in `ModelSession.preflight`, then the task's model on a few examples.
@@ -139,8 +151,7 @@ class Session(ModelSession):
         data = self.data
         held_out = [*(data.validation or ()), *(data.test or ())]
         sample = TaskSample(self.config.data.task, self.task, data.train, held_out)
-        texts = load_corpus_texts(self.config.data) if texts is None else texts
-        return self._tried(texts, [sample])
+        return self._tried(self.loaded.corpus_texts if texts is None else texts, [sample])
 
     def _check_dropped(self) -> None:
         """Report what the tokenizer drops from the examples of each file, including examples that the seed does not
@@ -150,11 +161,9 @@ class Session(ModelSession):
         """
         settings = self.config.data
         for field in ("train", "validation", "test"):
-            file = getattr(settings, field)
+            file, examples = getattr(settings, field), getattr(self.loaded, field)
             if file is None:
                 continue
-            path, kind = user_path(file), task_kind(settings.task)
-            examples = read_examples(path, kind, settings)
             dropped = self.task.dropped(examples)
             if dropped.examples:
                 ids = ", ".join(f"'{example.id}'" for example in dropped.examples[:5])
@@ -164,14 +173,14 @@ class Session(ModelSession):
                     f"examples (line or id: {ids}), as in {shown(dropped.examples[0].passage)}; take them out, or "
                     "choose a model whose tokenizer knows these characters"
                 )
-                raise bad_input(path, problem)
+                raise bad_input(user_path(file), problem)
             if dropped.note:
                 self.reporter.notify(f"data.{field} {file}: {dropped.note}")
 
     def with_head(self) -> Self:
         """Warm up a head that the checkpoint lacks on the text to adapt on, and return the session."""
         if self.lm.new_parameters:
-            self.warm_up_head(self.corpus(load_corpus_texts(self.config.data)))
+            self.warm_up_head(self.corpus(self.loaded.corpus_texts))
         return self
 
     def split(self) -> MetaSplit:

@@ -1,0 +1,178 @@
+"""The data of a command: files are read once, near duplicates searched once, and samples drawn from what was read."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TypeVar
+
+from nmg.base.errors import UserError
+from nmg.base.files import user_path
+from nmg.base.seeding import stream
+from nmg.base.settings import DataSettings
+from nmg.base.types import BoolArray, Context, Example
+from nmg.data.formats.text import read_texts
+from nmg.data.near_duplicates import near
+from nmg.data.task_data import TaskData, distinct_texts, sample
+from nmg.tasks.base import TaskKind
+from nmg.tasks.load import few_shot, read_examples
+from nmg.tasks.registry import task_kind
+
+Item = TypeVar("Item")
+
+SAMPLES = {"labelled_per_class": None, "labelled_examples": None, "test_examples": None}
+"""The settings that select a sample. They may differ between samples; everything else is fixed."""
+
+
+class LoadedData:
+    """The files that the settings name, each read when it is first needed and then kept in memory.
+
+    `data.corpus` may be larger than memory: it stays on disk and is read with each iteration over its texts. Only
+    `data.drop_duplicates` holds its texts in memory.
+    """
+
+    def __init__(self, settings: DataSettings) -> None:
+        self._settings = settings
+
+    @property
+    def _kind(self) -> TaskKind:
+        return task_kind(self._settings.task)
+
+    @cached_property
+    def train(self) -> Sequence[Example]:
+        """All examples of `data.train`, duplicates included; every `context_id` is −1.
+
+        Raises UserError if there is no such file, or if it cannot be read.
+        """
+        if self._settings.train is None:
+            raise UserError(
+                "there is no training data; give --data.train FILE, or 'train' under 'data' in the configuration"
+            )
+        return read_examples(user_path(self._settings.train), self._kind, self._settings)
+
+    @cached_property
+    def validation(self) -> Sequence[Example] | None:
+        """All examples of `data.validation`, duplicates included; None without a file. Raises UserError as `train`."""
+        return self._held_out(self._settings.validation)
+
+    @cached_property
+    def test(self) -> Sequence[Example] | None:
+        """All examples of `data.test`; None without a file. Raises UserError as `train`."""
+        return self._held_out(self._settings.test)
+
+    def _held_out(self, file: str | None) -> Sequence[Example] | None:
+        if file is None:
+            return None
+        train = None if self._settings.train is None else self.train  # its labels are the known ones
+        return read_examples(user_path(file), self._kind, self._settings, train)
+
+    def sample(self, settings: DataSettings, seed: int) -> TaskData:
+        """Draw the few-shot examples and the test examples that the settings request.
+
+        Samples come from random streams named by their purpose, and keep the order of the file.
+
+        Args:
+            settings: The settings that were loaded; only the numbers of examples (`SAMPLES`) may differ.
+            seed: Seed of the draws.
+
+        Returns:
+            The samples, the whole validation set, and the contexts of the whole training set, without duplicates if
+            `data.drop_duplicates` is set.
+
+        Raises:
+            UserError: A file is invalid, a label of validation or test is in no training example, or a number of
+                examples does not fit the task.
+        """
+        assert _files(settings) == _files(self._settings), "the samples are of the files that were loaded"
+        whole = self._whole
+        test = whole.test
+        if test is not None and settings.test_examples is not None:
+            test = tuple(sample(test, settings.test_examples, stream(seed, "data", "test")))
+        return replace(whole, train=tuple(few_shot(whole.train, settings, self._kind, seed)), test=test)
+
+    @cached_property
+    def _whole(self) -> TaskData:
+        """All examples, without duplicates if the settings say so, with the contexts of training numbered."""
+        settings = self._settings
+        self._kind.check_train(self.train, settings)
+        train, validation, test = self.train, self.validation, self.test
+        if settings.drop_duplicates:
+            if validation is not None:
+                validation = _rest(validation, self._is_validation_twin, "data.validation")
+            train = _rest(train, self._is_train_twin, "data.train")
+            self._kind.check_train(train, settings)
+        texts = distinct_texts(train)
+        ids = {text: index for index, text in enumerate(texts)}
+        return TaskData(
+            train=tuple(replace(example, context_id=ids[example.passage]) for example in train),
+            validation=None if validation is None else tuple(validation),
+            test=None if test is None else tuple(test),
+            contexts=tuple(Context(index, text) for index, text in enumerate(texts)),
+        )
+
+    @cached_property
+    def corpus_texts(self) -> Collection[str]:
+        """The texts to adapt on: those of `data.corpus`, or the contexts of `data.train` if no corpus is set.
+
+        With `data.drop_duplicates`, near duplicates of validation and test texts are removed. Raises UserError if no
+        text is left.
+        """
+        settings = self._settings
+        if settings.corpus is not None:
+            texts = read_texts(user_path(settings.corpus))
+            if not settings.drop_duplicates:
+                return texts
+            held_out = [*(self.validation or ()), *(self.test or ())]
+            return _rest(texts, near(texts, _passages(held_out)), "data.corpus")
+        if not settings.drop_duplicates:
+            return distinct_texts(self.train)
+        # Unlike the task data, the corpus also lacks what resembles a validation text that was itself dropped.
+        is_twin = self._is_train_twin | self._is_twin_of_dropped
+        return distinct_texts(_rest(self.train, is_twin, "data.train"))
+
+    @cached_property
+    def _is_validation_twin(self) -> BoolArray:
+        """bool [validation examples]: near duplicates of test examples."""
+        return near(_passages(self.validation or ()), _passages(self.test or ()))
+
+    @cached_property
+    def _is_train_twin(self) -> BoolArray:
+        """bool [training examples]: near duplicates of test examples or of validation examples that are kept."""
+        kept = _selected(self.validation or (), ~self._is_validation_twin)
+        return near(_passages(self.train), _passages([*kept, *(self.test or ())]))
+
+    @cached_property
+    def _is_twin_of_dropped(self) -> BoolArray:
+        """bool [training examples]: near duplicates of validation examples that are dropped."""
+        dropped = _selected(self.validation or (), self._is_validation_twin)
+        return near(_passages(self.train), _passages(dropped))
+
+
+def load_task_data(settings: DataSettings, seed: int) -> TaskData:
+    """Read the files and draw one sample (`LoadedData.sample`). Raises UserError for invalid files."""
+    return LoadedData(settings).sample(settings, seed)
+
+
+def load_corpus_texts(settings: DataSettings) -> Collection[str]:
+    """The texts to adapt on (`LoadedData.corpus_texts`). Raises UserError if no text is left."""
+    return LoadedData(settings).corpus_texts
+
+
+def _files(settings: DataSettings) -> DataSettings:
+    """The settings without those of samples."""
+    return DataSettings.model_construct(**{**dict(settings), **SAMPLES})
+
+
+def _passages(examples: Iterable[Example]) -> list[str]:
+    return [example.passage for example in examples]
+
+
+def _selected(items: Collection[Item], is_kept: BoolArray) -> list[Item]:
+    return [one for one, kept in zip(items, is_kept, strict=True) if kept]
+
+
+def _rest(items: Collection[Item], is_twin: BoolArray, name: str) -> list[Item]:
+    """The items that are not near duplicates. Raises UserError if no item is left."""
+    rest = _selected(items, ~is_twin)
+    if not rest:
+        raise UserError(f"data.drop_duplicates: every text of {name} is nearly one of the validation or test set")
+    return rest
