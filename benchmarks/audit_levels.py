@@ -7,10 +7,10 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.levels import Claim
-from nmg.audit.agreement import agreement
-from nmg.audit.findings import adaptation, possible_gain, rewards, schedules_of, spread_of
-from nmg.audit.recommend import best_reward, is_sound
-from nmg.audit.trials import Played, PlayKey
+from nmg.auditing.agreement import agreement
+from nmg.auditing.findings import adaptation, possible_gain, rewards, schedules_of, spread_of
+from nmg.auditing.recommend import best_reward, is_sound
+from nmg.auditing.trials import Played, PlayKey
 from nmg.base.types import FloatArray
 
 Rng = np.random.Generator
@@ -128,7 +128,7 @@ def _sound(
 
 def _finds(true: float) -> Callable[[Rng], bool]:
     """Whether as many plays as are said to be needed find a difference of one deviation, if the estimates are true."""
-    from nmg.audit.findings import Spread, plays_needed
+    from nmg.auditing.findings import Spread, plays_needed
 
     n = (plays_needed(Spread(9, 3, true, None, NOISE, None)) or 0) // 2
 

@@ -13,7 +13,7 @@ import nmg
 config = nmg.load_config(None, sys.argv[1:])
 results = nmg.compare(
     config, ["none", "random", "whole-word"], Path("comparison"), seeds=3
-)  # policies={"mine": Path("policy")}
+)  # policies={"mine": Path("run")}
 
 for setting in results.settings:
     for one in setting.maskings:

@@ -2,7 +2,8 @@
 
     python examples/learn_a_policy.py --model.name bert-base-uncased --data.train train.jsonl --meta.episodes 20
 
-`nmg meta-train` does the same with a log, checkpoints and resume.
+The folder `run` has the policy, a log, checkpoints and a page, `run/report.html`. To continue an interrupted run, call
+`nmg.meta_train` with `resume=True`.
 """
 
 import sys
@@ -11,19 +12,17 @@ from pathlib import Path
 import numpy as np
 
 import nmg
-from nmg.base.progress import Silent
+from nmg.meta_training.loop import EpisodeRecord
 from nmg.policies.sampling import policy_output
 
+
+def show(record: EpisodeRecord, episodes: int) -> None:
+    scores = "  ".join(f"{player} {score[record.metric]:.4f}" for player, score in record.scores.items())
+    print(f"episode {record.episode + 1}/{episodes}: {record.metric}  {scores}")
+
+
 config = nmg.load_config(None, sys.argv[1:])
-training = nmg.MetaTraining(nmg.Session.prepare(config, Silent()))
-
-with training.engine:  # processes that it starts end with the block
-    while not training.is_finished:
-        for record in training.round():  # one episode, or several where threads would be idle
-            scores = "  ".join(f"{player} {score[record.metric]:.4f}" for player, score in record.scores.items())
-            print(f"episode {record.episode}: {record.metric}  {scores}")
-
-training.learner.policy.save_pretrained(Path("policy"))
+training = nmg.meta_train(config, Path("run"), on_episode=show)
 
 blocks = training.corpus.blocks(np.array([0]))
 seen = policy_output(training.learner.policy, blocks, training.context.reader, config.masking.rate)

@@ -48,7 +48,8 @@ def test_learn_a_policy(run, tmp_path: Path):
     printed = run("learn_a_policy")
     assert printed.count("episode ") == 3
     assert "[CLS]" in printed
-    load_policy(tmp_path / "policy")
+    load_policy(tmp_path / "run")
+    assert (tmp_path / "run" / "report.html").is_file()
 
 
 def test_compare_maskings(run, tmp_path: Path):
@@ -92,7 +93,7 @@ def test_the_notebook(inputs: Inputs, domain: Path, capsys: pytest.CaptureFixtur
 def test_the_readme_from_python(inputs: Inputs, domain: Path, capsys: pytest.CaptureFixture[str]):
     """Its lines, with a small configuration in the place of the one that they name, of the same learner."""
     readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
-    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "MetaTraining" in block)
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "nmg.meta_train(" in block)
     config = domain.parent / "configs" / "chemprot-minilm.yaml"
     config.parent.mkdir()
     named = load_config(EXAMPLES.parent / "configs" / config.name)
@@ -103,9 +104,30 @@ def test_the_readme_from_python(inputs: Inputs, domain: Path, capsys: pytest.Cap
         shutil.copy(file, f"{name}.jsonl")
     exec(code, {})
     assert len(capsys.readouterr().out.splitlines()) == 2
-    load_policy(Path("policy"))
+    load_policy(Path("run"))
     AutoModelForMaskedLM.from_pretrained("adapted")
     assert len(list(Path("comparison", "cells").iterdir())) == 15
+
+
+def test_the_guide_from_python(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Its lines, one part after the other, with a small configuration."""
+    monkeypatch.chdir(tmp_path)
+    guide = (EXAMPLES.parent / "docs" / "guide.md").read_text(encoding="utf-8")
+    part = guide[guide.index("\n## From Python\n") : guide.index("\n## Troubleshooting\n")]
+    jobs, masks, older = re.findall(r"```python\n(.*?)```", part, re.DOTALL)
+    sections = inputs.sections(meta={"episodes": 2, "continual": False, "checkpoint_every": 2})
+    sections |= {"adapt": sections["adapt"] | {"epochs": 1}, "reward": {"metric": None}}
+    Path("config.yaml").write_text(yaml.safe_dump(sections))
+    names: dict[str, object] = {}
+    exec(jobs, names)
+    assert Path("runs/audit/index.html").is_file()
+    assert "4 of 4" in Path("runs/mine/report.html").read_text(encoding="utf-8")
+    capsys.readouterr()
+    exec(masks, names)
+    assert capsys.readouterr().out.startswith("[")
+    exec(older.replace("kept-00050", "kept-00002"), names)
 
 
 def test_every_example_is_run():

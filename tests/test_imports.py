@@ -1,13 +1,17 @@
 """Imports point one way (docs/design.md, "Contracts"), and the command line starts without the heavy libraries."""
 
 import ast
+import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from importlib.metadata import version
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,9 +31,10 @@ FLOORS = (
     {"trials"},
     {"meta_training", "adaptation"},
     {"comparison"},
-    {"audit"},
+    {"auditing"},
     {"report"},
-    {"inspection", "demo"},
+    {"jobs", "inspection"},
+    {"demo"},
     {"cli"},
     {"__main__"},
 )
@@ -148,6 +153,22 @@ def test_what_a_package_does_not_see(package: str, hidden: str):
     assert not [edge for edge in edges() if is_in(edge[0], package) and is_in(edge[1], hidden)]
 
 
+RUNS = ("executors", "training", "adaptation", "demo", "jobs", "trials.session", "trials.trial", "trials.episode")
+RUNS += ("comparison.run", "comparison.worker", "auditing.run", "meta_training.run", "meta_training.loop")
+
+
+def test_the_report_runs_nothing():
+    """It renders records; `jobs` run something and then call it."""
+    used = [(module, name) for module, name in edges() if is_in(module, "nmg.report")]
+    assert used
+    assert not [edge for edge in used if any(is_in(edge[1], f"nmg.{one}") for one in RUNS)]
+    assert all(any(is_in(module, f"nmg.{one}") for module in IMPORTS) for one in RUNS), "a name has changed"
+    jobs = {"compare", "compare_grid", "audit", "meta_train", "adapt", "adapt_corpus", "analyse", "analyse_grid"}
+    for path in (SOURCE / "nmg" / "report").glob("*.py"):
+        calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+        assert not jobs & {ast.unparse(call.func).rpartition(".")[2] for call in calls}, path.name
+
+
 def test_learners_see_no_tokenizer():
     names = [found.name for module, imports in IMPORTS.items() if is_in(module, "nmg.learners") for found in imports]
     assert names
@@ -183,6 +204,29 @@ def test_the_public_names_are_there_and_lazy():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = nmg.nothing
     assert set(nmg._PLACES) == set(nmg.__all__)
+    parts = {part(module) for module in IMPORTS if module != "nmg"}
+    assert not parts & set(nmg.__all__), "importing the part would replace the public name"
+
+
+CALLS = ("load_config", "meta_train", "adapt", "compare", "compare_grid", "audit", "load_masking", "load_policy")
+
+
+@pytest.mark.parametrize("name", [*CALLS, "MaskingCollator", "Session.prepare"])
+def test_public_calls_are_documented(name: str):
+    call: Any = attrgetter(name)(nmg)
+    text = inspect.getdoc(call) or ""
+    titles = ["Args:", *(() if inspect.isclass(call) else ("Returns:",)), "Raises:", "Example:"]
+    found = [line for line in text.splitlines() if line in titles]
+    assert found == titles
+    parameters = inspect.signature(call).parameters.values()
+    assert parameters
+    for parameter in parameters:
+        assert parameter.annotation is not inspect.Parameter.empty, parameter.name
+        is_rest = parameter.kind is inspect.Parameter.VAR_KEYWORD
+        assert f"    {parameter.name}:" in text or is_rest or name == "compare_grid", parameter.name
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    compile(inspect.cleandoc(example), name, "exec")
+    assert name in example
 
 
 def test_the_package_shows_its_public_names_alone():

@@ -30,7 +30,7 @@ from support.runs import Inputs, read_log
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 OUTLIVES = 5.0
 """seconds that a process may outlive the one that started it"""
-LOADED = ["nmg.adaptation.adapt", "nmg.meta_training.run", "nmg.report.comparison_files", "torch.utils.tensorboard"]
+LOADED = ["nmg.adaptation.adapt", "nmg.meta_training.run", "nmg.jobs.compare", "torch.utils.tensorboard"]
 
 
 def meta_train(config: Path, out: Path) -> None:
@@ -51,7 +51,7 @@ def adapt(config: Path, out: Path) -> None:
 
 
 def compare(config: Path, out: Path) -> None:
-    from nmg.report.comparison_files import compare as run
+    from nmg.jobs.compare import compare as run
 
     run(load_config(config), ["none", "random", "idf"], out, seeds=3, save_models=True)
 

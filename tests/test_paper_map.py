@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from nmg.audit.findings import Adaptation, RewardFinding, Schedule, Spread
+from nmg.auditing.findings import Adaptation, RewardFinding, Schedule, Spread
 from nmg.base.seeding import StreamName
 from nmg.base.settings import Section
 from nmg.config import Config

@@ -18,7 +18,7 @@ import nmg.trials.session
 from benchmarks import zoo
 from benchmarks.zoo_models import family_of, save_model
 from nmg import adapt, compare
-from nmg.audit.run import audit
+from nmg.auditing.run import audit
 from nmg.base.errors import UserError
 from nmg.base.progress import Silent
 from nmg.base.seeding import StreamName

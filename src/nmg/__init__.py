@@ -7,16 +7,17 @@ import importlib as _importlib
 import typing as _typing
 
 if _typing.TYPE_CHECKING:
-    from nmg.adaptation.adapt import adapt_corpus as adapt
     from nmg.base.errors import UserError
     from nmg.collation.collator import MaskingCollator
     from nmg.config import Config, load_config
+    from nmg.jobs.adapt import adapt
+    from nmg.jobs.audit import audit
+    from nmg.jobs.compare import compare, compare_grid
+    from nmg.jobs.meta_train import meta_train
     from nmg.masking.schedule import RateSchedule
     from nmg.meta_training.loop import MetaTraining
     from nmg.policies.maskings import load_masking
     from nmg.policies.registry import load_policy
-    from nmg.report.comparison_files import compare
-    from nmg.report.grid_files import compare_grid
     from nmg.trials.session import ModelSession, Session
 
 __all__ = [
@@ -28,11 +29,13 @@ __all__ = [
     "Session",
     "UserError",
     "adapt",
+    "audit",
     "compare",
     "compare_grid",
     "load_config",
     "load_masking",
     "load_policy",
+    "meta_train",
 ]
 
 _PLACES = {
@@ -43,12 +46,14 @@ _PLACES = {
     "RateSchedule": "nmg.masking.schedule:RateSchedule",
     "UserError": "nmg.base.errors:UserError",
     "Session": "nmg.trials.session:Session",
-    "adapt": "nmg.adaptation.adapt:adapt_corpus",
-    "compare": "nmg.report.comparison_files:compare",
-    "compare_grid": "nmg.report.grid_files:compare_grid",
+    "adapt": "nmg.jobs.adapt:adapt",
+    "audit": "nmg.jobs.audit:audit",
+    "compare": "nmg.jobs.compare:compare",
+    "compare_grid": "nmg.jobs.compare:compare_grid",
     "load_config": "nmg.config:load_config",
     "load_masking": "nmg.policies.maskings:load_masking",
     "load_policy": "nmg.policies.registry:load_policy",
+    "meta_train": "nmg.jobs.meta_train:meta_train",
 }
 
 

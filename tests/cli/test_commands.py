@@ -74,20 +74,20 @@ def test_maskings_with_blanks_are_compared(nmg: Nmg, config: Path):
 @pytest.mark.parametrize(
     ("words", "target", "advice"),
     [
-        (("meta-train", "config.yaml", "--out", "out"), "nmg.meta_training.run.start", "nothing is written yet"),
+        (("meta-train", "config.yaml", "--out", "out"), "nmg.jobs.meta_train.meta_train", "nothing is written yet"),
         (
             ("meta-train", "--resume", "run"),
-            "nmg.meta_training.run.resume",
+            "nmg.jobs.meta_train.meta_train",
             "continue with: nmg meta-train --resume run",
         ),
         (
             ("compare", "config.yaml", "--out", "out"),
-            "nmg.report.comparison_files.compare",
+            "nmg.jobs.compare.compare",
             "give the same command again: it continues from what is there",
         ),
         (
             ("audit", "config.yaml", "--out", "out"),
-            "nmg.audit.run.audit",
+            "nmg.jobs.audit.audit",
             "give the same command again: it continues from what is there",
         ),
         (("demo", "--out", "run"), "nmg.demo.run.run_demo", "remove run before you start again"),
@@ -125,7 +125,7 @@ def test_an_error_has_its_own_line_whether_or_not_a_bar_is_there(
             arguments[-1].steps(phase)(1, 3)
         raise UserError("no more")
 
-    monkeypatch.setattr("nmg.adaptation.adapt.adapt_corpus", fail)
+    monkeypatch.setattr("nmg.jobs.adapt.adapt", fail)
     lines = nmg("adapt", "--corpus", "a.txt", "--out", "out").err.splitlines()
     assert lines[-1] == "error: no more"
     assert [line.split()[0] for line in lines[:-1]] == ([] if phase is None else [phase])

@@ -20,8 +20,9 @@ from nmg.comparison.run import Finished
 from nmg.comparison.trials import Condition
 from nmg.comparison.worker import ComparisonWorker
 from nmg.config import Config
+from nmg.jobs.compare import compare_grid
 from nmg.report.grid import differences_table, means_table, reading, titled_tables
-from nmg.report.grid_files import compare_grid, scores_csv, write_grid
+from nmg.report.grid_files import scores_csv, write_grid
 from nmg.report.grid_page import grid_page
 from nmg.report.page import render_page
 from support.command import Nmg

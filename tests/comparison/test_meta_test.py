@@ -20,9 +20,9 @@ from nmg.comparison.run import Comparison
 from nmg.comparison.trials import Cell, CellEvent, CellFolder
 from nmg.comparison.worker import ComparisonWorker
 from nmg.config import Config
+from nmg.jobs.compare import compare
 from nmg.masking.registry import RULES
 from nmg.policies.maskings import load_masking
-from nmg.report.comparison_files import compare
 from nmg.training.lm import load_pretrained
 from nmg.trials.session import ModelSession
 from support.command import Nmg

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nmg.adaptation.adapt import adapt_corpus
-from nmg.audit.run import audit
+from nmg.auditing.run import audit
 from nmg.base.errors import Diverged, UserError
 from nmg.base.files import as_json
 from nmg.base.progress import Silent
@@ -236,7 +236,7 @@ def test_an_adaptation_alone(inputs: Inputs, tmp_path: Path, nmg: Nmg):
 
 
 def test_an_audit_leaves_a_schedule_out_that_diverges(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from nmg.audit import trials as plays
+    from nmg.auditing import trials as plays
 
     original = plays.inner_loop
 

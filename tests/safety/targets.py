@@ -17,9 +17,8 @@ from unittest.mock import patch
 import torch
 from datasets import ClassLabel, Dataset
 
-from nmg.audit.run import _read_plays
+from nmg.auditing.run import _read_plays
 from nmg.base.errors import UserError
-from nmg.cli.report import page_of
 from nmg.comparison.trials import CellFolder, Origins
 from nmg.config import load_config
 from nmg.data.formats.classification import read_classification
@@ -34,6 +33,7 @@ from nmg.data.plausibility import text_doubts
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from nmg.policies.linear import LinearConfig, LinearPolicy
 from nmg.policies.registry import load_policy
+from nmg.report.run_files import render_run
 from nmg.tasks.load import guess_task
 from support.run_logs import PROBABILITIES, TEXTS, UPDATE, episode, snapshot
 
@@ -98,7 +98,7 @@ def log(name: str) -> Run:
         (folder / "run.json").write_bytes(RUN)
         (folder / name).write_bytes(content)
         with contextlib.suppress(UserError), without_figures():
-            page_of(folder, None)
+            render_run(folder)
 
     return run
 

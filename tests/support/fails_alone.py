@@ -17,8 +17,8 @@ from nmg.base.errors import UserError
 from nmg.comparison.run import Comparison
 from nmg.comparison.trials import CellFolder
 from nmg.config import Config
+from nmg.jobs.compare import compare as run_comparison
 from nmg.policies.sampling import PolicyMasking
-from nmg.report import comparison_files
 from nmg.training.accumulation import Accumulation
 from nmg.training.first_masks import FirstMasking
 
@@ -35,7 +35,7 @@ def config(**changes: dict[str, Any]) -> Config:
 
 def compare(settings: Config, out: Path, names: list[str], **options: Any) -> dict[str, Any]:
     try:
-        results = comparison_files.compare(settings, names, out, **options)
+        results = run_comparison(settings, names, out, **options)
     except UserError as error:
         return {"error": str(error)}
     cells = {cell.key.name: [dict(cell.scores), cell.masked_tokens] for cell in results.cells}

@@ -15,7 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from nmg.audit.run import audit
+from nmg.auditing.run import audit
 from nmg.base.types import CorruptedBlocks
 from nmg.config import Config
 from nmg.training import masks

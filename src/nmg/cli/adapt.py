@@ -33,10 +33,10 @@ def adapt(
     overrides = [*context.args, f"--data.corpus={corpus}", *([f"--model.name={model}"] if model else [])]
     settings = load_config(config, overrides)
 
-    from nmg.adaptation.adapt import adapt_corpus
+    from nmg.jobs.adapt import adapt as run_adapt
 
     with progress_console() as console:
-        result = adapt_corpus(settings, masking, out, console)
+        result = run_adapt(settings, masking, out, console)
     loss = f", masked-LM loss {result.fit.loss:.3f}" if result.fit.steps else ""
     if not is_main_process():
         return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from nmg.audit.trials import Played
+    from nmg.auditing.trials import Played
 
 
 def audit(
@@ -28,9 +28,8 @@ def audit(
     config, overrides = required_config(config, context.args)
     settings = load_config(config, overrides)
 
-    from nmg.audit.run import audit as run_audit
-    from nmg.report.audit_page import audit_page, audit_tables
-    from nmg.report.page import write_page
+    from nmg.jobs.audit import audit as run_audit
+    from nmg.report.audit_page import audit_tables
     from nmg.report.tables import as_rich
 
     with progress_console() as console:
@@ -40,7 +39,6 @@ def audit(
             console.overall(f"play {done}/{in_all}", done, in_all)
 
         result = run_audit(settings, out, seeds=seeds, minutes=minutes, reporter=console, on_play=on_play)
-    write_page(out / "index.html", audit_page(result))
     from rich import print as show
 
     for title, table in audit_tables(result):

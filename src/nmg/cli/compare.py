@@ -74,7 +74,7 @@ def compare(
 
 def _run(config: "Config", maskings: list[str], out: Path, **shared: Any) -> None:
     from nmg.cli.console import progress_console
-    from nmg.report.comparison_files import compare as run_comparison
+    from nmg.jobs.compare import compare as run_comparison
 
     with progress_console() as console:
         results = run_comparison(config, maskings, out, reporter=console, on_cell=show_cells(console), **shared)
@@ -85,7 +85,7 @@ def _run(config: "Config", maskings: list[str], out: Path, **shared: Any) -> Non
 
 def _run_grid(configs: "dict[str, Config]", maskings: list[str], out: Path, **shared: Any) -> None:
     from nmg.cli.console import progress_console
-    from nmg.report.grid_files import compare_grid
+    from nmg.jobs.compare import compare_grid
 
     with progress_console() as console:
         of_part = defaultdict[str, "Callable[[CellEvent, int], None]"](lambda: show_cells(console))

@@ -31,7 +31,7 @@ def meta_test(
     settings = load_config(config, overrides)
     names = split_names(maskings)
 
-    from nmg.report.comparison_files import compare
+    from nmg.jobs.compare import compare
 
     with progress_console() as console:
         results = compare(

@@ -30,25 +30,24 @@ def meta_train(
         raise UserError("give either CONFIG.yaml --out RUN, or --resume RUN")
     settings = load_config(config, overrides) if resume is None else None
 
-    from nmg.meta_training import run as meta_training
+    from nmg.jobs.meta_train import PAGE
+    from nmg.jobs.meta_train import meta_train as run_meta_train
+    from nmg.meta_training.run import episode_line, recorded_config
+
+    folder = resume or out
+    assert folder is not None
+    settings = settings or recorded_config(folder, overrides)
 
     with progress_console() as console:
 
         def on_episode(record: "EpisodeRecord", episodes: int) -> None:
-            console.notify(meta_training.episode_line(record, episodes))
+            console.notify(episode_line(record, episodes))
             console.overall(f"episode {record.episode + 1}/{episodes}", record.episode + 1, episodes)
 
-        if resume is not None:
-            meta_training.resume(resume, overrides, console, on_episode)
-        else:
-            assert settings is not None
-            assert out is not None
-            meta_training.start(settings, out, console, on_episode)
-    folder = resume or out
-    assert folder is not None
+        run_meta_train(settings, folder, resume=resume is not None, reporter=console, on_episode=on_episode)
     from nmg.meta_training.log import read_run
     from nmg.report.run_page import summary
 
     if said := summary(read_run(folder)):
         typer.echo(said)
-    typer.echo(f"policy: {folder}/policy   log: {folder}/metrics.jsonl   page: nmg report {folder}")
+    typer.echo(f"policy: {folder}/policy   log: {folder}/metrics.jsonl   page: {folder}/{PAGE}")

@@ -1,12 +1,9 @@
 """`nmg report`: writes the page of a meta-training."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from nmg.meta_training.log import RunLog
 
 
 def report(
@@ -24,12 +21,13 @@ def report(
 
     from nmg.base.files import write_text
     from nmg.base.outputs import check_file
+    from nmg.report.run_files import render_run
 
     out = out or run / "report.html"
     check_file(out)
     said = None
     while True:
-        log, html = page_of(run, watch)
+        log, html = render_run(run, watch)
         write_text(out, html)
         if said != len(log.episodes):
             said = len(log.episodes)
@@ -37,26 +35,3 @@ def report(
         if watch is None or log.is_finished:
             return
         time.sleep(watch)
-
-
-def page_of(run: Path, watch: int | None) -> "tuple[RunLog, str]":
-    """Return the log of a run's folder and its page as HTML.
-
-    `watch`: interval in seconds at which the browser reloads the page, or None. Raises UserError for a log that is
-    damaged or was not written by a meta-training, because the folder may come from anywhere.
-    """
-    from nmg.base.errors import UserError, shown
-    from nmg.meta_training.log import read_run
-    from nmg.report.page import render_page
-    from nmg.report.run_page import run_page
-
-    try:
-        log = read_run(run)
-        html = render_page(run_page(log, watch))
-        html.encode()  # raises ValueError for a lone surrogate in the log, which cannot be written
-        return log, html
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise UserError(
-            f"{run}: no page can be made of this log; it is damaged, or not of this nmg "
-            f"({type(error).__name__}: {shown(str(error))})"
-        ) from error

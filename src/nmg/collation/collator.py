@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 class MaskingCollator:
     """Pads rows to a batch, masks it, and returns `input_ids`, `attention_mask` and `labels`.
 
-    >>> collator = MaskingCollator(tokenizer, masking="idf", rate=0.15, seed=0)  # doctest: +SKIP
-    >>> Trainer(model, train_dataset=train, eval_dataset=collator.fix(test), data_collator=collator)  # doctest: +SKIP
-
     Every row has exactly k = max(1, ⌊n · rate⌋) masked tokens, where n is its number of maskable tokens. Labels are
     the original tokens at masked positions and -100 elsewhere. Masks are drawn again for every batch. Runs with the
     same seed, data order and number of workers have the same masks. Each worker of a data loader uses a
@@ -68,6 +65,12 @@ class MaskingCollator:
 
     Raises:
         UserError: If an option is invalid, the masking is unknown, or an input of the masking is missing.
+
+    Example:
+        ```python
+        collator = nmg.MaskingCollator(tokenizer, masking="idf", rate=0.15, seed=0)
+        Trainer(model, train_dataset=train, eval_dataset=collator.fix(test), data_collator=collator)
+        ```
     """
 
     def __init__(

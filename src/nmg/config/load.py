@@ -36,6 +36,11 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     Raises:
         UserError: If the file is missing or not valid YAML, a key is unknown, or a value is invalid. The message names
             the file, line and field, or the option.
+
+    Example:
+        ```python
+        config = nmg.load_config(Path("config.yaml"), ["--data.train=train.jsonl", "--meta.episodes=50"])
+        ```
     """
     text = "" if path is None else _read(path)
     settings = {} if path is None else _parse(text, path)

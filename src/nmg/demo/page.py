@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nmg.audit.run import AuditResult
+from nmg.auditing.result import AuditResult
 from nmg.comparison.results import ComparisonResults
 from nmg.meta_training.log import RunLog
 from nmg.report.audit_page import audit_tables

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from nmg.adaptation.adapt import adapt_corpus
-from nmg.audit.run import audit
 from nmg.base.errors import UserError
 from nmg.base.outputs import check_output, output_lock
 from nmg.base.progress import Reporter
@@ -18,10 +16,13 @@ from nmg.comparison.trials import CellEvent
 from nmg.config import Config, load_config
 from nmg.demo.data import DemoSizes, demo_model_folder, write_demo_data
 from nmg.demo.page import TaskResult, demo_page
+from nmg.jobs.adapt import adapt
+from nmg.jobs.audit import audit
+from nmg.jobs.compare import compare
+from nmg.jobs.meta_train import meta_train
 from nmg.meta_training.log import read_run
 from nmg.meta_training.loop import EpisodeRecord
-from nmg.meta_training.run import episode_line, start
-from nmg.report.comparison_files import compare
+from nmg.meta_training.run import episode_line
 from nmg.report.page import write_page
 
 TASKS = ("classification", "qa")
@@ -139,7 +140,7 @@ def _train_lm(text: Path, config: Config, out: Path, work: _Work) -> None:
     work.add(0, "training a language model on news")
     words = [f"--model.name={demo_model_folder()}", f"--data.corpus={text}", *LM_SETTINGS]
     settings = load_config(None, words).model_copy(update={"run": config.run, "runtime": config.runtime})
-    result = adapt_corpus(settings, "random", out, work.reporter)
+    result = adapt(settings, "random", out, work.reporter)
     work.reporter.notify(f"masked-LM loss {result.fit.loss:.2f}, on average over {result.fit.steps} steps")
     work.add(LM_UNITS, "the language model is trained")
 
@@ -164,7 +165,7 @@ def _run_task(task: str, config: Config, out: Path, n_seeds: int, work: _Work) -
         work.reporter.notify(episode_line(record, episodes))
         work.add(unit["episode"] * len(record.scores) / 2, f"{task} · episode {record.episode + 1}")
 
-    start(config, out / "run", work.reporter, on_episode)
+    meta_train(config, out / "run", reporter=work.reporter, on_episode=on_episode)
 
     def on_cell(event: CellEvent, _missing: int) -> None:
         work.reporter.notify(event.line())

@@ -77,11 +77,23 @@ def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) 
 
 
 def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: OnEpisode) -> MetaTraining:
+    """Continue a run with its recorded settings and some overrides; see `continue_run`."""
+    return continue_run(recorded_config(out, overrides), out, reporter, on_episode)
+
+
+def recorded_config(out: Path, overrides: Sequence[str] = ()) -> Config:
+    """Return the settings that the run in `out` recorded, with overrides. Raises UserError if there is no run."""
+    if not (out / "config.yaml").is_file():
+        raise UserError(f"--resume {out}: there is no run in this folder (no config.yaml)")
+    return load_config(out / "config.yaml", overrides)
+
+
+def continue_run(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) -> MetaTraining:
     """Continue a run from its last checkpoint; the result is the same as that of an uninterrupted run.
 
     Args:
+        config: The settings of the run; only `meta.episodes` and `runtime.*` may differ from the recorded ones.
         out: The folder of the run.
-        overrides: Changed settings; only `meta.episodes` and `runtime.*` may change.
         reporter: Receives messages for the user.
         on_episode: Called after each episode.
 
@@ -92,9 +104,7 @@ def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: 
         UserError: Settings, data or model have changed, no usable checkpoint is left, or trainings diverge.
     """
     require_single_process("meta-train")
-    if not (out / "config.yaml").is_file():
-        raise UserError(f"--resume {out}: there is no run in this folder (no config.yaml)")
-    recorded, config = load_config(out / "config.yaml"), load_config(out / "config.yaml", overrides)
+    recorded = recorded_config(out)
     meta = config.meta.model_copy(update={"episodes": recorded.meta.episodes})
     if config.model_copy(update={"meta": meta}).digest != recorded.digest:
         raise UserError(f"--resume {out}: only meta.episodes and runtime settings may change when a run is resumed")

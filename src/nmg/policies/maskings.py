@@ -182,6 +182,13 @@ def load_masking(
 
     Raises:
         UserError: If the name is unknown, or if the policy is missing or does not fit the model.
+
+    Example:
+        ```python
+        session = nmg.ModelSession.open(config)
+        corpus = session.corpus(["Aspirin inhibits COX-1."])
+        masking = nmg.load_masking("idf", session.lm, corpus, config.masking)
+        ```
     """
     test = test or MetaTestSettings()
     members = mixture_members(name, policy_folder)

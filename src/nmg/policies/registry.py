@@ -27,5 +27,21 @@ def build_policy(settings: PolicySettings, ground: PolicyContext) -> Policy:
 
 
 def load_policy(place: Path | str, revision: str | None = None) -> Policy:
-    """Load a policy of any kind from the folder of a run or a policy or from the hub (`Policy.from_pretrained`)."""
+    """Load a policy of any kind.
+
+    Args:
+        place: Folder of a run or of a policy, or name of a hub repository (`OWNER/NAME`).
+        revision: Revision of the hub repository.
+
+    Returns:
+        The policy, on the CPU and in evaluation mode.
+
+    Raises:
+        UserError: There is no policy, or its files are invalid.
+
+    Example:
+        ```python
+        policy = nmg.load_policy(Path("runs/mine"))
+        ```
+    """
     return Policy.from_pretrained(place, revision)

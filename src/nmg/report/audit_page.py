@@ -1,8 +1,8 @@
 """The HTML page of an audit, and its tables for the terminal."""
 
-from nmg.audit.findings import RewardFinding, Schedule
-from nmg.audit.recommend import LEAST_CORRELATION
-from nmg.audit.run import AuditResult
+from nmg.auditing.findings import RewardFinding, Schedule
+from nmg.auditing.recommend import LEAST_CORRELATION
+from nmg.auditing.result import AuditResult
 from nmg.base.files import last_part
 from nmg.data.overlap import near_duplicates_text
 from nmg.report.page import Block, Facts, Listing, PageContent, Paragraph, Plot, Section

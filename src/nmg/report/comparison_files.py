@@ -1,20 +1,12 @@
-"""Runs a whole comparison and writes its files: results.json, results.md, results.csv, results.tex and index.html."""
+"""Renders the files of a comparison: results.json, results.md, results.csv, results.tex and index.html."""
 
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from nmg.base.distributed import as_one, is_main_process
 from nmg.base.files import write_text
-from nmg.base.outputs import output_lock
-from nmg.base.progress import Reporter, Silent
-from nmg.comparison.plan import Plan
-from nmg.comparison.results import ComparisonResults, analyse
-from nmg.comparison.run import Comparison, check_folder
-from nmg.comparison.trials import CellEvent, Labelled
-from nmg.config import Config
+from nmg.comparison.results import ComparisonResults
 from nmg.report.comparison import costs_table, pairs_table, reading, scope, scores_table, setting_title
 from nmg.report.comparison_page import comparison_page
 from nmg.report.latex import titled_latex
@@ -23,53 +15,6 @@ from nmg.report.tables import Table, titled_markdown
 
 ENVIRONMENT = ("device", "precision", "threads")
 """Columns of results.csv that describe the environment of a cell; results.json also has the versions."""
-
-
-def compare(
-    config: Config,
-    maskings: Sequence[str],
-    out: Path,
-    *,
-    policies: Mapping[str, Path] | None = None,
-    seeds: int = 5,
-    labelled: Sequence[Labelled] = (None,),
-    adapt_steps: Sequence[int | None] = (None,),
-    save_models: bool = False,
-    reporter: Reporter | None = None,
-    on_cell: Callable[[CellEvent, int], None] = lambda _event, _missing: None,
-) -> ComparisonResults:
-    """Run every masking with every seed, analyse the cells, and write all files into `out`.
-
-    Cells that an earlier call completed in `out` are reused.
-
-    Args:
-        config: Settings shared by all cells; seeds count up from `run.seed`.
-        maskings: Names of the maskings to compare.
-        out: Folder of the comparison.
-        policies: Learned maskings to add: name → folder of a run or policy.
-        seeds: Number of seeds.
-        labelled: Numbers of labelled examples for learning curves; None means as configured.
-        adapt_steps: Numbers of adaptation steps for learning curves; None means as configured.
-        save_models: True keeps the adapted models of the first seed under the first condition.
-        reporter: Receives progress and messages; None is silent.
-        on_cell: Called after each cell with its event and the number of cells that were missing at the start.
-
-    Raises:
-        UserError: Invalid input or output; raised before any training.
-    """
-    first = config.run.seed
-    plan = Plan.of(maskings, policies or {}, range(first, first + seeds), labelled=labelled, adapt_steps=adapt_steps)
-    with as_one():
-        check_folder(out)  # before locking, which writes to the folder
-    with as_one(), output_lock(out):
-        comparison = Comparison.prepare(config, plan, out, reporter or Silent(), save_models=save_models)
-        plan = comparison.plan
-        missing = len(plan.keys()) - len(comparison.found)
-        finished = comparison.run(lambda event: on_cell(event, missing))
-        results = analyse(comparison.config, plan, comparison.session.table_metrics, finished)
-        if is_main_process():
-            write_comparison(out, results)
-    return results
 
 
 def write_comparison(out: Path, results: ComparisonResults) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from nmg.base.errors import UserError, bad_input, shown
 from nmg.base.files import user_path
-from nmg.base.progress import Reporter
+from nmg.base.progress import Reporter, Silent
 from nmg.base.types import Example, IntArray
 from nmg.config import Config
 from nmg.data.corpus import Corpus, default_cache_dir
@@ -41,8 +41,8 @@ class ModelSession:
     reporter: Reporter
 
     @classmethod
-    def open(cls, config: Config, reporter: Reporter) -> "ModelSession":
-        """Load the model and move it to its device.
+    def open(cls, config: Config, reporter: Reporter | None = None) -> "ModelSession":
+        """Load the model and move it to its device; without a reporter, messages are dropped.
 
         Raises UserError if the model cannot be loaded or has fewer positions than a block needs.
         """
@@ -52,7 +52,7 @@ class ModelSession:
         special = lm.tokenizer.num_special_tokens_to_add(pair=False)
         check_length(lm, "adapt.block_size", config.adapt.block_size + special)
         lm.model.to(runtime.device)
-        return cls(config, lm, runtime, reporter)
+        return cls(config, lm, runtime, reporter or Silent())
 
     @property
     def context(self) -> TrainingContext:
@@ -109,12 +109,29 @@ class Session(ModelSession):
     """The files of `config.data`. `data` is the sample of the run's seed."""
 
     @classmethod
-    def prepare(cls, config: Config, reporter: Reporter) -> Self:
+    def prepare(cls, config: Config, reporter: Reporter | None = None) -> Self:
         """Read and check all inputs, load and test the model, and warm up a missing LM head.
 
-        The cheapest checks run first. Raises UserError for invalid settings or data or an unsuitable model.
+        The cheapest checks run first.
+
+        Args:
+            config: The settings of the run.
+            reporter: Receives messages for the user; None for no messages.
+
+        Returns:
+            The session, which can be trained on.
+
+        Raises:
+            UserError: Settings or data are invalid, or the model is unsuitable.
+
+        Example:
+            ```python
+            training = nmg.MetaTraining(nmg.Session.prepare(config))
+            with training.engine:
+                records = training.round()
+            ```
         """
-        return cls.open_all(config, reporter).preflight().with_head()
+        return cls.open_all(config, reporter or Silent()).preflight().with_head()
 
     @classmethod
     def open_all(cls, config: Config, reporter: Reporter, loaded: LoadedData | None = None) -> Self:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nmg.audit.agreement import Agreement, agreement
-from nmg.audit.findings import adaptation, possible_gain, rewards, schedules_of, score_of, spread_of, table_of
-from nmg.audit.trials import Played, PlayKey
+from nmg.auditing.agreement import Agreement, agreement
+from nmg.auditing.findings import adaptation, possible_gain, rewards, schedules_of, score_of, spread_of, table_of
+from nmg.auditing.trials import Played, PlayKey
 from nmg.base.errors import UserError
 
 

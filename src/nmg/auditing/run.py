@@ -3,7 +3,7 @@
 DIR/trials.jsonl       one complete line per trial; a second call continues from them
 DIR/audit.json        all findings
 DIR/recommended.yaml  the recommended configuration
-DIR/index.html        the report
+DIR/index.html        the page, written by nmg.jobs.audit
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nmg.audit.findings import (
-    Adaptation,
-    RewardFinding,
+from nmg.auditing.findings import (
     Schedule,
     adaptation,
     full_score,
@@ -25,8 +23,9 @@ from nmg.audit.findings import (
     spread_of,
     table_of,
 )
-from nmg.audit.recommend import recommend
-from nmg.audit.trials import MAX_FEATURES, AuditWorker, AuditWorkerFactory, Played, PlayKey
+from nmg.auditing.recommend import recommend
+from nmg.auditing.result import AuditResult
+from nmg.auditing.trials import MAX_FEATURES, AuditWorker, AuditWorkerFactory, Played, PlayKey
 from nmg.base.errors import UserError, bad_input
 from nmg.base.files import append_line, as_json, write_text
 from nmg.base.outputs import output_lock
@@ -55,23 +54,6 @@ FEWEST, MOST = 4, 16
 
 OnPlay = Callable[[Played, int, int], None]
 """Called with a trial, the number of finished trials and the expected total."""
-
-
-@dataclass(frozen=True)
-class AuditResult:
-    """The findings and the recommendation of an audit."""
-
-    config: Config
-    facts: dict[str, Any]
-    """The content of audit.json."""
-    recommended: Config
-    """The recommended settings."""
-    trials: Sequence[Played]
-    """All trials."""
-    fresh: Sequence[Played]
-    """The trials that the findings are based on: those at the best schedule that were not used to choose it."""
-    adaptation: Adaptation
-    rewards: Sequence[RewardFinding]
 
 
 def audit(

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmg.audit.findings import Adaptation, RewardFinding, Schedule
-from nmg.audit.recommend import best_reward, is_sound, recommend
-from nmg.audit.run import FEW_RULES, MOST, RULES, Budget, audit
-from nmg.audit.trials import AuditWorker, Played, PlayKey
+from nmg.auditing.findings import Adaptation, RewardFinding, Schedule
+from nmg.auditing.recommend import best_reward, is_sound, recommend
+from nmg.auditing.run import FEW_RULES, MOST, RULES, Budget, audit
+from nmg.auditing.trials import AuditWorker, Played, PlayKey
 from nmg.base.errors import UserError
 from nmg.base.progress import Silent
 from nmg.config import Config, load_config
@@ -102,7 +102,7 @@ def test_a_damaged_line_is_named(inputs: Inputs, tmp_path: Path):
 
 def test_a_short_audit_fine_tunes_on_fewer_examples(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Many labels must not make it long; fewer examples are some of the more."""
-    monkeypatch.setattr("nmg.audit.run.LEAST_EXAMPLES", 4)
+    monkeypatch.setattr("nmg.auditing.run.LEAST_EXAMPLES", 4)
     session = AuditWorker.open(settings(inputs), Silent())
     assert set(session.rows(4)) < set(session.rows(10)) < set(session.rows(10**6))
     assert (len(session.rows(4)), len(session.rows(10))) == (4, 10)
@@ -202,9 +202,9 @@ def test_the_minutes_are_kept_and_used(
 ):
     """Dear scoring of the validation set must not shorten fine-tunings: it does not depend on their examples."""
     engine = FakeEngine(train, score, step)
-    monkeypatch.setattr("nmg.audit.run.open_executor", lambda *_: engine)
-    monkeypatch.setattr("nmg.audit.run._all_steps", lambda _bench: 200)
-    monkeypatch.setattr("nmg.audit.run._labelled", lambda _bench: 4000)
+    monkeypatch.setattr("nmg.auditing.run.open_executor", lambda *_: engine)
+    monkeypatch.setattr("nmg.auditing.run._all_steps", lambda _bench: 200)
+    monkeypatch.setattr("nmg.auditing.run._labelled", lambda _bench: 4000)
     notes = Notes()
     found = audit(settings(inputs), tmp_path / "out", seeds=3, minutes=minutes, reporter=notes)
     used, is_least = engine.spent / 60, found.facts["examples"]["used"] == 100

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nmg.audit.findings import LEVEL, Adaptation, RewardFinding, Schedule
+from nmg.auditing.findings import LEVEL, Adaptation, RewardFinding, Schedule
 from nmg.base.numerals import rounded
 from nmg.config import Config
 from nmg.data.overlap import near_duplicates_text

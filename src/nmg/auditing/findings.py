@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from nmg.audit.agreement import agreement
-from nmg.audit.trials import Played
+from nmg.auditing.agreement import agreement
+from nmg.auditing.trials import Played
 from nmg.base.errors import UserError
 from nmg.base.types import FloatArray
 from nmg.comparison.statistics import paired_comparison, seeds_needed

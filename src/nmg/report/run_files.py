@@ -1,0 +1,26 @@
+"""Renders the page of a meta-training from the folder of its run."""
+
+from pathlib import Path
+
+from nmg.base.errors import UserError, shown
+from nmg.meta_training.log import RunLog, read_run
+from nmg.report.page import render_page
+from nmg.report.run_page import run_page
+
+
+def render_run(run: Path, watch: int | None = None) -> tuple[RunLog, str]:
+    """Return the log of a run's folder and its page as HTML.
+
+    `watch`: interval in seconds at which the browser reloads the page, or None. Raises UserError for a log that is
+    damaged or was not written by a meta-training, because the folder may come from anywhere.
+    """
+    try:
+        log = read_run(run)
+        html = render_page(run_page(log, watch))
+        html.encode()  # raises ValueError for a lone surrogate in the log, which cannot be written
+        return log, html
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise UserError(
+            f"{run}: no page can be made of this log; it is damaged, or not of this nmg "
+            f"({type(error).__name__}: {shown(str(error))})"
+        ) from error
