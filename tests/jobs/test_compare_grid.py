@@ -1,0 +1,206 @@
+"""A grid from start to end: two data sets × two models, their files, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comparison.helpers import quick, save_policy
+from nmg.base.errors import UserError
+from nmg.comparison.grid import chosen_base, parts_of
+from nmg.comparison.trials import Condition
+from nmg.comparison.worker import ComparisonWorker
+from nmg.config import Config
+from nmg.jobs.compare import compare_grid
+from nmg.report.grid import means_table, reading
+from support.command import Nmg
+from support.planted import WORDS, write_planted
+from support.runs import Inputs
+from support.tiny import save_tiny_bert
+
+FILES = {"grid.json", "grid.md", "grid.csv", "grid.tex", "index.html"}
+PART_FILES = {"cells", "results.json", "results.md", "results.csv", "results.tex", "index.html"}
+
+
+@pytest.fixture(scope="session")
+def wide_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `inputs.model`, twice as wide: a policy for one does not fit the other."""
+    return save_tiny_bert(tmp_path_factory.mktemp("wide") / "wide", WORDS, hidden=32, dropout=0.1)
+
+
+@pytest.fixture
+def configs(inputs: Inputs, tmp_path: Path) -> dict[str, Config]:
+    other = write_planted(tmp_path / "other.jsonl", 40, seed=3)
+    return {"first": quick(inputs), "second": quick(inputs, data={"train": str(other)})}
+
+
+@pytest.fixture
+def files(inputs: Inputs, configs: dict[str, Config], tmp_path: Path) -> list[Path]:
+    for name, config in configs.items():
+        (tmp_path / f"{name}.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    return [tmp_path / f"{name}.yaml" for name in configs]
+
+
+@pytest.fixture
+def models(inputs: Inputs, wide_model: Path) -> dict[str, str]:
+    return {"narrow": str(inputs.model), "wide": str(wide_model)}
+
+
+@pytest.fixture(autouse=True)
+def _quick_correction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """statsmodels collects garbage at every correction, which takes longer than the rest."""
+    monkeypatch.setattr("gc.collect", lambda: 0)
+
+
+NAMES = ["first.narrow", "first.wide", "second.narrow", "second.wide"]
+
+
+def test_two_data_sets_with_two_models(
+    nmg: Nmg, files: list[Path], models: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    choice = ",".join(f"{name}={folder}" for name, folder in models.items())
+    words = ("compare", *files, "--models", choice, "--maskings", "none,random", "--out", "out")
+    answer = nmg(*words, "--seeds", "2")
+    assert answer.code == 0, answer.err
+    out = tmp_path / "out"
+    assert {path.name for path in out.iterdir()} == FILES | set(NAMES)
+    for name in NAMES:
+        assert {path.name for path in (out / name).iterdir()} == PART_FILES
+    assert "comparison 4 of 4: second.wide" in answer.err
+    assert "cell 4/4" in answer.err
+    assert "first · narrow" in answer.out
+
+    parts = {name: json.loads((out / name / "results.json").read_text()) for name in NAMES}
+    for name, results in parts.items():
+        assert results["settings"]["model"]["name"] == models[name.partition(".")[2]]
+    grid = json.loads((out / "grid.json").read_text())
+    (family,) = grid["families"]
+    assert family["metric"] == "accuracy"
+    for score in family["scores"]:
+        (alone,) = [
+            one for one in parts[score["comparison"]]["results"][0]["maskings"] if one["masking"] == score["masking"]
+        ]
+        assert alone["metrics"]["accuracy"]["mean"] == score["mean"]
+    assert len(family["scores"]) == 8
+    assert [(one["comparison"], one["first"], one["second"]) for one in family["differences"]] == [
+        (name, "none", "random") for name in NAMES
+    ]
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert all(f'<a href="{name}/index.html">' in page for name in NAMES)
+
+    (out / "second.wide" / "cells" / "random.seed-1.json").unlink()
+    answer = nmg(*words, "--seeds", "2")
+    assert answer.code == 0, answer.err
+    assert answer.err.count("4 cells are there already, 0 are missing") == 3
+    assert "3 cells are there already, 1 are missing" in answer.err
+
+
+def test_one_configuration_alone_is_no_grid(nmg: Nmg, files: list[Path], inputs: Inputs, tmp_path: Path):
+    words = ("--maskings", "none", "--seeds", "1")
+    assert nmg("compare", files[0], "--out", "alone", *words).code == 0
+    assert {path.name for path in (tmp_path / "alone").iterdir()} == PART_FILES
+    assert nmg("compare", files[0], "--models", inputs.model, "--out", "grid", *words).code == 0
+    assert {path.name for path in (tmp_path / "grid").iterdir()} == FILES | {"first.model"}
+
+
+def test_several_configurations_keep_their_own_models(nmg: Nmg, files: list[Path], tmp_path: Path):
+    words = ("--run.seed", "3", f"named={files[0]}", files[1], "--maskings", "none", "--seeds", "1", "--out", "out")
+    answer = nmg("compare", *words)
+    assert answer.code == 0, answer.err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES | {"named", "second"}
+    assert (tmp_path / "out" / "named" / "cells" / "none.seed-3.json").is_file()
+
+
+def test_policies_go_to_the_models_that_they_fit(configs: dict[str, Config], models: dict[str, str], tmp_path: Path):
+    policies = {"small": save_policy(tmp_path / "small"), "large": save_policy(tmp_path / "large", hidden_size=32)}
+    parts = parts_of(configs, models, ["random", "untrained"], {"small": policies["small"]})
+    assert [list(part.policies) for part in parts] == [["small"], [], ["small"], []]
+    assert [list(part.maskings) for part in parts] == [["random", "untrained"], ["random"]] * 2
+    assert [list(part.left_out) for part in parts] == [[], ["small", "untrained"]] * 2
+    parts = parts_of(configs, models, ["random", "untrained"], policies)
+    assert [list(part.policies) for part in parts] == [["small"], ["large"]] * 2
+    assert chosen_base(None, parts) == "random"
+    with pytest.raises(UserError, match=r"--baseline small: does not fit the model of 'first\.wide'"):
+        chosen_base("small", parts)
+
+
+def test_a_grid_with_a_policy_that_fits_half_of_it(inputs: Inputs, models: dict[str, str], tmp_path: Path):
+    policies = {"small": save_policy(tmp_path / "small")}
+    grid = compare_grid(
+        {"first": quick(inputs)}, ["random"], tmp_path / "out", models=models, policies=policies, seeds=1
+    )
+    assert [(one.part.name, one.pair.first) for one in grid.families[0].differences] == [("first.narrow", "small")]
+    means = {row[0]: row[1:] for row in means_table(grid.families[0], Condition(), "random").rows}
+    assert means["small"][1] == "–"
+    assert "left out there: small in first · wide." in reading(grid)
+
+
+def test_a_cell_and_a_comparison_that_fail_do_not_stop_the_others(
+    nmg: Nmg, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    true_cell, true_head = ComparisonWorker._cell, ComparisonWorker.with_head
+
+    def cell_of(session: ComparisonWorker, key: Any, *arguments: Any) -> Any:
+        if key.masking == "random":
+            raise RuntimeError("out of memory")
+        return true_cell(session, key, *arguments)
+
+    def with_head(session: ComparisonWorker) -> ComparisonWorker:
+        if session.folder.out.name == "first":
+            raise RuntimeError("the disk is gone")
+        return true_head(session)
+
+    words = ("compare", *files, "--out", "out", "--maskings", "none,random", "--seeds", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(ComparisonWorker, "_cell", cell_of)
+        patch.setattr(ComparisonWorker, "with_head", with_head)
+        answer = nmg(*words)
+    assert answer.code == 1
+    assert "failed: first: RuntimeError: the disk is gone (out/first.error.txt)" in answer.err
+    assert "(out/second/cells/random.seed-0.error.txt)" in answer.err
+    out = tmp_path / "out"
+    assert {path.name for path in out.iterdir()} == FILES | {"second", "first.error.txt"}
+    assert "failed as a whole; the correction counts the planned tests all the same. 1 cell failed" in (
+        out / "grid.md"
+    ).read_text(encoding="utf-8")
+    assert "What failed" in (out / "index.html").read_text(encoding="utf-8")
+    assert nmg(*words).code == 0
+    assert {path.name for path in out.iterdir()} == FILES | {"first", "second"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--maskings", "random,randon"), "first: There is no masking 'randon'"),
+        (("--baseline", "idf"), "--baseline idf: is not among the maskings of 'first'"),
+        (("--policies", "odd=odd"), "--policies odd=odd: fits no model of the grid: "),
+        (("--models", ","), "--models: name at least one model"),
+        (("--models", "a/x,b/x"), "b/x: 'x' is also the name of a/x; write NAME=MODEL"),
+        (("--models", "/nowhere/lm"), "first.lm: "),
+        (("first.yaml",), "first.yaml: 'first' is also the name of "),
+        (("FIRST=second.yaml",), "cannot be told apart"),
+        (("--data.test", "null"), "first: data.test: a comparison needs a test set"),
+        (("--out", "full"), "something else than a grid"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_what_is_refused_before_any_training(
+    nmg: Nmg, files: list[Path], tmp_path: Path, words: tuple[str, ...], message: str
+):
+    (tmp_path / "full" / "cells").mkdir(parents=True)
+    save_policy(tmp_path / "odd", hidden_size=24)
+    before = sorted(tmp_path.rglob("*"))
+    answer = nmg("compare", *files, "--out", "out", "--maskings", "none,random", "--seeds", "1", *words)
+    assert answer.code == 2
+    assert answer.out == ""
+    (line,) = [line for line in answer.err.splitlines() if line.strip()]
+    assert line.startswith("error: ")
+    assert message in line
+    assert sorted(tmp_path.rglob("*")) == before, "nothing is left behind"
+
+
+def test_base_is_of_a_grid_alone(nmg: Nmg, files: list[Path]):
+    answer = nmg("compare", files[0], "--out", "out", "--baseline", "random")
+    assert answer.code == 2
+    assert "--baseline: only a grid has one" in answer.err
