@@ -25,6 +25,9 @@ from nmg.report.page import render_page
 from .test_results import cell
 
 
+FILES = {"grid.json", "grid.md", "grid.csv", "grid.tex", "index.html"}
+
+
 @pytest.fixture(autouse=True)
 def _quick_correction(monkeypatch: pytest.MonkeyPatch) -> None:
     """statsmodels collects garbage at every correction, which takes longer than the rest."""
