@@ -121,7 +121,7 @@ def test_the_guide_from_python(
     sections |= {"adapt": sections["adapt"] | {"epochs": 1}, "reward": {"metric": None}}
     Path("config.yaml").write_text(yaml.safe_dump(sections))
     names: dict[str, object] = {}
-    exec(jobs, names)
+    exec(jobs.replace("episodes=100", "episodes=4"), names)
     assert Path("runs/audit/index.html").is_file()
     assert "4 of 4" in Path("runs/mine/report.html").read_text(encoding="utf-8")
     capsys.readouterr()

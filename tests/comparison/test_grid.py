@@ -24,7 +24,6 @@ from nmg.report.page import render_page
 
 from .test_results import cell
 
-
 FILES = {"grid.json", "grid.md", "grid.csv", "grid.tex", "index.html"}
 
 
