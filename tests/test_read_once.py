@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmg.audit.run import audit
 from nmg.base.progress import Silent
 from nmg.config import Config
 from nmg.data import near_duplicates
 from nmg.data.formats.text import Texts
+from nmg.jobs.audit import audit
+from nmg.jobs.compare import compare
 from nmg.meta_training.run import start
-from nmg.report.comparison_files import compare
 from nmg.tasks import load
 from support.runs import SMALL
 from support.tiny import save_tiny_bert
