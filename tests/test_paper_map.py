@@ -140,8 +140,8 @@ def test_every_finding_of_an_audit_is_defined():
         "lm.loss",
         "lm.unigram_entropy",
         "lm.margin",
+        "leakage.exact_duplicates",
         "leakage.near_duplicates",
-        "leakage.near",
         "rewards",
         "recommendation",
     }

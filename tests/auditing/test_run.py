@@ -36,7 +36,7 @@ def test_the_command_and_its_files(inputs: Inputs, tmp_path: Path, nmg: Nmg):
     assert answer.code == 0, answer.err
     facts = json.loads((tmp_path / "audit" / "audit.json").read_text())
     assert {"loss", "unigram_entropy"} <= set(facts["lm"])
-    assert facts["leakage"]["near_duplicates"] == 0 <= facts["leakage"]["near"]
+    assert facts["leakage"]["exact_duplicates"] == 0 <= facts["leakage"]["near_duplicates"]
     assert facts["adaptation"]["pays"] in {True, False, None}
     assert facts["recommendation"] in answer.out.replace("\n", " ")
     assert len(facts["rewards"]) == 5
@@ -243,7 +243,7 @@ def adapting(pays: bool | None) -> Adaptation:
 
 FACTS: dict[str, Any] = {
     "lm": {"loss": 4.0, "unigram_entropy": 7.0, "margin": 3.0},
-    "leakage": {"validation": 100, "near_duplicates": 0, "near": 0, "train": 50},
+    "leakage": {"validation": 100, "exact_duplicates": 0, "near_duplicates": 0, "train": 50},
     "examples": {"used": 50, "labelled": 50},
     "steps": {"most": 60, "wanted": 60},
     "maskings": {
@@ -310,7 +310,10 @@ def test_nothing_to_learn_is_said():
 
 def test_a_model_that_is_none_and_a_split_that_leaks_are_said_first():
     lm = {"loss": 6.9, "unigram_entropy": 7.0, "margin": 0.1}
-    facts = FACTS | {"lm": lm, "leakage": {"validation": 100, "near_duplicates": 70, "near": 80, "train": 50}}
+    facts = FACTS | {
+        "lm": lm,
+        "leakage": {"validation": 100, "exact_duplicates": 70, "near_duplicates": 80, "train": 50},
+    }
     _, text = recommend(Config(), facts, adapting(pays=None), [], 20)
     assert text.startswith(
         "On this text the model is hardly a language model: its masked-LM loss of 6.90 is 0.10 nats below"

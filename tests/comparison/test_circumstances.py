@@ -1,4 +1,4 @@
-"""Cells of one folder made under different environment: said beforehand, marked in tables, told in the reading."""
+"""Cells of one folder made in different environments: said beforehand, marked in tables, told in the reading."""
 
 import json
 from dataclasses import replace
@@ -102,7 +102,7 @@ def test_another_precision_in_the_same_folder(inputs: Inputs, tmp_path: Path):
 
     notes, files = Notes(), written(tmp_path)
     compare(bf16, plan(["none", "random"], 1), tmp_path, notes)
-    assert not any("precision" in line for line in notes.lines), "nothing is made under other environment"
+    assert not any("precision" in line for line in notes.lines), "nothing is made in another environment"
     assert written(tmp_path) == files
 
 

@@ -21,11 +21,11 @@ def test_what_is_said():
     notes = Notes()
     report_overlaps(SIDES, notes)
     assert notes.lines[0] == (
-        "warning: 2 of 4 test texts (50.0%) have a twin in train, 1 of them the same but for entity marks, case, "
-        "digits, punctuation and spaces: scores on test are of texts that were seen before. "
-        "'--data.drop_duplicates true' leaves the near_duplicates out of train"
+        "warning: 2 of 4 test texts (50.0%) have a near duplicate in train, 1 of them the same but for entity marks, "
+        "case, digits, punctuation and spaces: scores on test are of texts that were seen before. "
+        "'--data.drop_duplicates true' leaves the near duplicates out of train"
     )
-    assert "have a twin in the corpus" in notes.lines[1]
+    assert "have a near duplicate in the corpus" in notes.lines[1]
 
 
 def test_a_test_file_that_is_the_training_file():

@@ -29,7 +29,7 @@ FINDINGS = {"trials": 200, "selected": "policy", "gate": {"n": 20, "passes": Tru
 AUDIT = {
     "recommendation": "Maskings differ in macro_f1.",
     "lm": {"loss": 3.25, "margin": 2.5},
-    "leakage": {"near_duplicates": 1, "near": 4, "validation": 90},
+    "leakage": {"exact_duplicates": 1, "near_duplicates": 4, "validation": 90},
 }
 RESULTS = {
     "tested_metric": "macro_f1",

@@ -76,7 +76,7 @@ def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
             f"what word frequencies alone give ({lm['unigram_entropy']:.2f}). Take one with a trained LM head, or one "
             "trained on text nearer to this."
         )
-    if leakage["near"]:
+    if leakage["near_duplicates"]:
         yield (
             f"{near_duplicates_text(leakage)}: set data.drop_duplicates, or give a validation file without them "
             "(data.validation)."

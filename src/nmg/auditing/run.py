@@ -359,7 +359,7 @@ def _leakage(session: AuditWorker, reporter: Reporter) -> dict[str, int]:
         found = overlap("validation", "train", held_out, seen)
     if settings.corpus is not None and not (settings.drop_duplicates and settings.validation is not None):
         report_overlaps({"validation": held_out, "corpus": session.session.loaded.corpus_texts}, reporter)
-    return {"validation": found.n, "train": len(seen), "near_duplicates": found.same, "near": found.near}
+    return {"validation": found.n, "train": len(seen), "exact_duplicates": found.same, "near_duplicates": found.near}
 
 
 def _read_plays(path: Path) -> dict[PlayKey, Played]:

@@ -37,12 +37,13 @@ class Overlap:
             found = f"every {self.side} text is in {where}"
         else:
             found = (
-                f"{self.near} of {self.n} {self.side} texts ({self.near / self.n:.1%}) have a twin in {where}, "
+                f"{self.near} of {self.n} {self.side} texts ({self.near / self.n:.1%}) have a near duplicate in "
+                f"{where}, "
                 f"{self.same} of them the same but for entity marks, case, digits, punctuation and spaces"
             )
         return (
             f"warning: {found}: scores on {self.side} are of texts that were seen before. "
-            f"'--data.drop_duplicates true' leaves the near_duplicates out of {where}"
+            f"'--data.drop_duplicates true' leaves the near duplicates out of {where}"
         )
 
 
@@ -76,4 +77,6 @@ def report_overlaps(sides: Mapping[str, Collection[str]], reporter: Reporter) ->
 
 def near_duplicates_text(leakage: Mapping[str, Any]) -> str:
     """Return the near-duplicate counts of an audit (`leakage` in audit.json) as a clause for reports and cards."""
-    return f"{leakage['near']} of {leakage['validation']} validation examples have a near duplicate in training"
+    return (
+        f"{leakage['near_duplicates']} of {leakage['validation']} validation examples have a near duplicate in training"
+    )

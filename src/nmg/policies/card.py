@@ -181,7 +181,7 @@ def _audit(known: Provenance) -> Iterator[str]:
     if not known.audit:
         return
     lm, leakage = known.audit.get("lm", {}), known.audit.get("leakage", {})
-    found = f"- {near_duplicates_text(leakage)}\n" if {"near", "validation"} <= set(leakage) else ""
+    found = f"- {near_duplicates_text(leakage)}\n" if {"near_duplicates", "validation"} <= set(leakage) else ""
     yield (
         f"## Audit\n\n{known.audit.get('recommendation', '')}\n\n"
         f"- masked-LM loss {lm.get('loss', float('nan')):.3f}, {lm.get('margin', float('nan')):.3f} nats below what "

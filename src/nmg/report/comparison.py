@@ -170,7 +170,7 @@ def named_pairs_table(pairs: Sequence[tuple[str, Pair]], metric: str, family: st
         notes.append(CONSTANT_NOTE)
     if any(pair.mixed_seeds for _, pair in pairs):
         notes.append(
-            f"{MIXED}: in a seed or several the two cells were made under different environment, so their difference "
+            f"{MIXED}: in a seed or several the two cells were made in different environments, so their difference "
             "is not of masks alone."
         )
     return Table((*header, "seeds needed"), tuple(rows), tuple(notes))
@@ -255,7 +255,7 @@ def reading(results: ComparisonResults) -> str:
 
 def _on_circumstances(results: ComparisonResults) -> str:
     """Describe how the environments of the cells differ, and how many pairs this affects."""
-    text = f"Not all cells were made under the same environment: they differ in {described(results.differing)}."
+    text = f"Not all cells were made in the same environment: they differ in {described(results.differing)}."
     mixed = sum(bool(pair.mixed_seeds) for pair in results.pairs)
     if not mixed:
         return f"{text} Within each seed they are the same."

@@ -114,7 +114,7 @@ def reading(grid: GridResults) -> str:
     mixed = sum(bool(one.pair.mixed_seeds) for family in grid.families for one in family.differences)
     if mixed:
         sentences.append(
-            f"{count_text(mixed, 'difference')}, marked {MIXED}, of cells made under different environment: what is "
+            f"{count_text(mixed, 'difference')}, marked {MIXED}, of cells made in different environments: what is "
             "found there is not of masks alone."
         )
     if grid.failed_parts:

@@ -81,4 +81,4 @@ def _buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
 
 
 SINGLE = DataParallel()
-"""DataParallel of single-process training."""
+"""The rank and the number of processes if this process trains alone."""
