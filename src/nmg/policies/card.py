@@ -158,9 +158,8 @@ def _training(known: Provenance) -> Iterator[str]:
         f"- language model: `{Path(known.settings.get('model', {}).get('name', '')).name}`",
         f"- learner: `{learner.get('kind')}`",
     ]
-    if known.findings.get("trials"):
-        selected = known.findings.get("selected")
-        lines.append(f"- inner loops played: {known.findings['trials']}; handed out: {selected}")
+    if trials := known.findings.get("trials"):
+        lines.append(f"- inner loops: {trials}; selected: {known.findings.get('selected')}")
     gate = known.findings.get("gate") or {}
     if gate.get("n"):
         verdict = "passed" if gate.get("passes") else "not passed"
