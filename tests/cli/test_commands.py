@@ -33,9 +33,9 @@ def config(inputs: Inputs, tmp_path: Path) -> Path:
         (["adapt", "--corpus", "a.txt", "--ou", "x"], "No such option: --ou. Did you mean --out?"),
         (["inspect", "--polcy", "x"], "No such option: --polcy. Did you mean --policy?"),
         (["demo", "--ou", "x"], "No such option: --ou. Did you mean --out?"),
-        (["demo", "-o", "x"], "No such option: -o. There are: "),
+        (["demo", "-o", "x"], "No such option: -o. Use "),
         (["validate", "c.yaml", "--seed", "3"], "No such option: --seed. Did you mean --run.seed?"),
-        (["validate", "c.yaml", "--zzz"], "No such option: --zzz. There are: --help, --quiet, -h, and --section.field"),
+        (["validate", "c.yaml", "--zzz"], "No such option: --zzz. Use --help, --quiet, -h, or --section.field"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -74,7 +74,11 @@ def test_maskings_with_blanks_are_compared(nmg: Nmg, config: Path):
 @pytest.mark.parametrize(
     ("words", "target", "advice"),
     [
-        (("meta-train", "config.yaml", "--out", "out"), "nmg.jobs.meta_train.meta_train", "nothing is written yet"),
+        (
+            ("meta-train", "config.yaml", "--out", "out"),
+            "nmg.jobs.meta_train.meta_train",
+            "nothing was saved yet, so run the same command again",
+        ),
         (
             ("meta-train", "--resume", "run"),
             "nmg.jobs.meta_train.meta_train",
@@ -83,15 +87,19 @@ def test_maskings_with_blanks_are_compared(nmg: Nmg, config: Path):
         (
             ("compare", "config.yaml", "--out", "out"),
             "nmg.jobs.compare.compare",
-            "give the same command again: it continues from what is there",
+            "run the same command again to continue",
         ),
         (
             ("audit", "config.yaml", "--out", "out"),
             "nmg.jobs.audit.audit",
-            "give the same command again: it continues from what is there",
+            "run the same command again to continue",
         ),
         (("demo", "--out", "run"), "nmg.demo.run.run_demo", "remove run before you start again"),
-        (("data", "describe", "config.yaml"), "nmg.tasks.load.guess_task", "nothing is kept: give the same command"),
+        (
+            ("data", "describe", "config.yaml"),
+            "nmg.tasks.load.guess_task",
+            "nothing was saved, so run the same command",
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )

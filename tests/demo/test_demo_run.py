@@ -80,7 +80,7 @@ def test_the_page_shows_both_tasks(result: tuple[Path, DemoNotes]):
     page = (result[0] / "index.html").read_text(encoding="utf-8")
     assert page.count("<svg") >= 6
     assert page.index("What was learned") < page.index("Classification: meta-training")
-    assert "The audit said beforehand" in page
+    assert "The audit before learning" in page
     for task in ("Classification", "Question answering"):
         for part in ("meta-training", "what the policy masks", "results on the test set"):
             assert f"{task}: {part}</h2>" in page
@@ -105,4 +105,4 @@ def test_the_small_model_becomes_a_language_model(tmp_path: Path, inputs: Inputs
     notes = DemoNotes()
     demo_run._train_lm(tmp_path / "general.txt", inputs.config(), tmp_path / "lm", demo_run._Work(notes, 1.0))
     assert (tmp_path / "lm" / "model.safetensors").is_file()
-    assert any(line.startswith("masked-LM loss") for line in notes.lines)
+    assert any(line.startswith("mean masked-LM loss") for line in notes.lines)

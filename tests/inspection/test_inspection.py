@@ -308,7 +308,7 @@ def test_the_rate_is_that_of_the_policy_if_none_is_given(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--out", "page.txt"], "--out page.txt: must be a file that ends in .html"),
+        (["--out", "page.txt"], "--out page.txt: name a file that ends in .html"),
         (["--maskings", "none"], "masks nothing"),
         (["--maskings", "neural"], "--policy RUN"),
         (["--maskings", "whole_wort"], "did you mean 'whole-word'"),

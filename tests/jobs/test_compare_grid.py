@@ -203,4 +203,4 @@ def test_what_is_refused_before_any_training(
 def test_base_is_of_a_grid_alone(nmg: Nmg, files: list[Path]):
     answer = nmg("compare", files[0], "--out", "out", "--baseline", "random")
     assert answer.code == 2
-    assert "--baseline: only a grid has one" in answer.err
+    assert "--baseline needs a grid" in answer.err

@@ -49,10 +49,10 @@ def _say_version(is_asked: bool) -> None:
 @app.callback()
 def nmg(
     version: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version, and end.")
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Learn which tokens to mask when adapting a language model, and measure what the masks are worth."""
+    """Learn which tokens to mask when adapting a language model, and measure how much it helps."""
 
 
 app.command("demo", cls=SettingsCommand, context_settings=WITH_SETTINGS)(demo.demo)
@@ -67,7 +67,7 @@ app.command("inspect", cls=SettingsCommand, context_settings=WITH_SETTINGS)(insp
 app.command("report", cls=Command)(report.report)
 app.command("maskings", cls=Command)(maskings.maskings)
 app.command("share", cls=Command)(share.share)
-app.add_typer(data.app, name="data", help="Look at, convert and prepare data.")
+app.add_typer(data.app, name="data", help="Describe data files, convert them, and extract a corpus.")
 
 
 def main() -> None:

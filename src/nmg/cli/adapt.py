@@ -11,20 +11,20 @@ def adapt(
     corpus: Annotated[
         Path,
         typer.Option(
-            help="Text: .txt (a text a line), .jsonl, .parquet, a folder of .txt files, hub:OWNER/NAME@SPLIT."
+            help="Texts: .txt (one per line), .jsonl, .parquet, a folder of .txt files, or hub:OWNER/NAME@SPLIT."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the adapted model.")],
-    model: Annotated[str | None, typer.Option(help="Hub name or folder of a masked LM.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write the adapted model to.")],
+    model: Annotated[str | None, typer.Option(help="Masked LM: a hub name or a folder.")] = None,
     masking: Annotated[
-        str, typer.Option(help="A masking's name (nmg maskings), or the folder of a run or policy.")
+        str, typer.Option(help="Name of a masking (see nmg maskings), or folder of a run or policy.")
     ] = "random",
-    config: Annotated[Path | None, typer.Option(help="Configuration file (YAML); defaults otherwise.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Configuration file (YAML). Default: built-in settings.")] = None,
 ) -> None:
     """Continue the training of a masked LM on a corpus, with new masks at every step.
 
-    OUT loads in transformers: pipeline("fill-mask", OUT). Any setting can be overridden: --section.field value, e.g.
-    --masking.rate 0.15 --adapt.epochs 3 --adapt.batch_size 16 --adapt.block_size 126.
+    Load the result in transformers with pipeline("fill-mask", OUT). Any setting can be overridden:
+    --section.field value, e.g. --masking.rate 0.15 --adapt.epochs 3 --adapt.batch_size 16 --adapt.block_size 126.
     """
     from nmg.base.distributed import is_main_process
     from nmg.cli.console import progress_console

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 def audit(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(help="Configuration file (YAML).")],
-    out: Annotated[Path, typer.Option(help="Folder of the audit; one that was interrupted goes on.")],
-    seeds: Annotated[int, typer.Option(min=2, help="Paired repetitions of every play.")] = 3,
-    minutes: Annotated[float, typer.Option(min=1, help="About how long it may take.")] = 10.0,
+    out: Annotated[Path, typer.Option(help="Folder of the audit. An interrupted audit continues.")],
+    seeds: Annotated[int, typer.Option(min=2, help="Number of seeds that each masking is tried with.")] = 3,
+    minutes: Annotated[float, typer.Option(min=1, help="Approximate duration in minutes.")] = 10.0,
 ) -> None:
-    """Test within minutes whether adapting pays, how much maskings differ, and which reward can distinguish them.
+    """Test within minutes whether adaptation helps, how much maskings differ, and which reward distinguishes them.
 
     Writes OUT/audit.json, OUT/recommended.yaml and OUT/index.html. The test set is not read. Any setting can be
     overridden: --section.field value.
@@ -36,7 +36,7 @@ def audit(
 
         def on_play(play: "Played", done: int, in_all: int) -> None:
             console.notify(f"{play.key.name}  {sum(play.seconds.values()):.1f} s")
-            console.overall(f"play {done}/{in_all}", done, in_all)
+            console.overall(f"trial {done}/{in_all}", done, in_all)
 
         result = run_audit(settings, out, seeds=seeds, minutes=minutes, reporter=console, on_play=on_play)
     from rich import print as show

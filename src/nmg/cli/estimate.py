@@ -29,7 +29,7 @@ def estimate(
 
     with progress_console() as console:
         found = estimate_run(settings, console)
-    head = f", at most {found.head_steps} steps of a missing LM head among them" if found.head_steps else ""
+    head = f", including up to {found.head_steps} steps that train a missing LM head" if found.head_steps else ""
     typer.echo(
         f"minutes: {found.minutes:.1f} ({found.episodes} episodes, {found.trials} inner loops{head})\n"
         f"memory: {found.peak_mib:.0f} MiB\ndisk: {found.disk_mib:.1f} MiB"

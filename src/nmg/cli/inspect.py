@@ -9,25 +9,27 @@ import typer
 def inspect(
     context: typer.Context,
     text: Annotated[
-        Path, typer.Option(help="Texts: .txt (one a line), .jsonl, a folder of .txt files, or the data file of a task.")
+        Path,
+        typer.Option(help="Texts: .txt (one per line), .jsonl, a folder of .txt files, or the data file of a task."),
     ],
-    out: Annotated[Path, typer.Option(help="The page to write (.html).")],
+    out: Annotated[Path, typer.Option(help="Page to write (.html).")],
     policy: Annotated[
-        list[str] | None, typer.Option(help="Run or policy folder, or NAME=FOLDER; may be given several times.")
+        list[str] | None, typer.Option(help="Folder of a run or policy, or NAME=FOLDER. Repeat it for several.")
     ] = None,
-    maskings: Annotated[str, typer.Option(help="Rules to show beside, separated by commas.")] = "random,idf",
-    model: Annotated[str | None, typer.Option(help="Hub name or folder of the masked LM.")] = None,
+    maskings: Annotated[str, typer.Option(help="Rules to compare with, separated by commas.")] = "random,idf",
+    model: Annotated[str | None, typer.Option(help="Masked LM: a hub name or a folder.")] = None,
     rate: Annotated[
-        float | None, typer.Option(help="Share of tokens to mask; that of the first policy where not given.")
+        float | None, typer.Option(help="Fraction of tokens to mask. Default: the rate of the first policy.")
     ] = None,
-    draws: Annotated[int, typer.Option(min=2, max=10_000, help="Masks drawn of every text, for each masking.")] = 100,
-    limit: Annotated[int, typer.Option(min=1, help="Texts looked at; a random sample where there are more.")] = 10_000,
-    tags: Annotated[bool, typer.Option(help="Parts of speech and named entities, where spaCy is installed.")] = True,
-    config: Annotated[Path | None, typer.Option(help="Configuration file (YAML); defaults otherwise.")] = None,
+    draws: Annotated[int, typer.Option(min=2, max=10_000, help="Number of masks drawn per text and masking.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of texts. A larger file is sampled.")] = 10_000,
+    tags: Annotated[bool, typer.Option(help="Show parts of speech and named entities if spaCy is installed.")] = True,
+    config: Annotated[Path | None, typer.Option(help="Configuration file (YAML). Default: built-in settings.")] = None,
 ) -> None:
-    """Show which tokens policies and maskings mask: on every text, and over the whole corpus.
+    """Show which tokens policies and maskings mask, in each text and over the whole corpus.
 
-    OUT is one page that needs no network. Settings: --adapt.block_size 126 --masking.idf_unit word ...
+    OUT is one page that needs no network. Any setting can be overridden: --section.field value, e.g.
+    --adapt.block_size 126 --masking.idf_unit word.
     """
     from nmg.base.errors import UserError
     from nmg.cli.console import progress_console
@@ -38,7 +40,7 @@ def inspect(
     overrides = [*context.args, *(f"--{name}={value}" for name, value in given.items() if value is not None)]
     settings = load_config(config, overrides)
     if out.suffix != ".html" or out.is_dir():
-        raise UserError(f"--out {out}: must be a file that ends in .html")
+        raise UserError(f"--out {out}: name a file that ends in .html")
     if "name" not in settings.model.model_fields_set:
         raise UserError("--model: name the masked LM whose states the policy reads (a hub name or a folder)")
     rules = split_names(maskings) if maskings.strip() else []

@@ -9,7 +9,7 @@ def maskings() -> None:
     from nmg.report.tables import Table, as_rich
 
     rows = tuple((name, about, SOURCES[name]) for name, about in MASKINGS.items())
-    mixed = ("0.7*idf+0.3*random", "of every block, what one of several maskings, drawn by its share", "ours")
+    mixed = ("0.7*idf+0.3*random", "a mixture: one of these maskings per block, drawn with these weights", "ours")
     table = Table(("masking", "masks", "source"), (*rows, mixed))
     show(
         as_rich(table, "Maskings: --masking NAME, --maskings NAME,NAME or MaskingCollator(tokenizer, NAME)", n_words=3)

@@ -9,18 +9,18 @@ import typer
 def meta_test(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(help="Configuration file (YAML).")],
-    out: Annotated[Path, typer.Option(help="Folder of the results; one that was interrupted goes on.")],
-    policy: Annotated[Path | None, typer.Option(help="Run or policy folder: the masking 'neural'.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the results. An interrupted run continues.")],
+    policy: Annotated[Path | None, typer.Option(help="Folder of a run or policy: the masking 'neural'.")] = None,
     maskings: Annotated[
-        str, typer.Option(help="Names separated by commas; a folder is taken for a policy.")
+        str, typer.Option(help="Names of maskings or folders of policies, separated by commas.")
     ] = "none,random,whole-word,neural",
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counted up from --run.seed.")] = 3,
-    save_models: Annotated[bool, typer.Option("--save-models", help="Keep the adapted LMs of the first seed.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, starting at --run.seed.")] = 3,
+    save_models: Annotated[bool, typer.Option("--save-models", help="Save the adapted LMs of the first seed.")] = False,
 ) -> None:
     """Adapt a fresh model under each masking, fine-tune it on the training set, evaluate it on the test set.
 
-    Budget, steps, initial weights and order are the same for every masking of a seed. Each run is kept, and all pairs
-    are tested. Any setting can be overridden: --section.field value.
+    All maskings of a seed share masking rate, steps, the initial weights and the order of examples. Each result
+    is saved, and all pairs are tested. Any setting can be overridden: --section.field value.
     """
     from nmg.cli.compare import show_cells, show_results
     from nmg.cli.console import progress_console

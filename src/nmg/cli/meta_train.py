@@ -13,9 +13,9 @@ def meta_train(
     context: typer.Context,
     config: Annotated[Path | None, typer.Argument(help="Configuration file (YAML).")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the new run.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Folder of a run to continue where it was interrupted.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Folder of an interrupted run to continue.")] = None,
 ) -> None:
-    """Learn a masking policy from the scores of the models that its masks give.
+    """Learn a masking policy from the scores of models that were adapted with its masks.
 
     Start with CONFIG --out RUN, continue with --resume RUN. Any setting can be overridden: --section.field value, e.g.
     --data.train FILE --model.name NAME --masking.rate 0.15 --meta.episodes 50 --run.seed 1.

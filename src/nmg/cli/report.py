@@ -8,14 +8,14 @@ import typer
 
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a run of meta-train, finished or not.")],
-    out: Annotated[Path | None, typer.Option(help="File of the page; RUN/report.html where not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File of the page. Default: RUN/report.html.")] = None,
     watch: Annotated[
-        int | None, typer.Option(min=1, help="Write the page again every so many seconds until the run is finished.")
+        int | None, typer.Option(min=1, help="Rewrite the page every N seconds until the run is finished.")
     ] = None,
 ) -> None:
     """Write the page of a meta-training: scores, rewards, credit, the policy's state, time, and sample masks.
 
-    Works during the run. With --watch, an open page also reloads itself.
+    The run may still be in progress. With --watch, an open page reloads itself.
     """
     import time
 

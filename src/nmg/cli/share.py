@@ -8,20 +8,20 @@ import typer
 
 def share(
     policy: Annotated[Path, typer.Argument(help="Folder of a run or policy.")],
-    out: Annotated[Path | None, typer.Option(help="Folder to write policy and card to.")] = None,
-    to: Annotated[str | None, typer.Option(help="Hub repository, OWNER/NAME; made where it is missing.")] = None,
-    audit: Annotated[Path | None, typer.Option(help="Folder of `nmg audit`, for the card.")] = None,
-    results: Annotated[Path | None, typer.Option(help="Folder of `nmg compare` or `meta-test`, for the card.")] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make a new repository a private one.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder to write the policy and its card to.")] = None,
+    to: Annotated[str | None, typer.Option(help="Hub repository, OWNER/NAME; created if it is missing.")] = None,
+    audit: Annotated[Path | None, typer.Option(help="Folder of an audit to report in the card.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Folder of a comparison to report in the card.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Create a new repository as private.")] = False,
 ) -> None:
     """Write a policy and its model card (training, settings, audit, scores with intervals) to a folder or the hub.
 
-    The card contains names of files, but no paths. Log in with `hf auth login` before --to.
+    The card contains file names but no paths. Log in with `hf auth login` before you use --to.
     """
     from nmg.base.errors import UserError
 
     if out is None and to is None:
-        raise UserError("say where to: --out FOLDER, --to OWNER/NAME, or both")
+        raise UserError("give --out FOLDER, --to OWNER/NAME, or both")
 
     from nmg.policies.card import Provenance
     from nmg.policies.registry import load_policy

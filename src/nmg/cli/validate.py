@@ -25,7 +25,7 @@ def validate(
     for field in ("train", "validation", "test", "corpus"):
         file = getattr(settings.data, field)
         if file is not None and not is_there(user_path(file)):
-            raise UserError(f"data.{field}: there is no file {file}")
+            raise UserError(f"data.{field}: the file {file} does not exist")
     if not quiet:
         typer.echo(settings.to_yaml(), nl=False)
     typer.secho(f"{config}: valid (digest {settings.digest})", fg=typer.colors.GREEN, err=True)

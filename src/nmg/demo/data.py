@@ -284,7 +284,7 @@ def _n_words(text: str) -> int:
 def _sample(items: Sequence[T], n: int, rng: np.random.Generator, what: str) -> list[T]:
     """Draw n distinct items. Raises UserError, with the noun `what`, if there are fewer."""
     if n > len(items):
-        raise UserError(f"The demo wants {n} {what}, but its texts have only {len(items)}; ask for fewer.")
+        raise UserError(f"the demo needs {n} {what}, but its texts have only {len(items)}; ask for fewer")
     return [items[i] for i in rng.permutation(len(items))[:n]]
 
 
@@ -292,7 +292,7 @@ def _package_folder(module: str, package: str | None = None) -> Path:
     """Folder of a module of an installed package. Does not import it. Raises UserError if it is not installed."""
     spec = find_spec(module)
     if spec is None or spec.origin is None:
-        raise UserError(f"The demo needs the package '{package or module}'; install it with: pip install 'nmg[demo]'")
+        raise UserError(f"the demo needs the package '{package or module}'; install it with: pip install 'nmg[demo]'")
     return Path(spec.origin).parent
 
 

@@ -34,11 +34,11 @@ def demo_page(results: Sequence[TaskResult]) -> PageContent:
         [
             *(Paragraph(f"**{TITLES[result.task]}.** {_in_short(result)}") for result in results),
             Paragraph(
-                "A small language model was trained on news. For each task an audit asked whether there is anything to "
-                "learn; a designed experiment learned which tokens to mask from the scores of the models that masks "
-                "gave; and fresh models were adapted under those masks and under rules, fine-tuned on the same few "
-                "labelled examples, and scored on the same test set. “placebo” learned from the same plays with signs "
-                "of chance: what it gains is noise."
+                "A small language model was trained on news. For each task, an audit tested whether there is anything "
+                "to learn. A designed experiment then learned which tokens to mask, from the scores of models adapted "
+                "with different masks. Finally, fresh models were adapted with these masks and with rules, "
+                "fine-tuned on the same few labelled examples, and scored on the same test set. “placebo” learned from "
+                "the same trials with random signs, so its gain is noise."
             ),
         ],
     )
@@ -48,9 +48,9 @@ def demo_page(results: Sequence[TaskResult]) -> PageContent:
 
 def _in_short(result: TaskResult) -> str:
     """Summary of what was learned, of the comparison on the test set, and of the audit."""
-    learned = summary(result.log) or "The learner has nothing to tell."
+    learned = summary(result.log) or "The learner wrote no summary."
     tested, audited = reading(result.comparison), result.audit.facts["recommendation"]
-    return f"{learned} On the test set: {tested} The audit said beforehand: {audited}"
+    return f"{learned} On the test set: {tested} The audit before learning: {audited}"
 
 
 def _task_sections(result: TaskResult) -> list[Section]:
@@ -61,7 +61,7 @@ def _task_sections(result: TaskResult) -> list[Section]:
             ("episodes", str(len(log.episodes))),
             ("contexts per episode", str(config.meta.contexts)),
             ("masking rate", f"{config.masking.rate:.0%}"),
-            ("players compared by", log.metric),
+            ("metric of the players", log.metric),
             ("seeds of the comparison", str(len({cell.seed for cell in comparison.cells}))),
         )
     )

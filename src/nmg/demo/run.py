@@ -42,7 +42,7 @@ LM_SETTINGS = (
     *("--masking.rate=0.2", "--adapt.epochs=1", "--adapt.batch_size=32", "--adapt.learning_rate=2e-3"),
     *("--adapt.warmup_ratio=0.1", "--adapt.block_size=126"),
 )
-"""Settings for training the language model, whose shipped head is tuned for retrieval instead of word prediction."""
+"""Settings for training the language model."""
 AUDIT_MINUTES, AUDIT_SEEDS = 0.6, 2
 
 
@@ -88,7 +88,7 @@ def configs_folder() -> Path:
     for folder in (package / "configs", package.parents[1] / "configs"):
         if folder.is_dir():
             return folder
-    raise UserError("the configurations that come with nmg are missing; install it again")
+    raise UserError("the configurations that come with nmg are missing; reinstall nmg")
 
 
 def run_demo(out: Path, seed: int, n_seeds: int, overrides: Sequence[str], reporter: DemoReporter) -> list[TaskResult]:
@@ -135,13 +135,13 @@ def _run_all(out: Path, seed: int, n_seeds: int, overrides: Sequence[str], repor
 
 
 def _train_lm(text: Path, config: Config, out: Path, work: _Work) -> None:
-    """Train the small BERT as a language model; its head is shipped tuned for retrieval."""
+    """Train the small BERT as a language model, because its shipped head is tuned for retrieval."""
     work.reporter.notify("training a small language model on news")
     work.add(0, "training a language model on news")
     words = [f"--model.name={demo_model_folder()}", f"--data.corpus={text}", *LM_SETTINGS]
     settings = load_config(None, words).model_copy(update={"run": config.run, "runtime": config.runtime})
     result = adapt(settings, "random", out, work.reporter)
-    work.reporter.notify(f"masked-LM loss {result.fit.loss:.2f}, on average over {result.fit.steps} steps")
+    work.reporter.notify(f"mean masked-LM loss {result.fit.loss:.2f} over {result.fit.steps} steps")
     work.add(LM_UNITS, "the language model is trained")
 
 

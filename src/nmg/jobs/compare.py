@@ -92,7 +92,7 @@ def compare_grid(
 ) -> GridResults:
     """Run `compare` for every configuration with every model, each in a separate folder in `out`.
 
-    A comparison that fails does not stop the others. The arguments not listed here are those of `compare`.
+    A comparison that fails does not stop the others. Arguments not listed here are as in `compare`.
 
     Args:
         configs: Name → settings.
@@ -158,7 +158,7 @@ def _error_file(out: Path, part: Part) -> Path:
 
 
 def _save_error(out: Path, part: Part, error: Exception) -> str:
-    """Save the traceback; returns the problem in one line."""
+    """Save the traceback. Returns the problem in one line."""
     problem, report = described(error)
     with as_one():
         if is_main_process():
