@@ -78,32 +78,13 @@ def finetune(
     Raises:
         Diverged: If a loss or the final weights are not finite.
     """
-
-    def loss_of(chosen: IntArray) -> BatchLoss:
-        """Return the loss function of a batch."""
-        batch = features.batch(rows[chosen])
-        terms = features.loss_terms(batch)
-        n_terms = max(int(terms.sum()), 1)
-
-        def of_part(part: slice) -> Tensor:
-            """Compute the part of the batch's mean loss that belongs to some of its rows."""
-            inputs = needed_inputs(model, {name: tensor[part] for name, tensor in batch.items()})
-            some = {name: send(tensor, model.device) for name, tensor in inputs.items()}
-            share = int(terms[part].sum()) / n_terms
-            with states_the_head_reads(model, len(some["input_ids"])):
-                output = model(**some)
-            # The mean of an empty set is NaN, and 0 times NaN does not give a zero gradient.
-            return output.loss * share if share else output[1].sum() * 0.0  # type: ignore[no-any-return]
-
-        return of_part
-
     # With weight decay, every row of the embeddings changes, whether it occurs or not.
     is_exact = settings.weight_decay == 0
     with only_rows(model, torch.from_numpy(features.distinct_ids(rows))) if is_exact else nullcontext():
         return fit(
             model,
             features.lengths[rows],
-            loss_of,
+            lambda chosen: _batch_loss(model, features, rows[chosen]),
             settings,
             runtime,
             randomness,
@@ -111,6 +92,25 @@ def finetune(
             max_steps=max_steps,
             progress=progress,
         )
+
+
+def _batch_loss(model: PreTrainedModel, features: TaskFeatures, rows: IntArray) -> BatchLoss:
+    """Return the loss function of the batch that consists of some rows of `features`."""
+    batch = features.batch(rows)
+    terms = features.loss_terms(batch)
+    n_terms = max(int(terms.sum()), 1)
+
+    def loss_of_part(part: slice) -> Tensor:
+        """Compute the part of the batch's mean loss that belongs to some of its rows."""
+        inputs = needed_inputs(model, {name: tensor[part] for name, tensor in batch.items()})
+        sent = {name: send(tensor, model.device) for name, tensor in inputs.items()}
+        share = int(terms[part].sum()) / n_terms
+        with states_the_head_reads(model, len(sent["input_ids"])):
+            output = model(**sent)
+        # The mean of an empty set is NaN, and 0 times NaN does not give a zero gradient.
+        return output.loss * share if share else output[1].sum() * 0.0  # type: ignore[no-any-return]
+
+    return loss_of_part
 
 
 def evaluate(

@@ -19,7 +19,7 @@ from nmg.base.seeding import StreamName
 from nmg.base.settings import OptimiserSettings
 from nmg.base.types import IntArray
 from nmg.training.accumulation import Accumulation, BatchLoss
-from nmg.training.fast.weights import training_weights
+from nmg.training.fast.weights import Fp32Weights, training_weights
 from nmg.training.runtime import Runtime
 
 POOL_BATCHES = 32
@@ -153,46 +153,98 @@ def fit(
     order = (randomness / "order").generator()
     epochs = [bucketed_batches(lengths, settings.batch_size, order) for _ in range(settings.epochs)]
     batches = [rows for epoch in epochs for rows in epoch][:max_steps]
-    trained = list(model.parameters() if parameters is None else parameters)
-    losses: list[Tensor] = []
-    accumulation = Accumulation(settings.batch_size, runtime)
+    trained = model.parameters() if parameters is None else parameters
     model.train()
     model.zero_grad(set_to_none=True)  # a previous training may have failed during a step
     with (
         runtime.sharing.own(randomness / "dropout").torch(),
         training_weights(model, trained, runtime.precision, runtime.device.type) as weights,
     ):
-        optimiser, schedule = _optimiser(weights.masters, settings, runtime, len(batches))
+        training = _Training(model, weights, settings, runtime, len(batches))
+        training.run(batches, loss_of, progress, watch)
+        training.require_finite(lower, losses_too=watch is None)
+    runtime.give_back_memory()
+    last_epoch = training.losses[-len(epochs[-1]) :] if epochs else []
+    return FitResult(len(training.losses), _mean(last_epoch), time.perf_counter() - began)
+
+
+class _Training:
+    """State of one training: weights, optimiser, learning-rate schedule, and the losses of the steps taken.
+
+    Args:
+        model: The model, in training mode.
+        weights: Master weights of the trained parameters.
+        settings: Optimiser settings.
+        runtime: Device, precision and data parallelism.
+        n_steps: Number of steps, over which the learning rate falls to 0.
+    """
+
+    def __init__(
+        self, model: nn.Module, weights: Fp32Weights, settings: OptimiserSettings, runtime: Runtime, n_steps: int
+    ) -> None:
+        self.losses: list[Tensor] = []
+        """Loss of each step taken, a scalar on the device."""
+        self._model, self._weights, self._settings, self._runtime = model, weights, settings, runtime
+        self._n_steps = n_steps
+        self._accumulation = Accumulation(settings.batch_size, runtime)
+        self._optimiser, self._schedule = _optimiser(weights.masters, settings, runtime, n_steps)
+
+    def run(
+        self,
+        batches: Sequence[IntArray],
+        loss_of: Callable[[IntArray], BatchLoss],
+        progress: Progress | None,
+        watch: KeepBest | None,
+    ) -> None:
+        """Take one step per batch, until `watch` stops the training or a check finds a loss that is not finite.
+
+        Args:
+            batches: Row numbers of each batch, int [B].
+            loss_of: Returns the loss function of a batch, given its row numbers.
+            progress: Called with (step, number of steps) after each step.
+            watch: Early stopping. Its best weights are restored at the end.
+        """
+        masters = self._weights.masters
         if watch is not None:
-            watch.after(0, len(batches), weights.masters, runtime)
+            watch.after(0, self._n_steps, masters, self._runtime)
         for step, rows in enumerate(batches, start=1):
-            with as_one():  # one GPU may run out of memory while the others wait for its gradients
-                losses.append(accumulation.backward(loss_of(rows), len(rows), model))
-            weights.collect_gradients()
-            gradients = [master.grad for master in weights.masters if master.grad is not None]
-            runtime.sharing.average([losses[-1], *gradients])
-            nn.utils.clip_grad_norm_(weights.masters, settings.max_grad_norm)
-            optimiser.step()
-            weights.publish()
-            schedule.step()
-            optimiser.zero_grad(set_to_none=True)
+            self._step(loss_of(rows), len(rows))
             if progress is not None:
-                progress(step, len(batches))
-            if watch is not None and watch.after(step, len(batches), weights.masters, runtime):
+                progress(step, self._n_steps)
+            if watch is not None and watch.after(step, self._n_steps, masters, self._runtime):
                 break
             if step % LOOK_EVERY == 0:
-                runtime.give_back_memory()
-                if not _are_finite(losses[-LOOK_EVERY:]):
+                self._runtime.give_back_memory()
+                if not _are_finite(self.losses[-LOOK_EVERY:]):
                     break
         if watch is not None:
-            watch.go_back(weights.masters)
-        if not _are_finite(weights.masters) or (watch is None and not _are_finite(losses)):
+            watch.go_back(masters)
+
+    def _step(self, loss: BatchLoss, n_rows: int) -> None:
+        """Update the weights with the gradients of one batch of `n_rows` rows."""
+        with as_one():  # one GPU may run out of memory while the others wait for its gradients
+            self.losses.append(self._accumulation.backward(loss, n_rows, self._model))
+        self._weights.collect_gradients()
+        gradients = [master.grad for master in self._weights.masters if master.grad is not None]
+        self._runtime.sharing.average([self.losses[-1], *gradients])
+        nn.utils.clip_grad_norm_(self._weights.masters, self._settings.max_grad_norm)
+        self._optimiser.step()
+        self._weights.publish()
+        self._schedule.step()
+        self._optimiser.zero_grad(set_to_none=True)
+
+    def require_finite(self, lower: str, *, losses_too: bool) -> None:
+        """Raise Diverged if the weights, or the losses if `losses_too`, are not finite.
+
+        Args:
+            lower: Name of the setting that the error message advises to lower.
+            losses_too: Whether every loss must be finite as well.
+        """
+        if not _are_finite(self._weights.masters) or (losses_too and not _are_finite(self.losses)):
             raise Diverged(
-                f"the training diverged: after {len(losses)} of {len(batches)} steps its loss or weights are not "
-                f"finite. Lower {lower} ({settings.learning_rate:g})."
+                f"the training diverged: after {len(self.losses)} of {self._n_steps} steps its loss or weights are not "
+                f"finite. Lower {lower} ({self._settings.learning_rate:g})."
             )
-    runtime.give_back_memory()
-    return FitResult(len(losses), _mean(losses[-len(epochs[-1]) :] if epochs else []), time.perf_counter() - began)
 
 
 def _optimiser(
