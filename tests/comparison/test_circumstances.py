@@ -49,9 +49,9 @@ def test_a_masking_made_elsewhere_is_marked_in_its_pairs_alone(there: dict[str, 
     }
     table = pairs_table(results.settings[0], results.tested, results.n_planned)
     assert [row[0] for row in table.rows] == ["random − none", "idf − none†", "idf − random†"]
-    assert any(note.startswith("†: in a seed or several the two cells were made") for note in table.notes)
+    assert any(note.startswith("†: in at least one seed the two cells ran") for note in table.notes)
     (name,) = there
-    told = f"they differ in {name} ({HERE[name]}, another). 2 pairs, marked †, differ so within a seed"
+    told = f"they differ in {name} ({HERE[name]}, another). In 2 pairs, marked †, they differ within a seed"
     assert told in reading(results)
     assert told in markdown(results)
     assert "†" in str(comparison_page(results))
@@ -71,7 +71,7 @@ def test_one_seed_is_enough():
 def test_whole_seeds_made_elsewhere_are_paired_as_ever():
     results = analysed(made({"precision": "bf16"}, "none", "random", "idf", seeds=(2,)), PLAN)
     assert not any(pair.mixed_seeds for pair in results.pairs)
-    assert "differ in precision (fp32, bf16). Within each seed they are the same." in reading(results)
+    assert "differ in precision (fp32, bf16). Within each seed they are the same," in reading(results)
     assert "†" not in markdown(results)
 
 

@@ -30,7 +30,7 @@ def test_a_comparison_with_a_policy_and_more_seeds_later(nmg: Nmg, config: Path,
     answer = nmg(*words, "--seeds", "1")
     assert answer.code == 0, answer.err
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
-    assert "One seed says nothing about chance" in answer.out
+    assert "One seed cannot separate differences from chance" in answer.out
     assert "learned.seed-0" in answer.err
     assert "cell 3/3" in answer.err
 
@@ -56,7 +56,7 @@ def test_learning_curves(nmg: Nmg, config: Path, tmp_path: Path):
     assert len(list((tmp_path / "out" / "cells").iterdir())) == 2 * (2 + 4)
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert "Learning curves" in page
-    assert "over the steps of the adaptation" in page
+    assert "by number of adaptation steps" in page
 
 
 def test_a_failed_cell_shows_and_the_exit_code_says_so(

@@ -170,7 +170,7 @@ def test_differences_of_cells_made_otherwise_are_marked():
     mixed = analyse(Config(), Plan.of(list(SCORES["one"]), {}, range(3)), ("accuracy",), Finished(cells, {}))
     parts = parts_of({"one": Config()}, {}, list(SCORES["one"]), {})
     grid = analyse_grid("random", parts, {"one": mixed}, {})
-    assert "1 difference, marked †, of cells made in different environments" in reading(grid)
+    assert "In 1 difference, marked †, the two cells ran in different environments" in reading(grid)
     marked = [row[0] for row in differences_table(grid.families[0]).rows if row[0].endswith("†")]
     assert marked == ["one · bert-base-uncased: idf − random†"]
 

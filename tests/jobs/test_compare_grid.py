@@ -133,7 +133,7 @@ def test_a_grid_with_a_policy_that_fits_half_of_it(inputs: Inputs, models: dict[
     assert [(one.part.name, one.pair.first) for one in grid.families[0].differences] == [("first.narrow", "small")]
     means = {row[0]: row[1:] for row in means_table(grid.families[0], Condition(), "random").rows}
     assert means["small"][1] == "–"
-    assert "left out there: small in first · wide." in reading(grid)
+    assert "if they do not fit a model: small in first · wide." in reading(grid)
 
 
 def test_a_cell_and_a_comparison_that_fail_do_not_stop_the_others(
@@ -161,10 +161,10 @@ def test_a_cell_and_a_comparison_that_fail_do_not_stop_the_others(
     assert "(out/second/cells/random.seed-0.error.txt)" in answer.err
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == FILES | {"second", "first.error.txt"}
-    assert "failed as a whole; the correction counts the planned tests all the same. 1 cell failed" in (
+    assert "failed as a whole; the correction still counts the planned tests. 1 cell failed" in (
         out / "grid.md"
     ).read_text(encoding="utf-8")
-    assert "What failed" in (out / "index.html").read_text(encoding="utf-8")
+    assert "Failures" in (out / "index.html").read_text(encoding="utf-8")
     assert nmg(*words).code == 0
     assert {path.name for path in out.iterdir()} == FILES | {"first", "second"}
 

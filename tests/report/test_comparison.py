@@ -160,9 +160,9 @@ def test_reading_without_a_finding():
     assert text.startswith(
         "No pair differs on accuracy at 5 % after Holm's correction over 3 planned pairs with n = 3 seeds."
     )
-    assert "does not show that maskings are equal" in text
-    assert "Nearest to one is random − none (+2.0 [−0.5, +4.5], corrected p = 0.223)." in text
-    assert "5 seeds would find it" in text
+    assert "does not show that the maskings are equal" in text
+    assert "The smallest p value is that of random − none (+2.0 [−0.5, +4.5], corrected p = 0.223)." in text
+    assert "with 5 seeds would detect it with 80 % power" in text
 
 
 def shifted(names: Sequence[str], shift: float, n_seeds: int = 8) -> list[Cell]:
@@ -189,14 +189,14 @@ def test_reading_with_findings():
 
 def test_reading_of_too_little():
     single = [one for one in PLAIN if one.seed == 0]
-    assert "One seed says nothing about chance" in reading(results_of(single))
+    assert "One seed cannot separate differences from chance" in reading(results_of(single))
     assert "no pair of maskings" in reading(results_of([one for one in PLAIN if one.masking == "none"]))
     same = [cell(name, seed, 0.5) for name in ("none", "random") for seed in range(3)]
-    assert reading(results_of(same)).startswith("Every masking has the same accuracy in every seed")
+    assert reading(results_of(same)).startswith("All maskings have the same accuracy in every seed")
     fewer = [one for one in PLAIN if (one.masking, one.seed) != ("idf", 0)]
     text = reading(results_of(fewer, {"idf.seed-0": "RuntimeError: x"}))
     assert "n = 2–3 seeds" in text
-    assert text.endswith("1 cell failed; what stands here leaves it out.")
+    assert text.endswith("1 cell failed and is left out of these results.")
     assert "2 cells failed" in reading(results_of(single, {"a": "x", "b": "y"}))
 
 
@@ -206,22 +206,26 @@ def test_a_difference_that_is_the_same_in_every_seed():
     def constant(n_seeds: int) -> ComparisonResults:
         return results_of([cell(m, s, level) for m, level in (("none", 0.5), ("random", 0.75)) for s in range(n_seeds)])
 
-    assert "Nearest to one is random − none (+25.0 in every seed, corrected p = 0.250)" in reading(constant(3))
+    assert "The smallest p value is that of random − none (+25.0 in every seed, corrected p = 0.250)" in reading(
+        constant(3)
+    )
     found = constant(7)
     assert "1 of 1 planned pair differs" in reading(found)
     assert "random − none (+25.0 in every seed, corrected p = 0.016)" in reading(found)
     table = pairs_table(found.settings[0], "accuracy", found.n_planned)
     assert table.rows[0][3:7] == ("–", "0.016", "0.016", "0.016")
-    assert any("t is undefined; its corrected p is of the exact signed-rank test" in note for note in table.notes)
+    assert any(
+        "t is undefined and the corrected p comes from the exact signed-rank test" in note for note in table.notes
+    )
 
 
 @pytest.mark.parametrize(
     ("data", "labelled", "provenance", "expected"),
     [
-        ({}, (None,), {}, "with this test set and this training set; they say nothing about other test texts or other"),
-        ({"labelled_per_class": 4}, (None,), {}, "with this test set; they say nothing about other test texts."),
-        ({}, (4,), {}, "with this test set; they say nothing about other test texts."),
-        ({}, (4, "all"), {}, "with this test set and this training set where all its labels are used; they"),
+        ({}, (None,), {}, "with this test set and this training set, but not other test texts or other"),
+        ({"labelled_per_class": 4}, (None,), {}, "with this test set, but not other test texts."),
+        ({}, (4,), {}, "with this test set, but not other test texts."),
+        ({}, (4, "all"), {}, "with this test set and this training set (if all its labels are used), but"),
         ({}, (4,), {"policy 'a'": "0"}, "or other policies of the same learners."),
     ],
 )
@@ -235,7 +239,7 @@ def test_what_intervals_and_p_values_are_about(data: dict, labelled: tuple, prov
     plan = Plan.of(["none", "random"], {}, range(3), labelled=labelled)
     config = Config.model_validate({"data": data})
     results = analyse(config, plan, ("accuracy", "loss"), Finished(cells, {}))
-    assert scope(results).startswith("Intervals and p values say what other seeds would give with this test set")
+    assert scope(results).startswith("Intervals and p values cover other seeds with this test set")
     assert expected in scope(results)
     assert scope(results) in markdown(results)
     assert scope(results) in Tags(render_page(comparison_page(results))).text
@@ -296,7 +300,7 @@ def test_headings_say_how_many_labels_there_were():
         if isinstance(block, Plot)
     ]
     over_steps = (
-        "Scores over the steps of the adaptation, 4 labelled examples of each class (16 in all), with 95 % intervals."
+        "Scores by number of adaptation steps, 4 labelled examples of each class (16 in all), with 95 % intervals."
     )
     assert over_steps in captions
 
@@ -405,7 +409,7 @@ def headings(results: ComparisonResults) -> list[str]:
 
 def test_the_page_of_a_plain_comparison():
     results = results_of(PLAIN)
-    assert headings(results) == ["What the tests say", "Scores", "Costs", "How it was done"]
+    assert headings(results) == ["Summary", "Scores", "Costs", "Method"]
     page = Tags(render_page(comparison_page(results)))
     assert page.seen.count("table") == 3
     assert page.seen.count("figure") == 1
@@ -416,7 +420,7 @@ def test_the_page_of_a_plain_comparison():
 def test_the_page_with_curves_and_failures():
     results = results_of(curves(), {"idf.seed-9": "RuntimeError: <out> of memory"})
     assert headings(results) == [
-        *("What the tests say", "Learning curves", "Scores", "Costs", "Cells that failed", "How it was done"),
+        *("Summary", "Learning curves", "Scores", "Costs", "Cells that failed", "Method"),
     ]
     html = render_page(comparison_page(results))
     page = Tags(html)
@@ -463,7 +467,7 @@ def test_curves_with_intervals_and_levels():
 def test_without_masks_there_are_no_steps_to_draw_over():
     page = comparison_page(results_of(curves()))
     plots = [block for section in page.sections if section.heading == "Learning curves" for block in section.blocks]
-    over_steps = [plot.svg for plot in plots if isinstance(plot, Plot) and "over the steps" in plot.caption]
+    over_steps = [plot.svg for plot in plots if isinstance(plot, Plot) and "by number of adaptation" in plot.caption]
     assert len(over_steps) == 2
     for svg in over_steps:
         none, legend = lines_of(svg, "series-1")

@@ -68,15 +68,12 @@ def scope(results: ComparisonResults) -> str:
         shared.append("this training set")
         others.append("other training texts")
     elif any(uses_all):
-        shared.append("this training set where all its labels are used")
+        shared.append("this training set (if all its labels are used)")
         others.append("other training texts")
     if results.has_policies:
         shared.append("these learned policies")
         others.append("other policies of the same learners")
-    return (
-        f"Intervals and p values say what other seeds would give with {listed(shared, 'and')}; they say nothing about "
-        f"{listed(others, 'or')}."
-    )
+    return f"Intervals and p values cover other seeds with {listed(shared, 'and')}, but not {listed(others, 'or')}."
 
 
 def metric_title(metric: str) -> str:
@@ -89,7 +86,8 @@ MIXED = "†"
 
 
 CONSTANT_NOTE = (
-    "Where the difference is the same in every seed, t is undefined; its corrected p is of the exact signed-rank test."
+    "If the difference is the same in every seed, t is undefined and the corrected p comes from the exact signed-rank "
+    "test."
 )
 
 
@@ -116,8 +114,11 @@ def scores_table(result: SettingResult, metrics: Sequence[str]) -> Table:
     unit = "Scores × 100" + (" (losses as they are)" if set(shown) & RAW_METRICS else "")
     notes = [f"{unit}: mean ± standard deviation over seeds; 95 %: t interval of the mean."]
     if HELD_OUT in shown:
-        notes.append("Held-out LM loss: of text that was not adapted on, under the same random masks for all.")
-    notes.append("Masked tokens and time: mean of a run.")
+        notes.append(
+            "Held-out LM loss: loss on text outside the adaptation corpus, with the same random masks for every "
+            "masking."
+        )
+    notes.append("Masked tokens and time: mean per run.")
     return Table(tuple(header), tuple(rows), tuple(notes))
 
 
@@ -160,18 +161,19 @@ def named_pairs_table(pairs: Sequence[tuple[str, Pair]], metric: str, family: st
             )
         )
     notes = [
-        "Δ: mean difference within the same n seeds with its 95 % t interval; p: two-sided paired t test, and exact "
-        f"Wilcoxon signed-rank test; Holm: corrected over {all_of(family)}.",
-        "d_z: mean / standard deviation of the differences; w/t/l: seeds won, tied and lost by the first.",
-        "Seeds needed (+ those still missing): to find a difference of just this d_z with 80 % power in one test at "
-        "5 %; a d_z from few seeds is itself uncertain.",
+        "Δ: mean paired difference over n seeds with its 95 % t interval; p: two-sided paired t test; Wilcoxon p: "
+        f"exact signed-rank test; Holm: corrected over {all_of(family)}.",
+        "d_z: mean / standard deviation of the differences; w/t/l: number of seeds that the first masking wins, ties "
+        "and loses.",
+        "Seeds needed (+ those still missing): number of seeds that finds a difference of this d_z with 80 % power in "
+        "one test at 5 %; a d_z from few seeds is itself uncertain.",
     ]
     if any(pair.test.is_constant for _, pair in pairs):
         notes.append(CONSTANT_NOTE)
     if any(pair.mixed_seeds for _, pair in pairs):
         notes.append(
-            f"{MIXED}: in a seed or several the two cells were made in different environments, so their difference "
-            "is not of masks alone."
+            f"{MIXED}: in at least one seed the two cells ran in different environments, so their difference may have "
+            "other causes than the masks."
         )
     return Table((*header, "seeds needed"), tuple(rows), tuple(notes))
 
@@ -181,14 +183,17 @@ def costs_table(result: SettingResult, meta_training: Mapping[str, MetaTrainingC
 
     The cost of meta-training is added if the comparison has learned maskings.
     """
-    header = ["masking", "tokens", "masked tokens", "adaptation", "of it masks", "fine-tuning", "a run"]
+    header = ["masking", "tokens", "masked tokens", "adaptation", "masks", "fine-tuning", "total"]
     notes = [
-        "Means of a run. Tokens: read in the adaptation, masked tokens: trained on; of it masks: time to draw the "
-        "masks, with the forward pass of a policy that reads the model's states."
+        "Means per run. Tokens: read in the adaptation; masked tokens: trained on; masks: the part of the adaptation "
+        "time that selects masks, including the forward passes of policies that read the model's states."
     ]
     if meta_training:
-        header += ["meta-training", "share of it"]
-        notes.append("Meta-training: of the policy, once; share of it: divided by the adaptations it served here.")
+        header += ["meta-training", "per adaptation"]
+        notes.append(
+            "Meta-training: time to learn the policy, once; per adaptation: that time divided by the number of "
+            "adaptations here."
+        )
     rows = [_cost_cells(one, meta_training) for one in result.maskings]
     return Table(tuple(header), tuple(rows), tuple(notes))
 
@@ -239,7 +244,7 @@ def reading(results: ComparisonResults) -> str:
     if not results.pairs:
         text = "There is no pair of maskings to compare."
     elif not tested:
-        text = "One seed says nothing about chance: no difference here can be told from it. Run more seeds (--seeds)."
+        text = "One seed cannot separate differences from chance. Run more seeds (--seeds)."
     elif all(pair.test.ties == pair.test.n for _, pair in tested):
         text = _all_the_same(results)
     else:
@@ -247,7 +252,7 @@ def reading(results: ComparisonResults) -> str:
         text = _findings(results, differing) if differing else _no_finding(results, tested)
     if results.failures:
         n = len(results.failures)
-        text += f" {n} cell{'s' if n > 1 else ''} failed; what stands here leaves {'them' if n > 1 else 'it'} out."
+        text += f" {count_text(n, 'cell')} failed and {'are' if n > 1 else 'is'} left out of these results."
     if results.differing:
         text += f" {_on_circumstances(results)}"
     return text
@@ -255,21 +260,20 @@ def reading(results: ComparisonResults) -> str:
 
 def _on_circumstances(results: ComparisonResults) -> str:
     """Describe how the environments of the cells differ, and how many pairs this affects."""
-    text = f"Not all cells were made in the same environment: they differ in {described(results.differing)}."
+    text = f"The cells ran in different environments: they differ in {described(results.differing)}."
     mixed = sum(bool(pair.mixed_seeds) for pair in results.pairs)
     if not mixed:
-        return f"{text} Within each seed they are the same."
+        return f"{text} Within each seed they are the same, so pairs are not affected."
     return (
-        f"{text} {count_text(mixed, 'pair')}, marked {MIXED}, "
-        f"{'differs' if mixed == 1 else 'differ'} so within a seed: what is found there is not of masks alone. Run "
-        "the comparison in another folder for one that is."
+        f"{text} In {count_text(mixed, 'pair')}, marked {MIXED}, they differ within a seed, so the difference may have "
+        "other causes than the masks. To avoid this, run the comparison again in a new folder."
     )
 
 
 def _all_the_same(results: ComparisonResults) -> str:
     return (
-        f"Every masking has the same {results.tested} in every seed, as if fine-tuning taught nothing but the most "
-        "frequent answer: give it more labels, or more epochs (test.finetune_epochs)."
+        f"All maskings have the same {results.tested} in every seed, so fine-tuning may have learned only the most "
+        "frequent answer. Use more labels, or more epochs (test.finetune_epochs)."
     )
 
 
@@ -278,13 +282,13 @@ def _no_finding(results: ComparisonResults, tested: Sequence[tuple[Condition, Pa
     text = (
         f"No pair differs on {results.tested} at 5 % after Holm's correction over "
         f"{count_text(results.n_planned, 'planned pair')} with n = {_seeds(tested)} seeds. "
-        "That does not show that maskings are equal: the intervals say how large a "
-        f"difference may have been missed. Nearest to one is {_described(results, condition, nearest)}."
+        "This does not show that the maskings are equal: the intervals give the differences "
+        f"that the data do not rule out. The smallest p value is that of {_described(results, condition, nearest)}."
     )
     if nearest.test.seeds_needed is not None:
         text += (
-            f" If that difference is as large against its spread as it seems, {nearest.test.seeds_needed:,} seeds "
-            "would find it with 80 % power in a test of its own."
+            f" If its effect size is as estimated, a single test with {nearest.test.seeds_needed:,} seeds would detect "
+            "it with 80 % power."
         )
     return text
 

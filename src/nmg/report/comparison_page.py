@@ -15,9 +15,7 @@ from nmg.report.plots import results_plot
 def comparison_page(results: ComparisonResults) -> PageContent:
     """Build the page of a comparison."""
     names = list(dict.fromkeys(cell.masking for cell in results.cells))
-    sections = [
-        Section("What the tests say", (Paragraph(reading(results)), Paragraph(scope(results)), _facts(results)))
-    ]
+    sections = [Section("Summary", (Paragraph(reading(results)), Paragraph(scope(results)), _facts(results)))]
     curves = _curves(results)
     if curves:
         sections.append(Section("Learning curves", curves))
@@ -25,9 +23,9 @@ def comparison_page(results: ComparisonResults) -> PageContent:
     sections.append(Section("Costs", [b for r in results.settings for b in _costs(results, r)]))
     if results.failures:
         failures = "\n".join(f"{name}: {problem}" for name, problem in results.failures.items())
-        listing = Listing("Which, and why", failures)
-        sections.append(Section("Cells that failed", (listing, Paragraph("The next call tries them again."))))
-    sections.append(Section("How it was done", _method(results)))
+        listing = Listing("Errors", failures)
+        sections.append(Section("Cells that failed", (listing, Paragraph("Run the command again to retry them."))))
+    sections.append(Section("Method", _method(results)))
     subtitle = f"{', '.join(names)} · {results.config.data.task}"
     return PageContent("Comparison of maskings", subtitle, sections)
 
@@ -55,8 +53,8 @@ def _heading(results: ComparisonResults, result: SettingResult) -> list[Block]:
 def score_blocks(results: ComparisonResults, result: SettingResult) -> list[Block]:
     """Return the scores of one condition: table, plot and table of pairs."""
     scores = {one.masking: one.scores[results.tested] for one in result.maskings}
-    caption = "A dot for each seed, a bar at the mean" + (
-        "; dashed: the mean of random." if "random" in scores else "."
+    caption = "One dot per seed; the bar is the mean" + (
+        "; the dashed line is the mean of random." if "random" in scores else "."
     )
     return [
         *_heading(results, result),
@@ -90,7 +88,7 @@ def _curve_over_labels(along: Sequence[SettingResult], metric: str, where: str) 
         )
         for name in _names(along)
     }
-    title = f"Scores over the number of labelled examples{where}"
+    title = f"Scores by number of labelled examples{where}"
     return Plot(score_curves(curves, metric, "labelled examples", title=title), f"{title}, with 95 % intervals.")
 
 
@@ -107,7 +105,7 @@ def _curve_over_steps(along: Sequence[SettingResult], metric: str, where: str) -
     }
     without = curves.pop("none", None)
     levels = {"none": without[0][1].mean} if without else {}
-    title = f"Scores over the steps of the adaptation{where}"
+    title = f"Scores by number of adaptation steps{where}"
     return Plot(score_curves(curves, metric, "adaptation steps", levels, title), f"{title}, with 95 % intervals.")
 
 
@@ -122,9 +120,10 @@ def _costs(results: ComparisonResults, result: SettingResult) -> list[Block]:
 def _method(results: ComparisonResults) -> list[Block]:
     seeds = sorted({cell.seed for cell in results.cells})
     text = (
-        "All maskings of a seed share texts, steps, masked tokens, initial weights, task head, order and dropout: they "
-        "differ in their masks alone. Only the first metric is tested. No score on the test set chose anything: each "
-        "cell that was planned stands here, or among those that failed."
+        "All maskings of a seed share the texts, the steps, the number of masked tokens, the initial weights, the task "
+        "head, the order of examples and the dropout, so they differ only in which tokens are masked. Only the first "
+        "metric is tested. Nothing was selected by scores on the test set: every planned cell is reported, or listed "
+        "as failed."
     )
     return [
         Paragraph(text),

@@ -110,19 +110,21 @@ def reading(grid: GridResults) -> str:
     sentences = [_family_text(family, grid.base) for family in grid.families]
     left_out = [f"{', '.join(part.left_out)} in {part_title(part)}" for part in grid.parts if part.left_out]
     if left_out:
-        sentences.append(f"Policies that do not fit a model are left out there: {'; '.join(left_out)}.")
+        sentences.append(f"Policies are left out if they do not fit a model: {'; '.join(left_out)}.")
     mixed = sum(bool(one.pair.mixed_seeds) for family in grid.families for one in family.differences)
     if mixed:
         sentences.append(
-            f"{count_text(mixed, 'difference')}, marked {MIXED}, of cells made in different environments: what is "
-            "found there is not of masks alone."
+            f"In {count_text(mixed, 'difference')}, marked {MIXED}, the two cells ran in different environments, so "
+            "the difference may have other causes than the masks."
         )
     if grid.failed_parts:
         failed = count_text(len(grid.failed_parts), "comparison")
-        sentences.append(f"{failed} failed as a whole; the correction counts the planned tests all the same.")
+        sentences.append(f"{failed} failed as a whole; the correction still counts the planned tests.")
     n_cells = len(grid.failures) - len(grid.failed_parts)
     if n_cells:
-        sentences.append(f"{count_text(n_cells, 'cell')} failed; what stands here leaves them out.")
+        sentences.append(
+            f"{count_text(n_cells, 'cell')} failed and {'are' if n_cells > 1 else 'is'} left out of these results."
+        )
     return " ".join(sentences)
 
 
@@ -134,19 +136,19 @@ def scopes(grid: GridResults) -> list[str]:
 def _family_text(family: Family, base: str) -> str:
     tested = [one for one in family.differences if one.pair.is_tested]
     if not tested:
-        return f"No difference of {family.metric} from {base} can be tested: that takes two seeds."
+        return f"No difference in {family.metric} from {base} can be tested, because a test needs at least two seeds."
     found = [one for one in tested if one.pair.differs]
     over = f"after Holm's correction over {count_text(family.n_planned, 'planned test')}"
     if not found:
         return (
-            f"No masking differs from {base} on {family.metric} at 5 % {over}. That does not show that maskings are "
-            "equal: the intervals say how large a difference may have been missed."
+            f"No masking differs from {base} on {family.metric} at 5 % {over}. This does not show that the maskings "
+            "are equal: the intervals give the differences that the data do not rule out."
         )
     more = f"; and {len(found) - LISTED} more in the table" if len(found) > LISTED else ""
     named = "; ".join(_described(one, family.metric) for one in found[:LISTED])
     verb = "is" if len(found) == 1 else "are"
     differences = f"{len(found)} of {count_text(family.n_planned, 'planned difference')} from {base} on {family.metric}"
-    return f"{differences} {verb} found at 5 % {over}: {named}{more}."
+    return f"{differences} {verb} significant at 5 % {over}: {named}{more}."
 
 
 def _described(one: Difference, metric: str) -> str:

@@ -18,7 +18,7 @@ from nmg.report.plots import axis_name, forest_plot
 
 def grid_page(grid: GridResults) -> PageContent:
     """Build the page of a grid."""
-    sections = [Section("What the tests say", (Paragraph(reading(grid)), _facts(grid)))]
+    sections = [Section("Summary", (Paragraph(reading(grid)), _facts(grid)))]
     for family in grid.families:
         sections.append(Section(f"Scores: {family.metric}", _score_blocks(family, grid.base)))
         sections.append(
@@ -28,18 +28,18 @@ def grid_page(grid: GridResults) -> PageContent:
     sections.append(Section("Each comparison", (Links(tuple(links)),)))
     if grid.failures:
         failures = "\n".join(f"{name}: {problem}" for name, problem in grid.failures.items())
-        listing = Listing("Which, and why", failures)
-        sections.append(Section("What failed", (listing, Paragraph("The next call tries it again."))))
-    sections.append(Section("How it was done", (Paragraph(_METHOD), *(Paragraph(text) for text in scopes(grid)))))
+        listing = Listing("Errors", failures)
+        sections.append(Section("Failures", (listing, Paragraph("Run the command again to retry."))))
+    sections.append(Section("Method", (Paragraph(_METHOD), *(Paragraph(text) for text in scopes(grid)))))
     data = ", ".join(dict.fromkeys(part.data for part in grid.parts))
     models = ", ".join(dict.fromkeys(part.model for part in grid.parts))
     return PageContent("Grid of comparisons", f"{data} · {models}", sections)
 
 
 _METHOD = (
-    "Each data set with each model is a comparison of its own; its page has all its pairs, costs and settings, with p "
-    "values corrected over its own pairs. Here, each masking is tested against the base alone, on the first metric of "
-    "the task, and p values are corrected over all tests of that metric in the whole grid."
+    "Each data set with each model is a separate comparison. Its page shows all pairs, costs and settings, with p "
+    "values corrected over the pairs of that comparison. This page tests each masking against the baseline only, on "
+    "the first metric of the task, with p values corrected over all tests of that metric in the grid."
 )
 
 
@@ -51,7 +51,7 @@ def _facts(grid: GridResults) -> Facts:
             ("maskings", str(len({cell.masking for cell in cells}))),
             ("seeds", str(len({cell.seed for cell in cells}))),
             ("cells", str(len(cells))),
-            ("base", grid.base),
+            ("baseline", grid.base),
             ("tested", ", ".join(f"{family.metric} ({family.n_planned})" for family in grid.families) or "nothing"),
         )
     )
@@ -69,7 +69,7 @@ def _score_blocks(family: Family, base: str) -> list[Block]:
 def _difference_blocks(family: Family, base: str) -> list[Block]:
     blocks: list[Block] = []
     if rows := forest_rows(family.differences, family.metric):
-        caption = f"Difference from {base} within seeds, with its 95 % interval, which is not corrected."
+        caption = f"Mean paired difference from {base} with its 95 % interval, not corrected for multiple tests."
         plot = forest_plot(rows, f"difference of {axis_name(family.metric)}", f"Differences from {base}")
         blocks.append(Plot(plot, caption))
     return [*blocks, differences_table(family)]
