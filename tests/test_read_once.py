@@ -1,9 +1,9 @@
-"""A command reads each data file once, and searches near duplicates once for each pair of sides."""
+"""A command reads each file and loads each model once, and searches near duplicates once for each pair of sides."""
 
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from string import ascii_lowercase
@@ -11,17 +11,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from nmg.base.progress import Silent
+from nmg.base.settings import ModelSettings
 from nmg.config import Config
 from nmg.data import near_duplicates
 from nmg.data.formats.text import Texts
 from nmg.jobs.audit import audit
-from nmg.jobs.compare import compare
+from nmg.jobs.compare import compare, compare_grid
 from nmg.meta_training.run import start
 from nmg.tasks import load
+from nmg.training.lm import PretrainedLM, load_pretrained
+from nmg.trials import inputs
+from nmg.trials.inputs import SharedInputs
 from support.runs import SMALL
-from support.tiny import save_tiny_bert
+from support.tiny import save_headless_bert, save_tiny_bert
 
 LETTERS = ["".join(pair) for pair in product(ascii_lowercase, repeat=2)]
 """Words without digits: texts that differ in digits alone are duplicates."""
@@ -36,6 +41,8 @@ class Counts:
     """Name of a file → how often a reader was asked for it."""
     searches: int = 0
     """MinHash searches with texts on both sides."""
+    models: Counter[str] = field(default_factory=Counter)
+    """Name of a model → how often it was loaded."""
 
 
 @pytest.fixture
@@ -56,6 +63,11 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
         counts.searches += bool(mine and theirs)
         return search(mine, theirs)
 
+    def counted_model(model: ModelSettings) -> Any:
+        counts.models[Path(model.name).name] += 1
+        return load_pretrained(model)
+
+    monkeypatch.setattr(inputs, "load_pretrained", counted_model)
     monkeypatch.setattr(load, "format_of", counted_format)
     monkeypatch.setattr(Texts, "__init__", counted_init)
     monkeypatch.setattr(near_duplicates, "_with_near", counted_search)
@@ -115,6 +127,60 @@ def test_a_comparison_on_the_texts_of_training(
     compare(settings(drop=drop, without="corpus"), ["none"], tmp_path / "out", seeds=2)
     assert counts.files == dict.fromkeys(("train", "validation", "test"), 1)
     assert counts.searches == searches
+
+
+def _without_times(cells: Iterable[Any]) -> list[Any]:
+    return [replace(cell, seconds={}) for cell in cells]
+
+
+@pytest.mark.parametrize(("drop", "searches"), [(False, 3), (True, 6)])
+def test_a_grid(settings: Callable[..., Config], counts: Counts, tmp_path: Path, drop: bool, searches: int):
+    """A comparison finds the weights that a comparison alone finds, whatever was trained before with this model."""
+    other = str(save_tiny_bert(tmp_path / "other", LETTERS, hidden=8))
+    configs = {"corpus": settings(drop=drop), "train": settings(drop=drop, without="corpus")}
+    models = {"model": configs["corpus"].model.name, "other": other}
+    grid = compare_grid(configs, ["none", "random"], tmp_path / "grid", models=models, seeds=1)
+    assert grid.failures == {}
+    assert counts.files == dict.fromkeys(("train", "validation", "test", "corpus"), 1)
+    assert counts.models == {"model": 1, "other": 1}
+    searched = counts.searches
+    alone = compare(configs["train"], ["none", "random"], tmp_path / "alone", seeds=1)
+    assert _without_times(grid.results["train.model"].cells) == _without_times(alone.cells)
+    assert searched == searches
+
+
+def test_few_models_stay_in_memory(settings: Callable[..., Config], counts: Counts, tmp_path: Path):
+    """A session that trains its model changes no other session's; a new head depends on the seed."""
+    names = [str(save_tiny_bert(tmp_path / name, LETTERS, hidden=8)) for name in "abc"]
+    configs = [settings(drop=False).model_copy(update={"model": ModelSettings(name=name)}) for name in names]
+    shared = SharedInputs(max_models=2)
+    first = shared.model(configs[0])
+    pretrained = {name: tensor.clone() for name, tensor in first.model.state_dict().items()}
+    with torch.no_grad():
+        for parameter in first.model.parameters():
+            parameter.zero_()
+    for _ in range(2):
+        for config in configs:
+            for _ in range(2):
+                shared.model(config)
+    assert counts.models == {"a": 1, "b": 2, "c": 2}
+    again = shared.model(configs[0]).model.state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in pretrained.items())
+
+
+def test_a_new_head_is_of_its_seed(settings: Callable[..., Config], counts: Counts, tmp_path: Path):
+    save_headless_bert(tmp_path / "headless", LETTERS)
+    model = {"model": ModelSettings(name=str(tmp_path / "headless"))}
+    configs = [settings(drop=False, run={"seed": seed}).model_copy(update=model) for seed in (0, 1)]
+    shared = SharedInputs()
+
+    def head(lm: PretrainedLM) -> torch.Tensor:
+        return torch.cat([parameter.flatten() for parameter in lm.newly_initialized()])
+
+    heads = [head(shared.model(configs[seed])) for seed in (0, 0, 1)]
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+    assert torch.equal(heads[2], head(SharedInputs(max_models=0).model(configs[1])))
 
 
 @pytest.mark.parametrize(("without", "drop", "searches"), [(None, False, 5), (None, True, 3), ("validation", True, 4)])

@@ -56,7 +56,7 @@ def compare(
     *,
     save_models: bool = False,
 ) -> Finished:
-    return Comparison.prepare(config, plan, out, notes or Silent(), save_models=save_models).run(on_cell)
+    return Comparison.open(config, plan, out, notes or Silent(), save_models=save_models).with_head().run(on_cell)
 
 
 def facts(cells: Sequence[Cell]) -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ def prepare(
     config: Config, maskings: Sequence[str], out: Path, reporter: Reporter, policy: Path | None = None
 ) -> ComparisonWorker:
     policies = {} if policy is None else {"neural": policy}
-    return Comparison.prepare(config, Plan.of(maskings, policies, [0]), out, reporter).session
+    return Comparison.open(config, Plan.of(maskings, policies, [0]), out, reporter).with_head().session
 
 
 def test_all_maskings_with_two_seeds(inputs: Inputs, tmp_path: Path):
@@ -100,7 +100,7 @@ def test_results_can_be_had_again_and_do_not_depend_on_what_else_is_run(inputs: 
     torch.manual_seed(5)
     assert facts(run(config, tmp_path / "again").cells) == facts(cells)
     plan = Plan.of(["neural"], {"neural": tmp_path / "policy"}, [1])
-    alone = Comparison.prepare(config, plan, tmp_path / "alone", Silent()).run(lambda _event: None)
+    alone = Comparison.open(config, plan, tmp_path / "alone", Silent()).with_head().run(lambda _event: None)
     assert facts(alone.cells) == [fact for fact in facts(cells) if (fact["masking"], fact["seed"]) == ("neural", 1)]
 
 

@@ -98,7 +98,7 @@ def test_held_out_text_is_a_sample_where_there_is_much(session: ModelSession, mo
 def test_without_held_out_text_there_is_no_loss(inputs: Inputs, tmp_path: Path):
     notes = Notes()
     config = inputs.config(data={"test": str(inputs.train)}, finetune={"batch_size": 40})
-    comparison = Comparison.prepare(config, plan(["none"], 1), tmp_path, notes)
+    comparison = Comparison.open(config, plan(["none"], 1), tmp_path, notes).with_head()
     assert notes.lines[0].startswith("warning: every test text is in train: scores on test are of texts that were seen")
     assert "no masked-LM loss on held-out text" in notes.lines[1]
     assert comparison.run(lambda _event: None).cells[0].held_out_loss is None
@@ -107,7 +107,7 @@ def test_without_held_out_text_there_is_no_loss(inputs: Inputs, tmp_path: Path):
 def test_held_out_loss_of_a_comparison(inputs: Inputs, tmp_path: Path):
     """Of the whole test set, where cells are scored on a sample; without adaptation the same for every seed."""
     config = inputs.config(data={"test_examples": 5}, adapt={"batch_size": 40}, finetune={"batch_size": 40})
-    comparison = Comparison.prepare(config, plan(["none", "random"], 2), tmp_path, Silent())
+    comparison = Comparison.open(config, plan(["none", "random"], 2), tmp_path, Silent()).with_head()
     session = comparison.session
     assert session.held_out is not None
     test = load_task_data(config.data.model_copy(update={"test_examples": None}), 0).test

@@ -354,7 +354,7 @@ def test_points_that_repeat_another_are_left_out(inputs: Inputs, tmp_path: Path)
     """Else a family counts the same cells twice, under a heading that promises labels there are not."""
     notes = Notes()
     asked = plan(["none", "random"], 1, labelled=(2, 1000, "all", 2000))
-    comparison = Comparison.prepare(quick(inputs), asked, tmp_path / "out", notes)
+    comparison = Comparison.open(quick(inputs), asked, tmp_path / "out", notes).with_head()
     assert comparison.plan.labelled == (2, "all")
     finished = comparison.run(lambda _event: None)
     assert [(cell.labelled, cell.n_labelled) for cell in finished.cells] == [(2, 8), ("all", 40)] * 2

@@ -85,7 +85,7 @@ def test_a_comparison_does_the_same_whatever_the_labels_of_the_test_set(inputs: 
 
     def cells(test: Path, out: str) -> list[Cell]:
         config = inputs.config(data={"test": str(test)}, **sections)
-        return Comparison.prepare(config, plan, tmp_path / out, Silent()).run(lambda _event: None).cells
+        return Comparison.open(config, plan, tmp_path / out, Silent()).with_head().run(lambda _event: None).cells
 
     first = cells(inputs.test, "first")
     second = cells(shuffled(inputs.test, tmp_path / "other.jsonl", "label"), "second")

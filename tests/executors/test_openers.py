@@ -41,7 +41,7 @@ def test_an_episode_elsewhere(inputs: Inputs):
 
 def test_a_cell_elsewhere(inputs: Inputs, tmp_path: Path):
     plan = Plan.of(["random"], {}, [0])
-    comparison = Comparison.prepare(inputs.config(), plan, tmp_path / "out", Silent())
+    comparison = Comparison.open(inputs.config(), plan, tmp_path / "out", Silent()).with_head()
     there = sent(ComparisonWorkerFactory.of(comparison.session))
     assert torch.get_num_threads() == 1
     ours, theirs = (session.play(None, plan.keys())[0].cell for session in (comparison.session, there))

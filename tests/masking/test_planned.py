@@ -32,7 +32,7 @@ def opened(inputs: Inputs, policy: Path, sees: str) -> ComparisonWorker:
         test={"remask": sees, "adapt_epochs": 3}, runtime={"evaluation_batch_size": 16}, adapt={"batch_size": 10}
     )
     plan = Plan.of(["random"], {"neural": policy}, [0])
-    return Comparison.prepare(config, plan, policy.parent / "out", Silent()).session
+    return Comparison.open(config, plan, policy.parent / "out", Silent()).with_head().session
 
 
 def adapted(session: ComparisonWorker, name: str) -> AdaptResult:

@@ -19,6 +19,7 @@ from nmg.comparison.trials import Condition, slug
 from nmg.config import Config
 from nmg.policies.maskings import CONTROLS
 from nmg.policies.registry import load_policy
+from nmg.trials.inputs import SharedInputs
 from nmg.trials.session import ModelSession
 
 
@@ -127,7 +128,11 @@ class GridResults:
 
 
 def parts_of(
-    configs: Mapping[str, Config], models: Mapping[str, str], maskings: Sequence[str], policies: Mapping[str, Path]
+    configs: Mapping[str, Config],
+    models: Mapping[str, str],
+    maskings: Sequence[str],
+    policies: Mapping[str, Path],
+    inputs: SharedInputs | None = None,
 ) -> list[Part]:
     """Combine every configuration with every model.
 
@@ -138,6 +143,7 @@ def parts_of(
         models: Name of a model → folder or hub name. If empty, each configuration keeps its own model.
         maskings: Names of rules and controls.
         policies: Name → folder of a learned policy.
+        inputs: Keeps the loaded models for the comparisons; None if nothing else needs them.
 
     Returns:
         The parts of the grid.
@@ -161,10 +167,10 @@ def parts_of(
                 f"'{other.data}' with '{other.model}' and '{part.data}' with '{part.model}' cannot be told apart; name "
                 "one otherwise: NAME=CONFIG.yaml, --models NAME=MODEL"
             )
-    return _with_fitting(parts, policies) if policies else parts
+    return _with_fitting(parts, policies, inputs or SharedInputs()) if policies else parts
 
 
-def _with_fitting(parts: Sequence[Part], policies: Mapping[str, Path]) -> list[Part]:
+def _with_fitting(parts: Sequence[Part], policies: Mapping[str, Path], inputs: SharedInputs) -> list[Part]:
     """The parts, each with only the policies that fit its model, and with controls only if a policy fits."""
     loaded = {name: load_policy(folder) for name, folder in policies.items()}
     sizes: dict[str, tuple[int, int]] = {}
@@ -173,7 +179,7 @@ def _with_fitting(parts: Sequence[Part], policies: Mapping[str, Path]) -> list[P
     for part in parts:
         model = part.config.model.name
         if model not in sizes:
-            lm = ModelSession.open(part.config, Silent()).lm
+            lm = ModelSession.open(part.config, Silent(), inputs).lm
             sizes[model] = lm.hidden_size, lm.vocabulary_size
         fits = {}
         for name, policy in loaded.items():

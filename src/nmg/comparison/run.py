@@ -4,7 +4,7 @@ No step selects by a score. The cells are fixed before the first one runs, score
 metric is always the first of the task's table.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,14 +17,13 @@ from nmg.comparison.plan import Plan, with_labels
 from nmg.comparison.trials import Cell, CellEvent, CellFolder, CellKey, Labelled
 from nmg.comparison.worker import ComparisonWorker, ComparisonWorkerFactory
 from nmg.config import Config
-from nmg.data.overlap import report_overlaps
 from nmg.executors.registry import open_executor
 from nmg.policies.registry import load_policy
 from nmg.tasks.load import few_shot
 from nmg.tasks.loaded import LoadedData
 from nmg.tasks.registry import task_kind
 from nmg.training.runtime import Runtime
-from nmg.trials.session import Session
+from nmg.trials.inputs import SharedInputs
 
 OnCell = Callable[[CellEvent], None]
 """Called with the event of each cell."""
@@ -41,7 +40,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison that is ready to run; create it with `prepare`."""
+    """A comparison that is ready to run; create it with `open(…).with_head()`."""
 
     config: Config
     """The settings that cells run under."""
@@ -51,36 +50,15 @@ class Comparison:
     """Cells that an earlier call finished."""
 
     @classmethod
-    def prepare(
-        cls, config: Config, plan: Plan, out: Path, reporter: Reporter, *, save_models: bool = False
-    ) -> "Comparison":
-        """Open the comparison, report overlaps between data sets, and warm up a head that the checkpoint lacks.
-
-        Args:
-            config: The settings of the user.
-            plan: The cells to run.
-            out: The folder of the comparison.
-            reporter: Receives messages for the user.
-            save_models: Whether to save the adapted LMs of the first seed in `out`/models.
-
-        Returns:
-            The comparison, ready to run.
-
-        Raises:
-            UserError: Anything is wrong with settings, data, model or folder.
-        """
-        comparison = cls.open(config, plan, out, reporter, save_models=save_models)
-        _say_overlaps(comparison.session.model, reporter)
-        session = comparison.session.with_head()
-        if session.held_out is None:
-            reporter.notify(
-                "every test text is in the corpus or has no token: there is no masked-LM loss on held-out text"
-            )
-        return replace(comparison, session=session)
-
-    @classmethod
     def open(
-        cls, config: Config, plan: Plan, out: Path, reporter: Reporter, *, save_models: bool = False
+        cls,
+        config: Config,
+        plan: Plan,
+        out: Path,
+        reporter: Reporter,
+        *,
+        save_models: bool = False,
+        inputs: SharedInputs | None = None,
     ) -> "Comparison":
         """Read and check everything, and load the cells that are already finished. No training starts.
 
@@ -90,9 +68,10 @@ class Comparison:
             out: The folder of the comparison.
             reporter: Receives messages for the user.
             save_models: Whether to save the adapted LMs of the first seed in `out`/models.
+            inputs: Data and models of earlier comparisons; None if there is only one.
 
         Returns:
-            The comparison; a head that the checkpoint lacks is not yet warmed up.
+            The comparison; `with_head` makes it ready to run.
 
         Raises:
             UserError: Anything is wrong with settings, data, model or folder.
@@ -104,9 +83,9 @@ class Comparison:
         config = config.for_meta_test()
         if config.data.test is None:
             raise UserError("data.test: a comparison needs a test set: --data.test FILE")
-        loaded = LoadedData(config.data)
-        plan = distinct_points(config, plan, loaded, reporter)
-        session = ComparisonWorker.open(config, plan, folder, reporter, save_models=save_models, loaded=loaded)
+        inputs = inputs or SharedInputs(max_models=0)
+        plan = distinct_points(config, plan, inputs.data(config.data), reporter)
+        session = ComparisonWorker.open(config, plan, folder, reporter, save_models=save_models, inputs=inputs)
         check_same({name: digest for masking in plan.names for name, digest in session.provenances.of(masking).items()})
         there = {
             key: cell for key, cell in folder.load(plan.keys(), session.provenances).items() if session.is_complete(key)
@@ -118,6 +97,18 @@ class Comparison:
             if missing:
                 _say_circumstances(found.values(), session.model.runtime, reporter)
         return cls(session.config, plan, session, found)
+
+    def with_head(self) -> "Comparison":
+        """Report overlaps between data sets and warm up a head that the checkpoint lacks; the copy is ready to run."""
+        reporter = self.session.model.reporter
+        for overlap in self.session.model.loaded.test_overlaps:
+            reporter.notify(overlap.line())
+        session = self.session.with_head()
+        if session.held_out is None:
+            reporter.notify(
+                "every test text is in the corpus or has no token: there is no masked-LM loss on held-out text"
+            )
+        return replace(self, session=session)
 
     def run(self, on_cell: OnCell) -> Finished:
         """Run the missing cells. A failed cell is recorded and does not stop the others."""
@@ -186,20 +177,6 @@ def distinct_points(config: Config, plan: Plan, loaded: LoadedData, reporter: Re
         elif kind.few_labels == "labelled_per_class" and n < asked * len(labels):
             reporter.notify(f"--shots {asked}: some classes have fewer; there are {n:,} labelled examples in all")
     return replace(plan, labelled=tuple(dict.fromkeys(points)))
-
-
-def _say_overlaps(session: Session, reporter: Reporter) -> None:
-    """Report texts of the whole test set that are also in the training file, labelled or not, or in the corpus."""
-    settings = session.config.data
-    if settings.drop_duplicates:
-        return  # the same search has already removed them
-    sides: dict[str, Collection[str]] = {
-        "train": [one.text for one in session.data.contexts],
-        "test": [one.passage for one in session.loaded.test or ()],
-    }
-    if settings.corpus is not None:
-        sides["corpus"] = session.loaded.corpus_texts
-    report_overlaps(sides, reporter)
 
 
 def _say_circumstances(found: Iterable[Cell], runtime: Runtime, reporter: Reporter) -> None:

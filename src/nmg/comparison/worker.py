@@ -19,11 +19,11 @@ from nmg.data.corpus import Corpus
 from nmg.data.task_data import distinct_texts
 from nmg.masking.base import Masking
 from nmg.policies.maskings import load_masking, masking_identity
-from nmg.tasks.loaded import LoadedData
 from nmg.tasks.registry import task_kind
 from nmg.training.lm import ModelState, copy_state
 from nmg.training.masks import DrawnMasks
 from nmg.trials.held_out import HeldOutText
+from nmg.trials.inputs import SharedInputs
 from nmg.trials.metered import MeteredMasking
 from nmg.trials.provenance import changed_names, provenance
 from nmg.trials.session import ModelSession, Session
@@ -58,7 +58,7 @@ class ComparisonWorker:
         *,
         save_models: bool,
         is_checked: bool = False,
-        loaded: LoadedData | None = None,
+        inputs: SharedInputs | None = None,
     ) -> "ComparisonWorker":
         """Read and check everything, but do not yet warm up a head that the checkpoint lacks.
 
@@ -69,7 +69,7 @@ class ComparisonWorker:
             reporter: Receives messages for the user.
             save_models: Whether to save the adapted LMs of the first seed.
             is_checked: Whether another process has already run the preflight.
-            loaded: The data of `config.data` if the caller has opened them; None opens them.
+            inputs: What the sessions of a command share; None if there is only one session.
 
         Returns:
             The worker. Its settings have the precision that the preflight found to work.
@@ -77,7 +77,7 @@ class ComparisonWorker:
         Raises:
             UserError: Settings, data or model do not fit together.
         """
-        model = Session.open_all(config, reporter, loaded)
+        model = Session.open_all(config, reporter, inputs)
         if not is_checked:
             model = model.preflight()
             config = model.config
@@ -148,7 +148,7 @@ class ComparisonWorker:
         """Training and test set of a seed, encoded on first use and cached until another seed is requested."""
         if (seed, labelled) not in self._trials:
             data = self.model.loaded.sample(with_labels(self.config.data, labelled), seed)
-            assert data.test is not None, "there is a test set: `Comparison.prepare` has checked it"
+            assert data.test is not None, "there is a test set: `Comparison.open` has checked it"
             kind = task_kind(self.config.data.task)
             task = kind.build(self.model.lm.tokenizer, data.train, self.config.finetune)
             train = Encoded.of(task, data.train)

@@ -1,6 +1,7 @@
 """Runs comparisons and grids of comparisons and writes their files: `nmg.compare` and `nmg.compare_grid`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from nmg.comparison.trials import CellEvent, Labelled
 from nmg.config import Config
 from nmg.report.comparison_files import write_comparison
 from nmg.report.grid_files import write_grid
+from nmg.trials.inputs import SharedInputs
 
 
 def compare(
@@ -66,13 +68,18 @@ def compare(
     with as_one():
         check_folder(out)  # before locking, which writes to the folder
     with as_one(), output_lock(out):
-        comparison = Comparison.prepare(config, plan, out, reporter or Silent(), save_models=save_models)
-        plan = comparison.plan
-        missing = len(plan.keys()) - len(comparison.found)
-        finished = comparison.run(lambda event: on_cell(event, missing))
-        results = analyse(comparison.config, plan, comparison.session.table_metrics, finished)
-        if is_main_process():
-            write_comparison(out, results)
+        comparison = Comparison.open(config, plan, out, reporter or Silent(), save_models=save_models)
+        return _run(comparison, out, on_cell)
+
+
+def _run(comparison: Comparison, out: Path, on_cell: Callable[[CellEvent, int], None]) -> ComparisonResults:
+    """Run the missing cells and write the files."""
+    plan = comparison.plan
+    missing = len(plan.keys()) - len(comparison.found)
+    finished = comparison.with_head().run(lambda event: on_cell(event, missing))
+    results = analyse(comparison.config, plan, comparison.session.table_metrics, finished)
+    if is_main_process():
+        write_comparison(out, results)
     return results
 
 
@@ -116,22 +123,29 @@ def compare_grid(
     reporter = reporter or Silent()
     if not configs:
         raise UserError("a grid needs at least one configuration")
-    results, failed = {}, {}
+    results, failed, inputs = {}, {}, SharedInputs()
     curves: dict[str, Any] = {"labelled": labelled, "adapt_steps": adapt_steps}
+
+    def opened(part: Part, notes: Reporter) -> Comparison:
+        first = part.config.run.seed
+        plan = Plan.of(part.maskings, part.policies, range(first, first + seeds), **curves)
+        return Comparison.open(part.config, plan, out / part.name, notes, inputs=inputs)
+
     with as_one(), output_lock(out):
-        parts = parts_of(configs, models or {}, maskings, policies or {})
+        parts = parts_of(configs, models or {}, maskings, policies or {}, inputs)
         base = chosen_base(base, parts)
         if not any((out / part.name).is_dir() for part in parts) and not (out / "grid.json").is_file():
             check_output(out, "something else than a grid")
-        for part in parts:
-            _check(part, out, seeds, curves)
-        for number, part in enumerate(parts, start=1):
+        queue = _by_model(parts)
+        for part in queue:
+            with _named(part):
+                opened(part, Silent())
+        for number, part in enumerate(queue, start=1):
             reporter.notify(f"comparison {number} of {len(parts)}: {part.name}")
-            of_part = {"seeds": seeds, "reporter": reporter, "on_cell": partial(on_cell, part.name), **curves}
             try:
-                results[part.name] = compare(
-                    part.config, part.maskings, out / part.name, policies=part.policies, **of_part
-                )
+                with as_one(), output_lock(out / part.name):
+                    comparison = opened(part, reporter)
+                    results[part.name] = _run(comparison, out / part.name, partial(on_cell, part.name))
                 if is_main_process():
                     _error_file(out, part).unlink(missing_ok=True)
             except Exception as error:
@@ -143,12 +157,17 @@ def compare_grid(
     return grid
 
 
-def _check(part: Part, out: Path, seeds: int, curves: Mapping[str, Any]) -> None:
-    """Check a comparison before any training. Raises UserError with the name of the comparison."""
-    first = part.config.run.seed
+def _by_model(parts: Sequence[Part]) -> list[Part]:
+    """The parts in an order that needs each model once."""
+    models = [part.config.model.name for part in parts]
+    return sorted(parts, key=lambda part: models.index(part.config.model.name))
+
+
+@contextmanager
+def _named(part: Part) -> Iterator[None]:
+    """Add the name of the comparison to any UserError."""
     try:
-        plan = Plan.of(part.maskings, part.policies, range(first, first + seeds), **curves)
-        Comparison.open(part.config, plan, out / part.name, Silent())
+        yield
     except UserError as error:
         raise UserError(f"{part.name}: {error}") from error
 

@@ -1,9 +1,9 @@
 """The data of a command: files are read once, near duplicates searched once, and samples drawn from what was read."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nmg.base.errors import UserError
 from nmg.base.files import user_path
@@ -12,6 +12,7 @@ from nmg.base.settings import DataSettings
 from nmg.base.types import BoolArray, Context, Example
 from nmg.data.formats.text import read_texts
 from nmg.data.near_duplicates import near
+from nmg.data.overlap import Overlap, overlaps
 from nmg.data.task_data import TaskData, distinct_texts, sample
 from nmg.tasks.base import TaskKind
 from nmg.tasks.load import few_shot, read_examples
@@ -21,6 +22,8 @@ Item = TypeVar("Item")
 
 SAMPLES = {"labelled_per_class": None, "labelled_examples": None, "test_examples": None}
 """The settings that select a sample. They may differ between samples; everything else is fixed."""
+NOT_READING = {"train", "validation", "test", "corpus", "drop_duplicates", *SAMPLES}
+"""The settings that do not change how a file is read."""
 
 
 class LoadedData:
@@ -30,8 +33,10 @@ class LoadedData:
     `data.drop_duplicates` holds its texts in memory.
     """
 
-    def __init__(self, settings: DataSettings) -> None:
+    def __init__(self, settings: DataSettings, files: dict[Hashable, Any] | None = None) -> None:
+        """Prepare to read the files of `settings`; data that share `files` read a common file once."""
         self._settings = settings
+        self._files = {} if files is None else files
 
     @property
     def _kind(self) -> TaskKind:
@@ -47,7 +52,7 @@ class LoadedData:
             raise UserError(
                 "there is no training data; give --data.train FILE, or 'train' under 'data' in the configuration"
             )
-        return read_examples(user_path(self._settings.train), self._kind, self._settings)
+        return self._examples(self._settings.train)
 
     @cached_property
     def validation(self) -> Sequence[Example] | None:
@@ -63,7 +68,17 @@ class LoadedData:
         if file is None:
             return None
         train = None if self._settings.train is None else self.train  # its labels are the known ones
-        return read_examples(user_path(file), self._kind, self._settings, train)
+        return self._examples(file, train)
+
+    def _examples(self, file: str, train: Sequence[Example] | None = None) -> Sequence[Example]:
+        how = (self._settings.model_dump_json(exclude=NOT_READING), None if train is None else self._settings.train)
+        return self._once((file, *how), lambda: read_examples(user_path(file), self._kind, self._settings, train))
+
+    def _once(self, key: Hashable, read: Callable[[], Item]) -> Item:
+        """The result of `read`, which is kept under `key`."""
+        if key not in self._files:
+            self._files[key] = read()
+        return self._files[key]  # type: ignore[no-any-return]
 
     def sample(self, settings: DataSettings, seed: int) -> TaskData:
         """Draw the few-shot examples and the test examples that the settings request.
@@ -82,7 +97,9 @@ class LoadedData:
             UserError: A file is invalid, a label of validation or test is in no training example, or a number of
                 examples does not fit the task.
         """
-        assert _files(settings) == _files(self._settings), "the samples are of the files that were loaded"
+        assert without_samples(settings) == without_samples(self._settings), (
+            "the samples are of the files that were loaded"
+        )
         whole = self._whole
         test = whole.test
         if test is not None and settings.test_examples is not None:
@@ -118,7 +135,8 @@ class LoadedData:
         """
         settings = self._settings
         if settings.corpus is not None:
-            texts = read_texts(user_path(settings.corpus))
+            path = user_path(settings.corpus)
+            texts = self._once(("corpus", path), lambda: read_texts(path))
             if not settings.drop_duplicates:
                 return texts
             held_out = [*(self.validation or ()), *(self.test or ())]
@@ -128,6 +146,19 @@ class LoadedData:
         # Unlike the task data, the corpus also lacks what resembles a validation text that was itself dropped.
         is_twin = self._is_train_twin | self._is_twin_of_dropped
         return distinct_texts(_rest(self.train, is_twin, "data.train"))
+
+    @cached_property
+    def test_overlaps(self) -> list[Overlap]:
+        """Texts of the whole test set that are also in the training file, labelled or not, or in `data.corpus`.
+
+        Empty with `data.drop_duplicates`, which has removed them.
+        """
+        if self._settings.drop_duplicates:
+            return []
+        sides: dict[str, Collection[str]] = {"train": distinct_texts(self.train), "test": _passages(self.test or ())}
+        if self._settings.corpus is not None:
+            sides["corpus"] = self.corpus_texts
+        return overlaps(sides)
 
     @cached_property
     def _is_validation_twin(self) -> BoolArray:
@@ -157,8 +188,8 @@ def load_corpus_texts(settings: DataSettings) -> Collection[str]:
     return LoadedData(settings).corpus_texts
 
 
-def _files(settings: DataSettings) -> DataSettings:
-    """The settings without those of samples."""
+def without_samples(settings: DataSettings) -> DataSettings:
+    """A copy of the settings without those of samples."""
     return DataSettings.model_construct(**{**dict(settings), **SAMPLES})
 
 

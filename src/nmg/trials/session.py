@@ -22,9 +22,10 @@ from nmg.tasks.base import Task
 from nmg.tasks.loaded import LoadedData
 from nmg.tasks.registry import task_kind
 from nmg.training.context import TrainingContext
-from nmg.training.head import head_randomness, warm_up_missing_head
-from nmg.training.lm import PretrainedLM, load_pretrained
+from nmg.training.head import warm_up_missing_head
+from nmg.training.lm import PretrainedLM
 from nmg.training.runtime import Runtime
+from nmg.trials.inputs import SharedInputs, load_model
 from nmg.trials.preflight import TaskSample, preflight
 
 TEXTS_WITHOUT_BAR = 20_000
@@ -41,14 +42,24 @@ class ModelSession:
     reporter: Reporter
 
     @classmethod
-    def open(cls, config: Config, reporter: Reporter | None = None) -> "ModelSession":
-        """Load the model and move it to its device; without a reporter, messages are dropped.
+    def open(
+        cls, config: Config, reporter: Reporter | None = None, inputs: SharedInputs | None = None
+    ) -> "ModelSession":
+        """Load the model and move it to its device.
 
-        Raises UserError if the model cannot be loaded or has fewer positions than a block needs.
+        Args:
+            config: The settings of the run.
+            reporter: Receives messages for the user; None for no messages.
+            inputs: What the sessions of a command share; None if there is only one session.
+
+        Returns:
+            The session.
+
+        Raises:
+            UserError: The model cannot be loaded or has fewer positions than a block needs.
         """
         runtime = Runtime.start(config.runtime)
-        with (head_randomness(config.run.seed) / "new head").torch():
-            lm = load_pretrained(config.model)
+        lm = inputs.model(config) if inputs else load_model(config)
         special = lm.tokenizer.num_special_tokens_to_add(pair=False)
         check_length(lm, "adapt.block_size", config.adapt.block_size + special)
         lm.model.to(runtime.device)
@@ -134,14 +145,14 @@ class Session(ModelSession):
         return cls.open_all(config, reporter or Silent()).preflight().with_head()
 
     @classmethod
-    def open_all(cls, config: Config, reporter: Reporter, loaded: LoadedData | None = None) -> Self:
+    def open_all(cls, config: Config, reporter: Reporter, inputs: SharedInputs | None = None) -> Self:
         """Do the part of `prepare` before `preflight`: the model is not yet tested, and a missing head is not yet
         warmed up.
 
         Args:
             config: The settings of the run.
             reporter: Receives messages for the user.
-            loaded: The data of `config.data` if the caller has opened them; None opens them.
+            inputs: What the sessions of a command share; None if there is only one session.
 
         Returns:
             The session.
@@ -149,9 +160,9 @@ class Session(ModelSession):
         Raises:
             UserError: Settings or data are invalid, or the model cannot be loaded.
         """
-        loaded = loaded or LoadedData(config.data)
+        loaded = inputs.data(config.data) if inputs else LoadedData(config.data)
         data = loaded.sample(config.data, config.run.seed)
-        model = ModelSession.open(config, reporter)
+        model = ModelSession.open(config, reporter, inputs)
         check_length(model.lm, "finetune.max_length", config.finetune.max_length)
         task = task_kind(config.data.task).build(model.lm.tokenizer, data.train, config.finetune)
         check_metric(config, task)
