@@ -68,9 +68,9 @@ def test_a_hub_that_answers_otherwise(status: int, reachable: bool, monkeypatch:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (RepositoryNotFoundError, "'a/b': the hub has no such data set; check the spelling"),
-        (GatedRepoError, "'a/b': the hub gives this data set only to users who ask for it"),
-        (HFValidationError, "'a/b': is no name that a data set of the hub can have"),
+        (RepositoryNotFoundError, "the hub has no data set 'a/b'. Check the spelling"),
+        (GatedRepoError, "the hub restricts access to the data set 'a/b'"),
+        (HFValidationError, "'a/b' is not a valid name of a data set on the hub"),
     ],
 )
 def test_what_the_hub_lacks(error: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch):

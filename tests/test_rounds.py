@@ -149,6 +149,6 @@ def test_a_run_of_rounds_ends_where_trainings_diverge(inputs: Inputs, tmp_path: 
 def test_episodes_that_follow_each_other_do_not_play_together(tmp_path: Path):
     path = tmp_path / "run.yaml"
     path.write_text("meta:\n  continual: true\n  parallel_episodes: 2\nlearner:\n  kind: actor-critic\n")
-    said = "an episode that starts from the LM of the last one cannot be played beside it: meta.continual must be false"
+    said = "episodes cannot run in parallel. Set meta.continual to false"
     with pytest.raises(UserError, match=said):
         load_config(path)

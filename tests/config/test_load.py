@@ -215,7 +215,7 @@ def test_an_override_leaves_the_rest_of_its_section(load):
         (("--data.train", "a\x1b"), "--data.train: cannot read the value 'a\x1b'"),
         (
             ("--masking.mask_replace_prob", "0.95"),
-            "--masking.mask_replace_prob: mask_replace_prob 0.95 + random_replace_prob 0.1 is over 1",
+            "--masking.mask_replace_prob: the sum of mask_replace_prob 0.95 and random_replace_prob 0.1 exceeds 1",
         ),
         (
             ("--learner.self_play", "chess", "--learner.kind=actor-critic"),
@@ -263,7 +263,7 @@ def test_an_override_into_a_value(problem):
         ("run:\n  seed: 1\nmaskng: {}\n", 3, "maskng", "there is no such setting; did you mean 'masking'?"),
         ("masking:\n  rate: 0.1\n  raet: 0.2\n", 3, "masking.raet", "there is no such setting; did you mean 'rate'?"),
         ("run:\n  xyzzy: 1\n", 2, "run.xyzzy", "there is no such setting (known: seed)"),
-        ("masking: 5\n", 1, "masking", "must hold fields (given: 5)"),
+        ("masking: 5\n", 1, "masking", "must contain fields (given: 5)"),
         ("\n# rates\nmasking:\n  rate: 1.5\n", 4, "masking.rate", "Input should be less than 1 (given: 1.5)"),
         ("masking: {rate: 0}\n", 1, "masking.rate", "Input should be greater than 0 (given: 0)"),
         ("adapt:\n  learning_rate: .inf\n", 2, "adapt.learning_rate", "Input should be a finite number (given: inf)"),
@@ -287,25 +287,25 @@ def test_an_override_into_a_value(problem):
             "runtime:\n  trackers: [wandb, tensorbord]\n",
             2,
             "runtime.trackers",
-            "there is no such tracker; there are tensorboard, wandb, trackio, mlflow, aim, clearml, comet_ml, dvclive, "
+            "must be one of tensorboard, wandb, trackio, mlflow, aim, clearml, comet_ml, dvclive, "
             "swanlab (given: 'tensorbord')",
         ),
         (
             "masking:\n  mask_replace_prob: 0.9\n  random_replace_prob: 0.2\n",
             1,
             "masking",
-            "mask_replace_prob 0.9 + random_replace_prob 0.2 is over 1",
+            "the sum of mask_replace_prob 0.9 and random_replace_prob 0.2 exceeds 1",
         ),
-        ("run: {}\nrun:\n  seed: 1\n", 2, "run", "stands here a second time; only one can count"),
-        ("run:\n  seed: 1\n  seed: 2\n", 3, "run.seed", "stands here a second time; only one can count"),
+        ("run: {}\nrun:\n  seed: 1\n", 2, "run", "duplicate key. Remove all but one."),
+        ("run:\n  seed: 1\n  seed: 2\n", 3, "run.seed", "duplicate key. Remove all but one."),
         ("run:\n\tseed: 1\n", 2, None, "is not valid YAML: found character '\\t' that cannot start any token"),
         ("run: {seed: 1\n", 2, None, "is not valid YAML: expected ',' or '}', but got '<stream end>'"),
         ("a: 1\n---\nb: 2\n", 2, None, "is not valid YAML: but found another document"),
         ("data: !!python/object:os.system {}\n", 1, None, "is not valid YAML: could not determine a constructor"),
         ("run: {seed: 2020-13-45}\n", None, None, "is not valid YAML: month must be in 1..12"),
-        ("- a\n- b\n", None, None, "must hold sections with fields, e.g. 'masking: {rate: 0.05}'"),
-        ("[]\n", None, None, "must hold sections with fields"),
-        ("0\n", None, None, "must hold sections with fields"),
+        ("- a\n- b\n", None, None, "must contain sections with fields, e.g. 'masking: {rate: 0.05}'"),
+        ("[]\n", None, None, "must contain sections with fields"),
+        ("0\n", None, None, "must contain sections with fields"),
     ],
 )
 def test_an_error_names_file_line_and_field(
@@ -371,13 +371,13 @@ def test_a_section_is_of_the_kind_it_names(load):
 
 @pytest.mark.parametrize(("section", "known"), [("learner", LEARNERS), ("policy", POLICIES)])
 def test_an_unknown_kind_is_told_with_the_known_ones(problem, tmp_path: Path, section: str, known: str):
-    said = f"there is no 'magic' (known: {known})"
+    said = f"unknown kind 'magic' (known: {known})"
     message = problem(f"run: {{}}\n{section}:\n  kind: magic\n  x: 1\n")
     assert message == str(bad_input(tmp_path / "run.yaml", said, line=3, field=f"{section}.kind"))
     message = problem(f"{section}:\n  x: 1\n\n  kind: null\n")
-    said = f"there is no 'None' (known: {known})"
+    said = f"unknown kind 'None' (known: {known})"
     assert message == str(bad_input(tmp_path / "run.yaml", said, line=4, field=f"{section}.kind"))
-    assert problem("", f"--{section}.kind", "magic") == f"--{section}.kind: there is no 'magic' (known: {known})"
+    assert problem("", f"--{section}.kind", "magic") == f"--{section}.kind: unknown kind 'magic' (known: {known})"
     assert problem("", f"--{section}.kind", "magic").count("kind:") == 1
 
 
@@ -446,7 +446,7 @@ def test_the_same_kind_on_the_command_line_keeps_them(load):
 
 @pytest.mark.parametrize("kind", ["experiment", "rule-search", "evolution", "random-search"])
 def test_a_learner_without_leader_cannot_be_continual(problem, tmp_path: Path, kind: str):
-    said = f"the learner '{kind}' has no player whose LM could start the next episode: meta.continual must be false"
+    said = f"the learner '{kind}' has no player whose LM could start the next episode. Set meta.continual to false."
     published = "meta:\n  episodes: 3\n  continual: true\n" + SELF_PLAY
     file = tmp_path / "run.yaml"
     assert problem(published, "--learner.kind", kind) == f"--learner.kind: {said}"
@@ -480,14 +480,14 @@ def test_the_default_learner_refuses_another_policy_too(problem, tmp_path: Path)
 
 
 def test_the_actor_critic_learns_single_tokens(problem, load, tmp_path: Path):
-    said = "the learner 'actor-critic' learns single tokens: policy.unit must be token"
+    said = "the learner 'actor-critic' learns only single tokens. Set policy.unit to token."
     text = "policy:\n  kind: attention\n  unit: word\nlearner:\n  kind: actor-critic\n"
     assert problem(text) == str(bad_input(tmp_path / "run.yaml", said, line=3, field="policy.unit"))
     assert load("policy: {kind: attention, unit: word}\nlearner: {kind: evolution}\n").policy.unit == "word"
 
 
 def test_a_learner_of_features_needs_idf_among_them(problem, load, tmp_path: Path):
-    said = "the learner 'experiment' needs idf among policy.features"
+    said = "the learner 'experiment' needs idf in policy.features"
     message = problem("policy:\n  features: [digit, domain]\n")
     assert message == str(bad_input(tmp_path / "run.yaml", said, line=2, field="policy.features"))
     assert problem("", "--policy.features", "[digit]") == f"--policy.features: {said}"
@@ -511,16 +511,16 @@ BILLIONS = "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[" * 10_000, "it is nested more than 20 deep"),
-        ("[" * 10_000 + "]" * 10_000, "it is nested more than 20 deep"),
-        ("{a: " * 10_000, "it is nested more than 20 deep"),
-        ("\n".join(" " * n + "a:" for n in range(500)), "it is nested more than 20 deep"),
-        (BILLIONS, "it holds more than 10000 values"),
-        ("a: &a [*a]\n", "it is nested more than 20 deep"),
-        ("a: &a {<<: *a}\n", "it is nested more than 20 deep"),
-        ("run: {seed: !!bool maybe}\n", "a value is not of the type that its tag says"),
-        ("run: {seed: !!int ''}\n", "a value is not of the type that its tag says"),
-        ("run: {seed: !!timestamp x}\n", "a value is not of the type that its tag says"),
+        ("[" * 10_000, "it is nested more than 20 levels deep"),
+        ("[" * 10_000 + "]" * 10_000, "it is nested more than 20 levels deep"),
+        ("{a: " * 10_000, "it is nested more than 20 levels deep"),
+        ("\n".join(" " * n + "a:" for n in range(500)), "it is nested more than 20 levels deep"),
+        (BILLIONS, "it contains more than 10000 values"),
+        ("a: &a [*a]\n", "it is nested more than 20 levels deep"),
+        ("a: &a {<<: *a}\n", "it is nested more than 20 levels deep"),
+        ("run: {seed: !!bool maybe}\n", "a value does not match its tag"),
+        ("run: {seed: !!int ''}\n", "a value does not match its tag"),
+        ("run: {seed: !!timestamp x}\n", "a value does not match its tag"),
         ("run: {seed: !!float x}\n", "could not convert string to float"),
     ],
     ids=["open", "closed", "mappings", "block", "aliases", "self", "merge", "bool", "int", "timestamp", "float"],
@@ -545,7 +545,7 @@ def test_aliases_within_reason_are_read(load):
         ("adapt: {epochs: 9223372036854775808}\n", "Input should be less than or equal to 9223372036854775807"),
         ("run: {seed: " + "[" * 18 + "]" * 18 + "}\n", "field 'run.seed': Input should be"),
         ("run: {? " + "x" * 100_000 + " : 1}\n", "there is no such setting"),
-        ("x" * 300_000, "is longer than 262144 bytes"),
+        ("x" * 300_000, "is larger than 262144 bytes"),
     ],
     ids=["number", "null", "digits", "count", "nested", "long name", "long"],
 )

@@ -96,7 +96,7 @@ def test_a_look_leaves_all_as_it_was(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
     check_file(tmp_path / "a" / "page.html")
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(UserError, match="is a folder"):
+    with pytest.raises(UserError, match="because it is a folder"):
         check_file(tmp_path)
 
 
@@ -123,7 +123,7 @@ def test_a_folder_is_free_whatever_a_kill_left_half_written(tmp_path: Path):
     (tmp_path / LOCK).write_text("")
     check_output(tmp_path)
     (tmp_path / "model.safetensors").write_text("")
-    with pytest.raises(UserError, match="already holds another run"):
+    with pytest.raises(UserError, match="already contains another run"):
         check_output(tmp_path)
     (tmp_path / PARTIAL).mkdir()
     check_output(tmp_path)
@@ -132,7 +132,7 @@ def test_a_folder_is_free_whatever_a_kill_left_half_written(tmp_path: Path):
 def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path: Path):
     """Also where the first was killed, which lets no one tidy up."""
     first = hold(tmp_path / "run")
-    with pytest.raises(UserError, match="another process writes into this folder"), output_lock(tmp_path / "run"):
+    with pytest.raises(UserError, match="another process is writing to this folder"), output_lock(tmp_path / "run"):
         pass
     first.send_signal(signal.SIGKILL)
     first.wait()
@@ -162,9 +162,9 @@ def test_every_command_that_fills_a_folder_holds_it(inputs: Inputs, tmp_path: Pa
         for name in ("meta-train", "meta-test", "compare", "audit", "adapt", "demo"):
             answer = nmg(*commands(inputs, tmp_path)[name], tmp_path / "out")
             assert (answer.code, name) == (2, name)
-            assert "another process writes into this folder" in answer.err
+            assert "another process is writing to this folder" in answer.err
         answer = nmg("meta-train", "--resume", tmp_path / "run")
-        assert "another process writes into this folder" in answer.err
+        assert "another process is writing to this folder" in answer.err
     finally:
         for one in (process, other):
             one.kill()

@@ -130,7 +130,10 @@ def check_same(facts: Mapping[str, str]) -> None:
     names = dict.fromkeys(name for one in of_all for name in one)
     differing = [name for name in names if len({one.get(name) for one in of_all}) > 1]
     if differing:
-        raise UserError(f"{', '.join(differing)}: not the same for all processes that train together")
+        raise UserError(
+            f"{', '.join(differing)}: not the same on all data-parallel processes. Use the same files, settings and "
+            "versions on every machine."
+        )
 
 
 def _meet(failure: _Failure | None) -> None:

@@ -68,7 +68,7 @@ def shown(value: object) -> str:
     try:
         return _short.repr(value)
     except ValueError:  # Python does not convert integers of more than 4300 digits to text
-        return "a number of many digits"
+        return "a very long number"
 
 
 def printable(text: str) -> str:

@@ -23,9 +23,9 @@ def user_path(name: str | Path) -> Path:
         path = Path(name).expanduser()
         path.lstat()
     except RuntimeError as error:
-        raise UserError(f"{name}: there is no such user") from error
+        raise UserError(f"{name}: this machine has no such user") from error
     except ValueError as error:
-        raise UserError(f"{name}: cannot be the name of a file ({error})") from error
+        raise UserError(f"{name}: is not a valid file name ({error})") from error
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise UserError(f"{name}: {error.strerror}") from error

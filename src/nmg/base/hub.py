@@ -38,12 +38,13 @@ def is_reachable(name: str, kind: Kind) -> bool:
     try:
         HfApi().repo_info(name, repo_type=kind, timeout=SECONDS)
     except GatedRepoError as error:
-        raise UserError(f"'{name}': the hub gives this {what} only to users who ask for it there") from error
+        advice = f"Request access on the page of the {what}, then log in with `hf auth login`."
+        raise UserError(f"the hub restricts access to the {what} '{name}'. {advice}") from error
     except RepositoryNotFoundError as error:
-        advice = "check the spelling; for a private one log in with `hf auth login`"
-        raise UserError(f"'{name}': the hub has no such {what}; {advice}") from error
+        advice = f"Check the spelling. If the {what} is private, log in with `hf auth login`."
+        raise UserError(f"the hub has no {what} '{name}'. {advice}") from error
     except HFValidationError as error:
-        raise UserError(f"'{name}': is no name that a {what} of the hub can have") from error
+        raise UserError(f"'{name}' is not a valid name of a {what} on the hub") from error
     except HfHubHTTPError as error:  # a mirror without this endpoint is still reachable
         return error.response.status_code < 500
     except Exception:  # the exceptions depend on the HTTP library in use
@@ -61,7 +62,7 @@ def is_only_local(name: str) -> bool:
     try:
         return not is_reachable(name, "model")
     except UserError as error:
-        raise UserError(f"there is no folder {error}") from error
+        raise UserError(f"there is no folder '{name}', and {error}") from error
 
 
 def is_cached(name: str, file: str) -> bool:

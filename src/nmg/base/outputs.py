@@ -24,7 +24,7 @@ def check_output(out: Path, holds: str = "another run") -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, not a folder")
     if out.is_dir() and not (out / PARTIAL).is_dir() and any(path.name[0] != "." for path in out.iterdir()):
-        raise UserError(f"--out {out}: the folder already holds {holds}; choose another, or remove it first")
+        raise UserError(f"--out {out}: the folder already contains {holds}. Choose another folder or remove this one.")
 
 
 def check_writable(folder: Path) -> None:
@@ -44,7 +44,7 @@ def check_writable(folder: Path) -> None:
 def check_file(path: Path) -> None:
     """Raise UserError if the file cannot be written or if `path` is a folder."""
     if path.is_dir():
-        raise bad_input(path, "cannot be written: is a folder")
+        raise bad_input(path, "cannot be written because it is a folder")
     check_writable(path.parent)
 
 
@@ -65,9 +65,7 @@ def output_lock(out: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise UserError(
-            f"{out}: another process writes into this folder; wait until it has ended, or end it"
-        ) from error
+        raise UserError(f"{out}: another process is writing to this folder. Wait until it ends, or stop it.") from error
     try:
         yield
     finally:

@@ -35,7 +35,7 @@ TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow", "aim", "clearml", "come
 
 def _tracker(name: str) -> str:
     if name not in TRACKERS:
-        raise ValueError(f"there is no such tracker; there are {', '.join(TRACKERS)}")
+        raise ValueError(f"must be one of {', '.join(TRACKERS)}")
     return name
 
 
@@ -188,7 +188,7 @@ class MaskingSettings(Section):
     difference_anchors: Count = 20
     """Maximum number of anchors (words typical of the domain) of the masking `difference`."""
     difference_scale: NonNegative = 10.0
-    """Sharpness of the weights exp(exponent · similarity); 0 gives uniform weights."""
+    """Scale of the weights exp(scale · similarity); 0 gives uniform weights."""
     general_corpus: DataFile | None = None
     """General text (.txt, .jsonl or a folder) to compare the domain with; the order of the vocabulary if not given."""
     selective_model: Annotated[str, NamedContent("token classifier")] | None = None
@@ -200,7 +200,8 @@ class MaskingSettings(Section):
     def _shares_fit(self) -> Self:
         if self.mask_replace_prob + self.random_replace_prob > 1.0 + 1e-9:
             raise ValueError(
-                f"mask_replace_prob {self.mask_replace_prob} + random_replace_prob {self.random_replace_prob} is over 1"
+                f"the sum of mask_replace_prob {self.mask_replace_prob} and random_replace_prob "
+                f"{self.random_replace_prob} exceeds 1"
             )
         return self
 
@@ -287,8 +288,8 @@ class RewardSettings(Section):
     metric: str | None = None
     """A metric of the task; if not given, the task's default (accuracy, or the mean of start and end accuracy)."""
     evaluation: Literal["finetune", "linear-probe"] = "finetune"
-    """Source of an episode's scores: fine-tuning, or a linear probe on frozen features that is trained to its
-    optimum."""
+    """Source of an episode's scores: fine-tuning, or a linear probe that is trained to its optimum on frozen
+    features."""
     num_replicates: Count = 1
     """Number of fine-tuning runs per adapted model, each with its own head and data order. Scores are averaged."""
 
@@ -304,12 +305,13 @@ class MetaTestSettings(Section):
     evaluation: Literal["finetune", "linear-probe"] = "finetune"
     """Source of the scores: fine-tuning of the whole model, or a linear classifier on its frozen features."""
     selection: Literal["auto", "greedy", "sample"] = "auto"
-    """How a learned policy selects tokens: the highest scores or a random draw; `auto`: top-k for attention
-    policies, draw for linear ones."""
+    """How a learned policy selects tokens: `greedy` takes the highest scores, `sample` draws at random. `auto`:
+    `greedy` for attention policies, `sample` for linear ones."""
     temperature: Positive = 1.0
-    """Divisor of the logits of a policy that draws tokens. Higher values are closer to uniform."""
+    """Divisor of the logits if the policy samples tokens. Higher values are closer to uniform."""
     remask: Literal["every-step", "once"] = "every-step"
-    """LM state that a learned policy reads: the current one at each `step`, or the initial one, once for all epochs."""
+    """LM that a learned policy reads: `every-step` reads the current one at each step, `once` only the initial one, and
+    keeps the masks for all epochs."""
 
 
 class RuntimeSettings(Section):

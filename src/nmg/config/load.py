@@ -68,7 +68,7 @@ def _read(path: Path) -> str:
     except ValueError as error:  # the path is not a valid file name
         raise bad_input(path, f"cannot read the configuration: {error}") from error
     if len(content) > MAX_LENGTH:
-        raise bad_input(path, f"is longer than {MAX_LENGTH} bytes, which no configuration is")
+        raise bad_input(path, f"is larger than {MAX_LENGTH} bytes, the limit for a configuration file")
     return text
 
 
@@ -85,13 +85,13 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
     if settings is None:
         settings = {}
     if not isinstance(settings, dict):
-        raise bad_input(path, "must hold sections with fields, e.g. 'masking: {rate: 0.05}'")
+        raise bad_input(path, "must contain sections with fields, e.g. 'masking: {rate: 0.05}'")
     for name in settings:
         if not isinstance(name, str):
             raise bad_input(path, f"the name of a section must be a word, not {shown(name)}")
     root = yaml.compose(text)
     for name, line in repeated_keys(root):
-        raise bad_input(path, "stands here a second time; only one can count", line=line, field=name)
+        raise bad_input(path, "duplicate key. Remove all but one.", line=line, field=name)
     keep_written_text(settings, root)
     return settings
 
@@ -171,15 +171,15 @@ def _read_problem(problem: ErrorDetails) -> tuple[list[str], str]:
     first, _, rest = message.partition(": ")
     section = Config.model_fields.get(location[0])
     if len(location) == 1 and section is not None and first in _fields_of(section, kind):
-        location, message = [*location, first], rest  # a check of the whole section names the field
+        location, message = [*location, first], rest  # a check of the whole section puts the field before a colon
     match problem["type"]:
         case "extra_forbidden":
             message = f"there is no such setting{_called(location, problem['input']) or _instead(location, kind)}"
         case "union_tag_invalid":
             known = problem["ctx"]["expected_tags"].replace("'", "")
-            location, message = [location[0], "kind"], f"there is no '{problem['ctx']['tag']}' (known: {known})"
+            location, message = [location[0], "kind"], f"unknown kind '{problem['ctx']['tag']}' (known: {known})"
         case "model_type" | "model_attributes_type":
-            message = f"must hold fields (given: {shown(problem['input'])})"
+            message = f"must contain fields (given: {shown(problem['input'])})"
         case "misfit":
             return problem["ctx"]["settings"], message
         case _ if not isinstance(problem["input"], dict | Section):  # a whole section would not be informative

@@ -62,21 +62,24 @@ class Config(Section):
         """Check that the learner is compatible with the sections `meta` and `policy`."""
         meta, policy = info.data.get("meta"), info.data.get("policy")
         if meta is not None and meta.continual and meta.parallel_episodes not in {"auto", 1}:
-            message = "an episode that starts from the LM of the last one cannot be played beside it"
-            raise _misfit(f"{message}: meta.continual must be false", "meta.parallel_episodes", "meta.continual")
+            message = (
+                "with meta.continual each episode starts from the LM of the previous one, so episodes cannot run in "
+                "parallel. Set meta.continual to false or meta.parallel_episodes to 1."
+            )
+            raise _misfit(message, "meta.parallel_episodes", "meta.continual")
         if meta is not None and meta.continual and not learner.has_leader:
             raise _misfit(
-                f"the learner '{learner.kind}' has no player whose LM could start the next episode: "
-                "meta.continual must be false",
+                f"the learner '{learner.kind}' has no player whose LM could start the next episode. "
+                "Set meta.continual to false.",
                 "meta.continual",
             )
         if learner.needs_linear and policy is not None:
             if not isinstance(policy, LinearSettings):
                 raise _misfit(f"the learner '{learner.kind}' needs policy.kind linear", "policy.kind")
             if "idf" not in policy.features:
-                raise _misfit(f"the learner '{learner.kind}' needs idf among policy.features", "policy.features")
+                raise _misfit(f"the learner '{learner.kind}' needs idf in policy.features", "policy.features")
         if policy is not None and policy.unit != "token" and not learner.learns_words:
-            message = f"the learner '{learner.kind}' learns single tokens: policy.unit must be token"
+            message = f"the learner '{learner.kind}' learns only single tokens. Set policy.unit to token."
             raise _misfit(message, "policy.unit")
         return learner
 
@@ -86,7 +89,7 @@ class Config(Section):
         """Check that the masking rate is constant if masks are selected only at the start."""
         masking = info.data.get("masking")
         if masking is not None and masking.rate_schedule != "constant" and test.remask == "once":
-            message = "masks that are chosen at the start have one rate: masking.rate_schedule must be constant"
+            message = "test.remask 'once' selects all masks at one rate. Set masking.rate_schedule to constant."
             raise _misfit(message, "masking.rate_schedule", "test.remask")
         return test
 

@@ -23,7 +23,7 @@ def parse_yaml(text: str) -> Any:
         _check_size(yaml.compose(text, yaml.SafeLoader))
         return yaml.safe_load(text)
     except (LookupError, TypeError, AttributeError, ArithmeticError) as error:  # invalid tag, e.g. `!!bool maybe`
-        raise ValueError("a value is not of the type that its tag says") from error
+        raise ValueError("a value does not match its tag") from error
 
 
 def _check_depth(text: str) -> None:
@@ -48,7 +48,7 @@ def _check_size(root: yaml.Node | None) -> None:
         if depth > MAX_DEPTH:
             raise _too_deep()
         if n_values > MAX_VALUES:
-            raise ValueError(f"it holds more than {MAX_VALUES} values")
+            raise ValueError(f"it contains more than {MAX_VALUES} values")
         if isinstance(node, yaml.MappingNode):
             waiting += [(child, depth + 1) for pair in node.value for child in pair]
         elif isinstance(node, yaml.SequenceNode):
@@ -56,7 +56,7 @@ def _check_size(root: yaml.Node | None) -> None:
 
 
 def _too_deep() -> ValueError:
-    return ValueError(f"it is nested more than {MAX_DEPTH} deep")
+    return ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
 
 
 def repeated_keys(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:
