@@ -43,7 +43,7 @@ def _differences(training: MetaTraining, index: int) -> list[FloatArray]:
         masking = build_masking(name, training.lm.tokenizer, training.corpus, config.masking)
         plan = masking.plan(blocks, config.masking.rate, np.random.default_rng(index))
         turns.append(PlayerJob(episode, blocks, plan, keep=False))
-    results = dict(training.engine.play(InitialState(training.pretrained), turns))
+    results = dict(training.engine.map_unordered(InitialState(training.pretrained), turns))
     losses = [results[turn][0].example_scores["loss"] for turn in range(len(turns))]
     return [second - first for first, second in combinations(losses, 2)]
 

@@ -172,7 +172,7 @@ class FakeEngine:
     spent: float = 0.0
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
-    def play(self, _shared: None, jobs: Sequence[PlayKey]) -> Iterator[tuple[int, Played]]:
+    def map_unordered(self, _shared: None, jobs: Sequence[PlayKey]) -> Iterator[tuple[int, Played]]:
         for number, key in enumerate(jobs):
             adapt = 0.0 if key.masking == "none" else self.step * key.steps
             tuning, probing = key.examples * self.train + self.score, key.examples * self.train / 4 + self.score

@@ -15,7 +15,6 @@ from nmg.base.errors import UserError
 from nmg.base.progress import Silent
 from nmg.base.settings import MaskingSettings, named_contents
 from nmg.comparison.run import Comparison
-from nmg.comparison.worker import ComparisonWorkerFactory
 from nmg.masking.registry import READS
 from nmg.policies.maskings import masking_identity
 from support.planted import WORDS
@@ -137,13 +136,11 @@ def test_another_process_must_find_the_same_files(inputs: Inputs, tmp_path: Path
     """A file that changes while a comparison runs, or that is another on another machine."""
     (tmp_path / "weights.tsv").write_text(f"{WORDS[0]}\t50\n")
     config = quick(inputs, masking={"weights": str(tmp_path / "weights.tsv")})
-    opener = ComparisonWorkerFactory.of(
-        Comparison.open(config, plan(["weights"], 1), tmp_path / "out", Silent()).session
-    )
-    assert opener.open(threads=1).provenances == opener.provenances
+    session = Comparison.open(config, plan(["weights"], 1), tmp_path / "out", Silent()).session
+    assert session.factory(1).provenances == session.provenances  # type: ignore[attr-defined]
     (tmp_path / "weights.tsv").write_text(f"{WORDS[1]}\t50\n")
     with pytest.raises(UserError, match=r"masking\.weights: not the same in all processes"):
-        opener.open(threads=1)
+        session.factory(1)
 
 
 def test_cells_keep_what_they_were_made_from(inputs: Inputs, tmp_path: Path):

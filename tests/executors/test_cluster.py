@@ -50,10 +50,10 @@ class Shop:
 
     folder: Path
 
-    def open(self, threads: int) -> "Shop":
+    def __call__(self, threads: int) -> "Shop":
         return self
 
-    def play(self, shared: Shared, job: tuple[int, int]) -> tuple[int, int]:
+    def run(self, shared: Shared, job: tuple[int, int]) -> tuple[int, int]:
         number, times = job
         (self.folder / f"{number}-{os.getpid()}").touch()
         if number < 0:
@@ -65,7 +65,7 @@ class Shop:
 
 def test_a_killed_worker_is_started_again_and_the_result_is_the_same(tmp_path: Path):
     with RayExecutor(Shop(tmp_path), 2) as engine:
-        results = dict(engine.play(Shared(1, [2, 3]), [(10, 0), (20, 1), (30, 0)]))
+        results = dict(engine.map_unordered(Shared(1, [2, 3]), [(10, 0), (20, 1), (30, 0)]))
         assert results == {0: (10, 16), 1: (20, 26), 2: (30, 36)}
         assert len(list(tmp_path.glob("20-*"))) == 2, "it was played twice"
 
@@ -73,10 +73,10 @@ def test_a_killed_worker_is_started_again_and_the_result_is_the_same(tmp_path: P
 def test_a_worker_that_is_killed_in_a_later_call_is_started_again_too(tmp_path: Path):
     """What it opens its workplace with must still be there when the call that started it is long over."""
     with RayExecutor(Shop(tmp_path), 1) as engine:
-        assert dict(engine.play(Shared(1, []), [(10, 0)])) == {0: (10, 11)}
+        assert dict(engine.map_unordered(Shared(1, []), [(10, 0)])) == {0: (10, 11)}
         gc.collect()
         time.sleep(1)
-        assert dict(engine.play(Shared(1, []), [(20, 1), (30, 0)])) == {0: (20, 21), 1: (30, 31)}
+        assert dict(engine.map_unordered(Shared(1, []), [(20, 1), (30, 0)])) == {0: (20, 21), 1: (30, 31)}
         assert len(list(tmp_path.glob("20-*"))) == 2, "it was played twice"
 
 
@@ -84,13 +84,13 @@ def test_a_worker_that_is_killed_in_a_later_call_is_started_again_too(tmp_path: 
 class Closed:
     """An opener that fails as the settings of a run can."""
 
-    def open(self, threads: int) -> Shop:
+    def __call__(self, threads: int) -> Shop:
         raise UserError("runtime.device: this machine has no 'cuda'")
 
 
 def test_what_fails_while_a_workplace_opens_is_said_as_it_is():
     with RayExecutor(Closed(), 1) as engine, pytest.raises(UserError, match=r"^runtime\.device: this machine has no"):
-        list(engine.play(None, [1]))
+        list(engine.map_unordered(None, [1]))
 
 
 class Unknown:
@@ -102,7 +102,7 @@ class Unknown:
 
 def test_a_package_that_a_worker_lacks_is_named():
     with RayExecutor(Unknown(), 1) as engine, pytest.raises(UserError, match=r"cannot import.*only_on_this_machine"):
-        list(engine.play(None, [1]))
+        list(engine.map_unordered(None, [1]))
 
 
 def test_a_cluster_that_is_full_is_a_clear_error_and_not_a_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -117,7 +117,7 @@ def test_a_cluster_that_is_full_is_a_clear_error_and_not_a_wait(tmp_path: Path, 
     try:
         engine = RayExecutor(Shop(tmp_path), 1)
         with pytest.raises(UserError, match=r"no worker within 2 seconds: each needs 1 CPUs.* 0 CPUs and 0 GPUs free"):
-            list(engine.play(Shared(1, []), [(1, 0)]))
+            list(engine.map_unordered(Shared(1, []), [(1, 0)]))
     finally:
         ray.kill(other)
 
@@ -126,15 +126,15 @@ def test_workers_have_no_more_threads_than_the_largest_machine_has_cpus(tmp_path
     """Else no machine could hold one, and the run would wait for ever."""
     torch.set_num_threads(3)
     with RayExecutor(Shop(tmp_path), 1) as engine:
-        assert dict(engine.play(Shared(1, []), [(10, 0)])) == {0: (10, 11)}
+        assert dict(engine.map_unordered(Shared(1, []), [(10, 0)])) == {0: (10, 11)}
 
 
 def test_a_worker_that_is_killed_every_time_and_a_job_that_fails_are_clear_errors(tmp_path: Path):
     with RayExecutor(Shop(tmp_path), 1) as engine:
         with pytest.raises(UserError, match=r"^no job has the number -1$"):
-            list(engine.play(Shared(1, []), [(-1, 0)]))
+            list(engine.map_unordered(Shared(1, []), [(-1, 0)]))
         with pytest.raises(UserError, match=r"was killed again each time .*Short of memory\?"):
-            list(engine.play(Shared(1, []), [(1, 99)]))
+            list(engine.map_unordered(Shared(1, []), [(1, 99)]))
 
 
 def test_what_stays_the_same_travels_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -146,11 +146,11 @@ def test_what_stays_the_same_travels_once(tmp_path: Path, monkeypatch: pytest.Mo
 
     weights, others = [1, 2], [1, 2]
     with RayExecutor(Shop(tmp_path), 1) as engine:
-        list(engine.play(Shared(0, weights), [(1, 0)]))
+        list(engine.map_unordered(Shared(0, weights), [(1, 0)]))
         monkeypatch.setattr(ray, "put", spy)
-        assert dict(engine.play(Shared(500, weights), [(1, 0), (2, 0)])) == {0: (1, 504), 1: (2, 505)}
+        assert dict(engine.map_unordered(Shared(500, weights), [(1, 0), (2, 0)])) == {0: (1, 504), 1: (2, 505)}
         assert len(sent) == 1, "the number"
-        list(engine.play(Shared(500, others), [(1, 0)]))
+        list(engine.map_unordered(Shared(500, others), [(1, 0)]))
         assert len(sent) == 2, "another version of the weights"
 
 
@@ -200,4 +200,4 @@ def test_an_address_without_a_cluster_is_a_clear_error(tmp_path: Path):
     ray.shutdown()
     engine = RayExecutor(Shop(tmp_path), 1, "127.0.0.1:1")
     with pytest.raises(UserError, match=r"runtime\.ray_address: there is no Ray cluster at '127\.0\.0\.1:1'"):
-        list(engine.play(Shared(1, []), [(1, 0)]))
+        list(engine.map_unordered(Shared(1, []), [(1, 0)]))

@@ -1,4 +1,4 @@
-"""What a process opens is the workplace of the process that sent it: the same jobs, the same results."""
+"""A worker that another process opens is that of the process that sent it: the same jobs, the same results."""
 
 import pickle
 from dataclasses import replace
@@ -11,7 +11,6 @@ from nmg.base.progress import Silent
 from nmg.base.seeding import stream
 from nmg.comparison.plan import Plan
 from nmg.comparison.run import Comparison
-from nmg.comparison.worker import ComparisonWorkerFactory
 from nmg.masking.rules import RandomMasking
 from nmg.meta_training.loop import MetaTraining
 from nmg.trials.episode import InitialState, PlayerJob
@@ -19,30 +18,30 @@ from nmg.trials.session import Session
 from support.runs import Inputs, is_same
 
 
-def sent(opener: Any) -> Any:
-    return pickle.loads(pickle.dumps(opener)).open(threads=1)
+def sent(factory: Any) -> Any:
+    return pickle.loads(pickle.dumps(factory))(1)
 
 
 def test_an_episode_elsewhere(inputs: Inputs):
     training = MetaTraining(Session.prepare(inputs.config(), Silent()))
     here: Any = training.engine._worker  # type: ignore[attr-defined]
-    there = sent(here.opener(training.config.runtime))
+    there = sent(here.factory(training.config.runtime))
     episode = training.sample(0)
     blocks = training.corpus.blocks(episode.block_ids)
     plan = RandomMasking().plan(blocks, 0.3, stream(0, "plan"))
     start = InitialState(training.pretrained)
     (ours, our_state), (theirs, their_state) = (
-        place.play(start, PlayerJob(episode, blocks, plan, keep=True)) for place in (here, there)
+        place.run(start, PlayerJob(episode, blocks, plan, keep=True)) for place in (here, there)
     )
     assert replace(ours, seconds={}, example_scores={}) == replace(theirs, seconds={}, example_scores={})
     assert is_same(our_state, their_state)
-    assert here.play(start, PlayerJob(episode, blocks, plan, keep=False))[1] is None
+    assert here.run(start, PlayerJob(episode, blocks, plan, keep=False))[1] is None
 
 
 def test_a_cell_elsewhere(inputs: Inputs, tmp_path: Path):
     plan = Plan.of(["random"], {}, [0])
     comparison = Comparison.open(inputs.config(), plan, tmp_path / "out", Silent()).with_head()
-    there = sent(ComparisonWorkerFactory.of(comparison.session))
+    there = sent(comparison.session.factory)
     assert torch.get_num_threads() == 1
-    ours, theirs = (session.play(None, plan.keys())[0].cell for session in (comparison.session, there))
+    ours, theirs = (session.run(None, plan.keys())[0].cell for session in (comparison.session, there))
     assert replace(ours, seconds={}) == replace(theirs, seconds={})

@@ -77,23 +77,23 @@ class Shared(NamedTuple):
 class Echo:
     """A workplace that says what is shared, and which object the weights are in its process."""
 
-    def open(self, threads: int) -> "Echo":
+    def __call__(self, threads: int) -> "Echo":
         return self
 
-    def play(self, shared: Shared, job: int) -> tuple[int, list[int], int, int]:
+    def run(self, shared: Shared, job: int) -> tuple[int, list[int], int, int]:
         return job, shared.weights, shared.steps, id(shared.weights)
 
 
 def test_what_is_shared_is_sent_once_for_as_long_as_it_is_the_same():
     engine, weights = ProcessExecutor(Echo(), 1), [1, 2, 3]
     with engine:
-        first = dict(engine.play(Shared(weights, 10), [7, 8]))
+        first = dict(engine.map_unordered(Shared(weights, 10), [7, 8]))
         file = sent_file(engine)
         assert [first[i][:3] for i in (0, 1)] == [(7, [1, 2, 3], 10), (8, [1, 2, 3], 10)]
-        second = dict(engine.play(Shared(weights, 11), [9]))
+        second = dict(engine.map_unordered(Shared(weights, 11), [9]))
         assert second[0] == (9, [1, 2, 3], 11, first[0][3]), "read once, and the steps are new"
         assert sent_file(engine) == file
-        third = dict(engine.play(Shared([4], 11), [9]))
+        third = dict(engine.map_unordered(Shared([4], 11), [9]))
         assert third[0][:3] == (9, [4], 11)
         assert not file.exists()
         left = sent_file(engine)
@@ -105,10 +105,10 @@ def test_what_is_shared_is_sent_once_for_as_long_as_it_is_the_same():
 class WhichGpu:
     """A workplace that says which GPUs its process sees. Its jobs wait for each other, so each has a process."""
 
-    def open(self, threads: int) -> "WhichGpu":
+    def __call__(self, threads: int) -> "WhichGpu":
         return self
 
-    def play(self, shared: Path, job: int) -> tuple[int, str | None]:
+    def run(self, shared: Path, job: int) -> tuple[int, str | None]:
         (shared / f"{job}").touch()
         while len(list(shared.iterdir())) < 4:
             time.sleep(0.05)
@@ -119,7 +119,7 @@ class WhichGpu:
 def test_processes_spread_over_the_gpus(tmp_path: Path, gpus: list[str], expected: list[str]):
     """All took the first one, and the others had nothing to do."""
     with ProcessExecutor(WhichGpu(), 4, gpus) as engine:
-        found = dict(engine.play(tmp_path, range(4)))
+        found = dict(engine.map_unordered(tmp_path, range(4)))
     assert len({process for process, _ in found.values()}) == 4
     assert sorted(str(gpu) for _, gpu in found.values()) == expected
 
@@ -183,11 +183,11 @@ class Slow:
     def __init__(self, opening):
         self.opening = opening
 
-    def open(self, threads):
+    def __call__(self, threads):
         time.sleep(self.opening)
         return self
 
-    def play(self, shared, job):
+    def run(self, shared, job):
         return time.sleep(job)
 """
 ORPHANS = """
@@ -198,7 +198,7 @@ from places import Slow
 state = sys.argv[1]
 engine = ProcessExecutor(Slow(60 if state == "opening" else 0), 2)
 if state == "idle":
-    list(engine.play("what the jobs share", [0, 0, 0, 0]))
+    list(engine.map_unordered("what the jobs share", [0, 0, 0, 0]))
 else:
     futures = [engine._start().submit(time.sleep, 60) for _ in range(2)]
 print(*engine._start()._processes, flush=True)

@@ -28,10 +28,10 @@ def new_training(inputs: Inputs, **runtime: Any) -> MetaTraining:
 class Nowhere:
     """A workplace, and what would open one, where nothing is played."""
 
-    def play(self, shared: Any, job: Any) -> Any:
+    def run(self, shared: Any, job: Any) -> Any:
         raise NotImplementedError
 
-    def open(self, threads: int) -> "Nowhere":
+    def __call__(self, threads: int) -> "Nowhere":
         raise NotImplementedError
 
 

@@ -38,7 +38,7 @@ class Stage(NamedTuple):
 
     def play(self, plan: MaskPlan, start: ModelState | None = None) -> tuple[Outcome, ModelState]:
         state = self.start.state if start is None else start
-        outcome, adapted = self.runner.play(InitialState(state), self.turn(plan, keep=True))
+        outcome, adapted = self.runner.run(InitialState(state), self.turn(plan, keep=True))
         assert adapted is not None
         return outcome, adapted
 
@@ -118,7 +118,7 @@ def test_the_start_stays_as_it_is_and_the_model_is_a_working_copy(stage: Stage):
 
 
 def test_the_adapted_lm_comes_back_only_where_it_is_wanted(stage: Stage):
-    assert stage.runner.play(InitialState(stage.start.state), stage.turn(stage.random_plan(0), keep=False))[1] is None
+    assert stage.runner.run(InitialState(stage.start.state), stage.turn(stage.random_plan(0), keep=False))[1] is None
 
 
 def test_rows_are_those_of_the_episodes_examples(stage: Stage):

@@ -8,6 +8,7 @@ DIR/index.html        the page, written by nmg.jobs.audit
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from nmg.auditing.findings import (
 )
 from nmg.auditing.recommend import recommend
 from nmg.auditing.result import AuditResult
-from nmg.auditing.trials import MAX_FEATURES, AuditWorker, AuditWorkerFactory, Played, PlayKey
+from nmg.auditing.trials import MAX_FEATURES, AuditWorker, Played, PlayKey
 from nmg.base.errors import UserError, bad_input
 from nmg.base.files import append_line, as_json, write_text
 from nmg.base.outputs import output_lock
@@ -95,7 +96,7 @@ def _audit(config: Config, out: Path, seeds: int, minutes: float, reporter: Repo
     facts = {"lm": _language_model(session), "leakage": _leakage(session, reporter)}
     n_parameters = session.session.lm.model.num_parameters()
     at_once = session.session.runtime.threads
-    with open_executor(config.runtime, session, AuditWorkerFactory(config), at_once, n_parameters) as engine:
+    with open_executor(config.runtime, session, partial(AuditWorker.reopen, config), at_once, n_parameters) as engine:
         player = _Player(engine, out / "trials.jsonl", done, session.origin_of, on_play)
         budget = Budget(60 * minutes * engine.processes, seeds)
         pilot = _pilot(session)
@@ -180,7 +181,7 @@ class _Player:
     def play(self, keys: Sequence[PlayKey], in_all: int) -> None:
         """Run the trials of `keys` that are missing; `in_all` is the expected total, for progress messages."""
         missing = [key for key in keys if key not in self._done]
-        for _, found in self._engine.play(None, missing):
+        for _, found in self._engine.map_unordered(None, missing):
             played = replace(found, provenance=self._origin_of(found.key.masking))
             append_line(self._path, as_json(played.to_json()))
             self._done[played.key] = played

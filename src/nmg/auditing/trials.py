@@ -142,6 +142,11 @@ class AuditWorker:
             LinearPolicy.from_settings(settings, session.policy_ground(corpus, labelled)),
         )
 
+    @classmethod
+    def reopen(cls, config: Config, threads: int) -> "AuditWorker":
+        """Open the same worker in another process, from files and caches, with this number of torch threads."""
+        return cls.open(config.with_threads(threads), Silent(), is_checked=True)
+
     @cached_property
     def provenance(self) -> dict[str, str]:
         """Digests of everything that determines a trial, except for its masking."""
@@ -163,7 +168,7 @@ class AuditWorker:
         """Number of adaptation steps per epoch."""
         return -(-len(self.corpus) // self.config.adapt.batch_size)
 
-    def play(self, _shared: None, job: PlayKey) -> Played:
+    def run(self, _shared: None, job: PlayKey) -> Played:
         """Run one trial. If a training diverged, the result has no scores and says what happened."""
         context = replace(self.session.context.silent(), adapt=self._adapt_settings(job))
         masks = None if job.masking == "none" else DrawnMasks(self.corpus, self._masking(job))
@@ -213,15 +218,3 @@ class AuditWorker:
 
 def _seconds(outcome: Outcome) -> float:
     return outcome.seconds["finetune"] + outcome.seconds["evaluate"]
-
-
-@dataclass(frozen=True)
-class AuditWorkerFactory:
-    """Creates the same worker in another process, from files and caches."""
-
-    config: Config
-
-    def open(self, threads: int) -> AuditWorker:
-        """Open the worker with this number of CPU threads."""
-        runtime = self.config.runtime.model_copy(update={"threads": threads})
-        return AuditWorker.open(self.config.model_copy(update={"runtime": runtime}), Silent(), is_checked=True)

@@ -15,7 +15,7 @@ from nmg.base.progress import Reporter
 from nmg.comparison.environment import described, differing
 from nmg.comparison.plan import Plan, with_labels
 from nmg.comparison.trials import Cell, CellEvent, CellFolder, CellKey, Labelled
-from nmg.comparison.worker import ComparisonWorker, ComparisonWorkerFactory
+from nmg.comparison.worker import ComparisonWorker
 from nmg.config import Config
 from nmg.executors.registry import open_executor
 from nmg.policies.registry import load_policy
@@ -116,15 +116,14 @@ class Comparison:
             on_cell(CellEvent(cell.key, cell, was_there=True))
         jobs = [missing for keys in self.plan.adaptations() if (missing := [k for k in keys if k not in self.found])]
         cells, failures = dict(self.found), {}
-        opener = ComparisonWorkerFactory.of(self.session)
         n_parameters = self.session.model.lm.model.num_parameters()
         # Count all cells, not only missing ones: a resumed comparison then gives each cell the same number of threads.
         at_once = len(list(self.plan.adaptations()))
         # A small model keeps one local thread busy. On a cluster the executor knows the available resources.
         if self.config.runtime.engine != "ray":
             at_once = min(at_once, self.session.model.runtime.threads)
-        with open_executor(self.config.runtime, self.session, opener, at_once, n_parameters) as engine:
-            for _, events in engine.play(None, jobs):
+        with open_executor(self.config.runtime, self.session, self.session.factory, at_once, n_parameters) as engine:
+            for _, events in engine.map_unordered(None, jobs):
                 for event in events:
                     if event.cell is not None:
                         cells[event.key] = event.cell

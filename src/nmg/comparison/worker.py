@@ -1,6 +1,7 @@
 """The worker of a comparison: everything that its cells share, held in one process."""
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from nmg.comparison.trials import Cell, CellEvent, CellFolder, CellKey, Labelled
 from nmg.config import Config
 from nmg.data.corpus import Corpus
 from nmg.data.task_data import distinct_texts
+from nmg.executors.base import WorkerFactory
 from nmg.masking.base import Masking
 from nmg.policies.maskings import load_masking, masking_identity
 from nmg.tasks.registry import task_kind
@@ -90,6 +92,11 @@ class ComparisonWorker:
         provenances = cell_origins(config, plan, corpus, model, pretrained)
         return cls(config, plan, folder, model, pretrained, corpus, maskings, metrics, save_models, provenances)
 
+    @property
+    def factory(self) -> WorkerFactory:
+        """Opens the same worker in another process, from files and caches."""
+        return partial(_reopened, self.config, self.plan, self.folder, self.save_models, self.provenances)
+
     def with_head(self) -> "ComparisonWorker":
         """A copy whose missing LM head is warmed up and which has held-out text to score adapted models on."""
         self.model.warm_up_head(self.corpus)
@@ -103,13 +110,13 @@ class ComparisonWorker:
         model = self._model_folder(key)
         return model is None or is_saved(model)
 
-    def play(self, _shared: None, job: list[CellKey]) -> list[CellEvent]:
+    def run(self, _shared: None, job: list[CellKey]) -> list[CellEvent]:
         """Adapt once, then fine-tune and score for each cell of the job. A failed cell does not stop the others."""
         events, remaining = [], list(job)
         while remaining:
             try:
                 with as_one():
-                    for event in self._play(remaining):
+                    for event in self._run(remaining):
                         events.append(event)
                         remaining.pop(0)
             except Exception as error:
@@ -120,7 +127,7 @@ class ComparisonWorker:
                 events.append(CellEvent(key, problem=problem))
         return events
 
-    def _play(self, keys: list[CellKey]) -> Any:
+    def _run(self, keys: list[CellKey]) -> Any:
         """Yield the event of each cell; all `keys` share one adaptation."""
         key, context = keys[0], self.model.context
         masking = MeteredMasking(key.masking, self.maskings[key.masking])
@@ -194,37 +201,21 @@ class ComparisonWorker:
         return self.folder.out / "models" / key.masking.strip("/").replace("/", "-")
 
 
-@dataclass(frozen=True)
-class ComparisonWorkerFactory:
-    """Creates the same worker in another process, from files and caches."""
+def _reopened(
+    config: Config, plan: Plan, folder: CellFolder, save_models: bool, then: Origins, threads: int
+) -> ComparisonWorker:
+    """Open a worker as in the main process, with `threads` torch threads.
 
-    config: Config
-    plan: Plan
-    folder: CellFolder
-    save_models: bool
-    provenances: Origins
-
-    @classmethod
-    def of(cls, session: ComparisonWorker) -> "ComparisonWorkerFactory":
-        """The factory that reproduces `session`."""
-        return cls(session.config, session.plan, session.folder, session.save_models, session.provenances)
-
-    def open(self, threads: int) -> ComparisonWorker:
-        """Open the worker with this number of CPU threads.
-
-        Raises UserError if files or models differ from those of the process that opened the comparison. They may have
-        changed since then, or differ on another machine.
-        """
-        runtime = self.config.runtime.model_copy(update={"threads": threads})
-        config = self.config.model_copy(update={"runtime": runtime})
-        session = ComparisonWorker.open(
-            config, self.plan, self.folder, Silent(), save_models=self.save_models, is_checked=True
-        )
-        for masking in self.plan.names:
-            changed = changed_names(self.provenances.of(masking), session.provenances.of(masking))
-            if changed:
-                raise UserError(f"{', '.join(changed)}: not the same in all processes; nothing may change during a run")
-        return session.with_head()
+    Raises UserError if files or models differ from those of the process that opened the comparison. They may have
+    changed since then, or differ on another machine.
+    """
+    config = config.with_threads(threads)
+    worker = ComparisonWorker.open(config, plan, folder, Silent(), save_models=save_models, is_checked=True)
+    for masking in plan.names:
+        changed = changed_names(then.of(masking), worker.provenances.of(masking))
+        if changed:
+            raise UserError(f"{', '.join(changed)}: not the same in all processes; nothing may change during a run")
+    return worker.with_head()
 
 
 def cell_origins(config: Config, plan: Plan, corpus: Corpus, model: ModelSession, pretrained: ModelState) -> Origins:

@@ -111,6 +111,10 @@ class Config(Section):
                 del settings[section][field]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
+    def with_threads(self, threads: int) -> "Config":
+        """Return a copy that uses this number of torch threads."""
+        return self.model_copy(update={"runtime": self.runtime.model_copy(update={"threads": threads})})
+
     def for_meta_test(self) -> "Config":
         """Return a copy in which the settings of `test` replace those used for episodes."""
         test = self.test

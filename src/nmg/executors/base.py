@@ -4,15 +4,15 @@ A job runs on a worker, which holds what all jobs need (model, data). An executo
 worker in each. Data sent between processes is pickled and never stored permanently.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 
 class Worker(Protocol):
     """Worker that runs jobs in one process."""
 
-    def play(self, shared: Any, job: Any) -> Any:
+    def run(self, shared: Any, job: Any) -> Any:
         """Run one job and return its result.
 
         Args:
@@ -25,12 +25,8 @@ class Worker(Protocol):
         ...
 
 
-class WorkerFactory(Protocol):
-    """Factory that creates a worker in another process. It must be picklable."""
-
-    def open(self, threads: int) -> Worker:
-        """Create a worker that uses `threads` torch threads."""
-        ...
+WorkerFactory: TypeAlias = Callable[[int], Worker]
+"""Opens a worker that uses the given number of torch threads, in another process. It must be picklable."""
 
 
 class Executor(Protocol):
@@ -39,7 +35,7 @@ class Executor(Protocol):
     processes: int
     """Number of jobs that run at the same time."""
 
-    def play(self, shared: Any, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    def map_unordered(self, shared: Any, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """Run all jobs and yield `(index of the job, result)` as each job completes.
 
         Results are bit-identical to those of any other executor with the same number of threads per job.
@@ -54,7 +50,7 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop all started processes. The next `play` starts them again."""
+        """Stop all started processes. The next `map_unordered` starts them again."""
         ...
 
     def __enter__(self) -> Self: ...

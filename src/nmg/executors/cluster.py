@@ -39,27 +39,27 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
     under the same paths as this process.
 
     Args:
-        opener: Factory that creates the worker in each process.
+        factory: Opens the worker in each process.
         processes: Maximum number of workers. Fewer are started if the cluster has too few resources.
         address: Address of an existing cluster, or None to start a local one.
         wants_gpus: Whether each worker takes one GPU if the cluster has GPUs.
     """
 
     def __init__(
-        self, opener: WorkerFactory, processes: int, address: str | None = None, *, wants_gpus: bool = True
+        self, factory: WorkerFactory, processes: int, address: str | None = None, *, wants_gpus: bool = True
     ) -> None:
         self.processes = processes
-        self._opener, self._address, self._wants_gpus = opener, address, wants_gpus
+        self._factory, self._address, self._wants_gpus = factory, address, wants_gpus
         self._workers: list[Any] = []
         self._starting: dict[Any, Any] = {}
         """Maps the pending first answer of a worker to that worker."""
         self._room = Room(processes, 1, 0)
-        self._opener_place: Any = None
-        """Ray reference to the pickled opener. It is kept while workers exist because a restarted worker needs it."""
+        self._factory_place: Any = None
+        """Ray reference to the pickled factory. It is kept while workers exist because a restarted worker needs it."""
         self._sent = _new_store()
         self._is_ours = False
 
-    def play(self, shared: Any, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    def map_unordered(self, shared: Any, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """Run all jobs and yield `(index of the job, result)` as each job completes.
 
         Args:
@@ -73,14 +73,14 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
         import ray
 
         whole, parts = split_shared(shared)
-        common = (self._opener_place, pack(whole), *self._sent.places(parts))
+        common = (self._factory_place, pack(whole), *self._sent.places(parts))
         idle = [worker for worker in self._workers if worker not in self._starting.values()]
         waiting, playing = list(enumerate(jobs)), dict[Any, tuple[int, Any]]()
         try:
             while waiting or playing:
                 while waiting and idle:
                     worker, (index, job) = idle.pop(), waiting.pop(0)
-                    playing[worker.play.remote(pack(job), *common)] = index, worker
+                    playing[worker.run.remote(pack(job), *common)] = index, worker
                 done = self._next([*playing, *self._starting], None if playing else SECONDS_TO_PLACE)
                 if done in self._starting:
                     ray.get(done)
@@ -99,7 +99,7 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
             raise explained(error) from error
 
     def close(self) -> None:
-        """Stop the workers and, if this executor started it, the cluster. The next `play` starts them again."""
+        """Stop the workers, and the cluster if this executor started it. The next `map_unordered` starts them again."""
         if not self._workers:
             return
         import ray
@@ -107,7 +107,7 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
         for worker in self._workers:
             with suppress(ray.exceptions.RayError):  # the cluster may already have stopped
                 ray.kill(worker)
-        self._workers, self._starting, self._opener_place, self._sent = [], {}, None, _new_store()
+        self._workers, self._starting, self._factory_place, self._sent = [], {}, None, _new_store()
         if self._is_ours:
             ray.shutdown()
             self._is_ours = False
@@ -131,7 +131,7 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
         self._room = room_for(machines, self.processes, threads, wants_gpus=self._wants_gpus)
         self.processes, threads, gpus = self._room
         kind = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=-1, max_task_retries=RETRIES)(_Worker)
-        self._opener_place = ray.put(pack(self._opener))
+        self._factory_place = ray.put(pack(self._factory))
         self._workers = [kind.remote(threads, Path.cwd(), sys.path) for _ in range(self.processes)]
         self._starting = {worker.answer.remote(): worker for worker in self._workers}
 
@@ -245,12 +245,12 @@ class _Worker:
     def answer(self) -> None:
         """Return immediately. The call completes when the process of this actor has started."""
 
-    def play(self, job: bytes, opener: bytes, whole: bytes, *parts: bytes) -> bytes:
+    def run(self, job: bytes, factory: bytes, whole: bytes, *parts: bytes) -> bytes:
         """Run one pickled job and return its pickled result.
 
         Args:
             job: The pickled job.
-            opener: The pickled opener, which creates the worker object.
+            factory: The pickled factory, which opens the worker.
             whole: The pickled type of the shared data (see `split_shared`).
             *parts: The pickled parts of the shared data.
 
@@ -258,11 +258,11 @@ class _Worker:
             The pickled result.
         """
         if self._worker is None:
-            self._worker = self._open(opener)
+            self._worker = self._open(factory)
         shared = join_shared(_unpack(whole), [_unpack(part) for part in parts])
-        return pack(self._worker.play(shared, _unpack(job)))
+        return pack(self._worker.run(shared, _unpack(job)))
 
-    def _open(self, opener: bytes) -> Worker:
+    def _open(self, factory: bytes) -> Worker:
         """Create the worker object in the working directory of the main process."""
         try:
             os.chdir(self._folder)  # paths in the settings may be relative
@@ -270,8 +270,8 @@ class _Worker:
             raise UserError(
                 f"a Ray worker on '{socket.gethostname()}' does not find the folder of this run: {error}"
             ) from error
-        made: WorkerFactory = _unpack(opener)
-        return made.open(self._threads)
+        made: WorkerFactory = _unpack(factory)
+        return made(self._threads)
 
 
 def _unpack(packed: bytes) -> Any:

@@ -23,7 +23,7 @@ from nmg.base.errors import UserError
 from nmg.base.files import cannot_write
 from nmg.executors.base import WorkerFactory
 from nmg.executors.shared import SharedObjectStore, pack, split_shared
-from nmg.executors.worker import open_worker, play
+from nmg.executors.worker import open_worker, run
 
 IDLE_SECONDS = 300
 """Seconds after which an idle process ends. A new process starts if there are jobs again."""
@@ -37,19 +37,19 @@ class ProcessExecutor(AbstractContextManager["ProcessExecutor"]):
     The processes end when the executor is closed or this process ends for any reason.
 
     Args:
-        opener: Factory that creates the worker in each process.
+        factory: Opens the worker in each process.
         processes: Number of processes.
         gpus: GPUs of this machine, by their names in CUDA_VISIBLE_DEVICES. The processes are distributed over them.
     """
 
-    def __init__(self, opener: WorkerFactory, processes: int, gpus: Sequence[str] = ()) -> None:
+    def __init__(self, factory: WorkerFactory, processes: int, gpus: Sequence[str] = ()) -> None:
         self.processes = processes
-        self._opener, self._gpus = opener, tuple(gpus)
+        self._factory, self._gpus = factory, tuple(gpus)
         self._executor: ProcessPoolExecutor | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._sent = SharedObjectStore(self._write, Path.unlink)
 
-    def play(self, shared: Any, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    def map_unordered(self, shared: Any, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """Run all jobs and yield `(index of the job, result)` as each job completes.
 
         Args:
@@ -62,7 +62,7 @@ class ProcessExecutor(AbstractContextManager["ProcessExecutor"]):
         whole, parts = split_shared(shared)
         files = self._sent.places(parts)
         try:
-            futures = {self._start().submit(play, pack(job), whole, *files): index for index, job in enumerate(jobs)}
+            futures = {self._start().submit(run, pack(job), whole, *files): index for index, job in enumerate(jobs)}
             for future in as_completed(futures):
                 yield futures[future], pickle.loads(future.result())
         except BrokenProcessPool as error:
@@ -73,7 +73,7 @@ class ProcessExecutor(AbstractContextManager["ProcessExecutor"]):
             ) from error
 
     def close(self) -> None:
-        """Stop the processes and delete the shared files. The next `play` starts them again."""
+        """Stop the processes and delete the shared files. The next `map_unordered` starts them again."""
         if self._executor is not None:
             self._executor.shutdown(kill_workers=True)
             self._executor = None
@@ -110,7 +110,7 @@ class ProcessExecutor(AbstractContextManager["ProcessExecutor"]):
                 max_workers=self.processes,
                 timeout=IDLE_SECONDS,
                 initializer=open_worker,
-                initargs=(pack(self._opener), threads, os.getpid(), self._gpus, folder),
+                initargs=(pack(self._factory), threads, os.getpid(), self._gpus, folder),
                 env=KEEPS_MEMORY,
             )
         return self._executor

@@ -20,7 +20,7 @@ A larger model uses all cores by itself, and several copies may not fit into mem
 
 
 def open_executor(
-    settings: RuntimeSettings, workplace: Worker, opener: WorkerFactory, at_once: int, n_parameters: int
+    settings: RuntimeSettings, worker: Worker, factory: WorkerFactory, at_once: int, n_parameters: int
 ) -> Executor:
     """Return the executor that the settings ask for.
 
@@ -28,8 +28,8 @@ def open_executor(
 
     Args:
         settings: Settings of the runtime.
-        workplace: Worker of this process.
-        opener: Factory that creates a worker in another process.
+        worker: Worker of this process.
+        factory: Opens a worker in another process.
         at_once: Maximum number of jobs that can run at the same time.
         n_parameters: Number of parameters of the model.
 
@@ -37,13 +37,13 @@ def open_executor(
         A serial, multi-process or Ray executor.
     """
     if is_distributed():
-        return SerialExecutor(workplace)
+        return SerialExecutor(worker)
     processes = process_count(settings, at_once, n_parameters)
     if settings.engine == "ray":
-        return RayExecutor(opener, processes, settings.ray_address, wants_gpus=settings.device != "cpu")
+        return RayExecutor(factory, processes, settings.ray_address, wants_gpus=settings.device != "cpu")
     if settings.engine == "serial" or (settings.engine == "auto" and processes == 1):
-        return SerialExecutor(workplace)
-    return ProcessExecutor(opener, processes, visible_gpus(settings))
+        return SerialExecutor(worker)
+    return ProcessExecutor(factory, processes, visible_gpus(settings))
 
 
 def require_single_process(command: str) -> None:

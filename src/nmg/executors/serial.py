@@ -13,13 +13,13 @@ class SerialExecutor(AbstractContextManager["SerialExecutor"]):
 
     processes = 1
 
-    def __init__(self, workplace: Worker) -> None:
-        self._worker = workplace
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
 
-    def play(self, shared: Any, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    def map_unordered(self, shared: Any, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """Run each job in order and yield `(index of the job, result)`."""
         for index, job in enumerate(jobs):
-            yield index, self._worker.play(shared, job)
+            yield index, self._worker.run(shared, job)
 
     def close(self) -> None:
         """Do nothing, because no process was started."""

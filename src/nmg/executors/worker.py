@@ -34,11 +34,11 @@ _parts: dict[Path, Any] = {}
 """Shared parts of the last job, by file."""
 
 
-def open_worker(opener: bytes, threads: int, parent: int, gpus: Sequence[str], folder: Path | None) -> None:
+def open_worker(factory: bytes, threads: int, parent: int, gpus: Sequence[str], folder: Path | None) -> None:
     """Initialise this process and create its worker.
 
     Args:
-        opener: Pickled factory that creates the worker.
+        factory: Pickled factory, which opens the worker.
         threads: Number of torch threads of this process.
         parent: ID of the parent process. This process ends when the parent ends.
         gpus: GPUs of this machine, by their names in CUDA_VISIBLE_DEVICES. This process uses one of them.
@@ -50,10 +50,10 @@ def open_worker(opener: bytes, threads: int, parent: int, gpus: Sequence[str], f
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[_free_number(folder) % len(gpus)]
     logging.getLogger("nmg").setLevel(logging.ERROR)  # the main process has already issued the warnings
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the main process ends the others
-    _worker = pickle.loads(opener).open(threads)
+    _worker = pickle.loads(factory)(threads)
 
 
-def play(job: bytes, whole: type | None, *files: Path) -> bytes:
+def run(job: bytes, whole: type | None, *files: Path) -> bytes:
     """Run one pickled job and return its pickled result.
 
     Args:
@@ -67,7 +67,7 @@ def play(job: bytes, whole: type | None, *files: Path) -> bytes:
     global _parts  # noqa: PLW0603 as above
     _parts = {file: _parts[file] if file in _parts else pickle.loads(file.read_bytes()) for file in files}
     shared = join_shared(whole, [_parts[file] for file in files])
-    return pack(_worker.play(shared, pickle.loads(job)))
+    return pack(_worker.run(shared, pickle.loads(job)))
 
 
 def _free_number(folder: Path) -> int:

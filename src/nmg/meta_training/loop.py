@@ -195,7 +195,7 @@ class MetaTraining:
             for name, plan in one.plans.items()
         }
         played = [_Played({}, {}) for _ in proposed]
-        results = dict(self.engine.play(InitialState(self.lm_state, self.steps), list(turns.values())))
+        results = dict(self.engine.map_unordered(InitialState(self.lm_state, self.steps), list(turns.values())))
         for turn, (number, name) in enumerate(turns):
             ended, adapted = results[turn]
             if isinstance(ended, Diverged):
@@ -267,9 +267,8 @@ class MetaTraining:
     def _new_engine(self, session: Session) -> Executor:
         """Open the executor of inner loops."""
         runtime, n_parameters = self.config.runtime, session.lm.model.num_parameters()
-        opener = self.runner.opener(runtime)
         at_once = self.jobs_at_once(self.config.meta.parallel_episodes)
-        return open_executor(runtime, self.runner, opener, at_once, n_parameters)
+        return open_executor(runtime, self.runner, self.runner.factory(runtime), at_once, n_parameters)
 
 
 def _inner_seconds(outcomes: Mapping[str, Outcome], whole: float) -> dict[str, float]:

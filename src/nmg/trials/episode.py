@@ -1,15 +1,16 @@
 """Inner loops of the players of episodes, in this process or in others."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from nmg.base.errors import Diverged
 from nmg.base.seeding import StreamName
-from nmg.base.settings import AdaptSettings, FinetuneSettings, MaskingSettings, RewardSettings, RuntimeSettings
+from nmg.base.settings import RewardSettings, RuntimeSettings
 from nmg.base.types import Episode, MaskPlan, Outcome, TokenBlocks
-from nmg.masking.corrupt import Vocabulary
+from nmg.executors.base import WorkerFactory
 from nmg.tasks.base import Task
 from nmg.training.context import TrainingContext
 from nmg.training.lm import ModelState, copy_state
@@ -52,7 +53,7 @@ class EpisodeRunner:
     seed: int
     reward: RewardSettings
 
-    def play(self, shared: InitialState, job: PlayerJob) -> tuple[Outcome | Diverged, ModelState | None]:
+    def run(self, shared: InitialState, job: PlayerJob) -> tuple[Outcome | Diverged, ModelState | None]:
         """Adapt with the plan, fine-tune on the episode's examples, and score on the validation set.
 
         Args:
@@ -79,40 +80,21 @@ class EpisodeRunner:
             return error.with_traceback(None), None  # the traceback would keep the tensors of the training alive
         return outcome, copy_state(self.context.model) if job.keep else None
 
-    def opener(self, runtime: RuntimeSettings) -> "EpisodeRunnerFactory":
-        """Return a factory that creates a copy of this runner in another process."""
-        context = self.context
-        return EpisodeRunnerFactory(
-            type(context.model),
-            context.model.config,
-            context.vocabulary,
-            context.masking,
-            context.adapt,
-            context.finetune,
-            runtime,
-            replace(self, context=None),  # type: ignore[arg-type]
-        )
+    def factory(self, settings: RuntimeSettings) -> WorkerFactory:
+        """Return what opens a copy of this runner in another process. Weights are sent with every call instead."""
+        model = self.context.model
+        bare = replace(self.context, model=None, runtime=None)  # type: ignore[arg-type]
+        return partial(_reopened, replace(self, context=bare), type(model), model.config, settings)
 
 
-@dataclass(frozen=True)
-class EpisodeRunnerFactory:
-    """Factory that creates a `EpisodeRunner` in another process.
-
-    Weights are not included; they are sent with every call.
-    """
-
-    model_class: type[PreTrainedModel]
-    model_config: PreTrainedConfig
-    vocabulary: Vocabulary
-    masking: MaskingSettings
-    adapt: AdaptSettings
-    finetune: FinetuneSettings
-    runtime: RuntimeSettings
-    runner: EpisodeRunner
-
-    def open(self, threads: int) -> EpisodeRunner:
-        """Create the runner with `threads` torch threads."""
-        runtime = Runtime.start(self.runtime.model_copy(update={"threads": threads}))
-        model = self.model_class(self.model_config).to(runtime.device)
-        context = TrainingContext(model, self.vocabulary, self.masking, self.adapt, self.finetune, runtime)
-        return replace(self.runner, context=context)
+def _reopened(
+    runner: EpisodeRunner,
+    model_class: type[PreTrainedModel],
+    model_config: PreTrainedConfig,
+    settings: RuntimeSettings,
+    threads: int,
+) -> EpisodeRunner:
+    """Return the runner with a model and a runtime of this process, which uses `threads` torch threads."""
+    runtime = Runtime.start(settings.model_copy(update={"threads": threads}))
+    model = model_class(model_config).to(runtime.device)
+    return replace(runner, context=replace(runner.context, model=model, runtime=runtime))
