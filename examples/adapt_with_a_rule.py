@@ -6,11 +6,10 @@ The folder `adapted` then loads in transformers: pipeline("fill-mask", "adapted"
 """
 
 import sys
-from pathlib import Path
 
 import nmg
 
 config = nmg.load_config(None, sys.argv[1:])  # any setting: --section.field value
 
-result = nmg.adapt(config, masking="idf", out=Path("adapted"))
-print(f"{result.fit.steps} steps, {result.masked_tokens} masked tokens, masked-LM loss {result.fit.loss:.3f}")
+result = nmg.adapt(config, masking="idf", out="adapted")
+print(result.summary())

@@ -7,7 +7,6 @@ a text is masked first, and chance orders the rest.
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,5 +23,5 @@ def draw_second_half(blocks: TokenBlocks, rate: float, rng: np.random.Generator)
 
 
 config = nmg.load_config(None, sys.argv[1:])
-result = nmg.adapt(config, masking=Rule("second-half", draw_second_half), out=Path("adapted"))
-print(f"{result.fit.steps} steps, {result.masked_tokens} masked tokens, masked-LM loss {result.fit.loss:.3f}")
+result = nmg.adapt(config, masking=Rule("second-half", draw_second_half), out="adapted")
+print(result.summary())

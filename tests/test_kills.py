@@ -44,7 +44,8 @@ def meta_train(config: Path, out: Path) -> None:
 
 
 def adapt(config: Path, out: Path) -> None:
-    from nmg.adaptation.adapt import adapt_corpus, is_saved
+    from nmg.adaptation.adapt import adapt_corpus
+    from nmg.adaptation.save import is_saved
 
     if not is_saved(out) or (out / ".partial").is_dir():
         adapt_corpus(load_config(config), "random", out)

@@ -232,9 +232,9 @@ def test_an_adapted_model_loads_in_transformers(inputs: Inputs, tmp_path: Path):
     assert set(filled(tmp_path / "model")) <= {*WORDS, "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
     facts = json.loads((tmp_path / "model" / "nmg.json").read_text())
     assert facts["masking"] == "random"
-    assert (facts["steps"], facts["masked_tokens"]) == (10, 120) == (result.fit.steps, result.masked_tokens)
+    assert (facts["steps"], facts["masked_tokens"]) == (10, 120) == (result.steps, result.masked_tokens)
     again = adapt_corpus(config, "random", tmp_path / "again", Silent())
-    assert again.fit.loss == result.fit.loss
+    assert again.loss == result.loss
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (
         tmp_path / "model" / "model.safetensors"
     ).read_bytes()

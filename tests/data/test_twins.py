@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nmg.data.near_duplicates import NEAR, folded, groups, near, resemblance, same, shingles
+from nmg.data.near_duplicates import NEAR, folded, groups, near, near_few, resemblance, same, shingles
 
 WORDS = np.array([f"{first}{second}" for first in "abcdefgh" for second in "aeiou"])
 
@@ -52,12 +52,16 @@ def test_near_duplicates_are_those_of_every_pair():
     of_texts, of_others = near(texts, iter(others)), near(others, iter(texts))
     assert of_texts.tolist() == slow(texts, others)
     assert of_others.tolist() == slow(others, texts)
+    assert near_few(iter(texts), others).tolist() == of_texts.tolist()
+    assert near_few(iter(others), texts).tolist() == of_others.tolist()
     assert 20 < of_texts.sum() < 60
 
 
 def test_one_side_may_be_empty():
     assert near(["a text"], []).tolist() == [False]
     assert near([], ["a text"]).tolist() == []
+    assert near_few(["a text"], []).tolist() == [False]
+    assert near_few([], ["a text"]).tolist() == []
 
 
 def test_half_a_character_is_a_character():

@@ -71,5 +71,5 @@ def test_a_short_corpus_trains(text: str, inputs: Inputs, tmp_path: Path):
     words = [f"--model.name={inputs.model}", f"--data.corpus={tmp_path / 'a.txt'}", "--adapt.block_size=16"]
     config = load_config(None, [*words, "--adapt.epochs=1", "--runtime.precision=fp32", "--adapt.batch_size=4"])
     result = adapt_corpus(config, "random", tmp_path / "out")
-    assert result.fit.steps >= 1
+    assert result.steps >= 1
     assert result.masked_tokens >= 1

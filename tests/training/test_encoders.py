@@ -31,7 +31,7 @@ def test_two_episodes_then_adapt_save_and_load(kind: str, inputs: Inputs, tmp_pa
         records = [training.episode() for _ in range(2)]
     assert all(0 < loss < 50 for record in records for loss in record.lm_loss.values())
     result = adapt_corpus(config, "whole-word", tmp_path / "adapted")
-    assert result.fit.steps > 0
+    assert result.steps > 0
     fill = pipeline("fill-mask", str(tmp_path / "adapted"))
     assert len(fill(f"Hello {fill.tokenizer.mask_token} world")) == 5
     classifier, report = AutoModelForSequenceClassification.from_pretrained(

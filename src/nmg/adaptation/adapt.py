@@ -1,14 +1,16 @@
 """Further pre-training of one model on one corpus, saved in a folder that transformers loads."""
 
-import shutil
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError
+import numpy as np
 
+from nmg.adaptation.held_out import CorpusSplit, HeldOutLoss, split_corpus
+from nmg.adaptation.result import AdaptationResult, HeldOutResult
+from nmg.adaptation.save import save_lm
 from nmg.base.distributed import as_one, is_main_process
-from nmg.base.files import as_json, cannot_write
-from nmg.base.outputs import PARTIAL, check_output, output_lock
+from nmg.base.files import as_json
+from nmg.base.outputs import check_output, output_lock
 from nmg.base.progress import Reporter, Silent
 from nmg.base.seeding import StreamName
 from nmg.config import Config
@@ -17,14 +19,13 @@ from nmg.policies.maskings import load_masking, masking_identity
 from nmg.tasks.loaded import load_corpus_texts
 from nmg.training.adapt import AdaptResult, adapt
 from nmg.training.fit import FitResult
-from nmg.training.lm import PretrainedLM
 from nmg.training.masks import DrawnMasks
 from nmg.trials.session import ModelSession
 
-MODEL_CONFIG = "config.json"
 
-
-def adapt_corpus(config: Config, masking: str | Masking, out: Path, reporter: Reporter | None = None) -> AdaptResult:
+def adapt_corpus(
+    config: Config, masking: str | Masking, out: Path, reporter: Reporter | None = None
+) -> AdaptationResult:
     """Adapt `config.model` to the text of `config.data.corpus`, and save model, tokenizer and nmg.json in `out`.
 
     Args:
@@ -34,7 +35,7 @@ def adapt_corpus(config: Config, masking: str | Masking, out: Path, reporter: Re
         reporter: Receives messages for the user; None for no messages.
 
     Returns:
-        Number of steps, mean loss, wall time, and number of masked tokens.
+        Losses, number of steps and tokens, and wall time.
 
     Raises:
         UserError: Settings, text, model or policy are invalid, `out` cannot be used, or training diverges.
@@ -44,7 +45,11 @@ def adapt_corpus(config: Config, masking: str | Masking, out: Path, reporter: Re
     with as_one(), output_lock(out):
         texts = load_corpus_texts(config.data)
         session = ModelSession.open(config, reporter or Silent()).preflight(texts)
-        corpus = session.corpus(texts)
+        randomness = StreamName(config.run.seed) / "adapt"
+        split = split_corpus(
+            texts, session.corpus(texts), config.adapt.held_out, randomness / "held-out", session.reporter
+        )
+        corpus = split.training
         reads: dict[str, str] = {}
         if isinstance(masking, str):
             reads = masking_identity(masking, config.masking)
@@ -52,53 +57,44 @@ def adapt_corpus(config: Config, masking: str | Masking, out: Path, reporter: Re
                 masking, session.lm, corpus, config.masking, test=config.test, reporter=session.reporter
             )
         session.warm_up_head(corpus)
-        result = AdaptResult(FitResult(0, float("nan"), 0.0), 0, 0)
-        if masking.name != "none":
-            masks = DrawnMasks(corpus, masking, config.test.remask)
-            result = adapt(session.context, masks, StreamName(config.run.seed) / "adapt")
-        facts = {
-            "masking": masking.name,
+        result = _train(session, split, masking, out)
+        facts: dict[str, Any] = {
+            **result.to_json(),
             "masking_reads": reads,
             "settings": config.model_dump(mode="json"),
             "corpus_digest": corpus.digest,
-            "steps": result.fit.steps,
-            "masked_tokens": result.masked_tokens,
-            "seconds": result.fit.seconds,
         }
         if is_main_process():
             save_lm(session.lm, out, {"nmg.json": as_json(facts, indent=1) + "\n"})
     return result
 
 
-def save_lm(lm: PretrainedLM, folder: Path, texts: Mapping[str, str] | None = None) -> None:
-    """Save model and tokenizer in a folder that `transformers` loads (`pipeline("fill-mask", folder)`).
-
-    The files are first written to a subfolder, because `folder` may be a mount point that cannot be renamed. The
-    model's config.json is moved last, so an incomplete folder does not load.
-
-    Args:
-        lm: The model and its tokenizer.
-        folder: The output folder, created if it is missing.
-        texts: Names of further files → their content.
-
-    Raises:
-        UserError: The files cannot be written.
-    """
-    aside = folder / PARTIAL
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        lm.model.save_pretrained(aside)
-        lm.tokenizer.save_pretrained(aside)
-        for name, text in (texts or {}).items():
-            (aside / name).write_text(text, encoding="utf-8")
-        for path in sorted(aside.iterdir(), key=lambda path: path.name == MODEL_CONFIG):
-            path.replace(folder / path.name)
-        aside.rmdir()
-    except (OSError, SafetensorError) as error:
-        raise cannot_write(folder, error) from error
-
-
-def is_saved(folder: Path) -> bool:
-    """Whether `save_lm` has written the complete folder."""
-    return (folder / MODEL_CONFIG).is_file()
+def _train(session: ModelSession, split: CorpusSplit, masking: Masking, out: Path) -> AdaptationResult:
+    """Train the model of `session` in place, and measure its loss on held-out text before and after."""
+    context, config = session.context, session.config
+    randomness = StreamName(config.run.seed) / "adapt"
+    held_out = None
+    if split.held_out is not None:
+        held_out = HeldOutLoss.build(context, split.held_out, randomness / "held-out")
+    losses = [] if held_out is None else [held_out.of(context)]
+    trained = AdaptResult(FitResult(0, float("nan"), 0.0), 0, 0)
+    if masking.name != "none":
+        trained = adapt(context, DrawnMasks(split.training, masking, config.test.remask), randomness)
+    measured = None
+    if held_out is not None:
+        losses.append(held_out.of(context))
+        best = int(np.argmin(losses))
+        sizes = (held_out.documents, len(held_out.lengths), held_out.masked_tokens)
+        measured = HeldOutResult(losses[0], losses[1], losses[best], best * trained.fit.steps, *sizes)
+    return AdaptationResult(
+        out=out,
+        masking=masking.name,
+        steps=trained.fit.steps,
+        loss=trained.fit.loss,
+        seconds=trained.fit.seconds,
+        documents=len(np.unique(split.training.context_ids)),
+        tokens=trained.tokens,
+        masked_tokens=trained.masked_tokens,
+        near_duplicates=split.near_duplicates,
+        held_out=measured,
+    )

@@ -13,7 +13,7 @@ from nmg.base.files import cannot_write
 
 LOCK = ".lock"
 PARTIAL = ".partial"
-"""Subfolder with a partially written model, left by an interruption (`adaptation.save_lm`)."""
+"""Subfolder with a partially written model, left by an interruption (`adaptation.save`)."""
 
 
 def check_output(out: Path, holds: str = "another run") -> None:

@@ -233,6 +233,9 @@ class AdaptSettings(OptimiserSettings):
     vocabulary: Literal["all", "corpus"] = "all"
     """`corpus` limits the trained word embeddings and the random replacements to word pieces that occur in the
     corpus. This is faster for small models and changes results slightly."""
+    held_out: Annotated[float, BeforeValidator(_number), Field(ge=0.0, lt=1.0)] = 0.05
+    """`nmg adapt`: fraction of the text that is not trained on and measures the loss, at most 512 blocks; 0 for no
+    held-out text."""
 
 
 class FinetuneSettings(OptimiserSettings):

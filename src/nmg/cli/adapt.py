@@ -37,9 +37,5 @@ def adapt(
 
     with progress_console() as console:
         result = run_adapt(settings, masking, out, console)
-    loss = f", masked-LM loss {result.fit.loss:.3f}" if result.fit.steps else ""
-    if not is_main_process():
-        return
-    typer.echo(
-        f"{out}: {result.fit.steps} steps, {result.masked_tokens:,} masked tokens, {result.fit.seconds:.0f} s{loss}"
-    )
+    if is_main_process():
+        typer.echo(result.summary())

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nmg.adaptation.adapt import is_saved, save_lm
+from nmg.adaptation.save import is_saved, save_lm
 from nmg.base.distributed import as_one, described, is_main_process
 from nmg.base.errors import UserError
 from nmg.base.progress import Reporter, Silent

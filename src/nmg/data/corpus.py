@@ -1,5 +1,6 @@
 """A tokenised corpus: blocks of tokens in a memory-mapped Arrow file whose name is a digest of the inputs."""
 
+import copy
 import functools
 import hashlib
 import logging
@@ -97,6 +98,7 @@ class Corpus:
         self.lengths = np.concatenate([nothing, *(np.diff(part.offsets) for part in self._parts)])
         self.context_ids = np.concatenate([nothing, *(part.context_ids for part in self._parts)])
         self._first_blocks = np.cumsum([0, *(len(part.context_ids) for part in self._parts)])
+        self._kept: IntArray | None = None
 
     @classmethod
     def build(
@@ -147,6 +149,18 @@ class Corpus:
     def __len__(self) -> int:
         """Number of blocks."""
         return len(self.lengths)
+
+    def subset(self, block_ids: IntArray) -> "Corpus":
+        """Return a corpus of only these blocks, numbered from 0, which shares the memory of this one.
+
+        `block_ids` is int64 [n], in ascending order. Block numbers and `digest` are those of the subset. `distinct_ids`
+        and `share` remain those of the whole corpus.
+        """
+        part = copy.copy(self)
+        part._kept = np.asarray(block_ids if self._kept is None else self._kept[block_ids], dtype=np.int64)
+        part.lengths, part.context_ids = self.lengths[block_ids], self.context_ids[block_ids]
+        part.digest = hashlib.sha256(self.digest.encode() + np.asarray(block_ids, dtype="<i8").tobytes()).hexdigest()
+        return part
 
     def blocks(self, block_ids: IntArray) -> TokenBlocks:
         """Return the blocks in the requested order, padded on the right to the longest of them.
@@ -220,6 +234,7 @@ class Corpus:
 
     def _places(self, block_ids: IntArray) -> tuple[IntArray, IntArray]:
         """Return the part of each block and its row in that part, both int64 [n]."""
+        block_ids = block_ids if self._kept is None else self._kept[block_ids]
         part_of = np.searchsorted(self._first_blocks, block_ids, side="right") - 1
         return part_of, block_ids - self._first_blocks[part_of]
 

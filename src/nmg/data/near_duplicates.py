@@ -68,6 +68,25 @@ def near(texts: Iterable[str], others: Iterable[str]) -> BoolArray:
     return _is_in(mine, _with_near(dict.fromkeys(mine), map(folded, others)))
 
 
+def near_few(texts: Iterable[str], few: Iterable[str]) -> BoolArray:
+    """Return bool [n texts], as `near` does, but keep in memory only `few`; `texts` may be a stream."""
+    from datasketch import MinHashLSH  # imports scipy
+
+    held = {text: shingles(text) for text in map(folded, few)}
+    known = _union(held)
+    index = MinHashLSH(num_perm=BANDS * ROWS, params=(BANDS, ROWS))
+    for text, own in held.items():
+        index.insert(text, _sketch(own))
+
+    def is_near(text: str) -> bool:
+        own = shingles(text)
+        if len(own & known) < NEAR * len(own):
+            return False
+        return any(resemblance(own, held[other]) >= NEAR for other in index.query(_sketch(own)))
+
+    return np.fromiter((is_near(folded(text)) for text in texts), dtype=bool)
+
+
 def _with_near(mine: Iterable[str], theirs: Iterable[str]) -> set[str]:
     """Return the folded texts of `mine` that have a near duplicate in `theirs`."""
     from datasketch import MinHashLSH  # imports scipy

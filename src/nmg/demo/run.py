@@ -40,7 +40,7 @@ SIZES = DemoSizes(
 )
 LM_SETTINGS = (
     *("--masking.rate=0.2", "--adapt.epochs=1", "--adapt.batch_size=32", "--adapt.learning_rate=2e-3"),
-    *("--adapt.warmup_ratio=0.1", "--adapt.block_size=126"),
+    *("--adapt.warmup_ratio=0.1", "--adapt.block_size=126", "--adapt.held_out=0"),
 )
 """Settings for training the language model."""
 AUDIT_MINUTES, AUDIT_SEEDS = 0.6, 2
@@ -141,7 +141,7 @@ def _train_lm(text: Path, config: Config, out: Path, work: _Work) -> None:
     words = [f"--model.name={demo_model_folder()}", f"--data.corpus={text}", *LM_SETTINGS]
     settings = load_config(None, words).model_copy(update={"run": config.run, "runtime": config.runtime})
     result = adapt(settings, "random", out, work.reporter)
-    work.reporter.notify(f"mean masked-LM loss {result.fit.loss:.2f} over {result.fit.steps} steps")
+    work.reporter.notify(f"mean masked-LM loss {result.loss:.2f} over {result.steps} steps")
     work.add(LM_UNITS, "the language model is trained")
 
 

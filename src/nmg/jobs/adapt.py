@@ -1,15 +1,22 @@
 """Adapts a model to a corpus and saves it: `nmg.adapt` and `nmg adapt`."""
 
+import os
 from pathlib import Path
 
 from nmg.adaptation.adapt import adapt_corpus
+from nmg.adaptation.result import AdaptationResult
+from nmg.base.files import user_path
 from nmg.base.progress import Reporter
 from nmg.config import Config
 from nmg.masking.base import Masking
-from nmg.training.adapt import AdaptResult
 
 
-def adapt(config: Config, masking: str | Masking, out: Path, reporter: Reporter | None = None) -> AdaptResult:
+def adapt(
+    config: Config,
+    masking: str | os.PathLike[str] | Masking,
+    out: str | os.PathLike[str],
+    reporter: Reporter | None = None,
+) -> AdaptationResult:
     """Adapt `config.model` to the text of `config.data.corpus`, and save it in a folder that transformers loads.
 
     Args:
@@ -19,7 +26,8 @@ def adapt(config: Config, masking: str | Masking, out: Path, reporter: Reporter 
         reporter: Receives messages for the user; None for no messages.
 
     Returns:
-        Number of steps, mean loss, wall time in seconds, and number of masked tokens.
+        Losses on held-out text before and after, number of steps and tokens, and wall time in seconds. `summary()` puts
+        them in words.
 
     Raises:
         UserError: Settings, text, model or policy are invalid, `out` cannot be used, or training diverges.
@@ -27,7 +35,8 @@ def adapt(config: Config, masking: str | Masking, out: Path, reporter: Reporter 
     Example:
         ```python
         config = nmg.load_config(None, ["--data.corpus=domain.txt"])
-        nmg.adapt(config, masking="idf", out=Path("adapted"))
+        print(nmg.adapt(config, masking="idf", out="adapted").summary())
         ```
     """
-    return adapt_corpus(config, masking, out, reporter)
+    named = os.fspath(masking) if isinstance(masking, os.PathLike) else masking
+    return adapt_corpus(config, named, user_path(Path(out)), reporter)

@@ -1,0 +1,137 @@
+"""Held-out text of an adaptation: documents that are not trained on, under masks that never change.
+
+Documents and masks depend only on the texts and the seed of the run. So losses compare between maskings, rates,
+executors and batch sizes: only the model differs.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from itertools import compress
+
+import numpy as np
+
+from nmg.base.progress import Reporter
+from nmg.base.seeding import StreamName
+from nmg.base.types import IGNORED_LABEL, BoolArray, IntArray
+from nmg.data.corpus import Corpus
+from nmg.data.near_duplicates import near_few
+from nmg.training.context import TrainingContext
+from nmg.training.lm_quality import RATE, hidden_words, mean_loss
+from nmg.training.masks import Batches
+
+MAX_BLOCKS = 512
+"""Maximum number of blocks that are measured."""
+MAX_CHARACTERS = 600_000
+"""Approximate number of characters to hold out at most: those of `MAX_BLOCKS` blocks of 254 tokens."""
+MIN_TOKENS = 512
+"""Minimum number of maskable tokens: fewer would mask less than 77, and the loss would be mostly noise."""
+MIN_TRAINING_SHARE = 0.5
+"""Minimum fraction of the blocks that must remain to train on."""
+ROWS_PER_PASS = 16
+"""Rows per forward pass, always the same, because the size of a batch changes the rounding of the loss."""
+
+
+@dataclass(frozen=True)
+class CorpusSplit:
+    """The text of an adaptation, divided by document."""
+
+    training: Corpus
+    """Blocks to train on."""
+    held_out: Corpus | None
+    """Blocks that are not trained on; None if no text is held out."""
+    near_duplicates: int = 0
+    """Number of documents that are in neither part, because they nearly equal a held-out one."""
+
+
+def split_corpus(
+    texts: Collection[str], corpus: Corpus, share: float, randomness: StreamName, reporter: Reporter
+) -> CorpusSplit:
+    """Divide a corpus into documents to train on and held-out documents.
+
+    Only the held-out texts are kept in memory. If too little text would be held out or remain, all text is trained on,
+    and a message says why.
+
+    Args:
+        texts: The documents; they are iterated over three times.
+        corpus: The blocks of `texts`.
+        share: Fraction of the characters to hold out; 0 for none.
+        randomness: Random stream that selects the documents.
+        reporter: Receives the message.
+
+    Returns:
+        The two parts.
+    """
+    if not share:
+        return CorpusSplit(corpus, None)
+    is_held_out = _draw_documents(texts, share, randomness)
+    is_near = near_few(texts, compress(texts, is_held_out)) & ~is_held_out
+    held_out = corpus.subset(np.flatnonzero(is_held_out[corpus.context_ids]))
+    training = corpus.subset(np.flatnonzero(~(is_held_out | is_near)[corpus.context_ids]))
+    n_tokens = _maskable_tokens(held_out)
+    problem = None
+    if len(training) < MIN_TRAINING_SHARE * len(corpus):
+        problem = f"only {len(training)} of {len(corpus)} blocks would be left to train on"
+    elif n_tokens < MIN_TOKENS:
+        problem = f"{share:g} of this corpus is {n_tokens} tokens, and the loss of less than {MIN_TOKENS} is noise"
+    if problem is None:
+        return CorpusSplit(training, held_out, int(is_near.sum()))
+    reporter.notify(f"adapt.held_out: {problem}. No text is held out, so no held-out loss is measured.")
+    return CorpusSplit(corpus, None)
+
+
+def _draw_documents(texts: Collection[str], share: float, randomness: StreamName) -> BoolArray:
+    """Return bool [n texts]: True for documents with about `share` of all characters, at least one document."""
+    sizes: IntArray = np.fromiter((len(text) for text in texts), dtype=np.int64)
+    order = (randomness / "documents").generator().permutation(len(sizes))
+    wanted = min(share * sizes.sum(), MAX_CHARACTERS)
+    n = max(int(np.searchsorted(np.cumsum(sizes[order]), wanted, side="right")), 1)
+    is_drawn = np.zeros(len(sizes), dtype=bool)
+    is_drawn[order[:n]] = True
+    return is_drawn
+
+
+def _maskable_tokens(corpus: Corpus) -> int:
+    """Count maskable tokens, at least up to `MIN_TOKENS`, without reading more blocks than needed."""
+    n = 0
+    for first in range(0, len(corpus), ROWS_PER_PASS):
+        if n >= MIN_TOKENS:
+            break
+        rows = np.arange(first, min(first + ROWS_PER_PASS, len(corpus)))
+        n += int(corpus.blocks(rows).is_maskable.sum())
+    return n
+
+
+@dataclass(frozen=True)
+class HeldOutLoss:
+    """Masked-LM loss of a model on fixed blocks with fixed masks: `RATE` of the tokens, all replaced by the mask."""
+
+    lengths: IntArray
+    """int64 [F]: tokens of each block."""
+    documents: int
+    """Number of documents that the blocks belong to."""
+    masked_tokens: int
+    """Number of masked tokens, over which the loss is averaged."""
+    _batches: Batches
+
+    @classmethod
+    def build(cls, context: TrainingContext, corpus: Corpus, randomness: StreamName) -> "HeldOutLoss":
+        """Select at most `MAX_BLOCKS` blocks of the held-out `corpus` and mask them.
+
+        Args:
+            context: Context with the vocabulary.
+            corpus: Held-out blocks.
+            randomness: Random stream of blocks and masks.
+
+        Returns:
+            The loss, which measures any model with the same vocabulary.
+        """
+        size = min(MAX_BLOCKS, len(corpus))
+        rows = np.sort((randomness / "blocks").generator().choice(len(corpus), size, replace=False))
+        batches, lengths = hidden_words(context, corpus, rows, RATE, randomness / "masks")
+        n_masked = int((batches(np.arange(size)).labels != IGNORED_LABEL).sum())
+        return cls(lengths, len(np.unique(corpus.context_ids[rows])), n_masked, batches)
+
+    def of(self, context: TrainingContext) -> float:
+        """Return the mean cross-entropy of `context.model` in nats per masked token, in evaluation mode."""
+        runtime = replace(context.runtime, evaluation_batch_size=ROWS_PER_PASS)
+        return mean_loss(replace(context, runtime=runtime), self._batches, self.lengths)
