@@ -38,7 +38,7 @@ def run(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 @pytest.mark.parametrize("name", ["adapt_with_a_rule", "your_own_masking"])
 def test_adaptation(run, name: str, tmp_path: Path):
-    assert run(name).startswith("10 steps, ")
+    assert "10 steps, " in run(name)
     AutoModelForMaskedLM.from_pretrained(tmp_path / "adapted")
     masking = json.loads((tmp_path / "adapted" / "nmg.json").read_text())["masking"]
     assert masking == ("idf" if name == "adapt_with_a_rule" else "second-half")
