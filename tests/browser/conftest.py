@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-from nmg.report.inspect_page import InspectPage, write_inspect_page
+from nmg.inspection.render import InspectPage, write_inspect_page
 from support import browser as browsers
 from support.browser import DESKTOP, OpenedPage, Screen
 

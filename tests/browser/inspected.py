@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from nmg.base.seeding import stream
-from nmg.report.inspect_page import InspectPage, Shares, ShownMasking, ShownTexts, Words
-from nmg.report.page import Facts
-from nmg.report.tables import Table
+from nmg.inspection.render import InspectPage, Shares, ShownMasking, ShownTexts, Words
+from nmg.report.document import Facts, Table
 
 DRAWS = 100
 N_TEXTS = 45
@@ -84,7 +83,7 @@ def page_of(texts: ShownTexts, k: int = 2) -> InspectPage:
             np.array([[0.1, 0.8, 0.4, 1], [0, 1, 0.5, 0], [0.4, 0.4, 0.4, 0.4], [0.4, 0.5, 0.3, 0.4]]),
             "What the columns say.",
         ),
-        tables=[("Entropy", Table(("", "nats"), (("first", "1.23"),), ("A note on entropy.",)))],
+        tables=[Table(("", "nats"), (("first", "1.23"),), ("A note on entropy.",), "Entropy")],
         notices=["Parts of speech need spaCy."],
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nmg.report.inspect_page import InspectPage, write_inspect_page
+from nmg.inspection.render import InspectPage, write_inspect_page
 
 from .inspect_steps import OpenPage, holding, names, rows_of, search, titles
 from .inspected import page_of, texts_of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from nmg.report.inspect_page import InspectPage, ShownTexts, write_inspect_page
+from nmg.inspection.render import InspectPage, ShownTexts, write_inspect_page
 from support.browser import DESKTOP, PHONE, open_page
 
 from .inspect_steps import OpenPage, facts_of, focused, names, search, titles, token

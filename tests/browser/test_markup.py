@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nmg.report.page import write_page
+from nmg.report.html import write_html
 from nmg.report.run_page import run_page
 from support import browser as browsers
 from support.command import Nmg
@@ -87,7 +87,7 @@ def test_a_log_full_of_markup(open_page: OpenPage, tmp_path: Path):
         snapshots=[snapshot(0, [0.1] * n_tokens)],
         facts=facts,
     )
-    write_page(tmp_path / "report.html", run_page(log))
+    write_html(tmp_path / "report.html", run_page(log))
     page = open_page(tmp_path / "report.html")
     for summary in page.query_selector_all("summary"):
         summary.click()
@@ -99,7 +99,7 @@ def test_a_log_full_of_markup(open_page: OpenPage, tmp_path: Path):
 
 def test_the_policy_of_a_page_stops_what_would_slip_through(chromium: "Browser", tmp_path: Path):
     """Should anything be escaped wrongly one day, it would still not run."""
-    write_page(tmp_path / "report.html", run_page(log_of(episode(0), texts=TEXTS)))
+    write_html(tmp_path / "report.html", run_page(log_of(episode(0), texts=TEXTS)))
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     slipped = "<script>window.evil=1</script><img src=x onerror='window.evil=1'>"
     (tmp_path / "report.html").write_text(html.replace("<main>", f"<main>{slipped}"), encoding="utf-8")

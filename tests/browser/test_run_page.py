@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nmg.meta_training.log import RunLog
-from nmg.report.page import write_page
+from nmg.report.html import write_html
 from nmg.report.run_page import run_page
 from support.browser import DESKTOP, PHONE, Screen
 from support.run_logs import PROBABILITIES, TEXTS, UPDATE, config_of, episode, log_of, search_episode, snapshot
@@ -31,7 +31,7 @@ def log() -> RunLog:
 @pytest.fixture(scope="module")
 def path(log: RunLog, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    write_page(path, run_page(log))
+    write_html(path, run_page(log))
     return path
 
 
@@ -56,7 +56,7 @@ def test_nothing_is_wider_than_the_screen(open_page: "OpenPage", path: Path, scr
 def test_no_text_of_a_figure_is_cut_off(open_page: "OpenPage", path: Path, tmp_path: Path):
     other = tmp_path / "other.html"
     episodes = [search_episode(i, *(0.4 + n / 100 for n in range(8))) for i in range(12)]
-    write_page(other, run_page(log_of(*episodes, config=config_of(12, "random-search"))))
+    write_html(other, run_page(log_of(*episodes, config=config_of(12, "random-search"))))
     for shown, n_figures in ((path, 5), (other, 2)):
         page = open_page(shown)
         assert page.locator("figure svg").count() == n_figures
@@ -112,10 +112,10 @@ def test_likelier_tokens_are_shaded_darker(open_page: "OpenPage", path: Path):
 
 def test_an_open_page_follows_the_run(open_page: "OpenPage", log: RunLog, tmp_path: Path):
     path = tmp_path / "report.html"
-    write_page(path, run_page(replace(log, episodes=log.episodes[:3]), refresh_seconds=1))
+    write_html(path, run_page(replace(log, episodes=log.episodes[:3]), refresh_seconds=1))
     page = open_page(path, PHONE)
     assert page.locator(".subtitle").inner_text() == "3 of 20 episodes"
-    write_page(path, run_page(log, refresh_seconds=1))
+    write_html(path, run_page(log, refresh_seconds=1))
     page.get_by_text("12 of 20 episodes", exact=True).wait_for()  # without a script, which the page's policy forbids
     assert page.locator(".notice").count() == 1
     assert page.locator("meta[http-equiv=refresh]").count() == 1

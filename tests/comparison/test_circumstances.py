@@ -11,8 +11,10 @@ from nmg.comparison.plan import Plan
 from nmg.comparison.results import ComparisonResults
 from nmg.comparison.trials import Cell
 from nmg.report.comparison import pairs_table, reading
-from nmg.report.comparison_files import cells_csv, latex, markdown
+from nmg.report.comparison_files import cells_csv
 from nmg.report.comparison_page import comparison_page
+from nmg.report.latex import as_latex
+from nmg.report.markdown import as_markdown
 from support.runs import Inputs, Notes
 
 from .helpers import compare, plan, quick, written
@@ -53,9 +55,9 @@ def test_a_masking_made_elsewhere_is_marked_in_its_pairs_alone(there: dict[str, 
     (name,) = there
     told = f"they differ in {name} ({HERE[name]}, another). In 2 pairs, marked †, they differ within a seed"
     assert told in reading(results)
-    assert told in markdown(results)
+    assert told in as_markdown(comparison_page(results))
     assert "†" in str(comparison_page(results))
-    assert r"$\dagger$" in latex(results)
+    assert r"$\dagger$" in as_latex(comparison_page(results).tables())
     facts = results.to_json()
     assert facts["environment_mismatch"] == {name: [HERE[name], "another"]}
     assert [pair["mixed_seeds"] for pair in facts["results"][0]["pairs"]] == [[], [0, 1, 2], [0, 1, 2]]
@@ -72,11 +74,11 @@ def test_whole_seeds_made_elsewhere_are_paired_as_ever():
     results = analysed(made({"precision": "bf16"}, "none", "random", "idf", seeds=(2,)), PLAN)
     assert not any(pair.mixed_seeds for pair in results.pairs)
     assert "differ in precision (fp32, bf16). Within each seed they are the same," in reading(results)
-    assert "†" not in markdown(results)
+    assert "†" not in as_markdown(comparison_page(results))
 
 
 def unmarked(results: ComparisonResults) -> bool:
-    return "†" not in markdown(results) and "environment" not in reading(results)
+    return "†" not in as_markdown(comparison_page(results)) and "environment" not in reading(results)
 
 
 def test_nothing_is_said_where_nothing_differs():

@@ -17,10 +17,10 @@ from nmg.comparison.results import ComparisonResults, analyse
 from nmg.comparison.run import Finished
 from nmg.comparison.trials import Condition
 from nmg.config import Config
-from nmg.report.grid import differences_table, means_table, reading, titled_tables
+from nmg.report.grid import differences_table, means_table, reading
 from nmg.report.grid_files import scores_csv, write_grid
 from nmg.report.grid_page import grid_page
-from nmg.report.page import render_page
+from nmg.report.html import render_html
 
 from .test_results import cell
 
@@ -152,7 +152,7 @@ def test_points_of_learning_curves_are_tables_of_their_own_in_one_family():
     grid = analyse_grid("random", parts, {"one": results}, {})
     (family,) = grid.families
     assert family.n_planned == 4
-    assert [title for title, _ in titled_tables(grid)] == [
+    assert [table.caption for table in grid_page(grid).tables()] == [
         "accuracy on the test sets: 4 labelled examples of each class",
         "accuracy on the test sets: 16 labelled examples of each class",
         "Differences of accuracy from random",
@@ -171,7 +171,7 @@ def test_differences_of_cells_made_otherwise_are_marked():
     parts = parts_of({"one": Config()}, {}, list(SCORES["one"]), {})
     grid = analyse_grid("random", parts, {"one": mixed}, {})
     assert "In 1 difference, marked †, the two cells ran in different environments" in reading(grid)
-    marked = [row[0] for row in differences_table(grid.families[0]).rows if row[0].endswith("†")]
+    marked = [row[0] for row in differences_table(grid.families[0], grid.base).rows if row[0].endswith("†")]
     assert marked == ["one · bert-base-uncased: idf − random†"]
 
 
@@ -196,7 +196,7 @@ def test_files_hold_the_same_numbers(tmp_path: Path):
 
 def test_a_hostile_name_is_text_on_the_page():
     parts = parts_of({'<b>"x': Config()}, {}, list(SCORES["one"]), {})
-    page = render_page(grid_page(analyse_grid("random", parts, {parts[0].name: results_of(SCORES["one"])}, {})))
+    page = render_html(grid_page(analyse_grid("random", parts, {parts[0].name: results_of(SCORES["one"])}, {})))
     assert "<b>" not in page
     assert 'href="b-x/index.html"' in page
 
@@ -205,4 +205,4 @@ def test_nothing_ran():
     parts = parts_of({"one": Config()}, {}, ["none", "random"], {})
     grid = analyse_grid("random", parts, {}, {"one": "RuntimeError: gone"})
     assert reading(grid).startswith("1 comparison failed as a whole")
-    assert "gone" in render_page(grid_page(grid))
+    assert "gone" in render_html(grid_page(grid))

@@ -89,9 +89,8 @@ def test_all_maskings_with_two_seeds(inputs: Inputs, tmp_path: Path):
 
 def tables(markdown: str) -> list[list[list[str]]]:
     """The cells of each table."""
-    sections = markdown.split("\n## ")[1:]
-    lines = [[line for line in section.splitlines() if line.startswith("|")] for section in sections]
-    return [[[cell.strip() for cell in line.strip("|").split("|")] for line in table] for table in lines]
+    parts = [part.splitlines() for part in markdown.split("\n\n") if part.startswith("|")]
+    return [[[cell.strip(" *") for cell in line.strip("|").split("|")] for line in table] for table in parts]
 
 
 def test_results_can_be_had_again_and_do_not_depend_on_what_else_is_run(inputs: Inputs, tmp_path: Path):

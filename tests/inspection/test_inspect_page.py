@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmg.report.inspect_page import (
+from nmg.inspection.render import (
     LARGEST_PACKED,
     LOG_STEPS,
     PACKED_FROM,
@@ -27,8 +27,7 @@ from nmg.report.inspect_page import (
     render_inspect_page,
     write_inspect_page,
 )
-from nmg.report.page import Facts
-from nmg.report.tables import Table
+from nmg.report.document import Facts, Table
 
 EVIL = "</script><script>alert('x')</script><!--\"&\u2028]]>"
 
@@ -61,7 +60,7 @@ def small_page(word: str = "cat") -> InspectPage:
         views=[(word, 0)],
         shares=[Shares(word, word, [word], np.array([1]), np.array([[0.7]]))],
         words=Words([word], np.array([1]), np.array([[0.7]]), word),
-        tables=[(word, Table((word, word), ((word, word),), (word,)))],
+        tables=[Table((word, word), ((word, word),), (word,), word)],
         notices=[word],
         unit=word,
     )
@@ -164,8 +163,8 @@ def test_texts_cannot_break_out():
     assert texts["labels"][0]["names"] == [EVIL]
     assert corpus["words"]["words"] == [EVIL]
     assert corpus["maskings"][0] == {"name": EVIL, "about": EVIL}
-    # title and h1, subtitle, a fact's name and value, heading, header, row, note, notice
-    assert page.text.count(EVIL) == 12
+    # title and h1, subtitle, a fact's name and value, heading, caption, header, row, note, notice
+    assert page.text.count(EVIL) == 13
 
 
 def test_the_page_forbids_itself_everything_but_its_own_style_and_script():

@@ -19,11 +19,11 @@ from nmg.base.settings import DataSettings, MaskingSettings
 from nmg.inspection import page as inspection_page
 from nmg.inspection.draws import Observed, views_of
 from nmg.inspection.page import block_titles, group_tokens, inspect_page, overlap_table, vocabulary_subset
+from nmg.inspection.render import PACKED_FROM
 from nmg.inspection.run import inspect_texts, sample_texts
 from nmg.inspection.tags import Labels, Tags
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from nmg.policies.maskings import parse_policies
-from nmg.report.inspect_page import PACKED_FROM
 from nmg.tasks.load import read_any_texts
 from support.command import Nmg
 from support.planted import WORDS

@@ -20,7 +20,7 @@ from nmg.config import Config
 from nmg.meta_training import run as meta_training
 from nmg.meta_training.log import read_run
 from nmg.meta_training.loop import MetaTraining
-from nmg.report.page import render_page
+from nmg.report.html import render_html
 from nmg.report.run_page import run_page
 from nmg.trials import episode as inner_episode
 from nmg.trials import trial as loop
@@ -99,7 +99,7 @@ def test_three_episodes_in_a_row_end_the_run_with_what_to_change(inputs: Inputs,
             strict(line)
     with pytest.raises(UserError, match=r"in 4 episodes in a row"):
         meta_training.resume(out, [], Silent(), lambda *_: None)
-    assert "diverged" in render_page(run_page(read_run(out)))
+    assert "diverged" in render_html(run_page(read_run(out)))
 
 
 def test_one_that_diverges_is_left_out_of_lm_state_and_replay(inputs: Inputs, monkeypatch: pytest.MonkeyPatch):
@@ -143,7 +143,7 @@ def test_every_learner_goes_on(inputs: Inputs, tmp_path: Path, monkeypatch: pyte
     assert all(tensor.isfinite().all() for tensor in training.learner.policy.state_dict().values())
     resumed = meta_training.resume(out, [], Silent(), lambda *_: None)
     assert resumed.learner.save().facts == training.learner.save().facts
-    render_page(run_page(read_run(out)))
+    render_html(run_page(read_run(out)))
 
 
 def test_rule_search_counts_the_plays_of_an_episode_that_tells_nothing(inputs: Inputs, monkeypatch: pytest.MonkeyPatch):

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 
-from nmg.report.page import Facts, PageContent, Plot, render_page
+from nmg.report.document import Document, Facts, Figure, Table
+from nmg.report.html import render_html
 from nmg.report.run_plots import Panel
-from nmg.report.tables import Table
 
 
-def facts_of(page: PageContent) -> dict[str, str]:
+def facts_of(page: Document) -> dict[str, str]:
     return dict(next(block for block in page.sections[0].blocks if isinstance(block, Facts)).items)
 
 
-def blocks_of(page: PageContent, heading: str) -> Sequence[Any]:
+def blocks_of(page: Document, heading: str) -> Sequence[Any]:
     return next(section.blocks for section in page.sections if section.heading == heading)
 
 
-def tables_of(page: PageContent, heading: str) -> list[dict[str, tuple[str, ...]]]:
+def tables_of(page: Document, heading: str) -> list[dict[str, tuple[str, ...]]]:
     """The tables of a section: first cell of a row → the others."""
     return [{row[0]: row[1:] for row in b.rows} for b in blocks_of(page, heading) if isinstance(b, Table)]
 
@@ -39,11 +39,11 @@ class Drawn:
         return "<svg xmlns='http://www.w3.org/2000/svg'/>"
 
 
-def assert_fine(page: PageContent) -> str:
-    html = render_page(page)
+def assert_fine(page: Document) -> str:
+    html = render_html(page)
     assert len(html) < 4_000_000
     for block in (block for section in page.sections for block in section.blocks):
-        if isinstance(block, Plot):
+        if isinstance(block, Figure):
             assert len(block.svg) < 1_000_000
             ElementTree.fromstring(block.svg)
     assert not re.search(r">\s*(nan|inf|None)\b", html, flags=re.IGNORECASE)

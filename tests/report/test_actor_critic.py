@@ -17,10 +17,10 @@ def test_credit_is_counted_over_episodes_and_rewards_weighed_by_actions():
     second = {"alone": {"actions": 10, "reward": -1.0}, "with_random": {"actions": 50, "reward": 0.25}}
     (rows,) = tables_of(run_page(log_of(episode(0, credit=first), episode(1, credit=second))), "Rewards and credit")
     assert rows == {
-        "learner alone": ("40", "40.0%", "+0.500"),
-        "random too": ("50", "50.0%", "+0.250"),
-        "opponent too": ("0", "0.0%", "–"),
-        "all (dropped)": ("10", "10.0%", "–"),
+        "learner alone": ("40", "40.0 %", "+0.500"),
+        "random too": ("50", "50.0 %", "+0.250"),
+        "opponent too": ("0", "0.0 %", "–"),
+        "all (dropped)": ("10", "10.0 %", "–"),
     }
 
 

@@ -23,12 +23,14 @@ from nmg.comparison.statistics import estimate
 from nmg.comparison.trials import Cell, Condition, Labelled
 from nmg.config import Config
 from nmg.report.comparison import costs_table, pairs_table, reading, scope, scores_table, setting_text, terminal_tables
-from nmg.report.comparison_files import cells_csv, latex, markdown, titled_tables, write_comparison
+from nmg.report.comparison_files import cells_csv, write_comparison
 from nmg.report.comparison_page import comparison_page
 from nmg.report.curve_plots import score_curves
-from nmg.report.latex import as_latex, escape
-from nmg.report.page import Plot, render_page
-from nmg.report.tables import Table, as_rich
+from nmg.report.document import Figure, Table
+from nmg.report.html import render_html
+from nmg.report.latex import as_latex, escape, latex_table
+from nmg.report.markdown import as_markdown
+from nmg.report.terminal import as_rich, notes_once
 
 
 def cell(
@@ -241,8 +243,8 @@ def test_what_intervals_and_p_values_are_about(data: dict, labelled: tuple, prov
     results = analyse(config, plan, ("accuracy", "loss"), Finished(cells, {}))
     assert scope(results).startswith("Intervals and p values cover other seeds with this test set")
     assert expected in scope(results)
-    assert scope(results) in markdown(results)
-    assert scope(results) in Tags(render_page(comparison_page(results))).text
+    assert scope(results) in as_markdown(comparison_page(results))
+    assert scope(results) in Tags(render_html(comparison_page(results))).text
 
 
 def test_every_number_of_the_curves_is_that_of_the_cells(monkeypatch: pytest.MonkeyPatch):
@@ -290,14 +292,14 @@ def test_every_number_of_the_curves_is_that_of_the_cells(monkeypatch: pytest.Mon
 
 def test_headings_say_how_many_labels_there_were():
     results = results_of(curves())
-    titles = [title for title, _ in titled_tables(results)]
+    titles = [table.caption for table in comparison_page(results).tables()]
     assert "Scores on the test set: 4 labelled examples of each class (16 in all), 50 adaptation steps" in titles
     assert "Scores on the test set: all 500 labelled examples, 50 adaptation steps" in titles
     captions = [
         block.caption
         for section in comparison_page(results).sections
         for block in section.blocks
-        if isinstance(block, Plot)
+        if isinstance(block, Figure)
     ]
     over_steps = (
         "Scores by number of adaptation steps, 4 labelled examples of each class (16 in all), with 95 % intervals."
@@ -324,8 +326,8 @@ def test_every_cell_is_a_line_of_csv():
 
 
 def test_latex_is_whole_and_escaped():
-    table = Table(("a_b", "[x]"), (("50 % & more", "[1, 2]"), ("x\\y", "−1 ± 2")), ("Δ: {#}.",))
-    lines = as_latex(table, "Pairs_1").splitlines()
+    table = Table(("a_b", "[x]"), (("50 % & more", "[1, 2]"), ("x\\y", "−1 ± 2")), ("Δ: {#}.",), "Pairs_1")
+    lines = latex_table(table).splitlines()
     assert lines == [
         r"\begin{table}",
         r"\caption{Pairs\_1. $\Delta$: \{\#\}.}",
@@ -340,7 +342,7 @@ def test_latex_is_whole_and_escaped():
         r"\end{table}",
     ]
     assert escape("~^<>") == r"\textasciitilde{}\textasciicircum{}$<$$>$"
-    text = latex(results_of(curves()))
+    text = as_latex(comparison_page(results_of(curves())).tables())
     assert text.isascii(), "any engine sets it"
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 3 * 4
     for line in text.splitlines():
@@ -350,29 +352,30 @@ def test_latex_is_whole_and_escaped():
 
 def test_markdown_has_all_tables():
     results = results_of(curves())
-    text = markdown(results)
-    assert text.startswith(reading(results))
-    assert text.count("## ") == 3 * 4
-    assert "## Scores on the test set: 4 labelled examples of each class (16 in all), 50 adaptation steps" in text
-    assert all(" | ".join(row) in text for _, table in titled_tables(results) for row in table.rows)
+    page = comparison_page(results)
+    text = as_markdown(page)
+    assert reading(results) in text
+    assert text.count("\n### ") == 3 * 4
+    assert "\n### Scores on the test set: 4 labelled examples of each class (16 in all), 50 adaptation steps" in text
+    assert all(" | ".join(row) in text for table in page.tables() for row in table.rows)
 
 
 def test_terminal_tables_are_narrow_and_say_notes_once():
-    tables = [table for _, table in terminal_tables(results_of(curves()))]
+    tables = list(notes_once(terminal_tables(results_of(curves()))))
     assert len(tables) == 8
     assert [bool(table.notes) for table in tables] == [False] * 6 + [True] * 2
     assert max(len(table.header) for table in tables) == 7
     assert tables[1].header == ("difference", "Δ accuracy [95 %]", "p (Holm)", "d_z", "w/t/l", "seeds needed")
     results = results_of(PLAIN)
     full = pairs_table(results.settings[0], "accuracy", 3).rows[0]
-    short = terminal_tables(results)[1][1].rows[0]
+    short = terminal_tables(results)[1].rows[0]
     assert short == (full[0], full[2], full[4], full[7], full[8], full[9])
 
 
 def test_brackets_in_a_name_reach_the_terminal():
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(as_rich(Table(("masking", "n"), (("runs/[b]/policy", "[1, 2]"),)), "T"))
+        console.print(as_rich(Table(("masking", "n"), (("runs/[b]/policy", "[1, 2]"),), caption="T")))
     assert "runs/[b]/policy" in capture.get()
     assert "[1, 2]" in capture.get()
 
@@ -410,7 +413,7 @@ def headings(results: ComparisonResults) -> list[str]:
 def test_the_page_of_a_plain_comparison():
     results = results_of(PLAIN)
     assert headings(results) == ["Summary", "Scores", "Costs", "Method"]
-    page = Tags(render_page(comparison_page(results)))
+    page = Tags(render_html(comparison_page(results)))
     assert page.seen.count("table") == 3
     assert page.seen.count("figure") == 1
     assert reading(results) in page.text
@@ -422,7 +425,7 @@ def test_the_page_with_curves_and_failures():
     assert headings(results) == [
         *("Summary", "Learning curves", "Scores", "Costs", "Cells that failed", "Method"),
     ]
-    html = render_page(comparison_page(results))
+    html = render_html(comparison_page(results))
     page = Tags(html)
     assert page.seen.count("table") == 3 * 4
     assert page.seen.count("figure") == 4 + 2 + 2, "scores by condition, curves by steps, curves by labels"
@@ -431,7 +434,7 @@ def test_the_page_with_curves_and_failures():
 
 
 def test_the_page_of_nothing():
-    assert "no pair" in render_page(comparison_page(results_of([], {"none.seed-0": "ValueError"})))
+    assert "no pair" in render_html(comparison_page(results_of([], {"none.seed-0": "ValueError"})))
 
 
 def lines_of(svg: str, colour: str) -> list[list[tuple[float, float]]]:
@@ -467,7 +470,7 @@ def test_curves_with_intervals_and_levels():
 def test_without_masks_there_are_no_steps_to_draw_over():
     page = comparison_page(results_of(curves()))
     plots = [block for section in page.sections if section.heading == "Learning curves" for block in section.blocks]
-    over_steps = [plot.svg for plot in plots if isinstance(plot, Plot) and "by number of adaptation" in plot.caption]
+    over_steps = [plot.svg for plot in plots if isinstance(plot, Figure) and "by number of adaptation" in plot.caption]
     assert len(over_steps) == 2
     for svg in over_steps:
         none, legend = lines_of(svg, "series-1")
@@ -483,4 +486,4 @@ def test_all_files_are_written(tmp_path: Path):
         *("results.json", "results.md", "results.csv", "results.tex", "index.html"),
     }
     assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(results.to_json()))
-    assert (tmp_path / "results.md").read_text(encoding="utf-8") == markdown(results)
+    assert (tmp_path / "results.md").read_text(encoding="utf-8") == as_markdown(comparison_page(results))

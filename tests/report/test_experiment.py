@@ -6,7 +6,7 @@ import pytest
 
 from nmg.config import Config
 from nmg.report.experiment import sections, summary, warnings
-from nmg.report.page import render_page
+from nmg.report.html import render_html
 from nmg.report.run_page import run_page
 from support.run_logs import log_of
 
@@ -61,11 +61,11 @@ def test_too_little_is_said(f_p: float | None, text: str):
 
 
 def test_the_page_draws_the_effects():
-    page = render_page(run_page(log()))
+    page = render_html(run_page(log()))
     assert "What raises the score" in page
     assert "Is it better than a rule?" in page
     assert "learned-2" in page
     assert "score over random" in page
     no_random = log(tuned={"idf-2": 0.0, "idf-5": 0.01, "learned-2": 0.02})
-    assert "score over idf-2" in render_page(run_page(no_random))
+    assert "score over idf-2" in render_html(run_page(no_random))
     assert sections(log_of(episode(0), config=Config())) == []

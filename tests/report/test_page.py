@@ -5,22 +5,21 @@ from html.parser import HTMLParser
 
 import pytest
 
-from nmg.report.page import (
+from nmg.report.document import (
+    Details,
+    Document,
     Facts,
-    Listing,
-    PageContent,
+    Figure,
     Paragraph,
-    Plot,
     Section,
     ShadedRow,
     ShadedText,
     ShadedTexts,
     ShadedToken,
-    render_page,
-    write_page,
+    Table,
 )
+from nmg.report.html import render_html, write_html
 from nmg.report.plots import results_plot
-from nmg.report.tables import Table
 
 EVIL = "<script>alert('x')</script>\"&"
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -63,13 +62,13 @@ def full_page(word: str = "word") -> str:
     blocks = [
         Paragraph(word),
         Facts(((word, word),)),
-        Listing(word, word),
+        Details(word, word),
         Table((word, word), ((word, word),), (word,)),
-        Plot(results_plot({"learner": [0.1, 0.2]}, "accuracy"), word),
+        Figure(results_plot({"learner": [0.1, 0.2]}, "accuracy"), word),
         ShadedTexts((ShadedText(word, (ShadedRow(word, (ShadedToken(word, 0.5),)),)),)),
     ]
     sections = [Section(word, blocks), Section("second"), Section("third")]
-    return render_page(PageContent(word, word, sections))
+    return render_html(Document(word, word, sections))
 
 
 def test_everything_is_escaped():
@@ -109,16 +108,16 @@ def test_page_is_accessible_and_adapts():
     [
         [],
         [Section("empty")],
-        [Section("empty blocks", [Paragraph(""), Facts(()), Table((), ()), ShadedTexts(()), Plot("")])],
+        [Section("empty blocks", [Paragraph(""), Facts(()), Table((), ()), ShadedTexts(()), Figure("")])],
         [Section("empty texts", [ShadedTexts((ShadedText("", ()), ShadedText("", (ShadedRow("", ()),))))])],
     ],
 )
 def test_parts_may_be_empty(sections):
-    assert Outline(render_page(PageContent("Title", sections=sections))).having("h1")
+    assert Outline(render_html(Document("Title", sections=sections))).having("h1")
 
 
 def test_paragraph_markup():
-    html = render_page(PageContent("t", sections=[Section("s", [Paragraph("one `a<b>` and\n**two**\n\nthree")])]))
+    html = render_html(Document("t", sections=[Section("s", [Paragraph("one `a<b>` and\n**two**\n\nthree")])]))
     assert "<p>one <code>a&lt;b&gt;</code> and <strong>two</strong></p>\n<p>three</p>" in html
 
 
@@ -127,7 +126,7 @@ def test_shades_are_shares_of_the_highest_in_the_text():
         ShadedRow("random", (ShadedToken("cut", 0.1), ShadedToken("rates", 0.1))),
         ShadedRow("neural", (ShadedToken("cut", 0.4, is_masked=True), ShadedToken("rates", 0.02))),
     )
-    html = render_page(PageContent("t", sections=[Section("s", [ShadedTexts((ShadedText("Text", rows),))])]))
+    html = render_html(Document("t", sections=[Section("s", [ShadedTexts((ShadedText("Text", rows),))])]))
     spans = [attributes for attributes in Outline(html).having("span") if "title" in attributes]
     assert [attributes["style"] for attributes in spans] == ["--p:0.250", "--p:0.250", "--p:1.000", "--p:0.050"]
     assert [attributes["title"] for attributes in spans] == ["0.1", "0.1", "0.4, masked", "0.02"]
@@ -137,7 +136,7 @@ def test_shades_are_shares_of_the_highest_in_the_text():
 
 def test_word_pieces_join_and_special_tokens_have_no_probability():
     tokens = [ShadedToken("[CLS]", 0.0, is_special=True), ShadedToken("mini", 0.0), ShadedToken("lm", 0.0, False)]
-    page = Outline(render_page(PageContent("t", sections=[Section("s", [text_of(*tokens)])])))
+    page = Outline(render_html(Document("t", sections=[Section("s", [text_of(*tokens)])])))
     assert "[CLS] minilm" in page.text
     special = next(attributes for attributes in page.having("span") if "special" in (attributes.get("class") or ""))
     assert "title" not in special
@@ -146,11 +145,11 @@ def test_word_pieces_join_and_special_tokens_have_no_probability():
 
 def test_write_replaces_the_page_whole_or_not_at_all(tmp_path):
     path = tmp_path / "run.html"
-    write_page(path, PageContent("first"))
-    broken = PageContent("second", sections=[Section("s", [text_of(ShadedToken("x", "no number"))])])
+    write_html(path, Document("first"))
+    broken = Document("second", sections=[Section("s", [text_of(ShadedToken("x", "no number"))])])
     with pytest.raises(TypeError):
-        write_page(path, broken)
+        write_html(path, broken)
     assert "first" in path.read_text(encoding="utf-8")
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.html"]
-    write_page(path, PageContent("third – ü"))
+    write_html(path, Document("third – ü"))
     assert "third – ü" in path.read_text(encoding="utf-8")

@@ -11,7 +11,8 @@ from nmg.base.progress import Silent
 from nmg.config import Config
 from nmg.meta_training import run as meta_training
 from nmg.meta_training.log import RunLog, read_run
-from nmg.report.page import Notice, PageContent, Paragraph, Section, ShadedTexts, render_page
+from nmg.report.document import Document, Notice, Paragraph, Section, ShadedTexts
+from nmg.report.html import render_html
 from nmg.report.run_page import run_page, warnings
 from support.run_logs import (
     LAPS,
@@ -68,7 +69,7 @@ def test_phases_of_time_add_up():
         "update": ("21.0 s", "7.0 s"),
         "all": ("3.5 min", "70.0 s"),
     }
-    assert rows["fine-tune"][1] == f"{90 / 210:.1%}"
+    assert rows["fine-tune"][1] == "42.9 %"
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -119,7 +120,7 @@ def test_the_lead_is_positive_where_the_learner_is_better(undrawn: Drawn, metric
 def test_warnings_stand_first():
     page = run_page(log_of(episode(0, 0.5, 0.5)))
     assert isinstance(page.sections[0].blocks[0], Notice)
-    assert '<div class="notice" role="note">' in render_page(page)
+    assert '<div class="notice" role="note">' in render_html(page)
 
 
 # --- sample masks
@@ -196,7 +197,7 @@ def test_a_run_of_another_learner(undrawn: Drawn):
     assert facts["learner"] == "random-search"
     assert facts["best episode"] == "3 (accuracy 80.0)"
     assert warnings(log_of(lines[1], config=config)) == []
-    html = render_page(page)
+    html = render_html(page)
     for word in ("better (above 0)", "reward", "replay", "opponent"):
         assert word not in html.split("<details")[0], word
 
@@ -208,10 +209,10 @@ def test_everything_is_escaped():
     log = log_of(
         episode(0), config=config, texts=texts, snapshots=[snapshot(0, PROBABILITIES)], facts={"command": EVIL}
     )
-    html = render_page(run_page(RunLog(**(vars(log) | {"name": EVIL}))))
+    html = render_html(run_page(RunLog(**(vars(log) | {"name": EVIL}))))
     assert "<script" not in html
     assert html.count("&lt;script&gt;") >= 6
-    notice = render_page(PageContent("t", sections=[Section("s", [Notice(f"{EVIL} and `code`")])]))
+    notice = render_html(Document("t", sections=[Section("s", [Notice(f"{EVIL} and `code`")])]))
     assert "<script" not in notice
     assert "<code>code</code>" in notice
 
@@ -219,9 +220,9 @@ def test_everything_is_escaped():
 @pytest.mark.usefixtures("undrawn")
 def test_the_page_loads_itself_again_only_while_the_run_goes_on():
     again = '<meta http-equiv="refresh" content="7">'
-    assert again in render_page(run_page(log_of(episode(0)), refresh_seconds=7))
-    assert 'http-equiv="refresh"' not in render_page(run_page(log_of(episode(0))))
-    assert 'http-equiv="refresh"' not in render_page(run_page(log_of(episode(0), planned=1), refresh_seconds=7))
+    assert again in render_html(run_page(log_of(episode(0)), refresh_seconds=7))
+    assert 'http-equiv="refresh"' not in render_html(run_page(log_of(episode(0))))
+    assert 'http-equiv="refresh"' not in render_html(run_page(log_of(episode(0), planned=1), refresh_seconds=7))
 
 
 def test_the_page_of_a_real_run(inputs: Inputs, tmp_path: Path):

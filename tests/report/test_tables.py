@@ -3,11 +3,10 @@
 import pytest
 from rich.console import Console
 
-from nmg.report.tables import (
-    Table,
+from nmg.report.document import Document, Section, Table
+from nmg.report.markdown import as_markdown, table_lines
+from nmg.report.numbers import (
     all_of,
-    as_markdown,
-    as_rich,
     count_text,
     difference_text,
     duration_text,
@@ -18,16 +17,20 @@ from nmg.report.tables import (
     score_text,
     signed_text,
 )
+from nmg.report.terminal import as_rich
 
 TABLE = Table(
     ("masking", "accuracy", "time"),
     (("random", "60.0 ± 10.0", "3.3 s"), ("a|b", "−1.5", "–")),
     ("Scores × 100.", "Time: mean of a run."),
+    "Results",
 )
 
 
 def test_markdown():
-    assert as_markdown(TABLE).splitlines() == [
+    lines = as_markdown(Document("a_b", "", [Section("Scores", [TABLE])])).splitlines()
+    assert lines == [
+        *("# a\\_b", "", "## Scores", "", "### Results", ""),
         "| masking | accuracy | time |",
         "| --- | ---: | ---: |",
         "| random | 60.0 ± 10.0 | 3.3 s |",
@@ -36,21 +39,19 @@ def test_markdown():
         "Scores × 100.",
         "Time: mean of a run.",
     ]
-    assert as_markdown(TABLE).endswith("run.\n")
 
 
 def test_a_table_without_rows():
-    assert as_markdown(Table(("masking", "accuracy"), ())).splitlines() == [
+    assert table_lines(Table(("masking", "accuracy"), ())).splitlines() == [
         "| masking | accuracy |",
         "| --- | ---: |",
-        "",
     ]
 
 
 def test_terminal_shows_the_same_cells():
     console = Console(width=200)
     with console.capture() as capture:
-        console.print(as_rich(TABLE, "Results"))
+        console.print(as_rich(TABLE))
     text = capture.get()
     assert "Results" in text
     assert all(entry in text for row in (TABLE.header, *TABLE.rows) for entry in row)

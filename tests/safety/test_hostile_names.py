@@ -9,10 +9,11 @@ import pytest
 from nmg.comparison.statistics import Estimate
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from nmg.report.curve_plots import score_curves
-from nmg.report.page import Facts, Listing, PageContent, Paragraph, Plot, Section, render_page
+from nmg.report.document import Details, Document, Facts, Figure, Paragraph, Section, Table
+from nmg.report.html import render_html
 from nmg.report.plots import forest_plot, results_plot
 from nmg.report.run_plots import Panel, bars_plot, curves_plot
-from nmg.report.tables import Table, as_rich
+from nmg.report.terminal import as_rich
 from support.command import Nmg
 from support.runs import Inputs
 
@@ -66,15 +67,15 @@ def test_a_logarithmic_axis_has_numbers_and_no_formulas():
 @pytest.mark.parametrize("name", NAMES)
 def test_pages_show_names_as_they_are(name: str):
     table = Table((name, name), ((name, name),), (name,))
-    blocks = [Paragraph(name), Facts(((name, name),)), Listing(name, name), table, Plot("<svg></svg>", name)]
-    html = render_page(PageContent(name, name, [Section(name, blocks)]))
+    blocks = [Paragraph(name), Facts(((name, name),)), Details(name, name), table, Figure("<svg></svg>", name)]
+    html = render_html(Document(name, name, [Section(name, blocks)]))
     assert "<script" not in html
     assert "<b>" not in html
     assert "<![CDATA[" not in html
 
 
 def test_a_page_may_run_no_script():
-    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="(.*?)"', render_page(PageContent("t")))
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="(.*?)"', render_html(Document("t")))
     assert policy.startswith("default-src &#39;none&#39;;")
     assert "script-src" not in policy
 
@@ -82,7 +83,7 @@ def test_a_page_may_run_no_script():
 def test_a_table_on_a_terminal_does_not_steer_it(capsys: pytest.CaptureFixture[str]):
     from rich.console import Console
 
-    Console(width=80).print(as_rich(Table(("name",), (("\x1b[2J\u202e",),)), "t"))
+    Console(width=80).print(as_rich(Table(("name",), (("\x1b[2J\u202e",),))))
     assert "\\x1b[2J\\u202e" in capsys.readouterr().out
 
 

@@ -29,8 +29,8 @@ def audit(
     settings = load_config(config, overrides)
 
     from nmg.jobs.audit import audit as run_audit
-    from nmg.report.audit_page import audit_tables
-    from nmg.report.tables import as_rich
+    from nmg.report.audit_page import audit_tables, verdict
+    from nmg.report.terminal import show
 
     with progress_console() as console:
 
@@ -39,8 +39,5 @@ def audit(
             console.overall(f"trial {done}/{in_all}", done, in_all)
 
         result = run_audit(settings, out, seeds=seeds, minutes=minutes, reporter=console, on_play=on_play)
-    from rich import print as show
-
-    for title, table in audit_tables(result):
-        show(as_rich(table, title))
-    typer.echo(f"{result.facts['recommendation']}\nwritten: {out}/audit.json, recommended.yaml, index.html")
+    show([*audit_tables(result), verdict(result, out)])
+    typer.echo(f"written: {out}/audit.json, recommended.yaml, index.html")

@@ -121,13 +121,10 @@ def show_results(results: "ComparisonResults", out: Path) -> None:
 
     if not is_main_process():
         return
-    from rich import print as show
-
     from nmg.report.comparison import reading, terminal_tables
-    from nmg.report.tables import as_rich
+    from nmg.report.terminal import notes_once, show
 
-    for title, table in terminal_tables(results):
-        show(as_rich(table, title))
+    show(notes_once(terminal_tables(results)))
     typer.echo(f"{reading(results)}\nresults: {out}/index.html, results.md, results.json, results.csv, results.tex")
     for name, problem in results.failures.items():
         typer.secho(f"failed: {name}: {problem} ({out}/cells/{name}.error.txt)", fg=typer.colors.RED, err=True)
@@ -139,13 +136,10 @@ def _show_grid(grid: "GridResults", out: Path) -> None:
 
     if not is_main_process():
         return
-    from rich import print as show
-
     from nmg.report.grid import reading, terminal_tables
-    from nmg.report.tables import as_rich
+    from nmg.report.terminal import notes_once, show
 
-    for title, table in terminal_tables(grid):
-        show(as_rich(table, title))
+    show(notes_once(terminal_tables(grid)))
     typer.echo(f"{reading(grid)}\nresults: {out}/index.html, grid.md, grid.json, grid.csv, grid.tex")
     for name, problem in grid.failures.items():
         part, _, cell = name.partition("/")

@@ -47,9 +47,9 @@ def inspect(
 
     from nmg.base.outputs import check_file
     from nmg.inspection.page import inspect_page
+    from nmg.inspection.render import write_inspect_page
     from nmg.inspection.run import inspect_texts
     from nmg.policies.maskings import parse_policies
-    from nmg.report.inspect_page import write_inspect_page
 
     check_file(out)
     folders = parse_policies(policy or [], "--policy")

@@ -9,8 +9,8 @@ from nmg.meta_training.log import RunLog
 from nmg.report.audit_page import audit_tables
 from nmg.report.comparison import reading
 from nmg.report.comparison_page import score_blocks as comparison_blocks
+from nmg.report.document import Details, Document, Facts, Paragraph, Section
 from nmg.report.experiment import summary
-from nmg.report.page import Facts, Listing, PageContent, Paragraph, Section
 from nmg.report.run_page import learner_sections, sample_blocks
 from nmg.report.run_scores import score_blocks
 
@@ -27,7 +27,7 @@ class TaskResult:
     comparison: ComparisonResults
 
 
-def demo_page(results: Sequence[TaskResult]) -> PageContent:
+def demo_page(results: Sequence[TaskResult]) -> Document:
     """Build the page of the demo."""
     introduction = Section(
         "What was learned",
@@ -43,7 +43,7 @@ def demo_page(results: Sequence[TaskResult]) -> PageContent:
         ],
     )
     sections = [introduction, *(section for result in results for section in _task_sections(result))]
-    return PageContent("Learning what to mask", "nmg demo · a small BERT on BBC News", sections)
+    return Document("Learning what to mask", "nmg demo · a small BERT on BBC News", sections)
 
 
 def _in_short(result: TaskResult) -> str:
@@ -67,9 +67,9 @@ def _task_sections(result: TaskResult) -> list[Section]:
     )
     tested = [block for setting in comparison.settings for block in comparison_blocks(comparison, setting)]
     return [
-        Section(f"{title}: is there anything to learn?", [table for _, table in audit_tables(result.audit)]),
+        Section(f"{title}: is there anything to learn?", audit_tables(result.audit)),
         Section(f"{title}: meta-training", (facts, *score_blocks(log))),
         *(Section(f"{title}: {part.heading}", part.blocks) for part in learner_sections(log)),
-        Section(f"{title}: what the policy masks", (*sample_blocks(log), Listing("Settings", config.to_yaml()))),
+        Section(f"{title}: what the policy masks", (*sample_blocks(log), Details("Settings", config.to_yaml()))),
         Section(f"{title}: results on the test set", (Paragraph(reading(comparison)), *tested)),
     ]

@@ -23,7 +23,7 @@ from nmg.jobs.meta_train import meta_train
 from nmg.meta_training.log import read_run
 from nmg.meta_training.loop import EpisodeRecord
 from nmg.meta_training.run import episode_line
-from nmg.report.page import write_page
+from nmg.report.html import write_html
 
 TASKS = ("classification", "qa")
 MASKINGS = ("none", "random", "idf", "neural", "placebo")
@@ -130,7 +130,7 @@ def _run_all(out: Path, seed: int, n_seeds: int, overrides: Sequence[str], repor
     results = []
     for task, config in configs.items():
         results.append(_run_task(task, config, out / task, n_seeds, work))
-        write_page(out / "index.html", demo_page(results))
+        write_html(out / "index.html", demo_page(results))
     return results
 
 

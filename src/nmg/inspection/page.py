@@ -16,12 +16,12 @@ from nmg.inspection.overlap import (
     mean_entropy,
     overlap_matrix,
 )
+from nmg.inspection.render import InspectPage, Shares, ShownMasking, ShownTexts, Words
 from nmg.inspection.run import Inspection
 from nmg.inspection.tags import Labels, Tags
 from nmg.inspection.tokens import TokenTable
-from nmg.report.inspect_page import InspectPage, Shares, ShownMasking, ShownTexts, Words
-from nmg.report.page import Facts
-from nmg.report.tables import NOTHING, Table
+from nmg.report.document import Facts, Table
+from nmg.report.numbers import NOTHING, decimal, percent
 
 MOST_WORDS = 8000
 """Maximum number of distinct words on the page; the most frequent ones are kept."""
@@ -49,10 +49,10 @@ def inspect_page(seen: Inspection) -> InspectPage:
         shares=[_shares(grouping, views) for grouping in groupings],
         words=vocabulary_subset(distinct, views, table),
         tables=[
-            ("Words masked most often", top_words_table(distinct, views, table)),
-            ("Agreement: shared tokens", overlap_table(views, observed[0], table)),
-            ("Agreement: ranks", correlation_table(observed, table)),
-            ("Entropy", entropy_table(observed, table)),
+            top_words_table(distinct, views, table),
+            overlap_table(views, observed[0], table),
+            correlation_table(observed, table),
+            entropy_table(observed, table),
         ],
         unit="text" if table.n_blocks == seen.n_texts else "part",
         notices=seen.notices,
@@ -135,11 +135,12 @@ def top_words_table(distinct: Labels, views: Sequence[View], table: TokenTable) 
     for view in views:
         rates = np.where(counts >= least, word_rates(distinct, view, table), -1.0)
         best = [word for word in np.argsort(-rates, kind="stable")[:TOP_WORDS].tolist() if rates[word] > 0]
-        rows.append((view.name, ", ".join(f"{distinct.names[word]} {_percent(rates[word])}" for word in best)))
+        rows.append((view.name, ", ".join(f"{distinct.names[word]} {percent(rates[word])}" for word in best)))
     return Table(
         ("", "words, and the share of their occurrences that is masked"),
         tuple(rows),
         (f"The {TOP_WORDS} words with the highest share, of those that occur at least {least:,} times.",),
+        "Words masked most often",
     )
 
 
@@ -156,7 +157,7 @@ def overlap_table(views: Sequence[View], one: Observed, table: TokenTable) -> Ta
     matrix = overlap_matrix(views, budget)
     names = [view.name for view in views]
     rows = [
-        (name, *(f"{_percent(share)} (×{share / chance:.2f})" for share in row))
+        (name, *(f"{percent(share)} (×{decimal(share / chance, 2)})" for share in row))
         for name, row in zip(names, matrix, strict=True)
     ]
     return Table(
@@ -164,10 +165,11 @@ def overlap_table(views: Sequence[View], one: Observed, table: TokenTable) -> Ta
         tuple(rows),
         (
             "Share of the masked tokens that two independent plans have in common, and in brackets how many times that "
-            f"is of chance: two plans that know nothing of each other share {_percent(chance)}. On the diagonal: two "
+            f"is of chance: two plans that know nothing of each other share {percent(chance)}. On the diagonal: two "
             "plans of the same masking, so 100 % where it always masks the same tokens. Top k: what a policy masks in "
             "use.",
         ),
+        "Agreement: shared tokens",
     )
 
 
@@ -175,10 +177,7 @@ def correlation_table(observed: Sequence[Observed], table: TokenTable) -> Table:
     """Return a table with the rank correlation of each pair of maskings."""
     names = [one.name for one in observed]
     matrix = correlation_matrix(observed, table)
-    rows = [
-        (name, *(NOTHING if np.isnan(rho) else f"{rho:.3f}".replace("-", "−") for rho in row))
-        for name, row in zip(names, matrix, strict=True)
-    ]
+    rows = [(name, *(decimal(rho, 3) for rho in row)) for name, row in zip(names, matrix, strict=True)]
     return Table(
         ("", *names),
         tuple(rows),
@@ -187,6 +186,7 @@ def correlation_table(observed: Sequence[Observed], table: TokenTable) -> Table:
             "(rules), on average over texts. 1: the same order; 0: none in common. Draws are few, so a rule's ranks "
             "hold chance, and ρ is nearer to 0 than with endless draws.",
         ),
+        "Agreement: ranks",
     )
 
 
@@ -198,9 +198,9 @@ def entropy_table(observed: Sequence[Observed], table: TokenTable) -> Table:
         if one.probability is not None:
             of_block = entropies(one.probability, table)
             nats, share = mean_entropy(of_block, table.sizes)
-            cells = [f"{nats:.2f}", _percent(share), f"{np.exp(of_block).mean():.1f}"]
+            cells = [decimal(nats, 2), percent(share), decimal(np.exp(of_block).mean(), 1)]
         nats, share = mean_entropy(entropies(one.inclusion, table), table.sizes)
-        rows.append((one.name, *cells, f"{nats:.2f}", _percent(share)))
+        rows.append((one.name, *cells, decimal(nats, 2), percent(share)))
     return Table(
         ("", "one draw, nats", "of ln n", "exp: tokens", "masks, nats", "of ln n"),
         tuple(rows),
@@ -209,6 +209,7 @@ def entropy_table(observed: Sequence[Observed], table: TokenTable) -> Table:
             "is the most it can be, and exp of it says between how many tokens the policy hesitates. Masks: entropy of "
             "the share that each token has of all masks drawn, which rules have too (a little low, as draws are few).",
         ),
+        "Entropy",
     )
 
 
@@ -272,10 +273,6 @@ def _facts(seen: Inspection, n_distinct: int) -> Facts:
     if table.n_blocks > seen.n_texts:
         items.insert(1, ("parts", f"{table.n_blocks:,}"))
     return Facts(tuple(items))
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
 
 
 def _short_name(model: str) -> str:

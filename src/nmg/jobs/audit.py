@@ -7,7 +7,7 @@ from nmg.auditing.result import AuditResult
 from nmg.base.progress import Reporter
 from nmg.config import Config
 from nmg.report.audit_page import audit_page
-from nmg.report.page import write_page
+from nmg.report.html import write_html
 
 
 def audit(
@@ -45,5 +45,5 @@ def audit(
         ```
     """
     result = run.audit(config, out, seeds=seeds, minutes=minutes, reporter=reporter, on_play=on_play)
-    write_page(out / "index.html", audit_page(result))
+    write_html(out / "index.html", audit_page(result, out))
     return result

@@ -6,10 +6,10 @@ import numpy as np
 
 from nmg.base.types import FloatArray
 from nmg.meta_training.log import RunLog
-from nmg.report.page import Block, Paragraph, Plot, Section
+from nmg.report.document import Block, Figure, Paragraph, Section, Table
+from nmg.report.numbers import NOTHING, count_text, number_text, p_equals, percent, signed_text
 from nmg.report.run_plots import Panel, bars_plot, curves_plot
 from nmg.report.run_scores import RECENT, duels, players_of
-from nmg.report.tables import NOTHING, Table, count_text, number_text, p_equals, signed_text
 
 CASES = {
     "alone": "learner alone",
@@ -77,7 +77,7 @@ def _rewards(log: RunLog) -> list[Block]:
     curves["against random"] = log.series("reward_random")
     kind = getattr(log.config.learner, "reward", "sign")
     blocks: list[Block] = [
-        Plot(
+        Figure(
             curves_plot([Panel("reward", curves, reference=0.0)], "Rewards by episode"),
             f"Rewards of the learner ({kind} of {log.metric}): against each other player, and the mean "
             "over its stored actions.",
@@ -92,7 +92,7 @@ def _rewards(log: RunLog) -> list[Block]:
     for case, counts in actions.items():
         n = counts.sum()
         mean = signed_text((counts * rewards[case]).sum() / n) if n and case != "with_both" else NOTHING
-        rows.append((CASES[case], f"{n:,.0f}", f"{n / max(n_actions, 1):.1%}", mean))
+        rows.append((CASES[case], f"{n:,.0f}", percent(n / max(n_actions, 1)), mean))
     return [
         *blocks,
         Table(
@@ -102,8 +102,9 @@ def _rewards(log: RunLog) -> list[Block]:
                 "An action earns the comparison with those players that did not take it; the lower one if neither did. "
                 "What all took tells nothing and is dropped. Before the opponent plays, it is the random player.",
             ),
+            "Credit by case",
         ),
-        Plot(bars_plot(shares, "% of actions", "Credit by episode"), "The learner's actions, by who else took them."),
+        Figure(bars_plot(shares, "% of actions", "Credit by episode"), "The learner's actions, by who else took them."),
     ]
 
 
@@ -134,7 +135,7 @@ def _policy(log: RunLog) -> list[Block]:
         ("transitions held", "transitions"),
     )
     return [
-        Plot(
+        Figure(
             curves_plot(panels, "Policy by episode"),
             "Entropy: mean over tokens of −p log p. Value error: mean squared error of the predicted reward. "
             "Importance ratio: probability of an action now over that when it was taken, for the learner. Replay age: "
@@ -143,6 +144,7 @@ def _policy(log: RunLog) -> list[Block]:
         Table(
             ("learner", "first", f"mean of the last {RECENT}", "lowest", "highest"),
             tuple((name, *_summary(values)) for name, *path in rows if len(values := finite(log.series(*path)))),
+            caption="The policy in numbers",
         ),
     ]
 

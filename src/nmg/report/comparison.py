@@ -1,17 +1,19 @@
 """Tables of a comparison, and a one-paragraph summary generated from its numbers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from nmg.comparison.environment import described
 from nmg.comparison.results import HELD_OUT, ComparisonResults, MaskingResult, MetaTrainingCost, Pair, SettingResult
 from nmg.comparison.statistics import Estimate, PairedTest
 from nmg.comparison.trials import Condition
-from nmg.report.tables import (
+from nmg.report.document import Table
+from nmg.report.numbers import (
     NOTHING,
     RAW_METRICS,
-    Table,
     all_of,
     count_text,
+    decimal,
     difference_text,
     duration_text,
     interval_text,
@@ -155,7 +157,7 @@ def named_pairs_table(pairs: Sequence[tuple[str, Pair]], metric: str, family: st
                 p_text(pair.t_p_holm),
                 p_text(test.wilcoxon_p),
                 p_text(pair.wilcoxon_p_holm),
-                NOTHING if test.effect_size is None else f"{test.effect_size:+.2f}".replace("-", "−"),
+                decimal(test.effect_size, 2, "+"),
                 f"{test.wins}/{test.ties}/{test.losses}",
                 NOTHING if test.seeds_needed is None else f"{test.seeds_needed:,} (+{test.seeds_still_needed:,})",
             )
@@ -175,7 +177,8 @@ def named_pairs_table(pairs: Sequence[tuple[str, Pair]], metric: str, family: st
             f"{MIXED}: in at least one seed the two cells ran in different environments, so their difference may have "
             "other causes than the masks."
         )
-    return Table((*header, "seeds needed"), tuple(rows), tuple(notes))
+    found = frozenset((row, 4) for row, (_, pair) in enumerate(pairs) if pair.differs)
+    return Table((*header, "seeds needed"), tuple(rows), tuple(notes), highlighted=found)
 
 
 def costs_table(result: SettingResult, meta_training: Mapping[str, MetaTrainingCost]) -> Table:
@@ -208,29 +211,32 @@ def _cost_cells(one: MaskingResult, meta_training: Mapping[str, MetaTrainingCost
     return tuple(cells)
 
 
-def terminal_tables(results: ComparisonResults) -> list[tuple[str, Table]]:
-    """Return titled tables that fit on a terminal of 80 columns: scores with costs, and pairs.
+def condition_tables(results: ComparisonResults, result: SettingResult) -> tuple[Table, Table, Table]:
+    """Return the tables of one condition: scores, pairs and costs."""
+    condition = setting_title(result, results.config.data.task)
+    where = f": {condition}" if condition else ""
+    scores = scores_table(result, results.metrics)
+    pairs = pairs_table(result, results.tested, results.n_planned)
+    costs = costs_table(result, results.meta_training)
+    return (
+        replace(scores, caption=f"Scores on the test set{where}"),
+        replace(pairs, caption=f"Pairs of maskings{where}"),
+        replace(costs, caption=f"Costs{where}"),
+    )
 
-    Only the last table of each kind has notes.
-    """
+
+ON_TERMINAL = (0, 2, 4, 7, 8, 9)
+"""Columns of a table of pairs that fit on a terminal of 80 columns."""
+
+
+def terminal_tables(results: ComparisonResults) -> list[Table]:
+    """Return tables that fit on a terminal of 80 columns: scores with costs, and pairs."""
     tables = []
     for result in results.settings:
-        condition = setting_title(result, results.config.data.task)
-        behind = f": {condition}" if condition else ""
-        pairs = pairs_table(result, results.tested, results.n_planned)
-        tables.append((f"Scores on the test set{behind}", scores_table(result, results.metrics[:1])))
-        tables.append((f"Pairs of maskings{behind}", columns_of(pairs, (0, 2, 4, 7, 8, 9))))
-    is_noted = len(tables) - 2
-    return [
-        (title, table if number >= is_noted else Table(table.header, table.rows))
-        for number, (title, table) in enumerate(tables)
-    ]
-
-
-def columns_of(table: Table, wanted: Sequence[int]) -> Table:
-    """Return a copy of the table with only the wanted columns (indices from 0), in that order."""
-    rows = tuple(tuple(row[column] for column in wanted) for row in table.rows)
-    return Table(tuple(table.header[column] for column in wanted), rows, table.notes)
+        scores, pairs, _ = condition_tables(results, result)
+        first_metric = replace(scores_table(result, results.metrics[:1]), caption=scores.caption)
+        tables += [first_metric, pairs.columns(ON_TERMINAL)]
+    return tables
 
 
 def pair_name(pair: Pair) -> str:

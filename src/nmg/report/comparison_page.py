@@ -6,13 +6,13 @@ from dataclasses import replace
 from nmg.base.files import last_part
 from nmg.comparison.results import ComparisonResults, SettingResult
 from nmg.comparison.trials import Condition
-from nmg.report.comparison import costs_table, pairs_table, reading, scope, scores_table, setting_text, setting_title
+from nmg.report.comparison import condition_tables, reading, scope, setting_text, setting_title
 from nmg.report.curve_plots import score_curves
-from nmg.report.page import Block, Facts, Listing, PageContent, Paragraph, Plot, Section
+from nmg.report.document import Block, Details, Document, Facts, Figure, Paragraph, Section
 from nmg.report.plots import results_plot
 
 
-def comparison_page(results: ComparisonResults) -> PageContent:
+def comparison_page(results: ComparisonResults) -> Document:
     """Build the page of a comparison."""
     names = list(dict.fromkeys(cell.masking for cell in results.cells))
     sections = [Section("Summary", (Paragraph(reading(results)), Paragraph(scope(results)), _facts(results)))]
@@ -20,14 +20,14 @@ def comparison_page(results: ComparisonResults) -> PageContent:
     if curves:
         sections.append(Section("Learning curves", curves))
     sections.append(Section("Scores", [b for r in results.settings for b in score_blocks(results, r)]))
-    sections.append(Section("Costs", [b for r in results.settings for b in _costs(results, r)]))
+    sections.append(Section("Costs", [condition_tables(results, r)[2] for r in results.settings]))
     if results.failures:
         failures = "\n".join(f"{name}: {problem}" for name, problem in results.failures.items())
-        listing = Listing("Errors", failures)
+        listing = Details("Errors", failures)
         sections.append(Section("Cells that failed", (listing, Paragraph("Run the command again to retry them."))))
     sections.append(Section("Method", _method(results)))
     subtitle = f"{', '.join(names)} · {results.config.data.task}"
-    return PageContent("Comparison of maskings", subtitle, sections)
+    return Document("Comparison of maskings", subtitle, sections)
 
 
 def _facts(results: ComparisonResults) -> Facts:
@@ -44,27 +44,17 @@ def _facts(results: ComparisonResults) -> Facts:
     )
 
 
-def _heading(results: ComparisonResults, result: SettingResult) -> list[Block]:
-    """Heading of a condition within a section; empty if the condition has no description."""
-    condition = setting_title(result, results.config.data.task)
-    return [Paragraph(f"**{condition[:1].upper()}{condition[1:]}**")] if condition else []
-
-
 def score_blocks(results: ComparisonResults, result: SettingResult) -> list[Block]:
     """Return the scores of one condition: table, plot and table of pairs."""
     scores = {one.masking: one.scores[results.tested] for one in result.maskings}
     caption = "One dot per seed; the bar is the mean" + (
         "; the dashed line is the mean of random." if "random" in scores else "."
     )
-    return [
-        *_heading(results, result),
-        scores_table(result, results.metrics),
-        Plot(results_plot(scores, results.tested), caption),
-        pairs_table(result, results.tested, results.n_planned),
-    ]
+    table, pairs, _ = condition_tables(results, result)
+    return [table, Figure(results_plot(scores, results.tested), caption), pairs]
 
 
-def _curves(results: ComparisonResults) -> list[Plot]:
+def _curves(results: ComparisonResults) -> list[Figure]:
     """Learning curves: over labels for each number of steps, and over steps for each number of labels."""
     plots = []
     for steps in dict.fromkeys(result.condition.adapt_steps for result in results.settings):
@@ -80,7 +70,7 @@ def _curves(results: ComparisonResults) -> list[Plot]:
     return plots
 
 
-def _curve_over_labels(along: Sequence[SettingResult], metric: str, where: str) -> Plot:
+def _curve_over_labels(along: Sequence[SettingResult], metric: str, where: str) -> Figure:
     curves = {
         name: sorted(
             ((one.n_labelled, one.estimates[metric]) for r in along for one in r.maskings if one.masking == name),
@@ -89,10 +79,10 @@ def _curve_over_labels(along: Sequence[SettingResult], metric: str, where: str) 
         for name in _names(along)
     }
     title = f"Scores by number of labelled examples{where}"
-    return Plot(score_curves(curves, metric, "labelled examples", title=title), f"{title}, with 95 % intervals.")
+    return Figure(score_curves(curves, metric, "labelled examples", title=title), f"{title}, with 95 % intervals.")
 
 
-def _curve_over_steps(along: Sequence[SettingResult], metric: str, where: str) -> Plot:
+def _curve_over_steps(along: Sequence[SettingResult], metric: str, where: str) -> Figure:
     along = sorted(along, key=lambda result: result.condition.adapt_steps or 0)
     curves = {
         name: [
@@ -106,15 +96,11 @@ def _curve_over_steps(along: Sequence[SettingResult], metric: str, where: str) -
     without = curves.pop("none", None)
     levels = {"none": without[0][1].mean} if without else {}
     title = f"Scores by number of adaptation steps{where}"
-    return Plot(score_curves(curves, metric, "adaptation steps", levels, title), f"{title}, with 95 % intervals.")
+    return Figure(score_curves(curves, metric, "adaptation steps", levels, title), f"{title}, with 95 % intervals.")
 
 
 def _names(along: Sequence[SettingResult]) -> list[str]:
     return list(dict.fromkeys(one.masking for result in along for one in result.maskings))
-
-
-def _costs(results: ComparisonResults, result: SettingResult) -> list[Block]:
-    return [*_heading(results, result), costs_table(result, results.meta_training)]
 
 
 def _method(results: ComparisonResults) -> list[Block]:
@@ -127,5 +113,5 @@ def _method(results: ComparisonResults) -> list[Block]:
     )
     return [
         Paragraph(text),
-        Listing("Settings", f"# seeds: {', '.join(map(str, seeds))}\n{results.config.to_yaml()}"),
+        Details("Settings", f"# seeds: {', '.join(map(str, seeds))}\n{results.config.to_yaml()}"),
     ]

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.ticker import NullLocator
 
 from nmg.comparison.statistics import Estimate
+from nmg.report.numbers import shown_scale
 from nmg.report.plots import SERIES, axis_name, cycled, legend_above, legend_name, new_figure, to_svg
-from nmg.report.tables import shown_scale
 
 DODGE = 1.015
 """Factor on x between neighbouring curves, so that their intervals do not overlap."""

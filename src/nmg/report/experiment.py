@@ -6,9 +6,9 @@ from typing import Any
 from nmg.meta_training.log import RunLog
 from nmg.policies.features import FEATURES
 from nmg.policies.linear import rule_words
-from nmg.report.page import Block, Facts, Paragraph, Plot, Section
+from nmg.report.document import Block, Facts, Figure, Paragraph, Section, Table
+from nmg.report.numbers import number_text, p_equals, p_text, score_text, shown_scale
 from nmg.report.plots import forest_plot
-from nmg.report.tables import Table, p_equals, p_text, score_text, shown_scale
 
 
 def warnings(log: RunLog) -> list[str]:
@@ -63,16 +63,17 @@ def _gate(found: Mapping[str, Any]) -> str:
     rule = rule_words(found["rule"])
     if gate["n"] == 0:
         gain = found["possible_gain"]
-        possible = "" if gain is None else f" The gain over random masks is at most {gain:.3g}, with 95 % confidence."
+        at_most = "" if gain is None else number_text(gain)
+        possible = f" The gain over random masks is at most {at_most}, with 95 % confidence." if at_most else ""
         reason = "No plays were left for the gate, or no gain was worth one."
         return f"{reason}{possible} The best rule, {rule}, is handed out."
     result = (
         f"over {gate['n']} fresh episodes, scored on the validation examples that it was learned on, the policy had "
-        f"{gate['mean']:+.3g} against {rule}, {p_equals(gate['p'])}"
+        f"{number_text(gate['mean'], '+')} against {rule}, {p_equals(gate['p'])}"
     )
     if gate["passes"]:
-        return f"The policy passed the gate: {result.replace('-', '−')}."
-    return f"The policy did not pass the gate: {result.replace('-', '−')}. The rule is handed out."
+        return f"The policy passed the gate: {result}."
+    return f"The policy did not pass the gate: {result}. The rule is handed out."
 
 
 def _facts(found: Mapping[str, Any]) -> Facts:
@@ -81,10 +82,10 @@ def _facts(found: Mapping[str, Any]) -> Facts:
         (
             ("plays", str(found["trials"])),
             ("pairs in the regression", str(found["pairs"])),
-            ("noise of a pair", f"{found['noise']:.3g}"),
+            ("noise of a pair", number_text(found["noise"])),
             ("F test, p", p_text(found["f_p"])),
-            ("how far it has moved", f"{found['length']:.3g}"),
-            ("95 % of placebos moved less than", f"{band['high']:.3g}"),
+            ("how far it has moved", number_text(found["length"])),
+            ("95 % of placebos moved less than", number_text(band["high"])),
         )
     )
 
@@ -101,7 +102,7 @@ def _effects(log: RunLog) -> Block:
         for one in sorted(log.findings["features"], key=lambda one: -abs(one["effect"]))
     ]
     unit = "points" if scale != 1 else "nats" if log.metric == "loss" else "score"
-    return Plot(
+    return Figure(
         forest_plot(rows, f"effect on the score ({log.metric}, more is better), {unit}"),
         "Change of the score when the masked tokens' mean of a feature is one standard deviation higher, with 95 % "
         "intervals; coloured if these leave out zero.",
@@ -119,4 +120,4 @@ def _comparison(log: RunLog) -> list[Block]:
         "The best strength and the best rule are chosen by these scores, so theirs are too good; the gate's are not."
     )
     base = "random" if "random" in found["tuned"] else next(iter(found["tuned"]))
-    return [*blocks, Table(("masking", f"score over {base}"), tuple(rows), (note,))]
+    return [*blocks, Table(("masking", f"score over {base}"), tuple(rows), (note,), "Strengths and rules tried")]

@@ -1,6 +1,7 @@
 """Tables of a grid of comparisons, and a one-paragraph summary generated from its numbers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nmg.comparison.grid import Difference, Family, GridResults, Part
 from nmg.comparison.results import MaskingResult
@@ -8,23 +9,15 @@ from nmg.comparison.trials import Condition
 from nmg.report.comparison import (
     LISTED,
     MIXED,
-    columns_of,
+    ON_TERMINAL,
     named_pairs_table,
     pair_name,
     paired_text,
     scope,
     setting_text,
 )
-from nmg.report.tables import (
-    NOTHING,
-    Table,
-    all_of,
-    count_text,
-    interval_text,
-    p_text,
-    score_text,
-    shown_scale,
-)
+from nmg.report.document import Table
+from nmg.report.numbers import NOTHING, all_of, count_text, interval_text, p_text, score_text, shown_scale
 
 DIFFERS = "*"
 """Marks a mean that differs from the baseline's."""
@@ -56,13 +49,15 @@ def means_table(family: Family, condition: Condition, base: str) -> Table:
         f"95 % t interval. {DIFFERS}: differs from {base} at 5 % (paired t test, Holm's correction over "
         f"{all_of(_planned(family))}).",
     )
-    return Table(("masking", *(part_title(part) for part, _ in by_part)), tuple(rows), notes)
+    header = ("masking", *(part_title(part) for part, _ in by_part))
+    return Table(header, tuple(rows), notes, means_title(family, condition))
 
 
-def differences_table(family: Family) -> Table:
-    """Return a table with every test of the family: each masking against the baseline."""
+def differences_table(family: Family, base: str) -> Table:
+    """Return a table with every test of the family: each masking against the baseline `base`."""
     pairs = [(f"{place_text(one)}: {pair_name(one.pair)}", one.pair) for one in family.differences]
-    return named_pairs_table(pairs, family.metric, _planned(family))
+    table = named_pairs_table(pairs, family.metric, _planned(family))
+    return replace(table, caption=f"Differences of {family.metric} from {base}")
 
 
 def _planned(family: Family) -> str:
@@ -75,27 +70,12 @@ def place_text(one: Difference) -> str:
     return part_title(one.part) + (f", {condition}" if condition else "")
 
 
-def titled_tables(grid: GridResults) -> list[tuple[str, Table]]:
-    """Return all tables with their titles, in the order that every output uses."""
-    return _tables(grid, range(ALL_COLUMNS))
-
-
-def terminal_tables(grid: GridResults) -> list[tuple[str, Table]]:
-    """Return the tables of `titled_tables` with only the columns that fit on a terminal."""
-    return _tables(grid, (0, 2, 4, 7, 8, 9))
-
-
-ALL_COLUMNS = 10
-"""Number of columns of the table of differences."""
-
-
-def _tables(grid: GridResults, columns: Sequence[int]) -> list[tuple[str, Table]]:
+def terminal_tables(grid: GridResults) -> list[Table]:
+    """Return the tables of all metrics with the columns that fit on a terminal."""
     tables = []
     for family in grid.families:
-        for condition in family.settings:
-            tables.append((means_title(family, condition), means_table(family, condition, grid.base)))
-        differences = columns_of(differences_table(family), columns)
-        tables.append((f"Differences of {family.metric} from {grid.base}", differences))
+        tables += [means_table(family, condition, grid.base) for condition in family.settings]
+        tables.append(differences_table(family, grid.base).columns(ON_TERMINAL))
     return tables
 
 

@@ -1,36 +1,25 @@
 """Renders the files of a grid of comparisons: grid.json, grid.md, grid.csv, grid.tex and index.html."""
 
-import csv
-import io
 import json
 from pathlib import Path
 
 from nmg.base.files import write_text
 from nmg.comparison.grid import GridResults
-from nmg.report.grid import reading, scopes, titled_tables
+from nmg.report.csv import as_csv
 from nmg.report.grid_page import grid_page
-from nmg.report.latex import titled_latex
-from nmg.report.page import write_page
-from nmg.report.tables import titled_markdown
+from nmg.report.html import write_html
+from nmg.report.latex import as_latex
+from nmg.report.markdown import as_markdown
 
 
 def write_grid(out: Path, grid: GridResults) -> None:
     """Write all files of a grid; each is replaced atomically."""
     write_text(out / "grid.json", json.dumps(grid.to_json(), indent=1, allow_nan=False) + "\n")
-    write_text(out / "grid.md", markdown(grid))
+    page = grid_page(grid)
+    write_text(out / "grid.md", as_markdown(page))
     write_text(out / "grid.csv", scores_csv(grid))
-    write_text(out / "grid.tex", latex(grid))
-    write_page(out / "index.html", grid_page(grid))
-
-
-def markdown(grid: GridResults) -> str:
-    """Return the content of grid.md: summary, scopes and all tables."""
-    return titled_markdown("\n\n".join([reading(grid), *scopes(grid)]), titled_tables(grid))
-
-
-def latex(grid: GridResults) -> str:
-    """Return the content of grid.tex: all tables."""
-    return titled_latex(titled_tables(grid))
+    write_text(out / "grid.tex", as_latex(page.tables()))
+    write_html(out / "index.html", page)
 
 
 _TEST = ("t_p", "wilcoxon_p", "effect_size")
@@ -42,9 +31,7 @@ _HEADER = (
 
 def scores_csv(grid: GridResults) -> str:
     """Return the content of grid.csv: one line per comparison, condition and masking; undefined values are empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _HEADER, lineterminator="\n")
-    writer.writeheader()
+    lines = []
     for family in grid.families:
         for part in family.parts:
             for condition in family.settings:
@@ -57,5 +44,5 @@ def scores_csv(grid: GridResults) -> str:
                         facts |= {"difference_low": test.low, "difference_high": test.high}
                         facts |= {name: getattr(test, name) for name in _TEST}
                         facts |= {"t_p_holm": pair.t_p_holm, "wilcoxon_p_holm": pair.wilcoxon_p_holm}
-                    writer.writerow(facts)
-    return text.getvalue()
+                    lines.append(facts)
+    return as_csv(_HEADER, lines)

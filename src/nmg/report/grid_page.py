@@ -3,24 +3,24 @@
 from urllib.parse import quote
 
 from nmg.comparison.grid import Family, GridResults
+from nmg.report.document import Block, Details, Document, Facts, Figure, Links, Paragraph, Section
 from nmg.report.grid import (
     differences_table,
     forest_rows,
     means_table,
-    means_title,
     part_title,
     reading,
     scopes,
 )
-from nmg.report.page import Block, Facts, Links, Listing, PageContent, Paragraph, Plot, Section
 from nmg.report.plots import axis_name, forest_plot
 
 
-def grid_page(grid: GridResults) -> PageContent:
+def grid_page(grid: GridResults) -> Document:
     """Build the page of a grid."""
     sections = [Section("Summary", (Paragraph(reading(grid)), _facts(grid)))]
     for family in grid.families:
-        sections.append(Section(f"Scores: {family.metric}", _score_blocks(family, grid.base)))
+        means = [means_table(family, condition, grid.base) for condition in family.settings]
+        sections.append(Section(f"Scores: {family.metric}", means))
         sections.append(
             Section(f"Differences from {grid.base}: {family.metric}", _difference_blocks(family, grid.base))
         )
@@ -28,12 +28,12 @@ def grid_page(grid: GridResults) -> PageContent:
     sections.append(Section("Each comparison", (Links(tuple(links)),)))
     if grid.failures:
         failures = "\n".join(f"{name}: {problem}" for name, problem in grid.failures.items())
-        listing = Listing("Errors", failures)
+        listing = Details("Errors", failures)
         sections.append(Section("Failures", (listing, Paragraph("Run the command again to retry."))))
     sections.append(Section("Method", (Paragraph(_METHOD), *(Paragraph(text) for text in scopes(grid)))))
     data = ", ".join(dict.fromkeys(part.data for part in grid.parts))
     models = ", ".join(dict.fromkeys(part.model for part in grid.parts))
-    return PageContent("Grid of comparisons", f"{data} · {models}", sections)
+    return Document("Grid of comparisons", f"{data} · {models}", sections)
 
 
 _METHOD = (
@@ -57,19 +57,10 @@ def _facts(grid: GridResults) -> Facts:
     )
 
 
-def _score_blocks(family: Family, base: str) -> list[Block]:
-    blocks: list[Block] = []
-    for condition in family.settings:
-        if len(family.settings) > 1:
-            blocks.append(Paragraph(f"**{means_title(family, condition)}**"))
-        blocks.append(means_table(family, condition, base))
-    return blocks
-
-
 def _difference_blocks(family: Family, base: str) -> list[Block]:
     blocks: list[Block] = []
     if rows := forest_rows(family.differences, family.metric):
         caption = f"Mean paired difference from {base} with its 95 % interval, not corrected for multiple tests."
         plot = forest_plot(rows, f"difference of {axis_name(family.metric)}", f"Differences from {base}")
-        blocks.append(Plot(plot, caption))
-    return [*blocks, differences_table(family)]
+        blocks.append(Figure(plot, caption))
+    return [*blocks, differences_table(family, base)]

@@ -1,8 +1,8 @@
-"""Tables for LaTeX."""
+"""Renders the tables of a document for LaTeX."""
 
 from collections.abc import Iterable
 
-from nmg.report.tables import Table
+from nmg.report.document import Table
 
 _SYMBOLS = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -21,19 +21,25 @@ _SYMBOLS = {
 }
 
 
-def as_latex(table: Table, caption: str) -> str:
+def as_latex(tables: Iterable[Table]) -> str:
+    """Return a LaTeX file of tables, with a comment that names the required package."""
+    return "\n".join(["% \\usepackage{booktabs}", *map(latex_table, tables)])
+
+
+def latex_table(table: Table) -> str:
     """Return a LaTeX table for the package booktabs; the notes follow the caption."""
-    columns = "l" + "r" * (len(table.header) - 1)
-    text = " ".join((f"{caption}.", *table.notes))
+    columns = "l" * table.n_words + "r" * (len(table.header) - table.n_words)
+    text = " ".join((f"{table.caption}.", *table.notes))
+    rows = [[rf"\textbf{{{_cell(cell)}}}" if strong else _cell(cell) for cell, strong in row] for row in table.cells()]
     return "\n".join(
         [
             r"\begin{table}",
             rf"\caption{{{escape(text)}}}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
-            _row(table.header),
+            _row(map(_cell, table.header)),
             r"\midrule",
-            *map(_row, table.rows),
+            *map(_row, rows),
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{table}",
@@ -42,18 +48,13 @@ def as_latex(table: Table, caption: str) -> str:
     )
 
 
-def titled_latex(tables: Iterable[tuple[str, Table]]) -> str:
-    """Return a LaTeX file of titled tables, with a comment that names the required package."""
-    return "\n".join(["% \\usepackage{booktabs}", *(as_latex(table, title) for title, table in tables)])
-
-
 def escape(text: str) -> str:
     """Escape the special characters of LaTeX."""
     return "".join(_SYMBOLS.get(character, character) for character in text)
 
 
-def _row(cells: tuple[str, ...]) -> str:
-    return " & ".join(_cell(cell) for cell in cells) + r" \\"
+def _row(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
 
 
 def _cell(cell: str) -> str:

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nmg.base.types import FloatArray
-from nmg.report.tables import shown_scale
+from nmg.report.numbers import shown_scale
 
 INK = "#010203"
 SOFT = "#040506"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nmg.base.errors import UserError, shown
 from nmg.meta_training.log import RunLog, read_run
-from nmg.report.page import render_page
+from nmg.report.html import render_html
 from nmg.report.run_page import run_page
 
 
@@ -16,7 +16,7 @@ def render_run(run: Path, watch: int | None = None) -> tuple[RunLog, str]:
     """
     try:
         log = read_run(run)
-        html = render_page(run_page(log, watch))
+        html = render_html(run_page(log, watch))
         html.encode()  # raises ValueError for a lone surrogate in the log, which cannot be written
         return log, html
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:

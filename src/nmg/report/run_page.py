@@ -10,23 +10,24 @@ import numpy as np
 from nmg.base.types import INNER_PHASES, PHASES
 from nmg.meta_training.log import RunLog
 from nmg.report import actor_critic, experiment
-from nmg.report.page import (
+from nmg.report.document import (
     Block,
+    Details,
+    Document,
     Facts,
-    Listing,
+    Figure,
     Notice,
-    PageContent,
     Paragraph,
-    Plot,
     Section,
     ShadedRow,
     ShadedText,
     ShadedTexts,
     ShadedToken,
+    Table,
 )
+from nmg.report.numbers import NOTHING, count_text, duration_text, percent, score_text
 from nmg.report.run_plots import bars_plot
 from nmg.report.run_scores import RECENT, leaders_of, score_blocks
-from nmg.report.tables import NOTHING, Table, count_text, duration_text, score_text
 
 LEARNERS: Mapping[str, ModuleType] = {
     "actor-critic": actor_critic,
@@ -36,7 +37,7 @@ LEARNERS: Mapping[str, ModuleType] = {
 SNAPSHOTS_SHOWN = 6
 
 
-def run_page(log: RunLog, refresh_seconds: int | None = None) -> PageContent:
+def run_page(log: RunLog, refresh_seconds: int | None = None) -> Document:
     """Build the page. With `refresh_seconds`, the browser reloads it at that interval until the run is finished."""
     done, in_all = len(log.episodes), log.planned_episodes
     first: list[Block] = [*map(Notice, warnings(log)), _facts(log)]
@@ -49,7 +50,7 @@ def run_page(log: RunLog, refresh_seconds: int | None = None) -> PageContent:
     if done:
         sections.append(Section("Time", _time(log)))
     sections += [Section("Sample masks", sample_blocks(log)), Section("Settings", _settings(log))]
-    return PageContent(
+    return Document(
         f"Meta-training: {log.name}",
         f"{done} of {in_all} episodes" + (" · finished" if log.is_finished else ""),
         sections,
@@ -114,7 +115,7 @@ def _facts(log: RunLog) -> Facts:
 
 
 def _time(log: RunLog) -> list[Block]:
-    """Plot and table of the time per phase."""
+    """Figure and table of the time per phase."""
     seconds = {lap: np.array(log.series("seconds", lap)) for lap in PHASES}
     inner = {phase: np.nan_to_num(log.series("seconds", phase)) for phase in INNER_PHASES}  # none if all diverged
     parts = {
@@ -127,12 +128,12 @@ def _time(log: RunLog) -> list[Block]:
     }
     total = sum(part.sum() for part in parts.values())
     rows = [
-        (name, duration_text(part.sum()), f"{part.sum() / max(total, 1e-9):.1%}", duration_text(part.mean()))
+        (name, duration_text(part.sum()), percent(part.sum() / max(total, 1e-9)), duration_text(part.mean()))
         for name, part in parts.items()
     ]
-    rows.append(("all", duration_text(total), "100.0%", duration_text(total / len(log.episodes))))
+    rows.append(("all", duration_text(total), percent(1.0), duration_text(total / len(log.episodes))))
     return [
-        Plot(
+        Figure(
             bars_plot(parts, "seconds", "Time by phase"),
             "Seconds of an episode; adapt, fine-tune and evaluate over all players.",
         ),
@@ -143,6 +144,7 @@ def _time(log: RunLog) -> list[Block]:
                 "States, masks: the LM's states for the policy, and drawing the masks. Other: what else inner loops "
                 "do, such as copying weights. Writing logs and checkpoints is not counted.",
             ),
+            "Time by phase",
         ),
     ]
 
@@ -177,9 +179,9 @@ def sample_blocks(log: RunLog) -> list[Block]:
 
 
 def _settings(log: RunLog) -> list[Block]:
-    blocks: list[Block] = [Listing("All settings", log.config.to_yaml())]
+    blocks: list[Block] = [Details("All settings", log.config.to_yaml())]
     if log.facts:
-        blocks.append(Listing("Command and versions", json.dumps(log.facts, indent=2)))
+        blocks.append(Details("Command and versions", json.dumps(log.facts, indent=2)))
     return blocks
 
 

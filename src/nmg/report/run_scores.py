@@ -7,10 +7,10 @@ import numpy as np
 from scipy import stats
 
 from nmg.meta_training.log import RunLog
-from nmg.report.page import Block, Plot
+from nmg.report.document import Block, Figure, Table
+from nmg.report.numbers import count_text, p_text, score_text, shown_scale, signed_text
 from nmg.report.plots import axis_name
 from nmg.report.run_plots import Panel, curves_plot
-from nmg.report.tables import Table, count_text, p_text, score_text, shown_scale, signed_text
 
 LEADER = "learner"
 """Name of the player whose policy is kept, for learners that have such a player."""
@@ -59,7 +59,7 @@ def score_blocks(log: RunLog) -> list[Block]:
         leads = {f"over {p}": better * (curves[LEADER] - curve) for p, curve in curves.items() if p != LEADER}
         panels.append(Panel("lead of the learner", leads, reference=0.0, first_colour=1))
     return [
-        Plot(
+        Figure(
             curves_plot(panels, "Scores by episode"),
             f"{axis_name(metric)} of each player on the validation set, a dot for each episode and a line for the "
             "running mean. It moves with the texts and examples of an episode, which are the same for its players."
@@ -82,6 +82,7 @@ def _wins(fought: Sequence[Duel]) -> Table:
             "A policy no better than chance wins half of the episodes that are not ties; p: two-sided sign test of "
             "that. What a policy is worth in the end, only a comparison on a test set says.",
         ),
+        "Wins against the other players",
     )
 
 
@@ -94,7 +95,7 @@ def _recent_scores(log: RunLog) -> Table:
         means = {metric: float(np.mean([scores[player][metric] for scores in shared])) for metric in players[player]}
         rows.append((player, *(score_text(mean, metric) for metric, mean in means.items())))
     note = f"Mean over the last {count_text(len(shared), 'episode')}; scores × 100, losses as they are."
-    return Table(("player", *next(iter(players.values()))), tuple(rows), (note,))
+    return Table(("player", *next(iter(players.values()))), tuple(rows), (note,), "Recent scores")
 
 
 def players_of(log: RunLog) -> list[str]:

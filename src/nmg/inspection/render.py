@@ -19,8 +19,8 @@ from markupsafe import Markup
 
 from nmg.base.files import write_text
 from nmg.base.types import BoolArray, FloatArray, IntArray
-from nmg.report.page import Facts
-from nmg.report.tables import Table
+from nmg.report.document import Facts, Table
+from nmg.report.html import environment
 
 SCRIPTS = ("data", "texts", "token", "corpus", "controls")
 """Parts of the script, in the order of inclusion."""
@@ -102,8 +102,8 @@ class InspectPage:
     """Rows of `shares` and `words`: name of the view, and index of its masking."""
     shares: Sequence[Shares]
     words: Words
-    tables: Sequence[tuple[str, Table]] = ()
-    """Further tables: heading and table."""
+    tables: Sequence[Table] = ()
+    """Further tables, each under its caption."""
     unit: str = "text"
     """Noun for one entry of `texts`: "text" or "part"."""
     notices: Sequence[str] = ()
@@ -112,20 +112,14 @@ class InspectPage:
 
 def render_inspect_page(page: InspectPage) -> str:
     """Return the page as HTML. Its Content-Security-Policy forbids loading or running anything external."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("nmg.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = _sources(environment, "run.css", "inspect.css")
-    script = _sources(environment, *(f"inspect.{part}.js" for part in SCRIPTS))
+    templates = environment("nmg.inspection")
+    style = _sources(templates, "page.css", "inspect.css")
+    script = _sources(templates, *(f"inspect.{part}.js" for part in SCRIPTS))
     policy = (
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
-    return environment.get_template("inspect.html.j2").render(
+    return templates.get_template("inspect.html.j2").render(
         page=page,
         security_policy=policy,
         style=Markup(style),
@@ -243,10 +237,10 @@ def _script_safe(data: Mapping[str, Any]) -> Markup:
     return Markup(text.replace("<", "\\u003c"))
 
 
-def _sources(environment: jinja2.Environment, *names: str) -> str:
+def _sources(templates: jinja2.Environment, *names: str) -> str:
     """Concatenate files of the template folder without rendering them."""
-    assert environment.loader is not None
-    return "\n".join(environment.loader.get_source(environment, name)[0] for name in names)
+    assert templates.loader is not None
+    return "\n".join(templates.loader.get_source(templates, name)[0] for name in names)
 
 
 def _hash(source: str) -> str:

@@ -1,12 +1,8 @@
-"""Tables of text cells, which the terminal, Markdown, LaTeX and HTML pages share."""
+"""Numbers as text, the same in sentences, tables and figures."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
 
-import rich.table
-from rich.markup import escape
-
-from nmg.base.errors import printable
 from nmg.base.numerals import rounded
 
 RAW_METRICS = frozenset({"loss", "held_out_loss"})
@@ -15,47 +11,29 @@ NOTHING = "–"
 """Text of a cell without a value."""
 
 
-@dataclass(frozen=True)
-class Table:
-    """Text cells, ready for output; the first column names the row."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-
-
 def shown_scale(metric: str) -> int:
     """Return the factor by which scores of this metric are multiplied for display."""
     return 1 if metric in RAW_METRICS else 100
 
 
-def as_markdown(table: Table) -> str:
-    """Return the table in GitHub's Markdown, followed by its notes."""
-    lines = [_markdown_row(table.header), _markdown_row(["---"] + ["---:"] * (len(table.header) - 1))]
-    lines += [_markdown_row(row) for row in table.rows]
-    return "\n".join([*lines, "", *table.notes]) + "\n"
-
-
-def titled_markdown(reading: str, tables: Iterable[tuple[str, Table]]) -> str:
-    """Return a Markdown file: the summary `reading`, then each table under its title."""
-    parts = [f"## {title}\n\n{as_markdown(table)}" for title, table in tables]
-    return "\n".join([f"{reading}\n", *parts])
-
-
-def as_rich(table: Table, title: str, n_words: int = 1) -> rich.table.Table:
-    """Return the table for a terminal.
+def decimal(value: float | None, digits: int, sign: str = "", unit: str = "") -> str:
+    """Format a number with a fixed number of decimals.
 
     Args:
-        table: The table; its notes become the caption.
-        title: Title above the table.
-        n_words: Number of first columns that contain words and are aligned left; the others are aligned right.
+        value: The number.
+        digits: Number of decimals.
+        sign: "+" also shows the sign of positive values; "" shows only minus signs.
+        unit: Unit after the number, with its space.
+
+    Returns:
+        The text, or `NOTHING` if the number is None or NaN.
     """
-    printed = rich.table.Table(title=title, caption=" ".join(table.notes), caption_justify="left", title_justify="left")
-    for number, name in enumerate(table.header):
-        printed.add_column(name, justify="left" if number < n_words else "right")
-    for row in table.rows:
-        printed.add_row(*(escape(printable(cell)) for cell in row))  # brackets in a name are not markup
-    return printed
+    return NOTHING if value is None or math.isnan(value) else rounded(value, digits, sign) + unit
+
+
+def percent(share: float) -> str:
+    """Format a share between 0 and 1 as a percentage with one decimal."""
+    return decimal(100 * share, 1, unit=" %")
 
 
 def score_text(value: float, metric: str, sign: str = "") -> str:
@@ -124,18 +102,17 @@ def p_equals(p_value: float | None) -> str:
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def number_text(value: float, sign: str = "") -> str:
+    """Format a number: an integer with thousands separators from 1000, otherwise three significant digits.
 
-
-def number_text(value: float) -> str:
-    """Format a number: an integer with thousands separators from 1000, otherwise three significant digits."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}".replace("-", "−")
+    `sign` is as in `decimal`.
+    """
+    return (f"{value:{sign},.0f}" if abs(value) >= 1000 else f"{value:{sign}.3g}").replace("-", "−")
 
 
 def signed_text(reward: float) -> str:
     """Format a number with its sign and three decimals; zero has no sign."""
-    return f"{reward:+.3f}".replace("-", "−") if round(reward, 3) else "0.000"
+    return rounded(reward, 3, "+") if round(reward, 3) else "0.000"
 
 
 def listed(words: Sequence[str], last: str) -> str:

@@ -1,0 +1,49 @@
+"""Renders a document as one self-contained HTML page."""
+
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup, escape
+
+from nmg.base.files import write_text
+from nmg.report.document import Block, Document, paragraphs, spans
+
+SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+"""Forbids all scripts, including any in a text of the page; shades and figures use inline styles."""
+
+
+def render_html(document: Document) -> str:
+    """Return the document as HTML. It loads nothing: style and figures are inline."""
+    template = environment().get_template("page.html.j2")
+    return template.render(page=document, security_policy=SECURITY_POLICY)
+
+
+def write_html(path: Path, document: Document) -> None:
+    """Render the document into `path`, which is replaced atomically."""
+    write_text(path, render_html(document))
+
+
+def environment(package: str = "nmg.report") -> jinja2.Environment:
+    """Return the environment of a package's templates, which also finds those of `report`.
+
+    `blocks.html.j2` has one macro for each class of `document`, with the name of the class.
+    """
+    found = jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package), jinja2.PackageLoader("nmg.report")]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"kind": _kind, "inline": _inline, "paragraphs": paragraphs, "trusted": Markup}
+    return found
+
+
+def _kind(block: Block) -> str:
+    return type(block).__name__
+
+
+def _inline(text: str) -> Markup:
+    """Escape text and mark up its spans."""
+    tags = {"plain": "{}", "code": "<code>{}</code>", "strong": "<strong>{}</strong>"}
+    return Markup("").join(Markup(tags[kind]).format(escape(part)) for kind, part in spans(text))

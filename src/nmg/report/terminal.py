@@ -1,0 +1,55 @@
+"""Renders tables, verdicts and text for a terminal."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import rich.table
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from nmg.base.errors import printable
+from nmg.report.document import Paragraph, Table, Verdict, paragraphs, spans
+
+
+def as_rich(block: Table | Verdict | Paragraph) -> RenderableType:
+    """Return a block for a console of rich; the notes of a table follow it."""
+    match block:
+        case Table():
+            return _table(block)
+        case Verdict():
+            return Group(*(Text.assemble((f"{name}: ", "bold"), _text(text)) for name, text in block.items()))
+        case Paragraph(text):
+            return Group(*map(_text, paragraphs(text)))
+
+
+def show(blocks: Iterable[Table | Verdict | Paragraph]) -> None:
+    """Print blocks to standard output. Tables fit the width of the terminal; lines of text are not broken."""
+    console = Console()
+    for block in blocks:
+        console.print(as_rich(block), soft_wrap=not isinstance(block, Table))
+
+
+def notes_once(tables: Iterable[Table]) -> Iterator[Table]:
+    """Return the tables with each note only under the last table that has it."""
+    kept, seen = [], set[str]()
+    for table in reversed(list(tables)):
+        kept.append(replace(table, notes=tuple(note for note in table.notes if note not in seen)))
+        seen.update(table.notes)
+    return reversed(kept)
+
+
+def _table(table: Table) -> rich.table.Table:
+    caption = Text(" ".join(map(printable, table.notes)))
+    shown = rich.table.Table(
+        title=Text(printable(table.caption)), caption=caption, caption_justify="left", title_justify="left"
+    )
+    for number, name in enumerate(table.header):
+        shown.add_column(Text(printable(name)), justify="left" if number < table.n_words else "right")
+    for row in table.cells():
+        shown.add_row(*(Text(printable(cell), "bold" if strong else "") for cell, strong in row))
+    return shown
+
+
+def _text(text: str) -> Text:
+    styles = {"plain": "", "code": "", "strong": "bold"}
+    return Text.assemble(*((printable(part), styles[kind]) for kind, part in spans(text)))
