@@ -1,13 +1,14 @@
-# make demo    set up an environment and run the demo, into runs/demo
-# make test    set up an environment from nothing where it is stale, then check everything
-# make lint    the checks without the tests
-# make supply-chain   a bill of materials, and known vulnerabilities of what is installed, into dist/
-# make hashes  write the hashes that CI installs by, into .ci/requirements.txt (needs a network)
-# make test-install   build wheel and sdist, and try them in clean environments (needs a network and minutes)
-# make site    the documentation as a site, into site/
-# make zoo     which architectures work, into benchmarks/out/zoo.md (minutes)
-# make bench   measure speed, into benchmarks/out/bench.json (make bench-quick: in under five minutes)
-# make clean   remove what these made
+# make demo           set up an environment and run the demo into runs/demo
+# make test           set up a new environment if it is stale, then check everything
+# make lint           run the checks without the tests
+# make supply-chain   write a bill of materials and known vulnerabilities of installed packages into dist/
+# make hashes         write the hashes that CI checks into .ci/requirements.txt; needs a network
+# make test-install   build wheel and sdist and try them in clean environments; needs a network and minutes
+# make site           build the documentation as a site into site/
+# make zoo            list which architectures work in benchmarks/out/zoo.md; takes minutes
+# make bench          measure speed into benchmarks/out/bench.json
+# make bench-quick    the same with fewer rounds, in under five minutes
+# make clean          remove everything that these commands made
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -16,7 +17,7 @@ CONSTRAINTS ?= constraints.txt
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check install --constraint $(CONSTRAINTS)
 
-# Files that CI may install: make test HASHES=.ci/requirements.txt
+# Install only files with known hashes: make test HASHES=.ci/requirements.txt
 HASHES ?=
 
 .PHONY: demo test lint supply-chain hashes test-install site zoo bench bench-quick clean
@@ -24,7 +25,7 @@ HASHES ?=
 demo: $(VENV)/.demo
 	$(BIN)/nmg demo --out runs/demo
 
-# Two at a time, each on one thread: most tests train models that are too small for more.
+# Two processes, each on one thread: most tests train models that are too small for more threads.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
@@ -36,7 +37,7 @@ lint: $(VENV)/.dev
 supply-chain: $(VENV)/.dev
 	$(BIN)/python .ci/supply_chain.py $(BIN)/python dist
 
-# Without torch and what belongs to its CUDA build alone: the build for CPUs, which CI prefers, has other files.
+# Leaves out torch and the packages of its CUDA build: the CPU build, which CI prefers, has other files.
 hashes: $(VENV)/.dev
 	$(PIP) uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev --no-annotate --no-header \

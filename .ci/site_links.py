@@ -1,4 +1,4 @@
-"""A hook of mkdocs: pages that are files of the repository, and links to what a site lacks, which become names."""
+"""Hook of mkdocs: adds pages that are files of the repository, and turns links to files outside the site into names."""
 
 import posixpath
 import re
@@ -9,12 +9,12 @@ from mkdocs.exceptions import PluginError
 
 LINK = re.compile(r"\[([^\]]+)\]\(((?!https?:|#|mailto:)[^)#]+)(#[^)]*)?\)")
 PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
-"""page of the site → file of the repository that it is"""
+"""Page of the site → its file in the repository."""
 PLACES = {file: page for page, file in PAGES.items()}
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
-    """Raises PluginError for a link to a file that is not there."""
+    """Replace links to files outside the site by names. Raises PluginError if a linked file does not exist."""
     root, name = Path(config["docs_dir"]).parent, page.file.src_uri
     source = PAGES.get(name, f"docs/{name}")
     if name in PAGES:

@@ -1,10 +1,10 @@
-"""What is installed: a bill of materials (CycloneDX), and known vulnerabilities (pip-audit).
+"""Write a bill of materials (CycloneDX) of an environment and look up known vulnerabilities (pip-audit).
 
 python .ci/supply_chain.py PYTHON OUT
 
-Writes OUT/sbom.json for the environment of PYTHON, with tools from an environment of their own, so that the bill holds
-none of them. Ends with 1 where a vulnerability is known. Where the tools or their data base cannot be reached, it says
-so, and ends with 0: `skipped` is no success, and is never said to be one.
+Writes OUT/sbom.json for the environment of PYTHON. The tools run in a separate environment, so the bill does not list
+them. Exits with 1 if a vulnerability is known. If the tools or their database cannot be reached, it prints `skipped`
+and exits with 0; it never reports this as a success.
 """
 
 import json
@@ -37,7 +37,7 @@ def main(python: str, out: Path) -> int:
 
 
 def install_tools(folder: Path) -> Path | None:
-    """The folder of the programs; None where they cannot be had."""
+    """Install the tools and return their folder, or None if they cannot be installed."""
     venv.create(folder, with_pip=True)
     programs = folder / "bin"
     pip = (programs / "python", "-m", "pip", "install", "--quiet", "--retries=1", *TOOLS)
@@ -50,7 +50,7 @@ def site_packages(python: str) -> str:
 
 
 def audit(program: Path, packages: str) -> Sequence[dict[str, Any]] | None:
-    """What pip-audit says of each package; None where it could ask nobody."""
+    """Return the findings of pip-audit per package, or None if its database cannot be reached."""
     words = (program, "--path", packages, "--skip-editable", "--progress-spinner=off", "--timeout=15", "--format=json")
     answer = subprocess.run(words, check=False, capture_output=True, text=True)
     try:
@@ -61,7 +61,7 @@ def audit(program: Path, packages: str) -> Sequence[dict[str, Any]] | None:
 
 
 def judge(packages: Sequence[dict[str, Any]] | None) -> tuple[str, int]:
-    """A line to print, and the code to end with."""
+    """Return a line to print and the exit code."""
     if packages is None:
         return "skipped: the data base cannot be reached", 0
     known = [package for package in packages if "vulns" in package]

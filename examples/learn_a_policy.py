@@ -1,4 +1,4 @@
-"""Learn which tokens to mask from the scores of the models that the masks give, then look at what was learned.
+"""Learn which tokens to mask from the scores of the resulting models, then look at what was learned.
 
     python examples/learn_a_policy.py --model.name bert-base-uncased --data.train train.jsonl --meta.episodes 20
 

@@ -1,4 +1,4 @@
-"""Masks of nmg in transformers' Trainer: drawn anew in training, fixed in evaluation.
+"""Masks of nmg in transformers' Trainer: new for each batch in training, fixed in evaluation.
 
     python examples/masking_in_trainer.py bert-base-uncased domain.txt idf
 
@@ -22,7 +22,7 @@ rows = [dict(tokenizer(text, truncation=True, max_length=128)) for text in texts
 n_held_out = max(len(rows) // 10, 1)
 train, held_out = rows[n_held_out:], rows[:n_held_out]
 
-# `texts` is what rules count words in; `model` is for maskings that look at the language model.
+# Rules count words in `texts`; maskings that read the language model need `model`.
 collator = MaskingCollator(tokenizer, masking=masking, rate=0.15, seed=0, texts=train, model=model)
 arguments = TrainingArguments(
     "trained/checkpoints",
