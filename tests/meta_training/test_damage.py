@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from nmg.base.digests import SUMS, damaged_files
 from nmg.base.errors import UserError
 from nmg.base.progress import Silent
 from nmg.meta_training import run as meta_training
-from nmg.meta_training.digests import SUMS, damaged_files
 from nmg.meta_training.loop import MetaTraining
 from support.runs import Inputs, Notes, assert_same_run, read_log
 

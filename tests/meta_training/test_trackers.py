@@ -19,7 +19,7 @@ from nmg.base.settings import TRACKERS
 from nmg.config import Config
 from nmg.meta_training import run as meta_training
 from nmg.meta_training.loop import EpisodeRecord, MetaTraining
-from nmg.meta_training.trackers import check_trackers, flat
+from nmg.trials.trackers import check_trackers, flat
 from support.runs import Inputs, read_log
 
 

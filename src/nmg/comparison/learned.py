@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from nmg.base.json_lines import log_lines
 from nmg.base.types import PHASES
-from nmg.meta_training.log import log_lines
 from nmg.policies.storage import find_policy
 
 

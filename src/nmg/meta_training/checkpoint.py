@@ -6,10 +6,9 @@ RUN/checkpoints/kept-00050/      policy and LM of every n-th episode, never dele
 RUN/replay/episode-00003.safetensors   states of one episode, written once and kept while the learner needs them
 RUN/policy/                      the learner's policy as a Hugging Face folder, as of the last checkpoint
 
-Everything except the policy has digests (`nmg.meta_training.digests`).
+Everything except the policy has digests (`nmg.base.digests`).
 """
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,12 +18,12 @@ from typing import Any
 
 from safetensors.torch import load_file
 
+from nmg.base.checkpoint_folder import read_facts, write_checkpoint
+from nmg.base.digests import damaged_files, read_sums, sound_files, write_sums
 from nmg.base.errors import UserError
-from nmg.base.files import cannot_write, file_digest, save_tensors, write_text
+from nmg.base.files import file_digest, save_tensors
 from nmg.learners.base import Tensors
-from nmg.meta_training.digests import damaged_files, read_sums, sound_files, write_sums
 
-FACTS = "facts.json"
 HELD = 2
 """Number of most recent checkpoints to hold, in addition to the numbered ones."""
 
@@ -68,7 +67,7 @@ def save_checkpoint(
     """
     for name, tensors in immutable.items():
         _save_lasting(run, name, tensors)
-    _write_folder(run / "checkpoints" / f"episode-{episode:05d}", files, {**facts, "immutable": sorted(immutable)})
+    write_checkpoint(run / "checkpoints" / f"episode-{episode:05d}", files, {**facts, "immutable": sorted(immutable)})
     for older in _folders(run)[HELD:]:
         shutil.rmtree(older)
     _drop_unneeded(run)
@@ -86,7 +85,7 @@ def keep_checkpoint(run: Path, episode: int, files: Mapping[str, Tensors], facts
     Raises:
         UserError: The files cannot be written.
     """
-    _write_folder(run / "checkpoints" / f"kept-{episode:05d}", files, facts)
+    write_checkpoint(run / "checkpoints" / f"kept-{episode:05d}", files, facts)
 
 
 def load_checkpoint(run: Path) -> Checkpoint | None:
@@ -118,26 +117,11 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
     _drop_unneeded(run)
     return Checkpoint(
         {path.stem: load_file(path) for path in chosen.glob("*.safetensors")},
-        _facts(chosen),
+        read_facts(chosen),
         {name: partial(load_file, _lasting_path(run, name)) for name in sorted(needed & there)},
         tuple(sorted(needed - there)),
         tuple(named),
     )
-
-
-def _write_folder(folder: Path, files: Mapping[str, Tensors], facts: Mapping[str, Any]) -> None:
-    aside = folder.with_name(folder.name + ".tmp")
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        for name, tensors in files.items():
-            save_tensors(aside / f"{name}.safetensors", tensors)
-        write_text(aside / FACTS, json.dumps(facts, indent=1, allow_nan=False))
-        write_sums(aside, {path.name: file_digest(path) for path in sorted(aside.iterdir())})
-        shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
 
 
 def _folders(run: Path) -> list[Path]:
@@ -146,17 +130,9 @@ def _folders(run: Path) -> list[Path]:
     return sorted((folder for folder in found if folder.suffix != ".tmp"), reverse=True)
 
 
-def _facts(folder: Path) -> dict[str, Any]:
-    """The content of facts.json; empty if the file cannot be read."""
-    try:
-        return dict(json.loads((folder / FACTS).read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
 def _needed(run: Path, folder: Path) -> set[str]:
     """Names of the replay files that a checkpoint refers to; all existing names if its facts cannot be read."""
-    names = _facts(folder).get("immutable")
+    names = read_facts(folder).get("immutable")
     return {path.stem for path in _lasting(run)} if names is None else set(names)
 
 

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nmg.base.errors import UserError, bad_input
+from nmg.base.json_lines import log_lines
 from nmg.config import Config, load_config
 
 
@@ -92,31 +93,3 @@ def _json(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
     except (ValueError, TypeError, RecursionError) as error:
         raise bad_input(path, "is not valid JSON") from error
-
-
-class Lines(NamedTuple):
-    """The valid and the broken lines of a JSONL file."""
-
-    records: list[dict[str, Any]]
-    broken: list[int]
-    """Numbers of lines that are not a JSON object, counted from 1."""
-
-
-def read_lines(path: Path) -> Lines:
-    """The objects of a JSONL file; no objects if it is missing. An incomplete last line is ignored."""
-    lines = path.read_bytes().split(b"\n") if path.is_file() else []
-    found = Lines([], [])
-    for number, line in enumerate(lines[:-1], start=1):  # the last item is empty or an incomplete line
-        try:
-            found.records.append(dict(json.loads(line)))
-        except (ValueError, TypeError, RecursionError):
-            found.broken.append(number)
-    return found
-
-
-def log_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSONL file; no objects if it is missing. Raises UserError for a broken line."""
-    found = read_lines(path)
-    if found.broken:
-        raise bad_input(path, "is not valid JSON", line=found.broken[0])
-    return found.records

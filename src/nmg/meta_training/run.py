@@ -17,6 +17,7 @@ from typing import Any
 
 from nmg.base.errors import Diverged, UserError, bad_input
 from nmg.base.files import append_line, as_json, write_text
+from nmg.base.json_lines import read_lines
 from nmg.base.outputs import check_output, output_lock
 from nmg.base.progress import Reporter
 from nmg.base.types import PHASES
@@ -25,15 +26,15 @@ from nmg.data.overlap import report_overlaps
 from nmg.executors.registry import require_single_process
 from nmg.learners.base import LearnerState, Tensors
 from nmg.meta_training.checkpoint import Checkpoint, keep_checkpoint, load_checkpoint, save_checkpoint
-from nmg.meta_training.log import read_facts, read_lines
+from nmg.meta_training.log import read_facts
 from nmg.meta_training.loop import EpisodeRecord, MetaTraining
 from nmg.meta_training.samples import log_samples
-from nmg.meta_training.trackers import check_trackers, start_trackers
 from nmg.policies.card import Provenance
 from nmg.tasks.loaded import LoadedData
 from nmg.training.runtime import package_versions
 from nmg.trials.provenance import check_unchanged, input_digests
 from nmg.trials.session import Session
+from nmg.trials.trackers import check_trackers, start_trackers
 
 TIES_BEFORE_WARNING = 3
 """Number of consecutive ties after which the user is warned."""
@@ -145,7 +146,7 @@ def go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnE
             checkpoint(training, out, len(records))
             log_samples(training, out / "samples.jsonl")
             for record in records:
-                track(record)
+                track(record.to_json(), record.episode)
                 ties = ties + 1 if record.is_tie else 0
                 if ties == TIES_BEFORE_WARNING:
                     reporter.notify(TIED)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from nmg.base.files import as_json, write_text
+from nmg.base.json_lines import read_lines
 from nmg.base.types import IntArray
-from nmg.meta_training.log import read_lines
 from nmg.meta_training.loop import MetaTraining
 from nmg.policies.sampling import policy_output
 from nmg.training.lm import restore_state

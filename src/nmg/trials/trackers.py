@@ -13,10 +13,9 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_availa
 
 from nmg.base.errors import UserError
 from nmg.config import Config
-from nmg.meta_training.loop import EpisodeRecord
 
-LogEpisode: TypeAlias = Callable[[EpisodeRecord], None]
-"""Logs the record of an episode."""
+LogNumbers: TypeAlias = Callable[[Mapping[str, Any], int], None]
+"""Logs the numbers of a record, which may be nested, under the number of its episode or step."""
 
 PROJECT = "nmg"
 """Name of the project in each tracker."""
@@ -34,17 +33,17 @@ def check_trackers(config: Config) -> None:
 
 
 @contextmanager
-def start_trackers(config: Config, run: Path) -> Iterator[LogEpisode]:
-    """Yield the function that logs an episode to all trackers. They are closed when the block ends, even by an error.
+def start_trackers(config: Config, run: Path) -> Iterator[LogNumbers]:
+    """Yield the function that logs a record to all trackers. They are closed when the block ends, even by an error.
 
     TensorBoard writes to RUN/nmg. The others store their data in their default location, under the name of the run's
     folder and with its settings.
     """
     trackers: list[GeneralTracker] = []
 
-    def log(record: EpisodeRecord) -> None:
+    def log(record: Mapping[str, Any], step: int) -> None:
         for tracker in trackers:
-            tracker.log(flat_metrics(record), step=record.episode)
+            tracker.log(flat_metrics(record), step=step)
 
     try:
         for name in dict.fromkeys(config.runtime.trackers):
@@ -67,9 +66,9 @@ def _open(name: str, run: Path) -> GeneralTracker:
     return tracker
 
 
-def flat_metrics(record: EpisodeRecord) -> dict[str, float]:
+def flat_metrics(record: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of the record under slash-separated names, e.g. 'scores/learner/accuracy'."""
-    return {name: float(value) for name, value in flat(record.to_json()).items() if isinstance(value, (int, float))}
+    return {name: float(value) for name, value in flat(record).items() if isinstance(value, (int, float))}
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
