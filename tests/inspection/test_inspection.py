@@ -141,8 +141,8 @@ def test_what_was_seen_becomes_the_page(inputs: Inputs, tmp_path: Path):
     assert whole.counts.tolist() == [41]
     assert whole.masked == pytest.approx(np.full((3, 1), sum(budgets)))
     headings = ["Words masked most often", "Agreement: shared tokens", "Agreement: ranks", "Entropy"]
-    assert [heading for heading, _ in page.tables] == headings
-    entropy = page.tables[3][1].rows
+    assert [table.caption for table in page.tables] == headings
+    entropy = page.tables[3].rows
     assert entropy[1][1:4] == ("–", "–", "–"), "a rule has no probabilities"
     assert "MB" not in page.subtitle
     assert page.notices == ()
@@ -159,8 +159,8 @@ def test_the_page_says_anchors_and_the_words_of_each_rule(inputs: Inputs, tmp_pa
     assert set(anchors) <= set(WORDS[:12])
     page = inspect_page(seen)
     assert page.notices == (said,)
-    (heading, table), *_ = page.tables
-    assert heading == "Words masked most often"
+    table, *_ = page.tables
+    assert table.caption == "Words masked most often"
     assert [row[0] for row in table.rows] == ["random", "difference"]
     assert {word.split()[0] for word in table.rows[1][1].split(", ")[:2]} == set(anchors)
 

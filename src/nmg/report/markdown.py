@@ -49,7 +49,8 @@ def _parts(block: Block) -> Iterator[str]:
         case Facts(items):
             yield "\n".join(f"- {_escape(name)}: {_escape(value)}" for name, value in items)
         case Links(items):
-            yield "\n".join(f"- [{_escape(name)}]({address})" for name, address in items)
+            names = [re.sub(r"([\[\]])", r"\\\1", _escape(name)) for name, _ in items]
+            yield "\n".join(f"- [{name}]({address})" for name, (_, address) in zip(names, items, strict=True))
         case Details(summary, text):
             fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
             yield f"<details><summary>{_escape(summary)}</summary>"

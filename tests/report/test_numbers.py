@@ -1,10 +1,7 @@
-"""Tables and numbers as text, the same wherever they are shown."""
+"""Numbers as text, the same wherever they are shown."""
 
 import pytest
-from rich.console import Console
 
-from nmg.report.document import Document, Section, Table
-from nmg.report.markdown import as_markdown, table_lines
 from nmg.report.numbers import (
     all_of,
     count_text,
@@ -17,45 +14,6 @@ from nmg.report.numbers import (
     score_text,
     signed_text,
 )
-from nmg.report.terminal import as_rich
-
-TABLE = Table(
-    ("masking", "accuracy", "time"),
-    (("random", "60.0 ± 10.0", "3.3 s"), ("a|b", "−1.5", "–")),
-    ("Scores × 100.", "Time: mean of a run."),
-    "Results",
-)
-
-
-def test_markdown():
-    lines = as_markdown(Document("a_b", "", [Section("Scores", [TABLE])])).splitlines()
-    assert lines == [
-        *("# a\\_b", "", "## Scores", "", "### Results", ""),
-        "| masking | accuracy | time |",
-        "| --- | ---: | ---: |",
-        "| random | 60.0 ± 10.0 | 3.3 s |",
-        "| a\\|b | −1.5 | – |",
-        "",
-        "Scores × 100.",
-        "Time: mean of a run.",
-    ]
-
-
-def test_a_table_without_rows():
-    assert table_lines(Table(("masking", "accuracy"), ())).splitlines() == [
-        "| masking | accuracy |",
-        "| --- | ---: |",
-    ]
-
-
-def test_terminal_shows_the_same_cells():
-    console = Console(width=200)
-    with console.capture() as capture:
-        console.print(as_rich(TABLE))
-    text = capture.get()
-    assert "Results" in text
-    assert all(entry in text for row in (TABLE.header, *TABLE.rows) for entry in row)
-    assert " ".join(TABLE.notes) in " ".join(text.split()), "notes are wrapped"
 
 
 def test_scores_are_percent_and_losses_as_they_are():
