@@ -25,6 +25,13 @@ PHRASES = re.compile(
     r"so many of|what is no(?! longer)|such as one|alike)\b"
 )
 
+PAGE_PHRASES = re.compile(
+    PHRASES.pattern
+    + r"|\b(beside|goes on|go on|as far as|of its own|of their own|so many|stands? (for|out|beside)|lies)\b",
+    re.I,
+)
+"""The same, and phrases that only pages must not have."""
+
 
 def identifiers(path: Path) -> set[str]:
     """Every name that the code of a file defines or uses."""
@@ -35,6 +42,11 @@ def identifiers(path: Path) -> set[str]:
             if isinstance(value, str):
                 found.add(value)
     return found
+
+
+def prose(text: str) -> str:
+    """The text of a page without code blocks and code within lines."""
+    return re.sub(r"^```.*?^```|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def docstrings(path: Path) -> list[str]:
@@ -60,3 +72,17 @@ def test_pages_name_no_former_setting(page: Path):
 def test_docstrings_have_none_of_the_worst_phrases():
     found = {path.name: [text for text in docstrings(path) if PHRASES.search(text)] for path in SOURCES}
     assert {name: texts for name, texts in found.items() if texts} == {}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_have_none_of_the_worst_phrases(page: Path):
+    text = prose(page.read_text(encoding="utf-8"))
+    assert [line for line in text.splitlines() if PAGE_PHRASES.search(line)] == []
+
+
+def test_code_of_a_page_is_not_prose():
+    text = prose("It goes on.\n```\nanew\n```\nUse `seldom` here.\n")
+    assert PAGE_PHRASES.findall(text) != []
+    assert "anew" not in text
+    assert "seldom" not in text
+    assert "It goes on." in text
