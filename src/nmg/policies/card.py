@@ -28,7 +28,7 @@ class DescribedPolicy(Protocol):
     kind: ClassVar[str]
     """Kind of the policy."""
     acts: ClassVar[Any]
-    """How the policy selects tokens: `top-k` or `draw`."""
+    """How the policy selects tokens: `greedy` or `sample`."""
     config: Any
     """A `policies.base.PolicyConfig`."""
 
