@@ -6,13 +6,11 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
@@ -30,7 +28,7 @@ from nmg.masking.rules import RandomMasking
 from nmg.training.adapt import adapt
 from nmg.training.context import TrainingContext
 from nmg.training.lm import PretrainedLM, copy_state, masked_logits
-from nmg.training.masks import Batches, DrawnMasks
+from nmg.training.masks import DrawnMasks
 from nmg.training.runtime import Runtime
 
 BATCH, LENGTH, RATE = 16, 128, 0.15
@@ -106,27 +104,6 @@ def measure(arm: str, steps: int, cache: Path) -> dict[str, float]:
     return {"seconds": time.perf_counter() - began, "loss": _held_out_loss(lm, corpus, held_out)}
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Some blocks of a corpus, under masks drawn anew at every step."""
-
-    drawn: DrawnMasks
-    rows: IntArray
-    name = "random"
-
-    @property
-    def lengths(self) -> IntArray:
-        return self.drawn.lengths[self.rows]
-
-    @property
-    def token_ids(self) -> Tensor:
-        return self.drawn.token_ids
-
-    def start(self, context: TrainingContext, randomness: StreamName, steps: int = 1) -> Batches:
-        batches = self.drawn.start(context, randomness, steps)
-        return lambda chosen: batches(self.rows[chosen])
-
-
 def _nmg(lm: PretrainedLM, corpus: Corpus, rows: IntArray, runtime: Runtime) -> None:
     context = TrainingContext(
         lm.model,
@@ -136,7 +113,7 @@ def _nmg(lm: PretrainedLM, corpus: Corpus, rows: IntArray, runtime: Runtime) -> 
         FinetuneSettings(),
         runtime,
     )
-    adapt(context, _Part(DrawnMasks(corpus, RandomMasking()), rows), StreamName(0) / "benchmark")
+    adapt(context, DrawnMasks(corpus.subset(rows), RandomMasking()), StreamName(0) / "benchmark")
 
 
 def _trainer(lm: PretrainedLM, corpus: Corpus, rows: IntArray, steps: int) -> None:

@@ -17,7 +17,8 @@ from nmg.base.seeding import StreamName, torch_stream
 from nmg.base.settings import OptimiserSettings, RuntimeSettings
 from nmg.base.types import IntArray
 from nmg.training.accumulation import BatchLoss
-from nmg.training.fit import LOOK_EVERY, POOL_BATCHES, FitResult, KeepBest, bucketed_batches, fit
+from nmg.training.fit import LOOK_EVERY, POOL_BATCHES, FitResult, bucketed_batches, fit
+from nmg.training.keep_best import KeepBest
 from nmg.training.runtime import Runtime
 
 LENGTHS = np.array([3, 9, 4, 8, 5, 7, 6, 2, 1, 10, 3])

@@ -119,6 +119,11 @@ def from_first(value: Value) -> Value:
     return box[0]  # type: ignore[no-any-return]
 
 
+def of_each(value: Value) -> list[Value]:
+    """Return the `value` of each process, in rank order. All processes must call it at the same step."""
+    return _gathered(value) if _are_joined() else [value]
+
+
 def check_same(facts: Mapping[str, str]) -> None:
     """Check that all processes have the same facts (name → digest).
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nmg.base.state import State
 from nmg.base.types import NO_POSITION, IntArray, MaskPlan, StateEncoder, TokenBlocks
 from nmg.masking.base import Masking
 
@@ -52,6 +53,14 @@ class PlannedMasking:
         budget = self._budget[blocks.block_ids]
         n_columns = int(budget.max()) if len(budget) else 0
         return MaskPlan(self._positions[blocks.block_ids, :n_columns], budget)
+
+    def state(self) -> State:
+        """Return the positions of all blocks."""
+        return State({"positions": self._positions.to(torch.int32), "budget": self._budget.to(torch.int32)})
+
+    def restore(self, state: State) -> None:
+        """Replace the positions of all blocks by those of a state."""
+        self._positions, self._budget = state.tensors["positions"].long(), state.tensors["budget"].long()
 
 
 def plan_ahead(

@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from nmg.base.seeding import StreamName
+from nmg.base.state import State
 from nmg.base.types import IGNORED_LABEL, IntArray
 from nmg.training.accumulation import BatchLoss
 from nmg.training.context import TrainingContext
 from nmg.training.fast.vocabulary_subset import restrict_vocabulary
-from nmg.training.fit import FitResult, fit
+from nmg.training.fit import FitResult, Observer, fit
+from nmg.training.keep_best import KeepBest
 from nmg.training.lm import masked_lm_loss
-from nmg.training.masks import Masks
+from nmg.training.masks import Batches, Masks
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,15 @@ class AdaptResult:
     """Number of tokens read, special tokens included, over all epochs."""
 
 
-def adapt(context: TrainingContext, masks: Masks, randomness: StreamName, steps: int | None = None) -> AdaptResult:
+def adapt(
+    context: TrainingContext,
+    masks: Masks,
+    randomness: StreamName,
+    steps: int | None = None,
+    *,
+    watch: KeepBest | None = None,
+    observer: Observer | None = None,
+) -> AdaptResult:
     """Train `context.model` in place on its masked-LM loss.
 
     Args:
@@ -37,6 +47,8 @@ def adapt(context: TrainingContext, masks: Masks, randomness: StreamName, steps:
         masks: Text and masks to adapt on.
         randomness: Random stream.
         steps: Number of steps, over which the learning rate falls to 0; None for `adapt.epochs` epochs.
+        watch: Measures a loss during the training. It may stop the training and restore the best weights at the end.
+        observer: Follows the training; may restore it before the first step.
 
     Returns:
         The result of the training and the number of tokens.
@@ -46,10 +58,11 @@ def adapt(context: TrainingContext, masks: Masks, randomness: StreamName, steps:
         UserError: If `adapt.vocabulary` is "corpus" and the model cannot be restricted.
     """
     if context.adapt.vocabulary == "all":
-        return _adapt(context, masks, randomness, steps)
+        return _adapt(context, masks, randomness, steps, watch, observer)
     ids = torch.cat([masks.token_ids, torch.tensor([context.vocabulary.mask_id])])
     with restrict_vocabulary(context.model, ids) as words:
-        return _adapt(replace(context, vocabulary=context.vocabulary.within(ids)), masks, randomness, steps, words.rows)
+        context = replace(context, vocabulary=context.vocabulary.within(ids))
+        return _adapt(context, masks, randomness, steps, watch, observer, words.rows)
 
 
 def _adapt(
@@ -57,34 +70,60 @@ def _adapt(
     masks: Masks,
     randomness: StreamName,
     steps: int | None,
+    watch: KeepBest | None,
+    observer: Observer | None,
     columns: Callable[[Tensor], Tensor] = lambda labels: labels,
 ) -> AdaptResult:
     """Adapt the model. `columns` maps label ids to logit columns when the vocabulary is restricted."""
-    settings, masked_tokens, tokens = context.adapt, 0, 0
+    settings = context.adapt
     steps_an_epoch = -(-len(masks.lengths) // settings.batch_size)
     if steps is not None:
         settings = settings.model_copy(update={"epochs": -(-steps // steps_an_epoch)})
-    batches = masks.start(context, randomness, steps or settings.epochs * steps_an_epoch)
-
-    def loss_of(rows: IntArray) -> BatchLoss:
-        """Return the loss function of a batch and count its tokens."""
-        nonlocal masked_tokens, tokens
-        corrupted = batches(rows)
-        n_masked = int((corrupted.labels != IGNORED_LABEL).sum())
-        masked_tokens += n_masked
-        tokens += int(corrupted.is_token.sum())
-        corrupted = replace(corrupted, labels=columns(corrupted.labels))
-        return partial(masked_lm_loss, context.model, corrupted, is_packed=context.runtime.packing)
-
+    losses = _Losses(context, masks.start(context, randomness, steps or settings.epochs * steps_an_epoch), columns)
     result = fit(
         context.model,
         masks.lengths,
-        loss_of,
+        losses,
         settings,
         context.runtime,
         randomness / "adapt",
         lower="adapt.learning_rate",
         max_steps=steps,
         progress=context.reporter.steps(f"adapting · {masks.name}"),
+        watch=watch,
+        observer=observer,
+        parts={"masks": losses},
     )
-    return AdaptResult(result, masked_tokens, tokens)
+    return AdaptResult(result, losses.masked_tokens, losses.tokens)
+
+
+class _Losses:
+    """Loss functions of batches with their masks, and the number of tokens in them.
+
+    Args:
+        context: Context with the model.
+        batches: Function from row numbers to corrupted blocks.
+        columns: Maps label ids to logit columns.
+    """
+
+    def __init__(self, context: TrainingContext, batches: Batches, columns: Callable[[Tensor], Tensor]) -> None:
+        self._context, self._batches, self._columns = context, batches, columns
+        self.masked_tokens, self.tokens = 0, 0
+
+    def __call__(self, rows: IntArray) -> BatchLoss:
+        """Return the loss function of a batch and count its tokens."""
+        corrupted = self._batches(rows)
+        self.masked_tokens += int((corrupted.labels != IGNORED_LABEL).sum())
+        self.tokens += int(corrupted.is_token.sum())
+        corrupted = replace(corrupted, labels=self._columns(corrupted.labels))
+        return partial(masked_lm_loss, self._context.model, corrupted, is_packed=self._context.runtime.packing)
+
+    def state(self) -> State:
+        """Return the state of the batches and the numbers of tokens."""
+        batches, counts = self._batches.state(), {"masked_tokens": self.masked_tokens, "tokens": self.tokens}
+        return State(batches.tensors, {"batches": batches.facts, **counts})
+
+    def restore(self, state: State) -> None:
+        """Continue after the last batch of a state."""
+        self.masked_tokens, self.tokens = (int(state.facts[name]) for name in ("masked_tokens", "tokens"))
+        self._batches.restore(State(state.tensors, state.facts["batches"]))

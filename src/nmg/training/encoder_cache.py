@@ -1,8 +1,10 @@
 """Caches the loss and entropy of tokens for several steps, because computing them takes several passes of the LM."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from nmg.base.state import State
 from nmg.base.types import StateEncoder, TokenBlocks
 
 
@@ -51,3 +53,25 @@ class CachedEncoder:
         """Delete results that are too old."""
         while self._kept and not self._is_fresh(key := next(iter(self._kept))):
             del self._kept[key]
+
+    def state(self) -> State:
+        """Return the results: the tokens and values of all blocks one after the other, and the calls they are from."""
+        ids = [torch.from_numpy(np.frombuffer(key, dtype=np.int64).copy()) for key in self._kept]
+        values = [value for _, value in self._kept.values()]
+        return State(
+            {
+                "calls": torch.tensor([self._calls, *(call for call, _ in self._kept.values())]),
+                "lengths": torch.tensor([len(one) for one in ids], dtype=torch.int64),
+                "ids": torch.cat([torch.zeros(0, dtype=torch.int64), *ids]),
+                "values": torch.cat([torch.zeros(0, 2), *values]),
+            }
+        )
+
+    def restore(self, state: State) -> None:
+        """Continue with the results of a state."""
+        self._calls, *calls = state.tensors["calls"].tolist()
+        lengths = state.tensors["lengths"].tolist()
+        ids, values = (torch.split(state.tensors[name], lengths) for name in ("ids", "values"))
+        self._kept = {
+            one.numpy().tobytes(): (call, value.clone()) for one, call, value in zip(ids, calls, values, strict=True)
+        }

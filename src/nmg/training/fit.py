@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,14 +13,16 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_linear_schedule_with_warmup
 
-from nmg.base.distributed import as_one
+from nmg.base.distributed import as_one, of_each
 from nmg.base.errors import Diverged
 from nmg.base.progress import Progress
 from nmg.base.seeding import StreamName
 from nmg.base.settings import OptimiserSettings
+from nmg.base.state import Resumable, State, in_order, numbered, restore_torch_random, torch_random_state
 from nmg.base.types import IntArray
 from nmg.training.accumulation import Accumulation, BatchLoss
 from nmg.training.fast.weights import Fp32Weights, training_weights
+from nmg.training.keep_best import KeepBest
 from nmg.training.runtime import Runtime
 
 POOL_BATCHES = 32
@@ -40,51 +43,16 @@ class FitResult:
     """Wall time of the training, in seconds."""
 
 
-@dataclass
-class KeepBest:
-    """Early stopping: measures a loss during training, stops if it no longer falls, and restores the best weights."""
+class Observer(Protocol):
+    """Follows a training, for example to log and to store it."""
 
-    loss: Callable[[], float]
-    """Returns the loss of the current model in evaluation mode and leaves the model unchanged."""
-    every: int
-    """Steps between two measurements. The loss is also measured before the first step and after the last."""
-    patience: int
-    """Number of consecutive measurements without a new best after which training stops."""
-    best: float = math.inf
-    """Lowest loss so far."""
-    _kept: list[Tensor] = field(default_factory=list)
-    """Copy of the best weights."""
-    _in_vain: int = 0
-    """Number of consecutive measurements without a new best."""
+    def begin(self, training: "Training") -> None:
+        """Called before the first step. May restore an earlier state of the training."""
+        ...
 
-    def after(self, step: int, last: int, weights: Sequence[Tensor], runtime: Runtime) -> bool:
-        """Measure the loss if it is due, and copy the weights if they are the best so far.
-
-        Args:
-            step: Number of steps taken.
-            last: Number of the last step.
-            weights: Current weights of the training.
-            runtime: Runtime. Data-parallel processes use the mean of their losses, so all stop at the same step.
-
-        Returns:
-            True if training should stop.
-        """
-        if step % self.every and step != last:
-            return False
-        with as_one():
-            own = self.loss()
-        loss = runtime.sharing.mean(own, runtime.device)
-        if loss < self.best:
-            self.best, self._in_vain = loss, 0
-            self._kept = [weight.detach().clone() for weight in weights]
-        else:
-            self._in_vain += 1
-        return self._in_vain >= self.patience
-
-    def go_back(self, weights: Sequence[Tensor]) -> None:
-        """Restore the best weights. Does nothing if every loss was NaN."""
-        for weight, kept in zip(weights, self._kept, strict=False):  # `_kept` is empty if every loss was NaN
-            weight.data.copy_(kept)
+    def after_step(self, training: "Training") -> None:
+        """Called after each step. Must leave the training unchanged."""
+        ...
 
 
 def bucketed_batches(lengths: IntArray, batch_size: int, rng: np.random.Generator) -> list[IntArray]:
@@ -124,6 +92,8 @@ def fit(
     max_steps: int | None = None,
     progress: Progress | None = None,
     watch: KeepBest | None = None,
+    observer: Observer | None = None,
+    parts: Mapping[str, Resumable] | None = None,
 ) -> FitResult:
     """Train a model with AdamW, gradient clipping, and a learning rate that falls linearly to 0 after a warm-up.
 
@@ -141,7 +111,9 @@ def fit(
         parameters: Parameters to train; all if None.
         max_steps: Maximum number of steps.
         progress: Called with (step, number of steps) after each step.
-        watch: Early stopping. It also restores the best weights at the end.
+        watch: Measures a loss during training. It may stop the training and restore the best weights at the end.
+        observer: Follows the training; may restore it before the first step.
+        parts: Name → part with a state of its own kind, such as the masks. A checkpoint stores them all.
 
     Returns:
         Number of steps, mean loss of the last epoch, and seconds.
@@ -160,15 +132,16 @@ def fit(
         runtime.sharing.own(randomness / "dropout").torch(),
         training_weights(model, trained, runtime.precision, runtime.device.type) as weights,
     ):
-        training = _Training(model, weights, settings, runtime, len(batches))
-        training.run(batches, loss_of, progress, watch)
-        training.require_finite(lower, losses_too=watch is None)
+        training = Training(model, weights, settings, runtime, batches, lengths)
+        training.parts = {"training": training, **({} if watch is None else {"watch": watch}), **(parts or {})}
+        training.run(loss_of, progress, watch, observer)
+        training.require_finite(lower, losses_too=watch is None or watch.patience is None)
     runtime.give_back_memory()
     last_epoch = training.losses[-len(epochs[-1]) :] if epochs else []
     return FitResult(len(training.losses), _mean(last_epoch), time.perf_counter() - began)
 
 
-class _Training:
+class Training:
     """State of one training: weights, optimiser, learning-rate schedule, and the losses of the steps taken.
 
     Args:
@@ -176,49 +149,94 @@ class _Training:
         weights: Master weights of the trained parameters.
         settings: Optimiser settings.
         runtime: Device, precision and data parallelism.
-        n_steps: Number of steps, over which the learning rate falls to 0.
+        batches: Row numbers of each batch, int [B]. The learning rate falls to 0 over all of them.
+        lengths: int [F]: length of each row.
     """
 
     def __init__(
-        self, model: nn.Module, weights: Fp32Weights, settings: OptimiserSettings, runtime: Runtime, n_steps: int
+        self,
+        model: nn.Module,
+        weights: Fp32Weights,
+        settings: OptimiserSettings,
+        runtime: Runtime,
+        batches: Sequence[IntArray],
+        lengths: IntArray,
     ) -> None:
         self.losses: list[Tensor] = []
         """Loss of each step taken, a scalar on the device."""
+        self.watch: KeepBest | None = None
+        """Measures the loss on other data."""
+        self.parts: Mapping[str, Resumable] = {}
+        """Name → part with a state, this object included."""
         self._model, self._weights, self._settings, self._runtime = model, weights, settings, runtime
-        self._n_steps = n_steps
+        self._batches, self._lengths = batches, lengths
         self._accumulation = Accumulation(settings.batch_size, runtime)
-        self._optimiser, self._schedule = _optimiser(weights.masters, settings, runtime, n_steps)
+        self._optimiser, self._schedule = _optimiser(weights.masters, settings, runtime, len(batches))
+
+    @property
+    def steps(self) -> int:
+        """Number of steps taken."""
+        return len(self.losses)
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps of the whole training, unless it stops early."""
+        return len(self._batches)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last step was taken."""
+        return self.steps == self.n_steps or (self.watch is not None and self.watch.is_over)
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the next step."""
+        return float(self._optimiser.param_groups[0]["lr"])
+
+    def tokens(self, first: int, last: int) -> int:
+        """Return the number of tokens of the steps after `first` up to `last`, special tokens included."""
+        return sum(int(self._lengths[rows].sum()) for rows in self._batches[first:last])
 
     def run(
         self,
-        batches: Sequence[IntArray],
         loss_of: Callable[[IntArray], BatchLoss],
         progress: Progress | None,
         watch: KeepBest | None,
+        observer: Observer | None,
     ) -> None:
         """Take one step per batch, until `watch` stops the training or a check finds a loss that is not finite.
 
         Args:
-            batches: Row numbers of each batch, int [B].
             loss_of: Returns the loss function of a batch, given its row numbers.
             progress: Called with (step, number of steps) after each step.
-            watch: Early stopping. Its best weights are restored at the end.
+            watch: Measures the loss before, during and after the training, and restores the best weights.
+            observer: Follows the training; may restore it before the first step.
         """
-        masters = self._weights.masters
-        if watch is not None:
-            watch.after(0, self._n_steps, masters, self._runtime)
-        for step, rows in enumerate(batches, start=1):
+        self.watch, masters = watch, self._weights.masters
+        if observer is not None:
+            observer.begin(self)
+        if watch is not None and not self.steps:
+            watch.after(0, self.n_steps, masters, self._runtime)
+        while not self.is_over:
+            rows = self._batches[self.steps]
             self._step(loss_of(rows), len(rows))
             if progress is not None:
-                progress(step, self._n_steps)
-            if watch is not None and watch.after(step, self._n_steps, masters, self._runtime):
-                break
-            if step % LOOK_EVERY == 0:
+                progress(self.steps, self.n_steps)
+            if watch is not None:
+                watch.after(self.steps, self.n_steps, masters, self._runtime)
+            if observer is not None:
+                observer.after_step(self)
+            if self.steps % LOOK_EVERY == 0:
                 self._runtime.give_back_memory()
-                if not _are_finite(self.losses[-LOOK_EVERY:]):
+                if not self.is_sound:
                     break
         if watch is not None:
             watch.go_back(masters)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the last losses are finite."""
+        return _are_finite(self.losses[-LOOK_EVERY:])
 
     def _step(self, loss: BatchLoss, n_rows: int) -> None:
         """Update the weights with the gradients of one batch of `n_rows` rows."""
@@ -242,9 +260,50 @@ class _Training:
         """
         if not _are_finite(self._weights.masters) or (losses_too and not _are_finite(self.losses)):
             raise Diverged(
-                f"the training diverged: after {len(self.losses)} of {self._n_steps} steps its loss or weights are not "
+                f"the training diverged: after {len(self.losses)} of {self.n_steps} steps its loss or weights are not "
                 f"finite. Lower {lower} ({self._settings.learning_rate:g})."
             )
+
+    def state(self) -> State:
+        """Return weights, optimiser, losses, and each process's generators of dropout."""
+        optimiser = self._optimiser.state_dict()
+        tensors = {f"weights.{name}": master for name, master in numbered(self._weights.masters).items()}
+        others: dict[str, dict[str, object]] = {}
+        for number, values in optimiser["state"].items():
+            for name, value in values.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimiser.{number}.{name}"] = value
+                else:
+                    others.setdefault(str(number), {})[name] = value
+        for rank, states in enumerate(of_each(torch_random_state(self._runtime.device))):
+            tensors |= {f"random{rank}.{name}": state for name, state in states.items()}
+        tensors["losses"] = torch.stack(self.losses) if self.losses else torch.zeros(0)
+        rates = [group["lr"] for group in optimiser["param_groups"]]
+        facts = {"learning_rates": rates, "optimiser": others, "rows_per_pass": self._accumulation.at_once}
+        return State(tensors, facts)
+
+    def restore(self, state: State) -> None:
+        """Continue after the last step of a state, with the same batches."""
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in state.tensors.items():
+            part, _, rest = name.partition(".")
+            parts.setdefault(part, {})[rest] = tensor
+        with torch.no_grad():
+            for master, stored in zip(self._weights.masters, in_order(parts["weights"]), strict=True):
+                master.copy_(stored)
+        self._weights.publish()
+        self.losses = list(state.tensors["losses"].to(self._runtime.device).unbind())
+        moments: dict[int, dict[str, object]] = {int(n): dict(one) for n, one in state.facts["optimiser"].items()}
+        for name, tensor in parts.get("optimiser", {}).items():
+            number, _, field = name.partition(".")
+            moments.setdefault(int(number), {})[field] = tensor
+        groups = self._optimiser.state_dict()["param_groups"]
+        for group, rate in zip(groups, state.facts["learning_rates"], strict=True):
+            group["lr"] = rate
+        self._optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        self._schedule.last_epoch = self.steps
+        self._accumulation.at_once = int(state.facts["rows_per_pass"])
+        restore_torch_random(parts[f"random{self._runtime.sharing.index}"], self._runtime.device)
 
 
 def _optimiser(

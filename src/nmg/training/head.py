@@ -22,8 +22,9 @@ from nmg.base.settings import MaskingSettings, ModelSettings, OptimiserSettings
 from nmg.base.types import IntArray
 from nmg.masking.rules import RandomMasking
 from nmg.training.context import TrainingContext
-from nmg.training.fit import KeepBest, fit
+from nmg.training.fit import fit
 from nmg.training.head_init import init_head_closed_form
+from nmg.training.keep_best import KeepBest
 from nmg.training.lm import PretrainedLM, masked_lm_loss
 from nmg.training.lm_quality import held_out_loss, unigram_entropy
 from nmg.training.masks import DrawnMasks

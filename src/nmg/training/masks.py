@@ -1,19 +1,18 @@
 """Sources of masks for an adaptation: masks chosen in advance, or drawn again at every step."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nmg.base.seeding import StreamName
+from nmg.base.state import Resumable, State, Stateless, generator_state, restore_generator
 from nmg.base.types import CorruptedBlocks, IntArray, MaskPlan, StateEncoder, TokenBlocks
 from nmg.masking.base import Masking
 from nmg.masking.corrupt import corrupt
-from nmg.masking.planned import plan_ahead
+from nmg.masking.planned import PlannedMasking, plan_ahead
 from nmg.masking.schedule import RateSchedule
 from nmg.training.context import TrainingContext
 from nmg.training.encoder_cache import CachedEncoder
@@ -22,8 +21,13 @@ from nmg.training.first_masks import FirstMasking
 if TYPE_CHECKING:
     from nmg.data.corpus import Corpus
 
-Batches: TypeAlias = Callable[[IntArray], CorruptedBlocks]
-"""Function from row numbers [B] of the text to a batch with its masks."""
+
+class Batches(Resumable, Protocol):
+    """The batches of one adaptation."""
+
+    def __call__(self, rows: IntArray) -> CorruptedBlocks:
+        """Return the blocks of row numbers int [B] of the text, with their masks."""
+        ...
 
 
 class Masks(Protocol):
@@ -80,14 +84,22 @@ class FixedMasks:
         """Corrupt all blocks once and return the function that selects batches of them. `steps` is ignored."""
         rng = (randomness / "corruption").generator()
         corrupted = corrupt(self.blocks, self.plan, context.vocabulary, context.masking, rng)
-        lengths = self.lengths
+        return FixedBatches(corrupted, self.lengths)
 
-        def batch(rows: IntArray) -> CorruptedBlocks:
-            index, longest = torch.from_numpy(rows), int(lengths[rows].max())
-            columns = (corrupted.input_ids, corrupted.is_token, corrupted.labels)
-            return CorruptedBlocks(*(column[index, :longest] for column in columns))
 
-        return batch
+@dataclass(frozen=True)
+class FixedBatches(Stateless):
+    """Batches of blocks that were corrupted once."""
+
+    corrupted: CorruptedBlocks
+    lengths: IntArray
+    """int [F]: tokens of each row, special tokens included."""
+
+    def __call__(self, rows: IntArray) -> CorruptedBlocks:
+        """Return some rows, cut to the longest of them."""
+        index, longest = torch.from_numpy(rows), int(self.lengths[rows].max())
+        columns = (self.corrupted.input_ids, self.corrupted.is_token, self.corrupted.labels)
+        return CorruptedBlocks(*(column[index, :longest] for column in columns))
 
 
 @dataclass(frozen=True)
@@ -136,11 +148,53 @@ class DrawnMasks:
             masking = plan_ahead(masking, self.corpus, rates.start, rng, encode, context.runtime.evaluation_batch_size)
         choices = (randomness / "masks" / "choices").generator()
         corruption = (randomness / "masks" / "corruption").generator()
-        number = count()
+        return DrawnBatches(self.corpus, masking, rates, encode, context, choices, corruption)
 
-        def batch(rows: IntArray) -> CorruptedBlocks:
-            blocks = self.corpus.blocks(rows)
-            plan = masking.plan(blocks, rates.at(next(number)), choices, encode)
-            return corrupt(blocks, plan, context.vocabulary, context.masking, corruption)
 
-        return batch
+@dataclass
+class DrawnBatches:
+    """Batches whose masks are drawn at every call."""
+
+    corpus: "Corpus"
+    masking: Masking
+    rates: RateSchedule
+    encode: StateEncoder
+    context: TrainingContext
+    choices: np.random.Generator
+    """Generator of positions."""
+    corruption: np.random.Generator
+    """Generator of replacements."""
+    n_batches: int = 0
+    """Number of batches so far."""
+
+    def __call__(self, rows: IntArray) -> CorruptedBlocks:
+        """Return some blocks with new masks."""
+        blocks, rate = self.corpus.blocks(rows), self.rates.at(self.n_batches)
+        self.n_batches += 1
+        plan = self.masking.plan(blocks, rate, self.choices, self.encode)
+        return corrupt(blocks, plan, self.context.vocabulary, self.context.masking, self.corruption)
+
+    def state(self) -> State:
+        """Return the generators, the number of batches, and masks or losses of tokens that are kept for later."""
+        facts = {
+            "n_batches": self.n_batches,
+            "choices": generator_state(self.choices),
+            "corruption": generator_state(self.corruption),
+        }
+        kept = self._kept_part()
+        return State({} if kept is None else kept.state().tensors, facts)
+
+    def restore(self, state: State) -> None:
+        """Continue after the last batch of a state."""
+        self.n_batches = int(state.facts["n_batches"])
+        restore_generator(self.choices, state.facts["choices"])
+        restore_generator(self.corruption, state.facts["corruption"])
+        kept = self._kept_part()
+        if kept is not None:
+            kept.restore(State(state.tensors))
+
+    def _kept_part(self) -> PlannedMasking | CachedEncoder | None:
+        """Return the part that keeps results of the language model: at most one of the two reads it."""
+        if isinstance(self.masking, PlannedMasking):
+            return self.masking
+        return self.encode if isinstance(self.encode, CachedEncoder) else None
