@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 
 from nmg.base.seeding import stream
-from nmg.inspection.render import InspectPage, Shares, ShownMasking, ShownTexts, Words
+from nmg.base.types import IntArray
+from nmg.inspection.draws import Observed
+from nmg.inspection.render import InspectPage, Shares, Words
+from nmg.inspection.tags import Labels
+from nmg.inspection.tokens import TokenTable
 from nmg.report.document import Facts, Table
 
 DRAWS = 100
@@ -15,33 +19,38 @@ N_TEXTS = 45
 COLOURS = ("red", "green", "blue", "amber", "violet", "white", "black", "grey")
 
 
-def texts_of(texts: Sequence[str]) -> ShownTexts:
+def texts_of(texts: Sequence[str]) -> TokenTable:
     """Every word, split at spaces, is a token."""
     spans = []
     for text in texts:
         lengths = [len(word) for word in text.split(" ")]
         ends = np.cumsum([length + 1 for length in lengths]) - 1
         spans.append(np.stack([ends - lengths, ends], axis=1))
-    titles = [f"Text {number}" for number in range(1, len(texts) + 1)]
-    return ShownTexts(titles, texts, spans, [np.ones(len(rows), dtype=np.bool_) for rows in spans])
+    return table_of(texts, spans)
 
 
-def policy_of(name: str, sizes: Sequence[int], k: int, seed: int) -> ShownMasking:
+def table_of(texts: Sequence[str], spans: Sequence[IntArray], word: IntArray | None = None) -> TokenTable:
+    """The tokens at these spans; each is a word, unless `word` has the number of its word."""
+    bounds = np.concatenate([[0], np.cumsum([len(of_text) for of_text in spans])])
+    word = np.arange(bounds[-1]) if word is None else word
+    return TokenTable(tuple(texts), np.arange(len(texts)), bounds, np.concatenate(spans), word)
+
+
+def policy_of(name: str, sizes: Sequence[int], k: int, seed: int) -> Observed:
     rng = stream(seed, "policy")
     probabilities = _for_each(sizes, lambda size: rng.dirichlet(np.ones(size)))
     return replace(
         rule_of(name, sizes, k, seed),
         about=f"the learned policy {name}",
-        probability=probabilities,
-        taken=[np.sort(np.argsort(-p)[:k]) for p in probabilities],
-        entropy=[round(float(-(p * np.log(p)).sum()), 3) for p in probabilities],
+        probability=np.concatenate(probabilities),
+        taken=np.concatenate([np.argsort(np.argsort(-p)) < k for p in probabilities]),
     )
 
 
-def rule_of(name: str, sizes: Sequence[int], k: int, seed: int) -> ShownMasking:
+def rule_of(name: str, sizes: Sequence[int], k: int, seed: int) -> Observed:
     rng = stream(seed, "rule")
     drawn = _for_each(sizes, lambda size: rng.multinomial(DRAWS * k, np.full(size, 1 / size)))
-    return ShownMasking(name, f"the rule {name}", drawn)
+    return Observed(name, f"the rule {name}", DRAWS, np.concatenate(drawn))
 
 
 def _for_each(sizes: Sequence[int], draw: Callable[[int], Any]) -> list[Any]:
@@ -56,16 +65,19 @@ def _for_each(sizes: Sequence[int], draw: Callable[[int], Any]) -> list[Any]:
     return found
 
 
-def page_of(texts: ShownTexts, k: int = 2) -> InspectPage:
+def page_of(
+    table: TokenTable, k: int = 2, titles: Sequence[str] | None = None, labels: dict[str, Labels] | None = None
+) -> InspectPage:
     """Two policies and a rule."""
-    sizes = [len(spans) for spans in texts.spans]
+    sizes = table.sizes.tolist()
     maskings = [policy_of("first", sizes, k, 1), policy_of("second", sizes, k, 2), rule_of("random", sizes, k, 3)]
     return InspectPage(
         title="What is masked",
         subtitle="texts.txt · a model",
         facts=Facts((("texts", str(len(sizes))),)),
-        draws=DRAWS,
-        texts=texts,
+        titles=titles or [f"Text {number}" for number in range(1, len(sizes) + 1)],
+        table=table,
+        labels=labels or {},
         maskings=maskings,
         views=[("first", 0), ("first, top k", 0), ("second", 1), ("random", 2)],
         shares=[

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from nmg.inspection.render import InspectPage, ShownTexts, write_inspect_page
+from nmg.inspection.render import InspectPage, write_inspect_page
+from nmg.inspection.tags import Labels
 from support.browser import DESKTOP, PHONE, open_page
 
 from .inspect_steps import OpenPage, facts_of, focused, names, search, titles, token
-from .inspected import DRAWS, N_TEXTS, colour_texts, page_of, texts_of
+from .inspected import DRAWS, N_TEXTS, colour_texts, page_of, table_of, texts_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -28,7 +29,7 @@ def test_it_opens(open_page: OpenPage, path: Path, made: InspectPage):
     assert page.title() == "What is masked"
     assert titles(page) == list(range(1, 21))
     assert names(page) == ["first", "second"]
-    for text, content in enumerate(made.texts.texts[:20]):
+    for text, content in enumerate(made.table.texts[:20]):
         for line in page.locator(f'article[data-text="{text}"] .tokens').all():
             assert line.inner_text() == content
     assert page.locator("#found").inner_text() == f"{N_TEXTS} texts"
@@ -48,15 +49,15 @@ def test_shades_and_marks_are_those_of_the_numbers(open_page: OpenPage, path: Pa
     assert len(shown) == 40
     for view in shown:
         masking = made.maskings[view["masking"]]
-        share = masking.drawn[view["text"]] / DRAWS
+        share = made.table.by_block(masking.drawn)[view["text"]] / DRAWS
         assert view["shades"] == pytest.approx(np.sqrt(share), abs=6e-4)
         assert masking.taken is not None
-        assert view["taken"] == masking.taken[view["text"]].tolist()
+        assert view["taken"] == np.flatnonzero(made.table.by_block(masking.taken)[view["text"]]).tolist()
 
     page.select_option("#shade", "chance")
     for masking, probability in enumerate([made.maskings[0].probability, made.maskings[1].probability]):
         assert probability is not None
-        for number, p in enumerate(probability[0]):
+        for number, p in enumerate(made.table.by_block(probability)[0]):
             level = min(max(math.log2(p * 8) / 2, -1), 1)
             element = token(page, 0, number, masking)
             assert float(element.evaluate("e => e.style.getPropertyValue('--p')")) == pytest.approx(
@@ -69,20 +70,18 @@ def test_shades_and_marks_are_those_of_the_numbers(open_page: OpenPage, path: Pa
 def test_odd_texts_are_shown_as_they_are(open_page: OpenPage, tmp_path: Path):
     evil = "</script><script>window.evil=1</script>"
     texts = [f"a {evil} z", "😀 cat😀 \u2028 end", "é shared", "line one\n\n  line two", "x" * 3000]
-    whole = np.array([True, True])
-    shown = ShownTexts(
-        titles=[f"Text {number} {evil}" for number in range(1, 6)],
-        texts=texts,
-        spans=[
+    shown = table_of(
+        texts,
+        [
             np.array([[0, 1], [2, 2 + len(evil)]]),
             np.array([[0, 1], [5, 6]]),
             np.array([[0, 1], [0, 1]]),
             np.array([[0, 4], [17, 20]]),
             np.array([[0, 2999], [2999, 3000]]),
         ],
-        starts_word=[whole] * 5,
     )
-    write_inspect_page(tmp_path / "odd.html", page_of(shown, k=1))
+    titles = [f"Text {number} {evil}" for number in range(1, 6)]
+    write_inspect_page(tmp_path / "odd.html", page_of(shown, k=1, titles=titles))
     page = open_page(tmp_path / "odd.html")
     assert page.evaluate("window.evil") is None
     lines = page.locator('.view[data-masking="0"] .tokens')
@@ -137,23 +136,25 @@ def test_a_click_shows_what_is_known_of_a_token(open_page: OpenPage, path: Path,
     page = open_page(path)
     details = page.get_by_role("region", name="The chosen token")
     token(page, 3, 5).click()
-    assert details.locator("q").inner_text() == made.texts.texts[3].split(" ")[5]
+    assert details.locator("q").inner_text() == made.table.texts[3].split(" ")[5]
     assert facts_of(details)["token"] == "6 of 8, Text 4"
     sections = details.locator("section").all()
     assert [section.locator("h4").inner_text() for section in sections] == ["first", "second", "random"]
     for section, masking in zip(sections, made.maskings, strict=True):
         facts = facts_of(section)
-        drawn = masking.drawn[3]
+        drawn = made.table.by_block(masking.drawn)[3]
         assert facts["drawn"].startswith(f"{drawn[5]} of 100 draws (")
         if masking.probability is None or masking.taken is None:
             assert facts["rank by draws"] == f"{1 + (drawn > drawn[5]).sum()} of 8"
             assert set(facts) == {"drawn", "relative to chance", "rank by draws"}
             continue
-        p = masking.probability[3]
+        p = made.table.by_block(masking.probability)[3]
         assert float(facts["probability of one draw"].rstrip(" %")) == pytest.approx(100 * p[5], rel=6e-3)
         assert float(facts["relative to chance"].lstrip("×")) == pytest.approx(8 * p[5], abs=0.006)
         assert facts["rank"] == f"{1 + (p > p[5]).sum()} of 8"
-        assert facts["masked in use (top k)"] == ("yes, k = 2" if 5 in masking.taken[3] else "no, k = 2")
+        assert facts["masked in use (top k)"] == (
+            "yes, k = 2" if made.table.by_block(masking.taken)[3][5] else "no, k = 2"
+        )
     assert page.locator(".token.chosen").count() == 2, "the token in both columns"
 
     details.get_by_role("button", name="Close").click()
@@ -162,14 +163,10 @@ def test_a_click_shows_what_is_known_of_a_token(open_page: OpenPage, path: Path,
 
 
 def test_pieces_of_a_word_and_labels(open_page: OpenPage, tmp_path: Path):
-    texts = ShownTexts(
-        ["Text 1"],
-        ["the cattys"],
-        [np.array([[0, 3], [4, 7], [7, 9], [9, 10]])],
-        [np.array([True, True, False, False])],
-        {"part of speech": (["noun", "determiner"], [np.array([1, 0, 0, 0])])},
-    )
-    write_inspect_page(tmp_path / "page.html", page_of(texts))
+    spans = np.array([[0, 3], [4, 7], [7, 9], [9, 10]])
+    table = table_of(["the cattys"], [spans], word=np.array([0, 1, 1, 1]))
+    labels = {"part of speech": Labels(("noun", "determiner"), np.array([1, 0]))}
+    write_inspect_page(tmp_path / "page.html", page_of(table, labels=labels))
     page = open_page(tmp_path / "page.html")
     for number, word in ((1, "cattys (piece 1 of 3)"), (3, "cattys (piece 3 of 3)")):
         token(page, 0, number).click()

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nmg.inspection.draws import Observed
 from nmg.inspection.render import (
     LARGEST_PACKED,
     LOG_STEPS,
     PACKED_FROM,
     InspectPage,
     Shares,
-    ShownMasking,
-    ShownTexts,
     Words,
     pack_probabilities,
     pack_spans,
@@ -27,6 +26,8 @@ from nmg.inspection.render import (
     render_inspect_page,
     write_inspect_page,
 )
+from nmg.inspection.tags import Labels
+from nmg.inspection.tokens import TokenTable
 from nmg.report.document import Facts, Table
 
 EVIL = "</script><script>alert('x')</script><!--\"&\u2028]]>"
@@ -44,18 +45,17 @@ def spans_of(*pairs: tuple[int, int]) -> Any:
 
 def small_page(word: str = "cat") -> InspectPage:
     """One text of one token; every text in it is `word`."""
-    texts = ShownTexts(
-        [word], [word], [spans_of((0, len(word)))], [np.array([True])], {word: ([word], [np.array([0])])}
-    )
+    table = TokenTable((word,), np.array([0]), np.array([0, 1]), spans_of((0, len(word))), np.array([0]))
     return InspectPage(
         title=word,
         subtitle=word,
         facts=Facts(((word, word),)),
-        draws=10,
-        texts=texts,
+        titles=[word],
+        table=table,
+        labels={word: Labels((word,), np.array([0]))},
         maskings=[
-            ShownMasking(word, word, [np.array([7])], [np.array([1.0])], [np.array([0])], [0.25]),
-            ShownMasking("rule", "about", [np.array([10])]),
+            Observed(word, word, 10, np.array([7]), np.array([1.0]), np.array([True])),
+            Observed("rule", "about", 10, np.array([10])),
         ],
         views=[(word, 0)],
         shares=[Shares(word, word, [word], np.array([1]), np.array([[0.7]]))],
@@ -147,7 +147,7 @@ def test_the_data_of_the_page():
     assert unpacked(policy["drawn"][0]) == [7]
     assert unpacked(policy["probability"][0]) == [0]
     assert unpacked(policy["taken"][0]) == [0]
-    assert policy["entropy"] == [0.25]
+    assert policy["entropy"] == [0.0], "one token: nothing to choose"
     assert unpacked(rule["drawn"][0]) == [10]
     assert [rule[name] for name in ("probability", "taken", "entropy")] == [None] * 3
     corpus = page.data("corpus-data")
@@ -190,6 +190,8 @@ def test_write_replaces_the_page_whole_or_not_at_all(tmp_path: Path):
     path = tmp_path / "page.html"
     write_inspect_page(path, small_page("first"))
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_inspect_page(path, replace(small_page("second"), draws=float("nan")))
+        write_inspect_page(
+            path, replace(small_page("second"), words=Words(["x"], np.array([1]), np.array([[float("nan")]])))
+        )
     assert "first" in path.read_text(encoding="utf-8")
     assert list(tmp_path.iterdir()) == [path]

@@ -119,24 +119,25 @@ def test_what_was_seen_becomes_the_page(inputs: Inputs, tmp_path: Path):
     policies = {"mine": save_policy(tmp_path / "policy")}
     seen = inspect_texts(config, text, policies, ["random"], Silent(), draws=10, with_tags=False)
     page = inspect_page(seen)
-    assert page.texts.titles == ["Text 1", "Text 2, part 1 of 2", "Text 2, part 2 of 2", "Text 3"]
-    assert (page.unit, page.draws) == ("part", 10)
+    assert page.titles == ["Text 1", "Text 2, part 1 of 2", "Text 2, part 2 of 2", "Text 3"]
+    assert (page.unit, page.maskings[0].draws) == ("part", 10)
     assert dict(page.facts.items)["texts"] == "3"
     assert dict(page.facts.items)["parts"] == "4"
     assert [name for name, _ in page.views] == ["mine", "mine, top k", "random"]
     mine, random = page.maskings
     budgets = [2, 4, 4, 1]  # 0.3 of 9, 16, 15 and 1
     for masking in (mine, random):
-        assert [int(counts.sum()) for counts in masking.drawn] == [10 * budget for budget in budgets]
+        assert [int(counts.sum()) for counts in page.table.by_block(masking.drawn)] == [
+            10 * budget for budget in budgets
+        ]
     assert mine.probability is not None
-    assert [float(p.sum()) for p in mine.probability] == pytest.approx([1] * 4)
     assert mine.taken is not None
-    for p, taken in zip(mine.probability, mine.taken, strict=True):
-        assert set(taken) == set(np.argsort(-p)[: len(taken)])
-    assert [len(taken) for taken in mine.taken] == budgets
-    assert mine.entropy is not None
-    assert mine.entropy[3] == 0
-    assert random.entropy is None
+    probability, taken = page.table.by_block(mine.probability), page.table.by_block(mine.taken)
+    assert [float(p.sum()) for p in probability] == pytest.approx([1] * 4)
+    for p, is_taken in zip(probability, taken, strict=True):
+        assert set(np.flatnonzero(is_taken)) == set(np.argsort(-p)[: is_taken.sum()])
+    assert [int(is_taken.sum()) for is_taken in taken] == budgets
+    assert random.probability is None
     whole = next(shares for shares in page.shares if shares.title == "Whole words and pieces")
     assert whole.counts.tolist() == [41]
     assert whole.masked == pytest.approx(np.full((3, 1), sum(budgets)))
@@ -170,8 +171,8 @@ def test_tags_reach_the_page(inputs: Inputs, tmp_path: Path):
     text.write_text(" ".join(WORDS[:3]))
     seen = inspect_texts(inputs.config(), text, {}, ["random"], Silent(), draws=2, with_tags=False)
     tags = Tags(Labels.of(["noun", "verb", "noun"]), Labels.of(["–", "ORG", "–"]))
-    labels = inspect_page(replace(seen, tags=tags)).texts.labels
-    assert {name: [names[i] for i in of[0]] for name, (names, of) in labels.items()} == {
+    labels = inspect_page(replace(seen, tags=tags)).labels
+    assert {name: [one.names[i] for i in one.of_word] for name, one in labels.items()} == {
         "part of speech": ["noun", "verb", "noun"],
         "named entity": ["–", "ORG", "–"],
     }

@@ -16,7 +16,7 @@ from nmg.inspection.overlap import (
     mean_entropy,
     overlap_matrix,
 )
-from nmg.inspection.render import InspectPage, Shares, ShownMasking, ShownTexts, Words
+from nmg.inspection.render import InspectPage, Shares, Words
 from nmg.inspection.run import Inspection
 from nmg.inspection.tags import Labels, Tags
 from nmg.inspection.tokens import TokenTable
@@ -42,9 +42,10 @@ def inspect_page(seen: Inspection) -> InspectPage:
         title="What is masked",
         subtitle=f"{seen.text_file.name} · {_short_name(seen.config.model.name)}",
         facts=_facts(seen, len(distinct.names)),
-        draws=seen.draws,
-        texts=_shown_texts(table, seen.tags),
-        maskings=[_shown_masking(one, table) for one in observed],
+        titles=block_titles(table.context_ids),
+        table=table,
+        labels=_labels(seen.tags),
+        maskings=observed,
         views=[(view.name, view.masking) for view in views],
         shares=[_shares(grouping, views) for grouping in groupings],
         words=vocabulary_subset(distinct, views, table),
@@ -213,19 +214,9 @@ def entropy_table(observed: Sequence[Observed], table: TokenTable) -> Table:
     )
 
 
-def _shown_texts(table: TokenTable, tags: Tags | None) -> ShownTexts:
-    labels: dict[str, tuple[Sequence[str], Sequence[IntArray]]] = {}
+def _labels(tags: Tags | None) -> dict[str, Labels]:
     named = {} if tags is None else {"part of speech": tags.part_of_speech, "named entity": tags.entity}
-    for name, of_words in named.items():
-        if of_words is not None:
-            labels[name] = (of_words.names, table.by_block(of_words.of_word[table.word]))
-    return ShownTexts(
-        titles=block_titles(table.context_ids),
-        texts=table.texts,
-        spans=table.by_block(table.spans),
-        starts_word=table.by_block(table.starts_word),
-        labels=labels,
-    )
+    return {name: labels for name, labels in named.items() if labels is not None}
 
 
 def block_titles(context_ids: IntArray) -> list[str]:
@@ -237,20 +228,6 @@ def block_titles(context_ids: IntArray) -> list[str]:
         part = f", part {seen[context_id]} of {parts[context_id]}" if parts[context_id] > 1 else ""
         titles.append(f"Text {context_id + 1}{part}")
     return titles
-
-
-def _shown_masking(one: Observed, table: TokenTable) -> ShownMasking:
-    drawn = table.by_block(one.drawn)
-    if one.probability is None or one.taken is None:
-        return ShownMasking(one.name, one.about, drawn)
-    return ShownMasking(
-        one.name,
-        one.about,
-        drawn,
-        probability=table.by_block(one.probability),
-        taken=[np.flatnonzero(taken) for taken in table.by_block(one.taken)],
-        entropy=entropies(one.probability, table).tolist(),
-    )
 
 
 def _shares(grouping: Grouping, views: Sequence[View]) -> Shares:

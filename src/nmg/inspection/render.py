@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,10 @@ from markupsafe import Markup
 
 from nmg.base.files import write_text
 from nmg.base.types import BoolArray, FloatArray, IntArray
+from nmg.inspection.draws import Observed
+from nmg.inspection.overlap import entropies
+from nmg.inspection.tags import Labels
+from nmg.inspection.tokens import TokenTable
 from nmg.report.document import Facts, Table
 from nmg.report.html import environment
 
@@ -30,36 +34,6 @@ LARGEST_PACKED = 55_000
 """Maximum encoded number; larger ones are clipped to it, because surrogate code points follow."""
 LOG_STEPS = 1500
 """A probability p is encoded as −ln p · LOG_STEPS: relative error at most 0.03 %, for p down to e^−36."""
-
-
-@dataclass(frozen=True)
-class ShownTexts:
-    """S texts: every sequence has one entry per text, every array one entry or row per token of the text."""
-
-    titles: Sequence[str]
-    texts: Sequence[str]
-    spans: Sequence[IntArray]
-    """int [n, 2] per text: first character of each token, and the position after its last character."""
-    starts_word: Sequence[BoolArray]
-    """bool [n] per text: False joins the token to the previous one."""
-    labels: Mapping[str, tuple[Sequence[str], Sequence[IntArray]]] = field(default_factory=dict)
-    """Annotations of tokens, e.g. part of speech → (names, int [n] per text: index into the names)."""
-
-
-@dataclass(frozen=True)
-class ShownMasking:
-    """Numbers of one masking for the tokens of `ShownTexts`; a rule has None for the optional ones."""
-
-    name: str
-    about: str
-    drawn: Sequence[IntArray]
-    """int [n] per text: number of draws that masked each token."""
-    probability: Sequence[FloatArray] | None = None
-    """float [n] per text: single-draw probability of each token."""
-    taken: Sequence[IntArray] | None = None
-    """int [k] per text: indices of the tokens of the greedy choice, ascending."""
-    entropy: Sequence[float] | None = None
-    """Entropy of `probability` per text, in nats."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +68,13 @@ class InspectPage:
     title: str
     subtitle: str
     facts: Facts
-    draws: int
-    """Number of draws of every masking."""
-    texts: ShownTexts
-    maskings: Sequence[ShownMasking]
+    titles: Sequence[str]
+    """Title of each text."""
+    table: TokenTable
+    """The tokens; each block is a text of the page."""
+    labels: Mapping[str, Labels]
+    """Annotations of words, e.g. part of speech → labels."""
+    maskings: Sequence[Observed]
     views: Sequence[tuple[str, int]]
     """Rows of `shares` and `words`: name of the view, and index of its masking."""
     shares: Sequence[Shares]
@@ -105,7 +82,7 @@ class InspectPage:
     tables: Sequence[Table] = ()
     """Further tables, each under its caption."""
     unit: str = "text"
-    """Noun for one entry of `texts`: "text" or "part"."""
+    """Noun for one text of the page: "text" or "part"."""
     notices: Sequence[str] = ()
     """Messages on what is missing from the page and how to add it."""
 
@@ -175,33 +152,39 @@ def pack_spans(text: str, spans: IntArray, starts_word: BoolArray) -> str:
 
 
 def _text_data(page: InspectPage) -> dict[str, Any]:
-    texts = page.texts
+    table = page.table
+    spans = zip(table.texts, table.by_block(table.spans), table.by_block(table.starts_word), strict=True)
     return {
-        "titles": list(texts.titles),
-        "texts": list(texts.texts),
-        "spans": [
-            pack_spans(text, spans, starts)
-            for text, spans, starts in zip(texts.texts, texts.spans, texts.starts_word, strict=True)
-        ],
+        "titles": list(page.titles),
+        "texts": list(table.texts),
+        "spans": [pack_spans(text, of_text, starts) for text, of_text, starts in spans],
         "labels": [
-            {"name": name, "names": list(names), "of": list(map(packed, of_token))}
-            for name, (names, of_token) in texts.labels.items()
-        ],
-        "maskings": [
             {
-                "drawn": list(map(packed, one.drawn)),
-                "probability": None if one.probability is None else list(map(pack_probabilities, one.probability)),
-                "taken": None if one.taken is None else list(map(packed, one.taken)),
-                "entropy": _rounded(one.entropy),
+                "name": name,
+                "names": list(labels.names),
+                "of": list(map(packed, table.by_block(labels.of_word[table.word]))),
             }
-            for one in page.maskings
+            for name, labels in page.labels.items()
         ],
+        "maskings": [_masking_data(one, table) for one in page.maskings],
+    }
+
+
+def _masking_data(one: Observed, table: TokenTable) -> dict[str, Any]:
+    """The numbers of a masking per text; a rule has only draws."""
+    data: dict[str, Any] = {"drawn": list(map(packed, table.by_block(one.drawn)))}
+    if one.probability is None or one.taken is None:
+        return data | {"probability": None, "taken": None, "entropy": None}
+    return data | {
+        "probability": list(map(pack_probabilities, table.by_block(one.probability))),
+        "taken": [packed(np.flatnonzero(taken)) for taken in table.by_block(one.taken)],
+        "entropy": _rounded(entropies(one.probability, table)),
     }
 
 
 def _corpus_data(page: InspectPage) -> dict[str, Any]:
     return {
-        "draws": page.draws,
+        "draws": page.maskings[0].draws,
         "unit": page.unit,
         "packed_from": PACKED_FROM,
         "log_steps": LOG_STEPS,
@@ -226,9 +209,9 @@ def _corpus_data(page: InspectPage) -> dict[str, Any]:
     }
 
 
-def _rounded(numbers: Sequence[float] | FloatArray | None) -> list[float] | None:
+def _rounded(numbers: FloatArray) -> list[float]:
     """Round to four significant digits."""
-    return None if numbers is None else [float(f"{number:.4g}") for number in numbers]
+    return [float(f"{number:.4g}") for number in numbers]
 
 
 def _script_safe(data: Mapping[str, Any]) -> Markup:
