@@ -68,7 +68,7 @@ def test_a_list_may_have_blanks(words: list[str], joined: list[str]):
 
 def test_maskings_with_blanks_are_compared(nmg: Nmg, config: Path):
     answer = nmg("compare", config, "--maskings", "none,", "rondom", "--out", "out")
-    assert answer.err == "error: There is no masking 'rondom'; did you mean 'random'?\n"
+    assert answer.err == "error: there is no masking 'rondom'; did you mean 'random'?\n"
 
 
 @pytest.mark.parametrize(

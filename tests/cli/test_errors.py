@@ -231,7 +231,7 @@ def test_a_folder_that_holds_another_run(refused: Callable[..., str], inputs: In
 
 
 def test_a_masking_that_does_not_exist(refused: Callable[..., str], inputs: Inputs, config: Path):
-    wanted = "There is no masking 'whole_wort'; did you mean 'whole-word'?"
+    wanted = "there is no masking 'whole_wort'; did you mean 'whole-word'?"
     assert wanted in refused("meta-test", config, "--out", "out", "--maskings", "random,whole_wort")
     words = ("adapt", "--corpus", inputs.train, "--model", inputs.model, "--masking", "whole_wort", "--out", "out")
     words = (*words, "--adapt.block_size=16")

@@ -62,19 +62,23 @@ def test_weights_from_a_mapping_and_from_files(weights_file: Path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("w.tsv", "a\t1\nb 2\n", "w.tsv, line 2: must hold a word, a tab and a number"),
-        ("w.csv", "a,one\n", "line 1, field 'a': must hold a word, a comma"),
-        ("w.json", "[1]", "must hold an object"),
-        ("w.json", "{", "is no JSON"),
-        ("w.tsv", "b\t1\na\t-1\n", "w.tsv, line 2, field 'a': the weight must be a number from 0 on, not -1"),
-        ("w.tsv", "a\t1\nb\tnan\n", "w.tsv, line 2, field 'b': the weight must be a number from 0 on, not nan"),
+        ("w.tsv", "a\t1\nb 2\n", "w.tsv, line 2: must contain a word, a tab and a number"),
+        ("w.csv", "a,one\n", "line 1, field 'a': must contain a word, a comma"),
+        ("w.json", "[1]", "must contain a JSON object"),
+        ("w.json", "{", "is not valid JSON"),
+        ("w.tsv", "b\t1\na\t-1\n", "w.tsv, line 2, field 'a': the weight must be a number ≥ 0, not -1"),
+        ("w.tsv", "a\t1\nb\tnan\n", "w.tsv, line 2, field 'b': the weight must be a number ≥ 0, not nan"),
         ("w.csv", "a,inf\n", "w.csv, line 1, field 'a': the weight must be a number"),
         ("w.tsv", "a\t1\nb\t2\na\t3\n", "w.tsv, line 3, field 'a': has another weight on line 1"),
-        ("w.tsv", "word\tweight\na\t3\n", "w.tsv, line 1, field 'word': must hold a word, a tab and a number"),
-        ("w.tsv", "\t3\n", "line 1: must hold a word"),
+        ("w.tsv", "word\tweight\na\t3\n", "w.tsv, line 1, field 'word': must contain a word, a tab and a number"),
+        ("w.tsv", "\t3\n", "line 1: must contain a word"),
         ("w.tsv", "a\t3,5\n", "line 1, field 'a'"),
-        ("w.csv", 'a,1\n"b,2\nc,3\n', "w.csv, line 2: must hold a word, a comma and a number, and quotes as in CSV"),
-        ("w.json", '{"a": true}', "w.json, field 'a': the weight must be a number from 0 on, not True"),
+        (
+            "w.csv",
+            'a,1\n"b,2\nc,3\n',
+            "w.csv, line 2: must contain a word, a comma and a number, with quotes as in CSV",
+        ),
+        ("w.json", '{"a": true}', "w.json, field 'a': the weight must be a number ≥ 0, not True"),
         ("w.json", '{"a": "3"}', "field 'a': the weight must be a number"),
         ("w.json", '{"a": NaN}', "field 'a': the weight must be a number"),
         ("w.json", '{"a": 1, "a": 2}', "field 'a': has two weights"),
@@ -104,7 +108,7 @@ def test_a_file_of_weights_that_is_missing_is_called_a_file(name: str, tmp_path:
 def test_a_class_is_no_masking():
     with pytest.raises(UserError, match="not the class Rule"):
         MaskingCollator(TOKENIZER, Rule)
-    with pytest.raises(UserError, match="is no word"):
+    with pytest.raises(UserError, match="is not a word"):
         MaskingCollator(TOKENIZER, {"": 1.0})
 
 
@@ -176,7 +180,7 @@ def test_a_policy_that_reads_the_model(lm: tuple[Any, Any], tmp_path: Path):
     tokenizer, model = lm
     new_policy(hidden_size=16).save_pretrained(tmp_path)
     row = {"input_ids": list(range(2, 20))}
-    with pytest.raises(UserError, match="hand it to the collator"):
+    with pytest.raises(UserError, match="pass it to the collator"):
         MaskingCollator(tokenizer, tmp_path)
     collator = MaskingCollator(tokenizer, tmp_path, 0.3, model=model)
     before = masked(collator, 2, row)
@@ -250,5 +254,5 @@ def test_words_are_not_looked_for_where_they_do_not_matter(name: str, monkeypatc
 
 
 def test_an_id_that_is_none_of_the_tokenizer():
-    with pytest.raises(UserError, match="no token 100000"):
+    with pytest.raises(UserError, match="no token with the id 100000"):
         MaskingCollator(TOKENIZER)([[5, 100_000]])

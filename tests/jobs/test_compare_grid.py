@@ -172,7 +172,7 @@ def test_a_cell_and_a_comparison_that_fail_do_not_stop_the_others(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--maskings", "random,randon"), "first: There is no masking 'randon'"),
+        (("--maskings", "random,randon"), "first: there is no masking 'randon'"),
         (("--baseline", "idf"), "--baseline idf: is not among the maskings of 'first'"),
         (("--policies", "odd=odd"), "--policies odd=odd: fits no model of the grid: "),
         (("--models", ","), "--models: name at least one model"),

@@ -131,5 +131,5 @@ def test_a_tokenizer_without_a_mask_token_is_a_user_error() -> None:
 
 def test_replacements_within_a_text():
     assert VOCABULARY.within(torch.tensor([[5, 1003], [1001, 1003]])).replacement_ids.tolist() == [1001, 1003]
-    with pytest.raises(UserError, match="special tokens alone"):
+    with pytest.raises(UserError, match="only special tokens"):
         VOCABULARY.within(torch.tensor([5, MASK]))

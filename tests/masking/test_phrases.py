@@ -76,7 +76,7 @@ def test_words_that_a_tokenizer_writes_the_same_have_the_largest_value(
     n = len(tokenizer.tokenize("aspirin"))
     _, value = Phrases.of(values, tokenizer).find(word_blocks([[n, len(ids) - n]], [ids]), 1.0)
     assert value[0, 1:-1].tolist() == [5.0] * n + [2.0] * (len(ids) - n)
-    assert "the largest counts" in caplog.text
+    assert "the largest value" in caplog.text
     caplog.clear()
     Phrases.of({"aspirin": 0.5, "drug": 2.0}, tokenizer)
     assert not caplog.text

@@ -33,9 +33,9 @@ def test_linear_cosine_and_constant() -> None:
         (("0.15", 0.1, 1), "rate: must be a number between 0 and 1, not '0.15'"),
         ((0.1, None, 1), "not None"),
         ((True, 0.1, 1), "not True"),
-        ((0.1, 0.1, 0), "steps of a RateSchedule: must be a whole number from 1 on, not 0"),
+        ((0.1, 0.1, 0), "RateSchedule, steps: must be a whole number ≥ 1, not 0"),
         ((0.1, 0.1, 10.5), "not 10.5"),
-        ((0.3, 0.15, 10, "cosin"), "shape of a RateSchedule: must be constant, linear, cosine, not 'cosin'"),
+        ((0.3, 0.15, 10, "cosin"), "RateSchedule, shape: must be one of constant, linear, cosine, not 'cosin'"),
     ],
 )
 def test_rates_steps_and_shapes_that_do_not_exist(arguments: tuple[Any, ...], message: str) -> None:

@@ -104,7 +104,7 @@ class MaskingCollator:
             if self.settings.refresh_steps > 1:
                 self._encode = CachedEncoder(self._encode, self.settings.refresh_steps)
         elif self.masking.reads_states:
-            raise UserError(f"the masking '{self.masking.name}' looks at the language model: give it (model=…)")
+            raise UserError(f"the masking '{self.masking.name}' reads the language model: pass it (model=…)")
         self._streams = BatchStreams(seed)
 
     def __call__(self, features: Any) -> dict[str, Tensor]:
@@ -125,8 +125,8 @@ class MaskingCollator:
         """
         if self.masking.reads_states and get_worker_info() is not None:
             raise UserError(
-                f"the masking '{self.masking.name}' looks at the language model, which workers of a data loader do not "
-                "train: set num_workers (Trainer: dataloader_num_workers) to 0"
+                f"the masking '{self.masking.name}' reads the language model, of which workers of a data loader have "
+                "only an outdated copy: set num_workers (Trainer: dataloader_num_workers) to 0"
             )
         given = list(rows_of(features, "a batch"))
         rows = self._reader.rows(given)
@@ -220,22 +220,20 @@ def _check_options(tokenizer: Any, seed: Any, fixed: Any, **counts: Any) -> None
         counts: names of options with their values; each value must be None or an integer ≥ 1.
     """
     if not hasattr(tokenizer, "mask_token_id"):
-        raise UserError(f"MaskingCollator, tokenizer: must be one of transformers, not a {type(tokenizer).__name__}")
+        raise UserError(f"MaskingCollator, tokenizer: must be one from transformers, not a {type(tokenizer).__name__}")
     if not isinstance(fixed, bool):
         raise UserError(f"MaskingCollator, fixed: must be True or False, not {shown(fixed)}")
     for name, value, least in (("seed", seed, 0), *((name, value, 1) for name, value in counts.items())):
         is_whole = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
         if not is_whole and not (value is None and least):
-            raise UserError(f"MaskingCollator, {name}: must be a whole number from {least} on, not {shown(value)}")
+            raise UserError(f"MaskingCollator, {name}: must be a whole number ≥ {least}, not {shown(value)}")
 
 
 def _settings_of(rate: float, settings: Mapping[str, Any]) -> MaskingSettings:
     """Return the `masking` settings. Raises UserError for an unknown setting or an invalid value."""
     for name in ("rate_schedule", "rate_end"):
         if name in settings:
-            raise UserError(
-                f"MaskingCollator, {name}: a rate that moves is given as rate=RateSchedule(start, end, steps)"
-            )
+            raise UserError(f"MaskingCollator, {name}: pass a changing rate as rate=RateSchedule(start, end, steps)")
     try:
         return MaskingSettings(rate=float(rate), **settings)
     except ValidationError as error:

@@ -32,14 +32,14 @@ def fixed_labels(row: Any, mask_id: int) -> IntArray | None:
     labels, ids = _numbers(row.get("labels")), _numbers(row.get("input_ids"))
     if row.get(MARK):
         if labels is None or ids is None or len(labels) != len(ids):
-            raise UserError(f"a row has the column {MARK}, but no labels for its input_ids: leave the column out")
+            raise UserError(f"a row has the column {MARK}, but no labels for its input_ids: remove the column")
         return labels
     if labels is not None and ids is not None and len(labels) == len(ids):
         at_masks = labels[ids == mask_id]
         if len(at_masks) and bool(((at_masks >= 0) & (at_masks != mask_id)).all() and IGNORED_LABEL in labels):
             raise UserError(
-                f"a row is masked already, but its column {MARK} is missing. If the row is from collator.fix, Trainer "
-                "has dropped the column: set remove_unused_columns=False. Else give rows that are not masked"
+                f"a row is already masked, but its column {MARK} is missing. If the row is from collator.fix, Trainer "
+                "has removed the column: set remove_unused_columns=False. Otherwise, pass rows that are not masked."
             )
     return None
 

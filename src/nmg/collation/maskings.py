@@ -71,7 +71,7 @@ def _by_name(name: str, ingredients: MaskingContext, model: "PreTrainedModel | N
 def _of_policy(policy: Policy, name: str, ingredients: MaskingContext, model: "PreTrainedModel | None") -> Masking:
     """Return the masking of a policy. Raises UserError if it does not fit the model or the tokenizer."""
     if policy.reads_lm and model is None:
-        raise UserError(f"the policy '{name}' looks at the language model: hand it to the collator (model=…)")
+        raise UserError(f"the policy '{name}' reads the language model: pass it to the collator (model=…)")
     hidden_size = int(model.config.hidden_size) if model is not None else 0
     policy.check_fits(hidden_size, vocabulary_size(ingredients.tokenizer))
     return PolicyMasking(policy, greedy=policy.acts == "greedy", name=name)
@@ -94,4 +94,4 @@ class NoModel:
 
     def _error(self) -> UserError:
         """Return the error that says which masking needs a language model."""
-        return UserError(f"the masking '{self.masking}' looks at the language model: hand it to the collator (model=…)")
+        return UserError(f"the masking '{self.masking}' reads the language model: pass it to the collator (model=…)")

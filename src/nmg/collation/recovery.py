@@ -54,7 +54,8 @@ class Recovery:
     def is_special(self, ids: IntArray) -> BoolArray:
         """Return True for each special token; `ids` may have any shape. Raises UserError for an unknown id."""
         if ids.size and not 0 <= ids.min() <= ids.max() < len(self._is_special):
-            raise UserError(f"input_ids: the tokenizer has no token {ids.max() if ids.min() >= 0 else ids.min()}")
+            unknown = ids.max() if ids.min() >= 0 else ids.min()
+            raise UserError(f"input_ids: the tokenizer has no token with the id {unknown}: pass the model's tokenizer")
         found: BoolArray = self._is_special[ids]
         return found
 

@@ -120,9 +120,9 @@ class RowReader:
         if not self._has_warned and is_unsure(found.text, found.word_starts):
             self._has_warned.fill_(True)
             _log.warning(
-                "words are guessed from tokens, for the tokenizer cannot say them: in a script without spaces every "
-                "token counts as a word. If a segmenter of yours knows the words, give rows a column word_ids, and set "
-                "remove_unused_columns=False in TrainingArguments: else Trainer drops the column"
+                "words are guessed from tokens because the tokenizer does not mark them, so in a script without spaces "
+                "every token counts as a word. If you know the words, add a column word_ids to the rows and set "
+                "remove_unused_columns=False in TrainingArguments, or Trainer removes the column."
             )
 
     def _row(self, feature: Any) -> Row:
@@ -135,10 +135,10 @@ class RowReader:
         if not isinstance(feature, Mapping):
             feature = {"input_ids": feature}
         if "input_ids" not in feature:
-            raise UserError(f"a row has neither input_ids nor text (it has: {', '.join(feature) or 'nothing'})")
+            raise UserError(f"a row has neither input_ids nor text (its fields: {', '.join(feature) or 'none'})")
         ids = np.asarray(feature["input_ids"], dtype=np.int64)
         if ids.ndim != 1:
-            raise UserError(f"input_ids of a row must be one list of numbers, not of the shape {ids.shape}")
+            raise UserError(f"input_ids of a row must be one list of numbers, not an array of the shape {ids.shape}")
         for name in ("attention_mask", "special_tokens_mask", "word_ids"):
             if feature.get(name) is not None and len(feature[name]) != len(ids):
                 raise UserError(f"{name} of a row has {len(feature[name])} entries, but input_ids has {len(ids)}")

@@ -35,4 +35,4 @@ def _text_of(row: Any, tokenizer: "PreTrainedTokenizerBase", special: set[int]) 
     if isinstance(row, Mapping) and "input_ids" in row:
         ids = [int(token) for token in row["input_ids"] if int(token) not in special]
         return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
-    raise UserError("texts: must be texts, or rows with the field text or input_ids")
+    raise UserError("texts: each must be a text, or a row with the field text or input_ids")

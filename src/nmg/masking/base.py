@@ -94,7 +94,7 @@ class ReadingRule:
     ) -> MaskPlan:
         """Implement `Masking.plan`. Raises ValueError if `encode` is None."""
         if encode is None:
-            raise ValueError(f"the masking '{self.name}' reads the language model: it needs `encode`")
+            raise ValueError(f"the masking '{self.name}' reads the language model: pass `encode`")
         return self.draw(blocks, rate, rng, encode)
 
 
@@ -128,7 +128,7 @@ class MaskingContext:
     def counted_corpus(self, masking: str) -> "Corpus":
         """Return the corpus. Raises UserError, which names `masking`, if there is no corpus."""
         if self.corpus is None:
-            raise UserError(f"the masking '{masking}' counts words in text of the domain: give it some (texts=…)")
+            raise UserError(f"the masking '{masking}' counts words in text of the domain: pass some (texts=…)")
         return self.corpus
 
 

@@ -25,7 +25,7 @@ def digest_of_named(setting: str, settings: MaskingSettings) -> str:
     for field, named, name in named_contents(settings):
         if field == setting:
             return NOT_GIVEN if name is None else _DIGESTS[named.kind](name)
-    raise ValueError(f"masking.{setting} names no content")
+    raise ValueError(f"masking.{setting} does not name a file, folder or model")
 
 
 def _of_data(name: str) -> str:
@@ -43,7 +43,7 @@ def _of_pipeline(name: str) -> str:
     """Return the digest of the pipeline's files and of the installed version of spaCy."""
     folder = user_path(name) if is_folder(user_path(name)) else _package_folder(name)
     if folder is None:
-        raise UserError(f"masking.spacy_model: there is no spaCy model '{name}'")
+        raise UserError(f"masking.spacy_model: there is no spaCy model '{name}': install it or set another one")
     try:
         reader = version("spacy")
     except PackageNotFoundError:

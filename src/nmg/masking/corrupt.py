@@ -33,7 +33,7 @@ class Vocabulary:
         """Return the vocabulary of a tokenizer. Raises UserError if the tokenizer has no mask token."""
         if tokenizer.mask_token_id is None:
             raise UserError(
-                f"The tokenizer of '{tokenizer.name_or_path}' has no mask token; choose a masked language model."
+                f"the tokenizer of '{tokenizer.name_or_path}' has no mask token: choose a masked language model"
             )
         special = set(tokenizer.all_special_ids)
         special |= {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -52,8 +52,8 @@ class Vocabulary:
         kept = self.replacement_ids[torch.isin(self.replacement_ids, ids.cpu())]
         if not len(kept):
             raise UserError(
-                "adapt.vocabulary corpus: the text holds special tokens alone, no piece that the model knows. Is it "
-                "the right model? adapt.vocabulary all trains on it all the same"
+                "adapt.vocabulary corpus: the text contains only special tokens, so no other token can be predicted: "
+                "choose a model whose vocabulary covers the text, or set adapt.vocabulary all"
             )
         return replace(self, replacement_ids=kept)
 

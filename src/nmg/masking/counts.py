@@ -75,7 +75,7 @@ def _leading_characters(tokens: Sequence[str]) -> int:
 def say_that_counts_are_guessed(masking: str) -> None:
     """Log a warning that `masking` uses estimated counts."""
     _log.warning(
-        "%s: no text to count words in was given (texts=…), so the order of the vocabulary stands for frequency. That "
-        "is a poor guess: give texts, such as the training set",
+        "%s: there is no text to count words in, so word frequencies are estimated from the order of the vocabulary, "
+        "which is inaccurate: pass texts, such as the training set (texts=…)",
         masking,
     )

@@ -60,13 +60,13 @@ def difference_masking(ingredients: MaskingContext) -> Draw:
     """Build the rule `difference`. Raises UserError if the corpus, the model or any anchor is missing."""
     settings, corpus = ingredients.settings, ingredients.counted_corpus("difference")
     if ingredients.embeddings is None:
-        raise UserError("the masking 'difference' compares embeddings: it needs the language model (model=…)")
+        raise UserError("the masking 'difference' compares embeddings: pass the language model (model=…)")
     here = count_words(blocks_of(corpus), ingredients.tokenizer)
     anchors = find_anchors(here, _general(ingredients), settings.difference_anchors)
     if not anchors:
         raise UserError(
             "the masking 'difference' finds no anchors: no content word is more frequent in the text of the domain "
-            "than in general text (masking.general_corpus). Give more text, or other general text"
+            "than in general text (masking.general_corpus). Use more text or other general text"
         )
     ingredients.notify(f"difference: anchors {', '.join(word.text for word in anchors)}")
     similarity = similarity_to(anchors, ingredients.embeddings)
@@ -86,7 +86,7 @@ def _general(ingredients: MaskingContext) -> dict[str, float]:
     if path is not None:
         return general_counts(read_texts(user_path(path)), ingredients.tokenizer)
     _log.warning(
-        "difference: no general text is given (masking.general_corpus), so the order of the vocabulary stands for word "
-        "frequency in it, which is a guess"
+        "difference: there is no general text, so its word frequencies are estimated from the order of the vocabulary, "
+        "which is inaccurate: set masking.general_corpus"
     )
     return guessed_general_counts(ingredients.tokenizer)

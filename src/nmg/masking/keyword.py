@@ -33,5 +33,5 @@ def keyword_masking(ingredients: MaskingContext) -> Draw:
     given = ingredients.settings.keywords
     words = [word for _, word in read_lines(Path(given).expanduser())] if isinstance(given, str) else given or ()
     if not words:
-        raise UserError("the masking 'keyword' needs words: masking.keywords, a list or a file with one a line")
+        raise UserError("the masking 'keyword' needs words: set masking.keywords to a list or a file with one per line")
     return partial(draw_keywords, keywords=Phrases.of(dict.fromkeys(words, 1.0), ingredients.tokenizer))

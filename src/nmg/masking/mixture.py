@@ -33,7 +33,7 @@ def parse_mixture(name: str) -> list[tuple[float, str]]:
         except ValueError:
             share = 0.0
         if found is None or not 0.0 < share < math.inf:
-            raise UserError(f"masking '{name}': a mixture is written 0.7*idf+0.3*random, with shares above 0")
+            raise UserError(f"masking '{name}': a mixture is written like 0.7*idf+0.3*random, with shares above 0")
         members.append((share, found["name"].strip()))
     return members
 
@@ -44,7 +44,7 @@ class Mixture:
     def __init__(self, name: str, members: Sequence[tuple[float, Masking]]) -> None:
         """Store the share and masking of each member. Raises UserError without members or if a share is not > 0."""
         if not members or not all(0.0 < share < math.inf for share, _ in members):
-            raise UserError(f"masking '{name}': a mixture needs maskings, each with a share above 0")
+            raise UserError(f"masking '{name}': a mixture needs at least one masking, each with a share above 0")
         self.name = name
         self._members = [masking for _, masking in members]
         shares: FloatArray = np.array([share for share, _ in members])

@@ -126,8 +126,8 @@ class Phrases:
                 table[key] = max(table.get(key, values[text]), values[text])
         if doubtful:
             _log.warning(
-                "%d words have several values, for the tokenizer writes them as other words of the list, such as '%s'; "
-                "the largest counts",
+                "%d words, such as '%s', have several values because the tokenizer splits them into the same tokens as "
+                "other words of the list: the largest value is used",
                 *(len(doubtful), next(iter(doubtful))),
             )
         found: dict[int, dict[int, float]] = {}

@@ -49,7 +49,7 @@ class PlannedMasking:
             ValueError: If `rate` differs from the planned rate.
         """
         if rate != self._rate:
-            raise ValueError(f"masks were planned for a rate of {self._rate}, not {rate}")
+            raise ValueError(f"the masks were selected for a rate of {self._rate}, not {rate}")
         budget = self._budget[blocks.block_ids]
         n_columns = int(budget.max()) if len(budget) else 0
         return MaskPlan(self._positions[blocks.block_ids, :n_columns], budget)

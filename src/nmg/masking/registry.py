@@ -42,22 +42,22 @@ class RuleKind(NamedTuple):
 
 
 RULES = {
-    "none": RuleKind("no tokens: no further pre-training", "a control", lambda _: draw_nothing),
-    "random": RuleKind("tokens, uniformly at random", "Devlin et al. 2019", lambda _: draw_random),
-    "whole-word": RuleKind("whole words, in random order", "BERT's code, 2019", lambda _: draw_whole_words),
-    "span": RuleKind("spans of consecutive words, of random length", "Joshi et al. 2020", span_masking),
+    "none": RuleKind("nothing; the model is not adapted", "control", lambda _: draw_nothing),
+    "random": RuleKind("tokens chosen uniformly at random", "Devlin et al. 2019", lambda _: draw_random),
+    "whole-word": RuleKind("whole words chosen at random", "BERT's code, 2019", lambda _: draw_whole_words),
+    "span": RuleKind("spans of consecutive words, with random lengths", "Joshi et al. 2020", span_masking),
     "entity": RuleKind("named entities first, then other tokens at random", "Kang et al. 2020", entity_masking),
     "punctuation": RuleKind("punctuation first, then other tokens at random", "Kang et al. 2020", punctuation_masking),
-    "idf": RuleKind("rare tokens or words more often than frequent ones", "ours", idf_masking),
-    "tf-idf": RuleKind("what a text is about: frequent in it, rare elsewhere", "Belfathi et al. 2024", tfidf_masking),
-    "frequency": RuleKind("tokens by count ** -alpha", "Lample and Conneau 2019", frequency_masking),
-    "pmi": RuleKind("collocations and single words, as a whole", "Levine et al. 2021", pmi_masking),
-    "keyword": RuleKind("your words first, then others at random", "Golchin et al. 2023", keyword_masking),
-    "weights": RuleKind("words by weights of your own", "ours", weights_masking),
-    "difference": RuleKind("words like those that set the domain apart", "Wilf et al. 2023", difference_masking),
-    "selective": RuleKind("tokens that matter to a task first", "Gu et al. 2020", selective_masking),
-    "loss": RuleKind("tokens that the LM predicts badly", "Zhong et al. 2023", loss_masking, reads_states=True),
-    "entropy": RuleKind("tokens where the LM hesitates", "Zhong et al. 2023", entropy_masking, reads_states=True),
+    "idf": RuleKind("rare tokens or words more often than frequent ones", "nmg", idf_masking),
+    "tf-idf": RuleKind("words frequent in the text but rare in the corpus", "Belfathi et al. 2024", tfidf_masking),
+    "frequency": RuleKind("rare tokens more often (count ** -alpha)", "Lample and Conneau 2019", frequency_masking),
+    "pmi": RuleKind("whole collocations and single words at random", "Levine et al. 2021", pmi_masking),
+    "keyword": RuleKind("words of your list first, then other words at random", "Golchin et al. 2023", keyword_masking),
+    "weights": RuleKind("words by the weights that you give them", "nmg", weights_masking),
+    "difference": RuleKind("words similar to typical words of the domain", "Wilf et al. 2023", difference_masking),
+    "selective": RuleKind("tokens important for the task first, then others", "Gu et al. 2020", selective_masking),
+    "loss": RuleKind("tokens that the LM predicts poorly", "Zhong et al. 2023", loss_masking, reads_states=True),
+    "entropy": RuleKind("tokens that the LM is unsure about", "Zhong et al. 2023", entropy_masking, reads_states=True),
 }
 """One entry per rule, in the order used by tables."""
 
@@ -79,7 +79,7 @@ def _reads_words(name: str, settings: MaskingSettings) -> bool:
     return name not in _WITHOUT_WORDS and (name not in _BY_UNIT or settings.idf_unit == "word")
 
 
-MASKINGS = {name: rule.about for name, rule in RULES.items()} | {"neural": "what a trained policy chooses"}
+MASKINGS = {name: rule.about for name, rule in RULES.items()} | {"neural": "tokens that a trained policy selects"}
 """Maps the name of a masking to a description of what it masks."""
 SOURCES = {name: rule.source for name, rule in RULES.items()} | {"neural": "Kang et al. 2020, arXiv 2010.02705"}
 """Maps the name of a masking to its publication."""
@@ -93,7 +93,7 @@ def is_rule(name: str) -> bool:
 
 def about_masking(name: str) -> str:
     """Return a description of what a masking or a mixture masks."""
-    return MASKINGS.get(name, "of every block, what one of these masks, drawn by its share")
+    return MASKINGS.get(name, "one of the named maskings per block, drawn with probability ∝ its share")
 
 
 def build_masking(
@@ -138,11 +138,11 @@ def build_rule(name: str, ingredients: MaskingContext) -> Masking:
 def unknown_masking(name: str) -> UserError:
     """Return the error for an unknown masking, with a suggestion."""
     if name in MASKINGS:
-        return UserError(f"the masking '{name}' is a trained policy: name the folder of one")
+        return UserError(f"the masking '{name}' needs a trained policy: give the folder of one instead")
     if name.endswith((".tsv", ".csv", ".json", ".txt")):
         return UserError(
-            f"There is no masking '{name}'; for a file of weights: --masking weights --masking.weights {name}"
+            f"there is no masking '{name}': if it is a file of weights, use --masking weights --masking.weights {name}"
         )
     matches = difflib.get_close_matches(name.lower().replace("_", "-"), MASKINGS, n=1)
-    hint = f"did you mean '{matches[0]}'?" if matches else f"known: {', '.join(MASKINGS)}."
-    return UserError(f"There is no masking '{name}'; {hint}")
+    hint = f"; did you mean '{matches[0]}'?" if matches else f" (known: {', '.join(MASKINGS)})"
+    return UserError(f"there is no masking '{name}'{hint}")

@@ -31,10 +31,10 @@ class RateSchedule:
             if not isinstance(rate, Real) or isinstance(rate, bool) or not 0.0 < float(rate) < 1.0:
                 raise UserError(f"rate: must be a number between 0 and 1, not {shown(rate)}")
         if not isinstance(self.steps, Integral) or isinstance(self.steps, bool) or int(self.steps) < 1:
-            raise UserError(f"steps of a RateSchedule: must be a whole number from 1 on, not {shown(self.steps)}")
+            raise UserError(f"RateSchedule, steps: must be a whole number ≥ 1, not {shown(self.steps)}")
         shapes = get_args(RateShape)
         if self.shape not in shapes:
-            raise UserError(f"shape of a RateSchedule: must be {', '.join(shapes)}, not {shown(self.shape)}")
+            raise UserError(f"RateSchedule, shape: must be one of {', '.join(shapes)}, not {shown(self.shape)}")
 
     @classmethod
     def of(cls, settings: MaskingSettings, steps: int) -> Self:

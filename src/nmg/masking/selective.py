@@ -54,12 +54,12 @@ def selective_masking(ingredients: MaskingContext) -> Draw:
     """
     name = ingredients.settings.selective_model
     if name is None:
-        raise UserError("the masking 'selective' needs a token classifier: masking.selective_model")
+        raise UserError("the masking 'selective' needs a token classifier: set masking.selective_model")
     model = load_token_classifier(name)
     if model.config.vocab_size < len(ingredients.tokenizer):
         raise UserError(
-            f"masking.selective_model: '{name}' knows {model.config.vocab_size} word pieces, but the tokenizer has "
-            f"{len(ingredients.tokenizer)}: it must be made from the same model"
+            f"masking.selective_model: '{name}' has a vocabulary of {model.config.vocab_size} tokens, but the "
+            f"tokenizer has {len(ingredients.tokenizer)}: choose a classifier that was trained from the same model"
         )
     return partial(draw_important, importance=partial(_importance, model))
 

@@ -53,11 +53,11 @@ def draw_by_function(
     """
     weights = torch.as_tensor(weights_of(blocks))
     if weights.shape != blocks.input_ids.shape:
-        shapes = f"{tuple(weights.shape)}, not {tuple(blocks.input_ids.shape)} as the blocks"
-        raise UserError(f"the function that weighs tokens gave weights of the shape {shapes}")
+        shapes = f"{tuple(weights.shape)}, but the blocks have the shape {tuple(blocks.input_ids.shape)}"
+        raise UserError(f"the masking function returned weights of the shape {shapes}: return one weight per token")
     of_tokens = weights.to(blocks.input_ids.device)[blocks.is_maskable]
     if not bool(((of_tokens >= 0) & of_tokens.isfinite()).all()):
-        raise UserError("the function that weighs tokens gave weights that are below 0 or no numbers")
+        raise UserError("the masking function returned weights below 0 or not finite: return finite numbers ≥ 0")
     return choose(weighted_scores(weights, blocks, rng), blocks, rate)
 
 
@@ -65,7 +65,7 @@ def weights_masking(ingredients: MaskingContext) -> Draw:
     """Build the rule `weights`. Raises UserError if `masking.weights` is not set or its file is invalid."""
     path = ingredients.settings.weights
     if path is None:
-        raise UserError("the masking 'weights' needs a file of words and weights: masking.weights")
+        raise UserError("the masking 'weights' needs a file of words and weights: set masking.weights")
     return weigh(read_weights(Path(path).expanduser()), ingredients)
 
 
@@ -76,9 +76,9 @@ def weigh(weights: Mapping[str, float], ingredients: MaskingContext) -> Draw:
     """
     for word, weight in weights.items():
         if not isinstance(word, str) or not word.strip():
-            raise UserError(f"weights: {shown(word)} is no word")
+            raise UserError(f"weights: {shown(word)} is not a word or phrase")
         if not _is_weight(weight):
-            raise UserError(f"the weight of '{word}' must be a number from 0 on, not {shown(weight)}")
+            raise UserError(f"the weight of '{word}' must be a number ≥ 0, not {shown(weight)}")
     return partial(draw_by_weight, phrases=Phrases.of(weights, ingredients.tokenizer))
 
 
@@ -100,7 +100,7 @@ def read_weights(path: Path) -> dict[str, float]:
     for number, line in read_lines(path):
         word, weight = _of_line(path, line, number)
         if weights.setdefault(word, weight) != weight:
-            problem = f"has another weight on line {line_of[word]}; leave one out"
+            problem = f"has another weight on line {line_of[word]}: remove one of them"
             raise bad_input(path, problem, line=number, field=word)
         line_of.setdefault(word, number)
     return weights
@@ -109,12 +109,12 @@ def read_weights(path: Path) -> dict[str, float]:
 def _of_line(path: Path, line: str, number: int) -> tuple[str, float]:
     """Parse one line into a word and its weight. Raises UserError, with the line number, if it is invalid."""
     is_csv = path.suffix == ".csv"
-    problem = f"must hold a word, {'a comma' if is_csv else 'a tab'} and a number"
+    problem = f"must contain a word, {'a comma' if is_csv else 'a tab'} and a number"
     try:
         # One reader per line: an unclosed quote then does not swallow the lines after it.
         (cells,) = csv.reader([line], strict=True) if is_csv else [line.split("\t")]
     except csv.Error as error:
-        raise bad_input(path, f"{problem}, and quotes as in CSV ({error})", line=number) from None
+        raise bad_input(path, f"{problem}, with quotes as in CSV ({error})", line=number) from None
     if len(cells) != 2 or not cells[0].strip():
         raise bad_input(path, problem, line=number)
     word = cells[0].strip()
@@ -123,7 +123,7 @@ def _of_line(path: Path, line: str, number: int) -> tuple[str, float]:
     except ValueError:
         raise bad_input(path, problem, line=number, field=word) from None
     if not _is_weight(weight):
-        raise bad_input(path, f"the weight must be a number from 0 on, not {cells[1].strip()}", line=number, field=word)
+        raise bad_input(path, f"the weight must be a number ≥ 0, not {cells[1].strip()}", line=number, field=word)
     return word, weight
 
 
@@ -132,11 +132,11 @@ def _of_json(path: Path) -> dict[str, float]:
     try:
         weights = json.loads(read_text(path), object_pairs_hook=lambda pairs: _of_pairs(path, pairs))
     except json.JSONDecodeError as error:
-        raise bad_input(path, f"is no JSON: {error.msg}", line=error.lineno) from error
+        raise bad_input(path, f"is not valid JSON: {error.msg}", line=error.lineno) from error
     except RecursionError as error:
         raise bad_input(path, "is nested too deeply") from error
     if not isinstance(weights, dict):
-        raise bad_input(path, 'must hold an object of words and weights: {"aspirin": 3.0}')
+        raise bad_input(path, 'must contain a JSON object of words and weights, such as {"aspirin": 3.0}')
     return weights
 
 
@@ -145,7 +145,7 @@ def _of_pairs(path: Path, pairs: Sequence[tuple[str, object]]) -> dict[str, floa
     weights: dict[str, float] = {}
     for word, weight in pairs:
         if not _is_weight(weight):
-            raise bad_input(path, f"the weight must be a number from 0 on, not {shown(weight)}", field=word)
+            raise bad_input(path, f"the weight must be a number ≥ 0, not {shown(weight)}", field=word)
         if weights.setdefault(word, weight) != weight:
-            raise bad_input(path, "has two weights; leave one out", field=word)
+            raise bad_input(path, "has two weights: remove one of them", field=word)
     return weights
