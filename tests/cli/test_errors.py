@@ -157,7 +157,7 @@ def test_a_value_of_the_wrong_kind(refused: Callable[..., str], config: Path, va
 
 def test_a_kind_that_does_not_exist(refused: Callable[..., str], config: Path, tmp_path: Path):
     file = write(tmp_path / "kind.yaml", "policy:", "  temperature: 2", "  kind: liniar")
-    known = "there is no 'liniar' (known: attention, linear)"
+    known = "unknown kind 'liniar' (known: attention, linear)"
     assert refused("meta-train", file, "--out", "out") == f"{file}, line 3, field 'policy.kind': {known}"
     assert refused("meta-train", config, "--out", "out", "--policy.kind=liniar") == f"--policy.kind: {known}"
 
@@ -226,8 +226,8 @@ def test_a_folder_that_holds_another_run(refused: Callable[..., str], inputs: In
     out.mkdir()
     (out / "precious.txt").write_text("precious")
     assert "--resume" in refused("meta-train", config, "--out", out)
-    assert "choose another" in refused("meta-test", config, "--out", out, "--maskings", "random")
-    assert "choose another" in refused("adapt", "--corpus", inputs.train, "--model", inputs.model, "--out", out)
+    assert "Choose another folder" in refused("meta-test", config, "--out", out, "--maskings", "random")
+    assert "Choose another folder" in refused("adapt", "--corpus", inputs.train, "--model", inputs.model, "--out", out)
 
 
 def test_a_masking_that_does_not_exist(refused: Callable[..., str], inputs: Inputs, config: Path):
