@@ -148,8 +148,8 @@ NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
     [
         (
             ("adapt", "--corpus", "a.txt", "--model", "no-such/model", "--out", "out"),
-            "error: model.name: there is no folder 'no-such/model', the hub cannot be reached, and its cache holds no "
-            "such model",
+            "error: model.name: there is no folder 'no-such/model', the hub cannot be reached, and its cache does "
+            "not contain it",
         ),
         (
             ("data", "describe", "hub:no/such"),
@@ -186,7 +186,7 @@ def test_a_folder_without_a_model(nmg: Nmg, content: str, tmp_path: Path):
     assert answer.code == 2
     assert len(answer.err.splitlines()) == 1
     if content == "nothing":
-        assert answer.err == "error: model.name: the folder 'model' holds no model: there is no config.json\n"
+        assert answer.err == "error: model.name: the folder 'model' contains no model: there is no config.json\n"
     else:
         assert not answer.err.rstrip().endswith(":"), "the reason is not cut at a colon"
 

@@ -98,7 +98,7 @@ def test_rows_without_maskable_tokens_give_neither_nan_nor_a_gradient_of_nan() -
 
 
 def test_an_odd_number_of_heads_is_refused() -> None:
-    with pytest.raises(ValueError, match="8 is no multiple of 3"):
+    with pytest.raises(ValueError, match="8 is not a multiple of 3"):
         AttentionConfig(hidden_size=8, num_attention_heads=3)
 
 

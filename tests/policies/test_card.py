@@ -110,7 +110,7 @@ def test_a_folder_without_findings_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match=r"audit\.json: cannot be read"):
         Provenance.read(audit=tmp_path)
     (tmp_path / "results.json").write_text("[1]")
-    with pytest.raises(UserError, match="does not hold"):
+    with pytest.raises(UserError, match="must contain a mapping"):
         Provenance.read(comparison=tmp_path)
 
 
@@ -169,7 +169,7 @@ def test_what_the_hub_refuses_is_said(policy: LinearPolicy, monkeypatch: pytest.
 
     monkeypatch.setattr(hub, "FILES", hub.FILES)
     monkeypatch.setattr("huggingface_hub.HfApi.create_repo", refuse)
-    with pytest.raises(UserError, match=r"does not take the policy: 401: not logged in$"):
+    with pytest.raises(UserError, match=r"refused the policy: 401: not logged in$"):
         policy.push_to_hub("me/policy", token="t")
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     with pytest.raises(UserError, match="the hub has no such policy"):

@@ -64,10 +64,10 @@ def test_each_difference_names_both(lm: PretrainedLM, corpus: Corpus, tmp_path: 
     assert line == (
         f"the policy 'mine' was trained with the model 'some/model', here '{lm.name}'; "
         f"the tokenizer {other} of 'some/model', here {mine} of '{lm.name}'; "
-        "the masking rate 0.15, here 0.3: it may not mask as it learned to"
+        "the masking rate 0.15, here 0.3: its masks may be worse than in training"
     )
     (line,) = notes_of(trained_with(lm), lm, corpus, tmp_path / "policy", rate=0.5)
-    assert "with the masking rate 0.3, here 0.5: it may" in line
+    assert "with the masking rate 0.3, here 0.5: its masks may" in line
 
 
 def test_what_an_older_folder_does_not_say_is_not_told(lm: PretrainedLM, corpus: Corpus, tmp_path: Path):
@@ -91,7 +91,7 @@ def test_a_policy_remembers_what_it_was_made_for(inputs: Inputs, tmp_path: Path)
     ("slopes", "rule"),
     [
         ({}, "random masks"),
-        ({"idf": 2.5}, "idf of exponent 2.5"),
+        ({"idf": 2.5}, "idf with exponent 2.5"),
         ({"digit": 1.0}, None),
         ({"idf": 5.0, "digit": 1.0}, None),
     ],
@@ -104,7 +104,7 @@ def test_a_rule_is_told(slopes: dict[str, float], rule: str | None, inputs: Inpu
     )
     policy.deviation.fill_(3.0)
     policy.set_slopes(slopes)
-    told = "the policy 'mine' masks by a rule, {}, and by nothing learned beyond it"
+    told = "the policy 'mine' is equal to a rule ({}): it has learned nothing beyond it"
     assert notes_of_linear(policy, session, corpus, tmp_path / "policy") == ([told.format(rule)] if rule else [])
     assert notes_of_linear(policy, session, corpus, tmp_path / "policy", name="untrained") == []
 

@@ -175,7 +175,7 @@ def test_it_is_saved_and_loaded_with_its_features(ground: PolicyContext, tmp_pat
     blocks = all_blocks(ground)
     assert torch.equal(loaded.observe(blocks, ground.encode), policy.observe(blocks, ground.encode))
     loaded.check_fits(hidden_size=99, vocabulary_size=len(ground.tokenizer))
-    with pytest.raises(UserError, match="made for a vocabulary of 15 tokens, but that of the language model has 16"):
+    with pytest.raises(UserError, match="trained for a vocabulary of 15 tokens, but that of the language model has 16"):
         loaded.check_fits(hidden_size=8, vocabulary_size=16)
 
 
@@ -209,10 +209,10 @@ def test_settings_know_their_features(tmp_path: Path):
     assert sum(isinstance(FEATURES[name], TypeFeature) for name in DEFAULTS) == len(DEFAULTS) - 2
     (tmp_path / "config.yaml").write_text("policy:\n  kind: linear\n  features: [idf, fame]\n")
     with pytest.raises(
-        UserError, match=r"line 3, field 'policy\.features': there is no such feature; there are idf, frequency, "
+        UserError, match=r"line 3, field 'policy\.features': there is no feature 'fame' \(known: idf, frequency, "
     ):
         load_config(tmp_path / "config.yaml")
-    with pytest.raises(UserError, match=r"--policy\.features: there is no such feature.* \(given: 'fame'\)"):
+    with pytest.raises(UserError, match=r"--policy\.features: there is no feature 'fame'.* \(given: 'fame'\)"):
         load_config(None, ["--policy.kind=linear", "--policy.features=[fame]"])
     with pytest.raises(ValidationError, match="at least 1 item"):
         LinearSettings(features=())

@@ -37,11 +37,11 @@ def log(**changes: Any):
 def test_what_matters_and_whether_the_gate_was_passed():
     text = summary(log())
     assert "Which tokens are masked matters for the score (F test of no feature mattering: p = 0.010)." in text
-    assert "more tokens that are “rare: ln of the inverse document frequency”" in text
+    assert "more tokens that are “rare (ln of the inverse document frequency)”" in text
     assert "digit" not in text, "its interval holds zero"
     assert (
         "The policy passed the gate: over 10 fresh episodes, scored on the validation examples that it was learned on, "
-        "the policy had +0.03 against idf of exponent 5" in text
+        "the policy had +0.03 against idf with exponent 5" in text
     )
     assert warnings(log()) == []
 

@@ -73,5 +73,5 @@ def test_dropout_is_the_same_when_a_layer_is_run_again():
 def test_packing_and_checkpointing_are_a_clear_error():
     model = tiny_model("bert").train()
     model.gradient_checkpointing_enable()
-    with pytest.raises(UserError, match=r"runtime\.packing does not go with gradient checkpointing"):
+    with pytest.raises(UserError, match=r"runtime\.packing cannot be combined with gradient checkpointing"):
         masked_lm_loss(model, batch(), is_packed=True)

@@ -231,7 +231,7 @@ def test_what_the_user_reads():
     ]
     for loss in (6.1, 7.5, math.nan):
         first, second = HeadQuality(loss, 7.0, stages, 61.4).lines()
-        assert second.startswith("warning: this LM head is less than 1 nat better")
+        assert second.startswith("warning: the loss of this LM head is less than 1 nat below")
         assert ("0.50 ABOVE" in first) == (loss == 7.5)
     assert HeadQuality.from_json(
         {"loss": 5.0, "unigram": 7.0, "stages": [list(s) for s in stages], "seconds": 61.4}

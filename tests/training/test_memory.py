@@ -111,7 +111,7 @@ def test_a_text_too_long_by_itself_is_a_clear_error():
 
     with (
         pytest.warns(UserWarning, match="1 rows"),
-        pytest.raises(UserError, match="while reading a single text: use shorter ones"),
+        pytest.raises(UserError, match="while reading a single text: use shorter texts"),
     ):
         list(in_passes(2, 2, read))
 

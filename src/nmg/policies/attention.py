@@ -36,7 +36,7 @@ class AttentionConfig(PolicyConfig):
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"hidden size {self.hidden_size} is no multiple of {self.num_attention_heads} attention heads"
+                f"hidden size {self.hidden_size} is not a multiple of {self.num_attention_heads} attention heads"
             )
 
 
@@ -136,8 +136,8 @@ class AttentionPolicy(Policy):
         """Raise UserError if the hidden size of the language model differs."""
         if self.config.hidden_size != hidden_size:
             raise UserError(
-                f"the mask policy was made for hidden states of size {self.config.hidden_size}, "
-                f"but those of the language model have size {hidden_size}"
+                f"the mask policy was trained on hidden states of size {self.config.hidden_size}, but those of the "
+                f"language model have size {hidden_size}: use the policy with the model that it was trained with"
             )
 
 

@@ -87,7 +87,7 @@ def _read(folder: Path | None, name: str, *, is_needed: bool) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise bad_input(path, f"cannot be read: {error}") from error
     if not isinstance(content, dict):
-        raise bad_input(path, "does not hold what a model card shows")
+        raise bad_input(path, "must contain a mapping of names to values")
     return content
 
 
@@ -107,8 +107,8 @@ def _head(policy: DescribedPolicy, known: Provenance) -> str:
     task = known.settings.get("data", {}).get("task")
     learned = f", learned from scores of the task `{task}`" if task else ""
     return (
-        f"---\n{yaml.safe_dump(facts, sort_keys=False)}---\n\n# A mask policy{named}\n\nIt chooses which tokens to "
-        f"mask when a masked language model is trained further on text of a domain{learned}.\n"
+        f"---\n{yaml.safe_dump(facts, sort_keys=False)}---\n\n# A mask policy{named}\n\nIt selects the tokens "
+        f"to mask when a masked language model is adapted to the text of a domain{learned}.\n"
     )
 
 
@@ -123,16 +123,16 @@ from nmg import MaskingCollator
 collator = MaskingCollator(tokenizer, masking="OWNER/NAME", rate={policy.config.masking_rate:g}{reads})
 ```
 
-or `nmg adapt --masking OWNER/NAME`. The place of OWNER/NAME may be taken by this folder.
+or `nmg adapt --masking OWNER/NAME`. You can write the path of this folder instead of OWNER/NAME.
 """
 
 
 def _masks(policy: DescribedPolicy) -> str:
     """Section on what the policy masks, with the weights of a linear policy."""
-    how = "draws its masks" if policy.acts == "sample" else "masks the tokens it likes best"
-    looks = "looks at the language model" if policy.reads_lm else "looks at the tokens alone"
+    how = "samples tokens by their scores" if policy.acts == "sample" else "masks the tokens with the highest scores"
+    looks = "reads the language model" if policy.reads_lm else "does not read the language model"
     text = (
-        f"## What it masks\n\nKind: `{policy.kind}`. It {looks} and {how}; it was trained to mask "
+        f"## What it masks\n\nKind: `{policy.kind}`. It {looks} and {how}. It was trained to mask "
         f"{100 * policy.config.masking_rate:g} % of the tokens.\n"
     )
     weights = getattr(policy, "weights", None)
@@ -142,7 +142,7 @@ def _masks(policy: DescribedPolicy) -> str:
     pairs = sorted(zip(features, weights.tolist(), strict=True), key=lambda pair: -abs(pair[1]))
     rows = "\n".join(f"| `{name}` | {weight:+.3f} |" for name, weight in pairs)
     return (
-        f"{text}\nA weight raises the log odds of a token by that much per standard deviation of the feature:\n\n"
+        f"{text}\nA weight is the increase of a token's log odds per standard deviation of the feature:\n\n"
         f"| feature | weight |\n|---|---:|\n{rows}\n"
     )
 
@@ -183,8 +183,8 @@ def _audit(known: Provenance) -> Iterator[str]:
     found = f"- {near_duplicates_text(leakage)}\n" if {"near_duplicates", "validation"} <= set(leakage) else ""
     yield (
         f"## Audit\n\n{known.audit.get('recommendation', '')}\n\n"
-        f"- masked-LM loss {lm.get('loss', float('nan')):.3f}, {lm.get('margin', float('nan')):.3f} nats below what "
-        f"word frequencies alone give\n{found}"
+        f"- masked-LM loss {lm.get('loss', float('nan')):.3f}, {lm.get('margin', float('nan')):.3f} nats below that "
+        f"of guessing by word frequency\n{found}"
     )
 
 
@@ -194,7 +194,7 @@ def _scores(known: Provenance) -> Iterator[str]:
         return
     metric = known.comparison["tested_metric"]
     level = round(100 * known.comparison.get("confidence", 0.95))
-    yield f"## Scores on the test set\n\nMetric: `{metric}`; mean over seeds with its {level} % interval.\n"
+    yield f"## Scores on the test set\n\nMetric: `{metric}`; mean over seeds with its {level} % confidence interval.\n"
     for setting in known.comparison["results"]:
         rows = [f"| {one['masking']} | {_interval(one['metrics'][metric])} |" for one in setting["maskings"]]
         yield "\n".join(["| masking | score |", "|---|---:|", *rows, ""])

@@ -192,7 +192,7 @@ class TypeFeature:
     """A feature that depends only on the word piece."""
 
     about: str
-    """What a large value means."""
+    """What a large value means; completes "tokens that are …"."""
     column: Callable[[Vocabulary], FloatArray]
     """Computes the feature of all word pieces, float64 [V], all finite."""
 
@@ -202,30 +202,34 @@ class TokenFeature:
     """A feature that depends on the token and its context."""
 
     about: str
-    """What a large value means."""
+    """What a large value means; completes "tokens that are …"."""
     values: Callable[[TokenBlocks, StateEncoder], Tensor]
     """Computes the feature of all tokens, [B, T], on the CPU or the model's device."""
 
 
 FEATURES: Mapping[str, TypeFeature | TokenFeature] = {
-    "idf": TypeFeature("rare: ln of the inverse document frequency", _idf),
-    "frequency": TypeFeature("frequent in the corpus: ln of the share", lambda v: v.log_frequency),
+    "idf": TypeFeature("rare (ln of the inverse document frequency)", _idf),
+    "frequency": TypeFeature("frequent in the corpus (ln of the relative frequency)", lambda v: v.log_frequency),
     "frequency_squared": TypeFeature("very frequent or very rare", _frequency_squared),
-    "domain": TypeFeature("more frequent here than in general text", _domain),
+    "domain": TypeFeature("more frequent in the corpus than in general text", _domain),
     "punctuation": TypeFeature("punctuation", lambda v: punctuation_table(v.ground.tokenizer).numpy().astype(float)),
-    "digit": TypeFeature("holds a digit", _of_words(lambda word: any(map(str.isdigit, word)))),
-    "function_word": TypeFeature("function word (English)", _of_words(lambda word: word.lower() in FUNCTION_WORDS)),
-    "association": TypeFeature("tells labels or answers apart, in the training labels", _relevance),
-    "usual_loss": TypeFeature("hard for the LM to predict, on average", lambda v: v.surprise[:, 0]),
-    "usual_entropy": TypeFeature("the LM hesitates there, on average", lambda v: v.surprise[:, 1]),
-    "embedding_1": TypeFeature("1st principal component of the embeddings", _component(0)),
-    "embedding_2": TypeFeature("2nd principal component of the embeddings", _component(1)),
-    "embedding_3": TypeFeature("3rd principal component of the embeddings", _component(2)),
-    "concentration": TypeFeature("chance alone: always the same few word pieces", _chance),
-    "continuation": TokenFeature("continues a word", _continuation),
-    "repeated": TokenFeature("occurs several times in the text: ln of the count", _repeated),
-    "loss": TokenFeature("hard for the LM to predict here", lambda blocks, encode: encode.surprise(blocks)[:, :, 0]),
-    "entropy": TokenFeature("the LM hesitates here", lambda blocks, encode: encode.surprise(blocks)[:, :, 1]),
+    "digit": TypeFeature("words with a digit", _of_words(lambda word: any(map(str.isdigit, word)))),
+    "function_word": TypeFeature("English function words", _of_words(lambda word: word.lower() in FUNCTION_WORDS)),
+    "association": TypeFeature("associated with a label or an answer in the training set", _relevance),
+    "usual_loss": TypeFeature("hard for the LM to predict on average", lambda v: v.surprise[:, 0]),
+    "usual_entropy": TypeFeature("uncertain for the LM on average", lambda v: v.surprise[:, 1]),
+    "embedding_1": TypeFeature("high on the 1st principal component of the embeddings", _component(0)),
+    "embedding_2": TypeFeature("high on the 2nd principal component of the embeddings", _component(1)),
+    "embedding_3": TypeFeature("high on the 3rd principal component of the embeddings", _component(2)),
+    "concentration": TypeFeature("among a few randomly chosen tokens, always the same (control)", _chance),
+    "continuation": TokenFeature("continuations of a word", _continuation),
+    "repeated": TokenFeature("repeated in the text (ln of the count)", _repeated),
+    "loss": TokenFeature(
+        "hard for the LM to predict in this context", lambda blocks, encode: encode.surprise(blocks)[:, :, 0]
+    ),
+    "entropy": TokenFeature(
+        "uncertain for the LM in this context", lambda blocks, encode: encode.surprise(blocks)[:, :, 1]
+    ),
 }
 """Name → feature, for all available features."""
 READ_THE_LM = frozenset({"loss", "entropy"})

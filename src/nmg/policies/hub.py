@@ -30,8 +30,7 @@ def download_policy(name: str, revision: str | None = None) -> Path:
         return Path(folder)
     except LocalEntryNotFoundError as error:
         raise UserError(
-            f"{name}: there is no such folder, and the policy cannot be read from the hub: no network, and nothing in "
-            "its cache"
+            f"{name}: there is no such folder, the hub cannot be reached, and its cache does not contain this policy"
         ) from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise UserError(
@@ -63,5 +62,5 @@ def upload_policy(folder: Path, name: str, *, token: str | None, private: bool) 
             repo_id=name, folder_path=folder, allow_patterns=list(FILES), commit_message="Mask policy of nmg"
         )
     except Exception as error:  # errors of the hub and of whichever HTTP library it uses
-        raise UserError(f"{name}: the hub does not take the policy: {first_line(error)}") from error
+        raise UserError(f"{name}: the hub refused the policy: {first_line(error)}") from error
     return str(address)

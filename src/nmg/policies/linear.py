@@ -39,13 +39,13 @@ class LinearConfig(PolicyConfig):
     def __post_init__(self) -> None:
         unknown = [name for name in self.features if name not in FEATURES]
         if unknown:
-            raise ValueError(f"there is no feature '{unknown[0]}'")
+            raise ValueError(f"there is no feature '{unknown[0]}' (known: {', '.join(FEATURES)})")
         object.__setattr__(self, "features", tuple(self.features))  # JSON stores tuples as lists
 
 
 def rule_words(exponent: float) -> str:
     """Describe the idf rule with the given exponent; exponent 0 means random masks."""
-    return f"idf of exponent {exponent:g}" if exponent else "random masks"
+    return f"idf with exponent {exponent:g}" if exponent else "random masks"
 
 
 class LinearPolicy(Policy):
@@ -164,15 +164,15 @@ class LinearPolicy(Policy):
         """Raise UserError if the vocabulary size of the language model differs."""
         if self.config.vocabulary_size != vocabulary_size:
             raise UserError(
-                f"the mask policy was made for a vocabulary of {self.config.vocabulary_size} tokens, but that of the "
-                f"language model has {vocabulary_size}"
+                f"the mask policy was trained for a vocabulary of {self.config.vocabulary_size} tokens, but that of "
+                f"the language model has {vocabulary_size}: use the policy with the model that it was trained with"
             )
 
 
 def _known(name: str) -> str:
     """Check that a feature exists and return its name. Raises ValueError if it is unknown."""
     if name not in FEATURES:
-        raise ValueError(f"there is no such feature; there are {', '.join(FEATURES)}")
+        raise ValueError(f"there is no feature '{name}' (known: {', '.join(FEATURES)})")
     return name
 
 

@@ -38,14 +38,14 @@ def parse_policies(words: Iterable[str], option: str) -> dict[str, Path]:
         if equals and not is_there(user_path(word)):
             path, name = user_path(folder.strip()), name.strip()
             if not name or not folder.strip():
-                raise UserError(f"{option} {word}: write FOLDER or NAME=FOLDER")
+                raise UserError(f"{option} {word}: must be FOLDER or NAME=FOLDER")
         else:
             path = user_path(word)
             resolved = path.resolve()
             name = resolved.parent.name if resolved.name == "policy" else resolved.name
         if name in RULES or name in CONTROLS or name in policies:
             taken = f"also the name of {policies[name]}" if name in policies else "the name of a masking"
-            raise UserError(f"{option} {word}: '{name}' is {taken}; name it otherwise with NAME=FOLDER")
+            raise UserError(f"{option} {word}: '{name}' is {taken}: write NAME=FOLDER with another name")
         policies[name] = path
     return policies
 
@@ -61,14 +61,14 @@ def control_folder(name: str, policies: Mapping[str, Path]) -> Path:
     saved. Raises UserError if there is no such policy.
     """
     if not policies:
-        raise UserError(f"--maskings {name}: it is a control for a trained policy; name one with --policies")
+        raise UserError(f"--maskings {name}: this control needs a trained policy: give one with --policies")
     first = next(iter(policies.values()))
     if name == "untrained":
         return first
     run = find_policy(first).resolve().parent
     if not (run / name / CONFIG).is_file():
         raise UserError(
-            f"--maskings {name}: the run {run} has left no folder '{name}'; a run of the learner 'experiment' does"
+            f"--maskings {name}: the run {run} has no folder '{name}': use a run of the learner 'experiment'"
         )
     return run / name
 
@@ -106,9 +106,11 @@ def warn_if_mismatched(name: str, policy: Policy, lm: "PretrainedLM", rate: floa
         reporter: Receives the messages.
     """
     if name not in CONTROLS and (rule := policy.as_rule()):
-        reporter.notify(f"the policy '{name}' masks by a rule, {rule}, and by nothing learned beyond it")
+        reporter.notify(f"the policy '{name}' is equal to a rule ({rule}): it has learned nothing beyond it")
     if found := mismatches(policy, lm, rate):
-        reporter.notify(f"the policy '{name}' was trained with {'; '.join(found)}: it may not mask as it learned to")
+        reporter.notify(
+            f"the policy '{name}' was trained with {'; '.join(found)}: its masks may be worse than in training"
+        )
 
 
 def _same_place(model: str) -> str:

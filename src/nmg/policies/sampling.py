@@ -51,7 +51,7 @@ class PolicyMasking:
             ValueError: If `encode` is None.
         """
         if encode is None:
-            raise ValueError("a policy observes blocks through the language model: it needs `encode`")
+            raise ValueError("this policy reads the language model: pass `encode`")
         logits = predict(self.policy, self.policy.observe(blocks, encode), blocks)
         logits, unit = logits / self.temperature, self.policy.config.unit
         return plan_greedily(logits, blocks, rate, unit) if self.greedy else draw_plan(logits, blocks, rate, rng, unit)

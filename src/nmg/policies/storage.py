@@ -75,7 +75,7 @@ class StoredPolicy(nn.Module):
         except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise UserError(f"{folder}: cannot load the mask policy: {error}") from error
         if not isinstance(policy, cls):
-            raise UserError(f"{folder} holds a mask policy of the kind {policy.kind!r}, not a {cls.__name__}")
+            raise UserError(f"{folder} contains a mask policy of the kind {policy.kind!r}, not a {cls.__name__}")
         return policy.eval()
 
     def save_pretrained(self, folder: Path | str, known: Provenance | None = None) -> None:
@@ -135,7 +135,7 @@ def policy_folder(place: Path | str, revision: str | None = None) -> Path:
         folder = download_policy(place, revision)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise UserError(f"{folder} is not the folder of a mask policy: it has no file {name}")
+            raise UserError(f"{folder} is not the folder of a mask policy because it has no file {name}")
     return folder
 
 
@@ -150,10 +150,10 @@ def policy_digest(place: Path | str) -> str:
 def _empty(facts: dict[str, Any], folder: Path) -> StoredPolicy:
     """Build a policy from config.json on the meta device, without weights and without using torch's generator."""
     if facts.get("model_type") != MODEL_TYPE:
-        raise UserError(f"{folder} holds a model of type {facts.get('model_type')!r}, not a mask policy")
+        raise UserError(f"{folder} contains a model of type {facts.get('model_type')!r}, not a mask policy")
     kind: Any = facts.get("kind")
     if kind not in KINDS:
-        raise UserError(f"{folder} holds a mask policy of the kind {kind!r} (known: {', '.join(KINDS)})")
+        raise UserError(f"{folder} contains a mask policy of the unknown kind {kind!r} (known: {', '.join(KINDS)})")
     made = policy_class(kind)
     known = made.config_class.__dataclass_fields__
     try:  # pydantic checks the types and bounds of the fields
@@ -170,5 +170,5 @@ def _empty(facts: dict[str, Any], folder: Path) -> StoredPolicy:
 def _checked(weights: Tensor, name: str) -> Tensor:
     """Return the weights as float32. Raises ValueError if they are not finite floating-point numbers."""
     if not weights.is_floating_point() or not bool(weights.isfinite().all()):
-        raise ValueError(f"{name} contains numbers that are not finite")
+        raise ValueError(f"{name} contains non-finite values")
     return weights.float()

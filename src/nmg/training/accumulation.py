@@ -56,7 +56,7 @@ class Accumulation:
             except torch.OutOfMemoryError as error:
                 if self.at_once == 1 or len(share) == 1:
                     raise UserError(
-                        "out of GPU memory while training on a single text: use shorter ones (adapt.block_size, "
+                        "out of GPU memory while training on a single text: use shorter texts (adapt.block_size, "
                         "finetune.max_length) or a smaller model"
                     ) from error
             # Outside the handler, because the exception keeps the tensors of the failed pass alive.
@@ -64,8 +64,8 @@ class Accumulation:
             model.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
             warnings.warn(
-                f"out of GPU memory: batches go through the model {self.at_once} rows at a time from here on, and the "
-                "gradients of a batch add up. Only dropout differs from that of whole batches.",
+                f"out of GPU memory: from now on, gradients of a batch are accumulated {self.at_once} rows at a time, "
+                f"which changes only dropout. Set runtime.micro_batch_size {self.at_once} to start so.",
                 stacklevel=3,
             )
 

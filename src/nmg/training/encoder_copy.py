@@ -52,7 +52,7 @@ def _without_values(lm: PreTrainedModel, new_model: Callable[[], PreTrainedModel
     used, held = encoder.state_dict().keys(), lm.base_model.state_dict()
     copies = {name: held[name].detach().clone() for name in used if name in held}
     _check(encoder.load_state_dict(copies, strict=False, assign=True).missing_keys)
-    model.tie_weights()  # encoder and decoder may share weights (BART), which assignment by name separates
+    model.tie_weights()  # assignment by name separates weights that encoder and decoder share (BART)
     buffers = dict(lm.base_model.named_buffers())
     for name, buffer in list(encoder.named_buffers()):
         if buffer.is_meta and name in buffers:  # buffers that are not in checkpoints, such as position ids

@@ -74,9 +74,9 @@ class HeadQuality:
         ]
         if not self.unigram - self.loss >= ENOUGH:
             lines.append(
-                f"warning: this LM head is less than {ENOUGH:g} nat better than guessing by word frequency. Adaptation "
-                "will then mostly teach the model what a head lacks, and masks cannot be judged by it. Use a real "
-                "masked LM (model.name), more text, or more steps (model.head_tuning_steps)."
+                f"warning: the loss of this LM head is less than {ENOUGH:g} nat below that of guessing by word "
+                "frequency. Adaptation will then mostly train the head, and its results say little about masks. Use a "
+                "model with a trained LM head (model.name), more text, or more steps (model.head_tuning_steps)."
             )
         return lines
 
@@ -106,8 +106,8 @@ def warm_up_missing_head(
         quality = _kept_head(lm, context, cached)
     else:
         context.reporter.notify(
-            f"'{lm.name}' has no LM head. A new one, tied to its embeddings, is trained on the text: "
-            f"{settings.head_warmup_steps} steps alone, {settings.head_tuning_steps} with the whole model, at most."
+            f"'{lm.name}' has no LM head. A new one, tied to the embeddings, is trained on the text: at most "
+            f"{settings.head_warmup_steps} steps alone and {settings.head_tuning_steps} steps with the whole model."
         )
         quality = make_head(lm, context, settings, corpus, head_randomness(seed))
         trained = lm.model.named_parameters()
@@ -130,7 +130,7 @@ def _kept_head(lm: PretrainedLM, context: TrainingContext, cached: Path) -> Head
             quality = HeadQuality.from_json(json.loads(cached.with_suffix(".json").read_text("utf-8")))
     quality = from_first(quality)
     context.runtime.sharing.take_first([parameter.data for parameter in lm.model.parameters()])
-    assert quality is not None, "the first process has read it"
+    assert quality is not None, "rank 0 read the file"
     return quality
 
 
@@ -185,7 +185,7 @@ def make_head(
 
     with as_one():
         init_head_closed_form(lm, context, corpus, rows, randomness / "closed form", loss)
-    # Each process decided by its own forward passes, which round differently on different GPUs.
+    # Forward passes round differently on different GPUs, so the processes may have decided differently.
     context.runtime.sharing.take_first([parameter.data for parameter in lm.newly_initialized()])
     stages = [("closed form", loss(), 0)]
     names = ("model.head_warmup_learning_rate", "model.head_tuning_learning_rate")

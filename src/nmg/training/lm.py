@@ -74,9 +74,9 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _cannot_load(name, "tokenizer", error) from error
     if not tokenizer.is_fast:
-        raise UserError(f"model.name: '{name}' has no fast tokenizer; nmg needs one to know words and characters")
+        raise UserError(f"model.name: '{name}' has no fast tokenizer, which nmg needs to find words: choose another")
     if tokenizer.mask_token_id is None:
-        raise UserError(f"model.name: the tokenizer of '{name}' has no mask token, so nothing can be masked")
+        raise UserError(f"model.name: the tokenizer of '{name}' has no mask token: choose a masked language model")
     return tokenizer
 
 
@@ -105,7 +105,10 @@ def load_pretrained(settings: ModelSettings) -> PretrainedLM:
     missing = tuple(sorted(report["missing_keys"]))
     encoder = tuple(name for name in missing if name.startswith(model.base_model_prefix + "."))
     if encoder:
-        raise UserError(f"model.name: the checkpoint '{settings.name}' lacks weights of its encoder, e.g. {encoder[0]}")
+        raise UserError(
+            f"model.name: the checkpoint '{settings.name}' lacks weights of its encoder, such as {encoder[0]}: choose "
+            "a complete checkpoint"
+        )
     return PretrainedLM(settings.name, model, tokenizer, missing)
 
 
@@ -130,16 +133,16 @@ def _cannot_load(name: str, what: str, error: Exception) -> UserError:
     """Return the error for a model or tokenizer that cannot be loaded."""
     if "trust_remote_code" in str(error):  # transformers' message names its own argument
         return UserError(
-            f"model.name: the {what} of '{name}' needs Python that comes with it, and nmg runs none; "
-            "--model.trust_remote_code true runs it: read it first"
+            f"model.name: the {what} of '{name}' needs its own Python code, which nmg does not run by default: read "
+            "the code and, if you trust it, add --model.trust_remote_code true"
         )
     if is_folder(name):
         if not (Path(name) / CONFIG_FILE).is_file():
-            return UserError(f"model.name: the folder '{name}' holds no model: there is no {CONFIG_FILE}")
+            return UserError(f"model.name: the folder '{name}' contains no model: there is no {CONFIG_FILE}")
         return UserError(f"model.name: cannot load a {what} from the folder '{name}': {first_line(error)}")
     if _only_local(name) and not is_cached(name, CONFIG_FILE):
         return UserError(
-            f"model.name: there is no folder '{name}', the hub cannot be reached, and its cache holds no such model"
+            f"model.name: there is no folder '{name}', the hub cannot be reached, and its cache does not contain it"
         )
     return UserError(f"model.name: cannot load a {what} '{name}' from the hub: {first_line(error)}")
 

@@ -35,7 +35,7 @@ def in_passes(n_rows: int, at_once: int, read: Callable[[slice], Result]) -> Ite
             at_once = (rows.stop - rows.start) // 2
             if at_once == 0:
                 raise UserError(
-                    "out of GPU memory while reading a single text: use shorter ones (adapt.block_size, "
+                    "out of GPU memory while reading a single text: use shorter texts (adapt.block_size, "
                     "finetune.max_length) or a smaller model"
                 ) from error
         else:
@@ -45,7 +45,7 @@ def in_passes(n_rows: int, at_once: int, read: Callable[[slice], Result]) -> Ite
         # Outside the handler, because the exception keeps the tensors of the failed pass alive.
         torch.cuda.empty_cache()
         warnings.warn(
-            f"out of GPU memory: texts are read {at_once} rows at a time from here on. To begin so, set "
-            f"runtime.evaluation_batch_size {at_once}.",
+            f"out of GPU memory: from now on, texts are read {at_once} rows at a time. Set "
+            f"runtime.evaluation_batch_size {at_once} to start so.",
             stacklevel=3,
         )

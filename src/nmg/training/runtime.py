@@ -52,12 +52,12 @@ class Runtime:
             UserError: If the requested device or executor is not available.
         """
         if settings.engine == "ray" and find_spec("ray") is None:
-            raise UserError("runtime.engine ray needs Ray: pip install 'nmg[ray]'")
+            raise UserError("runtime.engine: 'ray' needs Ray: pip install 'nmg[ray]'")
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if settings.device != "auto" and not available[settings.device]:
-            raise UserError(f"runtime.device: this machine has no '{settings.device}' (use auto or cpu)")
+            raise UserError(f"runtime.device: this machine has no '{settings.device}': use auto or cpu")
         name = settings.device
         if name == "auto":
             name = next(known for known in ("cuda", "mps", "cpu") if available[known])

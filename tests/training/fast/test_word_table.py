@@ -101,7 +101,7 @@ def test_a_model_whose_output_is_not_tied_is_a_user_error():
     output = model.get_output_embeddings()
     output.weight = torch.nn.Parameter(output.weight.detach().clone())
     with (
-        pytest.raises(UserError, match=r"adapt\.vocabulary corpus .* BertForMaskedLM has none"),
+        pytest.raises(UserError, match=r"adapt\.vocabulary corpus .* BertForMaskedLM is not"),
         restrict_vocabulary(model, IDS),
     ):
         pass

@@ -44,7 +44,7 @@ def dropout(values: Tensor, p: float) -> Tensor:
 
 def _scaled(is_kept: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
     """Return `scale` at the ones and 0 at the zeros of `is_kept` (int16), in `dtype`."""
-    if dtype == torch.bfloat16:  # bfloat16 is as wide as int16: multiply the bits of the scale by one or zero
+    if dtype == torch.bfloat16:  # bfloat16 is as wide as int16: multiply the bits of the scale by 1 or 0
         bits = torch.tensor(scale, dtype=dtype).view(torch.int16).item()
         return is_kept.mul_(int(bits)).view(dtype)
     return is_kept.to(dtype).mul_(scale)

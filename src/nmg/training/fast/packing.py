@@ -79,13 +79,13 @@ def packing(model: PreTrainedModel) -> Iterator[None]:
     """
     if is_checkpointed(model):
         raise UserError(
-            "runtime.packing does not go with gradient checkpointing: set runtime.packing false, or switch "
-            "checkpointing off on the model"
+            "runtime.packing cannot be combined with gradient checkpointing: set runtime.packing false, or turn off "
+            "checkpointing of the model"
         )
     if model.config.model_type not in FROM_ZERO | AFTER_PADDING:
         raise UserError(
             f"runtime.packing: models of type '{model.config.model_type}' cannot be packed "
-            f"(those that can: {', '.join(sorted(FROM_ZERO | AFTER_PADDING))})"
+            f"(possible types: {', '.join(sorted(FROM_ZERO | AFTER_PADDING))}): set runtime.packing false"
         )
     usual = model.config._attn_implementation
     model.config._attn_implementation = NAME

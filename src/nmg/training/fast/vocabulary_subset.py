@@ -61,8 +61,8 @@ def restrict_vocabulary(model: PreTrainedModel, ids: Tensor) -> Iterator[Embeddi
     is_tied = type(whole) is nn.Embedding and type(output) is nn.Linear and output.weight is whole.weight
     if not is_tied or whole.max_norm is not None or whole.scale_grad_by_freq:
         raise UserError(
-            f"adapt.vocabulary corpus needs a masked LM whose output is tied to its word embeddings, and "
-            f"{type(model).__name__} has none; use adapt.vocabulary all"
+            f"adapt.vocabulary corpus needs a masked LM whose output is tied to its word embeddings, but the output of "
+            f"{type(model).__name__} is not: set adapt.vocabulary all"
         )
     few = EmbeddingSubset(whole, ids.flatten().to(whole.weight.device)).train(whole.training)
     few_outputs = _FewOutputs(output, few).train(output.training)
