@@ -99,7 +99,7 @@ def test_without_held_out_text_there_is_no_loss(inputs: Inputs, tmp_path: Path):
     notes = Notes()
     config = inputs.config(data={"test": str(inputs.train)}, finetune={"batch_size": 40})
     comparison = Comparison.open(config, plan(["none"], 1), tmp_path, notes).with_head()
-    assert notes.lines[0].startswith("warning: every test text is in train: scores on test are of texts that were seen")
+    assert notes.lines[0].startswith("warning: every test text is in train. Scores on test therefore include texts")
     assert "no masked-LM loss on held-out text" in notes.lines[1]
     assert comparison.run(lambda _event: None).cells[0].held_out_loss is None
 

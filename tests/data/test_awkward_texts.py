@@ -39,7 +39,7 @@ def test_line_breaks_in_a_passage_count_as_they_are(write: Write):
     assert example.context[start:].startswith(example.answers[0])
     folded = message(read_squad, write("b.json", squad(CRLF, "Three valves", start - 2)))
     assert "data[0].paragraphs[0].qas[0].answers[0].answer_start" in folded
-    assert "the context has '\\r\\nThree valv' at 10, the answer is 'Three valves'" in folded
+    assert "the context has '\\r\\nThree valv' at 10, but the answer is 'Three valves'" in folded
 
 
 EMOJI = "\U0001f600 naïve cafe\u0301 in Zürich"
@@ -51,7 +51,9 @@ def test_offsets_are_of_characters(answer: str, write: Write):
     (example,) = read_squad(write("a.json", squad(EMOJI, answer, start)))
     assert (example.answers, example.answer_starts) == ((answer,), (start,))
     if answer != "\U0001f600":  # JavaScript counts an emoji as two
-        assert f"at {start + 1}, the answer is" in message(read_squad, write("b.json", squad(EMOJI, answer, start + 1)))
+        assert f"at {start + 1}, but the answer is" in message(
+            read_squad, write("b.json", squad(EMOJI, answer, start + 1))
+        )
 
 
 def test_another_unicode_form_is_named(write: Write):

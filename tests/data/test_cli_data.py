@@ -68,7 +68,7 @@ def test_convert_refuses(write: Write, squad_json: str, tmp_path: Path) -> None:
         nmg_data("convert", texts, tmp_path / "b.json", *FIELDS)
     with pytest.raises(UserError, match=r"a\.csv: already exists"):
         nmg_data("convert", texts, texts, *FIELDS)
-    with pytest.raises(UserError, match="cannot tell the task from this ending"):
+    with pytest.raises(UserError, match="cannot tell the task from the file extension"):
         nmg_data("convert", write("a.xml", "x"), tmp_path / "b.json")
     with pytest.raises(UserError, match="a qa file must end in"):
         nmg_data("convert", write("a.tsv", TABLE), tmp_path / "b.json", "--task", "qa")
@@ -81,7 +81,7 @@ def test_corpus(write: Write, squad_json: str, tmp_path: Path) -> None:
     assert lines == [{"id": 0, "text": "Rome is old."}, {"id": 1, "text": "Oslo\nis cold."}]
     nmg_data("corpus", source, tmp_path / "b.txt")
     assert (tmp_path / "b.txt").read_text() == "Rome is old.\nOslo is cold.\n"
-    with pytest.raises(UserError, match=r"b\.csv: a corpus must end in \.txt or \.jsonl"):
+    with pytest.raises(UserError, match=r"b\.csv: the name of a corpus file must end in \.txt or \.jsonl"):
         nmg_data("corpus", source, tmp_path / "b.csv")
     with pytest.raises(UserError, match=r"a\.json, line 1: is not valid JSON"):
         nmg_data("corpus", write("a.json", "{"), tmp_path / "c.txt")
@@ -130,7 +130,7 @@ def test_columns_are_chosen(write: Write, caplog: pytest.LogCaptureFixture) -> N
     assert not caplog.messages
     nmg_data("describe", path)
     assert caplog.messages == [
-        f"warning: {path}: nearly all its words are numbers; data.word_column N names the column of the words, from 1"
+        f"warning: {path}: nearly all its words are numbers. Check that data.word_column is the column of the words."
     ]
     with pytest.raises(UserError, match="--word-column 0: columns are counted from 1"):
         nmg_data("describe", path, "--word-column", "0")
@@ -149,4 +149,4 @@ def test_columns_under_another_ending_if_the_task_is_named(name: str, write: Wri
 def test_text_that_holds_json(write: Write, caplog: pytest.LogCaptureFixture) -> None:
     path = write("a.txt", '{"text": "one"}\n{"text": "two"}\n')
     nmg_data("describe", path)
-    assert caplog.messages[0].startswith(f"warning: {path}: its texts are JSON: a model would train on braces")
+    assert caplog.messages[0].startswith(f"warning: {path}: its texts are JSON, so a model would train on braces")

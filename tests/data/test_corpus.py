@@ -229,7 +229,7 @@ def test_cache_of_another_corpus(byte_level: PreTrainedTokenizerBase, tmp_path: 
 
 @pytest.mark.parametrize("texts", [[], [""], ["", ""]])
 def test_empty_corpus(tokenizer: PreTrainedTokenizerBase, tmp_path: Path, texts: list[str]) -> None:
-    with pytest.raises(UserError, match=f"the corpus is empty: its {len(texts)} texts hold no token"):
+    with pytest.raises(UserError, match=f"the {len(texts)} texts of the corpus have no tokens"):
         Corpus.build(texts, tokenizer, 6, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -100,7 +100,7 @@ def test_without_twins_the_split_is_that_of_its_contexts(data: TaskData) -> None
 
 
 def test_all_texts_are_twins(data: TaskData) -> None:
-    with pytest.raises(UserError, match="of 3 contexts leaves none to train on"):
+    with pytest.raises(UserError, match="of 3 contexts leaves none for training"):
         split_contexts(with_texts(data, "Cats 1", "cats 2", "<<cats>> 3"), meta(), 0)
 
 
@@ -115,7 +115,7 @@ def test_near_duplicates_of_what_is_put_aside_are_dropped_where_asked_for(data: 
 
 
 def test_split_that_leaves_nothing(data: TaskData) -> None:
-    with pytest.raises(UserError, match=r"meta\.validation_fraction 0\.99 of 20 contexts leaves none to train on"):
+    with pytest.raises(UserError, match=r"meta\.validation_fraction 0\.99 of 20 contexts leaves none for training"):
         split_contexts(data, meta(validation_fraction=0.99), 0)
     one = replace(data, train=data.train[:1])
     with pytest.raises(UserError, match="of 1 contexts leaves none"):

@@ -52,7 +52,10 @@ class TestAnyFile:
     def test_undecodable(self, name: str, tmp_path: Path) -> None:
         path = tmp_path / name
         path.write_bytes(b" \ncaf\xe9\n")
-        assert message(self.reader(name), path) == ", line 2: is not UTF-8: byte 0xe9 cannot be decoded"
+        assert (
+            message(self.reader(name), path)
+            == ", line 2: is not UTF-8: byte 0xe9 cannot be decoded. Save the file as UTF-8."
+        )
 
 
 def test_broken_gzip(tmp_path: Path) -> None:
@@ -60,8 +63,8 @@ def test_broken_gzip(tmp_path: Path) -> None:
     for content in [b"plain", whole[:-12], whole[:20] + b"\xff\xff" + whole[22:]]:
         path = tmp_path / "a.jsonl.gz"
         path.write_bytes(content)
-        assert ": is not a whole gzip file" in message(lambda path: list(read_lines(path)), path)
-        assert ": is not a whole gzip file" in message(read_text, path)
+        assert ": is not a complete gzip file" in message(lambda path: list(read_lines(path)), path)
+        assert ": is not a complete gzip file" in message(read_text, path)
 
 
 @pytest.mark.parametrize("read", [read_classification, read_mrqa, lambda path: list(read_texts(path))])
@@ -70,7 +73,7 @@ def test_broken_json_line(read: Callable[..., Any], write: Write) -> None:
     assert message(read, path) == ", line 2: is not valid JSON: Expecting value (column 10)"
     path = write("a.jsonl", '["text"]\n')
     assert message(read, path).startswith(", line 1: must be a JSON object")
-    assert ", line 1: is not usable JSON" in message(read, write("a.jsonl", "[" * 100_000))
+    assert ", line 1: cannot be read as JSON" in message(read, write("a.jsonl", "[" * 100_000))
 
 
 # ---- text
@@ -96,10 +99,10 @@ def test_text_folder_is_read_by_file_name(write: Write) -> None:
 
 def test_text_errors(write: Write, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert message(read_texts, tmp_path / "empty") == ": the folder holds no .txt files"
+    assert message(read_texts, tmp_path / "empty") == ": the folder contains no .txt files"
     assert "must be a .txt, .jsonl, .json or .parquet file" in message(read_texts, write("a.pdf", "x"))
     assert message(lambda path: list(read_texts(path)), write("a.jsonl", '{"text": "a"}\n{"id": 1}')).startswith(
-        ", line 2, field 'text': is missing (there are: 'id')"
+        ", line 2, field 'text': is missing (found: 'id')"
     )
 
 
@@ -115,7 +118,7 @@ def test_blank_texts_are_left_out_and_counted(write: Write, caplog: pytest.LogCa
         f"warning: {records}: records without text are left out: 2",
         f"warning: {folder}: files without text are left out: 1",
     ]
-    assert message(read_texts, write("b.jsonl", '{"text": ""}\n')) == ": holds no texts"
+    assert message(read_texts, write("b.jsonl", '{"text": ""}\n')) == ": contains no texts"
     assert "field 'text': is missing" in message(read_texts, write("c.jsonl", '{"text": "a"}\n{"txt": "b"}\n'))
 
 
@@ -166,15 +169,15 @@ def test_long_cell(write: Write) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ('{"label": "x"}', ", line 2, field 'text': is missing (there are: 'label')"),
+        ('{"label": "x"}', ", line 2, field 'text': is missing (found: 'label')"),
         ('{"text": null, "label": "x"}', ", line 2, field 'text': is missing"),
         ('{"text": "a"}', ", line 2, field 'label': is missing"),
         ('{"text": 3, "label": "x"}', ", line 2, field 'text': must be a string, not 3"),
-        ('{"text": "a", "label": 1.5}', ", line 2, field 'label': holds the number 1.5, but labels are classes"),
+        ('{"text": "a", "label": 1.5}', ", line 2, field 'label': contains the number 1.5, but labels must be classes"),
         ('{"text": "a", "label": {}}', ", line 2, field 'label': must be a string, not an object"),
         ('{"text": " ", "label": "x"}', ", line 2, field 'text': is empty"),
-        ('{"text": "a\\ud800", "label": "x"}', ", line 2, field 'text': holds a lone surrogate at character 1"),
-        ('{"text": "a", "label": "x", "id": 7}', ", line 2, field 'id': '7' is the id of line 1 too"),
+        ('{"text": "a\\ud800", "label": "x"}', ", line 2, field 'text': contains a lone surrogate at character 1"),
+        ('{"text": "a", "label": "x", "id": 7}', ", line 2, field 'id': '7' is also the id of line 1"),
     ],
 )
 def test_classification_jsonl_errors(line: str, problem: str, write: Write) -> None:
@@ -185,11 +188,11 @@ def test_classification_jsonl_errors(line: str, problem: str, write: Write) -> N
 @pytest.mark.parametrize(
     ("table", "problem"),
     [
-        ("text,label", ": holds no examples"),
-        ("words,label\na,x", ", line 2, field 'text': is missing (there are: 'words', 'label')"),
+        ("text,label", ": contains no examples"),
+        ("words,label\na,x", ", line 2, field 'text': is missing (found: 'words', 'label')"),
         ("text,label\na,x\nb", ", line 3, field 'label': is missing"),
         ("text,label\na,x\n,y", ", line 3, field 'text': is empty"),
-        ("text,label\na,x\nb,x,y", ", line 3: has 3 cells, but the header names 2"),
+        ("text,label\na,x\nb,x,y", ", line 3: has 3 cells, but the header has 2"),
         ("text,label,text\na,x,b", ", line 1, field 'text': two columns have this name"),
         ('text,label\n"a" b,x', ", line 2: is not a valid table: ',' expected after '\"'"),
         ('text,label\na,x\n"b,x', ", line 3: is not a valid table: unexpected end of data"),
@@ -242,21 +245,21 @@ PLACE = "field 'data[0].paragraphs[0].qas[1]"
 @pytest.mark.parametrize(
     ("path", "value", "problem"),
     [
-        (["data"], ..., "field 'data': is missing or no list"),
-        (["data"], [], "holds no questions"),
+        (["data"], ..., "field 'data': is missing or not a list"),
+        (["data"], [], "contains no questions"),
         (["data", 0], 3, "field 'data[0]': must be an object"),
-        (["data", 0, "paragraphs"], {}, "field 'data[0].paragraphs': is missing or no list"),
+        (["data", 0, "paragraphs"], {}, "field 'data[0].paragraphs': is missing or not a list"),
         ([*FIRST, "context"], ..., "field 'data[0].paragraphs[0].context': is missing"),
         ([*FIRST, "context"], " ", "field 'data[0].paragraphs[0].context': is empty"),
-        ([*FIRST, "qas"], ..., "field 'data[0].paragraphs[0].qas': is missing or no list"),
-        ([*SECOND_QUESTION, "id"], "q1", f"{PLACE}.id': 'q1' is the id of data[0].paragraphs[0].qas[0] too"),
+        ([*FIRST, "qas"], ..., "field 'data[0].paragraphs[0].qas': is missing or not a list"),
+        ([*SECOND_QUESTION, "id"], "q1", f"{PLACE}.id': 'q1' is also the id of data[0].paragraphs[0].qas[0]"),
         ([*SECOND_QUESTION, "question"], 1, f"{PLACE}.question': must be a string, not 1"),
         ([*SECOND_QUESTION, "answers"], [], f"{PLACE}.answers': question 'q2' has no answer"),
         ([*SECOND_QUESTION, "answers", 0, "text"], "", f"{PLACE}.answers[0].text': is empty"),
         (
             [*SECOND_QUESTION, "answers", 0, "answer_start"],
             7,
-            f"{PLACE}.answers[0].answer_start': question 'q2': the context has ' ol' at 7, the answer is 'old'",
+            f"{PLACE}.answers[0].answer_start': question 'q2': the context has ' ol' at 7, but the answer is 'old'",
         ),
         (
             [*SECOND_QUESTION, "answers", 1, "answer_start"],
@@ -278,8 +281,8 @@ def test_squad_errors(path: list[str | int], value: Any, problem: str, write: Wr
 def test_squad_broken_json(write: Write) -> None:
     path = write("a.json", '{"data": [\n  {"title" "t"}]}')
     assert message(read_squad, path) == ", line 2: is not valid JSON: Expecting ':' delimiter (column 12)"
-    assert message(read_squad, write("a.json", "[]")) == ": holds no questions"
-    assert ", field 'data': is missing or no list" in message(read_squad, write("a.json", "{}"))
+    assert message(read_squad, write("a.json", "[]")) == ": contains no questions"
+    assert ", field 'data': is missing or not a list" in message(read_squad, write("a.json", "{}"))
 
 
 def test_squad_round_trip(write: Write, squad_json: str, tmp_path: Path) -> None:
@@ -327,11 +330,11 @@ ANSWER: list[str | int] = ["qas", 1, "detected_answers", 0]
 @pytest.mark.parametrize(
     ("path", "value", "problem"),
     [
-        (["context"], ..., ", line 2, field 'context': is missing (there are: 'qas')"),
-        (["qas"], "no", ", line 2, field 'qas': is missing or no list"),
-        (["qas"], [], ": holds no questions"),
+        (["context"], ..., ", line 2, field 'context': is missing (found: 'qas')"),
+        (["qas"], "no", ", line 2, field 'qas': is missing or not a list"),
+        (["qas"], [], ": contains no questions"),
         (["qas", 1], 1, ", line 2, field 'qas[1]': must be an object"),
-        (["qas", 1, "qid"], "a", ", line 2, field 'qas[1].qid': 'a' is the id of a question in line 2 too"),
+        (["qas", 1, "qid"], "a", ", line 2, field 'qas[1].qid': 'a' is also the id of a question in line 2"),
         (["qas", 1, "question"], "", ", line 2, field 'qas[1].question': is empty"),
         (["qas", 1, "detected_answers"], [], ", line 2, field 'qas[1].detected_answers': question 'b' has no answer"),
         ([*ANSWER, "text"], ..., ", line 2, field 'qas[1].detected_answers[0].text': is missing"),
@@ -339,22 +342,26 @@ ANSWER: list[str | int] = ["qas", 1, "detected_answers", 0]
             [*ANSWER, "text"],
             "is cold",
             ", line 2, field 'qas[1].detected_answers[0].char_spans': question 'b': the context has 'is OLD' there, "
-            "the answer is 'is cold'",
+            "but the answer is 'is cold'",
         ),
         (
             [*ANSWER, "char_spans"],
             ...,
-            ", line 2, field 'qas[1].detected_answers[0].char_spans': is missing or no list",
+            ", line 2, field 'qas[1].detected_answers[0].char_spans': is missing or not a list",
         ),
-        ([*ANSWER, "char_spans"], [[6]], ", line 2, field 'qas[1].detected_answers[0].char_spans': [6] is no [first"),
+        (
+            [*ANSWER, "char_spans"],
+            [[6]],
+            ", line 2, field 'qas[1].detected_answers[0].char_spans': [6] is not a [first, last] span",
+        ),
         (
             [*ANSWER, "char_spans"],
             [[-13, 11]],
-            "char_spans': [-13, 11] is no [first, last] character of a context of 19",
+            "char_spans': [-13, 11] is not a [first, last] span of a context of 19",
         ),
-        ([*ANSWER, "char_spans"], [[11, 6]], "char_spans': [11, 6] is no"),
-        ([*ANSWER, "char_spans"], [[6, 19]], "char_spans': [6, 19] is no"),
-        ([*ANSWER, "char_spans"], [[True, 11]], "char_spans': [True, 11] is no"),
+        ([*ANSWER, "char_spans"], [[11, 6]], "char_spans': [11, 6] is not"),
+        ([*ANSWER, "char_spans"], [[6, 19]], "char_spans': [6, 19] is not"),
+        ([*ANSWER, "char_spans"], [[True, 11]], "char_spans': [True, 11] is not"),
         (["qas", 1, "answers"], "is old", ", line 2, field 'qas[1].answers': must be a list of texts"),
         (["qas", 1, "answers"], [1], ", line 2, field 'qas[1].answers': must be a list of texts"),
     ],
@@ -364,7 +371,7 @@ def test_mrqa_errors(path: list[str | int], value: Any, problem: str, write: Wri
 
 
 def test_mrqa_header_is_no_context(write: Write) -> None:
-    assert message(read_mrqa, write("a.jsonl", HEADER)) == ": holds no questions"
+    assert message(read_mrqa, write("a.jsonl", HEADER)) == ": contains no questions"
     assert message(read_mrqa, write("a.jsonl", HEADER + "\n" + HEADER)).startswith(
         ", line 2, field 'context': is missing"
     )

@@ -58,7 +58,7 @@ def test_blank_rows_of_a_spreadsheet(write: Write):
 def test_blanks_and_unicode_forms_make_no_difference(write: Write, caplog: pytest.LogCaptureFixture):
     path = write("a.csv", cells("caf\u00e9", "cafe\u0301", " pos", "pos", "very  good", "very good"))
     assert labels(path) == ["caf\u00e9", "caf\u00e9", "pos", "pos", "very good", "very good"]
-    assert caplog.text.count("differ only in blanks or Unicode form: read as one") == 3
+    assert caplog.text.count("differ only in spaces or Unicode form and are read as one") == 3
     assert labels(write("b.csv", cells("cafe\u0301")), ["caf\u00e9"]) == ["caf\u00e9"]
 
 
@@ -87,7 +87,9 @@ def test_whole_numbers_that_are_written_as_fractions(write: Write):
 def test_numbers_that_are_no_classes(content: str, line: int, number: str, write: Write):
     with pytest.raises(UserError) as error:
         labels(write("a.jsonl", content))
-    assert f"a.jsonl, line {line}, field 'label': holds the number {number}, but labels are classes" in str(error.value)
+    assert f"a.jsonl, line {line}, field 'label': contains the number {number}, but labels must be classes" in str(
+        error.value
+    )
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
@@ -114,7 +116,7 @@ def test_a_text_with_a_carriage_return(text: str, name: str, tmp_path: Path):
 
 def test_a_table_cannot_hold_a_label_that_it_takes_for_none(tmp_path: Path):
     examples = [ClassificationExample("1", "a", "NA", -1)]
-    with pytest.raises(UserError, match=r"a\.csv: the label 'NA' stands for no label in a table; write \.jsonl"):
+    with pytest.raises(UserError, match=r"a\.csv: the label 'NA' means a missing label in a table\. Write a \.jsonl"):
         write_classification(examples, tmp_path / "a.csv")
     write_classification(examples, tmp_path / "a.jsonl")
     assert read_classification(tmp_path / "a.jsonl") == examples

@@ -21,9 +21,9 @@ def test_what_is_said():
     notes = Notes()
     report_overlaps(SIDES, notes)
     assert notes.lines[0] == (
-        "warning: 2 of 4 test texts (50.0%) have a near duplicate in train, 1 of them the same but for entity marks, "
-        "case, digits, punctuation and spaces: scores on test are of texts that were seen before. "
-        "'--data.drop_duplicates true' leaves the near duplicates out of train"
+        "warning: 2 of 4 test texts (50.0%) have a near duplicate in train; 1 of these differ only in entity marks, "
+        "case, digits, punctuation and spaces. Scores on test therefore include texts that the model has seen. "
+        "Set --data.drop_duplicates true to remove the near duplicates from train."
     )
     assert "have a near duplicate in the corpus" in notes.lines[1]
 
@@ -31,4 +31,4 @@ def test_what_is_said():
 def test_a_test_file_that_is_the_training_file():
     notes = Notes()
     report_overlaps({"train": SIDES["train"], "test": SIDES["train"]}, notes)
-    assert notes.lines[0].startswith("warning: every test text is in train: scores on test are of texts that were seen")
+    assert notes.lines[0].startswith("warning: every test text is in train. Scores on test therefore include texts")

@@ -17,7 +17,7 @@ from nmg.data.plausibility import invisible_doubts, label_doubts, tag_doubts, te
         (["{", ' "text": "a"', "}"], "its texts are JSON"),
         (["<p>one</p>", "<!DOCTYPE html>", "</div>"], "its texts are markup"),
         (["17", "18 ", "19"], "nearly all its texts are numbers"),
-        (["Rome\tB-LOC"] * 30, "its texts have 2 columns with tabs between"),
+        (["Rome\tB-LOC"] * 30, "its texts have 2 columns separated by tabs"),
     ],
 )
 def test_texts_that_are_no_running_text(texts: list[str], begin: str):
@@ -51,17 +51,17 @@ def test_texts_that_nobody_can_see():
     examples = [TokenExample(line, (text,), ("O",), -1) for line, text in texts.items()]
     assert invisible_doubts(examples[1:2]) == []
     (doubt,) = invisible_doubts(examples)
-    assert doubt.startswith("examples '3', '12': no character is visible")
-    assert invisible_doubts(examples[:1])[0].startswith("example '3': ")
+    assert doubt.startswith("examples '3', '12' have no visible character")
+    assert invisible_doubts(examples[:1])[0].startswith("example '3' has no visible character")
 
 
 def test_labels():
     assert label_doubts(["x", "y"] * 20 + ["z"]) == []
     assert label_doubts([str(number) for number in range(15)]) == [], "too few to say"
     (doubt,) = label_doubts([f"id-{number}" for number in range(15)] + ["x"] * 10)
-    assert doubt.startswith("25 texts have 16 different labels: ids, numbers or texts?")
+    assert doubt.startswith("25 texts have 16 different labels, which may be ids")
     assert label_doubts(["Pos", "pos", "neg"]) == [
-        "the labels 'Pos', 'pos' differ only in upper and lower case, and count as different classes"
+        "the labels 'Pos', 'pos' differ only in upper and lower case, but count as different classes"
     ]
 
 
@@ -72,7 +72,7 @@ def test_tags():
     assert tag_doubts([("1", "2", "3")] * 2, ["LOC"])[0].startswith("nearly all its words are numbers")
     assert tag_doubts([("a",) * 1000], ["LOC"])[0].startswith("all 1000 words are one sentence")
     assert tag_doubts(sentences, ["location", "location,B-group", "group"]) == [
-        "1 of 3 types of entities are several tags in one ('location,B-group'), and count as types of their own"
+        "1 of 3 entity types combine several tags ('location,B-group') and count as separate types"
     ]
     assert tag_doubts(sentences, [f"T{number}" for number in range(20)])[0].startswith("20 entities have 20 different")
 

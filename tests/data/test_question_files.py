@@ -112,9 +112,9 @@ def test_labelled_texts_are_no_questions(name: str, write: Write):
     path = write(name, '{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n')
     read = read_question_json if name == "a.json" else read_question_lines
     assert message(read, path) == (
-        ": holds no questions: neither SQuAD's 'paragraphs', NewsQA's 'questions', or rows with 'question', 'context' "
-        "and 'answers' (there are: 'text', 'label'); labelled texts need --data.task classification "
-        "(in nmg data: --task classification)"
+        ": contains no questions: no SQuAD's 'paragraphs', NewsQA's 'questions', or rows with 'question', 'context' "
+        "and 'answers' (found: 'text', 'label'). For labelled texts set --data.task classification "
+        "(in nmg data: --task classification)."
     )
     kind = guess_task(path)
     assert kind.name == "classification"
@@ -126,7 +126,7 @@ def test_a_list_of_labelled_rows_is_read_as_such(write: Write):
     kind = guess_task(path)
     assert kind.name == "classification"
     assert len(read_examples(path, kind, DataSettings())) == 2
-    assert "holds no questions" in message(read_question_json, path)
+    assert "contains no questions" in message(read_question_json, path)
 
 
 # ---- SubjQA
@@ -169,7 +169,7 @@ def test_subjqa_leaves_out_what_its_review_lacks(tmp_path: Path, caplog: pytest.
         assert [example.id for example in read_question_table(path)] == ["food"]
     assert "questions whose answers are not in their review are left out: 1" in caplog.text
     none = subjqa(tmp_path / "none.csv", ("wine", "good wine", "(27, 43)"))
-    assert message(read_question_table, none) == ": holds no questions whose answers are in their reviews"
+    assert message(read_question_table, none) == ": contains no questions whose answers are in their reviews"
 
 
 def test_what_is_wrong_with_subjqa(tmp_path: Path):
@@ -181,6 +181,6 @@ def test_what_is_wrong_with_subjqa(tmp_path: Path):
 
 def test_other_tables_hold_no_questions(write: Write):
     assert message(read_question_table, write("a.csv", "context,question\na,b\n")) == (
-        ": has no column 'answer_char_ranges' of NewsQA or 'human_ans_indices' of SubjQA; write other questions as "
-        ".json rows with 'question', 'context' and 'answers'"
+        ": has no column 'answer_char_ranges' of NewsQA or 'human_ans_indices' of SubjQA. Write other questions as "
+        ".json rows with 'question', 'context' and 'answers'."
     )

@@ -64,13 +64,13 @@ def test_squad_2(write: Write, tmp_path: Path):
 def test_no_answer_must_be_said(write: Write):
     text = json.dumps(SQUAD_2).replace("true", "false")
     assert message(read_question_json, write("a.json", text)) == (
-        ", field 'data[0].paragraphs[0].qas[1].answers': question '2' has no answer; if its context has none, "
-        'mark it "is_impossible": true'
+        ", field 'data[0].paragraphs[0].qas[1].answers': question '2' has no answer. If its context has none, "
+        'mark it "is_impossible": true.'
     )
 
 
 def test_mrqa_has_no_such_questions(tmp_path: Path):
-    with pytest.raises(UserError, match="MRQA has no questions without an answer, as '2' is"):
+    with pytest.raises(UserError, match="question '2' has no answer, which MRQA does not allow"):
         write_mrqa(ANSWERED, tmp_path / "a.jsonl")
 
 
@@ -109,18 +109,22 @@ def test_newsqa_json(write: Write):
     assert read_question_json(path) == [MAGIC, WHERE, WHO]
     assert read_question_json(path.with_name("combined.json@train")) == [MAGIC, WHERE]
     assert read_question_json(path.with_name("combined.json@dev")) == [WHO]
-    assert message(read_question_json, path.with_name("combined.json@no")).endswith("combined.json: holds no questions")
+    assert message(read_question_json, path.with_name("combined.json@no")).endswith(
+        "combined.json: contains no questions"
+    )
 
 
 def test_only_newsqa_has_parts(write: Write):
     path = write("a.json", json.dumps(SQUAD_2))
-    assert "has no part 'train': only NewsQA's JSON has parts" in message(read_question_json, Path(f"{path}@train"))
+    assert "has no part 'train', because only NewsQA's JSON has parts" in message(
+        read_question_json, Path(f"{path}@train")
+    )
 
 
 @pytest.mark.parametrize(
     ("consensus", "problem"),
     [
-        (None, "field 'data[0].questions[0].consensus': is missing or no object"),
+        (None, "field 'data[0].questions[0].consensus': is missing or not an object"),
         ({}, "characters None to None are not in a story of"),
         ({"s": 3, "e": 999}, "characters 3 to 999 are not in a story of"),
         ({"s": 32, "e": 33}, "characters 32 to 33 are white space"),
@@ -197,7 +201,7 @@ def test_ranges_inside_words_are_warned_of(write: Write, caplog: pytest.LogCaptu
 def test_shifted_ranges_are_refused(write: Write):
     shifted = message(read_newsqa_csv, write("a.csv", newsqa_csv(("Who?", "22:25", ""), ("Who?", "22:26", ""))))
     assert "2 of 2 answers begin or end inside a word, like 'ngl'" in shifted
-    assert "make the file again" in shifted
+    assert "Create the file again" in shifted
     content = json.loads(json.dumps(NEWSQA))
     content["data"][0]["questions"][0]["consensus"] = {"s": START + 2, "e": START + 8}
     content["data"][1]["questions"][0]["consensus"] = {"s": 22, "e": 26}
@@ -208,7 +212,7 @@ def test_shifted_ranges_are_refused(write: Write):
 
 def test_split_files_of_newsqa_are_refused_with_advice(write: Write):
     path = write("train.csv", "story_id,story_text,question,answer_token_ranges\n./1,Rome is old.,Who?,0:1\n")
-    assert message(read_newsqa_csv, path).endswith("give combined-newsqa-data-v1.csv, which counts characters")
+    assert message(read_newsqa_csv, path).endswith("Give combined-newsqa-data-v1.csv, which counts them.")
 
 
 @pytest.mark.parametrize(
@@ -216,11 +220,11 @@ def test_split_files_of_newsqa_are_refused_with_advice(write: Write):
     [
         (
             ("Who?", "20-26", ""),
-            ", line 2, field 'answer_char_ranges': '20-26' is neither first:end, in characters, nor",
+            ", line 2, field 'answer_char_ranges': '20-26' must be first:end in characters, or None",
         ),
         (("Who?", "20:2600", ""), ", line 2, field 'answer_char_ranges': characters 20 to 2600 are not in a story"),
         (("Who?", "20:26", "{"), ", line 2, field 'validated_answers': is not valid JSON"),
-        (("Who?", "20:26", "[3]"), ", line 2, field 'validated_answers': must be counts of choices, not [3]"),
+        (("Who?", "20:26", "[3]"), ", line 2, field 'validated_answers': must map choices to counts, not [3]"),
         (("", "20:26", ""), ", line 2, field 'question': is empty"),
     ],
 )
@@ -284,7 +288,7 @@ def test_emrqa_counts_characters_in_the_part_on_risk(write: Write):
 )
 def test_emrqa_leaves_out_what_its_note_lacks(lost: dict[str, str], write: Write, caplog: pytest.LogCaptureFixture):
     content = emrqa(**lost)
-    assert "holds no questions whose evidence" in message(read_question_json, write("a.json", json.dumps(content)))
+    assert "contains no questions whose evidence" in message(read_question_json, write("a.json", json.dumps(content)))
     content["data"] += emrqa()["data"]
     with caplog.at_level(logging.WARNING):
         assert len(read_question_json(write("a.json", json.dumps(content)))) == 2
@@ -295,7 +299,7 @@ def test_emrqa_leaves_out_what_its_note_lacks(lost: dict[str, str], write: Write
     ("name", "value", "problem"),
     [
         ("context", [1], ", field 'data[0].paragraphs[0].context': must be a text or a list of lines"),
-        ("qas", None, ", field 'data[0].paragraphs[0].qas': is missing or no list"),
+        ("qas", None, ", field 'data[0].paragraphs[0].qas': is missing or not a list"),
     ],
 )
 def test_what_is_wrong_with_emrqa(name: str, value: Any, problem: str, write: Write):
@@ -319,11 +323,11 @@ def test_rows_of_parquet(tmp_path: Path):
 @pytest.mark.parametrize(
     ("answers", "problem"),
     [
-        ("Rome", ", line 1, field 'answers': must hold the lists 'text' and 'answer_start'"),
-        ({"text": ["Rome"], "answer_start": []}, ", line 1, field 'answers': has 1 texts and 0 starts"),
+        ("Rome", ", line 1, field 'answers': must contain the lists 'text' and 'answer_start'"),
+        ({"text": ["Rome"], "answer_start": []}, ", line 1, field 'answers': has 1 texts but 0 starts"),
         (
             {"text": ["Oslo"], "answer_start": [0]},
-            ", line 1, field 'answers': the context has 'Rome' at 0, the answer is",
+            ", line 1, field 'answers': the context has 'Rome' at 0, but the answer is",
         ),
     ],
 )

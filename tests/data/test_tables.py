@@ -73,7 +73,7 @@ def test_another_separator_is_found_and_said(mark: str, name: str, write: Write,
 def test_the_usual_separator_stays(write: Write, caplog: pytest.LogCaptureFixture):
     path = write("a.csv", "text;x,label\na;b,pos\nc;d,neg\n")
     assert pairs(read_classification(path, "text;x")) == [("a;b", "pos"), ("c;d", "neg")]
-    assert "is missing (there are: 'words')" in message(lambda: read_classification(write("b.csv", "words\na; b\nc\n")))
+    assert "is missing (found: 'words')" in message(lambda: read_classification(write("b.csv", "words\na; b\nc\n")))
     assert not caplog.messages
 
 
@@ -87,9 +87,7 @@ def test_blanks_around_the_names_of_columns(write: Write):
 
 
 def test_a_list_in_json_lines_belongs_into_json(write: Write):
-    hint = (
-        'line 1: must be a JSON object, e.g. {"text": "..."}; a list of records belongs into a file that ends in .json'
-    )
+    hint = 'line 1: must be a JSON object, e.g. {"text": "..."}. Put a list of records into a file that ends in .json.'
     assert hint in message(lambda: read_classification(write("a.jsonl", LIST.replace("\n", ""))))
 
 
@@ -117,7 +115,7 @@ def test_one_record_in_json(write: Write):
         ('{"text": "one", "label": "x"}\n{"text"', ", line 2: is not valid JSON"),
         ('{"text": "one", "label": "x"}\n3\n', ", line 2: must be a JSON object"),
         ('[{"text": "one", "label": "x"}, 3]', ": record 2 must be a JSON object"),
-        ("[]", ": holds no examples"),
+        ("[]", ": contains no examples"),
         ("[", ", line 1: is not valid JSON"),
         ("", ": is empty"),
     ],
@@ -133,8 +131,8 @@ def test_what_is_wrong_with_json(content: str, problem: str, write: Write):
 def test_several_labels_are_refused(label: str, write: Write):
     path = write("a.jsonl", f'{{"text": "one", "label": {label}}}')
     assert message(lambda: read_classification(path)) == (
-        f"{path}, line 1, field 'label': holds a list, but each text takes one label "
-        "(nmg does no multi-label classification)"
+        f"{path}, line 1, field 'label': contains a list, but each text must have one label "
+        "(nmg does not support multi-label classification)"
     )
 
 
@@ -144,7 +142,7 @@ def test_several_labels_are_refused(label: str, write: Write):
 def test_numbers_are_refused(name: str, content: str, write: Write):
     path = write(name, content)
     assert message(lambda: read_classification(path)).endswith(
-        "field 'label': holds the number 2.5, but labels are classes (nmg does no regression)"
+        "field 'label': contains the number 2.5, but labels must be classes (nmg does not support regression)"
     )
 
 
@@ -186,7 +184,7 @@ def test_labels_of_words_have_their_names(tmp_path: Path):
 
 
 def test_parquet_that_is_none(write: Write, tmp_path: Path):
-    assert "is not a whole Parquet file" in message(lambda: list(read_records(write("a.parquet", "text"))))
+    assert "is not a complete Parquet file" in message(lambda: list(read_records(write("a.parquet", "text"))))
     assert "cannot be read: " in message(lambda: list(read_records(tmp_path / "no.parquet")))
 
 
@@ -223,7 +221,7 @@ def test_a_digest_tells_parts_of_a_file_apart(write: Write):
     [
         (
             ConnectionError("Couldn't reach it\nmore"),
-            "cannot be reached, and is not in the cache of `datasets`; is there a ",
+            "cannot be reached, and is not in the cache of `datasets` (Couldn't reach it)",
         ),
         (ValueError('Unknown split "no".'), 'cannot be loaded from the hub: Unknown split "no".'),
     ],
@@ -296,5 +294,5 @@ def test_folders_of_labels(write: Write):
 def test_a_folder_without_labels(write: Write):
     root = write("texts/a.txt", "one").parent
     assert message(lambda: read_label_folders(root)).endswith(
-        "holds no folders of .txt files; each label needs one, named after it"
+        "contains no folders of .txt files. Put the texts of each label into a folder of its name."
     )

@@ -48,22 +48,22 @@ def test_bilou_reads_as_iobes(write: Write):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("a O\nb\n", ", line 2: has one column, but needs one of words and one of tags"),
-        ("a\t\n", ", line 1: '' is no tag of an entity: tags are O, or B-, I-, E- or S- and a type, e.g. B-Disease"),
-        ("a O\n\nb NN\n", ", line 3: 'NN' is no tag of an entity"),
+        ("a O\nb\n", ", line 2: has one column, but needs a column of words and a column of tags"),
+        ("a\t\n", ", line 1: '' is not an entity tag (O, or B-, I-, E- or S- and a type, e.g. B-Disease)"),
+        ("a O\n\nb NN\n", ", line 3: 'NN' is not an entity tag"),
         (
             "The DET\ndog NOUN\n",
-            ", line 1: 'DET' is no tag of an entity: tags are O, or B-, I-, E- or S- and a type, "
-            "e.g. B-Disease (nmg finds entities; it does not tag parts of speech)",
+            ", line 1: 'DET' is not an entity tag (O, or B-, I-, E- or S- and a type, "
+            "e.g. B-Disease). nmg does not support part-of-speech tagging.",
         ),
         (
             "Rome B-LOC NNP\n",
-            ", line 1: 'NNP' is no tag of an entity: tags are O, or B-, I-, E- or S- and a type, "
-            "e.g. B-Disease; column 2 has one: data.tag_column 2",
+            ", line 1: 'NNP' is not an entity tag (O, or B-, I-, E- or S- and a type, "
+            "e.g. B-Disease). Column 2 has one. Set data.tag_column to 2.",
         ),
         ("\tO\n", ", line 1: the word in column 1 is empty"),
-        ("a O\n# b\n", ", line 2: 'b' is no tag"),
-        ("-DOCSTART- O\n", ": holds no sentences"),
+        ("a O\n# b\n", ", line 2: 'b' is not an entity tag"),
+        ("-DOCSTART- O\n", ": contains no sentences"),
         ("", ": is empty"),
     ],
 )
@@ -134,13 +134,13 @@ def test_lists(write: Write):
 @pytest.mark.parametrize(
     ("record", "problem"),
     [
-        ({"label": ["O"]}, ", line 1, field 'text': is missing or no list (there are: 'label')"),
-        ({"text": "a b", "label": ["O"]}, ", line 1, field 'text': is missing or no list"),
+        ({"label": ["O"]}, ", line 1, field 'text': is missing or not a list (found: 'label')"),
+        ({"text": "a b", "label": ["O"]}, ", line 1, field 'text': is missing or not a list"),
         ({"text": ["a", "b"], "label": ["O"]}, ", line 1, field 'label': has 1 labels for 2 words"),
         ({"text": ["a", " "], "label": ["O", "O"]}, ", line 1, field 'text[1]': is empty"),
         ({"text": ["a"], "label": [3]}, ", line 1, field 'label[0]': must be a string, not 3"),
-        ({"text": ["a"], "label": ["X"]}, ", line 1, field 'label': 'X' is no tag of an entity"),
-        ({"text": [], "label": []}, ": holds no sentences"),
+        ({"text": ["a"], "label": ["X"]}, ", line 1, field 'label': 'X' is not an entity tag"),
+        ({"text": [], "label": []}, ": contains no sentences"),
     ],
 )
 def test_what_is_wrong_with_lists(record: dict[str, Any], problem: str, write: Write):
@@ -180,7 +180,7 @@ def test_what_is_written_is_read(sentences: list[list[tuple[str, str]]]):
 @pytest.mark.parametrize("word", ["a\tb", "a\nb", "-DOCSTART-"])
 def test_columns_refuse_words_that_they_cannot_hold(word: str, tmp_path: Path):
     with pytest.raises(
-        UserError, match=r"a\.conll: '[^']*' of sentence '7' cannot be a cell of columns; write \.jsonl"
+        UserError, match=r"a\.conll: '[^']*' of sentence '7' cannot be written in columns\. Write \.jsonl"
     ):
         write_conll([TokenExample("7", (word,), ("O",), -1)], tmp_path / "a.conll")
     assert not (tmp_path / "a.conll").exists()

@@ -134,16 +134,18 @@ class Corpus:
         batches = read_batches(path, digest)
         if batches is None:
             if path.exists():
-                _log.warning("%s is damaged or has another format; tokenising the corpus again", path)
+                _log.warning("%s is damaged or has another format. The corpus is tokenised again.", path)
             n_texts = len(texts)
             cut = cut_texts(texts, tokenizer, block_size, lambda done: progress(done, n_texts) if progress else None)
             write_batches(path, digest, _some(cut, texts))
             batches = read_batches(path, digest)
             if batches is None:
-                raise bad_input(path, "the tokenised corpus, just written, cannot be read again; is the disk sound?")
+                raise bad_input(path, "the tokenised corpus cannot be read after it was written. Check the disk.")
         corpus = cls(digest, batches, padding_id, cache_dir)
         if not any((part.values["word_index"] != NO_POSITION).any() for part in corpus._parts):
-            raise UserError(f"the corpus holds special tokens alone ({_shown(texts)}): nothing in it can be masked")
+            raise UserError(
+                f"the corpus contains only special tokens ({_shown(texts)}), which cannot be masked. Give other text."
+            )
         return corpus
 
     def __len__(self) -> int:
@@ -256,10 +258,13 @@ def _some(batches: Iterator[pa.RecordBatch], texts: Collection[str]) -> Iterator
         is_empty = is_empty and batch.num_rows == 0
         yield batch
     if is_empty:
-        reason = "every one is blank"
+        reason = "all are blank"
         if written := next((text for text in texts if text.strip()), None):
-            reason = f"the tokenizer drops every character, as those of {shown(written[:60])}; give text that it knows"
-        raise EmptyCorpus(f"the corpus is empty: its {len(texts)} texts hold no token: {reason}")
+            reason = (
+                f"the tokenizer drops every character, for example those of {shown(written[:60])}. "
+                "Give text in a script that the tokenizer knows."
+            )
+        raise EmptyCorpus(f"the {len(texts)} texts of the corpus have no tokens: {reason}")
 
 
 def _digest(texts: Collection[str], tokenizer: "PreTrainedTokenizerBase", block_size: int) -> str:

@@ -62,14 +62,14 @@ def split_contexts(
             is_aside = near(texts, [data.contexts[context_id].text for context_id in aside])
         if is_aside.all():
             raise UserError(
-                f"meta.validation_fraction {meta.validation_fraction} of {len(context_ids)} contexts leaves none to "
-                "train on; lower it or give --data.validation FILE"
+                f"meta.validation_fraction {meta.validation_fraction} of {len(context_ids)} contexts leaves none for "
+                "training. Lower it or give --data.validation FILE."
             )
         context_ids = context_ids[~is_aside]
     rng = stream(seed, "split", "examples")
     if meta.count_by == "examples":
         return MetaSplit(context_ids, tuple(sample(held_out, meta.max_validation_examples, rng)))
-    assert row_counts is not None, "rows are counted"
+    assert row_counts is not None, "meta.count_by `rows` needs row_counts"
     return MetaSplit(context_ids, _whole(held_out, row_counts(held_out), meta.max_validation_examples, rng))
 
 

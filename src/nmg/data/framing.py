@@ -32,9 +32,11 @@ class SpecialTokens:
         Raises UserError for a tokenizer without offsets (a slow one) or without a padding token.
         """
         if not tokenizer.is_fast:
-            raise UserError(f"tokenizer '{tokenizer.name_or_path}': a fast tokenizer is needed (tokenizer.json)")
+            raise UserError(
+                f"tokenizer '{tokenizer.name_or_path}': is not a fast tokenizer. Choose a model with a tokenizer.json."
+            )
         if tokenizer.pad_token_id is None:
-            raise UserError(f"tokenizer '{tokenizer.name_or_path}': has no padding token")
+            raise UserError(f"tokenizer '{tokenizer.name_or_path}': has no padding token. Choose another model.")
         probe = tokenizer("a", return_special_tokens_mask=True)
         ids, is_added = probe["input_ids"], probe["special_tokens_mask"]
         n_before = is_added.index(0) if 0 in is_added else len(ids)

@@ -15,7 +15,7 @@ def warn_once(source: Path | str, problem: str, topic: str | None = None) -> Non
 
     Args:
         source: the file or other subject of the warning.
-        problem: the problem, without a final full stop.
+        problem: what is wrong and, if possible, what to do.
         topic: identifies the warning if given, so that repetitions with different numbers are not logged.
     """
     key = (str(source), topic or problem)

@@ -38,12 +38,11 @@ class Overlap:
         else:
             found = (
                 f"{self.near} of {self.n} {self.side} texts ({self.near / self.n:.1%}) have a near duplicate in "
-                f"{where}, "
-                f"{self.same} of them the same but for entity marks, case, digits, punctuation and spaces"
+                f"{where}; {self.same} of these differ only in entity marks, case, digits, punctuation and spaces"
             )
         return (
-            f"warning: {found}: scores on {self.side} are of texts that were seen before. "
-            f"'--data.drop_duplicates true' leaves the near duplicates out of {where}"
+            f"warning: {found}. Scores on {self.side} therefore include texts that the model has seen. "
+            f"Set --data.drop_duplicates true to remove the near duplicates from {where}."
         )
 
 

@@ -41,17 +41,17 @@ def text_doubts(texts: Iterable[str]) -> list[str]:
         return []
     if most(map(_is_json, sample)) or sample[0].strip() in {"{", "["}:
         return [
-            "its texts are JSON: a model would train on braces and names of fields. If each line is a record, let the "
-            "file's name end in .jsonl"
+            "its texts are JSON, so a model would train on braces and field names. If each line is a record, let the "
+            "name of the file end in .jsonl."
         ]
     if most(_MARKUP.match(text) is not None for text in sample):
-        return ["its texts are markup (HTML or XML), tags included: take the tags out"]
+        return ["its texts are markup (HTML or XML). Remove the tags."]
     if most(text.strip().isdecimal() for text in sample):
-        return ["nearly all its texts are numbers: are they the ids of texts?"]
+        return ["nearly all its texts are numbers. Check that they are not the ids of texts."]
     n_tabs = Counter(text.count("\t") for text in sample)
     if len(sample) >= FEWEST and n_tabs[0] == 0 and n_tabs.most_common(1)[0][1] >= MOST * len(sample):
         n_columns = n_tabs.most_common(1)[0][0] + 1
-        return [f"its texts have {n_columns} columns with tabs between: a model would train on all of them"]
+        return [f"its texts have {n_columns} columns separated by tabs. Keep only the text, which a model trains on."]
     return []
 
 
@@ -60,8 +60,8 @@ def invisible_doubts(examples: Iterable[Example]) -> list[str]:
     found = [example.id for example in examples if not _is_visible(example.passage)]
     if not found:
         return []
-    ids = f"example {_quoted(found)}" if len(found) == 1 else f"examples {_quoted(found)}"
-    return [f"{ids}: no character is visible, and a tokenizer may find no token there (in all: {len(found)})"]
+    ids = f"example {_quoted(found)} has" if len(found) == 1 else f"examples {_quoted(found)} have"
+    return [f"{ids} no visible character, so a tokenizer may find no token there (examples: {len(found)})"]
 
 
 def label_doubts(labels: Sequence[str]) -> list[str]:
@@ -69,14 +69,14 @@ def label_doubts(labels: Sequence[str]) -> list[str]:
     counts = Counter(labels)
     if len(labels) >= FEWEST and len(counts) > len(labels) / 2:
         return [
-            f"{len(labels)} texts have {len(counts)} different labels: ids, numbers or texts? "
-            "data.label_field names the field of the labels"
+            f"{len(labels)} texts have {len(counts)} different labels, which may be ids, numbers or texts. "
+            "Check that data.label_field is the field of the labels."
         ]
     of_one_spelling: dict[str, list[str]] = {}
     for label in counts:
         of_one_spelling.setdefault(label.casefold(), []).append(label)
     return [
-        f"the labels {_quoted(same)} differ only in upper and lower case, and count as different classes"
+        f"the labels {_quoted(same)} differ only in upper and lower case, but count as different classes"
         for same in of_one_spelling.values()
         if len(same) > 1
     ]
@@ -95,19 +95,19 @@ def tag_doubts(sentences: Sequence[Sequence[str]], entity_types: Sequence[str]) 
     doubts = []
     n_words = sum(map(len, sentences))
     if n_words >= FEWEST_WORDS and sum(word.isdecimal() for words in sentences for word in words) >= MOST * n_words:
-        doubts.append("nearly all its words are numbers; data.word_column N names the column of the words, from 1")
+        doubts.append("nearly all its words are numbers. Check that data.word_column is the column of the words.")
     if len(sentences) == 1 and n_words >= LONG_SENTENCE:
-        doubts.append(f"all {n_words} words are one sentence: are the blank lines between sentences missing?")
+        doubts.append(f"all {n_words} words are one sentence. Check for blank lines between sentences.")
     joined = sorted({kind for kind in entity_types if _JOINED_TAGS.search(kind)})
     if joined:
         doubts.append(
-            f"{len(joined)} of {len(set(entity_types))} types of entities are several tags in one ({_quoted(joined)}), "
-            "and count as types of their own"
+            f"{len(joined)} of {len(set(entity_types))} entity types combine several tags ({_quoted(joined)}) and "
+            "count as separate types"
         )
     elif len(entity_types) >= FEWEST and len(set(entity_types)) > len(entity_types) / 2:
         doubts.append(
-            f"{len(entity_types)} entities have {len(set(entity_types))} different types: ids or words? "
-            "data.tag_column N (columns) or data.label_field (lists) names the tags"
+            f"{len(entity_types)} entities have {len(set(entity_types))} different types, which may be ids or words. "
+            "Check that data.tag_column (columns) or data.label_field (lists) gives the tags."
         )
     return doubts
 
@@ -117,8 +117,8 @@ def unknown_doubts(share: float, unknown_token: str) -> list[str]:
     if share < MAX_UNKNOWN_SHARE:
         return []
     return [
-        f"{share:.0%} of the tokens of the text are {unknown_token}, unknown to this model's tokenizer. Is it a model "
-        "for another language or script?"
+        f"{share:.0%} of the tokens of the text are {unknown_token}, unknown to this model's tokenizer. Choose a model "
+        "for the language and script of the text."
     ]
 
 

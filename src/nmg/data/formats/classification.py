@@ -75,14 +75,16 @@ def read_classification(
             string_field(record, label_field, path, line=line)  # raises
         identity = name_field(record, "id", path, line=line) if "id" in record else str(line)
         if identity in lines_of_ids:
-            raise bad_input(path, f"'{identity}' is the id of line {lines_of_ids[identity]} too", line=line, field="id")
+            raise bad_input(
+                path, f"'{identity}' is also the id of line {lines_of_ids[identity]}", line=line, field="id"
+            )
         lines_of_ids[identity] = line
         labels.append((line, record[label_field]))
         examples.append(ClassificationExample(identity, text, "", NO_CONTEXT, pair))
     if not examples and n_missing:
         raise bad_input(path, "no record has a label", field=label_field)
     if not examples:
-        raise bad_input(path, "holds no examples")
+        raise bad_input(path, "contains no examples")
     names = class_names(labels, path, label_field)
     for (line, _), name in zip(labels, names, strict=True):
         if known_labels is not None and name not in known_labels:
@@ -117,7 +119,7 @@ def write_classification(
     rows = [{column: getattr(one, attribute) for column, attribute in columns.items()} for one in examples]
     lost = MISSING_CELLS.intersection(one.label for one in examples)
     if lost and path.suffix in DELIMITERS:
-        raise bad_input(path, f"the label '{min(lost)}' stands for no label in a table; write .jsonl")
+        raise bad_input(path, f"the label '{min(lost)}' means a missing label in a table. Write a .jsonl file.")
     with write_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         if path.suffix in DELIMITERS:
             _write_table(list(columns), rows, file, DELIMITERS[path.suffix])
@@ -143,7 +145,9 @@ def read_label_folders(path: Path, known_labels: Collection[str] | None = None) 
     """
     files = [file for file in sorted(path.glob("*/*.txt")) if file.parent.name != UNLABELLED]
     if not files:
-        raise bad_input(path, "holds no folders of .txt files; each label needs one, named after it")
+        raise bad_input(
+            path, "contains no folders of .txt files. Put the texts of each label into a folder of its name."
+        )
     for file in files:
         if known_labels is not None and file.parent.name not in known_labels:
             raise bad_input(file, f"no training example has the label '{file.parent.name}'")

@@ -39,8 +39,8 @@ def open_hub(path: Path) -> "Dataset":
                 download_config=DownloadConfig(max_retries=1),
             )
     except ConnectionError as error:
-        problem = "cannot be reached, and is not in the cache of `datasets`; is there a network?"
-        raise UserError(f"{path}: {problem} ({first_line(error)})") from error
+        problem = f"cannot be reached, and is not in the cache of `datasets` ({first_line(error)})"
+        raise UserError(f"{path}: {problem}. Check the network connection.") from error
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise UserError(f"{path}: cannot be loaded from the hub: {first_line(error)}") from error
 

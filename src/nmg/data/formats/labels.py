@@ -56,7 +56,7 @@ def class_names(values: Sequence[tuple[int, Any]], path: Path, field: str) -> li
         return names
     if not all(map(_WHOLE.fullmatch, names)):
         line, name = next((one for one in fractions if not _WHOLE.fullmatch(one[1])), fractions[0])
-        problem = f"holds the number {name}, but labels are classes (nmg does no regression)"
+        problem = f"contains the number {name}, but labels must be classes (nmg does not support regression)"
         raise bad_input(path, problem, line=line, field=field)
     return [str(int(name.partition(".")[0])) for name in names]
 
@@ -64,7 +64,7 @@ def class_names(values: Sequence[tuple[int, Any]], path: Path, field: str) -> li
 def _as_text(value: Any, path: Path, line: int, field: str) -> str:
     """Return a label as text. Raises UserError for lists and blank labels."""
     if isinstance(value, list):
-        problem = "holds a list, but each text takes one label (nmg does no multi-label classification)"
+        problem = "contains a list, but each text must have one label (nmg does not support multi-label classification)"
         raise bad_input(path, problem, line=line, field=field)
     if isinstance(value, bool):
         return str(value).lower()
@@ -85,4 +85,6 @@ def _warn_of_spellings(values: Sequence[Any], names: Sequence[str], path: Path, 
     for written in spellings.values():
         if len(written) > 1:
             listed = ", ".join(f"'{one}'" for one in list(written)[:3])
-            warn_once(path, f"the labels {listed} in '{field}' differ only in blanks or Unicode form: read as one")
+            warn_once(
+                path, f"the labels {listed} in '{field}' differ only in spaces or Unicode form and are read as one"
+            )

@@ -34,12 +34,12 @@ def read_mrqa(path: Path) -> list[QAExample]:
         for place, question in list_field(record, "qas", path, line=line):
             example = _question(question, context, path, line, place)
             if example.id in lines_of_ids:
-                problem = f"'{example.id}' is the id of a question in line {lines_of_ids[example.id]} too"
+                problem = f"'{example.id}' is also the id of a question in line {lines_of_ids[example.id]}"
                 raise bad_input(path, problem, line=line, field=f"{place}.qid")
             lines_of_ids[example.id] = line
             examples.append(example)
     if not examples:
-        raise bad_input(path, "holds no questions")
+        raise bad_input(path, "contains no questions")
     return examples
 
 
@@ -50,7 +50,7 @@ def write_mrqa(examples: Sequence[QAExample], path: Path) -> None:
     """
     for example in examples:
         if not example.answers:
-            raise bad_input(path, f"MRQA has no questions without an answer, as '{example.id}' is; write .json")
+            raise bad_input(path, f"question '{example.id}' has no answer, which MRQA does not allow. Write .json.")
     lines: list[dict[str, Any]] = [{"header": {"dataset": path.name.partition(".")[0]}}]
     for context, group in groupby(examples, key=lambda example: example.context):
         lines.append({"context": context, "qas": [_as_json(example) for example in group]})
@@ -83,7 +83,9 @@ def _question(question: Mapping[str, Any], context: str, path: Path, line: int, 
         for start, end in _spans(answer, context, path, line, answer_place):
             found = context[start:end]
             if _normal(found) != _normal(text):
-                problem = f"question '{identity}': the context has {shown(found)} there, the answer is {shown(text)}"
+                problem = (
+                    f"question '{identity}': the context has {shown(found)} there, but the answer is {shown(text)}"
+                )
                 raise bad_input(path, problem, line=line, field=f"{answer_place}.char_spans")
             answers[found, start] = None
     if not answers:
@@ -116,11 +118,11 @@ def _spans(answer: Mapping[str, Any], context: str, path: Path, line: int, place
     field = f"{place}.char_spans"
     spans = answer.get("char_spans")
     if not isinstance(spans, list):
-        raise bad_input(path, "is missing or no list", line=line, field=field)
+        raise bad_input(path, "is missing or not a list", line=line, field=field)
     for span in spans:
         is_pair = isinstance(span, list) and len(span) == 2 and all(type(offset) is int for offset in span)
         if not is_pair or not 0 <= span[0] <= span[1] < len(context):
-            problem = f"{shown(span)} is no [first, last] character of a context of {len(context)} characters"
+            problem = f"{shown(span)} is not a [first, last] span of a context of {len(context)} characters"
             raise bad_input(path, problem, line=line, field=field)
     return [(first, last + 1) for first, last in spans]
 

@@ -38,8 +38,8 @@ def read_newsqa_csv(path: Path) -> list[QAExample]:
     n_emptied = 0
     for line, record in read_records(path):
         if TOKENS_COLUMN in record and COLUMN not in record:
-            advice = "counts tokens, which nmg does not know; give combined-newsqa-data-v1.csv, which counts characters"
-            raise bad_input(path, advice, line=line, field=TOKENS_COLUMN)
+            problem = "counts tokens, but nmg needs characters. Give combined-newsqa-data-v1.csv, which counts them."
+            raise bad_input(path, problem, line=line, field=TOKENS_COLUMN)
         story = string_field(record, "story_text", path, line=line).replace("\r\n", "\n")
         verdict = _consensus(record, path, line)
         if verdict == _EMPTIED:
@@ -80,7 +80,7 @@ def newsqa_examples(content: Any, path: Path, part: str | None) -> list[QAExampl
             field = f"{place}.consensus"
             consensus = question.get("consensus")
             if not isinstance(consensus, dict):
-                raise bad_input(path, "is missing or no object", field=field)
+                raise bad_input(path, "is missing or not an object", field=field)
             if consensus.get("badQuestion"):
                 continue
             verdict = None if consensus.get("noAnswer") else (consensus.get("s"), consensus.get("e"))
@@ -124,7 +124,7 @@ def _validated(record: Mapping[str, Any], path: Path, line: int) -> Counter[str]
     except (ValueError, RecursionError) as error:
         raise bad_input(path, f"is not valid JSON: {error}", line=line, field="validated_answers") from error
     if not isinstance(choices, dict) or not all(isinstance(count, int) for count in choices.values()):
-        raise bad_input(path, f"must be counts of choices, not {text[:60]}", line=line, field="validated_answers")
+        raise bad_input(path, f"must map choices to counts, not {text[:60]}", line=line, field="validated_answers")
     return Counter(choices)
 
 
@@ -136,7 +136,7 @@ def _verdict(choice: str, path: Path, line: int, field: str) -> Verdict:
         return _BAD_QUESTION
     first, _, end = choice.partition(":")
     if not _PLACE.fullmatch(first.strip()) or not _PLACE.fullmatch(end.strip()):
-        raise bad_input(path, f"'{choice}' is neither first:end, in characters, nor None", line=line, field=field)
+        raise bad_input(path, f"'{choice}' must be first:end in characters, or None", line=line, field=field)
     return int(first), int(end)
 
 
@@ -165,7 +165,7 @@ def _plausible(examples: list[QAExample], path: Path) -> list[QAExample]:
     word. Raises UserError if most of them do, or if there are no examples.
     """
     if not examples:
-        raise bad_input(path, "holds no questions")
+        raise bad_input(path, "contains no questions")
     answered = [example for example in examples if example.answers]
     cut = [example for example in answered if _cuts_a_word(example)]
     if cut:
@@ -175,9 +175,9 @@ def _plausible(examples: list[QAExample], path: Path) -> list[QAExample]:
             f"question '{one.id}' ({shown(one.question)})"
         )
         if 2 * len(cut) > len(answered):
-            advice = "the ranges count the characters of another text; make the file again with NewsQA's scripts"
-            raise bad_input(path, f"{problem}: {advice}")
-        warn_once(path, f"{problem}; do its ranges count the characters of this text?")
+            advice = "The ranges count the characters of another text. Create the file again with NewsQA's scripts."
+            raise bad_input(path, f"{problem}. {advice}")
+        warn_once(path, f"{problem}. Check that its ranges count the characters of this text.")
     return examples
 
 

@@ -36,7 +36,7 @@ def read_question_json(path: Path) -> list[QAExample]:
     if "questions" in first:
         return newsqa_examples(content, file, part)
     if part is not None:
-        raise bad_input(file, f"has no part '{part}': only NewsQA's JSON has parts")
+        raise bad_input(file, f"has no part '{part}', because only NewsQA's JSON has parts")
     if is_row(first):
         return read_question_rows(file)
     if first and "paragraphs" not in first and "qas" not in first:
@@ -71,7 +71,8 @@ def read_question_table(path: Path) -> list[QAExample]:
     if first and not {NEWSQA_COLUMN, TOKENS_COLUMN}.intersection(first):
         known = f"'{NEWSQA_COLUMN}' of NewsQA or '{SUBJQA_COLUMN}' of SubjQA"
         raise bad_input(
-            path, f"has no column {known}; write other questions as .json rows with 'question', 'context' and 'answers'"
+            path,
+            f"has no column {known}. Write other questions as .json rows with 'question', 'context' and 'answers'.",
         )
     return read_newsqa_csv(path)
 
@@ -79,8 +80,8 @@ def read_question_table(path: Path) -> list[QAExample]:
 def _no_questions(path: Path, record: Mapping[str, Any]) -> UserError:
     """Return the error for a file of an unknown format."""
     there = ", ".join(f"'{name}'" for name in record)
-    advice = "labelled texts need --data.task classification (in nmg data: --task classification)"
-    return bad_input(path, f"holds no questions: neither {_KNOWN} (there are: {there}); {advice}")
+    advice = "For labelled texts set --data.task classification (in nmg data: --task classification)."
+    return bad_input(path, f"contains no questions: no {_KNOWN} (found: {there}). {advice}")
 
 
 def _first(parent: Any, name: str) -> Mapping[str, Any]:

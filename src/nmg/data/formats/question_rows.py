@@ -35,7 +35,7 @@ def read_question_rows(path: Path) -> list[QAExample]:
         question = string_field(record, "question", path, line=row)
         examples[identity] = QAExample(identity, question, context, texts, starts, NO_CONTEXT)
     if not examples:
-        raise bad_input(path, "holds no questions")
+        raise bad_input(path, "contains no questions")
     return list(examples.values())
 
 
@@ -45,14 +45,14 @@ def _answers(value: Any, context: str, path: Path, row: int) -> tuple[tuple[str,
         value = {name: [one.get(name) for one in value] for name in ("text", "answer_start")}
     lists = [value.get(name) for name in ("text", "answer_start")] if isinstance(value, dict) else []
     if not lists or not all(isinstance(one, list) for one in lists):
-        raise bad_input(path, "must hold the lists 'text' and 'answer_start'", line=row, field="answers")
+        raise bad_input(path, "must contain the lists 'text' and 'answer_start'", line=row, field="answers")
     texts = tuple(text_value(text, path, line=row, field="answers") for text in value["text"])
     starts = tuple(value["answer_start"])
     if len(texts) != len(starts):
-        raise bad_input(path, f"has {len(texts)} texts and {len(starts)} starts", line=row, field="answers")
+        raise bad_input(path, f"has {len(texts)} texts but {len(starts)} starts", line=row, field="answers")
     for text, start in zip(texts, starts, strict=True):
         found = context[start : start + len(text)] if type(start) is int and start >= 0 else None
         if found != text:
-            problem = f"the context has {shown(found)} at {shown(start)}, the answer is {shown(text)}"
+            problem = f"the context has {shown(found)} at {shown(start)}, but the answer is {shown(text)}"
             raise bad_input(path, problem, line=row, field="answers")
     return texts, starts

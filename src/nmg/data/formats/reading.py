@@ -49,7 +49,7 @@ def read_text(path: Path, *, may_be_blank: bool = False) -> str:
     with open_file(path) as file:
         content = file.read(MAX_DOCUMENT + 1)
     if len(content) > MAX_DOCUMENT:
-        raise bad_input(path, f"is longer than {_size(MAX_DOCUMENT)}; split it")
+        raise bad_input(path, f"is longer than {_size(MAX_DOCUMENT)}. Split it.")
     text = _decode(content, path, first_line=1)
     if not text.strip():
         if may_be_blank:
@@ -101,7 +101,7 @@ def open_file(path: Path) -> Iterator[IO[bytes]]:
                 bounded = _Bounded(packed, path, max(ALWAYS_UNPACKED, MAX_GROWTH * status.st_size))
                 yield io.BufferedReader(bounded, 2**20)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise bad_input(path, f"is not a whole gzip file: {error}") from error
+        raise bad_input(path, f"is not a complete gzip file: {error}") from error
     except OSError as error:
         raise bad_input(path, f"cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # an invalid file name
@@ -123,7 +123,7 @@ class _Bounded(io.RawIOBase):
         n_read: int = self._unpacking.readinto(buffer)
         self._left -= n_read
         if self._left < 0:
-            problem = f"unpacks to more than {_size(self._limit)}, which text seldom does; unpack it beforehand"
+            problem = f"unpacks to more than {_size(self._limit)}, which is unusual for text. Unpack it first."
             raise bad_input(self._path, problem)
         return n_read
 
@@ -131,16 +131,17 @@ class _Bounded(io.RawIOBase):
 def _decode(content: bytes, path: Path, first_line: int) -> str:
     """Decode UTF-8. Raises UserError with the line for invalid bytes and NULs."""
     if first_line == 1 and content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise bad_input(path, "is UTF-16; save it as UTF-8")
+        raise bad_input(path, "is UTF-16. Save it as UTF-8.")
     try:
         text = content.decode("utf-8-sig" if first_line == 1 else "utf-8")
     except UnicodeDecodeError as error:
         line = first_line + error.object.count(b"\n", 0, error.start)
-        problem = f"is not UTF-8: byte 0x{error.object[error.start]:02x} cannot be decoded"
+        problem = f"is not UTF-8: byte 0x{error.object[error.start]:02x} cannot be decoded. Save the file as UTF-8."
         raise bad_input(path, problem, line=line) from error
     if "\0" in text:
         line = first_line + text.count("\n", 0, text.index("\0"))
-        raise bad_input(path, "holds a NUL, which is no text; if the file is UTF-16, save it as UTF-8", line=line)
+        problem = "contains a NUL character, which is not text. If the file is UTF-16, save it as UTF-8."
+        raise bad_input(path, problem, line=line)
     return text
 
 
@@ -154,7 +155,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in read_lines(path):
         record = parse_json(line, path, first_line=number)
         if not isinstance(record, dict):
-            hint = "; a list of records belongs into a file that ends in .json" if isinstance(record, list) else ""
+            hint = ". Put a list of records into a file that ends in .json." if isinstance(record, list) else ""
             raise bad_input(path, f'must be a JSON object, e.g. {{"text": "..."}}{hint}', line=number)
         yield number, record
 
@@ -209,7 +210,7 @@ def parse_json(text: str, path: Path, first_line: int = 1) -> Any:
         problem = f"is not valid JSON: {error.msg} (column {error.colno})"
         raise bad_input(path, problem, line=first_line + error.lineno - 1) from error
     except (ValueError, RecursionError) as error:
-        raise bad_input(path, f"is not usable JSON: {error}", line=first_line) from error
+        raise bad_input(path, f"cannot be read as JSON: {error}", line=first_line) from error
 
 
 def string_field(
@@ -233,7 +234,7 @@ def string_field(
     field = place or name
     if name not in record or record[name] is None:
         known = ", ".join(f"'{key}'" for key in record if key is not None)
-        raise bad_input(path, f"is missing (there are: {known or 'no fields'})", line=line, field=field)
+        raise bad_input(path, f"is missing (found: {known or 'no fields'})", line=line, field=field)
     return text_value(record[name], path, line=line, field=field)
 
 
@@ -259,10 +260,10 @@ def text_value(value: Any, path: Path, *, line: int | None = None, field: str | 
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        problem = f"holds a lone surrogate at character {error.start}, which is no Unicode text"
+        problem = f"contains a lone surrogate at character {error.start}, which is not valid Unicode"
         raise bad_input(path, problem, line=line, field=field) from error
     if "\0" in value:
-        problem = f"holds a NUL at character {value.index(chr(0))}, which is no text"
+        problem = f"contains a NUL at character {value.index(chr(0))}, which is not text"
         raise bad_input(path, problem, line=line, field=field)
     return value
 
@@ -322,7 +323,7 @@ def list_field(
     field = f"{place}.{name}".removeprefix(".")
     members = parent.get(name) if isinstance(parent, dict) else None
     if not isinstance(members, list):
-        raise bad_input(path, "is missing or no list", line=line, field=field)
+        raise bad_input(path, "is missing or not a list", line=line, field=field)
     for number, member in enumerate(members):
         if not isinstance(member, dict):
             raise bad_input(path, "must be an object", line=line, field=f"{field}[{number}]")

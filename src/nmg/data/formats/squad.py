@@ -40,12 +40,12 @@ def squad_examples(content: Any, path: Path) -> list[QAExample]:
         for place, question in list_field(paragraph, "qas", path, place=paragraph_place):
             example = _question(question, context, path, place)
             if example.id in places_of_ids:
-                problem = f"'{example.id}' is the id of {places_of_ids[example.id]} too"
+                problem = f"'{example.id}' is also the id of {places_of_ids[example.id]}"
                 raise bad_input(path, problem, field=f"{place}.id")
             places_of_ids[example.id] = place
             examples.append(example)
     if not examples:
-        raise bad_input(path, "holds no questions")
+        raise bad_input(path, "contains no questions")
     return examples
 
 
@@ -89,7 +89,7 @@ def _question(question: Mapping[str, Any], context: str, path: Path, place: str)
     if question.get("is_impossible") is True:
         answers = []
     elif not answers:
-        problem = f"question '{identity}' has no answer; if its context has none, mark it \"is_impossible\": true"
+        problem = f"question '{identity}' has no answer. If its context has none, mark it \"is_impossible\": true."
         raise bad_input(path, problem, field=f"{place}.answers")
     return QAExample(
         id=identity,
@@ -111,5 +111,5 @@ def _answer(answer: Mapping[str, Any], context: str, path: Path, place: str, que
     found = context[start : start + len(text)]
     if found != text:
         there = f"the context has {shown(found)} at {shown(start)}"
-        raise bad_input(path, f"question '{question_id}': {there}, the answer is {shown(text)}", field=field)
+        raise bad_input(path, f"question '{question_id}': {there}, but the answer is {shown(text)}", field=field)
     return text, start

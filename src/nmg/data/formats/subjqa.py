@@ -35,7 +35,7 @@ def read_subjqa(path: Path) -> list[QAExample]:
         context = review.removesuffix(_NO_ANSWER).rstrip()
         identity = string_field(record, "q_review_id", path, line=line)
         if questions.setdefault(identity, (question, context)) != (question, context):
-            raise bad_input(path, f"'{identity}' is the id of another question too", line=line, field="q_review_id")
+            raise bad_input(path, f"'{identity}' is also the id of another question", line=line, field="q_review_id")
         found = answers.setdefault(identity, {})
         text = string_field(record, "human_ans_spans", path, line=line)
         first, end = _span(record, path, line)
@@ -48,7 +48,7 @@ def read_subjqa(path: Path) -> list[QAExample]:
             lost.add(identity)
     left_out = {identity for identity in lost if not answers[identity]}
     if len(left_out) == len(questions):
-        raise bad_input(path, "holds no questions whose answers are in their reviews")
+        raise bad_input(path, "contains no questions whose answers are in their reviews")
     if left_out:
         warn_once(path, f"questions whose answers are not in their review are left out: {len(left_out)}")
     return [

@@ -96,7 +96,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 rows = (row for batch in file.iter_batches(batch_size=64) for row in batch.to_pylist())
                 yield from _decoded(rows, _features(file.schema_arrow, path))
         except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-            raise bad_input(path, f"is not a whole Parquet file: {error}") from error
+            raise bad_input(path, f"is not a complete Parquet file: {error}") from error
 
 
 def _check_growth(metadata: "FileMetaData", path: Path) -> None:
@@ -105,7 +105,7 @@ def _check_growth(metadata: "FileMetaData", path: Path) -> None:
         for column in map(group.column, range(group.num_columns)):
             limit = max(ALWAYS_UNPACKED, MAX_GROWTH * column.total_compressed_size)
             if column.total_uncompressed_size > limit:
-                problem = f"unpacks to more than {MAX_GROWTH} times its size, which text seldom does"
+                problem = f"unpacks to more than {MAX_GROWTH} times its size, which is unusual for text"
                 raise bad_input(path, problem, field=column.path_in_schema)
 
 
@@ -118,7 +118,7 @@ def _features(schema: "Schema", path: Path) -> "Features | None":
     try:
         return Features.from_arrow_schema(schema)
     except Exception as error:  # the metadata may contain anything
-        raise bad_input(path, f"its columns, as `datasets` describes them, make no sense: {error}") from error
+        raise bad_input(path, f"has invalid column types in the metadata of `datasets`: {error}") from error
 
 
 def _decoded(rows: Iterator[Any], features: "Features | None") -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -159,7 +159,7 @@ def _table_rows(path: Path, delimiter: str, has_header: bool) -> Iterator[tuple[
         rows = chain([first], rows)
     for line, row in rows:
         if len(row) > len(header):
-            names = "the header names" if has_header else "the first row has"
+            names = "the header has" if has_header else "the first row has"
             raise bad_input(path, f"has {len(row)} cells, but {names} {len(header)}", line=line)
         if row:
             yield line, dict(zip(header, row, strict=False))
@@ -217,8 +217,8 @@ def _quoted_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             yield line, row
             line = reader.line_num + 1
     except csv.Error as error:
-        hint = "a cell that starts with a quote must be quoted as a whole, its own quotes doubled"
-        raise bad_input(path, f"is not a valid table: {error}; {hint}", line=max(reader.line_num, 1)) from error
+        hint = "If a cell starts with a quote, quote the whole cell and double the quotes inside."
+        raise bad_input(path, f"is not a valid table: {error}. {hint}", line=max(reader.line_num, 1)) from error
     finally:
         csv.field_size_limit(old_limit)
 

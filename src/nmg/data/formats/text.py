@@ -80,10 +80,10 @@ def read_texts(path: Path) -> Texts:
             "a corpus must be a .txt, .jsonl, .json or .parquet file, a folder of .txt files, or hub:OWNER/NAME@SPLIT",
         )
     if ending == "/" and not any(path.glob("*.txt")):
-        raise bad_input(path, "the folder holds no .txt files")
+        raise bad_input(path, "the folder contains no .txt files")
     texts = Texts(path)
     if next(iter(texts), None) is None:
-        raise bad_input(path, "holds no texts")
+        raise bad_input(path, "contains no texts")
     for doubt in text_doubts(texts):
         warn_once(path, doubt)
     return texts
@@ -96,7 +96,7 @@ def write_texts(texts: Iterable[str], path: Path) -> None:
     Raises UserError for any other extension.
     """
     if path.suffix not in {".jsonl", ".txt"}:
-        raise bad_input(path, "a corpus must end in .txt or .jsonl")
+        raise bad_input(path, "the name of a corpus file must end in .txt or .jsonl")
     with write_aside(path) as aside, aside.open("w", encoding="utf-8", newline="\n") as file:
         for number, text in enumerate(texts):
             if path.suffix == ".jsonl":

@@ -88,14 +88,14 @@ def read_conll(
         labels.append(_checked(tag, known_labels, path, number, None))
     finish()
     if not examples:
-        raise bad_input(path, "holds no sentences")
+        raise bad_input(path, "contains no sentences")
     return examples
 
 
 def _word_and_tag(cells: Sequence[str], word_column: int, tag_column: int, path: Path, line: int) -> tuple[str, str]:
     """Return the word and the tag of a line. Raises UserError for a missing column or an empty word."""
     if len(cells) < 2:
-        raise bad_input(path, "has one column, but needs one of words and one of tags", line=line)
+        raise bad_input(path, "has one column, but needs a column of words and a column of tags", line=line)
     for name, column in (("word_column", word_column), ("tag_column", tag_column)):
         if column > len(cells):
             raise bad_input(path, f"has {len(cells)} columns, but data.{name} is {column}", line=line)
@@ -106,11 +106,11 @@ def _word_and_tag(cells: Sequence[str], word_column: int, tag_column: int, path:
 
 def _no_tag(tag: str, cells: Sequence[str]) -> str:
     """Return the message for an invalid tag, with the column that is probably meant."""
-    problem = f"'{tag}' is no tag of an entity: tags are O, or B-, I-, E- or S- and a type, e.g. B-Disease"
+    problem = f"'{tag}' is not an entity tag (O, or B-, I-, E- or S- and a type, e.g. B-Disease)"
     others = [number for number, cell in enumerate(cells, start=1) if _label_of(cell) is not None]
     if others:
-        return f"{problem}; column {others[0]} has one: data.tag_column {others[0]}"
-    return f"{problem} (nmg finds entities; it does not tag parts of speech)"
+        return f"{problem}. Column {others[0]} has one. Set data.tag_column to {others[0]}."
+    return f"{problem}. nmg does not support part-of-speech tagging."
 
 
 def read_token_records(
@@ -146,7 +146,7 @@ def read_token_records(
         identity = name_field(record, "id", path, line=line) if "id" in record else str(line)
         examples.append(TokenExample(identity, tuple(words), checked, NO_CONTEXT))
     if not examples:
-        raise bad_input(path, "holds no sentences")
+        raise bad_input(path, "contains no sentences")
     return examples
 
 
@@ -161,7 +161,7 @@ def write_conll(examples: Sequence[TokenExample], path: Path) -> None:
     for example in examples:
         for cell in (*example.words, *example.labels):
             if _NOT_IN_COLUMNS.match(cell):
-                problem = f"'{cell}' of sentence '{example.id}' cannot be a cell of columns; write .jsonl"
+                problem = f"'{cell}' of sentence '{example.id}' cannot be written in columns. Write .jsonl."
                 raise bad_input(path, problem)
     sentences = (zip(example.words, example.labels, strict=True) for example in examples)
     write_text(path, "\n".join("".join(f"{word}\t{label}\n" for word, label in one) for one in sentences))
@@ -216,6 +216,6 @@ def _strings(record: Mapping[str, Any], name: str, path: Path, line: int) -> Ite
     values = record.get(name)
     if not isinstance(values, list):
         known = ", ".join(f"'{key}'" for key in record)
-        raise bad_input(path, f"is missing or no list (there are: {known or 'no fields'})", line=line, field=name)
+        raise bad_input(path, f"is missing or not a list (found: {known or 'no fields'})", line=line, field=name)
     for number, value in enumerate(values):
         yield text_value(value, path, line=line, field=f"{name}[{number}]").strip()
