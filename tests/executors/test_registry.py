@@ -106,7 +106,7 @@ def test_processes_that_train_together_play_all_jobs_together(monkeypatch: pytes
     monkeypatch.setenv("WORLD_SIZE", "2")
     engine = open_executor(settings(engine="processes", processes=2), Nowhere(), Nowhere(), at_once=3, n_parameters=1)
     assert type(engine) is SerialExecutor
-    with pytest.raises(UserError, match=r"nmg audit is not for `accelerate launch`.*--engine ray"):
+    with pytest.raises(UserError, match=r"nmg audit cannot run under `accelerate launch`.*--engine ray"):
         require_single_process("audit")
 
 

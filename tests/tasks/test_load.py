@@ -69,7 +69,7 @@ def test_mrqa_by_ending(write: Write) -> None:
 
 def test_train_is_needed() -> None:
     for call in (load, lambda: load_corpus_texts(DataSettings())):
-        with pytest.raises(UserError, match=r"there is no training data; give --data\.train FILE"):
+        with pytest.raises(UserError, match=r"there is no training data\. Give --data\.train FILE"):
             call()
 
 
@@ -96,7 +96,9 @@ def test_label_without_training_example(part: str, many: str, write: Write) -> N
 
 def test_one_label_is_no_task(write: Write) -> None:
     path = write("a.csv", table(("a", "x"), ("b", "x")))
-    with pytest.raises(UserError, match=r"field 'label': classification needs two labels or more, all .* have 'x'"):
+    with pytest.raises(
+        UserError, match=r"field 'label': classification needs at least two labels, but all .* have 'x'"
+    ):
         load(train=str(path))
 
 
@@ -137,7 +139,9 @@ def test_few_shot_qa(write: Write, squad_json: str) -> None:
     data = load(task="qa", train=file, labelled_examples=1)
     assert len(data.train) == 1
     assert len(data.contexts) == 2
-    with pytest.raises(UserError, match=r"labelled_per_class is not for the task 'qa'; use data\.labelled_examples"):
+    with pytest.raises(
+        UserError, match=r"labelled_per_class does not apply to the task 'qa'\. Use data\.labelled_examples"
+    ):
         load(task="qa", train=file, labelled_per_class=1)
 
 
@@ -206,8 +210,8 @@ def test_an_ending_of_no_task(name: str, write: Write) -> None:
     with pytest.raises(UserError) as error:
         guess_task(path)
     assert str(error.value) == (
-        f"{path}: cannot tell the task from this ending "
-        "(.bio, .conll, .csv, .iob, .json, .jsonl, .parquet, .tsv); give --task"
+        f"{path}: cannot tell the task from the file extension "
+        "(known: .bio, .conll, .csv, .iob, .json, .jsonl, .parquet, .tsv). Set --task."
     )
 
 
@@ -272,7 +276,7 @@ def test_duplicates_are_dropped_from_what_is_trained_on(write: Write) -> None:
 
 def test_a_training_file_of_nothing_but_duplicates(write: Write) -> None:
     train = str(write("train.csv", table(("one", "x"), ("two", "y"))))
-    with pytest.raises(UserError, match=r"data\.drop_duplicates: every text of data\.train is nearly one of"):
+    with pytest.raises(UserError, match=r"data\.drop_duplicates: every text of data\.train is a near duplicate"):
         load(train=train, test=train, drop_duplicates=True)
     with pytest.raises(UserError, match=r"every text of data\.validation"):
         load(train=train, validation=train, test=train, drop_duplicates=True)

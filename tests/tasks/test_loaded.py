@@ -45,7 +45,7 @@ def test_samples_of_data_that_are_read_once(settings: DataSettings, drop: bool):
 
 
 def test_samples_are_of_the_files_that_were_loaded(settings: DataSettings):
-    with pytest.raises(AssertionError, match="the samples are of the files that were loaded"):
+    with pytest.raises(AssertionError, match="samples need the settings that were loaded"):
         LoadedData(settings).sample(settings.model_copy(update={"drop_duplicates": False}), 0)
 
 

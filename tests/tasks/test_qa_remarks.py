@@ -51,8 +51,8 @@ def test_answers_that_do_not_come_back():
     """A word is a token: half a word comes back as the whole. Of 100 answers one may be lost."""
     half = replace(ANSWERED[0], id="half", answers=("w",))
     (line,) = remarks("data.train", [*ANSWERED, half])
-    assert line.startswith("warning: data.train: 90.9% of 11 gold answers come back exactly from this model's tokens;")
-    assert "'w' comes back as 'w0'" in line
+    assert line.startswith("warning: data.train: this model's tokens reproduce 90.9% of 11 gold answers exactly")
+    assert "'w' becomes 'w0'" in line
     many = [replace(ANSWERED[i % 10], id=str(i)) for i in range(99)]
     assert remarks("data.train", [*many, half]) == []
     assert len(remarks("data.train", [*many[:98], half])) == 1
@@ -63,13 +63,15 @@ def test_answers_longer_than_predictions_may_be():
     (line,) = remarks("data.test", long, max_answer_length=2)
     assert "0.0% of 10" in line
     assert "raise finetune.max_answer_length (2)" in line
-    assert "'w0 w1 w2' comes back as 'w0 w1'" in line or "'w0 w1 w2' comes back as" in line
+    assert "'w0 w1 w2' becomes 'w0 w1'" in line or "'w0 w1 w2' becomes" in line
 
 
 def test_characters_are_compared_for_passages_without_spaces(wordpiece: PreTrainedTokenizerBase):
     chinese = [QAExample("1", "?", "日本", ("日本",), (0,), 0), *ANSWERED[:1]]
     (line,) = remarks("data.test", chinese, tokenizer=wordpiece)
-    assert line.startswith("data.test: 1 of 2 questions are on passages without spaces between words: exact match and")
+    assert line.startswith(
+        "data.test: 1 of 2 questions are on passages without spaces between words. For these, exact match"
+    )
     (line,) = remarks("data.test", chinese, tokenizer=wordpiece, f1_tokens="words")
     assert line.startswith("warning: data.test: 1 of 2 questions")
     assert remarks("data.test", chinese, tokenizer=wordpiece, f1_tokens="characters") == []

@@ -162,7 +162,7 @@ def test_relevance_by_hand():
 
 def test_training_without_entities_is_refused(tmp_path: Path):
     kind = task_kind("token-classification")
-    with pytest.raises(UserError, match=r"train\.conll: holds no entity: every word has the label O"):
+    with pytest.raises(UserError, match=r"train\.conll: contains no entity: every word has the label O"):
         kind.check_train([EXAMPLES[1]], DataSettings(train="train.conll"))
 
 

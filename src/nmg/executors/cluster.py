@@ -146,7 +146,7 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
             raise UserError(
                 f"the Ray cluster started no worker within {seconds:g} seconds: each needs {room}, and the cluster has "
                 f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs free. Wait until other work on it ends, "
-                "or set runtime.threads lower."
+                "or lower runtime.threads."
             )
         return done[0]
 
@@ -185,7 +185,8 @@ def room_for(machines: Sequence[Mapping[str, float]], workers: int, threads: int
     largest = int(max((machine.get("CPU", 0) for machine in fit), default=0))
     if largest < 1:
         raise UserError(
-            f"the Ray cluster has no machine {'with a GPU ' * gpus}that offers a CPU to workers (ray start --num-cpus)"
+            f"the Ray cluster has no machine {'with a GPU ' * gpus}that offers a CPU to workers. Start one with "
+            "`ray start --num-cpus`."
         )
     threads = min(threads, largest)
     held = [int(machine.get("CPU", 0) // threads) for machine in fit]
@@ -200,17 +201,20 @@ def explained(error: Exception) -> UserError:
 
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     said = f" (Ray: {lines[0][:300]})"
-    fewer = "'--runtime.processes 1' plays inner loops one after another."
+    fewer = "Set --runtime.processes 1 to run inner loops one after another."
     if isinstance(error, of_ray.OutOfMemoryError):
         return UserError(f"the machine of a Ray worker ran out of memory. {fewer}{said}")
     if isinstance(error, of_ray.ObjectStoreFullError | of_ray.OutOfDiskError):
-        return UserError(f"Ray has no room left for what its workers share, such as an LM's weights.{said}")
+        return UserError(
+            "Ray has no space left for the data that its workers share, such as an LM's weights. Free memory or disk "
+            f"space.{said}"
+        )
     if isinstance(error, of_ray.ObjectLostError):
-        return UserError(f"Ray lost what its workers share: start the command again.{said}")
+        return UserError(f"Ray lost the data that its workers share. Run the command again.{said}")
     if isinstance(error, of_ray.RayActorError | of_ray.WorkerCrashedError | of_ray.NodeDiedError):
         return UserError(
-            f"a Ray worker was killed again each time that it was started for an inner loop, {RETRIES + 1} times at "
-            f"most. Short of memory? {fewer}{said}"
+            f"a Ray worker was killed at each of up to {RETRIES + 1} attempts to run an inner loop, perhaps for lack "
+            f"of memory. {fewer}{said}"
         )
     return UserError(f"Ray failed with {type(error).__name__}.{said}")
 
@@ -268,7 +272,7 @@ class _Worker:
             os.chdir(self._folder)  # paths in the settings may be relative
         except OSError as error:
             raise UserError(
-                f"a Ray worker on '{socket.gethostname()}' does not find the folder of this run: {error}"
+                f"a Ray worker on '{socket.gethostname()}' cannot find the folder of this run: {error}"
             ) from error
         made: WorkerFactory = _unpack(factory)
         return made(self._threads)

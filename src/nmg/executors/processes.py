@@ -68,8 +68,8 @@ class ProcessExecutor(AbstractContextManager["ProcessExecutor"]):
         except BrokenProcessPool as error:
             self.close()
             raise UserError(
-                "a process that plays an inner loop ended before its work was done. Short of memory? "
-                "'--runtime.processes 1' plays them one after another."
+                "a process ended before its inner loop was complete, perhaps for lack of memory. "
+                "Set --runtime.processes 1 to run inner loops one after another."
             ) from error
 
     def close(self) -> None:

@@ -50,7 +50,7 @@ def require_single_process(command: str) -> None:
     """Raise UserError if this process takes part in data-parallel training, which `command` does not support."""
     if is_distributed():
         raise UserError(
-            f"nmg {command} is not for `accelerate launch`: more machines play its inner loops by --engine ray"
+            f"nmg {command} cannot run under `accelerate launch`. Set --engine ray to use several machines."
         )
 
 

@@ -156,7 +156,7 @@ def only(kind: type[AnyExample], examples: Sequence[Any]) -> list[AnyExample]:
     """Return `examples` as a list of `kind`; raise TypeError if one has another type."""
     chosen = [example for example in examples if isinstance(example, kind)]
     if len(chosen) != len(examples):
-        raise TypeError(f"expected only {kind.__name__}")
+        raise TypeError(f"expected only examples of type {kind.__name__}")
     return chosen
 
 
@@ -187,6 +187,6 @@ def model_with_head(
         if "Unrecognized configuration class" not in str(error):
             raise
         raise UserError(
-            f"model.name: a model of type '{config.model_type}' cannot do this task (no {auto_class.__name__}); choose "
-            "another model, or another data.task"
+            f"model.name: a model of type '{config.model_type}' does not support this task (no {auto_class.__name__}). "
+            "Choose another model or another data.task."
         ) from error

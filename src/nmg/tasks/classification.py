@@ -42,7 +42,7 @@ class ClassificationTask:
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", labels: Sequence[str], settings: FinetuneSettings) -> None:
         if len(set(labels)) < 2:
-            raise UserError(f"a classification needs training examples of two labels or more (found: {list(labels)})")
+            raise UserError(f"classification needs training examples of at least two labels (found: {list(labels)})")
         self.labels = tuple(labels)
         """Index of a logit → label."""
         self._index = {label: index for index, label in enumerate(labels)}
@@ -158,7 +158,7 @@ def labels(examples: Sequence[Example]) -> list[str]:
 def _check_train(examples: Sequence[Example], settings: DataSettings) -> None:
     found = labels(examples)
     if len(found) < 2:
-        problem = f"classification needs two labels or more, all examples have '{found[0]}'"
+        problem = f"classification needs at least two labels, but all examples have '{found[0]}'"
         raise bad_input(str(settings.train), problem, field=settings.label_field)
 
 

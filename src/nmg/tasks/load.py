@@ -68,7 +68,8 @@ def guess_task(path: Path) -> TaskKind:
     ending = ending_of(path)
     kinds = [kind for kind in TASKS.values() if ending in _guessable(kind)]
     if not kinds:
-        raise bad_input(path, f"cannot tell the task from this ending ({', '.join(_known_endings())}); give --task")
+        known = ", ".join(_known_endings())
+        raise bad_input(path, f"cannot tell the task from the file extension (known: {known}). Set --task.")
     if len(kinds) > 1:
         kinds = [kind for kind in kinds if kind.owns(_first_record(path))] or kinds
     return kinds[0]
@@ -127,7 +128,9 @@ def few_shot(examples: Sequence[Example], settings: DataSettings, kind: TaskKind
     kept = list(range(len(examples)))
     if settings.labelled_per_class is not None:
         if kind.few_labels != "labelled_per_class":
-            raise UserError(f"data.labelled_per_class is not for the task '{kind.name}'; use data.labelled_examples")
+            raise UserError(
+                f"data.labelled_per_class does not apply to the task '{kind.name}'. Use data.labelled_examples."
+            )
         kept = _per_label(labels, settings.labelled_per_class, seed, "labelled_per_class")
     count = settings.labelled_examples
     if count is not None and count < len(kept):

@@ -50,7 +50,7 @@ class LoadedData:
         """
         if self._settings.train is None:
             raise UserError(
-                "there is no training data; give --data.train FILE, or 'train' under 'data' in the configuration"
+                "there is no training data. Give --data.train FILE, or set 'train' under 'data' in the configuration."
             )
         return self._examples(self._settings.train)
 
@@ -67,7 +67,7 @@ class LoadedData:
     def _held_out(self, file: str | None) -> Sequence[Example] | None:
         if file is None:
             return None
-        train = None if self._settings.train is None else self.train  # its labels are the known ones
+        train = None if self._settings.train is None else self.train  # only its labels are accepted
         return self._examples(file, train)
 
     def _examples(self, file: str, train: Sequence[Example] | None = None) -> Sequence[Example]:
@@ -98,7 +98,7 @@ class LoadedData:
                 examples does not fit the task.
         """
         assert without_samples(settings) == without_samples(self._settings), (
-            "the samples are of the files that were loaded"
+            "samples need the settings that were loaded"
         )
         whole = self._whole
         test = whole.test
@@ -143,7 +143,7 @@ class LoadedData:
             return _rest(texts, near(texts, _passages(held_out)), "data.corpus")
         if not settings.drop_duplicates:
             return distinct_texts(self.train)
-        # Unlike the task data, the corpus also lacks what resembles a validation text that was itself dropped.
+        # Unlike the training examples, the corpus also excludes near duplicates of dropped validation texts.
         is_twin = self._is_train_twin | self._is_twin_of_dropped
         return distinct_texts(_rest(self.train, is_twin, "data.train"))
 
@@ -205,5 +205,8 @@ def _rest(items: Collection[Item], is_twin: BoolArray, name: str) -> list[Item]:
     """The items that are not near duplicates. Raises UserError if no item is left."""
     rest = _selected(items, ~is_twin)
     if not rest:
-        raise UserError(f"data.drop_duplicates: every text of {name} is nearly one of the validation or test set")
+        raise UserError(
+            f"data.drop_duplicates: every text of {name} is a near duplicate of a validation or test text. "
+            "Give other files or set data.drop_duplicates to false."
+        )
     return rest

@@ -95,7 +95,7 @@ class QuestionAnsweringTask:
             raise UserError(
                 f"finetune.max_length {settings.max_length} leaves no room for the context: max_question_length is "
                 f"{settings.max_question_length}, and there are {self._frame.n_special} special tokens. Raise "
-                "max_length or lower max_question_length"
+                "max_length or lower max_question_length."
             )
 
     def encode(self, examples: Sequence[Example]) -> QAFeatures:
@@ -200,10 +200,10 @@ class QuestionAnsweringTask:
           script if the task may abstain. In that case `answered_f1` is the `f1` of questions with an answer, and
           `abstained` that of questions without one.
         - `index_accuracy`: on the gold window, the mean accuracy of the argmax of start and end logits over all
-        columns. - `loss`: mean negative log-likelihood of gold start and end in the gold window, in nats, as in
-        training. - `window_accuracy`: as `index_accuracy`, over all windows. If a window does not hold the answer, its
-        gold start and
-          end are the CLS column (the reward of the original).
+          columns.
+        - `loss`: mean negative log-likelihood of gold start and end in the gold window, in nats, as in training.
+        - `window_accuracy`: as `index_accuracy`, over all windows. If a window does not contain the answer, its gold
+          start and end are the CLS column (the reward of the original).
 
         The gold window is the first that holds the whole first answer. If no window does, it is the first window, with
         the CLS column as gold start and end. Raises TypeError if the features do not come from `encode` of this task.
@@ -335,7 +335,7 @@ def _describe(examples: Sequence[QAExample]) -> list[tuple[str, str]]:
     counts = Counter(len(example.answers) for example in examples)
     first = examples[0]
     return [
-        ("answers a question", "\n".join(f"{n}: {counts[n]} questions" for n in sorted(counts))),
+        ("answers per question", "\n".join(f"{n}: {counts[n]} questions" for n in sorted(counts))),
         ("sample", f"{first.context}\n? {first.question}\n= {' | '.join(first.answers) or '(no answer)'}"),
     ]
 

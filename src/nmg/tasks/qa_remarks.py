@@ -26,8 +26,8 @@ def without_answer(name: str, examples: Sequence[QAExample]) -> list[str]:
         return []
     return [
         f"warning: {name}: {n_missing} of {len(examples)} questions have no answer, but every training question has "
-        "one. So the model cannot abstain, and these questions score 0. Leave them out of the file, or add questions "
-        "without an answer to data.train"
+        "one. So the model cannot abstain, and these questions score 0. Remove them from the file, or add questions "
+        "without an answer to data.train."
     ]
 
 
@@ -48,8 +48,9 @@ def on_characters(name: str, examples: Sequence[QAExample], settings: FinetuneSe
         return []
     found = f"{name}: {n_unspaced} of {len(examples)} questions are on passages without spaces between words"
     if settings.f1_tokens == "auto":
-        return [f"{found}: exact match and F1 compare characters there, as MLQA does (finetune.f1_tokens)"]
-    return [f"warning: {found}: F1 by words is exact match there. '--finetune.f1_tokens auto' compares characters"]
+        return [f"{found}. For these, exact match and F1 compare characters, as MLQA does (finetune.f1_tokens)."]
+    advice = "Set --finetune.f1_tokens auto to compare characters."
+    return [f"warning: {found}. For these, F1 by words equals exact match. {advice}"]
 
 
 def read_back(name: str, examples: Sequence[QAExample], task: Task, settings: FinetuneSettings) -> list[str]:
@@ -76,11 +77,11 @@ def read_back(name: str, examples: Sequence[QAExample], task: Task, settings: Fi
     if is_exact.mean() >= LEAST_SHARE:
         return []
     lost = [example for example, exact in zip(chosen, is_exact, strict=True) if not exact]
-    pairs = [f"{_short(e.answers[0])} comes back as {_short(evaluation.predictions[e.id])}" for e in lost[:SHOWN]]
+    pairs = [f"{_short(e.answers[0])} becomes {_short(evaluation.predictions[e.id])}" for e in lost[:SHOWN]]
     return [
-        f"warning: {name}: {is_exact.mean():.1%} of {len(chosen)} gold answers come back exactly from this model's "
-        f"tokens; no exact match can be above that. {'; '.join(pairs)}. Choose a model with another tokenizer, mend "
-        f"the answers, or raise finetune.max_answer_length ({settings.max_answer_length}) if they are long"
+        f"warning: {name}: this model's tokens reproduce {is_exact.mean():.1%} of {len(chosen)} gold answers exactly, "
+        f"and no exact match can be higher. For example, {'; '.join(pairs)}. Choose a model with another tokenizer, "
+        f"correct the answers, or raise finetune.max_answer_length ({settings.max_answer_length}) if they are long."
     ]
 
 

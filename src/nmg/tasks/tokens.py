@@ -112,8 +112,8 @@ class TokenClassificationTask:
         if not n_lost:
             return Dropped(empty)
         best = entity_scores([example.labels for example in chosen], reachable).f1
-        note = f"the tokenizer drops {n_lost} words that are labelled as part of an entity, so a perfect model has an "
-        return Dropped(empty, f"{note}entity_f1 of {best:.4f} and no more")
+        note = f"the tokenizer drops {n_lost} words that are labelled as part of an entity, so no model can exceed an "
+        return Dropped(empty, f"{note}entity_f1 of {best:.4f}")
 
     def _gold(self, example: TokenExample) -> IntArray:
         """int64 [words]: index of each word's label."""
@@ -212,7 +212,7 @@ def labels(examples: Sequence[Example]) -> list[str]:
 
 def _check_train(examples: Sequence[Example], settings: DataSettings) -> None:
     if len(labels(examples)) == 1:
-        raise bad_input(str(settings.train), "holds no entity: every word has the label O")
+        raise bad_input(str(settings.train), "contains no entity: every word has the label O")
 
 
 def _first_type(example: Example) -> str | None:
