@@ -152,9 +152,7 @@ def test_a_click_shows_what_is_known_of_a_token(open_page: OpenPage, path: Path,
         assert float(facts["probability of one draw"].rstrip(" %")) == pytest.approx(100 * p[5], rel=6e-3)
         assert float(facts["relative to chance"].lstrip("×")) == pytest.approx(8 * p[5], abs=0.006)
         assert facts["rank"] == f"{1 + (p > p[5]).sum()} of 8"
-        assert facts["masked in use (top k)"] == (
-            "yes, k = 2" if made.table.by_block(masking.taken)[3][5] else "no, k = 2"
-        )
+        assert facts["among the top k"] == ("yes, k = 2" if made.table.by_block(masking.taken)[3][5] else "no, k = 2")
     assert page.locator(".token.chosen").count() == 2, "the token in both columns"
 
     details.get_by_role("button", name="Close").click()

@@ -76,7 +76,7 @@ function detail(masking, text, token, nTokens) {
   if (odds !== null) rows.push(["probability of one draw", `${short(100 * odds)} %`]);
   rows.push(["relative to chance", ratioText(toChance(masking, text, token))]);
   rows.push([odds === null ? "rank by draws" : "rank", `${rank(masking, text, token)} of ${nTokens}`]);
-  if (taken) rows.push(["masked in use (top k)", `${takenOf(masking, text).has(token) ? "yes" : "no"}, k = ${budget(text)}`]);
+  if (taken) rows.push(["among the top k", `${takenOf(masking, text).has(token) ? "yes" : "no"}, k = ${budget(text)}`]);
   return make("section", { "data-series": masking % 6 },
     make("h4", {}, name),
     make("div", { class: "meter", "--share": masked, "aria-hidden": "true" }, make("span")),
