@@ -173,7 +173,9 @@ def test_whether_adapting_pays(gain: float, pays: bool | None):
 
 def test_a_best_schedule_that_diverges_when_played_again_is_an_error():
     tried = schedules_of([played(name, seed, (0.5, 0.6)) for seed in range(3) for name in ("none", "random")], "loss")
-    with pytest.raises(UserError, match=r"adapt\.learning_rate: the best schedule of the audit diverged when played"):
+    with pytest.raises(
+        UserError, match=r"adapt\.learning_rate: the best schedule of the audit diverged when it was repeated"
+    ):
         adaptation(tried, [played("none", 3, (0.5, 0.5))], "loss")
 
 

@@ -96,7 +96,7 @@ def test_without_an_adaptation_there_is_nothing_to_audit(inputs: Inputs, tmp_pat
 
 def test_a_damaged_line_is_named(inputs: Inputs, tmp_path: Path):
     (tmp_path / "trials.jsonl").write_text('{"key": 1}\n')
-    with pytest.raises(UserError, match=r"trials.jsonl, line 1: is not a play"):
+    with pytest.raises(UserError, match=r"trials.jsonl, line 1: is not a trial"):
         audit(settings(inputs), tmp_path, seeds=2)
 
 
@@ -211,7 +211,7 @@ def test_the_minutes_are_kept_and_used(
     has_all = len(found.fresh) == 3 * (1 + len(RULES) + MOST)
     assert used <= 1.1 * minutes or is_least
     assert used >= 0.75 * minutes or has_all
-    assert any("the fewest trials of an audit take about" in line for line in notes.lines) is (used > 1.5 * minutes)
+    assert any("the smallest audit takes about" in line for line in notes.lines) is (used > 1.5 * minutes)
 
 
 def reward(name: str, metric: str, corrected: float | None, plays: int | None, seconds: float = 1.0) -> RewardFinding:
@@ -260,8 +260,10 @@ FACTS: dict[str, Any] = {
 def test_what_is_recommended():
     found = [reward("2 fine-tunings", "loss", 0.9, 100)]
     config, text = recommend(Config(), FACTS, adapting(pays=True), found, steps_an_epoch=20)
-    assert text.startswith("Adapting pays: +2.0 points [+1.0, +3.0] accuracy over no adaptation, at 60 steps at 0.002.")
-    assert "Learn with the reward 2 fine-tunings (loss): about 100 plays, 1.7 minutes of one process." in text
+    assert text.startswith(
+        "Adaptation helps: +2.0 points [+1.0, +3.0] accuracy over no adaptation, with 60 steps at learning rate 0.002."
+    )
+    assert "Learn with the reward 2 fine-tunings (loss): about 100 trials, 1.7 minutes with one process." in text
     assert (config.reward.evaluation, config.reward.metric, config.reward.num_replicates) == ("finetune", "loss", 2)
     assert (config.learner.kind, config.learner.budget) == ("experiment", 100)
     assert (config.test.adapt_epochs, config.adapt.learning_rate, config.masking.idf_exponent) == (3, 2e-3, 5.0)
@@ -271,22 +273,22 @@ def test_how_far_maskings_may_differ_is_said():
     for found in ([reward("probe", "loss", 0.9, 100)], []):
         _, text = recommend(Config(), FACTS, adapting(pays=None), found, steps_an_epoch=20)
         assert "2.0 points between them, at most 3.1 with 95 % confidence, p = 0.010" in text
-        said = "A learned linear policy gains at most 10.7 points over random masks, with 95 % confidence."
+        said = "A learned linear policy can gain at most 10.7 points over random masks (95 % confidence)."
         assert text.endswith(said)
 
 
 def test_an_audit_that_had_to_be_short_says_so():
     short = FACTS | {"steps": {"most": 21, "wanted": 70}, "examples": {"used": 352, "labelled": 4169}}
     _, text = recommend(Config(), short, adapting(pays=None), [], 20)
-    assert "adaptations of 21 steps where the settings ask for 70, on 352 of 4169 labelled examples" in text
+    assert "The time allowed 21 adaptation steps instead of 70, and 352 of 4169 labelled examples" in text
     _, text = recommend(Config(), FACTS, adapting(pays=None), [], 20)
-    assert "There was time for" not in text
+    assert "The time allowed" not in text
 
 
 def test_models_that_learn_nothing_are_told():
     same = FACTS["maskings"] | {"mean": {"idf-2": 0.3, "random": 0.3}, "between": 0.0, "p": None}
     _, text = recommend(Config(), FACTS | {"maskings": same}, adapting(pays=None), [], 20)
-    assert "all maskings score the same" in text
+    assert "all maskings have the same score" in text
     assert "finetune.epochs" in text
     _, text = recommend(Config(), FACTS, adapting(pays=None), [], 20)
     assert "score the same" not in text
@@ -295,8 +297,11 @@ def test_models_that_learn_nothing_are_told():
 def test_a_reward_of_which_little_is_known():
     found = [reward("probe", "loss", None, 8, seconds=3.0)]
     config, text = recommend(Config(), FACTS, adapting(pays=None), found, steps_an_epoch=20)
-    assert "about 60 plays, 3.0 minutes of one process. That it stands for accuracy is not shown: over" in text
-    assert "their rank correlation is +0.50." in text
+    assert (
+        "about 60 trials, 3.0 minutes with one process. The data do not show that this reward agrees with accuracy"
+        in text
+    )
+    assert "rank correlation is +0.50." in text
     assert config.learner.budget == 60
 
 
@@ -305,7 +310,7 @@ def test_nothing_to_learn_is_said():
     assert "Do not adapt" in text
     assert "Learn with" not in text
     _, text = recommend(Config(), FACTS, adapting(pays=None), [], 20)
-    assert "No reward that may stand for the score tells maskings apart" in text
+    assert "No reward that agrees with the score distinguishes the maskings within 1000 trials" in text
 
 
 def test_a_model_that_is_none_and_a_split_that_leaks_are_said_first():
@@ -315,10 +320,8 @@ def test_a_model_that_is_none_and_a_split_that_leaks_are_said_first():
         "leakage": {"validation": 100, "exact_duplicates": 70, "near_duplicates": 80, "train": 50},
     }
     _, text = recommend(Config(), facts, adapting(pays=None), [], 20)
-    assert text.startswith(
-        "On this text the model is hardly a language model: its masked-LM loss of 6.90 is 0.10 nats below"
-    )
-    assert "80 of 100 validation examples have a near duplicate in training: set data.drop_duplicates" in text
+    assert text.startswith("The model predicts this text poorly: its masked-LM loss of 6.90 is 0.10 nats below")
+    assert "80 of 100 validation examples have a near duplicate in training. Set data.drop_duplicates" in text
     worse = {"loss": 6.58, "unigram_entropy": 6.3, "margin": -0.28}
     _, text = recommend(Config(), FACTS | {"lm": worse}, adapting(pays=None), [], 20)
-    assert "masked-LM loss of 6.58 is 0.28 nats above what word frequencies alone give (6.30)" in text
+    assert "masked-LM loss of 6.58 is 0.28 nats above the loss of word frequencies (6.30)" in text

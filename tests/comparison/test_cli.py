@@ -36,7 +36,7 @@ def test_a_comparison_with_a_policy_and_more_seeds_later(nmg: Nmg, config: Path,
 
     answer = nmg(*words, "--seeds", "2")
     assert answer.code == 0, answer.err
-    assert "3 cells are there already, 3 are missing" in answer.err
+    assert "3 cells are finished, 3 are missing" in answer.err
     assert "random.seed-0" not in answer.err
     assert "learned − random" in answer.out
     results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -91,7 +91,7 @@ def test_a_failed_cell_shows_and_the_exit_code_says_so(
         (("--adapt-steps", "0"), "--adapt-steps: '0'"),
         (("--data.test", "null"), "test set"),
         (("--masking.rat", "0.1"), "did you mean 'rate'"),
-        (("--out", "full"), "something else than a comparison"),
+        (("--out", "full"), "other files than a comparison"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )

@@ -100,7 +100,7 @@ def test_without_held_out_text_there_is_no_loss(inputs: Inputs, tmp_path: Path):
     config = inputs.config(data={"test": str(inputs.train)}, finetune={"batch_size": 40})
     comparison = Comparison.open(config, plan(["none"], 1), tmp_path, notes).with_head()
     assert notes.lines[0].startswith("warning: every test text is in train. Scores on test therefore include texts")
-    assert "no masked-LM loss on held-out text" in notes.lines[1]
+    assert "masked-LM loss on held-out text is not measured" in notes.lines[1]
     assert comparison.run(lambda _event: None).cells[0].held_out_loss is None
 
 

@@ -59,8 +59,8 @@ def test_maskings_are_rules_folders_and_named_policies(tmp_path: Path, monkeypat
     ("names", "policies", "message"),
     [
         (["random", "neural"], {}, "--policies"),
-        (["runs/a", "runs-a"], {}, "cannot be told apart"),
-        (["random"], {"Mine": Path("a"), "mine": Path("b")}, "cannot be told apart"),
+        (["runs/a", "runs-a"], {}, "would share a file"),
+        (["random"], {"Mine": Path("a"), "mine": Path("b")}, "would share a file"),
     ],
 )
 def test_names_that_cannot_stand_beside_each_other(names: list[str], policies: dict[str, Path], message: str):

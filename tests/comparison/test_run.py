@@ -294,7 +294,7 @@ def test_unchanged_inputs_may_lie_elsewhere(own: Inputs, tmp_path: Path):
     data = {"train": str(moved / "train.jsonl"), "test": str(moved / "test.jsonl")}
     config = quick(own, data=data, model={"name": str(moved / "model")})
     compare(config, plan(["none"], 1), tmp_path / "out", notes)
-    assert any("1 cells are there already, 0 are missing" in line for line in notes.lines)
+    assert any("1 cells are finished, 0 are missing" in line for line in notes.lines)
 
 
 def test_speed_may_change(inputs: Inputs, tmp_path: Path):
@@ -306,7 +306,7 @@ def test_speed_may_change(inputs: Inputs, tmp_path: Path):
 
 def test_a_folder_that_holds_something_else(inputs: Inputs, tmp_path: Path):
     (tmp_path / "precious.txt").write_text("precious")
-    with pytest.raises(UserError, match="something else than a comparison"):
+    with pytest.raises(UserError, match="other files than a comparison"):
         compare(quick(inputs), plan(), tmp_path)
 
 
@@ -359,7 +359,7 @@ def test_points_that_repeat_another_are_left_out(inputs: Inputs, tmp_path: Path)
     finished = comparison.run(lambda _event: None)
     assert [(cell.labelled, cell.n_labelled) for cell in finished.cells] == [(2, 8), ("all", 40)] * 2
     for count in (1000, 2000):
-        expected = f"--shots {count}: there are 40 labelled examples in all; this is the point 'all'"
+        expected = f"--shots {count}: this takes all 40 labelled examples, so it is run as the point 'all'"
         assert notes.lines.count(expected) == 1
     assert not any("--shots 2:" in line for line in notes.lines)
 
@@ -371,7 +371,7 @@ def test_a_class_with_fewer_labels_is_said(own: Inputs, tmp_path: Path):
     notes = Notes()
     found = Comparison.open(quick(own), plan(["none"], 1, labelled=(3,)), tmp_path / "out", notes)
     assert found.plan.labelled == (3,)
-    assert "--shots 3: some classes have fewer; there are 10 labelled examples in all" in notes.lines
+    assert "--shots 3: some classes have fewer examples; the total is 10" in notes.lines
 
 
 def test_steps_of_the_adaptation(inputs: Inputs, tmp_path: Path):

@@ -81,7 +81,7 @@ def test_only_the_most_frequent_words_are_on_the_page(tmp_path: Path, monkeypatc
     distinct = Labels.of(table.words())
     words = vocabulary_subset(distinct, views_of([drawn("r", *[50] * 6)]), table)
     assert words.words == ["sat", "cat"]
-    assert "2 most frequent words of 3" in words.note
+    assert "2 most frequent of 3 words" in words.note
 
 
 def test_groupings_need_no_tags_and_take_those_there_are(tmp_path: Path):

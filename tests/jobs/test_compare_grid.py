@@ -92,8 +92,8 @@ def test_two_data_sets_with_two_models(
     (out / "second.wide" / "cells" / "random.seed-1.json").unlink()
     answer = nmg(*words, "--seeds", "2")
     assert answer.code == 0, answer.err
-    assert answer.err.count("4 cells are there already, 0 are missing") == 3
-    assert "3 cells are there already, 1 are missing" in answer.err
+    assert answer.err.count("4 cells are finished, 0 are missing") == 3
+    assert "3 cells are finished, 1 are missing" in answer.err
 
 
 def test_one_configuration_alone_is_no_grid(nmg: Nmg, files: list[Path], inputs: Inputs, tmp_path: Path):
@@ -174,14 +174,14 @@ def test_a_cell_and_a_comparison_that_fail_do_not_stop_the_others(
     [
         (("--maskings", "random,randon"), "first: there is no masking 'randon'"),
         (("--baseline", "idf"), "--baseline idf: is not among the maskings of 'first'"),
-        (("--policies", "odd=odd"), "--policies odd=odd: fits no model of the grid: "),
+        (("--policies", "odd=odd"), "--policies odd=odd: does not fit any model of the grid: "),
         (("--models", ","), "--models: name at least one model"),
         (("--models", "a/x,b/x"), "b/x: 'x' is also the name of a/x; write NAME=MODEL"),
         (("--models", "/nowhere/lm"), "first.lm: "),
         (("first.yaml",), "first.yaml: 'first' is also the name of "),
-        (("FIRST=second.yaml",), "cannot be told apart"),
+        (("FIRST=second.yaml",), "would share a folder"),
         (("--data.test", "null"), "first: data.test: a comparison needs a test set"),
-        (("--out", "full"), "something else than a grid"),
+        (("--out", "full"), "other files than a grid"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )

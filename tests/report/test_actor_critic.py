@@ -45,9 +45,9 @@ def test_the_policy_in_numbers():
     del silent["learner_update"]
     episodes = [silent, *(episode(i + 1, learner_update=update) for i, update in enumerate(updates))]
     (rows,) = tables_of(run_page(log_of(*episodes)), "Policy")
-    assert rows["entropy (nats a token)"] == ("0.1", "0.185", "0.05", "0.3")
-    assert rows["age of what is held (episodes)"] == ("0", "3.75", "0", "6")
-    assert rows["transitions held"][-1] == "520"
+    assert rows["entropy (nats per token)"] == ("0.1", "0.185", "0.05", "0.3")
+    assert rows["age of stored transitions (episodes)"] == ("0", "3.75", "0", "6")
+    assert rows["stored transitions"][-1] == "520"
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -55,7 +55,7 @@ def test_without_an_update_the_page_says_when_they_begin():
     line = episode(0)
     del line["learner_update"]
     (paragraph,) = blocks_of(run_page(log_of(line)), "Policy")
-    assert paragraph.text == "No update yet: updates begin once the replay holds 500 transitions; it holds 40."
+    assert paragraph.text == "No update yet: updates begin when the replay has 500 transitions; it has 40."
 
 
 def test_every_series_of_a_run_is_drawn(undrawn: Drawn):
@@ -69,7 +69,7 @@ def test_every_series_of_a_run_is_drawn(undrawn: Drawn):
         "entropy": {"learner": [nan, 0.06], "opponent": [nan, 0.06]},
         "value error": {"learner": [nan, 0.9], "opponent": [nan, 0.3]},
         "importance ratio": {"mean": [nan, 1.1], "max": [nan, 2.5]},
-        "replay age (episodes)": {"drawn": [nan, 0.7], "held": [0, 0.25]},
+        "replay age (episodes)": {"sampled": [nan, 0.7], "stored": [0, 0.25]},
     }
     assert set(undrawn.curves) == {*expected, "lead of the learner"}
     for heading, curves in expected.items():
@@ -104,7 +104,7 @@ def test_high_importance_ratios_bring_a_warning():
     ratios = [999.0, 1000.0, 1500.0, 2e4, 2.0]
     lines = [episode(i, learner_update=UPDATE | {"ratio_max": ratio}) for i, ratio in enumerate(ratios)]
     (said,) = warnings(log_of(*lines))
-    assert "20,000 was seen (episode 4; above 1000 in 2 episodes)" in said
+    assert "20,000 (episode 4; above 1000 in 2 episodes)" in said
     assert warnings(log_of(*lines[:2])) == []
 
 
@@ -113,6 +113,6 @@ def test_a_collapsed_entropy_brings_a_warning():
         episode(i, learner_update=UPDATE | {"entropy_per_row": value}) for i, value in enumerate((0.06, 0.05, 0.005))
     ]
     (said,) = warnings(log_of(episode(0, learner_update=None), *lines))
-    assert "Its entropy is 0.005; it began at 0.06" in said
+    assert "Its entropy fell from 0.06 to 0.005" in said
     assert warnings(log_of(*lines[:2])) == []
     assert warnings(log_of(*lines, episode(3))) == [], "it has come back"

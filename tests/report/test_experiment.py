@@ -36,12 +36,12 @@ def log(**changes: Any):
 
 def test_what_matters_and_whether_the_gate_was_passed():
     text = summary(log())
-    assert "Which tokens are masked matters for the score (F test of no feature mattering: p = 0.010)." in text
+    assert "Which tokens are masked matters for the score (F test of all features: p = 0.010)." in text
     assert "more tokens that are “rare (ln of the inverse document frequency)”" in text
     assert "digit" not in text, "its interval holds zero"
     assert (
-        "The policy passed the gate: over 10 fresh episodes, scored on the validation examples that it was learned on, "
-        "the policy had +0.03 against idf with exponent 5" in text
+        "The policy passed the gate: over 10 new episodes, scored on the same validation examples as before, "
+        "its mean difference from idf with exponent 5 is +0.03" in text
     )
     assert warnings(log()) == []
 
@@ -52,10 +52,10 @@ def test_a_rule_that_is_handed_out_is_said():
     assert "random masks" in summary(refused)
     assert len(warnings(refused)) == 1
     unplayed = log(selected="rule", gate={"n": 0, "mean": None, "p": None, "passes": False})
-    assert "No plays were left for the gate" in summary(unplayed)
+    assert "The gate was not run" in summary(unplayed)
 
 
-@pytest.mark.parametrize(("f_p", "text"), [(None, "too few plays"), (0.4, "No feature is shown to matter")])
+@pytest.mark.parametrize(("f_p", "text"), [(None, "too few trials"), (0.4, "do not show that any feature matters")])
 def test_too_little_is_said(f_p: float | None, text: str):
     assert text in summary(log(f_p=f_p))
 
@@ -63,7 +63,7 @@ def test_too_little_is_said(f_p: float | None, text: str):
 def test_the_page_draws_the_effects():
     page = render_html(run_page(log()))
     assert "What raises the score" in page
-    assert "Is it better than a rule?" in page
+    assert "Is the policy better than a rule?" in page
     assert "learned-2" in page
     assert "score over random" in page
     no_random = log(tuned={"idf-2": 0.0, "idf-5": 0.01, "learned-2": 0.02})

@@ -50,11 +50,11 @@ def test_facts_of_time():
     """Inner phases lie within the inner loops: an episode takes 3 + 60 + 7 s."""
     facts = facts_of(run_page(log_of(*map(episode, range(4)), planned=10)))
     assert facts["episodes"] == "4 of 10"
-    assert (facts["time"], facts["an episode"], facts["left, about"]) == ("4.7 min", "70.0 s", "7.0 min")
+    assert (facts["time"], facts["time per episode"], facts["time left, about"]) == ("4.7 min", "70.0 s", "7.0 min")
     slower = [episode(i, seconds=LAPS | {"update": 17.0}) for i in range(4, 14)]
     facts = facts_of(run_page(log_of(*map(episode, range(4)), *slower, planned=15)))
-    assert facts["left, about"] == "80.0 s", "as long as the last ten episodes took"
-    assert "left, about" not in facts_of(run_page(log_of(*map(episode, range(4)), planned=4)))
+    assert facts["time left, about"] == "80.0 s", "as long as the last ten episodes took"
+    assert "time left, about" not in facts_of(run_page(log_of(*map(episode, range(4)), planned=4)))
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -234,7 +234,7 @@ def test_the_page_of_a_real_run(inputs: Inputs, tmp_path: Path):
     facts = facts_of(page)
     assert facts["device"] == "cpu, fp32"
     assert facts["best episode"].startswith(("1 (loss", "2 (loss"))
-    assert int(tables_of(page, "Policy")[0]["transitions held"][-1]) == len(training.learner.learner.replay)
+    assert int(tables_of(page, "Policy")[0]["stored transitions"][-1]) == len(training.learner.learner.replay)
     counted = [int(row[0]) for row in tables_of(page, "Rewards and credit")[0].values()]
     assert sum(counted) == 2 * 8 * 3, "8 contexts of 10 tokens at a rate of 0.3"
     assert "after 2" in html

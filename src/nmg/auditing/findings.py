@@ -240,7 +240,7 @@ def schedules_of(plays: Sequence[Played], metric: str) -> list[Schedule]:
             by_schedule.setdefault((play.key.steps, play.key.learning_rate), {})[play.key.seed] = play
     whole = [of for of in by_schedule.values() if set(of) >= set(none)]
     if not none or not whole:
-        raise UserError("adapt.learning_rate: under every schedule of the audit some training diverged; lower it")
+        raise UserError("adapt.learning_rate: a training diverged under every schedule of the audit; lower it")
     return [_against(of, none, metric, len(whole)) for of in whole]
 
 
@@ -253,14 +253,14 @@ def adaptation(tried: Sequence[Schedule], fresh: Sequence[Played], metric: str) 
         metric: The metric of the full score.
 
     Returns:
-        The finding; `pays` comes from a two-sided test at 5 % on the fresh trials alone.
+        The finding; `pays` comes from a two-sided test at 5 % on the fresh trials only.
 
     Raises:
         UserError: No seed of the fresh trials has both `none` and `random`.
     """
     none, random = _by_seed(fresh, "none"), _by_seed(fresh, "random")
     if not set(none) & set(random):
-        raise UserError("adapt.learning_rate: the best schedule of the audit diverged when played again; lower it")
+        raise UserError("adapt.learning_rate: the best schedule of the audit diverged when it was repeated; lower it")
     best = _against(random, none, metric, 1)
     level = float(np.mean([full_score(none[seed], metric) for seed in random if seed in none]))
     return Adaptation(best.gain > 0 if best.is_sure else None, best, tried, level)

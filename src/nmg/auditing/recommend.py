@@ -44,8 +44,8 @@ def recommend(
     means = list(maskings["mean"].values())
     if len(means) > 1 and len(set(means)) == 1:
         sentences.append(
-            "The fine-tuned models of all maskings score the same, as where fine-tuning teaches nothing but the "
-            "largest class: give it more labelled examples (--minutes) or more epochs (finetune.epochs)."
+            "The fine-tuned models of all maskings have the same score, so fine-tuning may have learned only the "
+            "largest class. Use more labelled examples (--minutes) or more epochs (finetune.epochs)."
         )
     spread = (
         f"standard deviation {100 * maskings['between']:.1f} points between them{_at_most(maskings)}, "
@@ -53,15 +53,16 @@ def recommend(
     )
     if reward is None:
         sentences.append(
-            f"No reward that may stand for the score tells maskings apart (of the full score: {spread}): with so few "
-            "plays random masks, or a rule, are as good as anything learned would be shown to be."
+            f"No reward that agrees with the score distinguishes the maskings within {MOST_PLAYS} trials (full score: "
+            f"{spread}). Use random masks or a rule, because an experiment could not show that learned masks are "
+            "better."
         )
     else:
         differ = "differ" if maskings["p"] is not None and maskings["p"] < LEVEL else "may differ"
         sentences += [f"Maskings {differ} in {maskings['metric']} ({spread}).", _on_reward(reward, maskings)]
     if (most := maskings["possible_gain"]) is not None:
         sentences.append(
-            f"A learned linear policy gains at most {100 * most:.1f} points over random masks, with 95 % confidence."
+            f"A learned linear policy can gain at most {100 * most:.1f} points over random masks (95 % confidence)."
         )
     return _settings(config, adapting.best, reward, maskings, steps_an_epoch), " ".join(sentences)
 
@@ -72,19 +73,19 @@ def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
     if lm["margin"] < LEAST_MARGIN:
         distance = f"{abs(lm['margin']):.2f} nats {'below' if lm['margin'] >= 0 else 'above'}"
         yield (
-            f"On this text the model is hardly a language model: its masked-LM loss of {lm['loss']:.2f} is {distance} "
-            f"what word frequencies alone give ({lm['unigram_entropy']:.2f}). Take one with a trained LM head, or one "
-            "trained on text nearer to this."
+            f"The model predicts this text poorly: its masked-LM loss of {lm['loss']:.2f} is {distance} the loss of "
+            f"word frequencies ({lm['unigram_entropy']:.2f}). Use a model with a trained LM head, or one trained on "
+            "similar text."
         )
     if leakage["near_duplicates"]:
         yield (
-            f"{near_duplicates_text(leakage)}: set data.drop_duplicates, or give a validation file without them "
+            f"{near_duplicates_text(leakage)}. Set data.drop_duplicates, or give a validation file without them "
             "(data.validation)."
         )
     if steps["most"] < steps["wanted"]:
         yield (
-            f"There was time for adaptations of {steps['most']} steps where the settings ask for {steps['wanted']}, on "
-            f"{examples['used']} of {examples['labelled']} labelled examples: what follows is of these (--minutes)."
+            f"The time allowed {steps['most']} adaptation steps instead of {steps['wanted']}, and {examples['used']} "
+            f"of {examples['labelled']} labelled examples. The findings hold for these; raise --minutes to use more."
         )
 
 
@@ -123,24 +124,24 @@ def _seems_to_agree(reward: RewardFinding) -> bool:
 def _on_adaptation(adapting: Adaptation, metric: str) -> str:
     best = adapting.best
     gain = f"{_gain(best)} {metric} over no adaptation"
-    schedule = f"{best.steps} steps at {best.learning_rate:g}"
+    schedule = f"{best.steps} steps at learning rate {best.learning_rate:g}"
     if adapting.pays is True:
-        return f"Adapting pays: {gain}, at {schedule}."
+        return f"Adaptation helps: {gain}, with {schedule}."
     if adapting.pays is False:
-        return f"Do not adapt: at the best of the schedules tried it lowers {metric} ({gain}, at {schedule})."
-    return f"Whether adapting pays cannot be told from {metric} with these seeds ({gain}, at {schedule})."
+        return f"Do not adapt: even the best schedule lowers {metric} ({gain}, with {schedule})."
+    return f"These seeds do not show whether adaptation helps ({gain}, with {schedule})."
 
 
 def _on_reward(reward: RewardFinding, maskings: Mapping[str, Any]) -> str:
     minutes = _plays(reward) * reward.seconds / 60
     sentence = (
-        f"Learn with the reward {reward.name} ({reward.metric}): about {_plays(reward)} plays, {minutes:.1f} minutes "
-        "of one process."
+        f"Learn with the reward {reward.name} ({reward.metric}): about {_plays(reward)} trials, {minutes:.1f} minutes "
+        "with one process."
     )
     if not is_sound(reward, maskings["p"]):
         sentence += (
-            f" That it stands for {maskings['metric']} is not shown: over so few plays their rank correlation is "
-            f"{reward.rank_correlation:+.2f}."
+            f" The data do not show that this reward agrees with {maskings['metric']}: over these few trials their "
+            f"rank correlation is {reward.rank_correlation:+.2f}."
         ).replace("-", "−")
     return sentence
 

@@ -291,8 +291,8 @@ def _warn_of_time(
     least = budget.least(pilot, n_examples, n_steps) / budget.seconds * minutes
     if least > 1.5 * minutes:
         reporter.notify(
-            f"warning: the fewest trials of an audit take about {least:.0f} minutes here, not --minutes {minutes:g}. "
-            "Lower meta.max_validation_examples or --seeds, or give it more minutes"
+            f"warning: the smallest audit takes about {least:.0f} minutes here, more than --minutes {minutes:g}; "
+            "lower meta.max_validation_examples or --seeds, or raise --minutes"
         )
 
 
@@ -373,7 +373,7 @@ def _read_plays(path: Path) -> dict[PlayKey, Played]:
         try:
             play = Played.from_json(line)
         except ValueError as error:
-            raise bad_input(path, "is not a play; remove the line to have it played again", line=number) from error
+            raise bad_input(path, "is not a trial; remove the line to run the trial again", line=number) from error
         found[play.key] = play
     if lines[-1]:
         write_text(path, "".join(line.decode() + "\n" for line in lines[:-1]))

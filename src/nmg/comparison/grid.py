@@ -164,8 +164,8 @@ def parts_of(
         other = by_folder.setdefault(part.name.lower(), part)  # file systems may ignore case
         if other is not part:
             raise UserError(
-                f"'{other.data}' with '{other.model}' and '{part.data}' with '{part.model}' cannot be told apart; name "
-                "one otherwise: NAME=CONFIG.yaml, --models NAME=MODEL"
+                f"'{other.data}' with '{other.model}' and '{part.data}' with '{part.model}' would share a folder; "
+                "rename one: NAME=CONFIG.yaml, --models NAME=MODEL"
             )
     return _with_fitting(parts, policies, inputs or SharedInputs()) if policies else parts
 
@@ -194,7 +194,7 @@ def _with_fitting(parts: Sequence[Part], policies: Mapping[str, Path], inputs: S
         fitting.append(replace(part, maskings=maskings, policies=fits, left_out=left_out))
     for name, folder in policies.items():
         if not any(name in part.policies for part in fitting):
-            raise UserError(f"--policies {name}={folder}: fits no model of the grid: {misfits[name]}")
+            raise UserError(f"--policies {name}={folder}: does not fit any model of the grid: {misfits[name]}")
     return fitting
 
 
@@ -206,7 +206,7 @@ def chosen_base(base: str | None, parts: Sequence[Part]) -> str:
     for part in parts:
         if base not in part.maskings and base not in part.policies:
             why = "does not fit the model" if base in part.left_out else "is not among the maskings"
-            raise UserError(f"--baseline {base}: {why} of '{part.name}'; every comparison of a grid needs its base")
+            raise UserError(f"--baseline {base}: {why} of '{part.name}'; every comparison of a grid needs the baseline")
     return base
 
 

@@ -87,17 +87,14 @@ class Plan:
             key = slug(name).lower()  # used as a file name, which may be case-insensitive
             if key in by_slug:
                 raise UserError(
-                    f"the maskings '{by_slug[key]}' and '{name}' cannot be told apart; name one otherwise: "
-                    "--policies NAME=FOLDER"
+                    f"the maskings '{by_slug[key]}' and '{name}' would share a file; rename one: --policies NAME=FOLDER"
                 )
             by_slug[key] = name
 
 
 def parse_labelled(words: str) -> list[Labelled]:
     """Parse numbers of labelled examples: '4,16,all' → [4, 16, 'all']. Raises UserError for any other word."""
-    return [
-        "all" if word == "all" else _count(word, "--shots", " or the word all") for word in _split(words, "--shots")
-    ]
+    return ["all" if word == "all" else _count(word, "--shots", " or 'all'") for word in _split(words, "--shots")]
 
 
 def parse_steps(words: str) -> list[int]:
@@ -116,7 +113,7 @@ def _split(words: str, option: str) -> list[str]:
 def _count(word: str, option: str, also: str) -> int:
     """Parse a positive integer. Raises UserError for any other word."""
     if not word.isdecimal() or int(word) < 1:
-        raise UserError(f"{option}: '{word}' is none of the numbers from 1{also}")
+        raise UserError(f"{option}: '{word}' is not a positive integer{also}")
     return int(word)
 
 

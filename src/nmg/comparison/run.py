@@ -82,7 +82,7 @@ class Comparison:
             load_policy(policy)
         config = config.for_meta_test()
         if config.data.test is None:
-            raise UserError("data.test: a comparison needs a test set: --data.test FILE")
+            raise UserError("data.test: a comparison needs a test set; give --data.test FILE")
         inputs = inputs or SharedInputs(max_models=0)
         plan = distinct_points(config, plan, inputs.data(config.data), reporter)
         session = ComparisonWorker.open(config, plan, folder, reporter, save_models=save_models, inputs=inputs)
@@ -93,7 +93,7 @@ class Comparison:
         found = from_first(there)  # use the folder of the main process
         if found:
             missing = len(plan.keys()) - len(found)
-            reporter.notify(f"{len(found)} cells are there already, {missing} are missing")
+            reporter.notify(f"{len(found)} cells are finished, {missing} are missing")
             if missing:
                 _say_circumstances(found.values(), session.model.runtime, reporter)
         return cls(session.config, plan, session, found)
@@ -106,7 +106,8 @@ class Comparison:
         session = self.session.with_head()
         if session.held_out is None:
             reporter.notify(
-                "every test text is in the corpus or has no token: there is no masked-LM loss on held-out text"
+                "the masked-LM loss on held-out text is not measured, because every test text is in the corpus or has "
+                "no tokens"
             )
         return replace(self, session=session)
 
@@ -139,7 +140,7 @@ class Comparison:
 def check_folder(out: Path) -> None:
     """Raise UserError if `out` holds files but no comparison."""
     if not CellFolder(out).folder.is_dir():
-        check_output(out, "something else than a comparison")
+        check_output(out, "other files than a comparison")
 
 
 def distinct_points(config: Config, plan: Plan, loaded: LoadedData, reporter: Reporter) -> Plan:
@@ -171,10 +172,10 @@ def distinct_points(config: Config, plan: Plan, loaded: LoadedData, reporter: Re
             continue
         n = len(few_shot(every, with_labels(config.data, asked), kind, seed))
         if n == len(every):
-            reporter.notify(f"--shots {asked}: there are {n:,} labelled examples in all; this is the point 'all'")
+            reporter.notify(f"--shots {asked}: this takes all {n:,} labelled examples, so it is run as the point 'all'")
             points[-1] = "all"
         elif kind.few_labels == "labelled_per_class" and n < asked * len(labels):
-            reporter.notify(f"--shots {asked}: some classes have fewer; there are {n:,} labelled examples in all")
+            reporter.notify(f"--shots {asked}: some classes have fewer examples; the total is {n:,}")
     return replace(plan, labelled=tuple(dict.fromkeys(points)))
 
 
@@ -185,7 +186,7 @@ def _say_circumstances(found: Iterable[Cell], runtime: Runtime, reporter: Report
     then = ({name: value for name, value in cell.environment.items() if name != "threads"} for cell in found)
     if differences := differing([*then, now]):
         reporter.notify(
-            f"warning: the cells that are there, and those to come, are not all of the same {described(differences)}. "
-            "Pairs of such cells differ in more than their masks, and will be marked; for a clean comparison make the "
-            "environment the same (runtime.precision, runtime.device) or choose another --out"
+            f"warning: finished cells ran in another environment than the next ones will: {described(differences)}. "
+            "Pairs that mix environments will be marked, because they differ in more than their masks. To avoid this, "
+            "use the same runtime.precision and runtime.device, or choose another --out"
         )

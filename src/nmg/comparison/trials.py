@@ -208,4 +208,4 @@ def _read(path: Path) -> Cell:
     try:
         return _CELL.validate_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise bad_input(path, "is not the file of a cell; remove it to have the cell run again") from error
+        raise bad_input(path, "is not the file of a cell; remove it to run the cell again") from error

@@ -214,7 +214,7 @@ def _reopened(
     for masking in plan.names:
         changed = changed_names(then.of(masking), worker.provenances.of(masking))
         if changed:
-            raise UserError(f"{', '.join(changed)}: not the same in all processes; nothing may change during a run")
+            raise UserError(f"{', '.join(changed)}: changed during the run; leave all input files unchanged")
     return worker.with_head()
 
 

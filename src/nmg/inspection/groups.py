@@ -79,7 +79,7 @@ def by_frequency(word_counts: IntArray, table: TokenTable) -> Grouping:
     ends = [f"–{above - 1:,}" if above - 1 > low else "" for low, above in pairwise(FREQUENCY_BANDS)]
     names = [f"{low:,}{end} times" for low, end in zip(FREQUENCY_BANDS, [*ends, " or more"], strict=True)]
     names[0] = "once"
-    note = "How often the word occurs in these texts, upper and lower case alike."
+    note = "Number of times that the word occurs in these texts, ignoring case."
     return Grouping.of("Frequency of the word", note, names, band[table.word])
 
 
@@ -95,7 +95,7 @@ def by_piece(table: TokenTable) -> Grouping:
     is_whole = table.pieces[table.word] == 1
     kind = np.where(is_whole, 0, np.where(table.starts_word, 1, 2))
     names = ("whole word", "first piece of a word", "later piece of a word")
-    return Grouping.of("Whole words and pieces", "Words as the model's tokenizer cuts them.", names, kind)
+    return Grouping.of("Whole words and pieces", "Words as the model's tokenizer splits them.", names, kind)
 
 
 FORMS = ("lower-case word", "Capitalised word", "UPPER-CASE WORD", "with a digit", "punctuation or symbol")
@@ -117,4 +117,4 @@ def by_form(words: Sequence[str], table: TokenTable) -> Grouping:
     """Group tokens by the form of their word; `words` has the W words with their original case."""
     known = {word: form_of(word) for word in set(words)}
     of_word = np.array([known[word] for word in words], dtype=np.int64)
-    return Grouping.of("Form of the word", "Letters as they stand in the text.", FORMS, of_word[table.word])
+    return Grouping.of("Form of the word", "Letters as written in the text.", FORMS, of_word[table.word])

@@ -71,12 +71,12 @@ def group_tokens(table: TokenTable, words: Sequence[str], distinct: Labels, tags
     """
     found = []
     if tags is not None and tags.part_of_speech is not None:
-        note = "Universal parts of speech, as spaCy tags them."
+        note = "Universal parts of speech, tagged by spaCy."
         found.append(groups.by_label("Part of speech", note, tags.part_of_speech, table))
     if tags is not None and tags.entity is not None:
         note = (
-            "Types of named entities, as spaCy finds them (GPE: countries and cities; NORP: nationalities and groups; "
-            "FAC: buildings). None: outside of all entities."
+            "Types of named entities, found by spaCy. GPE: countries and cities; NORP: nationalities and groups; FAC: "
+            "buildings; none: outside all entities."
         )
         found.append(groups.by_label("Named entity", note, tags.entity, table))
     counts = np.bincount(distinct.of_word)[distinct.of_word]
@@ -101,11 +101,11 @@ def vocabulary_subset(distinct: Labels, views: Sequence[View], table: TokenTable
     kept = np.argsort(-counts, kind="stable")[:MOST_WORDS]
     rates = [word_rates(distinct, view, table)[kept] for view in views]
     note = (
-        "Masked: the share of a word's occurrences that is masked, on average over draws; of an occurrence masked in "
-        "part, that part. To mean: divided by the share of all tokens. Choose a word to see its texts."
+        "Masked: share of the word's occurrences that is masked, averaged over draws; an occurrence with some masked "
+        "pieces counts in part. To mean: this share divided by that of all tokens. Choose a word to see its texts."
     )
     if len(counts) > MOST_WORDS:
-        note += f" The {MOST_WORDS:,} most frequent words of {len(counts):,}."
+        note += f" Only the {MOST_WORDS:,} most frequent of {len(counts):,} words are listed."
     return Words([distinct.names[word] for word in kept], counts[kept], np.array(rates), note)
 
 
@@ -138,9 +138,9 @@ def top_words_table(distinct: Labels, views: Sequence[View], table: TokenTable) 
         best = [word for word in np.argsort(-rates, kind="stable")[:TOP_WORDS].tolist() if rates[word] > 0]
         rows.append((view.name, ", ".join(f"{distinct.names[word]} {percent(rates[word])}" for word in best)))
     return Table(
-        ("", "words, and the share of their occurrences that is masked"),
+        ("", "words with the share of their occurrences that is masked"),
         tuple(rows),
-        (f"The {TOP_WORDS} words with the highest share, of those that occur at least {least:,} times.",),
+        (f"The {TOP_WORDS} words with the highest share among those that occur at least {least:,} times.",),
         "Words masked most often",
     )
 
@@ -165,10 +165,10 @@ def overlap_table(views: Sequence[View], one: Observed, table: TokenTable) -> Ta
         ("", *names),
         tuple(rows),
         (
-            "Share of the masked tokens that two independent plans have in common, and in brackets how many times that "
-            f"is of chance: two plans that know nothing of each other share {percent(chance)}. On the diagonal: two "
-            "plans of the same masking, so 100 % where it always masks the same tokens. Top k: what a policy masks in "
-            "use.",
+            "Share of masked tokens that two independent plans have in common, and in brackets its ratio to chance: "
+            f"two unrelated plans share {percent(chance)}. The diagonal compares two plans of the same masking, and "
+            "is 100 % if it always masks the same tokens. Top k: the tokens that a policy masks with greedy "
+            "selection.",
         ),
         "Agreement: shared tokens",
     )
@@ -183,9 +183,9 @@ def correlation_table(observed: Sequence[Observed], table: TokenTable) -> Table:
         ("", *names),
         tuple(rows),
         (
-            "Spearman's ρ of the tokens of a text, ranked by probability (policies) or by how often they are drawn "
-            "(rules), on average over texts. 1: the same order; 0: none in common. Draws are few, so a rule's ranks "
-            "hold chance, and ρ is nearer to 0 than with endless draws.",
+            "Spearman's ρ of the tokens of a text, ranked by probability (policies) or by number of draws that mask "
+            "them (rules), averaged over texts. 1: the same order; 0: unrelated orders. The ranks of rules are "
+            "estimated from few draws, which moves ρ towards 0.",
         ),
         "Agreement: ranks",
     )
@@ -206,9 +206,9 @@ def entropy_table(observed: Sequence[Observed], table: TokenTable) -> Table:
         ("", "one draw, nats", "of ln n", "exp: tokens", "masks, nats", "of ln n"),
         tuple(rows),
         (
-            "One draw: entropy of the policy's probabilities over the n tokens of a text, on average over texts; ln n "
-            "is the most it can be, and exp of it says between how many tokens the policy hesitates. Masks: entropy of "
-            "the share that each token has of all masks drawn, which rules have too (a little low, as draws are few).",
+            "One draw: entropy of the policy's probabilities over the n tokens of a text, averaged over texts. Its "
+            "maximum is ln n; its exp is the effective number of tokens that the policy chooses from. Masks: entropy "
+            "of the share of each token in all masks drawn (slightly low, because draws are few).",
         ),
         "Entropy",
     )
@@ -244,7 +244,7 @@ def _facts(seen: Inspection, n_distinct: int) -> Facts:
         ("tokens", f"{table.n_tokens:,}"),
         ("words", f"{len(table.pieces):,}, {n_distinct:,} distinct"),
         ("masking rate", f"{seen.config.masking.rate:.4g}"),
-        ("masked of a text", f"{budget.mean():.1f} of {table.sizes.mean():.1f} tokens"),
+        ("masked per text", f"{budget.mean():.1f} of {table.sizes.mean():.1f} tokens"),
         ("draws", f"{seen.draws:,}"),
     ]
     if table.n_blocks > seen.n_texts:

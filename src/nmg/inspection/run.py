@@ -83,7 +83,7 @@ def inspect_texts(
         reporter.notify(line)
     table = TokenTable.of(corpus)
     if table.n_tokens == 0:
-        raise bad_input(text_file, "holds no token that may be masked")
+        raise bad_input(text_file, "has no token that can be masked")
     # Training the head takes long, so it comes after all checks.
     headless = _give_head(session) if any(policy.reads_lm for policy in loaded.values()) else ()
     about = {name: f"the learned policy of {folder}" for name, folder in policies.items()}
@@ -112,7 +112,7 @@ def _check_names(policies: Mapping[str, Path], maskings: Sequence[str]) -> None:
         if name in MASKINGS:
             raise UserError(f"--policy {name}=…: '{name}' is the name of a masking; choose another name")
     if "none" in maskings:
-        raise UserError("--maskings none: it masks nothing, so there is nothing to see")
+        raise UserError("--maskings none: 'none' masks nothing; remove it from the list")
     if "neural" in maskings:
         raise UserError("--maskings neural: name the trained policy with --policy RUN")
     for name in maskings:
@@ -135,8 +135,8 @@ def _give_head(session: ModelSession) -> tuple[str, ...]:
         session.warm_up_head(session.corpus(load_corpus_texts(data)))
         return ()
     notice = (
-        f"'{lm.name}' has no LM head, and the run of a policy trained one first, with the whole model: name that run's "
-        "data (--config RUN/config.yaml) to see what the policy saw"
+        f"'{lm.name}' has no LM head, so the run of the policy trained one together with the model. To inspect the "
+        "same model, give the data of that run (--config RUN/config.yaml)"
     )
     session.reporter.notify(notice)
     return (notice,)

@@ -74,13 +74,13 @@ def load_tagger(model: str) -> "Language | str":
     try:
         import spacy
     except ImportError:
-        return f"Parts of speech and named entities need spaCy and one of its models: {install}"
+        return f"Parts of speech and named entities need spaCy and one of its models. Install them: {install}"
     try:
         pipeline: Language = spacy.load(model, exclude=UNNEEDED)
     except OSError:
         return (
-            f"Parts of speech and named entities need a spaCy model; there is no '{model}' (masking.spacy_model). "
-            f"Install one: {install}"
+            f"Parts of speech and named entities need a spaCy model, but '{model}' (masking.spacy_model) is not "
+            f"installed. Install one: {install}"
         )
     return pipeline
 

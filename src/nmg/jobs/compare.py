@@ -135,7 +135,7 @@ def compare_grid(
         parts = parts_of(configs, models or {}, maskings, policies or {}, inputs)
         base = chosen_base(base, parts)
         if not any((out / part.name).is_dir() for part in parts) and not (out / "grid.json").is_file():
-            check_output(out, "something else than a grid")
+            check_output(out, "other files than a grid")
         queue = _by_model(parts)
         for part in queue:
             with _named(part):

@@ -44,27 +44,27 @@ def warnings(log: RunLog) -> list[str]:
     found = []
     if log.episodes and all(episode["is_tie"] for episode in log.episodes):
         found.append(
-            f"**All rewards are 0 so far** ({count_text(len(log.episodes), 'episode')}): the players score alike, and "
-            "the policy learns nothing. More validation examples (`data.validation`, `meta.validation_fraction`), a "
-            "longer adaptation (`adapt.epochs`, `adapt.learning_rate`), or `--learner.reward difference "
-            "--reward.metric loss` tell them apart."
+            f"**All rewards are 0 so far** ({count_text(len(log.episodes), 'episode')}): the players have the same "
+            "scores, so the policy learns nothing. Use more validation examples (`data.validation`, "
+            "`meta.validation_fraction`), a longer adaptation (`adapt.epochs`, `adapt.learning_rate`), or "
+            "`--learner.reward difference --reward.metric loss`."
         )
     ratios = np.array(log.series("learner_update", "ratio_max"))
     if (is_high := ratios > HIGH_RATIO).any():
         worst, n_high = int(np.nanargmax(ratios)), count_text(int(is_high.sum()), "episode")
         found.append(
-            "**The policy is far from what its replay holds.** An importance ratio of "
-            f"{number_text(ratios[worst])} was seen (episode {worst + 1}; above {HIGH_RATIO:.0f} in {n_high}), so a "
-            "few old actions rule the updates. Take smaller steps (`learner.learning_rate`, "
-            "`learner.updates_per_episode`), or forget old actions sooner (`learner.replay_capacity`, "
+            "**The policy is far from the policies that filled its replay.** The largest importance ratio is "
+            f"{number_text(ratios[worst])} (episode {worst + 1}; above {HIGH_RATIO:.0f} in {n_high}), so a few old "
+            "actions dominate the updates. Use smaller steps (`learner.learning_rate`, "
+            "`learner.updates_per_episode`), or a smaller replay (`learner.replay_capacity`, "
             "`learner.replay_max_states`)."
         )
     entropies = finite(log.series("learner_update", "entropy_per_row"))
     if len(entropies) and entropies[-1] < COLLAPSED * entropies[0]:
         found.append(
-            f"**The policy has settled on a few tokens.** Its entropy is {entropies[-1]:.2g}; it began at "
-            f"{entropies[0]:.2g}. It hardly explores any more, so it will not get better than it is. Raise "
-            "`learner.entropy_coef` or lower `learner.learning_rate`."
+            f"**The policy has collapsed to a few tokens.** Its entropy fell from {entropies[0]:.2g} to "
+            f"{entropies[-1]:.2g}, so it hardly explores and will not improve. Raise `learner.entropy_coef` or lower "
+            "`learner.learning_rate`."
         )
     return found
 
@@ -79,7 +79,7 @@ def _rewards(log: RunLog) -> list[Block]:
     blocks: list[Block] = [
         Figure(
             curves_plot([Panel("reward", curves, reference=0.0)], "Rewards by episode"),
-            f"Rewards of the learner ({kind} of {log.metric}): against each other player, and the mean "
+            f"Rewards of the learner ({kind} of {log.metric}) against each other player, and their mean "
             "over its stored actions.",
         )
     ]
@@ -99,12 +99,16 @@ def _rewards(log: RunLog) -> list[Block]:
             ("action taken by", "actions", "share", "mean reward"),
             tuple(rows),
             (
-                "An action earns the comparison with those players that did not take it; the lower one if neither did. "
-                "What all took tells nothing and is dropped. Before the opponent plays, it is the random player.",
+                "The reward of an action compares the learner with the players that did not take the action; if "
+                "neither did, the lower reward counts. Actions that all players took carry no information and are "
+                "dropped. Before the opponent takes part, the random player replaces it.",
             ),
             "Credit by case",
         ),
-        Figure(bars_plot(shares, "% of actions", "Credit by episode"), "The learner's actions, by who else took them."),
+        Figure(
+            bars_plot(shares, "% of actions", "Credit by episode"),
+            "The learner's actions by which other players also took them.",
+        ),
     ]
 
 
@@ -112,11 +116,11 @@ def _policy(log: RunLog) -> list[Block]:
     if not any("learner_update" in episode for episode in log.episodes):
         wanted = max(getattr(log.config.learner, "learning_starts", 0), 1)
         held = log.episodes[-1]["transitions"]
-        text = f"No update yet: updates begin once the replay holds {wanted:,} transitions; it holds {held:,}."
+        text = f"No update yet: updates begin when the replay has {wanted:,} transitions; it has {held:,}."
         return [Paragraph(text)]
     learners = {p: f"{p}_update" for p in ("learner", "opponent") if any(f"{p}_update" in e for e in log.episodes)}
     ratios = {name: log.series("learner_update", f"ratio_{name}") for name in ("mean", "max")}
-    ages = {"drawn": log.series("learner_update", "age"), "held": log.series("replay_age")}
+    ages = {"sampled": log.series("learner_update", "age"), "stored": log.series("replay_age")}
     panels = [
         Panel("entropy", {p: log.series(update, "entropy_per_row") for p, update in learners.items()}),
         Panel("value error", {p: log.series(update, "value_loss") for p, update in learners.items()}),
@@ -124,22 +128,23 @@ def _policy(log: RunLog) -> list[Block]:
         Panel("replay age (episodes)", ages),
     ]
     rows = (
-        ("entropy (nats a token)", "learner_update", "entropy_per_row"),
+        ("entropy (nats per token)", "learner_update", "entropy_per_row"),
         ("value error", "learner_update", "value_loss"),
         ("mean importance ratio", "learner_update", "ratio_mean"),
         ("largest importance ratio", "learner_update", "ratio_max"),
         ("absolute advantage", "learner_update", "advantage"),
         ("norm of the gradient", "learner_update", "grad_norm"),
-        ("age of what is drawn (episodes)", "learner_update", "age"),
-        ("age of what is held (episodes)", "replay_age"),
-        ("transitions held", "transitions"),
+        ("age of sampled transitions (episodes)", "learner_update", "age"),
+        ("age of stored transitions (episodes)", "replay_age"),
+        ("stored transitions", "transitions"),
     )
     return [
         Figure(
             curves_plot(panels, "Policy by episode"),
             "Entropy: mean over tokens of −p log p. Value error: mean squared error of the predicted reward. "
-            "Importance ratio: probability of an action now over that when it was taken, for the learner. Replay age: "
-            "for how many episodes the learner's replay has held the transitions that updates drew, and all it holds.",
+            "Importance ratio (learner): probability of an action under the current policy divided by its probability "
+            "when it was taken. Replay age: mean age in episodes of the transitions that updates sampled, and of all "
+            "stored transitions.",
         ),
         Table(
             ("learner", "first", f"mean of the last {RECENT}", "lowest", "highest"),

@@ -20,15 +20,17 @@ def audit_page(result: AuditResult, out: Path) -> Document:
     for play in result.fresh:
         mean = sum(one[metric] for one in play.counted) / len(play.counted)
         scores.setdefault(play.key.masking, []).append(mean)
-    plot = Figure(results_plot(scores, metric), "A dot for each seed, a bar at the mean; dashed: random.")
+    plot = Figure(
+        results_plot(scores, metric), "One dot per seed; the bar is the mean, the dashed line the mean of random."
+    )
     schedules, rewards = audit_tables(result)
     return Document(
         "Is there anything to learn?",
         f"nmg audit · {last_part(result.config.model.name)}",
         [
-            Section("In short", [verdict(result, out), _facts(result)]),
+            Section("Summary", [verdict(result, out), _facts(result)]),
             Section(schedules.caption, [schedules]),
-            Section("How far do maskings differ?", [plot, Paragraph(_on_maskings(result))]),
+            Section("How much do maskings differ?", [plot, Paragraph(_on_maskings(result))]),
             Section(rewards.caption, [rewards]),
             Section("Settings", [Details("Recommended configuration", result.recommended.to_yaml())]),
         ],
@@ -64,11 +66,11 @@ def _facts(result: AuditResult) -> Facts:
     return Facts(
         (
             ("masked-LM loss", decimal(lm["loss"], 2)),
-            ("word frequencies alone", decimal(lm["unigram_entropy"], 2)),
+            ("loss of word frequencies", decimal(lm["unigram_entropy"], 2)),
             ("near duplicates", near_duplicates_text(leakage)),
-            ("adapting pays", {True: "yes", False: "no", None: "cannot tell"}[result.adaptation.pays]),
-            ("plays", str(len(result.trials))),
-            ("labelled examples of a fine-tuning", "{used:,} of {labelled:,}".format(**result.facts["examples"])),
+            ("adaptation helps", {True: "yes", False: "no", None: "not clear"}[result.adaptation.pays]),
+            ("trials", str(len(result.trials))),
+            ("labelled examples per fine-tuning", "{used:,} of {labelled:,}".format(**result.facts["examples"])),
         )
     )
 
@@ -81,14 +83,14 @@ def _schedules(result: AuditResult) -> Table:
         return f"{name}{one.steps} steps at {one.learning_rate:g}", gain, p_text(one.p), decimal(one.lm_loss, 2)
 
     adapting = result.adaptation
-    rows = [*(row(one, "") for one in adapting.schedules), row(adapting.best, "the best again: ")]
+    rows = [*(row(one, "") for one in adapting.schedules), row(adapting.best, "best, repeated: ")]
     notes = (
-        "Random masks against no adaptation, on the validation set, mean of the fine-tunings of each seed; p: paired t "
-        "test over seeds, of the first plays corrected for the schedules tried.",
-        "The best of several is too good in the plays that chose it. Its last row is of fresh plays with other seeds, "
-        f"and says whether adapting pays (without adaptation: {score_text(adapting.none, metric)}).",
+        "Δ: score with random masks minus score without adaptation, on the validation set, averaged over the "
+        "fine-tunings of each seed; p: paired t test over seeds, corrected for the number of schedules.",
+        "The scores that choose the best schedule overestimate it. The last row repeats it with new seeds and shows "
+        f"whether adaptation helps (score without adaptation: {score_text(adapting.none, metric)}).",
     )
-    return Table(("schedule", f"Δ {metric} [95 %]", "p", "LM loss"), tuple(rows), notes, "Does adapting pay?")
+    return Table(("schedule", f"Δ {metric} [95 %]", "p", "LM loss"), tuple(rows), notes, "Does adaptation help?")
 
 
 def _rewards(result: AuditResult) -> Table:
@@ -105,13 +107,14 @@ def _rewards(result: AuditResult) -> Table:
         for one in result.rewards
     ]
     notes = (
-        "Rank correlation: of the maskings' means with those of the full score, from another fine-tuning; corrected: "
-        "of the true scores, without the noise of both and what they share of it, with limits that hold with 95 % "
-        f"confidence each. A reward is sound if maskings differ and the lower limit is {LEAST_CORRELATION} or more.",
-        "Signal: standard deviation between maskings over the noise of one play. Plays: to find a difference of one "
-        "such standard deviation with 80 % power at 5 %, if the signal is as estimated; time: of one process.",
+        "Rank correlation: between the maskings' mean rewards and their mean full scores from another fine-tuning; "
+        "corrected: estimated correlation without noise, with two one-sided 95 % limits. A reward is sound if the "
+        f"maskings differ and the lower limit is at least {LEAST_CORRELATION}.",
+        "Signal: standard deviation between maskings divided by the noise of one trial. Trials: number that finds a "
+        "difference of one such standard deviation with 80 % power at 5 %, if the signal is as estimated. Time: with "
+        "one process.",
     )
-    header = ("reward", "a play", "rank correlation", "corrected", "signal", "plays", "time")
+    header = ("reward", "time per trial", "rank correlation", "corrected", "signal", "trials", "time")
     return Table(header, tuple(rows), notes, "Which reward distinguishes maskings?")
 
 
@@ -128,7 +131,7 @@ def _on_maskings(result: AuditResult) -> str:
     high = found["between_high"]
     at_most = "" if high is None else f" (at most {100 * high:.2f} with 95 % confidence)"
     return (
-        f"{n} maskings over {found['seeds']} fresh seeds at the best schedule. Standard deviation between them "
-        f"{between:.2f} points{at_most}, noise of one {noise:.2f}; F test that all score the same: "
-        f"{p_equals(found['p'])}."
+        f"{n} maskings were run with {found['seeds']} new seeds at the best schedule. The standard deviation between "
+        f"maskings is {between:.2f} points{at_most}; the noise of one score is {noise:.2f} points. F test of equal "
+        f"scores: {p_equals(found['p'])}."
     )

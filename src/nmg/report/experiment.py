@@ -15,7 +15,7 @@ def warnings(log: RunLog) -> list[str]:
     """Return a warning if the finished run selected a rule instead of the learned policy."""
     found = log.findings
     if found.get("stage") == "done" and found.get("selected") == "rule":
-        return [f"**The run hands out a rule, not a learned policy.** {_gate(found)}"]
+        return [f"**The run selected a rule, not the learned policy.** {_gate(found)}"]
     return []
 
 
@@ -26,7 +26,7 @@ def sections(log: RunLog) -> list[Section]:
         return []
     return [
         Section("What raises the score", [Paragraph(summary(log)), _facts(found), _effects(log)]),
-        Section("Is it better than a rule?", _comparison(log)),
+        Section("Is the policy better than a rule?", _comparison(log)),
     ]
 
 
@@ -37,16 +37,14 @@ def summary(log: RunLog) -> str:
         return ""
     sure = [one for one in found["features"] if one["low"] > 0 or one["high"] < 0]
     if found["f_p"] is None:
-        text = "There are too few plays to test whether any feature matters."
+        text = "There are too few trials to test whether any feature matters."
     elif found["f_p"] < 0.05:
-        text = (
-            f"Which tokens are masked matters for the score (F test of no feature mattering: {p_equals(found['f_p'])})."
-        )
+        text = f"Which tokens are masked matters for the score (F test of all features: {p_equals(found['f_p'])})."
     else:
-        text = f"No feature is shown to matter (F test: {p_equals(found['f_p'])})."
+        text = f"The data do not show that any feature matters (F test: {p_equals(found['f_p'])})."
     if sure:
         named = "; ".join(f"{'more' if one['effect'] > 0 else 'fewer'} tokens that are {_about(one)}" for one in sure)
-        text += f" Intervals that leave out zero: {named}."
+        text += f" Higher scores come from {named} (intervals that exclude zero)."
     if found["stage"] == "done":
         text += f" {_gate(found)}"
     return text
@@ -64,28 +62,28 @@ def _gate(found: Mapping[str, Any]) -> str:
     if gate["n"] == 0:
         gain = found["possible_gain"]
         at_most = "" if gain is None else number_text(gain)
-        possible = f" The gain over random masks is at most {at_most}, with 95 % confidence." if at_most else ""
-        reason = "No plays were left for the gate, or no gain was worth one."
-        return f"{reason}{possible} The best rule, {rule}, is handed out."
+        possible = f" The gain over random masks is at most {at_most} with 95 % confidence." if at_most else ""
+        reason = "The gate was not run: no trials were left, or the possible gain was too small."
+        return f"{reason}{possible} The run selected the best rule, {rule}."
     result = (
-        f"over {gate['n']} fresh episodes, scored on the validation examples that it was learned on, the policy had "
-        f"{number_text(gate['mean'], '+')} against {rule}, {p_equals(gate['p'])}"
+        f"over {gate['n']} new episodes, scored on the same validation examples as before, its mean difference from "
+        f"{rule} is {number_text(gate['mean'], '+')}, {p_equals(gate['p'])}"
     )
     if gate["passes"]:
         return f"The policy passed the gate: {result}."
-    return f"The policy did not pass the gate: {result}. The rule is handed out."
+    return f"The policy did not pass the gate: {result}. The run selected the rule."
 
 
 def _facts(found: Mapping[str, Any]) -> Facts:
     band = found["placebo_length"]
     return Facts(
         (
-            ("plays", str(found["trials"])),
+            ("trials", str(found["trials"])),
             ("pairs in the regression", str(found["pairs"])),
             ("noise of a pair", number_text(found["noise"])),
             ("F test, p", p_text(found["f_p"])),
-            ("how far it has moved", number_text(found["length"])),
-            ("95 % of placebos moved less than", number_text(band["high"])),
+            ("length of the learned weights", number_text(found["length"])),
+            ("95 % of placebos are shorter than", number_text(band["high"])),
         )
     )
 
@@ -103,9 +101,9 @@ def _effects(log: RunLog) -> Block:
     ]
     unit = "points" if scale != 1 else "nats" if log.metric == "loss" else "score"
     return Figure(
-        forest_plot(rows, f"effect on the score ({log.metric}, more is better), {unit}"),
-        "Change of the score when the masked tokens' mean of a feature is one standard deviation higher, with 95 % "
-        "intervals; coloured if these leave out zero.",
+        forest_plot(rows, f"effect on the score ({log.metric}; higher is better), {unit}"),
+        "Change of the score when the mean of a feature over the masked tokens rises by one standard deviation, with "
+        "95 % intervals; coloured if the interval excludes zero.",
     )
 
 
@@ -113,11 +111,12 @@ def _comparison(log: RunLog) -> list[Block]:
     found = log.findings
     blocks: list[Block] = [Paragraph(_gate(found))] if found["stage"] == "done" else []
     if not found["tuned"]:
-        return [*blocks, Paragraph("Strength and rule have not been tried yet.")]
+        return [*blocks, Paragraph("Strengths and rules have not been compared yet.")]
     rows = [(name, score_text(mean, log.metric, "+")) for name, mean in found["tuned"].items()]
     note = (
-        "Mean over the episodes of the second stage, in which all play; learned-2: the learned direction of length 2. "
-        "The best strength and the best rule are chosen by these scores, so theirs are too good; the gate's are not."
+        "Mean over the episodes of the second stage, in which all maskings take part; learned-2: the learned direction "
+        "with length 2. These scores choose the best strength and the best rule, so they are biased upwards; those of "
+        "the gate are not."
     )
     base = "random" if "random" in found["tuned"] else next(iter(found["tuned"]))
     return [*blocks, Table(("masking", f"score over {base}"), tuple(rows), (note,), "Strengths and rules tried")]

@@ -21,6 +21,6 @@ def render_run(run: Path, watch: int | None = None) -> tuple[RunLog, str]:
         return log, html
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise UserError(
-            f"{run}: no page can be made of this log; it is damaged, or not of this nmg "
+            f"{run}: this log cannot be shown, because it is damaged or was not written by this version of nmg "
             f"({type(error).__name__}: {shown(str(error))})"
         ) from error

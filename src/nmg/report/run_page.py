@@ -42,7 +42,7 @@ def run_page(log: RunLog, refresh_seconds: int | None = None) -> Document:
     done, in_all = len(log.episodes), log.planned_episodes
     first: list[Block] = [*map(Notice, warnings(log)), _facts(log)]
     if not done:
-        first.append(Paragraph("No episode has ended yet. Make this page again when one has."))
+        first.append(Paragraph("No episode has ended yet. Write this page again after the first episode."))
     sections = [Section("The run", first)]
     if log.sound.episodes:
         sections.append(Section("Scores", score_blocks(log.sound)))
@@ -94,11 +94,11 @@ def _facts(log: RunLog) -> Facts:
         facts += [
             ("best episode", f"{number} ({metric} {score_text(scores[best], metric)})"),
             ("time", duration_text(sum(seconds))),
-            ("an episode", duration_text(float(np.mean(seconds)))),
+            ("time per episode", duration_text(float(np.mean(seconds)))),
         ]
         if not log.is_finished:
             left = (log.planned_episodes - done) * float(np.mean(seconds[-RECENT:]))
-            facts.append(("left, about", duration_text(left)))
+            facts.append(("time left, about", duration_text(left)))
     if done and log.last_episode_at:
         facts.append(("last episode ended", f"{log.last_episode_at:%Y-%m-%d %H:%M}"))
     if "device" in log.facts:
@@ -135,14 +135,14 @@ def _time(log: RunLog) -> list[Block]:
     return [
         Figure(
             bars_plot(parts, "seconds", "Time by phase"),
-            "Seconds of an episode; adapt, fine-tune and evaluate over all players.",
+            "Seconds per episode; adapt, fine-tune and evaluate are summed over all players.",
         ),
         Table(
-            ("phase", "time", "share", "an episode"),
+            ("phase", "time", "share", "per episode"),
             tuple(rows),
             (
-                "States, masks: the LM's states for the policy, and drawing the masks. Other: what else inner loops "
-                "do, such as copying weights. Writing logs and checkpoints is not counted.",
+                "States, masks: computing the LM's states for the policy, and selecting masks. Other: the rest of the "
+                "inner loops, like copying weights. Writing logs and checkpoints is not counted.",
             ),
             "Time by phase",
         ),
@@ -170,9 +170,10 @@ def sample_blocks(log: RunLog) -> list[Block]:
         texts.append(ShadedText(f"Text {number + 1}", tuple(rows)))
     return [
         Paragraph(
-            "The same few texts under the policy as it was at the start and after so many episodes. A shade is the "
-            "probability that a single draw takes the token; an episode draws several, none twice. Underlined is what "
-            "the policy takes when it does not explore: the likeliest tokens, as many as the masking rate says."
+            "The same texts under the policy at the start and after the given number of episodes. Shade: probability "
+            "that a single draw selects the token; an episode draws several tokens without replacement. Underlined: "
+            "the tokens that the policy masks without exploration, which are the most probable ones up to the masking "
+            "rate."
         ),
         ShadedTexts(tuple(texts)),
     ]

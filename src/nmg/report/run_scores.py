@@ -61,9 +61,9 @@ def score_blocks(log: RunLog) -> list[Block]:
     return [
         Figure(
             curves_plot(panels, "Scores by episode"),
-            f"{axis_name(metric)} of each player on the validation set, a dot for each episode and a line for the "
-            "running mean. It moves with the texts and examples of an episode, which are the same for its players."
-            + (" Right: by how much the learner is better (above 0) or worse." if LEADER in curves else ""),
+            f"{axis_name(metric)} of each player on the validation set, with a dot per episode and a line for the "
+            "running mean. Scores vary with the texts and examples of an episode, which all its players share."
+            + (" Right: the lead of the learner, above 0 if it is better." if LEADER in curves else ""),
         ),
         *([_wins(fought)] if fought else []),
         _recent_scores(log),
@@ -79,8 +79,8 @@ def _wins(fought: Sequence[Duel]) -> Table:
         ("learner", "episodes", "wins", "ties", "losses", "mean reward", "p"),
         tuple(rows),
         (
-            "A policy no better than chance wins half of the episodes that are not ties; p: two-sided sign test of "
-            "that. What a policy is worth in the end, only a comparison on a test set says.",
+            "A policy without any advantage wins half of the episodes that are not ties; p: two-sided sign test "
+            "against this. Only a comparison on a test set measures how good a policy is.",
         ),
         "Wins against the other players",
     )
@@ -94,7 +94,7 @@ def _recent_scores(log: RunLog) -> Table:
     for player in [p for p in players_of(log) if p in players]:
         means = {metric: float(np.mean([scores[player][metric] for scores in shared])) for metric in players[player]}
         rows.append((player, *(score_text(mean, metric) for metric, mean in means.items())))
-    note = f"Mean over the last {count_text(len(shared), 'episode')}; scores × 100, losses as they are."
+    note = f"Mean over the last {count_text(len(shared), 'episode')}; scores × 100, losses unscaled."
     return Table(("player", *next(iter(players.values()))), tuple(rows), (note,), "Recent scores")
 
 
