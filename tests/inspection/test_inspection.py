@@ -318,7 +318,7 @@ def test_the_rate_is_that_of_the_policy_if_none_is_given(
         (["--policy", "random=nowhere"], "'random' is the name of a masking"),
         (["--policy", "small"], "size 8"),
         (["--text", "nowhere.txt"], "nowhere.txt: cannot be read"),
-        (["--text", "special.txt"], "holds special tokens alone"),
+        (["--text", "special.txt"], "contains only special tokens"),
         (["--rate", "1.5"], "--masking.rate"),
         (["--adapt.block_size=63"], "adapt.block_size"),
         (["--masking.rat=0.2"], "did you mean 'rate'"),
