@@ -11,6 +11,7 @@ from nmg.report.comparison import reading
 from nmg.report.comparison_page import score_blocks as comparison_blocks
 from nmg.report.document import Details, Document, Facts, Paragraph, Section
 from nmg.report.experiment import summary
+from nmg.report.numbers import percent
 from nmg.report.run_page import learner_sections, sample_blocks
 from nmg.report.run_scores import score_blocks
 
@@ -60,7 +61,7 @@ def _task_sections(result: TaskResult) -> list[Section]:
         (
             ("episodes", str(len(log.episodes))),
             ("contexts per episode", str(config.meta.contexts)),
-            ("masking rate", f"{config.masking.rate:.0%}"),
+            ("masking rate", percent(config.masking.rate)),
             ("metric of the players", log.metric),
             ("seeds of the comparison", str(len({cell.seed for cell in comparison.cells}))),
         )

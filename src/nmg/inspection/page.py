@@ -243,8 +243,8 @@ def _facts(seen: Inspection, n_distinct: int) -> Facts:
         ("texts", texts),
         ("tokens", f"{table.n_tokens:,}"),
         ("words", f"{len(table.pieces):,}, {n_distinct:,} distinct"),
-        ("masking rate", f"{seen.config.masking.rate:.4g}"),
-        ("masked per text", f"{budget.mean():.1f} of {table.sizes.mean():.1f} tokens"),
+        ("masking rate", percent(seen.config.masking.rate)),
+        ("masked per text", f"{decimal(budget.mean(), 1)} of {decimal(table.sizes.mean(), 1)} tokens"),
         ("draws", f"{seen.draws:,}"),
     ]
     if table.n_blocks > seen.n_texts:

@@ -127,11 +127,11 @@ def _corrected(one: RewardFinding) -> str:
 def _on_maskings(result: AuditResult) -> str:
     """Paragraph on how much the maskings differ compared with the noise of one run."""
     found = result.facts["maskings"]
-    n, between, noise = len(found["mean"]), 100 * found["between"], 100 * found["noise"]
+    n, between, noise = len(found["mean"]), decimal(100 * found["between"], 2), decimal(100 * found["noise"], 2)
     high = found["between_high"]
-    at_most = "" if high is None else f" (at most {100 * high:.2f} with 95 % confidence)"
+    at_most = "" if high is None else f" (at most {decimal(100 * high, 2)} with 95 % confidence)"
     return (
         f"{n} maskings were run with {found['seeds']} new seeds at the best schedule. The standard deviation between "
-        f"maskings is {between:.2f} points{at_most}; the noise of one score is {noise:.2f} points. F test of equal "
+        f"maskings is {between} points{at_most}; the noise of one score is {noise} points. F test of equal "
         f"scores: {p_equals(found['p'])}."
     )

@@ -81,7 +81,6 @@ def results_plot(
     """
     with new_figure(7.2, 0.9 + 0.42 * max(len(scores), 1)) as figure:
         axes = figure.add_subplot()
-        axes.grid(visible=False, axis="y")
         names = list(scores)
         for height, name in enumerate(names):
             values = _shown(scores[name], metric)
@@ -93,10 +92,7 @@ def results_plot(
             axes.axvline(
                 _shown(scores[baseline], metric).mean(), color=INK, linewidth=0.8, linestyle=(0, (3, 3)), zorder=0.5
             )
-        axes.set(xlabel=axis_name(metric), ylim=(max(len(names), 1) - 0.5, -0.5))
-        axes.set_yticks(range(len(names)), names)
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
+        _name_rows(axes, names, axis_name(metric))
         return to_svg(figure, title)
 
 
@@ -113,17 +109,22 @@ def forest_plot(rows: Sequence[tuple[str, float, float, float]], x_name: str, ti
     """
     with new_figure(7.2, 0.9 + 0.3 * max(len(rows), 1)) as figure:
         axes = figure.add_subplot()
-        axes.grid(visible=False, axis="y")
         axes.axvline(0.0, color=INK, linewidth=0.8)
         for height, (_, estimate, low, high) in enumerate(rows):
             colour = SERIES[0] if low > 0 or high < 0 else SERIES[2]
             axes.plot([low, high], [height, height], color=colour, linewidth=1.6)
             axes.plot([estimate], [height], "o", color=colour, markersize=5, markeredgewidth=0)
-        axes.set(xlabel=x_name, ylim=(max(len(rows), 1) - 0.5, -0.5))
-        axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
+        _name_rows(axes, [name for name, *_ in rows], x_name)
         return to_svg(figure, title)
+
+
+def _name_rows(axes: Axes, names: Sequence[str], x_name: str) -> None:
+    """Name the rows of a plot, the first on top."""
+    axes.grid(visible=False, axis="y")
+    axes.set(xlabel=x_name, ylim=(max(len(names), 1) - 0.5, -0.5))
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
 
 
 def running_mean(values: Sequence[float] | FloatArray, window: int) -> FloatArray:

@@ -107,7 +107,7 @@ def _facts(log: RunLog) -> Facts:
         ("model", _short(config.model.name)),
         ("task", config.data.task),
         ("data", _short(config.data.train or NOTHING)),
-        ("masking rate", f"{config.masking.rate:.3g}"),
+        ("masking rate", percent(config.masking.rate)),
         ("learner", config.learner.kind),
         ("seed", str(config.run.seed)),
     ]
