@@ -17,6 +17,6 @@ results = nmg.compare(
 
 for setting in results.settings:
     for one in setting.maskings:
-        print(f"{one.masking:>12}  {results.tested} {one.estimates[results.tested].mean:.4f}")
+        print(f"{one.masking:>12}  {setting.tested} {one.estimates[setting.tested].mean:.4f}")
     for pair in setting.pairs:
         print(f"{pair.first} - {pair.second}: {pair.test.mean:+.4f}, p (Holm) {pair.t_p_holm}")

@@ -163,7 +163,7 @@ def test_the_report_runs_nothing():
     assert used
     assert not [edge for edge in used if any(is_in(edge[1], f"nmg.{one}") for one in RUNS)]
     assert all(any(is_in(module, f"nmg.{one}") for module in IMPORTS) for one in RUNS), "a name has changed"
-    jobs = {"compare", "compare_grid", "audit", "meta_train", "adapt", "adapt_corpus", "analyse", "analyse_grid"}
+    jobs = {"compare", "compared", "audit", "meta_train", "adapt", "adapt_corpus", "analyse"}
     for path in (SOURCE / "nmg" / "report").glob("*.py"):
         calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
         assert not jobs & {ast.unparse(call.func).rpartition(".")[2] for call in calls}, path.name
@@ -208,7 +208,7 @@ def test_the_public_names_are_there_and_lazy():
     assert not parts & set(nmg.__all__), "importing the part would replace the public name"
 
 
-CALLS = ("load_config", "meta_train", "adapt", "compare", "compare_grid", "audit", "load_masking", "load_policy")
+CALLS = ("load_config", "meta_train", "adapt", "compare", "audit", "load_masking", "load_policy")
 
 
 @pytest.mark.parametrize("name", [*CALLS, "MaskingCollator", "Session.prepare"])
@@ -223,7 +223,7 @@ def test_public_calls_are_documented(name: str):
     for parameter in parameters:
         assert parameter.annotation is not inspect.Parameter.empty, parameter.name
         is_rest = parameter.kind is inspect.Parameter.VAR_KEYWORD
-        assert f"    {parameter.name}:" in text or is_rest or name == "compare_grid", parameter.name
+        assert f"    {parameter.name}:" in text or is_rest, parameter.name
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     compile(inspect.cleandoc(example), name, "exec")
     assert name in example

@@ -19,7 +19,7 @@ from nmg.config import Config
 from nmg.data import near_duplicates
 from nmg.data.formats.text import Texts
 from nmg.jobs.audit import audit
-from nmg.jobs.compare import compare, compare_grid
+from nmg.jobs.compare import compare
 from nmg.meta_training.run import start
 from nmg.tasks import load
 from nmg.training.lm import PretrainedLM, load_pretrained
@@ -139,13 +139,14 @@ def test_a_grid(settings: Callable[..., Config], counts: Counts, tmp_path: Path,
     other = str(save_tiny_bert(tmp_path / "other", LETTERS, hidden=8))
     configs = {"corpus": settings(drop=drop), "train": settings(drop=drop, without="corpus")}
     models = {"model": configs["corpus"].model.name, "other": other}
-    grid = compare_grid(configs, ["none", "random"], tmp_path / "grid", models=models, seeds=1)
+    grid = compare(configs, ["none", "random"], tmp_path / "grid", models=models, seeds=1)
     assert grid.failures == {}
+    assert grid.parts[2].part.name == "train.model"
     assert counts.files == dict.fromkeys(("train", "validation", "test", "corpus"), 1)
     assert counts.models == {"model": 1, "other": 1}
     searched = counts.searches
     alone = compare(configs["train"], ["none", "random"], tmp_path / "alone", seeds=1)
-    assert _without_times(grid.results["train.model"].cells) == _without_times(alone.cells)
+    assert _without_times(grid.parts[2].cells) == _without_times(alone.cells)
     assert searched == searches
 
 

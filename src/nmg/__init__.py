@@ -12,7 +12,7 @@ if _typing.TYPE_CHECKING:
     from nmg.config import Config, load_config
     from nmg.jobs.adapt import adapt
     from nmg.jobs.audit import audit
-    from nmg.jobs.compare import compare, compare_grid
+    from nmg.jobs.compare import compare
     from nmg.jobs.meta_train import meta_train
     from nmg.masking.schedule import RateSchedule
     from nmg.meta_training.loop import MetaTraining
@@ -31,7 +31,6 @@ __all__ = [
     "adapt",
     "audit",
     "compare",
-    "compare_grid",
     "load_config",
     "load_masking",
     "load_policy",
@@ -49,7 +48,6 @@ _PLACES = {
     "adapt": "nmg.jobs.adapt:adapt",
     "audit": "nmg.jobs.audit:audit",
     "compare": "nmg.jobs.compare:compare",
-    "compare_grid": "nmg.jobs.compare:compare_grid",
     "load_config": "nmg.config:load_config",
     "load_masking": "nmg.policies.maskings:load_masking",
     "load_policy": "nmg.policies.registry:load_policy",

@@ -9,7 +9,9 @@ import numpy as np
 
 from nmg.base.progress import Reporter, Silent
 from nmg.base.seeding import StreamName, torch_stream
+from nmg.comparison.parts import Part
 from nmg.comparison.plan import Plan
+from nmg.comparison.results import ComparisonResults, analyse, compared
 from nmg.comparison.run import Comparison, Finished
 from nmg.comparison.trials import Cell, CellEvent
 from nmg.config import Config
@@ -57,6 +59,11 @@ def compare(
     save_models: bool = False,
 ) -> Finished:
     return Comparison.open(config, plan, out, notes or Silent(), save_models=save_models).with_head().run(on_cell)
+
+
+def results_of(config: Config, plan: Plan, metrics: tuple[str, ...], finished: Finished) -> ComparisonResults:
+    """The results of a comparison of one part."""
+    return compared([analyse(Part.alone(config, plan), metrics, finished)])
 
 
 def facts(cells: Sequence[Cell]) -> list[dict[str, Any]]:

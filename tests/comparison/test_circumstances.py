@@ -10,9 +10,10 @@ from nmg.comparison.environment import described, differing, mixed_seeds
 from nmg.comparison.plan import Plan
 from nmg.comparison.results import ComparisonResults
 from nmg.comparison.trials import Cell
-from nmg.report.comparison import pairs_table, reading
+from nmg.report.comparison import pairs_table
 from nmg.report.comparison_files import cells_csv
 from nmg.report.comparison_page import comparison_page
+from nmg.report.comparison_summary import reading
 from nmg.report.latex import as_latex
 from nmg.report.markdown import as_markdown
 from support.runs import Inputs, Notes
@@ -49,7 +50,7 @@ def test_a_masking_made_elsewhere_is_marked_in_its_pairs_alone(there: dict[str, 
         ("idf", "none"): (0, 1, 2),
         ("idf", "random"): (0, 1, 2),
     }
-    table = pairs_table(results.settings[0], results.tested, results.n_planned)
+    table = pairs_table(results, results.settings)
     assert [row[0] for row in table.rows] == ["random − none", "idf − none†", "idf − random†"]
     assert any(note.startswith("†: in at least one seed the two cells ran") for note in table.notes)
     (name,) = there
@@ -59,7 +60,7 @@ def test_a_masking_made_elsewhere_is_marked_in_its_pairs_alone(there: dict[str, 
     assert "†" in str(comparison_page(results))
     assert r"$\dagger$" in as_latex(comparison_page(results).tables())
     facts = results.to_json()
-    assert facts["environment_mismatch"] == {name: [HERE[name], "another"]}
+    assert facts["parts"][0]["environment_mismatch"] == {name: [HERE[name], "another"]}
     assert [pair["mixed_seeds"] for pair in facts["results"][0]["pairs"]] == [[], [0, 1, 2], [0, 1, 2]]
 
 

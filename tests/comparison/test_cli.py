@@ -41,7 +41,7 @@ def test_a_comparison_with_a_policy_and_more_seeds_later(nmg: Nmg, config: Path,
     assert "learned − random" in answer.out
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert len(results["cells"]) == 6
-    cost = results["meta_training"]["learned"]
+    cost = results["parts"][0]["meta_training"]["learned"]
     assert cost["adaptations"] == 2
     assert cost["seconds_an_adaptation"] == pytest.approx(cost["seconds"] / 2)
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
@@ -75,7 +75,7 @@ def test_a_failed_cell_shows_and_the_exit_code_says_so(
     assert answer.code == 1
     assert "failed: random.seed-0: RuntimeError: out of memory (out/cells/random.seed-0.error.txt)" in answer.err
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
-    assert "Cells that failed" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert ">Failures</h2>" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert nmg("compare", config, "--out", "out", "--maskings", "none,random", "--seeds", "1").code == 0
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from nmg.base.progress import Reporter, Silent
 from nmg.comparison.plan import Plan
 from nmg.comparison.results import ComparisonResults
 from nmg.comparison.run import Comparison
-from nmg.comparison.trials import Cell, CellEvent, CellFolder
+from nmg.comparison.trials import CellEvent, CellFolder
 from nmg.comparison.worker import ComparisonWorker
 from nmg.config import Config
 from nmg.jobs.compare import compare
@@ -57,9 +58,9 @@ def test_all_maskings_with_two_seeds(inputs: Inputs, tmp_path: Path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
 
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert results["settings"]["adapt"]["epochs"] == 1, "the settings of the meta-test"
-    assert results["settings"]["finetune"]["batch_size"] == 8
-    assert [Cell(**cell) for cell in results["cells"]] == cells
+    assert results["parts"][0]["settings"]["adapt"]["epochs"] == 1, "the settings of the meta-test"
+    assert results["parts"][0]["settings"]["finetune"]["batch_size"] == 8
+    assert results["cells"] == [{"part": "", **asdict(cell)} for cell in cells]
     for cell in cells:
         assert set(cell.scores) == {"accuracy", "micro_f1", "macro_f1", "loss"}
         assert set(cell.seconds) == {"adapt", "finetune", "evaluate", "total", "masks", "held_out"}

@@ -10,11 +10,13 @@ import pytest
 from scipy import stats
 
 from nmg.comparison.plan import Plan
-from nmg.comparison.results import ComparisonResults, Pair, analyse
+from nmg.comparison.results import ComparisonResults, Pair
 from nmg.comparison.run import Finished
 from nmg.comparison.statistics import holm, paired_comparison
 from nmg.comparison.trials import Cell, Condition, Labelled
 from nmg.config import Config
+
+from .helpers import results_of
 
 METRICS = ("accuracy", "loss")
 
@@ -48,7 +50,7 @@ def cell(
 
 
 def analysed(cells: list[Cell], plan: Plan, failures: dict[str, str] | None = None) -> ComparisonResults:
-    return analyse(Config(), plan, METRICS, Finished(cells, failures or {}))
+    return results_of(Config(), plan, METRICS, Finished(cells, failures or {}))
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +121,7 @@ def test_the_correction_is_over_the_pairs_of_all_settings():
     assert [(r.condition.labelled, r.condition.adapt_steps) for r in results.settings] == settings
     assert [len(r.maskings) for r in results.settings] == [3] * 4, "'none' stands beside all steps"
     pairs = results.pairs
-    assert len(pairs) == results.n_planned == 12
+    assert len(pairs) == results.families["accuracy"] == 12
     assert len({pair.t_p_holm for pair in pairs}) > 6
     assert [pair.t_p_holm for pair in pairs] == holm([pair.test.t_p for pair in pairs])
     assert [pair.wilcoxon_p_holm for pair in pairs] == holm([pair.test.wilcoxon_p for pair in pairs])
@@ -153,7 +155,7 @@ def test_the_family_is_what_was_planned_whatever_the_data():
     plan = Plan.of(names, {}, range(6))
     results = analysed(cells, plan)
     pairs = by_name(results)
-    assert results.n_planned == 6
+    assert results.families["accuracy"] == 6
     equal, constant = pairs["random", "none"], pairs["idf", "none"]
     assert (equal.test.t_p, equal.t_p_holm, equal.is_tested, equal.differs) == (1.0, 1.0, True, False)
     assert (constant.test.t_p, constant.test.wilcoxon_p) == (None, 2 / 64)
@@ -161,7 +163,7 @@ def test_the_family_is_what_was_planned_whatever_the_data():
     assert [pair.t_p_holm for pair in results.pairs] == holm([pair.test.p for pair in results.pairs])
     fewer = analysed([one for one in cells if one.masking not in {"idf", "random"}], plan)
     (left,) = fewer.pairs
-    assert fewer.n_planned == 6
+    assert fewer.families["accuracy"] == 6
     assert left.t_p_holm == pytest.approx(min(1.0, 6 * (left.test.t_p or 0.0))), "not as if it had been the only one"
 
 
@@ -199,19 +201,21 @@ def test_meta_training_is_spread_over_the_adaptations_it_served(tmp_path: Path):
         cell("mine", seed, 0.5, labelled=labelled, steps=steps)
         for seed, labelled, steps in product(range(2), (4, "all"), (50, 100))
     ]
-    cost = analysed(cells, plan).meta_training["mine"]
+    cost = analysed(cells, plan).parts[0].meta_training["mine"]
     assert (cost.seconds, cost.adaptations, cost.amortised) == (120.0, 4, 30.0), "labels share an adaptation"
-    assert "mine" not in analysed(cells, Plan.of(["random"], {"mine": tmp_path}, [0])).meta_training
+    assert "mine" not in analysed(cells, Plan.of(["random"], {"mine": tmp_path}, [0])).parts[0].meta_training
 
 
 def test_json_has_everything_and_no_nan():
     single = [one for one in CELLS if one.seed == 0]
     for cells in (CELLS, single):
         results = json.loads(json.dumps(analysed(cells, PLAN).to_json(), allow_nan=False))
-        assert results["tested_metric"] == "accuracy"
+        assert [one.pop("part") for one in results["cells"]] == [""] * len(cells)
         assert [Cell(**one) for one in results["cells"]] == cells
-        assert results["settings"]["adapt"]["epochs"] == 3
+        assert results["parts"][0]["settings"]["adapt"]["epochs"] == 3
+        assert results["families"] == [{"metric": "accuracy", "n_planned": 3}]
         (condition,) = results["results"]
+        assert condition["tested_metric"] == "accuracy"
         assert condition["maskings"][0]["metrics"]["accuracy"]["n"] == len(cells) / 3
         assert len(condition["pairs"]) == 3
         expected = {"first", "second", "mean", "low", "high", "t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm"}

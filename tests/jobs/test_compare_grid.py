@@ -8,19 +8,20 @@ import pytest
 
 from comparison.helpers import quick, save_policy
 from nmg.base.errors import UserError
-from nmg.comparison.grid import chosen_base, parts_of
-from nmg.comparison.trials import Condition
+from nmg.comparison.parts import Cells, Part, chosen_baseline, parts_of
 from nmg.comparison.worker import ComparisonWorker
 from nmg.config import Config
-from nmg.jobs.compare import compare_grid
-from nmg.report.grid import means_table, reading
+from nmg.jobs.compare import compare
+from nmg.report.comparison import means_tables
+from nmg.report.comparison_summary import reading
+from nmg.trials.inputs import SharedInputs
 from support.command import Nmg
 from support.planted import WORDS, write_planted
 from support.runs import Inputs
 from support.tiny import save_tiny_bert
 
-FILES = {"grid.json", "grid.md", "grid.csv", "grid.tex", "index.html"}
-PART_FILES = {"cells", "results.json", "results.md", "results.csv", "results.tex", "index.html"}
+FILES = {"results.json", "results.md", "results.csv", "results.tex", "index.html"}
+PART_FILES = FILES | {"cells"}
 
 
 @pytest.fixture(scope="session")
@@ -68,24 +69,20 @@ def test_two_data_sets_with_two_models(
     for name in NAMES:
         assert {path.name for path in (out / name).iterdir()} == PART_FILES
     assert "comparison 4 of 4: second.wide" in answer.err
-    assert "cell 4/4" in answer.err
+    assert "cell 16/16" in answer.err
     assert "first · narrow" in answer.out
 
     parts = {name: json.loads((out / name / "results.json").read_text()) for name in NAMES}
     for name, results in parts.items():
-        assert results["settings"]["model"]["name"] == models[name.partition(".")[2]]
-    grid = json.loads((out / "grid.json").read_text())
-    (family,) = grid["families"]
-    assert family["metric"] == "accuracy"
-    for score in family["scores"]:
-        (alone,) = [
-            one for one in parts[score["comparison"]]["results"][0]["maskings"] if one["masking"] == score["masking"]
-        ]
-        assert alone["metrics"]["accuracy"]["mean"] == score["mean"]
-    assert len(family["scores"]) == 8
-    assert [(one["comparison"], one["first"], one["second"]) for one in family["differences"]] == [
-        (name, "none", "random") for name in NAMES
-    ]
+        assert results["parts"][0]["settings"]["model"]["name"] == models[name.partition(".")[2]]
+        assert [(pair["first"], pair["second"]) for pair in results["results"][0]["pairs"]] == [("random", "none")]
+    grid = json.loads((out / "results.json").read_text())
+    assert grid["families"] == [{"metric": "accuracy", "n_planned": 4}]
+    assert grid["baseline"] == "random"
+    for name, result in zip(NAMES, grid["results"], strict=True):
+        assert result["part"] == name
+        assert result["maskings"] == parts[name]["results"][0]["maskings"]
+        assert [(pair["first"], pair["second"]) for pair in result["pairs"]] == [("none", "random")]
     page = (out / "index.html").read_text(encoding="utf-8")
     assert all(f'<a href="{name}/index.html">' in page for name in NAMES)
 
@@ -114,24 +111,25 @@ def test_several_configurations_keep_their_own_models(nmg: Nmg, files: list[Path
 
 def test_policies_go_to_the_models_that_they_fit(configs: dict[str, Config], models: dict[str, str], tmp_path: Path):
     policies = {"small": save_policy(tmp_path / "small"), "large": save_policy(tmp_path / "large", hidden_size=32)}
-    parts = parts_of(configs, models, ["random", "untrained"], {"small": policies["small"]})
-    assert [list(part.policies) for part in parts] == [["small"], [], ["small"], []]
-    assert [list(part.maskings) for part in parts] == [["random", "untrained"], ["random"]] * 2
+
+    def found(**given: Path) -> list[Part]:
+        return parts_of(configs, models, Cells(["random", "untrained"], given, 1, {}), SharedInputs())
+
+    parts = found(small=policies["small"])
+    assert [part.plan.names for part in parts] == [["random", "untrained", "small"], ["random"]] * 2
     assert [list(part.left_out) for part in parts] == [[], ["small", "untrained"]] * 2
-    parts = parts_of(configs, models, ["random", "untrained"], policies)
-    assert [list(part.policies) for part in parts] == [["small"], ["large"]] * 2
-    assert chosen_base(None, parts) == "random"
+    parts = found(**policies)
+    assert [part.plan.names[2:] for part in parts] == [["small"], ["large"]] * 2
+    assert chosen_baseline(None, parts) == "random"
     with pytest.raises(UserError, match=r"--baseline small: does not fit the model of 'first\.wide'"):
-        chosen_base("small", parts)
+        chosen_baseline("small", parts)
 
 
 def test_a_grid_with_a_policy_that_fits_half_of_it(inputs: Inputs, models: dict[str, str], tmp_path: Path):
     policies = {"small": save_policy(tmp_path / "small")}
-    grid = compare_grid(
-        {"first": quick(inputs)}, ["random"], tmp_path / "out", models=models, policies=policies, seeds=1
-    )
-    assert [(one.part.name, one.pair.first) for one in grid.families[0].differences] == [("first.narrow", "small")]
-    means = {row[0]: row[1:] for row in means_table(grid.families[0], Condition(), "random").rows}
+    grid = compare({"first": quick(inputs)}, ["random"], tmp_path / "out", models=models, policies=policies, seeds=1)
+    assert [(one.part.name, pair.first) for one in grid.settings for pair in one.pairs] == [("first.narrow", "small")]
+    means = {row[0]: row[1:] for row in means_tables(grid, "accuracy")[0].rows}
     assert means["small"][1] == "–"
     assert "if they do not fit a model: small in first · wide." in reading(grid)
 
@@ -162,7 +160,7 @@ def test_a_cell_and_a_comparison_that_fail_do_not_stop_the_others(
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == FILES | {"second", "first.error.txt"}
     assert "failed as a whole; the correction still counts the planned tests. 1 cell failed" in (
-        out / "grid.md"
+        out / "results.md"
     ).read_text(encoding="utf-8")
     assert "Failures" in (out / "index.html").read_text(encoding="utf-8")
     assert nmg(*words).code == 0
@@ -200,7 +198,13 @@ def test_what_is_refused_before_any_training(
     assert sorted(tmp_path.rglob("*")) == before, "nothing is left behind"
 
 
-def test_base_is_of_a_grid_alone(nmg: Nmg, files: list[Path]):
-    answer = nmg("compare", files[0], "--out", "out", "--baseline", "random")
+def test_a_single_comparison_may_have_a_baseline(nmg: Nmg, files: list[Path], tmp_path: Path):
+    words = ("compare", files[0], "--out", "out", "--maskings", "none,random,idf", "--seeds", "1", "--baseline")
+    answer = nmg(*words, "span")
     assert answer.code == 2
-    assert "--baseline needs a grid" in answer.err
+    assert "--baseline span: is not among the maskings; " in answer.err
+    assert nmg(*words, "random").code == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["families"] == [{"metric": "accuracy", "n_planned": 2}]
+    pairs = [(pair["first"], pair["second"]) for pair in results["results"][0]["pairs"]]
+    assert pairs == [("none", "random"), ("idf", "random")]

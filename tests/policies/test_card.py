@@ -32,10 +32,11 @@ AUDIT = {
     "leakage": {"exact_duplicates": 1, "near_duplicates": 4, "validation": 90},
 }
 RESULTS = {
-    "tested_metric": "macro_f1",
     "confidence": 0.95,
     "results": [
         {
+            "part": "",
+            "tested_metric": "macro_f1",
             "maskings": [
                 {"masking": "random", "metrics": {"macro_f1": {"mean": 0.61, "low": 0.59, "high": 0.63}}},
                 {"masking": "mine", "metrics": {"macro_f1": {"mean": 0.66, "low": None, "high": None}}},

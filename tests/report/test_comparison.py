@@ -15,16 +15,18 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from comparison import helpers
 from nmg.base.types import FloatArray
 from nmg.comparison.plan import Plan
-from nmg.comparison.results import ComparisonResults, MetaTrainingCost, analyse
+from nmg.comparison.results import ComparisonResults, MetaTrainingCost
 from nmg.comparison.run import Finished
 from nmg.comparison.statistics import estimate
 from nmg.comparison.trials import Cell, Condition, Labelled
 from nmg.config import Config
-from nmg.report.comparison import costs_table, pairs_table, reading, scope, scores_table, setting_text, terminal_tables
+from nmg.report.comparison import costs_table, pairs_table, scope, scores_table, setting_text, terminal_tables
 from nmg.report.comparison_files import cells_csv, write_comparison
 from nmg.report.comparison_page import comparison_page
+from nmg.report.comparison_summary import reading
 from nmg.report.curve_plots import score_curves
 from nmg.report.document import Figure, Table
 from nmg.report.html import render_html
@@ -69,7 +71,7 @@ def results_of(cells: Sequence[Cell], failures: dict[str, str] | None = None) ->
         labelled=list(dict.fromkeys(labelled for labelled, _ in settings)) or (None,),
         adapt_steps=list(dict.fromkeys(steps for _, steps in settings)) or (None,),
     )
-    return analyse(Config(), plan, ("accuracy", "loss"), Finished(list(cells), failures or {}))
+    return helpers.results_of(Config(), plan, ("accuracy", "loss"), Finished(list(cells), failures or {}))
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +119,7 @@ def test_scores_without_held_out_text():
 
 def test_pairs_by_hand():
     results = results_of(PLAIN)
-    table = pairs_table(results.settings[0], "accuracy", results.n_planned)
+    table = pairs_table(results, results.settings)
     assert [row[0] for row in table.rows] == ["random − none", "idf − none", "idf − random"]
     # Differences 1, 2, 3: mean 2, deviation 1, t = 2 √3: p .0742, three pairs. All positive: 2 / 8.
     assert table.rows[0] == (
@@ -126,10 +128,10 @@ def test_pairs_by_hand():
     assert table.rows[1][8] == "2/0/1"
     assert len(table.header) == len(table.rows[0])
     assert "over all 3 planned pairs of this comparison" in " ".join(table.notes)
-    one_pair = pairs_table(results.settings[0], "accuracy", 1)
+    one_pair = pairs_table(replace(results, families={"accuracy": 1}), results.settings)
     assert "over the one planned pair of this comparison" in " ".join(one_pair.notes)
     one_seed = results_of([one for one in PLAIN if one.seed == 0])
-    assert pairs_table(one_seed.settings[0], "accuracy", 0).rows[0] == (
+    assert pairs_table(one_seed, one_seed.settings).rows[0] == (
         *("random − none", "1", "+1.0", "–", "–", "–", "–", "–", "1/0/0", "–"),
     )
 
@@ -214,7 +216,7 @@ def test_a_difference_that_is_the_same_in_every_seed():
     found = constant(7)
     assert "1 of 1 planned pair differs" in reading(found)
     assert "random − none (+25.0 in every seed, corrected p = 0.016)" in reading(found)
-    table = pairs_table(found.settings[0], "accuracy", found.n_planned)
+    table = pairs_table(found, found.settings)
     assert table.rows[0][3:7] == ("–", "0.016", "0.016", "0.016")
     assert any(
         "t is undefined and the corrected p comes from the exact signed-rank test" in note for note in table.notes
@@ -240,11 +242,12 @@ def test_what_intervals_and_p_values_are_about(data: dict, labelled: tuple, prov
     ]
     plan = Plan.of(["none", "random"], {}, range(3), labelled=labelled)
     config = Config.model_validate({"data": data})
-    results = analyse(config, plan, ("accuracy", "loss"), Finished(cells, {}))
-    assert scope(results).startswith("Intervals and p values cover other seeds with this test set")
-    assert expected in scope(results)
-    assert scope(results) in as_markdown(comparison_page(results))
-    assert scope(results) in Tags(render_html(comparison_page(results))).text
+    results = helpers.results_of(config, plan, ("accuracy", "loss"), Finished(cells, {}))
+    text = scope(results.parts[0])
+    assert text.startswith("Intervals and p values cover other seeds with this test set")
+    assert expected in text
+    assert text in as_markdown(comparison_page(results))
+    assert text in Tags(render_html(comparison_page(results))).text
 
 
 def test_every_number_of_the_curves_is_that_of_the_cells(monkeypatch: pytest.MonkeyPatch):
@@ -274,7 +277,7 @@ def test_every_number_of_the_curves_is_that_of_the_cells(monkeypatch: pytest.Mon
                 f"{values.mean():.1f} ± {values.std(ddof=1):.1f}",
                 f"[{low:.1f}, {high:.1f}]".replace("-", "−"),
             )
-        for row in pairs_table(condition, "accuracy", results.n_planned).rows:
+        for row in pairs_table(results, [condition]).rows:
             first, second = row[0].split(" − ")
             test = stats.ttest_rel(scores(first, *point), scores(second, *point))
             assert row[3] == (f"{test.pvalue:.3f}" if test.pvalue >= 0.001 else "< 0.001")
@@ -367,7 +370,7 @@ def test_terminal_tables_are_narrow_and_say_notes_once():
     assert max(len(table.header) for table in tables) == 7
     assert tables[1].header == ("difference", "Δ accuracy [95 %]", "p (Holm)", "d_z", "w/t/l", "seeds needed")
     results = results_of(PLAIN)
-    full = pairs_table(results.settings[0], "accuracy", 3).rows[0]
+    full = pairs_table(results, results.settings).rows[0]
     short = terminal_tables(results)[1].rows[0]
     assert short == (full[0], full[2], full[4], full[7], full[8], full[9])
 
@@ -423,7 +426,7 @@ def test_the_page_of_a_plain_comparison():
 def test_the_page_with_curves_and_failures():
     results = results_of(curves(), {"idf.seed-9": "RuntimeError: <out> of memory"})
     assert headings(results) == [
-        *("Summary", "Learning curves", "Scores", "Costs", "Cells that failed", "Method"),
+        *("Summary", "Learning curves", "Scores", "Costs", "Failures", "Method"),
     ]
     html = render_html(comparison_page(results))
     page = Tags(html)

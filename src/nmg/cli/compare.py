@@ -1,6 +1,5 @@
 """`nmg compare`: compares maskings and policies over seeds, with statistics."""
 
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +8,6 @@ import typer
 
 if TYPE_CHECKING:
     from nmg.cli.console import ProgressConsole
-    from nmg.comparison.grid import GridResults
     from nmg.comparison.results import ComparisonResults
     from nmg.comparison.trials import CellEvent
     from nmg.config import Config
@@ -35,7 +33,7 @@ def compare(
         str | None, typer.Option(help="Models of a grid, separated by commas, each MODEL or NAME=MODEL.")
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(help="Masking that a grid tests all others against. Default: random.")
+        str | None, typer.Option(help="Masking to test all others against. Default: all pairs; in a grid, random.")
     ] = None,
 ) -> None:
     """Compare maskings over seeds: means, intervals, tests of every pair, costs, learning curves.
@@ -45,63 +43,53 @@ def compare(
     a grid, with one comparison per folder OUT/NAME and a common table in OUT. Any setting can be overridden:
     --section.field value.
     """
-    from nmg.base.errors import UserError
     from nmg.cli.words import named_configs, named_models, required_configs, split_names
     from nmg.config import load_config
 
     words, overrides = required_configs(config, context.args)
     is_grid = len(words) > 1 or models is not None
-    if baseline is not None and not is_grid:
-        raise UserError(
-            "--baseline needs a grid: give several configurations or --models (one comparison tests all pairs)"
-        )
     files = named_configs(words) if is_grid else {"": Path(words[0])}
     configs = {name: load_config(file, overrides) for name, file in files.items()}
 
     from nmg.comparison.plan import parse_labelled, parse_steps
     from nmg.policies.maskings import parse_policies
 
-    names, places = split_names(maskings), named_models(models) if models is not None else {}
-    shared: dict[str, Any] = {
-        "policies": parse_policies(policies.split(","), "--policies"),
-        "seeds": seeds,
-        "labelled": (None,) if shots is None else parse_labelled(shots),
-        "adapt_steps": (None,) if adapt_steps is None else parse_steps(adapt_steps),
-    }
-    if is_grid:
-        _run_grid(configs, names, out, models=places, base=baseline, **shared)
-    else:
-        _run(configs[""], names, out, **shared)
+    run_comparison(
+        configs if is_grid else configs[""],
+        split_names(maskings),
+        out,
+        models=None if models is None else named_models(models),
+        baseline=baseline,
+        policies=parse_policies(policies.split(","), "--policies"),
+        seeds=seeds,
+        labelled=(None,) if shots is None else parse_labelled(shots),
+        adapt_steps=(None,) if adapt_steps is None else parse_steps(adapt_steps),
+    )
 
 
-def _run(config: "Config", maskings: list[str], out: Path, **shared: Any) -> None:
+def run_comparison(config: "Config | dict[str, Config]", maskings: list[str], out: Path, **options: Any) -> None:
+    """Run the job, show its progress and its results, and exit with code 1 if anything failed.
+
+    Args:
+        config: The settings or, for a grid, name → settings.
+        maskings: Names of the maskings.
+        out: Folder of the comparison.
+        **options: The other arguments of `jobs.compare.compare`.
+
+    Raises:
+        typer.Exit: Something failed.
+    """
     from nmg.cli.console import progress_console
-    from nmg.jobs.compare import compare as run_comparison
+    from nmg.jobs.compare import compare as compare_maskings
 
     with progress_console() as console:
-        results = run_comparison(config, maskings, out, reporter=console, on_cell=show_cells(console), **shared)
+        results = compare_maskings(config, maskings, out, reporter=console, on_cell=_show_cells(console), **options)
     show_results(results, out)
     if results.failures:
         raise typer.Exit(1)
 
 
-def _run_grid(configs: "dict[str, Config]", maskings: list[str], out: Path, **shared: Any) -> None:
-    from nmg.cli.console import progress_console
-    from nmg.jobs.compare import compare_grid
-
-    with progress_console() as console:
-        of_part = defaultdict[str, "Callable[[CellEvent, int], None]"](lambda: show_cells(console))
-
-        def on_cell(part: str, event: "CellEvent", missing: int) -> None:
-            of_part[part](event, missing)
-
-        grid = compare_grid(configs, maskings, out, reporter=console, on_cell=on_cell, **shared)
-    _show_grid(grid, out)
-    if grid.failures:
-        raise typer.Exit(1)
-
-
-def show_cells(console: "ProgressConsole") -> "Callable[[CellEvent, int], None]":
+def _show_cells(console: "ProgressConsole") -> "Callable[[CellEvent, int], None]":
     """Return a callback that prints each new cell and updates the overall progress bar."""
     done = 0
 
@@ -121,27 +109,13 @@ def show_results(results: "ComparisonResults", out: Path) -> None:
 
     if not is_main_process():
         return
-    from nmg.report.comparison import reading, terminal_tables
+    from nmg.report.comparison import terminal_tables
+    from nmg.report.comparison_summary import reading
     from nmg.report.terminal import notes_once, show
 
     show(notes_once(terminal_tables(results)))
     typer.echo(f"{reading(results)}\nresults: {out}/index.html, results.md, results.json, results.csv, results.tex")
     for name, problem in results.failures.items():
-        typer.secho(f"failed: {name}: {problem} ({out}/cells/{name}.error.txt)", fg=typer.colors.RED, err=True)
-
-
-def _show_grid(grid: "GridResults", out: Path) -> None:
-    """Print tables and summary to standard output and failures to standard error, on the main process only."""
-    from nmg.base.distributed import is_main_process
-
-    if not is_main_process():
-        return
-    from nmg.report.grid import reading, terminal_tables
-    from nmg.report.terminal import notes_once, show
-
-    show(notes_once(terminal_tables(grid)))
-    typer.echo(f"{reading(grid)}\nresults: {out}/index.html, grid.md, grid.json, grid.csv, grid.tex")
-    for name, problem in grid.failures.items():
-        part, _, cell = name.partition("/")
-        file = out / part / "cells" / f"{cell}.error.txt" if cell else out / f"{part}.error.txt"
-        typer.secho(f"failed: {name}: {problem} ({file})", fg=typer.colors.RED, err=True)
+        part, _, cell = name.rpartition("/")
+        file = f"{name}.error.txt" if name in results.failed_parts else f"{part}/cells/{cell}.error.txt".lstrip("/")
+        typer.secho(f"failed: {name}: {problem} ({out}/{file})", fg=typer.colors.RED, err=True)

@@ -22,8 +22,7 @@ def meta_test(
     All maskings of a seed share masking rate, steps, the initial weights and the order of examples. Each result
     is saved, and all pairs are tested. Any setting can be overridden: --section.field value.
     """
-    from nmg.cli.compare import show_cells, show_results
-    from nmg.cli.console import progress_console
+    from nmg.cli.compare import run_comparison
     from nmg.cli.words import required_config, split_names
     from nmg.config import load_config
 
@@ -31,19 +30,11 @@ def meta_test(
     settings = load_config(config, overrides)
     names = split_names(maskings)
 
-    from nmg.jobs.compare import compare
-
-    with progress_console() as console:
-        results = compare(
-            settings,
-            names,
-            out,
-            policies={"neural": policy} if policy is not None and "neural" in names else {},
-            seeds=seeds,
-            save_models=save_models,
-            reporter=console,
-            on_cell=show_cells(console),
-        )
-    show_results(results, out)
-    if results.failures:
-        raise typer.Exit(1)
+    run_comparison(
+        settings,
+        names,
+        out,
+        policies={"neural": policy} if policy is not None and "neural" in names else {},
+        seeds=seeds,
+        save_models=save_models,
+    )

@@ -1,12 +1,12 @@
-"""The results of a comparison: means with intervals, tests of every pair, costs.
+"""The results of a comparison of one part or of several (a grid): means with intervals, tests, costs.
 
-One metric is tested: the first of the task's table, which was fixed before any cell ran. The planned pairs of all
-settings form one family for Holm's correction, whether or not their cells succeeded. The probability of any false
-positive in a comparison is at most 5 %.
+One metric of each part is tested: the first of the task's table, which was fixed before any cell ran. All planned tests
+of the same metric form one family for Holm's correction, whether or not their cells succeeded. The probability of any
+false positive in a family is at most 5 %.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -15,11 +15,10 @@ import numpy as np
 
 from nmg.comparison.environment import differing, mixed_seeds
 from nmg.comparison.learned import meta_training_seconds
-from nmg.comparison.plan import Plan
+from nmg.comparison.parts import Part
 from nmg.comparison.run import Finished
 from nmg.comparison.statistics import ALPHA, CONFIDENCE, POWER, Estimate, PairedTest, estimate, holm, paired_comparison
 from nmg.comparison.trials import Cell, Condition
-from nmg.config import Config
 
 HELD_OUT = "held_out_loss"
 
@@ -88,11 +87,25 @@ class Pair:
 
 @dataclass(frozen=True)
 class SettingResult:
-    """The results of all maskings in one condition."""
+    """The results of all maskings of one part in one condition."""
 
+    part: Part
+    metrics: tuple[str, ...]
+    """Scores in the order of tables; the first one is tested."""
     condition: Condition
     maskings: Sequence[MaskingResult]
     pairs: Sequence[Pair]
+
+    @property
+    def tested(self) -> str:
+        """The metric that is tested."""
+        return self.metrics[0]
+
+    @property
+    def n_labelled(self) -> int | None:
+        """The number of labelled examples; None if it is not the same for all maskings."""
+        counts = {round(one.n_labelled) for one in self.maskings}
+        return counts.pop() if len(counts) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -110,20 +123,16 @@ class MetaTrainingCost:
 
 
 @dataclass(frozen=True)
-class ComparisonResults:
-    """Everything that a comparison reports."""
+class PartResults:
+    """The results of one part."""
 
-    config: Config
-    metrics: tuple[str, ...]
-    """Scores in the order of tables; the first one is tested."""
+    part: Part
     settings: Sequence[SettingResult]
     meta_training: Mapping[str, MetaTrainingCost]
     """Masking → cost, for learned maskings that are stored in the folder of their run."""
     cells: Sequence[Cell]
     failures: Mapping[str, str]
     """Name of a failed cell → what went wrong."""
-    n_planned: int
-    """Number of planned pairs, over which the correction is made."""
 
     @property
     def has_policies(self) -> bool:
@@ -131,71 +140,162 @@ class ComparisonResults:
         return any(name.startswith("policy ") for cell in self.cells for name in cell.provenance)
 
     @property
-    def tested(self) -> str:
-        """The metric that is tested."""
-        return self.metrics[0]
-
-    @property
-    def pairs(self) -> list[Pair]:
-        """The pairs of all settings."""
-        return [pair for condition in self.settings for pair in condition.pairs]
-
-    @property
     def differing(self) -> dict[str, list[str]]:
         """Environment properties that are not the same for all cells, each with its values."""
         return differing(cell.environment for cell in self.cells)
 
+    def alone(self) -> "PartResults":
+        """The same results for a comparison that has only this part."""
+        part = replace(self.part, name="")
+        return replace(self, part=part, settings=[replace(setting, part=part) for setting in self.settings])
+
+
+@dataclass(frozen=True)
+class ComparisonResults:
+    """Everything that a comparison reports."""
+
+    planned: Sequence[Part]
+    parts: Sequence[PartResults]
+    """The results, without parts that failed as a whole."""
+    baseline: str | None
+    """The masking that all others are tested against; None tests every pair."""
+    families: Mapping[str, int]
+    """Tested metric → number of planned tests, over which the correction is made."""
+    failed_parts: Mapping[str, str]
+    """Name of a part that failed as a whole → what went wrong."""
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the parts have names and folders."""
+        return bool(self.planned[0].name)
+
+    @property
+    def settings(self) -> list[SettingResult]:
+        """The results of all parts in all conditions."""
+        return [setting for one in self.parts for setting in one.settings]
+
+    def family(self, metric: str) -> list[SettingResult]:
+        """The results of all parts that are scored by `metric`."""
+        return [setting for setting in self.settings if setting.tested == metric]
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """The tested pairs of all parts."""
+        return [pair for setting in self.settings for pair in setting.pairs]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells of all parts."""
+        return [cell for one in self.parts for cell in one.cells]
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """'PART', 'PART/CELL' or, without names of parts, 'CELL' → what went wrong."""
+        of_cells = {
+            f"{one.part.name}/{cell}".lstrip("/"): problem
+            for one in self.parts
+            for cell, problem in one.failures.items()
+        }
+        return {**self.failed_parts, **of_cells}
+
     def to_json(self) -> dict[str, Any]:
         """The content of results.json; undefined values are null, never NaN."""
         return {
-            "settings": self.config.model_dump(mode="json"),
-            "metrics": list(self.metrics),
-            "tested_metric": self.tested,
-            "n_planned": self.n_planned,
+            "baseline": self.baseline,
             "confidence": CONFIDENCE,
             "alpha": ALPHA,
             "power": POWER,
-            "results": [_setting_json(result) for result in self.settings],
-            "meta_training": {
-                name: asdict(cost) | {"seconds_an_adaptation": cost.amortised}
-                for name, cost in self.meta_training.items()
-            },
-            "failures": dict(self.failures),
-            "environment_mismatch": self.differing,
-            "cells": [asdict(cell) for cell in self.cells],
+            "families": [{"metric": metric, "n_planned": n_planned} for metric, n_planned in self.families.items()],
+            "parts": [_part_json(one) for one in self.parts],
+            "results": [_setting_json(setting) for setting in self.settings],
+            "failures": self.failures,
+            "cells": [{"part": one.part.name, **asdict(cell)} for one in self.parts for cell in one.cells],
         }
 
 
-def analyse(config: Config, plan: Plan, metrics: tuple[str, ...], finished: Finished) -> ComparisonResults:
-    """Compute means, tests and costs from the finished cells.
+def analyse(part: Part, metrics: tuple[str, ...], finished: Finished) -> PartResults:
+    """Compute means, costs and the differences of all pairs from the finished cells of a part.
 
     Args:
-        config: The settings that the cells ran under.
-        plan: The planned cells.
+        part: The part, with the settings and the plan that its cells ran under.
         metrics: The metrics of the task, in the order of its table.
         finished: The finished and the failed cells.
 
     Returns:
-        The results, with Holm's correction over the planned pairs of all settings.
+        The results, not yet corrected; `compared` corrects them.
     """
-    settings = [_analyse_setting(condition, plan.names, metrics, finished.cells) for condition in plan.settings]
+    plan, cells = part.plan, finished.cells
+    settings = [_analyse_setting(part, metrics, condition, cells) for condition in plan.settings]
     costs = {}
     for name, folder in plan.learned.items():
         seconds = meta_training_seconds(folder)
         if seconds is not None:
-            served = {(cell.seed, cell.adapt_steps) for cell in finished.cells if cell.masking == name}
+            served = {(cell.seed, cell.adapt_steps) for cell in cells if cell.masking == name}
             costs[name] = MetaTrainingCost(seconds, len(served))
-    n_planned = len(plan.settings) * math.comb(len(plan.names), 2)
-    corrected = _corrected(settings, n_planned)
-    return ComparisonResults(config, metrics, corrected, costs, finished.cells, finished.failures, n_planned)
+    return PartResults(part, settings, costs, cells, finished.failures)
+
+
+def compared(
+    parts: Sequence[PartResults],
+    baseline: str | None = None,
+    failed_parts: Iterable[tuple[Part, str]] = (),
+) -> ComparisonResults:
+    """Test all pairs or, with a baseline, each masking against it, with Holm's correction in each family.
+
+    Args:
+        parts: The analysed parts.
+        baseline: The name of the baseline; None tests all pairs.
+        failed_parts: Parts that failed as a whole, and what went wrong.
+
+    Returns:
+        The results, with one family per tested metric.
+    """
+    failed = list(failed_parts)
+    chosen = [
+        replace(setting, pairs=_against(baseline, setting.pairs) if baseline else setting.pairs)
+        for one in parts
+        for setting in one.settings
+    ]
+    families = {}
+    for metric in dict.fromkeys(setting.tested for setting in chosen):
+        members = [setting for setting in chosen if setting.tested == metric]
+        # The metric of a failed part is unknown: count it in every family that has a part with its task.
+        tasks = {setting.part.config.data.task for setting in members}
+        lost = [part for part, _ in failed if part.config.data.task in tasks]
+        planned = [setting.part for setting in members] + [part for part in lost for _ in part.plan.settings]
+        families[metric] = sum(_n_tests(part, baseline) for part in planned)
+        corrected = iter(holm_corrected([pair for setting in members for pair in setting.pairs], families[metric]))
+        chosen = [
+            replace(setting, pairs=[next(corrected) for _ in setting.pairs]) if setting.tested == metric else setting
+            for setting in chosen
+        ]
+    queue = iter(chosen)
+    done = [replace(one, settings=[next(queue) for _ in one.settings]) for one in parts]
+    planned_parts = [*(one.part for one in parts), *(part for part, _ in failed)]
+    return ComparisonResults(planned_parts, done, baseline, families, {part.name: why for part, why in failed})
+
+
+def _n_tests(part: Part, baseline: str | None) -> int:
+    """Number of planned tests in one condition."""
+    n_maskings = len(part.plan.names)
+    return math.comb(n_maskings, 2) if baseline is None else n_maskings - 1
+
+
+def _against(baseline: str, pairs: Sequence[Pair]) -> list[Pair]:
+    """The differences from the baseline."""
+    of_baseline = (pair for pair in pairs if baseline in (pair.first, pair.second))
+    return [pair if pair.second == baseline else pair.reversed_ for pair in of_baseline]
 
 
 def _analyse_setting(
-    condition: Condition, names: Sequence[str], metrics: tuple[str, ...], cells: Sequence[Cell]
+    part: Part, metrics: tuple[str, ...], condition: Condition, cells: Sequence[Cell]
 ) -> SettingResult:
+    names = part.plan.names
     by_masking = {name: {c.seed: c for c in cells if c.masking == name and _is_in(c, condition)} for name in names}
     by_masking = {name: of_masking for name, of_masking in by_masking.items() if of_masking}
     return SettingResult(
+        part,
+        metrics,
         condition,
         [_analyse_masking(name, list(of_masking.values()), metrics) for name, of_masking in by_masking.items()],
         [
@@ -249,12 +349,6 @@ def _paired(first: Mapping[int, Cell], second: Mapping[int, Cell], metric: str) 
     )
 
 
-def _corrected(settings: Sequence[SettingResult], n_planned: int) -> list[SettingResult]:
-    """The results with Holm's correction over the planned pairs of all settings, for each of the two tests."""
-    corrected = iter(holm_corrected([pair for result in settings for pair in result.pairs], n_planned))
-    return [SettingResult(r.condition, r.maskings, [next(corrected) for _ in r.pairs]) for r in settings]
-
-
 def holm_corrected(pairs: Sequence[Pair], n_planned: int) -> list[Pair]:
     """Copies of `pairs` with Holm's correction over all `n_planned` pairs, for each of the two tests."""
     by_t = holm([pair.test.p for pair in pairs], n_planned)
@@ -265,25 +359,32 @@ def holm_corrected(pairs: Sequence[Pair], n_planned: int) -> list[Pair]:
     ]
 
 
-def pair_json(pair: Pair) -> dict[str, Any]:
-    """The entry of a pair in results.json and grid.json."""
-    return (
-        {"first": pair.first, "second": pair.second}
-        | asdict(pair.test)
-        | {
-            "seeds_still_needed": pair.test.seeds_still_needed,
-            "t_p_holm": pair.t_p_holm,
-            "wilcoxon_p_holm": pair.wilcoxon_p_holm,
-            "mixed_seeds": list(pair.mixed_seeds),
-        }
-    )
+def _part_json(one: PartResults) -> dict[str, Any]:
+    part = one.part
+    return {
+        "name": part.name,
+        "data": part.data,
+        "model": part.model,
+        "left_out": list(part.left_out),
+        "settings": part.config.model_dump(mode="json"),
+        "meta_training": {
+            name: asdict(cost) | {"seconds_an_adaptation": cost.amortised} for name, cost in one.meta_training.items()
+        },
+        "environment_mismatch": one.differing,
+    }
 
 
 def _setting_json(result: SettingResult) -> dict[str, Any]:
-    pairs = [pair_json(pair) for pair in result.pairs]
     maskings = [
         {"masking": one.masking, "n_labelled": one.n_labelled}
         | {"metrics": {metric: asdict(value) for metric, value in one.estimates.items()}, "costs": asdict(one.costs)}
         for one in result.maskings
     ]
-    return {**asdict(result.condition), "maskings": maskings, "pairs": pairs}
+    where = {"part": result.part.name, "metrics": list(result.metrics), "tested_metric": result.tested}
+    return {**where, **asdict(result.condition), "maskings": maskings, "pairs": [_pair_json(p) for p in result.pairs]}
+
+
+def _pair_json(pair: Pair) -> dict[str, Any]:
+    corrected = {name: getattr(pair, name) for name in ("t_p_holm", "wilcoxon_p_holm")}
+    facts = {"seeds_still_needed": pair.test.seeds_still_needed, **corrected, "mixed_seeds": list(pair.mixed_seeds)}
+    return {"first": pair.first, "second": pair.second, **asdict(pair.test), **facts}

@@ -98,6 +98,11 @@ class Comparison:
                 _say_circumstances(found.values(), session.model.runtime, reporter)
         return cls(session.config, plan, session, found)
 
+    @property
+    def n_missing(self) -> int:
+        """Number of cells that are not finished."""
+        return len(self.plan.keys()) - len(self.found)
+
     def with_head(self) -> "Comparison":
         """Report overlaps between data sets and warm up a head that the checkpoint lacks; the copy is ready to run."""
         reporter = self.session.model.reporter

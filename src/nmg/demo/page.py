@@ -7,8 +7,8 @@ from nmg.auditing.result import AuditResult
 from nmg.comparison.results import ComparisonResults
 from nmg.meta_training.log import RunLog
 from nmg.report.audit_page import audit_tables
-from nmg.report.comparison import reading
 from nmg.report.comparison_page import score_blocks as comparison_blocks
+from nmg.report.comparison_summary import reading
 from nmg.report.document import Details, Document, Facts, Paragraph, Section
 from nmg.report.experiment import summary
 from nmg.report.numbers import percent

@@ -1,160 +1,167 @@
-"""Runs comparisons and grids of comparisons and writes their files: `nmg.compare` and `nmg.compare_grid`."""
+"""Runs a comparison and writes its files: `nmg.compare`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nmg.base.distributed import as_one, described, is_main_process
 from nmg.base.errors import UserError
 from nmg.base.files import write_text
 from nmg.base.outputs import check_output, output_lock
 from nmg.base.progress import Reporter, Silent
-from nmg.comparison.grid import GridResults, Part, analyse_grid, chosen_base, parts_of
-from nmg.comparison.plan import Plan
-from nmg.comparison.results import ComparisonResults, analyse
+from nmg.comparison.parts import Cells, Part, chosen_baseline, parts_of
+from nmg.comparison.results import ComparisonResults, PartResults, analyse, compared
 from nmg.comparison.run import Comparison, check_folder
 from nmg.comparison.trials import CellEvent, Labelled
 from nmg.config import Config
 from nmg.report.comparison_files import write_comparison
-from nmg.report.grid_files import write_grid
 from nmg.trials.inputs import SharedInputs
+
+OnCell = Callable[[CellEvent, int], None]
+"""Called after each cell with its event and the number of cells that were missing at the start."""
 
 
 def compare(
-    config: Config,
+    config: Config | Mapping[str, Config],
     maskings: Sequence[str],
     out: Path,
     *,
+    models: Mapping[str, str] | None = None,
+    baseline: str | None = None,
     policies: Mapping[str, Path] | None = None,
     seeds: int = 5,
     labelled: Sequence[Labelled] = (None,),
     adapt_steps: Sequence[int | None] = (None,),
     save_models: bool = False,
     reporter: Reporter | None = None,
-    on_cell: Callable[[CellEvent, int], None] = lambda _event, _missing: None,
+    on_cell: OnCell = lambda _event, _missing: None,
 ) -> ComparisonResults:
     """Run every masking with every seed, analyse the cells, and write all files into `out`.
 
-    Cells that an earlier call completed in `out` are reused.
+    Cells that an earlier call completed in `out` are reused. Several configurations or `models` make a grid: each
+    configuration with each model is a part in a separate folder in `out`, and a part that fails does not stop the
+    others.
 
     Args:
-        config: Settings shared by all cells; seeds count up from `run.seed`.
+        config: Settings shared by all cells (seeds count up from `run.seed`); for a grid, name → settings.
         maskings: Names of the maskings to compare.
         out: Folder of the comparison.
-        policies: Learned maskings to add: name → folder of a run or policy.
+        models: For a grid, name → folder or hub name; None uses the model of each configuration.
+        baseline: The masking that all others are tested against. None tests all pairs; in a grid, `random` or else the
+            first masking.
+        policies: Name → folder of a run or policy. A grid uses each only with the models that it fits.
         seeds: Number of seeds.
         labelled: Numbers of labelled examples for learning curves; None means as configured.
         adapt_steps: Numbers of adaptation steps for learning curves; None means as configured.
         save_models: True keeps the adapted models of the first seed under the first condition.
         reporter: Receives progress and messages; None is silent.
-        on_cell: Called after each cell with its event and the number of cells that were missing at the start.
+        on_cell: See `OnCell`.
 
     Returns:
-        All scores, costs and tests; cells that failed are in `failures`.
+        All scores, costs and tests; what failed is in `failures`.
 
     Raises:
         UserError: Invalid input or output; raised before any training.
 
     Example:
         ```python
-        results = nmg.compare(config, ["none", "random"], Path("comparison"), policies={"mine": Path("run")}, seeds=5)
-        print(results.failures)
+        nmg.compare(config, ["none", "random"], Path("comparison"), policies={"mine": Path("run")}, seeds=5)
+        nmg.compare({"chemistry": config, "news": other}, ["random", "idf"], Path("grid"))
         ```
     """
-    first = config.run.seed
-    plan = Plan.of(maskings, policies or {}, range(first, first + seeds), labelled=labelled, adapt_steps=adapt_steps)
-    with as_one():
-        check_folder(out)  # before locking, which writes to the folder
-    with as_one(), output_lock(out):
-        comparison = Comparison.open(config, plan, out, reporter or Silent(), save_models=save_models)
-        return _run(comparison, out, on_cell)
+    cells = Cells(maskings, policies or {}, seeds, {"labelled": labelled, "adapt_steps": adapt_steps})
+    job = _Job(out, reporter or Silent(), on_cell, save_models)
+    if not isinstance(config, Config):
+        return job.grid(config, models or {}, cells, baseline)
+    if models is not None:
+        raise UserError("models: name the configuration, too: {name: config}")
+    return job.single(Part.alone(config, cells.plan(config)), baseline)
 
 
-def _run(comparison: Comparison, out: Path, on_cell: Callable[[CellEvent, int], None]) -> ComparisonResults:
-    """Run the missing cells and write the files."""
-    plan = comparison.plan
-    missing = len(plan.keys()) - len(comparison.found)
-    finished = comparison.with_head().run(lambda event: on_cell(event, missing))
-    results = analyse(comparison.config, plan, comparison.session.table_metrics, finished)
-    if is_main_process():
-        write_comparison(out, results)
-    return results
+@dataclass(frozen=True)
+class _Job:
+    """Runs the parts of a comparison."""
 
+    out: Path
+    reporter: Reporter
+    on_cell: OnCell
+    save_models: bool
 
-def compare_grid(
-    configs: Mapping[str, Config],
-    maskings: Sequence[str],
-    out: Path,
-    *,
-    models: Mapping[str, str] | None = None,
-    base: str | None = None,
-    policies: Mapping[str, Path] | None = None,
-    seeds: int = 5,
-    labelled: Sequence[Labelled] = (None,),
-    adapt_steps: Sequence[int | None] = (None,),
-    reporter: Reporter | None = None,
-    on_cell: Callable[[str, CellEvent, int], None] = lambda _part, _event, _missing: None,
-) -> GridResults:
-    """Run `compare` for every configuration with every model, each in a separate folder in `out`.
+    def single(self, part: Part, baseline: str | None) -> ComparisonResults:
+        """Run the only part. Raises UserError for invalid input or output."""
+        if baseline is not None:
+            baseline = chosen_baseline(baseline, [part])
+        with as_one():
+            check_folder(self.out)  # before locking, which writes to the folder
+        with as_one(), output_lock(self.out):
+            comparison = self._open(part, self.reporter, SharedInputs(max_models=0))
+            results = compared([self._run(part, comparison, comparison.n_missing)], baseline)
+            self._write(self.out, results)
+        return results
 
-    A comparison that fails does not stop the others. Arguments not listed here are as in `compare`.
+    def grid(
+        self, configs: Mapping[str, Config], models: Mapping[str, str], cells: Cells, baseline: str | None
+    ) -> ComparisonResults:
+        """Run every configuration with every model.
 
-    Args:
-        configs: Name → settings.
-        models: Name → folder or hub name; None uses the model of each configuration.
-        base: The masking that all others are tested against; None means `random` or else the first masking.
-        policies: Name → folder; each policy is used only with the models that it fits.
-        on_cell: Called with the comparison, the cell's event and the number of cells missing at the start.
+        Args:
+            configs: Name → settings.
+            models: Name → folder or hub name; empty for the model of each configuration.
+            cells: The cells of every part.
+            baseline: The baseline; None chooses one.
 
-    Returns:
-        The results of all comparisons and their common tests; what failed is in `failures`.
+        Returns:
+            The results; each part also has its own files, with tests of all its pairs.
 
-    Raises:
-        UserError: Invalid input or output; raised before any training.
+        Raises:
+            UserError: Invalid input or output; raised before any training.
+        """
+        if not configs:
+            raise UserError("a grid needs at least one configuration")
+        done, failed, inputs = {}, {}, SharedInputs()
+        with as_one(), output_lock(self.out):
+            parts = parts_of(configs, models, cells, inputs)
+            baseline = chosen_baseline(baseline, parts)
+            is_grid = (self.out / "results.json").is_file() and not (self.out / "cells").is_dir()
+            if not is_grid and not any((self.out / part.name).is_dir() for part in parts):
+                check_output(self.out, "other files than a grid")
+            queue, missing = _by_model(parts), 0
+            for part in queue:
+                with _named(part):
+                    missing += self._open(part, Silent(), inputs).n_missing
+            for number, part in enumerate(queue, start=1):
+                self.reporter.notify(f"comparison {number} of {len(parts)}: {part.name}")
+                try:
+                    with as_one(), output_lock(self.out / part.name):
+                        comparison = self._open(part, self.reporter, inputs)
+                        done[part.name] = self._run(part, comparison, missing)
+                        self._write(self.out / part.name, compared([done[part.name].alone()]))
+                    if is_main_process():
+                        _error_file(self.out, part).unlink(missing_ok=True)
+                except Exception as error:
+                    failed[part.name] = _save_error(self.out, part, error)
+                    self.reporter.notify(f"{part.name}  failed: {failed[part.name]}")
+            in_order = [done[part.name] for part in parts if part.name in done]
+            lost = [(part, failed[part.name]) for part in parts if part.name in failed]
+            results = compared(in_order, baseline, lost)
+            self._write(self.out, results)
+        return results
 
-    Example:
-        ```python
-        configs = {"chemistry": nmg.load_config(Path("chemistry.yaml")), "news": nmg.load_config(Path("news.yaml"))}
-        nmg.compare_grid(configs, ["random", "idf"], Path("grid"), models={"bert": "bert-base-uncased"}, seeds=5)
-        ```
-    """
-    reporter = reporter or Silent()
-    if not configs:
-        raise UserError("a grid needs at least one configuration")
-    results, failed, inputs = {}, {}, SharedInputs()
-    curves: dict[str, Any] = {"labelled": labelled, "adapt_steps": adapt_steps}
+    def _open(self, part: Part, reporter: Reporter, inputs: SharedInputs) -> Comparison:
+        """Check the part."""
+        out, save = self.out / part.name, self.save_models
+        return Comparison.open(part.config, part.plan, out, reporter, save_models=save, inputs=inputs)
 
-    def opened(part: Part, notes: Reporter) -> Comparison:
-        first = part.config.run.seed
-        plan = Plan.of(part.maskings, part.policies, range(first, first + seeds), **curves)
-        return Comparison.open(part.config, plan, out / part.name, notes, inputs=inputs)
+    def _run(self, part: Part, comparison: Comparison, missing: int) -> PartResults:
+        """Run the missing cells of the part; `missing` is the number of those of all parts."""
+        finished = comparison.with_head().run(lambda event: self.on_cell(event, missing))
+        part = replace(part, config=comparison.config, plan=comparison.plan)
+        return analyse(part, comparison.session.table_metrics, finished)
 
-    with as_one(), output_lock(out):
-        parts = parts_of(configs, models or {}, maskings, policies or {}, inputs)
-        base = chosen_base(base, parts)
-        if not any((out / part.name).is_dir() for part in parts) and not (out / "grid.json").is_file():
-            check_output(out, "other files than a grid")
-        queue = _by_model(parts)
-        for part in queue:
-            with _named(part):
-                opened(part, Silent())
-        for number, part in enumerate(queue, start=1):
-            reporter.notify(f"comparison {number} of {len(parts)}: {part.name}")
-            try:
-                with as_one(), output_lock(out / part.name):
-                    comparison = opened(part, reporter)
-                    results[part.name] = _run(comparison, out / part.name, partial(on_cell, part.name))
-                if is_main_process():
-                    _error_file(out, part).unlink(missing_ok=True)
-            except Exception as error:
-                failed[part.name] = _save_error(out, part, error)
-                reporter.notify(f"{part.name}  failed: {failed[part.name]}")
-        grid = analyse_grid(base, parts, results, failed)
+    def _write(self, out: Path, results: ComparisonResults) -> None:
         if is_main_process():
-            write_grid(out, grid)
-    return grid
+            write_comparison(out, results)
 
 
 def _by_model(parts: Sequence[Part]) -> list[Part]:
@@ -165,7 +172,7 @@ def _by_model(parts: Sequence[Part]) -> list[Part]:
 
 @contextmanager
 def _named(part: Part) -> Iterator[None]:
-    """Add the name of the comparison to any UserError."""
+    """Add the name of the part to any UserError."""
     try:
         yield
     except UserError as error:
@@ -177,7 +184,7 @@ def _error_file(out: Path, part: Part) -> Path:
 
 
 def _save_error(out: Path, part: Part, error: Exception) -> str:
-    """Save the traceback. Returns the problem in one line."""
+    """Save the traceback; returns the problem in one line."""
     problem, report = described(error)
     with as_one():
         if is_main_process():

@@ -192,10 +192,11 @@ def _scores(known: Provenance) -> Iterator[str]:
     """Section with the test scores of all maskings and their paired differences."""
     if not known.comparison:
         return
-    metric = known.comparison["tested_metric"]
     level = round(100 * known.comparison.get("confidence", 0.95))
-    yield f"## Scores on the test set\n\nMetric: `{metric}`; mean over seeds with its {level} % confidence interval.\n"
+    yield f"## Scores on the test set\n\nMean over seeds with its {level} % confidence interval.\n"
     for setting in known.comparison["results"]:
+        metric = setting["tested_metric"]
+        yield f"{setting['part']}, metric: `{metric}`\n" if setting["part"] else f"Metric: `{metric}`\n"
         rows = [f"| {one['masking']} | {_interval(one['metrics'][metric])} |" for one in setting["maskings"]]
         yield "\n".join(["| masking | score |", "|---|---:|", *rows, ""])
         pairs = [

@@ -1,11 +1,18 @@
-"""Tables of a comparison, and a one-paragraph summary generated from its numbers."""
+"""Tables of a comparison."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from nmg.comparison.environment import described
-from nmg.comparison.results import HELD_OUT, ComparisonResults, MaskingResult, MetaTrainingCost, Pair, SettingResult
-from nmg.comparison.statistics import Estimate, PairedTest
+from nmg.comparison.results import (
+    HELD_OUT,
+    ComparisonResults,
+    MaskingResult,
+    MetaTrainingCost,
+    Pair,
+    PartResults,
+    SettingResult,
+)
+from nmg.comparison.statistics import Estimate
 from nmg.comparison.trials import Condition
 from nmg.report.document import Table
 from nmg.report.numbers import (
@@ -19,13 +26,11 @@ from nmg.report.numbers import (
     interval_text,
     listed,
     mean_text,
-    p_equals,
     p_text,
+    score_text,
+    shown_scale,
 )
 from nmg.tasks.registry import task_kind
-
-LISTED = 6
-"""Maximum number of differing pairs that the summary names."""
 
 
 def setting_text(condition: Condition, task: str, n_labelled: int | None = None) -> str:
@@ -51,15 +56,19 @@ def setting_text(condition: Condition, task: str, n_labelled: int | None = None)
     return ", ".join(parts)
 
 
-def setting_title(result: SettingResult, task: str) -> str:
+def setting_title(result: SettingResult) -> str:
     """Return `setting_text` with the number of labelled examples, if all maskings had the same number."""
-    counts = {round(one.n_labelled) for one in result.maskings}
-    return setting_text(result.condition, task, counts.pop() if len(counts) == 1 else None)
+    return setting_text(result.condition, result.part.config.data.task, result.n_labelled)
 
 
-def scope(results: ComparisonResults) -> str:
+def place_text(result: SettingResult) -> str:
+    """Return where a result is from: data set and model if the part has a name, and the condition; may be empty."""
+    return ", ".join(filter(None, [result.part.title if result.part.name else "", setting_title(result)]))
+
+
+def scope(results: PartResults) -> str:
     """Return one sentence on the scope of intervals and p values: other seeds, but not the data all seeds share."""
-    data = results.config.data
+    data = results.part.config.data
     limited = data.labelled_per_class is not None or data.labelled_examples is not None
     uses_all = [
         result.condition.labelled == "all" or (result.condition.labelled is None and not limited)
@@ -124,26 +133,19 @@ def scores_table(result: SettingResult, metrics: Sequence[str]) -> Table:
     return Table(tuple(header), tuple(rows), tuple(notes))
 
 
-def pairs_table(result: SettingResult, metric: str, n_planned: int) -> Table:
-    """Return a table with the test of every pair of maskings.
+def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -> Table:
+    """Return a table with one row per tested pair.
 
     Args:
-        result: Results of one condition.
-        metric: The tested metric.
-        n_planned: Number of planned pairs in the whole comparison: the family of Holm's correction.
+        results: The comparison; it has the families of Holm's correction.
+        settings: The results to show, all of the same metric. With several, each row names the place of its pair.
     """
-    family = f"{count_text(n_planned, 'planned pair')} of this comparison"
-    return named_pairs_table([(pair_name(pair), pair) for pair in result.pairs], metric, family)
-
-
-def named_pairs_table(pairs: Sequence[tuple[str, Pair]], metric: str, family: str) -> Table:
-    """Return a table with one named row per pair.
-
-    Args:
-        pairs: Name and test of each pair.
-        metric: The tested metric.
-        family: The family of Holm's correction as text that starts with its size, e.g. "3 planned pairs".
-    """
+    metric = settings[0].tested
+    pairs = [
+        (f"{place_text(one)}: {pair_name(pair)}" if len(settings) > 1 else pair_name(pair), pair)
+        for one in settings
+        for pair in one.pairs
+    ]
     header = ("difference", "n", f"Δ {metric} [95 %]", "p", "p (Holm)", "Wilcoxon p", "p (Holm)", "d_z", "w/t/l")
     rows = []
     for name, pair in pairs:
@@ -164,7 +166,7 @@ def named_pairs_table(pairs: Sequence[tuple[str, Pair]], metric: str, family: st
         )
     notes = [
         "Δ: mean paired difference over n seeds with its 95 % t interval; p: two-sided paired t test; Wilcoxon p: "
-        f"exact signed-rank test; Holm: corrected over {all_of(family)}.",
+        f"exact signed-rank test; Holm: corrected over {all_of(family_text(results, metric))}.",
         "d_z: mean / standard deviation of the differences; w/t/l: number of seeds that the first masking wins, ties "
         "and loses.",
         "Seeds needed (+ those still missing): number of seeds that finds a difference of this d_z with 80 % power in "
@@ -212,17 +214,70 @@ def _cost_cells(one: MaskingResult, meta_training: Mapping[str, MetaTrainingCost
 
 
 def condition_tables(results: ComparisonResults, result: SettingResult) -> tuple[Table, Table, Table]:
-    """Return the tables of one condition: scores, pairs and costs."""
-    condition = setting_title(result, results.config.data.task)
-    where = f": {condition}" if condition else ""
-    scores = scores_table(result, results.metrics)
-    pairs = pairs_table(result, results.tested, results.n_planned)
-    costs = costs_table(result, results.meta_training)
+    """Return the tables of one condition of one part: scores, pairs and costs."""
+    where = f": {setting_title(result)}" if setting_title(result) else ""
+    meta_training = next(one.meta_training for one in results.parts if one.part == result.part)
+    pairs = "Pairs of maskings" if results.baseline is None else f"Differences from {results.baseline}"
     return (
-        replace(scores, caption=f"Scores on the test set{where}"),
-        replace(pairs, caption=f"Pairs of maskings{where}"),
-        replace(costs, caption=f"Costs{where}"),
+        replace(scores_table(result, result.metrics), caption=f"Scores on the test set{where}"),
+        replace(pairs_table(results, [result]), caption=pairs + where),
+        replace(costs_table(result, meta_training), caption=f"Costs{where}"),
     )
+
+
+DIFFERS = "*"
+"""Marks a mean that differs from the baseline's."""
+
+
+def means_tables(results: ComparisonResults, metric: str) -> list[Table]:
+    """Return the means of all parts that are scored by the metric, one table per condition.
+
+    A table has one row per masking and one column per part.
+    """
+    family = results.family(metric)
+    return [
+        _means_table(results, [one for one in family if one.condition == condition])
+        for condition in dict.fromkeys(one.condition for one in family)
+    ]
+
+
+def _means_table(results: ComparisonResults, settings: Sequence[SettingResult]) -> Table:
+    metric, first = settings[0].tested, settings[0]
+    names = dict.fromkeys(masking.masking for one in settings for masking in one.maskings)
+    rows = [(name, *(_mean_of(one, name) for one in settings)) for name in names]
+    counts = sorted({masking.estimates[metric].n for one in settings for masking in one.maskings})
+    seeds = "–".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "0"
+    scale = f" × {shown_scale(metric)}" if shown_scale(metric) != 1 else ""
+    note = (
+        f"{metric}{scale}: mean over {seeds} seed{'' if seeds == '1' else 's'} with its 95 % t interval. {DIFFERS}: "
+        f"differs from {results.baseline} at 5 % (paired t test, Holm's correction over "
+        f"{all_of(family_text(results, metric))})."
+    )
+    where = setting_text(first.condition, first.part.config.data.task)
+    caption = f"{metric} on the test sets{f': {where}' if where else ''}"
+    return Table(("masking", *(one.part.title for one in settings)), tuple(rows), (note,), caption)
+
+
+def _mean_of(result: SettingResult, name: str) -> str:
+    """Return mean, interval and star of a masking."""
+    value = next((one.estimates[result.tested] for one in result.maskings if one.masking == name), None)
+    if value is None:
+        return NOTHING
+    interval = f" {interval_text(value.low, value.high, result.tested)}" if value.low is not None else ""
+    differs = any(pair.differs for pair in result.pairs if pair.first == name)
+    return score_text(value.mean, result.tested) + interval + (DIFFERS if differs else "")
+
+
+def differences_table(results: ComparisonResults, metric: str) -> Table:
+    """Return a table of all tests of the metric, in all parts."""
+    caption = f"Differences of {metric} from {results.baseline}"
+    return replace(pairs_table(results, results.family(metric)), caption=caption)
+
+
+def family_text(results: ComparisonResults, metric: str) -> str:
+    """Return the family of Holm's correction, e.g. '3 planned pairs of this comparison'."""
+    of = f" of {metric}" if len(results.families) > 1 else ""
+    return f"{count_text(results.families[metric], 'planned pair')}{of} of this comparison"
 
 
 ON_TERMINAL = (0, 2, 4, 7, 8, 9)
@@ -230,11 +285,13 @@ ON_TERMINAL = (0, 2, 4, 7, 8, 9)
 
 
 def terminal_tables(results: ComparisonResults) -> list[Table]:
-    """Return tables that fit on a terminal of 80 columns: scores with costs, and pairs."""
+    """Return tables for a terminal of 80 columns: scores and pairs; in a grid, means and differences of each metric."""
     tables = []
-    for result in results.settings:
+    for metric in results.families if results.is_grid else ():
+        tables += [*means_tables(results, metric), differences_table(results, metric).columns(ON_TERMINAL)]
+    for result in () if results.is_grid else results.settings:
         scores, pairs, _ = condition_tables(results, result)
-        first_metric = replace(scores_table(result, results.metrics[:1]), caption=scores.caption)
+        first_metric = replace(scores_table(result, result.metrics[:1]), caption=scores.caption)
         tables += [first_metric, pairs.columns(ON_TERMINAL)]
     return tables
 
@@ -242,90 +299,6 @@ def terminal_tables(results: ComparisonResults) -> list[Table]:
 def pair_name(pair: Pair) -> str:
     """Return 'first − second'."""
     return f"{pair.first} − {pair.second}"
-
-
-def reading(results: ComparisonResults) -> str:
-    """Return a one-paragraph summary of the tests, generated from the numbers."""
-    tested = [(result.condition, pair) for result in results.settings for pair in result.pairs if pair.is_tested]
-    if not results.pairs:
-        text = "There is no pair of maskings to compare."
-    elif not tested:
-        text = "One seed cannot separate differences from chance. Run more seeds (--seeds)."
-    elif all(pair.test.ties == pair.test.n for _, pair in tested):
-        text = _all_the_same(results)
-    else:
-        differing = [(condition, pair) for condition, pair in tested if pair.differs]
-        text = _findings(results, differing) if differing else _no_finding(results, tested)
-    if results.failures:
-        n = len(results.failures)
-        text += f" {count_text(n, 'cell')} failed and {'are' if n > 1 else 'is'} left out of these results."
-    if results.differing:
-        text += f" {_on_circumstances(results)}"
-    return text
-
-
-def _on_circumstances(results: ComparisonResults) -> str:
-    """Describe how the environments of the cells differ, and how many pairs this affects."""
-    text = f"The cells ran in different environments: they differ in {described(results.differing)}."
-    mixed = sum(bool(pair.mixed_seeds) for pair in results.pairs)
-    if not mixed:
-        return f"{text} Within each seed they are the same, so pairs are not affected."
-    return (
-        f"{text} In {count_text(mixed, 'pair')}, marked {MIXED}, they differ within a seed, so the difference may have "
-        "other causes than the masks. To avoid this, run the comparison again in a new folder."
-    )
-
-
-def _all_the_same(results: ComparisonResults) -> str:
-    return (
-        f"All maskings have the same {results.tested} in every seed, so fine-tuning may have learned only the most "
-        "frequent answer. Use more labels, or more epochs (test.finetune_epochs)."
-    )
-
-
-def _no_finding(results: ComparisonResults, tested: Sequence[tuple[Condition, Pair]]) -> str:
-    condition, nearest = min(tested, key=lambda entry: (entry[1].t_p_holm or 0.0, entry[1].test.p or 0.0))
-    text = (
-        f"No pair differs on {results.tested} at 5 % after Holm's correction over "
-        f"{count_text(results.n_planned, 'planned pair')} with n = {_seeds(tested)} seeds. "
-        "This does not show that the maskings are equal: the intervals give the differences "
-        f"that the data do not rule out. The smallest p value is that of {_described(results, condition, nearest)}."
-    )
-    if nearest.test.seeds_needed is not None:
-        text += (
-            f" If its effect size is as estimated, a single test with {nearest.test.seeds_needed:,} seeds would detect "
-            "it with 80 % power."
-        )
-    return text
-
-
-def _findings(results: ComparisonResults, differing: Sequence[tuple[Condition, Pair]]) -> str:
-    named = "; ".join(_described(results, condition, pair) for condition, pair in differing[:LISTED])
-    verb = "differs" if len(differing) == 1 else "differ"
-    more = f"; and {len(differing) - LISTED} more in the table" if len(differing) > LISTED else ""
-    return (
-        f"{len(differing)} of {count_text(results.n_planned, 'planned pair')} {verb} on {results.tested} at 5 % "
-        "after Holm's correction, "
-        f"with n = {_seeds(differing)} seeds: {named}{more}."
-    )
-
-
-def paired_text(test: PairedTest, metric: str) -> str:
-    """Return the mean difference with its interval; adds "in every seed" if it is constant."""
-    constant = " in every seed" if test.is_constant else ""
-    return difference_text(test.mean, test.low, test.high, metric) + constant
-
-
-def _described(results: ComparisonResults, condition: Condition, pair: Pair) -> str:
-    difference = paired_text(pair.test, results.tested)
-    result = next(one for one in results.settings if one.condition == condition)
-    where = setting_title(result, results.config.data.task)
-    return f"{pair_name(pair)} ({difference}, corrected {p_equals(pair.t_p_holm)}{f', with {where}' if where else ''})"
-
-
-def _seeds(tested: Sequence[tuple[Condition, Pair]]) -> str:
-    counts = sorted({pair.test.n for _, pair in tested})
-    return f"{counts[0]}–{counts[-1]}" if len(counts) > 1 else str(counts[0])
 
 
 def _mean(estimates: Mapping[str, Estimate], metric: str) -> str:

@@ -26,14 +26,17 @@ def write_comparison(out: Path, results: ComparisonResults) -> None:
 
 
 def cells_csv(results: ComparisonResults) -> str:
-    """Return the content of results.csv: one line per cell; undefined values are empty."""
+    """Return the content of results.csv: one line per cell, in a grid with its part; undefined values are empty."""
     phases = list(results.cells[0].seconds) if results.cells else []
-    header = ["masking", "seed", "labelled", "adapt_steps", "n_labelled", *results.metrics, "held_out_loss", "lm_loss"]
-    header += ["lm_steps", "task_steps", "tokens", "masked_tokens", *(f"seconds_{phase}" for phase in phases)]
-    header += ENVIRONMENT
+    metrics = dict.fromkeys(metric for setting in results.settings for metric in setting.metrics)
+    header = [*(("part", "data", "model") if results.is_grid else ()), "masking", "seed", "labelled", "adapt_steps"]
+    header += ["n_labelled", *metrics, "held_out_loss", "lm_loss", "lm_steps", "task_steps", "tokens", "masked_tokens"]
+    header += [*(f"seconds_{phase}" for phase in phases), *ENVIRONMENT]
     lines = []
-    for cell in results.cells:
-        facts = {**vars(cell), **cell.scores} | {f"seconds_{phase}": cell.seconds[phase] for phase in phases}
-        facts |= {name: cell.environment.get(name) for name in ENVIRONMENT}
-        lines.append(facts)
+    for one in results.parts:
+        of_part = {"part": one.part.name, "data": one.part.data, "model": one.part.model}
+        for cell in one.cells:
+            facts = {**of_part, **vars(cell), **cell.scores}
+            facts |= {f"seconds_{phase}": cell.seconds[phase] for phase in phases}
+            lines.append(facts | {name: cell.environment.get(name) for name in ENVIRONMENT})
     return as_csv(header, lines)

@@ -1,72 +1,121 @@
-"""The HTML page of a comparison."""
+"""The page of a comparison, from which Markdown, LaTeX and HTML are rendered."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from urllib.parse import quote
 
-from nmg.base.files import last_part
 from nmg.comparison.results import ComparisonResults, SettingResult
 from nmg.comparison.trials import Condition
-from nmg.report.comparison import condition_tables, reading, scope, setting_text, setting_title
+from nmg.report.comparison import (
+    condition_tables,
+    differences_table,
+    means_tables,
+    place_text,
+    scope,
+    setting_text,
+    setting_title,
+)
+from nmg.report.comparison_summary import reading
 from nmg.report.curve_plots import score_curves
-from nmg.report.document import Block, Details, Document, Facts, Figure, Paragraph, Section
-from nmg.report.plots import results_plot
+from nmg.report.document import Block, Details, Document, Facts, Figure, Links, Paragraph, Section
+from nmg.report.numbers import count_text, shown_scale
+from nmg.report.plots import axis_name, forest_plot, results_plot
 
 
 def comparison_page(results: ComparisonResults) -> Document:
-    """Build the page of a comparison."""
-    names = list(dict.fromkeys(cell.masking for cell in results.cells))
-    sections = [Section("Summary", (Paragraph(reading(results)), Paragraph(scope(results)), _facts(results)))]
-    curves = _curves(results)
-    if curves:
-        sections.append(Section("Learning curves", curves))
-    sections.append(Section("Scores", [b for r in results.settings for b in score_blocks(results, r)]))
-    sections.append(Section("Costs", [condition_tables(results, r)[2] for r in results.settings]))
+    """Build the page of a comparison. A grid shows means and differences; each of its parts has its own page."""
+    names = dict.fromkeys(cell.masking for cell in results.cells)
+    scopes = [Paragraph(text) for text in dict.fromkeys(scope(one) for one in results.parts)]
+    sections = [Section("Summary", (Paragraph(reading(results)), *scopes, _facts(results)))]
+    sections += _grid_sections(results) if results.is_grid else _part_sections(results)
     if results.failures:
         failures = "\n".join(f"{name}: {problem}" for name, problem in results.failures.items())
         listing = Details("Errors", failures)
-        sections.append(Section("Cells that failed", (listing, Paragraph("Run the command again to retry them."))))
+        sections.append(Section("Failures", (listing, Paragraph("Run the command again to retry."))))
     sections.append(Section("Method", _method(results)))
-    subtitle = f"{', '.join(names)} · {results.config.data.task}"
-    return Document("Comparison of maskings", subtitle, sections)
+    if results.is_grid:
+        data, models = (dict.fromkeys(getattr(part, name) for part in results.planned) for name in ("data", "model"))
+        return Document("Grid of comparisons", f"{', '.join(data)} · {', '.join(models)}", sections)
+    task = results.planned[0].config.data.task
+    return Document("Comparison of maskings", f"{', '.join(names)} · {task}", sections)
+
+
+def _part_sections(results: ComparisonResults) -> list[Section]:
+    """Learning curves, scores and costs of the only part."""
+    settings = results.settings
+    curves = _curves(settings)
+    return [
+        *([Section("Learning curves", curves)] if curves else []),
+        Section("Scores", [block for one in settings for block in score_blocks(results, one)]),
+        Section("Costs", [condition_tables(results, one)[2] for one in settings]),
+    ]
+
+
+def _grid_sections(results: ComparisonResults) -> list[Section]:
+    """Means and differences of each metric, and links to the pages of the parts."""
+    sections = []
+    for metric in results.families:
+        sections.append(Section(f"Scores: {metric}", means_tables(results, metric)))
+        differences: list[Block] = [differences_table(results, metric)]
+        if rows := _forest_rows(results.family(metric)):
+            title = f"Differences from {results.baseline}"
+            caption = "Mean paired difference with its 95 % interval, not corrected for multiple tests."
+            differences.insert(0, Figure(forest_plot(rows, f"difference of {axis_name(metric)}", title), caption))
+        sections.append(Section(f"Differences from {results.baseline}: {metric}", differences))
+    links = [(one.part.title, f"{quote(one.part.name)}/index.html") for one in results.parts]
+    return [*sections, Section("Each part", (Links(tuple(links)),))]
+
+
+def _forest_rows(settings: Sequence[SettingResult]) -> list[tuple[str, float, float, float]]:
+    """Return (name, difference, low, high) on the displayed scale, for the differences that have an interval."""
+    return [
+        (f"{place_text(one)}: {pair.first}", test.mean * scale, test.low * scale, test.high * scale)
+        for one in settings
+        for scale in (shown_scale(one.tested),)
+        for pair in one.pairs
+        if (test := pair.test).low is not None and test.high is not None
+    ]
 
 
 def _facts(results: ComparisonResults) -> Facts:
-    config = results.config
+    cells, configs = results.cells, [part.config for part in results.planned]
+    tested = ", ".join(f"{metric} ({count_text(n, 'test')})" for metric, n in results.families.items())
     return Facts(
         (
-            ("maskings", str(len({cell.masking for cell in results.cells}))),
-            ("seeds", str(len({cell.seed for cell in results.cells}))),
-            ("cells", str(len(results.cells))),
-            ("tested metric", results.tested),
-            ("model", last_part(config.model.name)),
-            ("masking rate", f"{config.masking.rate:.0%}"),
+            ("maskings", str(len({cell.masking for cell in cells}))),
+            ("baseline", results.baseline or "none: all pairs are tested"),
+            ("seeds", str(len({cell.seed for cell in cells}))),
+            ("cells", str(len(cells))),
+            ("tested metric", tested or "none"),
+            ("model", ", ".join(dict.fromkeys(part.model for part in results.planned))),
+            ("masking rate", ", ".join(dict.fromkeys(f"{config.masking.rate:.0%}" for config in configs))),
         )
     )
 
 
 def score_blocks(results: ComparisonResults, result: SettingResult) -> list[Block]:
     """Return the scores of one condition: table, plot and table of pairs."""
-    scores = {one.masking: one.scores[results.tested] for one in result.maskings}
+    scores = {one.masking: one.scores[result.tested] for one in result.maskings}
     caption = "One dot per seed; the bar is the mean" + (
         "; the dashed line is the mean of random." if "random" in scores else "."
     )
     table, pairs, _ = condition_tables(results, result)
-    return [table, Figure(results_plot(scores, results.tested), caption), pairs]
+    return [table, Figure(results_plot(scores, result.tested), caption), pairs]
 
 
-def _curves(results: ComparisonResults) -> list[Figure]:
+def _curves(settings: Sequence[SettingResult]) -> list[Figure]:
     """Learning curves: over labels for each number of steps, and over steps for each number of labels."""
     plots = []
-    for steps in dict.fromkeys(result.condition.adapt_steps for result in results.settings):
-        along = [result for result in results.settings if result.condition.adapt_steps == steps]
+    for steps in dict.fromkeys(result.condition.adapt_steps for result in settings):
+        along = [result for result in settings if result.condition.adapt_steps == steps]
         if len(along) > 1:
-            where = setting_text(Condition(None, steps), results.config.data.task)
-            plots.append(_curve_over_labels(along, results.tested, f", {where}" if where else ""))
-    for labelled in dict.fromkeys(result.condition.labelled for result in results.settings):
-        along = [result for result in results.settings if result.condition.labelled == labelled]
+            where = setting_text(Condition(None, steps), along[0].part.config.data.task)
+            plots.append(_curve_over_labels(along, along[0].tested, f", {where}" if where else ""))
+    for labelled in dict.fromkeys(result.condition.labelled for result in settings):
+        along = [result for result in settings if result.condition.labelled == labelled]
         if len(along) > 1:
-            where = setting_title(replace(along[0], condition=Condition(labelled)), results.config.data.task)
-            plots.append(_curve_over_steps(along, results.tested, f", {where}" if where else ""))
+            where = setting_title(replace(along[0], condition=Condition(labelled)))
+            plots.append(_curve_over_steps(along, along[0].tested, f", {where}" if where else ""))
     return plots
 
 
@@ -103,15 +152,22 @@ def _names(along: Sequence[SettingResult]) -> list[str]:
     return list(dict.fromkeys(one.masking for result in along for one in result.maskings))
 
 
+_METHOD = (
+    "All maskings of a seed share the texts, the steps, the number of masked tokens, the initial weights, the task "
+    "head, the order of examples and the dropout, so they differ only in which tokens are masked. Only the first "
+    "metric is tested. Nothing was selected by scores on the test set: every planned cell is reported, or listed "
+    "as failed."
+)
+_GRID_METHOD = (
+    "Each data set with each model is one part. The page of a part shows all pairs, costs and settings, with p values "
+    "corrected over the pairs of that part. This page tests each masking against the baseline only, with p values "
+    "corrected over all tests of the same metric."
+)
+
+
 def _method(results: ComparisonResults) -> list[Block]:
+    if results.is_grid:
+        return [Paragraph(_METHOD), Paragraph(_GRID_METHOD)]
     seeds = sorted({cell.seed for cell in results.cells})
-    text = (
-        "All maskings of a seed share the texts, the steps, the number of masked tokens, the initial weights, the task "
-        "head, the order of examples and the dropout, so they differ only in which tokens are masked. Only the first "
-        "metric is tested. Nothing was selected by scores on the test set: every planned cell is reported, or listed "
-        "as failed."
-    )
-    return [
-        Paragraph(text),
-        Details("Settings", f"# seeds: {', '.join(map(str, seeds))}\n{results.config.to_yaml()}"),
-    ]
+    settings = f"# seeds: {', '.join(map(str, seeds))}\n{results.planned[0].config.to_yaml()}"
+    return [Paragraph(_METHOD), Details("Settings", settings)]

@@ -1,0 +1,104 @@
+"""A one-paragraph summary of a comparison, generated from its numbers."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from nmg.comparison.environment import described
+from nmg.comparison.results import ComparisonResults, Pair, SettingResult
+from nmg.comparison.statistics import PairedTest
+from nmg.report.comparison import MIXED, pair_name, place_text
+from nmg.report.numbers import count_text, difference_text, p_equals
+
+LISTED = 6
+"""Maximum number of differing pairs that the summary names."""
+
+Tested: TypeAlias = Sequence[tuple[SettingResult, Pair]]
+
+
+def reading(results: ComparisonResults) -> str:
+    """Return a one-paragraph summary of the tests."""
+    sentences = [_on_tests(results, metric) for metric in results.families]
+    left_out = [f"{', '.join(part.left_out)} in {part.title}" for part in results.planned if part.left_out]
+    if left_out:
+        sentences.append(f"Policies are left out if they do not fit a model: {'; '.join(left_out)}.")
+    if results.failed_parts:
+        failed = count_text(len(results.failed_parts), "part")
+        sentences.append(f"{failed} failed as a whole; the correction still counts the planned tests.")
+    if n := len(results.failures) - len(results.failed_parts):
+        sentences.append(f"{count_text(n, 'cell')} failed and {'are' if n > 1 else 'is'} left out of these results.")
+    sentences += _on_environments(results)
+    return " ".join(dict.fromkeys(sentences))
+
+
+def _on_tests(results: ComparisonResults, metric: str) -> str:
+    pairs = [(setting, pair) for setting in results.family(metric) for pair in setting.pairs]
+    tested = [(setting, pair) for setting, pair in pairs if pair.is_tested]
+    if not pairs:
+        return "There is no pair of maskings to compare."
+    if not tested:
+        return "One seed cannot separate differences from chance. Run more seeds (--seeds)."
+    if all(pair.test.ties == pair.test.n for _, pair in tested):
+        return (
+            f"All maskings have the same {metric} in every seed, so fine-tuning may have learned only the most "
+            "frequent answer. Use more labels, or more epochs (test.finetune_epochs)."
+        )
+    differing = [(setting, pair) for setting, pair in tested if pair.differs]
+    over = f"on {metric} at 5 % after Holm's correction"
+    planned = count_text(results.families[metric], "planned pair")
+    if not differing:
+        return f"No pair differs {over} over {planned} with n = {_seeds(tested)} seeds. {_nearest(tested)}"
+    named = "; ".join(_described(setting, pair) for setting, pair in differing[:LISTED])
+    verb = "differs" if len(differing) == 1 else "differ"
+    more = f"; and {len(differing) - LISTED} more in the table" if len(differing) > LISTED else ""
+    return f"{len(differing)} of {planned} {verb} {over}, with n = {_seeds(differing)} seeds: {named}{more}."
+
+
+def _nearest(tested: Tested) -> str:
+    """Say what a result without a finding means, and which pair has the smallest p value."""
+    setting, nearest = min(tested, key=lambda entry: (entry[1].t_p_holm or 0.0, entry[1].test.p or 0.0))
+    text = (
+        "This does not show that the maskings are equal: the intervals give the differences "
+        f"that the data do not rule out. The smallest p value is that of {_described(setting, nearest)}."
+    )
+    if nearest.test.seeds_needed is not None:
+        text += (
+            f" If its effect size is as estimated, a single test with {nearest.test.seeds_needed:,} seeds would detect "
+            "it with 80 % power."
+        )
+    return text
+
+
+def _on_environments(results: ComparisonResults) -> list[str]:
+    """Describe how the environments of the cells of a part differ, and how many pairs this affects."""
+    differing: dict[str, list[str]] = {}
+    for one in results.parts:
+        for name, values in one.differing.items():
+            differing[name] = list(dict.fromkeys([*differing.get(name, []), *values]))
+    if not differing:
+        return []
+    text = f"The cells ran in different environments: they differ in {described(differing)}."
+    mixed = sum(bool(pair.mixed_seeds) for pair in results.pairs)
+    if not mixed:
+        return [text, "Within each seed they are the same, so pairs are not affected."]
+    return [
+        text,
+        f"In {count_text(mixed, 'pair')}, marked {MIXED}, they differ within a seed, so the difference may have other "
+        "causes than the masks. To avoid this, run the comparison again in a new folder.",
+    ]
+
+
+def paired_text(test: PairedTest, metric: str) -> str:
+    """Return the mean difference with its interval; adds "in every seed" if it is constant."""
+    constant = " in every seed" if test.is_constant else ""
+    return difference_text(test.mean, test.low, test.high, metric) + constant
+
+
+def _described(setting: SettingResult, pair: Pair) -> str:
+    place = place_text(setting)
+    where = f", {'in' if setting.part.name else 'with'} {place}" if place else ""
+    return f"{pair_name(pair)} ({paired_text(pair.test, setting.tested)}, corrected {p_equals(pair.t_p_holm)}{where})"
+
+
+def _seeds(tested: Tested) -> str:
+    counts = sorted({pair.test.n for _, pair in tested})
+    return f"{counts[0]}–{counts[-1]}" if len(counts) > 1 else str(counts[0])
