@@ -29,7 +29,7 @@ def test_search_finds_texts_that_hold_all_words(open_page: OpenPage, path: Path,
     search(page, '"n4"', "1 of 45 texts")
     assert titles(page) == [4]
     search(page, "een", "0 of 45 texts")
-    assert page.locator("#texts").inner_text() == "No text holds all of these words."
+    assert page.locator("#texts").inner_text() == "No text contains all of these words."
     page.keyboard.press("Escape")
     page.wait_for_function("() => document.getElementById('found').textContent === '45 texts'")
     assert page.locator(".hit").count() == 0
@@ -133,13 +133,13 @@ def test_most_and_least_masked_words(open_page: OpenPage, path: Path, made: Insp
         ["red", "50", "10 %", "×0.25"],
     ]
     assert [row[0] for row in rows_of(least)] == ["red", "blue", "green"]
-    page.get_by_label("seen at least").fill("1")
+    page.get_by_label("occurs at least").fill("1")
     assert rows_of(card.locator("table").first)[0] == ["rare", "2", "100 %", "×2.50"]
-    page.get_by_label("holding").fill("RE")
+    page.get_by_label("contains").fill("RE")
     assert [row[0] for row in rows_of(card.locator("table").first)] == ["rare", "green", "red"]
-    page.get_by_label("holding").fill("zebra")
-    assert "No word is seen so often." in page.locator(".word-lists").inner_text()
-    page.get_by_label("holding").fill("green")
+    page.get_by_label("contains").fill("zebra")
+    assert "No word matches." in page.locator(".word-lists").inner_text()
+    page.get_by_label("contains").fill("green")
     card.get_by_role("button", name="green").first.click()
     wanted = holding(made.table.texts, "green")
     assert page.locator("#panel-texts").is_visible()

@@ -111,7 +111,7 @@ def test_maskings_are_switched_by_clicks_and_digits(open_page: OpenPage, path: P
     page.keyboard.press("9")
     assert page.locator("#greedy-key").is_hidden()
     page.keyboard.press("3")
-    assert page.locator("#texts").inner_text() == "No masking is on."
+    assert page.locator("#texts").inner_text() == "No masking is selected."
     page.keyboard.press("1")
     assert names(page) == ["first"]
 
@@ -149,7 +149,7 @@ def test_a_click_shows_what_is_known_of_a_token(open_page: OpenPage, path: Path,
             assert set(facts) == {"drawn", "relative to chance", "rank by draws"}
             continue
         p = made.table.by_block(masking.probability)[3]
-        assert float(facts["probability of one draw"].rstrip(" %")) == pytest.approx(100 * p[5], rel=6e-3)
+        assert float(facts["probability per draw"].rstrip(" %")) == pytest.approx(100 * p[5], rel=6e-3)
         assert float(facts["relative to chance"].lstrip("×")) == pytest.approx(8 * p[5], abs=0.006)
         assert facts["rank"] == f"{1 + (p > p[5]).sum()} of 8"
         assert facts["among the top k"] == ("yes, k = 2" if made.table.by_block(masking.taken)[3][5] else "no, k = 2")

@@ -31,7 +31,7 @@ function onKey(event) {
   else if (isTexts && (key === "k" || (key === "ArrowLeft" && !isToken))) turn(-1);
 }
 
-/* True where the key has meant something to the token. */
+/* Returns true if the token handles the key. */
 function onTokenKey({ key, target }) {
   if (key === "Enter" || key === " ") { choose(target); return true; }
   const column = [...document.querySelectorAll(`.view[data-masking="${placeOf(target).masking}"] .token`)];
@@ -55,7 +55,7 @@ function onTokenKey({ key, target }) {
   return true;
 }
 
-/* Of the line above (−1) or below (1) the token that stands nearest. */
+/* The nearest token in the line above (−1) or below (1). */
 function nextLine(token, others, direction) {
   const own = token.getBoundingClientRect();
   const middle = (own.left + own.right) / 2;
@@ -130,8 +130,8 @@ const LEGENDS = {
     words: `of ${corpus.draws.toLocaleString("en")} draws`,
   },
   chance: {
-    steps: [["÷ 4", -1], ["÷ 2", -0.5], ["as all", 0], ["× 2", 0.5], ["× 4", 1]],
-    words: "what equal chances would give (policies by probability, rules by draws)",
+    steps: [["÷ 4", -1], ["÷ 2", -0.5], ["equal", 0], ["× 2", 0.5], ["× 4", 1]],
+    words: "relative to equal chances (policies: probability; rules: draws)",
   },
 };
 
@@ -151,7 +151,7 @@ function listen() {
   byId("search-form").addEventListener("submit", (event) => event.preventDefault());
   byId("page").addEventListener("change", ({ target }) => {
     turn(Number(target.value) - 1 - state.page);
-    target.value = state.page + 1; /* a number that is no page becomes the nearest */
+    target.value = state.page + 1; /* an invalid number becomes the nearest page */
   });
   for (const button of document.querySelectorAll(".pager button")) {
     button.addEventListener("click", () => turn(Number(button.dataset.step)));

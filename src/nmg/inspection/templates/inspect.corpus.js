@@ -1,4 +1,4 @@
-/* The corpus: shares of groups of tokens, and words, for the maskings that are on. */
+/* The corpus: shares of groups of tokens, and words, for the maskings that are shown. */
 
 const WORDS_A_LIST = 12;
 
@@ -10,13 +10,13 @@ function sum(numbers) {
   return numbers.reduce((total, number) => total + number, 0);
 }
 
-/* Share of all tokens that a view masks: the rate it is compared with. */
+/* Share of all tokens that a view masks; rates are compared with it. */
 function overallRate(v) {
   const [first] = corpus.shares;
   return sum(first.masked[v]) / Math.max(sum(first.counts), 1);
 }
 
-/* A bar to the right for more than the mean, to the left for less. */
+/* A bar to the right for ratios above 1, to the left for ratios below 1. */
 function ratioBar(ratio) {
   const length = level(ratio);
   return make("span", {
@@ -69,14 +69,14 @@ function wordsSection() {
     make("h2", { id: "words" }, "Most and least masked words"),
     make("p", { class: "note" }, corpus.words.note),
     make("p", { class: "word-choice" },
-      make("label", {}, "seen at least ", least, " times"), make("label", {}, "holding ", holds)),
+      make("label", {}, "occurs at least ", least, " times"), make("label", {}, "contains ", holds)),
     lists);
 }
 
 function wordLists() {
   const { words, counts, rates } = corpus.words;
   const kept = words.map((_, w) => w).filter((w) => counts[w] >= wordChoice.least && words[w].includes(wordChoice.holds));
-  if (!kept.length) return [make("p", { class: "empty" }, "No word is seen so often.")];
+  if (!kept.length) return [make("p", { class: "empty" }, "No word matches.")];
   return visibleViews().map(({ name, masking, v }) => {
     const sorted = [...kept].sort((a, b) => rates[v][b] - rates[v][a] || counts[b] - counts[a]);
     const least = [...kept].sort((a, b) => rates[v][a] - rates[v][b] || counts[b] - counts[a]);
@@ -108,6 +108,6 @@ function findWord(word) {
 }
 
 function showCorpus() {
-  if (!visible().length) byId("corpus").replaceChildren(make("p", { class: "empty" }, "No masking is on."));
+  if (!visible().length) byId("corpus").replaceChildren(make("p", { class: "empty" }, "No masking is selected."));
   else byId("corpus").replaceChildren(wordsSection(), ...corpus.shares.map(sharesSection));
 }

@@ -1,9 +1,9 @@
 "use strict";
-/* What the page knows: its data, and numbers and searches in them. Only one page of texts is ever in the document. */
+/* The data of the page, with functions that compute and search. The document contains only one page of texts at a time. */
 
 const corpus = take("corpus-data");
 const data = take("text-data");
-const MOST_TOKENS = 5000; /* about so many are in the document at once, over all maskings */
+const MOST_TOKENS = 5000; /* approximate maximum in the document, summed over maskings */
 const PAGE_SIZE = Math.min(Math.max(Math.round(MOST_TOKENS / (meanTokens() * corpus.maskings.length)), 4), 20);
 const BOUNDARY = /[\p{L}\p{N}]/u;
 
@@ -79,11 +79,11 @@ function probability(masking, text, token) {
   return packed ? Math.exp(-numberAt(packed[text], token) / corpus.log_steps) : null;
 }
 
-/* 1 + the tokens of the text that are more probable; of a rule: that are drawn more often */
+/* 1 + number of tokens of the text with a higher probability; for a rule: with more draws */
 function rank(masking, text, token) {
   const { probability: odds, drawn } = data.maskings[masking];
   const packed = (odds ?? drawn)[text];
-  const sign = odds ? 1 : -1; /* odds are −ln p: less is more probable */
+  const sign = odds ? 1 : -1; /* odds are −ln p: smaller is more probable */
   const own = sign * packed.charCodeAt(token);
   let above = 0;
   for (let i = 0; i < packed.length; i++) above += sign * packed.charCodeAt(i) < own;
@@ -107,13 +107,13 @@ function budget(text) {
   return budgets[text];
 }
 
-/* How probable a token is relative to equal chances: a policy by its probability, a rule by how often it is drawn. */
+/* Ratio of a token's chance to equal chances, from the probability of a policy or the draws of a rule. */
 function toChance(masking, text, token) {
   const odds = probability(masking, text, token);
   return odds === null ? (share(masking, text, token) * countTokens(text)) / budget(text) : odds * countTokens(text);
 }
 
-/* A ratio on a scale from −1 (a quarter or less) over 0 (as it should be) to 1 (four times or more) */
+/* A ratio on a scale from −1 (a quarter or less) over 0 (equal) to 1 (four times or more) */
 function level(ratio) {
   return ratio > 0 ? Math.min(Math.max(Math.log2(ratio) / 2, -1), 1) : -1;
 }
@@ -129,7 +129,7 @@ function short(value) {
 
 /* ---- search */
 
-/* Lower case, every character where it was. */
+/* Lower case that keeps the position of every character. */
 function fold(text) {
   const lower = text.toLowerCase();
   if (lower.length === text.length) return lower;
@@ -147,7 +147,7 @@ function parseTerms(query) {
     .filter((term) => term.text);
 }
 
-/* Where a term stands, from `from` on: at the start of a word, and if `isWhole` up to the end of one; −1 for nowhere. */
+/* Position of a term at or after `from`: at the start of a word and, if `isWhole`, up to the end of a word; −1 if absent. */
 function findTerm(folded, term, from = 0) {
   const { text, isWhole } = term;
   const begins = BOUNDARY.test(text[0]);

@@ -30,7 +30,7 @@ function countPages() {
 function showPage() {
   state.page = Math.min(Math.max(state.page, 0), countPages() - 1);
   const texts = state.shown.slice(state.page * PAGE_SIZE, (state.page + 1) * PAGE_SIZE);
-  const empty = make("p", { class: "empty" }, visible().length ? `No ${corpus.unit} holds all of these words.` : "No masking is on.");
+  const empty = make("p", { class: "empty" }, visible().length ? `No ${corpus.unit} contains all of these words.` : "No masking is selected.");
   byId("texts").replaceChildren(...(texts.length && visible().length ? texts.map(article) : [empty]));
   byId("page").value = state.page + 1;
   byId("page").max = countPages();

@@ -1,4 +1,4 @@
-/* The chosen token: which one it is, and what is known of it. */
+/* The chosen token and its details. */
 
 function tokenElement({ text, token, masking }) {
   const views = `article[data-text="${text}"] .view`;
@@ -14,7 +14,7 @@ function placeOf(element) {
   };
 }
 
-/* The one token that Tab reaches. */
+/* The only token that Tab reaches. */
 function setStop(element) {
   for (const stop of document.querySelectorAll('#texts [tabindex="0"]')) stop.tabIndex = -1;
   if (element) element.tabIndex = 0;
@@ -40,7 +40,7 @@ function closeDetails() {
   for (const chosen of document.querySelectorAll("#texts .chosen")) chosen.classList.remove("chosen");
   state.at = null;
   byId("details").classList.remove("open");
-  byId("details").replaceChildren(make("p", {}, "Choose a token to see its probability, its rank and how often it is drawn."));
+  byId("details").replaceChildren(make("p", {}, "Choose a token to see its probability, its rank and its number of draws."));
   if (element) element.focus();
 }
 
@@ -73,7 +73,7 @@ function detail(masking, text, token, nTokens) {
   const { taken } = data.maskings[masking];
   const times = numberAt(data.maskings[masking].drawn[text], token);
   const rows = [["drawn", `${times} of ${corpus.draws} draws (${percent(masked)})`]];
-  if (odds !== null) rows.push(["probability of one draw", `${short(100 * odds)} %`]);
+  if (odds !== null) rows.push(["probability per draw", `${short(100 * odds)} %`]);
   rows.push(["relative to chance", ratioText(toChance(masking, text, token))]);
   rows.push([odds === null ? "rank by draws" : "rank", `${rank(masking, text, token)} of ${nTokens}`]);
   if (taken) rows.push(["among the top k", `${takenOf(masking, text).has(token) ? "yes" : "no"}, k = ${budget(text)}`]);
