@@ -13,7 +13,7 @@ from benchmarks.texts import write_task
 from nmg.base.seeding import StreamName
 from nmg.base.settings import DataSettings, FinetuneSettings, RuntimeSettings
 from nmg.data.formats.classification import ClassificationExample
-from nmg.tasks.loaded import load_task_data
+from nmg.tasks.loaded import LoadedData
 from nmg.tasks.registry import task_kind
 from nmg.training.finetune import evaluate, task_model
 from nmg.training.runtime import Runtime
@@ -25,7 +25,8 @@ def run(quick: bool, cache: Path) -> dict[str, Any]:
     folder = cache / "evaluation"
     folder.mkdir()
     train, validation = write_task(folder, 100, 256 if quick else 1024)
-    data = load_task_data(DataSettings(train=str(train), validation=str(validation)), seed=0)
+    settings = DataSettings(train=str(train), validation=str(validation))
+    data = LoadedData(settings).sample(settings, seed=0)
     assert data.validation is not None
     runtime, lm = Runtime.start(RuntimeSettings()), minilm()
     task = task_kind("classification").build(lm.tokenizer, data.train, FinetuneSettings(max_length=128))

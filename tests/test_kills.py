@@ -25,7 +25,7 @@ import pytest
 
 from nmg.comparison.trials import Cell
 from nmg.config import Config, load_config
-from support.runs import Inputs, read_log
+from support.runs import Inputs, read_log, resume_run
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 OUTLIVES = 5.0
@@ -38,7 +38,7 @@ def meta_train(config: Path, out: Path) -> None:
     from nmg.meta_training import run as meta_training
 
     if (out / "config.yaml").is_file():
-        meta_training.resume(out, [], Silent(), lambda *_: None)
+        resume_run(out, [], Silent(), lambda *_: None)
     else:
         meta_training.start(load_config(config), out, Silent(), lambda *_: None)
 

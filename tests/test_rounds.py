@@ -14,7 +14,7 @@ from nmg.learners.experiment.regression import regress
 from nmg.meta_training import run as meta_training
 from nmg.meta_training.loop import MetaTraining
 from nmg.trials.session import Session
-from support.runs import Inputs, Notes, assert_same_run, is_same, read_log, record_facts
+from support.runs import Inputs, Notes, assert_same_run, is_same, read_log, record_facts, resume_run
 
 FEATURES = ["idf", "digit", "function_word"]
 EXPERIMENT: dict[str, Any] = {
@@ -131,7 +131,7 @@ def test_a_resumed_run_of_rounds_is_the_uninterrupted_one(inputs: Inputs, tmp_pa
 
     whole = meta_training.start(config(6), tmp_path / "whole", Silent(), lambda *_: None)
     meta_training.start(config(4), tmp_path / "parts", Silent(), lambda *_: None)
-    parts = meta_training.resume(tmp_path / "parts", ["--meta.episodes=6"], Silent(), lambda *_: None)
+    parts = resume_run(tmp_path / "parts", ["--meta.episodes=6"], Silent(), lambda *_: None)
     assert_same_run(whole, parts)
     assert read_log(tmp_path / "whole") == read_log(tmp_path / "parts")
     kept = [path.name for path in sorted((tmp_path / "whole" / "checkpoints").glob("kept-*"))]

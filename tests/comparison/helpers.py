@@ -17,7 +17,7 @@ from nmg.comparison.trials import Cell, CellEvent
 from nmg.config import Config
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from nmg.policies.maskings import load_masking
-from nmg.tasks.loaded import load_corpus_texts, load_task_data
+from nmg.tasks.loaded import LoadedData, load_corpus_texts
 from nmg.training.adapt import adapt
 from nmg.training.finetune import evaluate, finetune, task_model
 from nmg.training.masks import DrawnMasks
@@ -84,7 +84,7 @@ def by_hand(config: Config, name: str, seed: int, policy: Path | None) -> dict[s
     if name != "none":
         masking = load_masking(name, session.lm, corpus, config.masking, policy)
         adapted = adapt(session.context, DrawnMasks(corpus, masking), randomness)
-    data = load_task_data(config.data, seed)
+    data = LoadedData(config.data).sample(config.data, seed)
     assert data.test is not None
     train = session.task.encode(data.train)
     test, rows, task_steps = session.task.encode(data.test), np.arange(len(train)), 0

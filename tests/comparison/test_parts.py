@@ -21,7 +21,7 @@ from nmg.masking.rules import RandomMasking
 from nmg.meta_training.loop import MetaTraining
 from nmg.policies.maskings import parse_policies
 from nmg.policies.storage import policy_digest
-from nmg.tasks.loaded import load_task_data
+from nmg.tasks.loaded import LoadedData
 from nmg.training.adapt import adapt
 from nmg.training.masks import DrawnMasks
 from nmg.trials import held_out
@@ -110,7 +110,7 @@ def test_held_out_loss_of_a_comparison(inputs: Inputs, tmp_path: Path):
     comparison = Comparison.open(config, plan(["none", "random"], 2), tmp_path, Silent()).with_head()
     session = comparison.session
     assert session.held_out is not None
-    test = load_task_data(config.data.model_copy(update={"test_examples": None}), 0).test
+    test = LoadedData(config.data).test
     train = {folded(one.passage) for one in session.model.data.train}
     assert len(session.held_out.lengths) == sum(folded(one.passage) not in train for one in test or ()) == 16
     cells = comparison.run(lambda _event: None).cells

@@ -17,7 +17,7 @@ from nmg.learners.random_search import RandomSearch, RandomSearchSettings
 from nmg.meta_training import run as meta_training
 from nmg.policies.base import Policy, PolicyConfig
 from nmg.policies.registry import load_policy
-from support.runs import Inputs, is_same, read_log
+from support.runs import Inputs, is_same, read_log, resume_run
 
 
 class Favourite(Policy):
@@ -138,7 +138,7 @@ def test_a_run_of_random_search_over_a_linear_policy(inputs: Inputs, tmp_path: P
 
     whole = start(tmp_path / "whole", 3)
     start(tmp_path / "part", 1)
-    resumed = meta_training.resume(tmp_path / "part", ["--meta.episodes=3"], Silent(), lambda _record, _n: None)
+    resumed = resume_run(tmp_path / "part", ["--meta.episodes=3"], Silent(), lambda _record, _n: None)
     assert is_same(whole.learner.policy, resumed.learner.policy)
     assert read_log(tmp_path / "whole") == read_log(tmp_path / "part")
     line = read_log(tmp_path / "whole")[-1]

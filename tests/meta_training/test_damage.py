@@ -12,7 +12,7 @@ from nmg.base.errors import UserError
 from nmg.base.progress import Silent
 from nmg.meta_training import run as meta_training
 from nmg.meta_training.loop import MetaTraining
-from support.runs import Inputs, Notes, assert_same_run, read_log
+from support.runs import Inputs, Notes, assert_same_run, read_log, resume_run
 
 EPISODES = 4
 
@@ -51,7 +51,7 @@ def run(whole: tuple[Path, MetaTraining], tmp_path: Path) -> Path:
 
 def resume(run: Path, *overrides: str) -> tuple[MetaTraining, str]:
     notes = Notes()
-    training = meta_training.resume(run, list(overrides), notes, lambda *_: None)
+    training = resume_run(run, list(overrides), notes, lambda *_: None)
     return training, "\n".join(notes.lines)
 
 

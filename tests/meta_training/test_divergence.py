@@ -26,7 +26,7 @@ from nmg.trials import episode as inner_episode
 from nmg.trials import trial as loop
 from nmg.trials.session import Session
 from support.command import Nmg
-from support.runs import Inputs, Notes, is_same, read_log
+from support.runs import Inputs, Notes, is_same, read_log, resume_run
 
 TOO_HIGH = {"learning_rate": 1e30}
 LEARNERS: dict[str, dict[str, Any]] = {
@@ -98,7 +98,7 @@ def test_three_episodes_in_a_row_end_the_run_with_what_to_change(inputs: Inputs,
         for line in path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]:
             strict(line)
     with pytest.raises(UserError, match=r"in 4 episodes in a row"):
-        meta_training.resume(out, [], Silent(), lambda *_: None)
+        resume_run(out, [], Silent(), lambda *_: None)
     assert "diverged" in render_html(run_page(read_run(out)))
 
 
@@ -141,7 +141,7 @@ def test_every_learner_goes_on(inputs: Inputs, tmp_path: Path, monkeypatch: pyte
     assert log[2]["scores"] == {}
     assert len(log[3]["scores"]) >= 2
     assert all(tensor.isfinite().all() for tensor in training.learner.policy.state_dict().values())
-    resumed = meta_training.resume(out, [], Silent(), lambda *_: None)
+    resumed = resume_run(out, [], Silent(), lambda *_: None)
     assert resumed.learner.save().facts == training.learner.save().facts
     render_html(run_page(read_run(out)))
 
@@ -181,7 +181,7 @@ def test_a_resumed_run_counts_on(inputs: Inputs, tmp_path: Path, monkeypatch: py
     config = config_of(inputs, "actor-critic", meta={"episodes": 2})
     meta_training.start(config, tmp_path / "run", Silent(), lambda *_: None)
     with pytest.raises(UserError, match="in 3 episodes in a row"):
-        meta_training.resume(tmp_path / "run", ["--meta.episodes=9"], Silent(), lambda *_: None)
+        resume_run(tmp_path / "run", ["--meta.episodes=9"], Silent(), lambda *_: None)
 
 
 def test_a_score_that_is_no_number_is_a_divergence(inputs: Inputs, monkeypatch: pytest.MonkeyPatch):
@@ -220,7 +220,7 @@ def test_a_learner_that_diverges_leaves_the_checkpoint_before(inputs: Inputs, tm
             meta_training.start(config, out, Silent(), spoil)
     assert all(tensor.isfinite().all() for tensor in tensors_of(out / "checkpoints"))
     notes = Notes()
-    assert meta_training.resume(out, [], notes, lambda *_: None).is_finished
+    assert resume_run(out, [], notes, lambda *_: None).is_finished
     assert "resuming after 2 of 4 episodes" in notes.lines
 
 

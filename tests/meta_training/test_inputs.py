@@ -11,7 +11,7 @@ from nmg.base.errors import UserError
 from nmg.base.files import content_digest
 from nmg.meta_training import run as meta_training
 from support.planted import write_planted
-from support.runs import Inputs, Notes, read_log
+from support.runs import Inputs, Notes, read_log, resume_run
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_run_whose_inputs_changed_is_not_resumed(own: Inputs, tmp_path: Path, 
     meta_training.start(config, run, Notes(), lambda *_: None)
     change(own, what)
     with pytest.raises(UserError, match=f"--resume {run}: {named} since the run began"):
-        meta_training.resume(run, ["--meta.episodes=2"], Notes(), lambda *_: None)
+        resume_run(run, ["--meta.episodes=2"], Notes(), lambda *_: None)
     assert len(read_log(run)) == 1
     assert meta_training.load_config(run / "config.yaml") == config, "nothing of the folder was touched"
 
@@ -68,16 +68,16 @@ def test_whatever_a_setting_names_counts(own: Inputs, tmp_path: Path, setting: s
     copy.write_text(file.read_text())
     masking = {"rate": 0.3, setting: str(file)}
     meta_training.start(own.config(masking=masking, meta={"episodes": 1}), run, Notes(), lambda *_: None)
-    meta_training.resume(run, [f"--masking.{setting}={copy}", "--meta.episodes=2"], Notes(), lambda *_: None)
+    resume_run(run, [f"--masking.{setting}={copy}", "--meta.episodes=2"], Notes(), lambda *_: None)
     assert len(read_log(run)) == 2
     copy.write_text("nicotine\t3\n")
     changed = rf"--resume {run}: masking\.{setting} \(.*copy\.txt\) has changed since the run began"
     with pytest.raises(UserError, match=changed):
-        meta_training.resume(run, [], Notes(), lambda *_: None)
+        resume_run(run, [], Notes(), lambda *_: None)
     copy.unlink()
     with pytest.raises(UserError, match=changed):
-        meta_training.resume(run, [], Notes(), lambda *_: None)
-    meta_training.resume(run, [f"--masking.{setting}={file}"], Notes(), lambda *_: None)
+        resume_run(run, [], Notes(), lambda *_: None)
+    resume_run(run, [f"--masking.{setting}={file}"], Notes(), lambda *_: None)
 
 
 def test_a_model_whose_configuration_changed(own: Inputs, tmp_path: Path):
@@ -85,7 +85,7 @@ def test_a_model_whose_configuration_changed(own: Inputs, tmp_path: Path):
     facts = json.loads((own.model / "config.json").read_text())
     (own.model / "config.json").write_text(json.dumps(facts | {"hidden_dropout_prob": 0.3}))
     with pytest.raises(UserError, match=r"model\.name \(.*model\) has changed"):
-        meta_training.resume(tmp_path / "run", [], Notes(), lambda *_: None)
+        resume_run(tmp_path / "run", [], Notes(), lambda *_: None)
 
 
 def test_all_that_changed_is_named(own: Inputs, tmp_path: Path):
@@ -93,7 +93,7 @@ def test_all_that_changed_is_named(own: Inputs, tmp_path: Path):
     change(own, "train")
     change(own, "model")
     with pytest.raises(UserError, match=r"model\.name .*, data\.train .* have changed"):
-        meta_training.resume(tmp_path / "run", [], Notes(), lambda *_: None)
+        resume_run(tmp_path / "run", [], Notes(), lambda *_: None)
 
 
 def test_a_head_is_not_warmed_up_for_a_run_that_cannot_go_on(own: Inputs, tmp_path: Path):
@@ -108,12 +108,12 @@ def test_a_head_is_not_warmed_up_for_a_run_that_cannot_go_on(own: Inputs, tmp_pa
     }
     meta_training.start(own.config(**changes), tmp_path / "run", Notes(), lambda *_: None)
     notes = Notes()
-    meta_training.resume(tmp_path / "run", ["--meta.episodes=2"], notes, lambda *_: None)
+    resume_run(tmp_path / "run", ["--meta.episodes=2"], notes, lambda *_: None)
     assert len(read_log(tmp_path / "run")) == 2
     change(own, "train")
     cold = [f"--runtime.cache_dir={tmp_path / 'cold'}", "--meta.episodes=3"]
     with pytest.raises(UserError, match=r"data\.train"):
-        meta_training.resume(tmp_path / "run", cold, notes, lambda *_: None)
+        resume_run(tmp_path / "run", cold, notes, lambda *_: None)
     assert notes.phases == []
 
 

@@ -21,7 +21,7 @@ from nmg.meta_training.checkpoint import load_checkpoint
 from nmg.meta_training.loop import EpisodeRecord, MetaTraining
 from nmg.policies.registry import load_policy
 from nmg.trials.session import Session
-from support.runs import Inputs, Notes, assert_same_run, is_same, players_of, read_log
+from support.runs import Inputs, Notes, assert_same_run, is_same, players_of, read_log, resume_run
 
 
 def ignore(_record: EpisodeRecord, _episodes: int) -> None:
@@ -33,7 +33,7 @@ def start(config: Config, out: Path) -> MetaTraining:
 
 
 def resume(out: Path, *overrides: str) -> MetaTraining:
-    return meta_training.resume(out, overrides, Silent(), ignore)
+    return resume_run(out, overrides, Silent(), ignore)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from nmg.base.outputs import LOCK, PARTIAL, check_file, check_output, check_writ
 from nmg.meta_training import run as meta_training
 from nmg.trials.session import ModelSession, Session
 from support.command import Nmg
-from support.runs import Inputs, Notes
+from support.runs import Inputs, Notes, resume_run
 
 HOLD = """
 import sys, time
@@ -204,7 +204,7 @@ def test_a_disk_that_fills_during_a_run_is_a_clear_error_and_the_checkpoint_befo
         meta_training.start(inputs.config(), tmp_path / "run", Notes(), lambda *_: None)
     monkeypatch.setattr(files, "_flush", flush)
     notes = Notes()
-    resumed = meta_training.resume(tmp_path / "run", [], notes, lambda *_: None)
+    resumed = resume_run(tmp_path / "run", [], notes, lambda *_: None)
     assert "resuming after 1 of 3 episodes" in notes.lines
     assert resumed.is_finished
 

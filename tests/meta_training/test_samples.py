@@ -16,7 +16,7 @@ from nmg.meta_training.loop import MetaTraining
 from nmg.meta_training.samples import MAX_SNAPSHOTS, describe_block, is_held, log_samples, sample_blocks, snapshot
 from nmg.training.lm import encoder_states
 from nmg.trials.session import Session
-from support.runs import Inputs, is_same, read_log
+from support.runs import Inputs, is_same, read_log, resume_run
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def start(inputs: Inputs, out: Path, **changes: dict[str, Any]) -> MetaTraining:
 
 
 def resume(out: Path, episodes: int) -> MetaTraining:
-    return meta_training.resume(out, [f"--meta.episodes={episodes}"], Silent(), lambda _record, _episodes: None)
+    return resume_run(out, [f"--meta.episodes={episodes}"], Silent(), lambda _record, _episodes: None)
 
 
 def read(run: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -1,14 +1,17 @@
 """Runs that take a second: a tiny BERT, the planted corpus, a few short episodes."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
+from nmg.base.progress import Reporter
 from nmg.config import Config, load_config
 from nmg.meta_training.loop import EpisodeRecord, MetaTraining
+from nmg.meta_training.run import OnEpisode, continue_run, recorded_config
 from support.planted import WORDS, write_planted
 from support.tiny import save_tiny_bert
 
@@ -30,6 +33,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "runtime": {"device": "cpu", "precision": "fp32", "threads": 1, "trackers": []},
 }
 """Learning rates are high, so that what a player learns shows after a step or two."""
+
+
+def resume_run(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: OnEpisode) -> MetaTraining:
+    """Continue a run with its recorded settings and some overrides, as `nmg meta-train --resume` does."""
+    return continue_run(recorded_config(out, overrides), out, reporter, on_episode)
 
 
 class Inputs:

@@ -15,7 +15,7 @@ from nmg.data.formats.questions import QAExample
 from nmg.data.task_data import TaskData
 from nmg.tasks.classification import labels
 from nmg.tasks.load import guess_task, read_any_texts, with_labels
-from nmg.tasks.loaded import load_corpus_texts, load_task_data
+from nmg.tasks.loaded import LoadedData, load_corpus_texts
 from nmg.tasks.registry import task_kind
 from support.files import Write
 
@@ -32,7 +32,8 @@ def many(write: Write) -> str:
 
 
 def load(seed: int = 0, **settings: Any) -> TaskData:
-    return load_task_data(DataSettings(**settings), seed)
+    wanted = DataSettings(**settings)
+    return LoadedData(wanted).sample(wanted, seed)
 
 
 def test_classification(write: Write) -> None:
@@ -286,7 +287,8 @@ def test_a_table_without_header_through_settings_of_the_command_line(write: Writ
     """CoLA: source, label, mark of the author, sentence."""
     path = write("cola.tsv", "gj04\t1\t\tThey drank the pub.\ngj04\t0\t*\tThe pub drank them.\n")
     words = ["--data.train", str(path), "--data.text_field", "4", "--data.label_field", "2"]
-    examples = load_task_data(load_config(None, words).data, 0).train
+    data = load_config(None, words).data
+    examples = LoadedData(data).sample(data, 0).train
     assert [(one.passage, one.label) for one in examples] == [
         ("They drank the pub.", "1"),
         ("The pub drank them.", "0"),

@@ -9,7 +9,7 @@ from nmg.base.settings import DataSettings
 from nmg.data.formats.text import Texts
 from nmg.data.overlap import overlaps
 from nmg.tasks.load import with_labels
-from nmg.tasks.loaded import LoadedData, load_corpus_texts, load_task_data
+from nmg.tasks.loaded import LoadedData, load_corpus_texts
 from support.files import Write
 
 WORDS = ["".join(pair) for pair in product("abcdefg", repeat=2)]
@@ -40,7 +40,7 @@ def test_samples_of_data_that_are_read_once(settings: DataSettings, drop: bool):
     loaded = LoadedData(settings)
     for seed, labelled, n_test in ((0, None, None), (1, 2, 5), (2, 2, None), (1, 4, 7), (0, None, 5)):
         sampled = with_labels(settings, labelled).model_copy(update={"test_examples": n_test})
-        assert loaded.sample(sampled, seed) == load_task_data(sampled, seed)
+        assert loaded.sample(sampled, seed) == LoadedData(sampled).sample(sampled, seed)
     assert list(loaded.corpus_texts) == list(load_corpus_texts(settings))
 
 

@@ -77,11 +77,6 @@ def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) 
     return training
 
 
-def resume(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: OnEpisode) -> MetaTraining:
-    """Continue a run with its recorded settings and some overrides; see `continue_run`."""
-    return continue_run(recorded_config(out, overrides), out, reporter, on_episode)
-
-
 def recorded_config(out: Path, overrides: Sequence[str] = ()) -> Config:
     """Return the settings that the run in `out` recorded, with overrides. Raises UserError if there is no run."""
     if not (out / "config.yaml").is_file():

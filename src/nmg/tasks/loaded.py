@@ -178,11 +178,6 @@ class LoadedData:
         return near(_passages(self.train), _passages(dropped))
 
 
-def load_task_data(settings: DataSettings, seed: int) -> TaskData:
-    """Read the files and draw one sample (`LoadedData.sample`). Raises UserError for invalid files."""
-    return LoadedData(settings).sample(settings, seed)
-
-
 def load_corpus_texts(settings: DataSettings) -> Collection[str]:
     """The texts to adapt on (`LoadedData.corpus_texts`). Raises UserError if no text is left."""
     return LoadedData(settings).corpus_texts

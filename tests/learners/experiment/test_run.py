@@ -15,7 +15,7 @@ from nmg.meta_training.loop import EpisodeRecord, MetaTraining
 from nmg.policies.linear import LinearPolicy, LinearSettings
 from nmg.policies.registry import load_policy
 from support.command import Nmg
-from support.runs import Inputs, is_same, read_log
+from support.runs import Inputs, is_same, read_log, resume_run
 
 PLAYS = 24
 EXPLORED = 6
@@ -96,7 +96,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     out = tmp_path / "parts"
     start(config(inputs, reward, episodes=pause), out)
     assert json.loads((out / "effects.json").read_text())["trials"] == [2, 4, 6, 8, 10, 12, 19, 21][pause - 1]
-    resumed = meta_training.resume(out, ["--meta.episodes=100"], Silent(), ignore)
+    resumed = resume_run(out, ["--meta.episodes=100"], Silent(), ignore)
     assert resumed.learner.state == whole[0].learner.state
     assert read_log(out) == read_log(whole[1])
     assert (out / "effects.json").read_bytes() == (whole[1] / "effects.json").read_bytes()
@@ -106,7 +106,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
 
 def test_an_ended_run_resumes_to_itself(whole: tuple[MetaTraining, Path], tmp_path: Path):
     shutil.copytree(whole[1], tmp_path / "run")
-    again = meta_training.resume(tmp_path / "run", [], Silent(), ignore)
+    again = resume_run(tmp_path / "run", [], Silent(), ignore)
     assert again.learner.state == whole[0].learner.state
     assert (tmp_path / "run" / "effects.json").read_bytes() == (whole[1] / "effects.json").read_bytes()
     assert read_log(tmp_path / "run") == read_log(whole[1])
