@@ -69,6 +69,14 @@ def corpus(data: dict[str, Path]) -> list[str]:
     return data["corpus"].read_text("utf-8").splitlines()
 
 
+def scores_all_rows(found: Session) -> bool:
+    """Whether a new task model gives each row of the training examples a span with a finite score."""
+    features = found.task.encode(found.data.train)
+    model = task_model(found.task, found.lm.model, StreamName(0))
+    outputs = predict(model, found.task, features, Runtime.start(PLAIN))
+    return all(one.shape[0] == len(features) and bool(one.amax(dim=1).isfinite().all()) for one in outputs.values())
+
+
 class TestNoTraceIsLeft:
     def test_weights_and_all_random_streams_are_as_they_were(self, model, data):
         before = workbench(model("big_bird"), data, "token-classification", "runtime.precision=fp32")
@@ -195,7 +203,10 @@ class TestModels:
 
     def test_token_types_that_are_looked_up_among_the_words(self, model, data):
         """As XLM does, whose types 0 and 1 need not be among the words of the rows."""
-        workbench(model("xlm", "WordPiece"), data, "qa").preflight()
+        found = workbench(model("xlm", "WordPiece"), data, "qa").preflight()
+        types = found.task.encode(found.data.train).tokens["token_type_ids"].values
+        assert set(types.tolist()) == {0, 1}
+        assert scores_all_rows(found)
 
     def test_a_head_that_mixes_positions(self, model, data, monkeypatch):
         mixing = session(model("bert"), data)
@@ -240,7 +251,10 @@ class TestLongformer:
         squad["data"][0]["paragraphs"][0]["context"] += " </s> more"
         changed = tmp_path / "qa.json"
         changed.write_text(json.dumps(squad))
-        workbench(model("longformer"), data | {"qa": changed}, "qa").preflight()
+        found = workbench(model("longformer"), data | {"qa": changed}, "qa").preflight()
+        ids = found.task.encode(found.data.train[:1]).tokens["input_ids"].values
+        assert (ids == found.lm.tokenizer.sep_token_id).sum() > 3, "the passage has one of its own"
+        assert scores_all_rows(found)
 
     def test_rows_of_three_separators_are_read_as_transformers_reads_them(self, model, data):
         found = workbench(model("longformer"), data, "qa", "runtime.precision=fp32")
