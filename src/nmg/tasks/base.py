@@ -35,16 +35,6 @@ class Evaluation:
     """Id of an example → predicted label or answer."""
 
 
-@dataclass(frozen=True)
-class Dropped:
-    """Examples that the task cannot use because of what the tokenizer drops."""
-
-    examples: Sequence[Example] = ()
-    """Examples whose text has no token; they cannot be encoded."""
-    note: str = ""
-    """A sentence about the score that no model can exceed because of dropped tokens; empty if there is no limit."""
-
-
 class Task(Protocol):
     """Defines how examples become model inputs, which model reads them, and how its outputs are scored."""
 
@@ -66,8 +56,8 @@ class Task(Protocol):
         """
         ...
 
-    def dropped(self, examples: Sequence[Example]) -> Dropped:
-        """Find examples without tokens; the result is empty if the task does not need tokens."""
+    def without_tokens(self, examples: Sequence[Example], /) -> Sequence[Example]:
+        """Return the examples that cannot be encoded because the tokenizer drops their whole text."""
         ...
 
     def remarks(self, name: str, examples: Sequence[Example], /) -> list[str]:

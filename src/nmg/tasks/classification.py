@@ -20,7 +20,7 @@ from nmg.data.formats.classification import (
 from nmg.data.formats.hub import HUB
 from nmg.data.framing import vocabulary_size
 from nmg.data.plausibility import label_doubts
-from nmg.tasks.base import Dropped, Evaluation, Format, TaskKind, model_with_head, only
+from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only
 from nmg.tasks.rows import RowBuilder, TaskFeatures
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ class ClassificationTask:
             )
         return self._index[example.label]
 
-    def dropped(self, examples: Sequence[Example]) -> Dropped:  # noqa: ARG002
+    def without_tokens(self, _examples: Sequence[Example], /) -> Sequence[Example]:
         """Always empty: a text without tokens is a valid row."""
-        return Dropped()
+        return ()
 
     def remarks(self, _name: str, _examples: Sequence[Example], /) -> list[str]:
         return []

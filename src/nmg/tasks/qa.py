@@ -31,7 +31,7 @@ from nmg.data.formats.subjqa import COLUMN as SUBJQA_COLUMN
 from nmg.data.framing import vocabulary_size
 from nmg.data.words import has_no_spaces
 from nmg.tasks import qa_remarks
-from nmg.tasks.base import Dropped, Evaluation, Format, TaskKind, model_with_head, only
+from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only
 from nmg.tasks.frame import Frame
 from nmg.tasks.offsets import mended_offsets
 from nmg.tasks.rows import RowBuilder, TaskFeatures
@@ -167,9 +167,9 @@ class QuestionAnsweringTask:
         cls_token = self._tokenizer.cls_token_id
         return input_ids.index(cls_token) if cls_token in input_ids else 0
 
-    def dropped(self, examples: Sequence[Example]) -> Dropped:  # noqa: ARG002
+    def without_tokens(self, _examples: Sequence[Example], /) -> Sequence[Example]:
         """Always empty: a text without tokens is a valid row."""
-        return Dropped()
+        return ()
 
     def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":
         from transformers import AutoModelForQuestionAnswering

@@ -4,7 +4,7 @@ The first token of a word represents the word. A sentence too long for one row g
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -28,7 +28,7 @@ from nmg.data.formats.tokens import (
 from nmg.data.framing import SpecialTokens, vocabulary_size
 from nmg.data.plausibility import tag_doubts
 from nmg.data.words import cut_ends
-from nmg.tasks.base import Dropped, Evaluation, Format, TaskKind, model_with_head, only
+from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only
 from nmg.tasks.entity_metrics import entity_scores, find_entities
 from nmg.tasks.rows import RowBuilder, TaskFeatures, TokenColumn
 
@@ -98,22 +98,30 @@ class TokenClassificationTask:
             places=np.array(places, dtype=np.int64).reshape(-1, 3),
         )
 
-    def dropped(self, examples: Sequence[Example]) -> Dropped:
-        """Sentences without tokens, and the score of a perfect model if words of entities have no token."""
-        chosen = only(TokenExample, examples)
-        reachable, n_lost = [], 0
-        empty: list[Example] = []
-        for example, (_, offsets) in zip(chosen, _tokenize(self._tokenizer, chosen), strict=True):
-            seen = set(_first_words(example, offsets).tolist()) - {-1}
-            if not seen:
-                empty.append(example)
+    def without_tokens(self, examples: Sequence[Example], /) -> Sequence[Example]:
+        """Return the sentences that have no token."""
+        return [example for example, seen in self._seen_words(examples) if not seen]
+
+    def remarks(self, name: str, examples: Sequence[Example], /) -> list[str]:
+        """Return the highest possible score if words of entities have no token."""
+        gold, reachable, n_lost = [], [], 0
+        for example, seen in self._seen_words(examples):
+            gold.append(example.labels)
             reachable.append([label if word in seen else OUTSIDE for word, label in enumerate(example.labels)])
             n_lost += sum(label != OUTSIDE for word, label in enumerate(example.labels) if word not in seen)
         if not n_lost:
-            return Dropped(empty)
-        best = entity_scores([example.labels for example in chosen], reachable).f1
-        note = f"the tokenizer drops {n_lost} words that are labelled as part of an entity, so no model can exceed an "
-        return Dropped(empty, f"{note}entity_f1 of {best:.4f}")
+            return []
+        best = entity_scores(gold, reachable).f1
+        return [
+            f"{name}: the tokenizer drops {n_lost} words that are labelled as part of an entity, so the highest "
+            f"possible entity_f1 is {best:.4f}"
+        ]
+
+    def _seen_words(self, examples: Sequence[Example]) -> Iterator[tuple[TokenExample, set[int]]]:
+        """Yield each example with the indices of its words that have a token."""
+        chosen = only(TokenExample, examples)
+        for example, (_, offsets) in zip(chosen, _tokenize(self._tokenizer, chosen), strict=True):
+            yield example, set(_first_words(example, offsets).tolist()) - {-1}
 
     def _gold(self, example: TokenExample) -> IntArray:
         """int64 [words]: index of each word's label."""
@@ -124,9 +132,6 @@ class TokenClassificationTask:
                     f"(known: {', '.join(self.labels)})"
                 )
         return np.array([self._index[label] for label in example.labels], dtype=np.int64)
-
-    def remarks(self, _name: str, _examples: Sequence[Example], /) -> list[str]:
-        return []
 
     def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":
         from transformers import AutoModelForTokenClassification

@@ -166,7 +166,6 @@ class Session(ModelSession):
         check_length(model.lm, "finetune.max_length", config.finetune.max_length)
         task = task_kind(config.data.task).build(model.lm.tokenizer, data.train, config.finetune)
         check_metric(config, task)
-        _say_remarks(task, data, reporter)
         return cls(config, model.lm, model.runtime, reporter, data, task, loaded)
 
     def preflight(self, texts: Collection[str] | None = None) -> Self:
@@ -175,35 +174,30 @@ class Session(ModelSession):
         `texts` are the texts to adapt on; None means those of the settings. Raises UserError for an unsuitable model,
         and for examples without any token, with the name of their file.
         """
-        self._check_dropped()
+        self._check_tokens()
+        _say_remarks(self.task, self.data, self.reporter)
         data = self.data
         held_out = [*(data.validation or ()), *(data.test or ())]
         sample = TaskSample(self.config.data.task, self.task, data.train, held_out)
         return self._tried(self.loaded.corpus_texts if texts is None else texts, [sample])
 
-    def _check_dropped(self) -> None:
-        """Report what the tokenizer drops from the examples of each file, including examples that the seed does not
-        select.
-
-        Raises UserError for examples that cannot be encoded.
-        """
+    def _check_tokens(self) -> None:
+        """Raise UserError if an example of a file has no token, even if the seed does not select it."""
         settings = self.config.data
         for field in ("train", "validation", "test"):
             file, examples = getattr(settings, field), getattr(self.loaded, field)
             if file is None:
                 continue
-            dropped = self.task.dropped(examples)
-            if dropped.examples:
-                ids = ", ".join(f"'{example.id}'" for example in dropped.examples[:5])
-                ids += ", …" if len(dropped.examples) > 5 else ""
+            empty = self.task.without_tokens(examples)
+            if empty:
+                ids = ", ".join(f"'{example.id}'" for example in empty[:5])
+                ids += ", …" if len(empty) > 5 else ""
                 problem = (
-                    f"the tokenizer of '{self.lm.name}' finds no token in {len(dropped.examples)} of {len(examples)} "
-                    f"examples (line or id: {ids}), as in {shown(dropped.examples[0].passage)}; take them out, or "
+                    f"the tokenizer of '{self.lm.name}' finds no token in {len(empty)} of {len(examples)} "
+                    f"examples (line or id: {ids}), as in {shown(empty[0].passage)}; take them out, or "
                     "choose a model whose tokenizer knows these characters"
                 )
                 raise bad_input(user_path(file), problem)
-            if dropped.note:
-                self.reporter.notify(f"data.{field} {file}: {dropped.note}")
 
     def with_head(self) -> Self:
         """Warm up a head that the checkpoint lacks on the text to adapt on, and return the session."""
