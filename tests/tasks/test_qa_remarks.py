@@ -82,7 +82,7 @@ def test_characters_are_compared_for_passages_without_spaces(wordpiece: PreTrain
 def test_a_run_says_so_before_it_trains(inputs: Inputs, tmp_path: Path, task: str):
     notes = Notes()
     if task == "classification":
-        Session.open_all(inputs.config(), notes)
+        Session.open_all(inputs.config(), notes).preflight()
         assert notes.lines == []
         return
     context = " ".join(WORDS[:8])
@@ -92,6 +92,7 @@ def test_a_run_says_so_before_it_trains(inputs: Inputs, tmp_path: Path, task: st
     data = {"task": "qa", "train": str(tmp_path / "train.json"), "test": str(tmp_path / "test.json")}
     model = {"name": str(save_tiny_bert(tmp_path / "model", WORDS))}
     finetune = {"max_length": 32, "max_question_length": 8}
-    Session.open_all(inputs.config(data=data, model=model, finetune=finetune, reward={"metric": None}), notes)
+    config = inputs.config(data=data, model=model, finetune=finetune, reward={"metric": None})
+    Session.open_all(config, notes).preflight()
     (line,) = notes.lines
     assert "1 of 11 questions have no answer" in line
