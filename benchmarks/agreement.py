@@ -1,5 +1,6 @@
 """A smaller paired evaluation: how often it ranks the players as all validation examples do, and what it costs."""
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from benchmarks.ranking import agreement, examples_needed
 from nmg.base.types import FloatArray
 from nmg.masking.registry import build_masking
 from nmg.meta_training.loop import MetaTraining
-from nmg.trials.episode import InitialState, PlayerJob
+from nmg.trials.episode import PlayerJob
 
 SAMPLES = (50, 100, 200, 400)
 VALIDATION = 1000
@@ -42,8 +43,8 @@ def _differences(training: MetaTraining, index: int) -> list[FloatArray]:
     for name in ("random", "whole-word", "idf"):
         masking = build_masking(name, training.lm.tokenizer, training.corpus, config.masking)
         plan = masking.plan(blocks, config.masking.rate, np.random.default_rng(index))
-        turns.append(PlayerJob(episode, blocks, plan, keep=False))
-    results = dict(training.engine.map_unordered(InitialState(training.pretrained), turns))
+        turns.append(PlayerJob(replace(training.trial, masking=name), episode, blocks, plan, keep=False))
+    results = dict(training.engine.map_unordered(training.pretrained, turns))
     losses = [results[turn][0].example_scores["loss"] for turn in range(len(turns))]
     return [second - first for first, second in combinations(losses, 2)]
 

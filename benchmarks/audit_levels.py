@@ -1,7 +1,8 @@
 """Worlds of an audit: plays whose true scores are known, of maskings, of schedules, and of rewards that share noise."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy import stats
@@ -10,7 +11,8 @@ from benchmarks.levels import Claim
 from nmg.auditing.agreement import agreement
 from nmg.auditing.findings import adaptation, possible_gain, rewards, schedules_of, spread_of
 from nmg.auditing.recommend import best_reward, is_sound
-from nmg.auditing.trials import Played, PlayKey
+from nmg.auditing.trials import AuditTrial
+from nmg.base.trial import Condition, TrainingStats, TrialResult, TrialSpec
 from nmg.base.types import FloatArray
 
 Rng = np.random.Generator
@@ -29,7 +31,20 @@ def tables(rng: Rng, m: int, k: int, true: float, rho: float) -> tuple[FloatArra
     return reward + noise + seeds + draw[0], full + noise + seeds + draw[1]
 
 
-def plays(rng: Rng, m: int, k: int, true: float, rho: float) -> list[Played]:
+def trial(
+    masking: str, seed: int, probe: Mapping[str, float], tuned: Sequence[Mapping[str, float]], steps: int = 20
+) -> AuditTrial:
+    """A trial of an audit with these scores; each evaluation takes a second, a fine-tuning two."""
+    spec = TrialSpec(masking, seed, Condition(100, steps), 1e-5)
+    adaptation = TrainingStats(steps, 1.0, 1.0)
+    results = [TrialResult(replace(spec, evaluation="linear-probe"), probe, {}, adaptation, TrainingStats(seconds=1.0))]
+    for number, scores in enumerate(tuned):
+        one = replace(spec, replicate=number)
+        results.append(TrialResult(one, scores, {}, adaptation, TrainingStats(seconds=2.0)))
+    return AuditTrial(results)
+
+
+def plays(rng: Rng, m: int, k: int, true: float, rho: float) -> list[AuditTrial]:
     """Plays of m maskings with k seeds: a probe, and two fine-tunings of the full score."""
     full, other = true * rng.standard_normal((2, m))
     probe = rho * full + math.sqrt(1 - rho**2) * other
@@ -44,13 +59,11 @@ def plays(rng: Rng, m: int, k: int, true: float, rho: float) -> list[Played]:
                 return {"accuracy": first, "loss": -second}
 
             tuned = [scores(full[masking]), scores(full[masking])]
-            cost = {"adapt": 1.0, "probe": 1.0, "finetune": 2.0, "scoring": 0.0}
-            key = PlayKey(seed, f"direction-{masking}", 20, 1e-5, 100)
-            found.append(Played(key, scores(probe[masking]), tuned, 1.0, cost))
+            found.append(trial(f"direction-{masking}", seed, scores(probe[masking]), tuned))
     return found
 
 
-def schedule_plays(rng: Rng, seeds: Sequence[int], schedules: Sequence[int], gain: float) -> list[Played]:
+def schedule_plays(rng: Rng, seeds: Sequence[int], schedules: Sequence[int], gain: float) -> list[AuditTrial]:
     """Without adaptation, and random masks at each schedule: every one gains as much."""
     found = []
     for seed in seeds:
@@ -58,7 +71,7 @@ def schedule_plays(rng: Rng, seeds: Sequence[int], schedules: Sequence[int], gai
         for steps, masking in [(0, "none"), *((n, "random") for n in schedules)]:
             score = level + NOISE * rng.standard_normal() + gain * (masking == "random")
             tuned = [{"accuracy": score + OWN * value} for value in rng.standard_normal(2)]
-            found.append(Played(PlayKey(seed, masking, steps, 1e-5, 100), {}, tuned, 1.0))
+            found.append(trial(masking, seed, {}, tuned, steps))
     return found
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from nmg.comparison.statistics import PairedTest, paired_comparison
-from nmg.comparison.trials import CellFolder
+from nmg.trials.store import TRIALS, read_trials
 
 Scores = Mapping[str, Mapping[int, float]]
 """masking, and `masking@steps` where its cells have a number of steps → seed → score"""
@@ -24,11 +24,11 @@ Scores = Mapping[str, Mapping[int, float]]
 def read_scores(folder: Path, metric: str) -> Scores:
     """Raises KeyError where a cell has no such metric."""
     scores: dict[str, dict[int, float]] = {}
-    for _, cell in CellFolder(folder).finished():
-        for name in (cell.masking, f"{cell.masking}@{cell.adapt_steps}"):
+    for spec, trial in read_trials(folder / TRIALS).items():
+        for name in (spec.masking, f"{spec.masking}@{spec.condition.adapt_steps}"):
             of_name = scores.setdefault(name, {})
             # Of several numbers of steps none is meant by the plain name.
-            of_name[cell.seed] = cell.scores[metric] if cell.seed not in of_name else float("nan")
+            of_name[spec.seed] = trial.scores[metric] if spec.seed not in of_name else float("nan")
     return scores
 
 

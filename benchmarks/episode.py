@@ -100,7 +100,9 @@ def measured_episodes(training: MetaTraining, episodes: int) -> list[EpisodeReco
     """The records of so many episodes after the first ones, which do not count."""
     with training.engine:
         for left in reversed(range(WARM_UP)):
-            training.steps = SHORT if left else None  # the last one is whole, as those that count
+            training.trial = training.trial.limited(
+                SHORT if left else None
+            )  # the last one is whole, as those that count
             training.episode()
         records = [training.episode() for _ in range(episodes)]
     updates = {"learner_update", "opponent_update"}

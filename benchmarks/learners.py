@@ -29,7 +29,8 @@ from benchmarks.models import minilm_folder
 from nmg.base.files import write_text
 from nmg.base.seeding import StreamName
 from nmg.base.settings import ModelSettings
-from nmg.base.types import Episode, FloatArray, Outcome, TokenBlocks
+from nmg.base.trial import TrialResult, TrialSpec
+from nmg.base.types import Episode, FloatArray, TokenBlocks
 from nmg.data.corpus import Corpus
 from nmg.demo.data import demo_model_folder, load_articles
 from nmg.learners.actor_critic.settings import ActorCriticSettings
@@ -201,7 +202,7 @@ def simulate(game: Game, is_class: Tensor, label: str, seed: int) -> Iterator[tu
         for name, plan in plans.items():
             among = float(is_class[blocks.input_ids[plan.is_masked(n_tokens)]].float().mean())
             gain = effect * (among - CLASS_SHARE) / (1 - CLASS_SHARE)
-            outcomes[name] = Outcome({"score": gain + noise * rng.standard_normal() / np.sqrt(2)}, {}, 0.0)
+            outcomes[name] = TrialResult(TrialSpec("", 0), {"score": gain + noise * rng.standard_normal() / np.sqrt(2)})
         learner.learn(episode, outcomes)
         plays, index = plays + len(plans), index + 1
         yield plays, learner

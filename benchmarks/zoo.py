@@ -135,7 +135,7 @@ def _adapt(config: Any, out: Path, watch: Watch) -> None:
 
 def _compare(config: Any, out: Path, watch: Watch) -> None:
     nmg.compare(config, ["whole-word"], out, seeds=1, reporter=watch)
-    for failed in (out / "cells").glob("*.error.txt"):
+    for failed in (out / "errors").glob("*.txt"):
         raise RuntimeError(failed.read_text("utf-8").strip().splitlines()[-1])
 
 

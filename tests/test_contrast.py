@@ -3,7 +3,10 @@
 import pytest
 
 from benchmarks.contrast import contrast, read_scores
-from nmg.comparison.trials import Cell, CellFolder
+from nmg.base.trial import Condition
+from nmg.trials.provenance import TrialProvenance
+from nmg.trials.store import TrialStore
+from support.trials import compared
 
 SCORES = {"a": {0: 0.5, 1: 0.6, 2: 0.9}, "b": {0: 0.7, 1: 0.6}, "rule": {0: 0.5, 1: 0.4, 2: 0.1}}
 
@@ -19,23 +22,9 @@ def test_means_of_groups_over_seeds_that_all_have():
 
 
 def test_scores_are_those_of_the_cells(tmp_path):
-    folder = CellFolder(tmp_path)
+    store = TrialStore(tmp_path, TrialProvenance({}))
     for masking, seed, value, steps in (("idf*", 3, 0.25, 35), ("idf*", 4, 0.5, 35), ("idf*", 4, 1.0, 70)):
-        folder.save(
-            Cell(
-                masking=masking,
-                seed=seed,
-                scores={"accuracy": value},
-                lm_loss=None,
-                lm_steps=0,
-                task_steps=0,
-                masked_tokens=0,
-                n_labelled=1,
-                tokens=0,
-                held_out_loss=None,
-                adapt_steps=steps,
-            )
-        )
+        store.append(compared(masking, seed, {"accuracy": value}, Condition(adapt_steps=steps)))
     scores = read_scores(tmp_path, "accuracy")
     assert scores["idf*@35"] == {3: 0.25, 4: 0.5}
     assert contrast(scores, ["idf*@70"], ["idf*@35"]).mean == 0.5

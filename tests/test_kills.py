@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmg.comparison.trials import Cell
+from nmg.comparison.results import trial_json
 from nmg.config import Config, load_config
+from nmg.trials.store import TRIALS, read_trials
 from support.runs import Inputs, read_log, resume_run
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
@@ -76,8 +77,8 @@ def result(out: Path) -> dict[str, Any]:
             continue
         if path.name == "metrics.jsonl":
             found[name] = read_log(out)
-        elif path.parent.name == "cells":
-            found[name] = vars(Cell(**json.loads(path.read_text()))) | {"seconds": None}
+        elif path.name == TRIALS:
+            found[name] = {spec: trial_json(one) | {"seconds": None} for spec, one in read_trials(path).items()}
         elif path.name == "nmg.json":
             found[name] = json.loads(path.read_text()) | {"seconds": None}
         else:

@@ -133,7 +133,7 @@ class TestEveryCommandTriesItsModelOnce:
 
     def test_audit(self, inputs: Inputs, tried, tmp_path):
         with pytest.raises(StopIteration):  # at the first play
-            audit(inputs.config(), tmp_path / "audit", on_play=lambda *_: next(iter(())))
+            audit(inputs.config(), tmp_path / "audit", on_trial=lambda *_: next(iter(())))
         assert tried == [1]
 
 
@@ -142,7 +142,7 @@ class TestModels:
         config = zoo.settings(model("eurobert"), "data.task=qa", f"data.train={data['qa']}", f"data.test={data['qa']}")
         with pytest.raises(UserError, match=r"type 'eurobert' does not support this task.*another data.task"):
             compare(config, ["none"], tmp_path / "out", seeds=1)
-        assert not list((tmp_path / "out").glob("cells/*"))
+        assert not list((tmp_path / "out").glob("trials.jsonl"))
 
     @pytest.mark.parametrize(
         ("kind", "task"), [("big_bird", "qa"), ("luke", "token-classification"), ("funnel", "classification")]
@@ -292,7 +292,7 @@ class TestDroppedText:
         files = ("data.task=token-classification", f"data.train={train}", f"data.test={test}")
         with pytest.raises(UserError, match=r"test.conll: .* no token in 1 of 1 examples"):
             compare(zoo.settings(model("bert"), *files), ["random"], tmp_path / "out", seeds=1)
-        assert not list((tmp_path / "out").glob("cells/*"))
+        assert not list((tmp_path / "out").glob("trials.jsonl"))
 
     def test_what_a_perfect_model_scores_at_most(self, model, data, tmp_path):
         notes = Notes()
@@ -355,6 +355,6 @@ def test_a_cell_of_bigbird_does_not_depend_on_the_cells_before_it(model, data, t
     alone = compare(config, ["random"], tmp_path / "alone", seeds=1)
     after = compare(config, ["whole-word", "random"], tmp_path / "after", seeds=1)
     (first,) = alone.cells
-    (second,) = (cell for cell in after.cells if cell.masking == "random")
-    assert first.lm_loss == second.lm_loss
+    (second,) = (cell for cell in after.cells if cell.spec.masking == "random")
+    assert first.adaptation.loss == second.adaptation.loss
     assert first.scores == second.scores

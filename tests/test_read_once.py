@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from string import ascii_lowercase
@@ -15,6 +15,7 @@ import torch
 
 from nmg.base.progress import Silent
 from nmg.base.settings import ModelSettings
+from nmg.comparison.results import trial_json
 from nmg.config import Config
 from nmg.data import near_duplicates
 from nmg.data.formats.text import Texts
@@ -130,7 +131,7 @@ def test_a_comparison_on_the_texts_of_training(
 
 
 def _without_times(cells: Iterable[Any]) -> list[Any]:
-    return [replace(cell, seconds={}) for cell in cells]
+    return [trial_json(cell) | {"seconds": None} for cell in cells]
 
 
 @pytest.mark.parametrize(("drop", "searches"), [(False, 3), (True, 6)])

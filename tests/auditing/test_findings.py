@@ -10,14 +10,14 @@ from scipy import stats
 
 from nmg.auditing.agreement import Agreement, agreement
 from nmg.auditing.findings import adaptation, possible_gain, rewards, schedules_of, score_of, spread_of, table_of
-from nmg.auditing.trials import Played, PlayKey
+from nmg.auditing.trials import AuditTrial
 from nmg.base.errors import UserError
+from support.trials import audited
 
 
-def played(masking: str, seed: int, accuracy: tuple[float, float], probe: float = 0.5, steps: int = 10) -> Played:
+def played(masking: str, seed: int, accuracy: tuple[float, float], probe: float = 0.5, steps: int = 10) -> AuditTrial:
     scores = [{"accuracy": value, "loss": 1 - value} for value in accuracy]
-    cost = {"adapt": 4.0, "probe": 1.0, "finetune": 3.0}
-    return Played(PlayKey(seed, masking, steps, 1e-3, 100), {"accuracy": probe, "loss": 1 - probe}, scores, 5.0, cost)
+    return audited(masking, seed, {"accuracy": probe, "loss": 1 - probe}, scores, steps=steps)
 
 
 def test_a_lower_loss_is_the_better_score():
@@ -88,7 +88,7 @@ def test_only_maskings_that_every_seed_has_are_in_the_table():
     assert table.tolist() == [[0.1, 0.2]]
 
 
-def many(noise: float, probe_follows: bool, seed: int = 0) -> list[Played]:
+def many(noise: float, probe_follows: bool, seed: int = 0) -> list[AuditTrial]:
     """20 maskings, 4 seeds; the probe has the true score, or knows nothing of it."""
     rng = np.random.default_rng(seed)
     truth = 0.5 + 0.05 * rng.standard_normal(20)
@@ -145,7 +145,7 @@ def test_no_differences_no_plays_that_would_find_them():
 def test_whether_adapting_pays(gain: float, pays: bool | None):
     rng = np.random.default_rng(1)
 
-    def plays_of(seeds: range, schedules: tuple[int, ...]) -> list[Played]:
+    def plays_of(seeds: range, schedules: tuple[int, ...]) -> list[AuditTrial]:
         plays = []
         for seed in seeds:
             level = 0.5 + 0.2 * rng.standard_normal()
@@ -164,7 +164,7 @@ def test_whether_adapting_pays(gain: float, pays: bool | None):
     assert found.schedules == tried
     gains = []
     for seed in range(6, 12):
-        none, random = (play for play in fresh if play.key.seed == seed)
+        none, random = (play for play in fresh if play.spec.seed == seed)
         gains.append(np.mean([one["accuracy"] for one in random.finetune]) - none.finetune[0]["accuracy"])
     assert found.best.gain == pytest.approx(np.mean(gains)), "of the fresh plays alone"
     assert found.best.p == pytest.approx(stats.ttest_1samp(gains, 0).pvalue), "one test, not one of two"

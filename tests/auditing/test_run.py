@@ -12,12 +12,15 @@ import pytest
 from nmg.auditing.findings import Adaptation, RewardFinding, Schedule
 from nmg.auditing.recommend import best_reward, is_sound, recommend
 from nmg.auditing.run import FEW_RULES, MOST, RULES, Budget, audit
-from nmg.auditing.trials import AuditWorker, Played, PlayKey
+from nmg.auditing.trials import AuditTrial, AuditWorker
 from nmg.base.errors import UserError
 from nmg.base.progress import Silent
+from nmg.base.trial import TrialResult, TrialSpec
 from nmg.config import Config, load_config
+from nmg.trials.store import TrialStore, read_trials
 from support.command import Nmg
 from support.runs import Inputs, Notes
+from support.trials import audited
 
 FEW: dict[str, Any] = {"adapt": {"epochs": 1}, "reward": {"metric": None}}
 
@@ -52,14 +55,24 @@ def test_an_interrupted_audit_goes_on_to_the_same_result(inputs: Inputs, tmp_pat
     whole = audit(settings(inputs), tmp_path / "whole", seeds=2, minutes=1)
     lines = (tmp_path / "whole" / "trials.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "part").mkdir()
-    (tmp_path / "part" / "trials.jsonl").write_text("".join(lines[:5]) + lines[5][:20])
-    played: list[Played] = []
+    (tmp_path / "part" / "trials.jsonl").write_text("".join(lines[:8]) + lines[8][:20])
+    played: list[AuditTrial] = []
     part = audit(
-        settings(inputs), tmp_path / "part", seeds=2, minutes=1, on_play=lambda play, _done, _all: played.append(play)
+        settings(inputs),
+        tmp_path / "part",
+        seeds=2,
+        minutes=1,
+        on_trial=lambda trial, _done, _all: played.append(trial),
     )
-    assert not {play.key for play in played} & {Played.from_json(line).key for line in lines[:5]}
-    shared = {play.key: play for play in whole.trials}
-    assert all(play.probe == shared[play.key].probe for play in part.trials if play.key in shared)
+    stored = list(read_trials(tmp_path / "whole" / "trials.jsonl"))
+    finished = [replace(spec, evaluation="finetune", replicate=0) for spec in stored[:6:3]]
+    assert not {trial.spec for trial in played} & set(finished), "two trials of three evaluations each"
+    assert replace(stored[6], evaluation="finetune") in {trial.spec for trial in played}, "one evaluation was lost"
+    shared = {trial.spec: trial for trial in whole.trials}
+    both = [trial for trial in part.trials if trial.spec in shared]
+    assert len(both) > 3
+    assert all(trial.probe == shared[trial.spec].probe for trial in both)
+    assert all(trial.finetune == shared[trial.spec].finetune for trial in both)
     assert part.facts["lm"] == whole.facts["lm"]
 
 
@@ -70,17 +83,16 @@ def test_plays_of_something_else_are_not_gone_on_with(inputs: Inputs, tmp_path: 
     lines = inputs.train.read_text().splitlines(keepends=True)
     train.write_text("".join(lines))
     first = settings(inputs, data={"train": str(train)})
-    provenance = AuditWorker.open(first, Silent()).origin_of("random")
+    provenance = AuditWorker.open(first, Silent()).provenance
     out = tmp_path / "out"
     out.mkdir()
-    play = Played(PlayKey(0, "random", 1, 1e-3, 4), {"accuracy": 0.5}, [], 1.0, provenance=provenance)
-    (out / "trials.jsonl").write_text(json.dumps(play.to_json()) + "\n")
+    TrialStore(out, provenance).append(audited("random", 0, {"accuracy": 0.5}, []).results[0])
     if what == "data":
         train.write_text("".join(lines[:-1]))
     other = "other settings" if what == "settings" else "another data.train and another corpus"
     measure = "linear-probe" if what == "settings" else "finetune"
     changed = settings(inputs, data={"train": str(train)}, test={"evaluation": measure})
-    with pytest.raises(UserError, match=f"trials.jsonl was made with {other}; choose another --out"):
+    with pytest.raises(UserError, match=f"trials.jsonl .*was made with {other}; choose another --out"):
         audit(changed, out, seeds=2, minutes=1e-6)
 
 
@@ -108,18 +120,20 @@ def test_a_short_audit_fine_tunes_on_fewer_examples(inputs: Inputs, tmp_path: Pa
     assert (len(session.rows(4)), len(session.rows(10))) == (4, 10)
     found = audit(settings(inputs), tmp_path / "out", seeds=2, minutes=1e-6)
     assert found.facts["examples"] == {"used": 4, "labelled": len(session.train.examples)}
-    assert {play.key.examples for play in found.trials} == {4}
+    assert {trial.examples for trial in found.trials} == {4}
 
 
 def test_a_frozen_encoder_is_judged_by_the_probe(inputs: Inputs, tmp_path: Path):
     found = audit(settings(inputs, test={"evaluation": "linear-probe"}), tmp_path / "out", seeds=2, minutes=1e-6)
-    assert all(list(play.finetune) == [] for play in found.trials)
+    assert all(trial.finetune == [] for trial in found.trials)
     assert {(one.name, one.metric) for one in found.rewards} == {("probe", "accuracy"), ("probe", "loss")}
-    by_key = {play.key: play.probe["accuracy"] for play in found.trials}
+    by_key = {trial.spec: trial.probe["accuracy"] for trial in found.trials}
     for one, seeds in [*((one, (0, 1)) for one in found.adaptation.schedules), (found.adaptation.best, (2, 3))]:
         gains = []
         for seed in seeds:
-            random = next(k for k in by_key if (k.seed, k.masking, k.steps) == (seed, "random", one.steps))
+            random = next(
+                k for k in by_key if (k.seed, k.masking, k.condition.adapt_steps) == (seed, "random", one.steps)
+            )
             random = replace(random, learning_rate=one.learning_rate)
             none = next(k for k in by_key if (k.seed, k.masking) == (seed, "none"))
             gains.append(by_key[random] - by_key[none])
@@ -127,9 +141,8 @@ def test_a_frozen_encoder_is_judged_by_the_probe(inputs: Inputs, tmp_path: Path)
     assert found.recommended.test.evaluation == "linear-probe"
 
 
-def play(masking: str, steps: int, adapt: float, scoring: float = 0.0) -> Played:
-    cost = {"adapt": adapt, "probe": 1.0, "finetune": 2.0, "scoring": scoring}
-    return Played(PlayKey(0, masking, steps, 1e-3, 100), {}, [{}, {}], 1.0, cost)
+def play(masking: str, steps: int, adapt: float, scoring: float = 0.0) -> AuditTrial:
+    return audited(masking, 0, {}, [{}, {}], steps=steps, adapt=adapt, tuning=2.0, scoring=scoring)
 
 
 def test_a_budget_by_hand():
@@ -172,14 +185,21 @@ class FakeEngine:
     spent: float = 0.0
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
-    def map_unordered(self, _shared: None, jobs: Sequence[PlayKey]) -> Iterator[tuple[int, Played]]:
-        for number, key in enumerate(jobs):
-            adapt = 0.0 if key.masking == "none" else self.step * key.steps
-            tuning, probing = key.examples * self.train + self.score, key.examples * self.train / 4 + self.score
+    def map_unordered(
+        self, _shared: None, jobs: Sequence[Sequence[TrialSpec]]
+    ) -> Iterator[tuple[int, Sequence[TrialResult]]]:
+        for number, (spec, *_) in enumerate(jobs):
+            labelled, steps = spec.condition.labelled, spec.condition.adapt_steps
+            assert isinstance(labelled, int)
+            assert steps is not None
+            adapt = 0.0 if spec.masking == "none" else self.step * steps
+            tuning, probing = labelled * self.train + self.score, labelled * self.train / 4 + self.score
             self.spent += adapt + 2 * tuning + probing
-            cost = {"adapt": adapt, "probe": probing, "finetune": tuning, "scoring": 3 * self.score}
             scores = [{"accuracy": value, "loss": -value} for value in self.rng.random(3)]
-            yield number, Played(key, scores[0], scores[1:], 1.0, cost)
+            trial = audited(
+                "", 0, scores[0], scores[1:], adapt=adapt, probing=probing, tuning=tuning, scoring=3 * self.score
+            )
+            yield number, [replace(one, spec=own) for one, own in zip(trial.results, jobs[number], strict=True)]
 
     def __enter__(self) -> "FakeEngine":
         return self

@@ -326,7 +326,7 @@ def test_a_whole_job(nmg: Nmg, inputs: Inputs, config: Path, tmp_path: Path):
     assert answer.code == 0, answer.err
     assert "neural" in answer.out
     assert {path.name for path in (tmp_path / "test").iterdir()} == {
-        *("cells", "results.json", "results.md", "results.csv", "results.tex", "index.html"),
+        *("trials.jsonl", "results.json", "results.md", "results.csv", "results.tex", "index.html"),
     }
     words = ("--model", inputs.model, "--masking", "run", "--out", "model", "--adapt.epochs=1", "--adapt.block_size=16")
     answer = nmg("adapt", "--corpus", inputs.train, *words, "--runtime.precision=fp32")

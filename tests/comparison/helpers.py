@@ -1,7 +1,6 @@
 """Small comparisons, and what of their cells must be equal."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,11 @@ import numpy as np
 
 from nmg.base.progress import Reporter, Silent
 from nmg.base.seeding import StreamName, torch_stream
+from nmg.base.trial import TrialResult
 from nmg.comparison.parts import Part
 from nmg.comparison.plan import Plan
-from nmg.comparison.results import ComparisonResults, analyse, compared
-from nmg.comparison.run import Comparison, Finished
-from nmg.comparison.trials import Cell, CellEvent
+from nmg.comparison.results import ComparisonResults, analyse, compared, trial_json
+from nmg.comparison.run import Comparison, Finished, TrialEvent
 from nmg.config import Config
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from nmg.policies.maskings import load_masking
@@ -23,6 +22,7 @@ from nmg.training.finetune import evaluate, finetune, task_model
 from nmg.training.masks import DrawnMasks
 from nmg.training.probe import probe
 from nmg.trials.session import Session
+from nmg.trials.store import TRIALS, read_trials
 from support.runs import Inputs
 
 RULES = ("none", "random", "idf")
@@ -54,7 +54,7 @@ def compare(
     plan: Plan,
     out: Path,
     notes: Reporter | None = None,
-    on_cell: Callable[[CellEvent], None] = lambda _event: None,
+    on_cell: Callable[[TrialEvent], None] = lambda _event: None,
     *,
     save_models: bool = False,
 ) -> Finished:
@@ -66,14 +66,14 @@ def results_of(config: Config, plan: Plan, metrics: tuple[str, ...], finished: F
     return compared([analyse(Part.alone(config, plan), metrics, finished)])
 
 
-def facts(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def facts(cells: Sequence[TrialResult]) -> list[dict[str, Any]]:
     """All but the seconds."""
-    return [{name: value for name, value in asdict(cell).items() if name != "seconds"} for cell in cells]
+    return [{name: value for name, value in trial_json(cell).items() if name != "seconds"} for cell in cells]
 
 
-def written(out: Path) -> dict[str, float]:
-    """Name of each file of a cell, and when it was written."""
-    return {path.name: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+def written(out: Path) -> dict[str, TrialResult]:
+    """Name of each stored trial, and its result with all seconds, which no second run repeats."""
+    return {spec.name: result for spec, result in read_trials(out / TRIALS).items()}
 
 
 def by_hand(config: Config, name: str, seed: int, policy: Path | None) -> dict[str, Any]:
@@ -97,8 +97,8 @@ def by_hand(config: Config, name: str, seed: int, policy: Path | None) -> dict[s
         evaluation = evaluate(model, session.task, test, data.test, session.runtime)
     return {
         "scores": evaluation.scores,
-        "lm_loss": adapted.fit.loss if adapted else None,
-        "lm_steps": adapted.fit.steps if adapted else 0,
+        "lm_loss": adapted.loss if adapted else None,
+        "lm_steps": adapted.steps if adapted else 0,
         "task_steps": task_steps,
         "masked_tokens": adapted.masked_tokens if adapted else 0,
     }

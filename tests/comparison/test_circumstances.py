@@ -1,15 +1,14 @@
 """Cells of one folder made in different environments: said beforehand, marked in tables, told in the reading."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from nmg.base.trial import TrialResult
 from nmg.comparison.environment import described, differing, mixed_seeds
 from nmg.comparison.plan import Plan
 from nmg.comparison.results import ComparisonResults
-from nmg.comparison.trials import Cell
 from nmg.report.comparison import pairs_table
 from nmg.report.comparison_files import cells_csv
 from nmg.report.comparison_page import comparison_page
@@ -24,10 +23,10 @@ from .test_results import CELLS, PLAN, analysed, by_name
 HERE = {"device": "cpu", "precision": "fp32", "threads": "1", "torch": "2.13.0"}
 
 
-def made(there: dict[str, str], *maskings: str, seeds: tuple[int, ...] = (0, 1, 2)) -> list[Cell]:
+def made(there: dict[str, str], *maskings: str, seeds: tuple[int, ...] = (0, 1, 2)) -> list[TrialResult]:
     """All cells made here, but those of these maskings and seeds."""
     return [
-        replace(cell, environment=HERE | (there if cell.masking in maskings and cell.seed in seeds else {}))
+        replace(cell, environment=HERE | (there if cell.spec.masking in maskings and cell.spec.seed in seeds else {}))
         for cell in CELLS
     ]
 
@@ -67,7 +66,9 @@ def test_a_masking_made_elsewhere_is_marked_in_its_pairs_alone(there: dict[str, 
 def test_one_seed_is_enough():
     results = analysed(made({"precision": "bf16"}, "idf", seeds=(1,)), PLAN)
     assert by_name(results)["idf", "none"].mixed_seeds == (1,)
-    of = {name: {cell.seed: cell for cell in results.cells if cell.masking == name} for name in ("idf", "none")}
+    of = {
+        name: {cell.spec.seed: cell for cell in results.cells if cell.spec.masking == name} for name in ("idf", "none")
+    }
     assert mixed_seeds(of["idf"], {seed: of["none"][seed] for seed in (0, 2)}) == ()
 
 
@@ -96,7 +97,7 @@ def test_the_file_of_cells_says_where_each_was_made():
 def test_another_precision_in_the_same_folder(inputs: Inputs, tmp_path: Path):
     first = compare(quick(inputs), plan(["none", "random"], 1), tmp_path)
     assert {cell.environment["precision"] for cell in first.cells} == {"fp32"}
-    kept = json.loads((tmp_path / "cells" / "none.seed-0.json").read_text())["environment"]
+    kept = written(tmp_path)["none.seed-0"].environment
     assert {"device", "precision", "threads", "nmg", "torch", "transformers"} <= set(kept)
     notes, bf16 = Notes(), quick(inputs, runtime={"precision": "bf16"})
     both = compare(bf16, plan(["none", "random", "idf"], 1), tmp_path, notes)
@@ -114,7 +115,8 @@ def test_a_comparison_that_goes_on_gives_each_cell_as_many_threads(inputs: Input
     config = quick(inputs, runtime={"threads": 2})
     asked = Plan.of(["none", "random"], {}, range(1))
     whole = compare(config, asked, tmp_path)
-    (tmp_path / "cells" / "random.seed-0.json").unlink()
+    first = (tmp_path / "trials.jsonl").read_text().splitlines(keepends=True)[0]
+    (tmp_path / "trials.jsonl").write_text(first)
     again = compare(config, asked, tmp_path)
     assert [cell.environment for cell in again.cells] == [cell.environment for cell in whole.cells]
     assert {cell.environment["threads"] for cell in again.cells} == {"1"}

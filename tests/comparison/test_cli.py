@@ -2,14 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from nmg.comparison.trials import Cell, CellKey
-from nmg.comparison.worker import ComparisonWorker
 from support.command import Nmg
 from support.runs import Inputs
+from support.trials import break_trial
+
+from .helpers import written
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def config(inputs: Inputs, tmp_path: Path) -> Path:
     return inputs.write_config(tmp_path / "config.yaml", **sections)
 
 
-FILES = {"cells", "results.json", "results.md", "results.csv", "results.tex", "index.html"}
+FILES = {"trials.jsonl", "results.json", "results.md", "results.csv", "results.tex", "index.html"}
 
 
 def test_a_comparison_with_a_policy_and_more_seeds_later(nmg: Nmg, config: Path, tmp_path: Path):
@@ -53,7 +53,7 @@ def test_learning_curves(nmg: Nmg, config: Path, tmp_path: Path):
     words = ("--maskings", "none,random", "--seeds", "2", "--shots", "1,all", "--adapt-steps", "1,2")
     answer = nmg("compare", config, "--out", "out", *words)
     assert answer.code == 0, answer.err
-    assert len(list((tmp_path / "out" / "cells").iterdir())) == 2 * (2 + 4)
+    assert len(written(tmp_path / "out")) == 2 * (2 + 4)
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert "Learning curves" in page
     assert "by number of adaptation steps" in page
@@ -62,19 +62,12 @@ def test_learning_curves(nmg: Nmg, config: Path, tmp_path: Path):
 def test_a_failed_cell_shows_and_the_exit_code_says_so(
     nmg: Nmg, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    true = ComparisonWorker._cell
-
-    def cell_of(session: ComparisonWorker, key: CellKey, *arguments: Any) -> Cell:
-        if key.masking == "random":
-            raise RuntimeError("out of memory")
-        return true(session, key, *arguments)
-
     with monkeypatch.context() as patch:
-        patch.setattr(ComparisonWorker, "_cell", cell_of)
+        break_trial(patch, "random", 0, RuntimeError("out of memory"))
         answer = nmg("compare", config, "--out", "out", "--maskings", "none,random", "--seeds", "1")
     assert answer.code == 1
-    assert "failed: random.seed-0: RuntimeError: out of memory (out/cells/random.seed-0.error.txt)" in answer.err
-    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert "failed: random.seed-0: RuntimeError: out of memory (out/errors/random.seed-0.txt)" in answer.err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES | {"errors"}
     assert ">Failures</h2>" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert nmg("compare", config, "--out", "out", "--maskings", "none,random", "--seeds", "1").code == 0
 
@@ -113,4 +106,4 @@ def test_another_setting_needs_another_folder(nmg: Nmg, config: Path):
     assert nmg(*words).code == 0
     answer = nmg(*words, "--finetune.epochs", "2")
     assert answer.code == 2
-    assert "none.seed-0.json was made with other settings; choose another --out" in answer.err
+    assert "(none.seed-0) was made with other settings; choose another --out" in answer.err

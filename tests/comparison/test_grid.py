@@ -16,7 +16,6 @@ from scipy import stats
 from nmg.comparison.parts import Cells, Part, parts_of
 from nmg.comparison.results import ComparisonResults, Pair, PartResults, analyse, compared
 from nmg.comparison.run import Finished
-from nmg.comparison.trials import Cell
 from nmg.config import Config
 from nmg.report.comparison import differences_table, means_tables, terminal_tables
 from nmg.report.comparison_files import cells_csv, write_comparison
@@ -47,12 +46,14 @@ def parts_named(*names: str, **curves: Any) -> list[Part]:
     return parts_of({name: Config() for name in names}, {}, cells, SharedInputs())
 
 
-def cells_of(scores: Mapping[str, list[float]], metric: str = "accuracy") -> list[Cell]:
+def cells_of(scores: Mapping[str, list[float]], metric: str = "accuracy") -> list[TrialResult]:
     cells = [cell(name, seed, score) for name, values in scores.items() for seed, score in enumerate(values)]
     return [replace(one, scores={metric: one.scores["accuracy"]}) for one in cells]
 
 
-def part_of(part: Part, cells: list[Cell], *metrics: str, failures: Mapping[str, str] | None = None) -> PartResults:
+def part_of(
+    part: Part, cells: list[TrialResult], *metrics: str, failures: Mapping[str, str] | None = None
+) -> PartResults:
     return analyse(part, metrics or ("accuracy",), Finished(cells, dict(failures or {})))
 
 
@@ -193,7 +194,7 @@ def test_points_of_learning_curves_are_tables_of_their_own_in_one_family():
 def test_differences_of_cells_made_otherwise_are_marked():
     (part,) = parts_named("one")
     cells = [
-        replace(one, environment={"precision": "bf16" if one.masking == "idf" else "fp32"})
+        replace(one, environment={"precision": "bf16" if one.spec.masking == "idf" else "fp32"})
         for one in cells_of(SCORES["one"])
     ]
     grid = compared([part_of(part, cells)], "random")

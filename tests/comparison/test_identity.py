@@ -1,6 +1,5 @@
 """Cells of maskings whose files differ are never mixed; where the files are stored does not matter."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from nmg.policies.maskings import masking_identity
 from support.planted import WORDS
 from support.runs import Inputs, Notes
 
-from .helpers import compare, plan, quick, save_policy
+from .helpers import compare, plan, quick, save_policy, written
 
 
 def write(text: str) -> Callable[[Path], None]:
@@ -66,9 +65,7 @@ def test_cells_of_another_file_are_not_mixed_in(inputs: Inputs, tmp_path: Path, 
     compare(quick(inputs, masking={setting: str(copy)}), plan([name, "random"], 1), out, notes)
     assert "2 cells are finished, 0 are missing" in notes.lines, "the same content in another place"
     change(first)
-    with pytest.raises(
-        UserError, match=rf"--out {out}: .*seed-0\.json was made with another masking\.{setting}; choose"
-    ):
+    with pytest.raises(UserError, match=rf"--out {out}: .*seed-0\) was made with another masking\.{setting}; choose"):
         compare(config, plan([name, "random"], 2), out)
     compare(config, plan(["random"], 1), out, notes)
     assert "1 cells are finished, 0 are missing" in notes.lines, "random does not read it"
@@ -137,7 +134,7 @@ def test_another_process_must_find_the_same_files(inputs: Inputs, tmp_path: Path
     (tmp_path / "weights.tsv").write_text(f"{WORDS[0]}\t50\n")
     config = quick(inputs, masking={"weights": str(tmp_path / "weights.tsv")})
     session = Comparison.open(config, plan(["weights"], 1), tmp_path / "out", Silent()).session
-    assert session.factory(1).provenances == session.provenances  # type: ignore[attr-defined]
+    assert session.factory(1).provenance == session.provenance  # type: ignore[attr-defined]
     (tmp_path / "weights.tsv").write_text(f"{WORDS[1]}\t50\n")
     with pytest.raises(UserError, match=r"masking\.weights: changed during the run"):
         session.factory(1)
@@ -149,6 +146,6 @@ def test_cells_keep_what_they_were_made_from(inputs: Inputs, tmp_path: Path):
     compare(config, plan(["random", "weights"], 1), tmp_path / "out")
     common = {"settings", "data.train", "data.test", "corpus", "model", "tokenizer"}
     for name, more in (("random", set()), ("weights", {"masking.weights"})):
-        cell = json.loads((tmp_path / "out" / "cells" / f"{name}.seed-0.json").read_text())
-        assert set(cell["provenance"]) == common | more
-        assert all(len(digest) in {16, 64} for digest in cell["provenance"].values())
+        made_from = written(tmp_path / "out")[f"{name}.seed-0"].provenance
+        assert set(made_from) == common | more
+        assert all(len(digest) in {16, 64} for digest in made_from.values())

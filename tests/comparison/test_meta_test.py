@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ from transformers import AutoModelForMaskedLM, pipeline
 from nmg.adaptation.adapt import adapt_corpus
 from nmg.base.errors import UserError
 from nmg.base.progress import Reporter, Silent
+from nmg.base.trial import TrainingStats, TrialSpec
 from nmg.comparison.plan import Plan
-from nmg.comparison.results import ComparisonResults
-from nmg.comparison.run import Comparison
-from nmg.comparison.trials import CellEvent, CellFolder
+from nmg.comparison.results import ComparisonResults, trial_json
+from nmg.comparison.run import Comparison, TrialEvent
 from nmg.comparison.worker import ComparisonWorker
 from nmg.config import Config
 from nmg.jobs.compare import compare
@@ -34,7 +33,7 @@ from support.tiny import save_headless_bert
 from .helpers import facts, save_policy, written
 
 MASKINGS = ("none", "random", "whole-word", "neural")
-FILES = {"cells", "results.json", "results.md", "results.csv", "results.tex", "index.html"}
+FILES = {"trials.jsonl", "results.json", "results.md", "results.csv", "results.tex", "index.html"}
 
 
 def run(
@@ -54,26 +53,28 @@ def prepare(
 def test_all_maskings_with_two_seeds(inputs: Inputs, tmp_path: Path):
     config = inputs.config(adapt={"epochs": 2}, test={"adapt_epochs": 1, "finetune_batch_size": 8})
     cells = run(config, tmp_path / "out").cells
-    assert [(cell.masking, cell.seed) for cell in cells] == [(name, seed) for seed in (0, 1) for name in MASKINGS]
+    assert [(cell.spec.masking, cell.spec.seed) for cell in cells] == [
+        (name, seed) for seed in (0, 1) for name in MASKINGS
+    ]
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
 
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["parts"][0]["settings"]["adapt"]["epochs"] == 1, "the settings of the meta-test"
     assert results["parts"][0]["settings"]["finetune"]["batch_size"] == 8
-    assert results["cells"] == [{"part": "", **asdict(cell)} for cell in cells]
+    assert results["cells"] == [{"part": "", **trial_json(cell)} for cell in cells]
     for cell in cells:
         assert set(cell.scores) == {"accuracy", "micro_f1", "macro_f1", "loss"}
-        assert set(cell.seconds) == {"adapt", "finetune", "evaluate", "total", "masks", "held_out"}
-        parts = [cell.seconds[phase] for phase in ("adapt", "finetune", "evaluate")]
-        assert cell.total_seconds == pytest.approx(sum(parts))
-        assert cell.task_steps == 5
+        seconds = trial_json(cell)["seconds"]
+        assert set(seconds) == {"adapt", "finetune", "evaluate", "total", "masks", "held_out"}
+        assert seconds["total"] == pytest.approx(sum(seconds[phase] for phase in ("adapt", "finetune", "evaluate")))
+        assert cell.finetuning.steps == 5
 
-    nothing = [cell for cell in cells if cell.masking == "none"]
-    assert {(cell.lm_steps, cell.masked_tokens, cell.lm_loss) for cell in nothing} == {(0, 0, None)}
-    adapted = [cell for cell in cells if cell.masking != "none"]
-    assert {(cell.lm_steps, cell.masked_tokens) for cell in adapted} == {(10, 40 * 3)}
+    nothing = [cell for cell in cells if cell.spec.masking == "none"]
+    assert {cell.adaptation for cell in nothing} == {TrainingStats()}
+    adapted = [cell for cell in cells if cell.spec.masking != "none"]
+    assert {(cell.adaptation.steps, cell.adaptation.masked_tokens) for cell in adapted} == {(10, 40 * 3)}
     # A word is a token here, so "whole-word" is "random" by another name.
-    others = [cell for cell in cells if cell.masking != "whole-word"]
+    others = [cell for cell in cells if cell.spec.masking != "whole-word"]
     assert len({cell.scores["loss"] for cell in others}) == 6, "masks and seeds make a difference"
 
     scores, pairs, costs = tables((tmp_path / "out" / "results.md").read_text(encoding="utf-8"))
@@ -113,19 +114,19 @@ def test_without_adaptation_masks_make_no_difference(inputs: Inputs, tmp_path: P
 def test_finished_cells_are_on_disk_at_any_moment_and_the_next_call_goes_on(inputs: Inputs, tmp_path: Path):
     config, out = inputs.config(), tmp_path / "out"
 
-    def stop(event: CellEvent, missing: int) -> None:
+    def stop(event: TrialEvent, missing: int) -> None:
         assert missing == 4
-        if event.key.masking == "random":
+        if event.result.spec.masking == "random":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(config, out, ["none", "random"], on_cell=stop)
     files = written(out)
-    assert set(files) == {"none.seed-0.json", "random.seed-0.json"}
+    assert set(files) == {"none.seed-0", "random.seed-0"}
 
-    events: list[CellEvent] = []
+    events: list[TrialEvent] = []
     whole = run(config, out, ["none", "random"], on_cell=lambda event, _missing: events.append(event))
-    assert [event.key.name for event in events if not event.was_there] == ["none.seed-1", "random.seed-1"]
+    assert [event.result.spec.name for event in events if not event.was_there] == ["none.seed-1", "random.seed-1"]
     assert {name: written(out)[name] for name in files} == files
     assert facts(whole.cells) == facts(run(config, tmp_path / "uninterrupted", ["none", "random"]).cells)
 
@@ -135,7 +136,7 @@ def test_a_second_call_runs_nothing_that_is_there(inputs: Inputs, tmp_path: Path
     first = run(config, out)
     texts = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     files = written(out)
-    events: list[tuple[CellEvent, int]] = []
+    events: list[tuple[TrialEvent, int]] = []
     again = run(config, out, reporter=notes, on_cell=lambda *event: events.append(event))
     assert notes.phases == []
     assert all(event.was_there and missing == 0 for event, missing in events)
@@ -158,10 +159,10 @@ def test_a_model_that_is_missing_is_made_again(inputs: Inputs, tmp_path: Path):
     files = written(out)
     weights = (out / "models" / "random" / "model.safetensors").read_bytes()
     shutil.rmtree(out / "models" / "random")
-    events: list[CellEvent] = []
+    events: list[TrialEvent] = []
     run(config, out, ["none", "random"], save_models=True, on_cell=lambda event, _missing: events.append(event))
-    assert [event.key.name for event in events if not event.was_there] == ["random.seed-0"]
-    assert {name for name, when in written(out).items() if when != files[name]} == {"random.seed-0.json"}
+    assert [event.result.spec.name for event in events if not event.was_there] == ["random.seed-0"]
+    assert {name for name, when in written(out).items() if when != files[name]} == {"random.seed-0"}
     assert (out / "models" / "random" / "model.safetensors").read_bytes() == weights
 
 
@@ -180,7 +181,7 @@ def test_a_second_call_of_the_command_goes_on(nmg: Nmg, inputs: Inputs, tmp_path
     assert "p (Holm)" in answer.out
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES | {"models"}
     again = {name for name, when in written(tmp_path / "out").items() if when != files.get(name)}
-    assert again == {f"{name}.seed-{seed}.json" for name in ("none", "random") for seed in (0, 1)}
+    assert again == {f"{name}.seed-{seed}" for name in ("none", "random") for seed in (0, 1)}
     kept = written(tmp_path / "out")
     assert nmg(*words, "--seeds", "2", "--save-models").code == 0
     assert written(tmp_path / "out") == kept
@@ -191,13 +192,13 @@ def test_the_test_set_is_encoded_once_where_it_is_the_same(inputs: Inputs, tmp_p
 
     def opened(config: Config) -> ComparisonWorker:
         plan = Plan.of(["none"], {}, [0, 1])
-        return ComparisonWorker.open(config, plan, CellFolder(tmp_path / "out"), Silent(), save_models=False)
+        return ComparisonWorker.open(config, plan, tmp_path / "out", Silent(), save_models=False)
 
     whole = opened(inputs.config())
-    first = whole._trial(0, None)
-    assert whole._trial(1, None).held_out is first.held_out
+    first = whole._trial(TrialSpec("none", 0))
+    assert whole._trial(TrialSpec("none", 1)).held_out is first.held_out
     sampled = opened(inputs.config(data={"test_examples": 9}))
-    samples = [sampled._trial(seed, None) for seed in (0, 1)]
+    samples = [sampled._trial(TrialSpec("none", seed)) for seed in (0, 1)]
     assert samples[0].held_out.examples != samples[1].held_out.examples
     for trial in samples:
         assert len(trial.held_out.features) == len(trial.held_out.examples) == 9
@@ -321,9 +322,7 @@ def test_a_missing_head_is_warmed_up_once_for_all(inputs: Inputs, tmp_path: Path
     assert is_same(one.pretrained, two.pretrained)
     assert is_same(one.pretrained, one.model.lm.model.state_dict())
     plan = Plan.of(["random"], {}, [0])
-    assert not is_same(
-        one.pretrained, ComparisonWorker.open(config, plan, CellFolder(out), second, save_models=False).pretrained
-    )
+    assert not is_same(one.pretrained, ComparisonWorker.open(config, plan, out, second, save_models=False).pretrained)
     other = prepare(config.model_copy(update={"run": config.run.model_copy(update={"seed": 1})}), [], out, first)
     assert not is_same(one.pretrained, other.pretrained)
     shutil.rmtree(tmp_path / "cache")

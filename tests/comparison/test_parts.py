@@ -114,7 +114,7 @@ def test_held_out_loss_of_a_comparison(inputs: Inputs, tmp_path: Path):
     train = {folded(one.passage) for one in session.model.data.train}
     assert len(session.held_out.lengths) == sum(folded(one.passage) not in train for one in test or ()) == 16
     cells = comparison.run(lambda _event: None).cells
-    losses = {(cell.masking, cell.seed): cell.held_out_loss for cell in cells}
+    losses = {(cell.spec.masking, cell.spec.seed): cell.held_out_loss for cell in cells}
     assert losses["none", 0] == losses["none", 1]
     assert len(set(losses.values())) == 3
     context = session.model.context

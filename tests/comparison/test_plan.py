@@ -6,14 +6,14 @@ import pytest
 
 from nmg.base.errors import UserError
 from nmg.base.settings import DataSettings
+from nmg.base.trial import Condition, TrialSpec
 from nmg.comparison.plan import Plan, parse_labelled, parse_steps, with_labels
-from nmg.comparison.trials import CellKey, Condition
 
 
 def test_names_of_cells():
-    assert CellKey("random", 0, Condition()).name == "random.seed-0"
-    assert CellKey("whole-word", 3, Condition(16, 50)).name == "whole-word.seed-3.labelled-16.steps-50"
-    assert CellKey("../runs/a b", 3, Condition("all")).name == "runs-a-b.seed-3.labelled-all"
+    assert TrialSpec("random", 0, Condition()).name == "random.seed-0"
+    assert TrialSpec("whole-word", 3, Condition(16, 50)).name == "whole-word.seed-3.labelled-16.steps-50"
+    assert TrialSpec("../runs/a b", 3, Condition("all")).name == "runs-a-b.seed-3.labelled-all"
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,11 @@ def test_names_of_cells():
     ],
 )
 def test_files_of_mixtures(masking: str, name: str):
-    assert CellKey(masking, 0, Condition()).name == f"{name}.seed-0"
+    assert TrialSpec(masking, 0, Condition()).name == f"{name}.seed-0"
 
 
 def test_seeds_are_outermost():
-    keys = Plan.of(["none", "random"], {"mine": Path("p")}, range(2), labelled=(4, "all"), adapt_steps=(5, 9)).keys()
+    keys = Plan.of(["none", "random"], {"mine": Path("p")}, range(2), labelled=(4, "all"), adapt_steps=(5, 9)).specs()
     assert [key.seed for key in keys] == [0] * 10 + [1] * 10
     assert len(set(keys)) == 20
     assert [key.condition.adapt_steps for key in keys if key.masking == "none"] == [None] * 4

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from nmg.base.trial import Condition, Labelled, TrialResult
 from nmg.comparison.plan import Plan
-from nmg.comparison.results import ComparisonResults, Pair
+from nmg.comparison.results import ComparisonResults, Pair, trial_json
 from nmg.comparison.run import Finished
 from nmg.comparison.statistics import holm, paired_comparison
-from nmg.comparison.trials import Cell, Condition, Labelled
 from nmg.config import Config
+from support.trials import compared
 
 from .helpers import results_of
 
@@ -30,26 +31,12 @@ def cell(
     steps: int | None = None,
     held_out: float | None = 4.0,
     factor: float = 1.0,
-) -> Cell:
-    seconds = {"adapt": 4.0, "finetune": 2.0, "evaluate": 1.0, "total": 7.0, "masks": 0.5, "held_out": 9.0}
-    return Cell(
-        masking=masking,
-        seed=seed,
-        scores={"accuracy": accuracy, "loss": 2 - accuracy},
-        lm_loss=1.5,
-        lm_steps=10,
-        task_steps=5,
-        masked_tokens=120,
-        seconds={phase: value * factor for phase, value in seconds.items()},
-        labelled=labelled,
-        adapt_steps=steps,
-        n_labelled=40,
-        tokens=480,
-        held_out_loss=held_out,
-    )
+) -> TrialResult:
+    scores = {"accuracy": accuracy, "loss": 2 - accuracy}
+    return compared(masking, seed, scores, Condition(labelled, steps), held_out=held_out, factor=factor)
 
 
-def analysed(cells: list[Cell], plan: Plan, failures: dict[str, str] | None = None) -> ComparisonResults:
+def analysed(cells: list[TrialResult], plan: Plan, failures: dict[str, str] | None = None) -> ComparisonResults:
     return results_of(Config(), plan, METRICS, Finished(cells, failures or {}))
 
 
@@ -80,8 +67,8 @@ def test_means_and_costs():
     assert none.estimates["held_out_loss"].mean == 4.0
     assert none.scores["accuracy"] == (0.5, 0.6, 0.7)
     assert vars(none.costs) == {
-        "tokens": 480,
-        "masked_tokens": 120,
+        "tokens": 4800,
+        "masked_tokens": 1200,
         "adapt": 4.0,
         "masks": 0.5,
         "finetune": 2.0,
@@ -125,16 +112,26 @@ def test_the_correction_is_over_the_pairs_of_all_settings():
     assert len({pair.t_p_holm for pair in pairs}) > 6
     assert [pair.t_p_holm for pair in pairs] == holm([pair.test.t_p for pair in pairs])
     assert [pair.wilcoxon_p_holm for pair in pairs] == holm([pair.test.wilcoxon_p for pair in pairs])
-    of_four = [c for c in cells if c.labelled == 4]
+    of_four = [c for c in cells if c.spec.condition.labelled == 4]
     first = paired_comparison(
-        np.array([c.scores["accuracy"] for c in of_four if c.masking == "random" and c.adapt_steps == 100]),
-        np.array([c.scores["accuracy"] for c in of_four if c.masking == "none"]),
+        np.array(
+            [
+                c.scores["accuracy"]
+                for c in of_four
+                if c.spec.masking == "random" and c.spec.condition.adapt_steps == 100
+            ]
+        ),
+        np.array([c.scores["accuracy"] for c in of_four if c.spec.masking == "none"]),
     )
     assert results.settings[1].pairs[0].test == first
 
 
 def test_cells_that_are_missing_leave_the_others():
-    cells = [one for one in CELLS if (one.masking, one.seed) not in {("random", 1), ("idf", 0), ("idf", 1), ("idf", 2)}]
+    cells = [
+        one
+        for one in CELLS
+        if (one.spec.masking, one.spec.seed) not in {("random", 1), ("idf", 0), ("idf", 1), ("idf", 2)}
+    ]
     results = analysed(cells, PLAN, {"random.seed-1": "RuntimeError: out of memory"})
     assert [one.masking for one in results.settings[0].maskings] == ["none", "random"]
     (pair,) = results.pairs
@@ -161,7 +158,7 @@ def test_the_family_is_what_was_planned_whatever_the_data():
     assert (constant.test.t_p, constant.test.wilcoxon_p) == (None, 2 / 64)
     # The exact test takes the place of t: its p is corrected among the six.
     assert [pair.t_p_holm for pair in results.pairs] == holm([pair.test.p for pair in results.pairs])
-    fewer = analysed([one for one in cells if one.masking not in {"idf", "random"}], plan)
+    fewer = analysed([one for one in cells if one.spec.masking not in {"idf", "random"}], plan)
     (left,) = fewer.pairs
     assert fewer.families["accuracy"] == 6
     assert left.t_p_holm == pytest.approx(min(1.0, 6 * (left.test.t_p or 0.0))), "not as if it had been the only one"
@@ -207,11 +204,11 @@ def test_meta_training_is_spread_over_the_adaptations_it_served(tmp_path: Path):
 
 
 def test_json_has_everything_and_no_nan():
-    single = [one for one in CELLS if one.seed == 0]
+    single = [one for one in CELLS if one.spec.seed == 0]
     for cells in (CELLS, single):
         results = json.loads(json.dumps(analysed(cells, PLAN).to_json(), allow_nan=False))
         assert [one.pop("part") for one in results["cells"]] == [""] * len(cells)
-        assert [Cell(**one) for one in results["cells"]] == cells
+        assert results["cells"] == [trial_json(one) for one in cells]
         assert results["parts"][0]["settings"]["adapt"]["epochs"] == 3
         assert results["families"] == [{"metric": "accuracy", "n_planned": 3}]
         (condition,) = results["results"]

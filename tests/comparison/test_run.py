@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nmg.base.errors import Diverged, UserError
+from nmg.base.errors import UserError
 from nmg.comparison.plan import Plan
-from nmg.comparison.run import Comparison
-from nmg.comparison.trials import Cell, CellEvent, CellKey
-from nmg.comparison.worker import ComparisonWorker, cell_origins
+from nmg.comparison.results import trial_json
+from nmg.comparison.run import Comparison, TrialEvent
+from nmg.comparison.worker import trial_provenance
 from nmg.executors import registry
 from nmg.executors.processes import ProcessExecutor
 from nmg.executors.serial import SerialExecutor
@@ -22,9 +21,11 @@ from nmg.policies.sampling import PolicyMasking
 from nmg.training.adapt import adapt
 from nmg.training.masks import DrawnMasks
 from nmg.trials import trial as loop
+from nmg.trials.held_out import HeldOutText
 from support.planted import WORDS, write_planted
 from support.runs import Inputs, Notes
 from support.tiny import save_headless_bert
+from support.trials import break_trial
 
 from .helpers import RULES, by_hand, compare, facts, plan, quick, save_policy, written
 
@@ -33,15 +34,15 @@ def test_cells_are_those_of_the_parts(inputs: Inputs, tmp_path: Path):
     config, policy = quick(inputs), save_policy(tmp_path / "policy")
     finished = compare(config, plan(policies={"mine": policy}), tmp_path / "out")
     assert finished.failures == {}
-    assert [(cell.masking, cell.seed) for cell in finished.cells] == [
+    assert [(cell.spec.masking, cell.spec.seed) for cell in finished.cells] == [
         (name, seed) for seed in (0, 1) for name in (*RULES, "mine")
     ]
     for cell in finished.cells:
-        expected = by_hand(config, cell.masking, cell.seed, policy if cell.masking == "mine" else None)
-        assert {name: getattr(cell, name) for name in expected} == expected
+        expected = by_hand(config, cell.spec.masking, cell.spec.seed, policy if cell.spec.masking == "mine" else None)
+        assert {name: trial_json(cell)[name] for name in expected} == expected
         assert cell.n_labelled == 40
         # 40 texts of ten words, each framed by two special tokens
-        assert cell.tokens == (0 if cell.masking == "none" else 40 * 12)
+        assert cell.adaptation.tokens == (0 if cell.spec.masking == "none" else 40 * 12)
     assert len({json.dumps(dict(cell.scores)) for cell in finished.cells}) == 8
 
 
@@ -49,8 +50,8 @@ def test_a_probe_scores_cells_without_fine_tuning(inputs: Inputs, tmp_path: Path
     config = quick(inputs, test={"evaluation": "linear-probe"})
     cell = compare(config, plan(["random"], 1), tmp_path / "out").cells[0]
     expected = by_hand(config, "random", 0, None)
-    assert {name: getattr(cell, name) for name in expected} == expected
-    assert (cell.lm_steps, cell.task_steps, cell.n_labelled) == (2, 0, 40)
+    assert {name: trial_json(cell)[name] for name in expected} == expected
+    assert (cell.adaptation.steps, cell.finetuning.steps, cell.n_labelled) == (2, 0, 40)
 
 
 def test_processes_give_the_cells_of_one_process_to_the_bit(
@@ -70,27 +71,27 @@ def test_processes_give_the_cells_of_one_process_to_the_bit(
     asked = plan(["none", "random"], 2, {"mine": save_policy(tmp_path / "policy")}, labelled=(1, "all"))
     alone = compare(quick(inputs, runtime={"engine": "serial"}), asked, tmp_path / "alone", save_models=True)
     at_once = quick(inputs, runtime={"engine": "processes", "processes": 2, "threads": 2})
-    events: list[CellEvent] = []
+    events: list[TrialEvent] = []
     finished = compare(at_once, asked, tmp_path / "at once", on_cell=events.append, save_models=True)
     assert engines == [SerialExecutor, ProcessExecutor]
     assert finished.failures == alone.failures == {}
     assert facts(finished.cells) == facts(alone.cells)
-    assert {event.key for event in events} == set(asked.keys())
+    assert {event.result.spec for event in events} == set(asked.specs())
     assert written(tmp_path / "at once").keys() == written(tmp_path / "alone").keys()
     for name in asked.names:
         first, second = (tmp_path / out / "models" / name / "model.safetensors" for out in ("alone", "at once"))
         assert first.read_bytes() == second.read_bytes()
     found = compare(quick(inputs), asked, tmp_path / "at once", on_cell=events.append)
     assert found == finished
-    assert all(event.was_there for event in events[len(asked.keys()) :])
+    assert all(event.was_there for event in events[len(asked.specs()) :])
 
 
 def test_what_is_there_is_not_run_again(inputs: Inputs, tmp_path: Path):
     config, notes = quick(inputs), Notes()
     first = compare(config, plan(), tmp_path)
     files = written(tmp_path)
-    assert set(files) == {f"{name}.seed-{seed}.json" for name in RULES for seed in (0, 1)}
-    events: list[CellEvent] = []
+    assert set(files) == {f"{name}.seed-{seed}" for name in RULES for seed in (0, 1)}
+    events: list[TrialEvent] = []
     again = compare(config, plan(), tmp_path, notes, events.append)
     assert again == first
     assert notes.phases == []
@@ -98,7 +99,7 @@ def test_what_is_there_is_not_run_again(inputs: Inputs, tmp_path: Path):
     assert all(event.was_there for event in events)
 
     more = compare(config, plan((*RULES, "whole-word"), seeds=3), tmp_path, notes, events.append)
-    ran = [(event.key.masking, event.key.seed) for event in events if not event.was_there]
+    ran = [(event.result.spec.masking, event.result.spec.seed) for event in events if not event.was_there]
     assert ran == [("whole-word", 0), ("whole-word", 1), *((name, 2) for name in (*RULES, "whole-word"))]
     assert {name: written(tmp_path)[name] for name in files} == files
     alone = compare(config, plan((*RULES, "whole-word"), seeds=3), tmp_path / "alone")
@@ -106,73 +107,54 @@ def test_what_is_there_is_not_run_again(inputs: Inputs, tmp_path: Path):
 
 
 def test_a_killed_comparison_goes_on_where_it_was(inputs: Inputs, tmp_path: Path):
-    def kill(event: CellEvent) -> None:
-        if (event.key.masking, event.key.seed) == ("random", 1):
+    def kill(event: TrialEvent) -> None:
+        if (event.result.spec.masking, event.result.spec.seed) == ("random", 1):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         compare(quick(inputs), plan(), tmp_path / "out", on_cell=kill)
     files = written(tmp_path / "out")
-    whole_seed = {f"{name}.seed-0.json" for name in RULES}
-    assert set(files) == whole_seed | {"none.seed-1.json", "random.seed-1.json"}
-    # Killed for good in the midst of writing: `write_text` writes beside the file.
-    half, whole = tmp_path / "out" / "cells" / ".idf.seed-1.0123456789ab.json", "none.seed-0.json"
-    half.write_text((half.parent / whole).read_text()[:100])
+    whole_seed = {f"{name}.seed-0" for name in RULES}
+    assert set(files) == whole_seed | {"none.seed-1", "random.seed-1"}
+    # Killed for good in the midst of a line.
+    with (tmp_path / "out" / "trials.jsonl").open("a+") as file:
+        file.seek(0)
+        file.write(file.readline()[:100])
     finished = compare(quick(inputs), plan(), tmp_path / "out")
     assert {name: written(tmp_path / "out")[name] for name in files} == files
     assert facts(finished.cells) == facts(compare(quick(inputs), plan(), tmp_path / "uninterrupted").cells)
-
-
-def break_cell(patch: pytest.MonkeyPatch, masking: str, seed: int, error: BaseException | None) -> None:
-    """Scoring that cell raises `error`, or gives a loss of NaN."""
-    true = ComparisonWorker._cell
-
-    def cell_of(session: ComparisonWorker, key: CellKey, *arguments: Any) -> Cell:
-        cell = true(session, key, *arguments)
-        if (key.masking, key.seed) == (masking, seed):
-            if error is not None:
-                raise error
-            return replace(cell, scores={**cell.scores, "loss": math.nan})
-        return cell
-
-    patch.setattr(ComparisonWorker, "_cell", cell_of)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of memory\nhere"), None], ids=["error", "not finite"])
 def test_a_cell_that_fails_stops_no_other_and_is_tried_again(inputs: Inputs, tmp_path: Path, error: Exception | None):
     config = quick(inputs)
     with pytest.MonkeyPatch.context() as patch:
-        break_cell(patch, "random", 0, error)
+        break_trial(patch, "random", 0, error)
         finished = compare(config, plan(), tmp_path)
-    assert [(cell.masking, cell.seed) for cell in finished.cells] == [
+    assert [(cell.spec.masking, cell.spec.seed) for cell in finished.cells] == [
         (name, seed) for seed in (0, 1) for name in RULES if (name, seed) != ("random", 0)
     ]
-    problem = "RuntimeError: out of memory" if error else "Diverged: loss is nan: the training diverged"
-    assert finished.failures == {"random.seed-0": problem}
-    report = (tmp_path / "cells" / "random.seed-0.error.txt").read_text()
-    assert "Traceback" in report
+    problem = "RuntimeError: out of memory" if error else "the training diverged: the score 'loss' of its model is nan"
+    assert list(finished.failures) == ["random.seed-0"]
+    assert finished.failures["random.seed-0"].startswith(problem)
+    report = (tmp_path / "errors" / "random.seed-0.txt").read_text()
+    assert ("Traceback" in report) is (error is not None)
     assert problem in report
-    assert "random.seed-0.json" not in written(tmp_path)
+    assert "random.seed-0" not in written(tmp_path)
 
-    events: list[CellEvent] = []
+    events: list[TrialEvent] = []
     healed = compare(config, plan(), tmp_path, on_cell=events.append)
-    assert [event.key.name for event in events if not event.was_there] == ["random.seed-0"]
+    assert [event.result.spec.name for event in events if not event.was_there] == ["random.seed-0"]
     assert healed.failures == {}
-    assert not list((tmp_path / "cells").glob("*.error.txt"))
+    assert not (tmp_path / "errors").exists()
 
 
-def test_every_number_of_a_cell_is_finite(inputs: Inputs, tmp_path: Path):
-    cell = compare(quick(inputs), plan(["random"], 1), tmp_path).cells[0]
-    cell.check_finite()
-    changes: dict[str, dict[str, Any]] = {
-        "lm_loss": {"lm_loss": math.nan},
-        "held_out_loss": {"held_out_loss": math.inf},
-        "accuracy": {"scores": {"loss": 0.5, "accuracy": -math.inf}},
-    }
-    for name, change in changes.items():
-        with pytest.raises(Diverged, match=f"^{name} is"):
-            replace(cell, **change).check_finite()
-    replace(cell, lm_loss=None, held_out_loss=None).check_finite()
+def test_a_loss_that_is_not_finite_is_a_failure(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(HeldOutText, "loss", lambda *_: (math.inf, 1.0))
+    finished = compare(quick(inputs), plan(["none", "random"], 1), tmp_path)
+    assert list(finished.failures) == ["none.seed-0", "random.seed-0"]
+    assert all("'held_out_loss' of its model is inf" in problem for problem in finished.failures.values())
+    assert written(tmp_path) == {}
 
 
 def test_an_adaptation_that_fails_fails_its_cells(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -189,10 +171,10 @@ def test_an_adaptation_that_fails_fails_its_cells(inputs: Inputs, tmp_path: Path
 
 def test_an_interruption_is_no_failure(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with monkeypatch.context() as patch:
-        break_cell(patch, "random", 0, KeyboardInterrupt())
+        break_trial(patch, "random", 0, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             compare(quick(inputs), plan(), tmp_path)
-    assert set(written(tmp_path)) == {"none.seed-0.json"}
+    assert set(written(tmp_path)) == {"none.seed-0"}
 
     def leave(*_arguments: object) -> None:
         raise SystemExit(3)
@@ -200,7 +182,7 @@ def test_an_interruption_is_no_failure(inputs: Inputs, tmp_path: Path, monkeypat
     monkeypatch.setattr(loop, "adapt", leave)
     with pytest.raises(SystemExit):
         compare(quick(inputs), plan(), tmp_path)
-    assert set(written(tmp_path)) == {"none.seed-0.json"}
+    assert set(written(tmp_path)) == {"none.seed-0"}
 
 
 @pytest.fixture
@@ -259,7 +241,7 @@ def test_what_other_inputs_gave_is_not_mixed_in(own: Inputs, tmp_path: Path, cha
         case "policy":
             save_policy(policy, seed=1)
     notes, files = Notes(), written(out)
-    with pytest.raises(UserError, match=f"--out {out}: .*seed-0.json was made with {message}; choose another --out"):
+    with pytest.raises(UserError, match=f"--out {out}: .*seed-0\\) was made with {message}; choose another --out"):
         compare(config, plan(["none"], 1, policies), out, notes)
     # Also where the cells asked for are others: one folder, one comparison.
     if change != "policy":
@@ -276,7 +258,7 @@ def test_a_validation_file_counts_where_it_decides_what_is_dropped(own: Inputs, 
     session = Comparison.open(quick(own), plan(["none"], 1), tmp_path / "out", Notes()).session
 
     def provenance() -> dict[str, str]:
-        return cell_origins(config, session.plan, session.corpus, session.model, session.pretrained).of("none")
+        return trial_provenance(config, session.plan, session.corpus, session.model, session.pretrained).of("none")
 
     before = provenance()
     write_planted(validation, 10, seed=6)
@@ -310,10 +292,9 @@ def test_a_folder_that_holds_something_else(inputs: Inputs, tmp_path: Path):
         compare(quick(inputs), plan(), tmp_path)
 
 
-def test_a_file_that_is_no_cell(inputs: Inputs, tmp_path: Path):
-    (tmp_path / "cells").mkdir()
-    (tmp_path / "cells" / "none.seed-0.json").write_text('{"masking": "none"}')
-    with pytest.raises(UserError, match=r"none.seed-0.json.*remove it"):
+def test_a_line_that_is_no_trial(inputs: Inputs, tmp_path: Path):
+    (tmp_path / "trials.jsonl").write_text('{"masking": "none"}\n')
+    with pytest.raises(UserError, match=r"trials.jsonl, line 1: is not a trial; remove the line"):
         compare(quick(inputs), plan(), tmp_path)
 
 
@@ -338,10 +319,9 @@ def test_few_labels_share_an_adaptation(inputs: Inputs, tmp_path: Path):
     notes = Notes()
     finished = compare(quick(inputs), plan(["random", "idf"], 2, labelled=(2, "all")), tmp_path, notes)
     assert [phase for phase in notes.phases if "adapting" in phase] == ["adapting · random", "adapting · idf"] * 2
-    assert [(cell.labelled, cell.n_labelled) for cell in finished.cells] == [(2, 8), ("all", 40)] * 4
+    assert [(cell.spec.condition.labelled, cell.n_labelled) for cell in finished.cells] == [(2, 8), ("all", 40)] * 4
     for few, all_of_them in zip(finished.cells[::2], finished.cells[1::2], strict=True):
-        assert few.lm_loss == all_of_them.lm_loss
-        assert few.seconds["adapt"] == all_of_them.seconds["adapt"]
+        assert few.adaptation == all_of_them.adaptation
         assert few.scores != all_of_them.scores
     config = quick(inputs, data={"labelled_per_class": 2})
     reference = compare(config, Plan.of(["random"], {}, [1]), tmp_path / "few")
@@ -357,7 +337,7 @@ def test_points_that_repeat_another_are_left_out(inputs: Inputs, tmp_path: Path)
     comparison = Comparison.open(quick(inputs), asked, tmp_path / "out", notes).with_head()
     assert comparison.plan.labelled == (2, "all")
     finished = comparison.run(lambda _event: None)
-    assert [(cell.labelled, cell.n_labelled) for cell in finished.cells] == [(2, 8), ("all", 40)] * 2
+    assert [(cell.spec.condition.labelled, cell.n_labelled) for cell in finished.cells] == [(2, 8), ("all", 40)] * 2
     for count in (1000, 2000):
         expected = f"--shots {count}: this takes all 40 labelled examples, so it is run as the point 'all'"
         assert notes.lines.count(expected) == 1
@@ -377,15 +357,15 @@ def test_a_class_with_fewer_labels_is_said(own: Inputs, tmp_path: Path):
 def test_steps_of_the_adaptation(inputs: Inputs, tmp_path: Path):
     """An epoch has two steps; a step has twenty texts with three masks each."""
     finished = compare(quick(inputs), plan(["none", "random"], 1, adapt_steps=(1, 2, 3)), tmp_path)
-    cells = [(cell.masking, cell.adapt_steps, cell.lm_steps, cell.masked_tokens) for cell in finished.cells]
-    assert cells == [
+    cells = [(cell.spec.masking, cell.spec.condition.adapt_steps, cell.adaptation) for cell in finished.cells]
+    assert [(name, steps, stats.steps, stats.masked_tokens) for name, steps, stats in cells] == [
         ("none", None, 0, 0),
         *(("random", steps, steps, steps * 60) for steps in (1, 2, 3)),
     ]
     epoch = compare(quick(inputs), plan(["random"], 1), tmp_path / "epoch").cells[0]
     assert epoch.scores == finished.cells[2].scores
     longer = compare(quick(inputs, adapt={"epochs": 2}), plan(["random"], 1), tmp_path / "longer").cells[0]
-    assert longer.lm_steps == 4
+    assert longer.adaptation.steps == 4
     assert longer.scores != finished.cells[3].scores
 
 
@@ -410,7 +390,7 @@ def test_the_test_set_is_encoded_once(inputs: Inputs, tmp_path: Path, monkeypatc
 def test_without_a_step_there_is_no_loss_to_report(inputs: Inputs, tmp_path: Path):
     finished = compare(quick(inputs, adapt={"epochs": 0}), plan(["none", "random"], 1), tmp_path)
     assert finished.failures == {}
-    assert [(cell.lm_loss, cell.lm_steps) for cell in finished.cells] == [(None, 0)] * 2
+    assert [(cell.adaptation.loss, cell.adaptation.steps) for cell in finished.cells] == [(None, 0)] * 2
     assert finished.cells[0].scores == finished.cells[1].scores, "masks that nothing was learned from"
 
 
@@ -428,15 +408,15 @@ def test_masks_chosen_before_the_first_step_cost_too(inputs: Inputs, tmp_path: P
     config = quick(inputs, test={"remask": "once"}, adapt={"epochs": 3})
     cell = compare(config, plan(["random"], 1, policies), tmp_path / "out").cells[1]
     monkeypatch.undo()
-    assert cell.lm_steps == 6
-    assert cell.seconds["masks"] == cell.seconds["adapt"] == cell.total_seconds == 100, "40 blocks in one batch, once"
+    assert cell.adaptation.steps == 6
+    assert cell.seconds["masks"] == cell.adaptation.seconds == cell.total_seconds == 100, "40 blocks in one batch, once"
 
 
 def test_costs_of_masks_and_parts_of_the_time(inputs: Inputs, tmp_path: Path):
     finished = compare(quick(inputs), plan(["none", "random"], 1), tmp_path)
     nothing, random = finished.cells
-    assert nothing.seconds["adapt"] == nothing.seconds["masks"] == 0
-    assert 0 < random.seconds["masks"] <= random.seconds["adapt"]
+    assert nothing.adaptation.seconds == nothing.seconds["masks"] == 0
+    assert 0 < random.seconds["masks"] <= random.adaptation.seconds
     for cell in finished.cells:
-        parts = [cell.seconds[phase] for phase in ("adapt", "finetune", "evaluate")]
-        assert cell.total_seconds == pytest.approx(sum(parts))
+        parts = [trial_json(cell)["seconds"][phase] for phase in ("adapt", "finetune", "evaluate")]
+        assert trial_json(cell)["seconds"]["total"] == pytest.approx(sum(parts))

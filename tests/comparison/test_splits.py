@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from nmg.base.progress import Silent
+from nmg.base.trial import TrialResult
 from nmg.base.types import Example
 from nmg.comparison.plan import Plan
+from nmg.comparison.results import trial_json
 from nmg.comparison.run import Comparison
-from nmg.comparison.trials import Cell
 from nmg.config import Config
 from nmg.meta_training.loop import MetaTraining
 from nmg.trials.session import Session
@@ -71,10 +72,10 @@ def test_meta_training_never_looks_at_the_test_set(inputs: Inputs):
         assert training.episode().scores
 
 
-def without_scores(cells: Sequence[Cell]) -> list[dict[str, object]]:
+def without_scores(cells: Sequence[TrialResult]) -> list[dict[str, object]]:
     """All that a cell did, without how it scored, what that took and which files it knew."""
     told = {"scores", "seconds", "provenance"}
-    return [{name: value for name, value in vars(cell).items() if name not in told} for cell in cells]
+    return [{name: value for name, value in trial_json(cell).items() if name not in told} for cell in cells]
 
 
 def test_a_comparison_does_the_same_whatever_the_labels_of_the_test_set(inputs: Inputs, tmp_path: Path):
@@ -83,12 +84,12 @@ def test_a_comparison_does_the_same_whatever_the_labels_of_the_test_set(inputs: 
     plan = Plan.of(["none", "random"], policies, range(2), labelled=(1, "all"), adapt_steps=(1, 2))
     sections = {name: {"batch_size": 20} for name in ("adapt", "finetune")}
 
-    def cells(test: Path, out: str) -> list[Cell]:
+    def cells(test: Path, out: str) -> list[TrialResult]:
         config = inputs.config(data={"test": str(test)}, **sections)
         return Comparison.open(config, plan, tmp_path / out, Silent()).with_head().run(lambda _event: None).cells
 
     first = cells(inputs.test, "first")
     second = cells(shuffled(inputs.test, tmp_path / "other.jsonl", "label"), "second")
-    assert [cell.key for cell in first] == plan.keys(), "every cell that was planned, no other"
+    assert [cell.spec for cell in first] == plan.specs(), "every cell that was planned, no other"
     assert without_scores(first) == without_scores(second)
     assert all(cell.scores["loss"] != other.scores["loss"] for cell, other in zip(first, second, strict=True))

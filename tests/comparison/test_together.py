@@ -46,13 +46,7 @@ def said(folder: Path, case: str) -> Any:
 
 
 def test_a_full_disk_of_the_one_that_writes(folder: Path):
-    found = said(folder, "full_disk")
-    problem = "OSError: [Errno 28] No space left on device (process 0 of 2)"
-    assert found["failures"] == {"random.seed-0.labelled-2": problem}
-    assert list(found["cells"]) == ["random.seed-0.labelled-4"]
-    report = (folder / "full_disk" / "cells" / "random.seed-0.labelled-2.error.txt").read_text()
-    assert "process 0:\nTraceback" in report
-    assert "process 1" not in report
+    assert said(folder, "full_disk") == {"error": "No space left on device (process 0 of 2)"}
 
 
 def test_one_that_runs_out_of_memory_in_a_step(folder: Path):
@@ -81,7 +75,7 @@ def test_masks_that_one_chooses_for_both(folder: Path):
 def test_cells_that_only_the_first_has(folder: Path):
     found = said(folder, "own_folder")
     assert list(found["cells"]) == ["random.seed-0", "idf.seed-0"]
-    assert not (folder / "elsewhere" / "cells").exists()
+    assert not (folder / "elsewhere" / "trials.jsonl").exists()
 
 
 def test_another_file_on_another_machine(folder: Path):

@@ -10,10 +10,11 @@ import torch
 from nmg.base.progress import Silent
 from nmg.base.seeding import stream
 from nmg.comparison.plan import Plan
+from nmg.comparison.results import trial_json
 from nmg.comparison.run import Comparison
 from nmg.masking.rules import RandomMasking
 from nmg.meta_training.loop import MetaTraining
-from nmg.trials.episode import InitialState, PlayerJob
+from nmg.trials.episode import PlayerJob
 from nmg.trials.session import Session
 from support.runs import Inputs, is_same
 
@@ -29,13 +30,13 @@ def test_an_episode_elsewhere(inputs: Inputs):
     episode = training.sample(0)
     blocks = training.corpus.blocks(episode.block_ids)
     plan = RandomMasking().plan(blocks, 0.3, stream(0, "plan"))
-    start = InitialState(training.pretrained)
+    start, spec = training.pretrained, replace(training.trial, masking="random")
     (ours, our_state), (theirs, their_state) = (
-        place.run(start, PlayerJob(episode, blocks, plan, keep=True)) for place in (here, there)
+        place.run(start, PlayerJob(spec, episode, blocks, plan, keep=True)) for place in (here, there)
     )
-    assert replace(ours, seconds={}, example_scores={}) == replace(theirs, seconds={}, example_scores={})
+    assert trial_json(ours) | {"seconds": None} == trial_json(theirs) | {"seconds": None}
     assert is_same(our_state, their_state)
-    assert here.run(start, PlayerJob(episode, blocks, plan, keep=False))[1] is None
+    assert here.run(start, PlayerJob(spec, episode, blocks, plan, keep=False))[1] is None
 
 
 def test_a_cell_elsewhere(inputs: Inputs, tmp_path: Path):
@@ -43,5 +44,5 @@ def test_a_cell_elsewhere(inputs: Inputs, tmp_path: Path):
     comparison = Comparison.open(inputs.config(), plan, tmp_path / "out", Silent()).with_head()
     there = sent(comparison.session.factory)
     assert torch.get_num_threads() == 1
-    ours, theirs = (session.run(None, plan.keys())[0].cell for session in (comparison.session, there))
-    assert replace(ours, seconds={}) == replace(theirs, seconds={})
+    ours, theirs = (session.run(None, plan.specs())[0] for session in (comparison.session, there))
+    assert trial_json(ours) | {"seconds": None} == trial_json(theirs) | {"seconds": None}

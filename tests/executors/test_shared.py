@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from nmg.executors.shared import SharedObjectStore, pack, split_shared
-from nmg.trials.episode import InitialState
 from support.elsewhere import OnGpu
 
 
@@ -31,9 +30,9 @@ def test_a_result_of_a_gpu_is_on_the_cpu_when_it_arrives():
 def test_what_a_driver_with_a_gpu_shares_is_on_the_cpu_too():
     sent: list[bytes] = []
     SharedObjectStore(lambda part: sent.append(part) or len(sent), lambda _place: None).places(
-        split_shared(InitialState({"weight": OnGpu(torch.ones(2))}))[1]
+        split_shared(Result(1.0, {"weight": OnGpu(torch.ones(2))}))[1]
     )
-    state = pickle.loads(sent[0])
+    state = pickle.loads(sent[1])
     assert state["weight"].device.type == "cpu"
 
 

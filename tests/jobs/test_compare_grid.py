@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,9 +18,10 @@ from support.command import Nmg
 from support.planted import WORDS, write_planted
 from support.runs import Inputs
 from support.tiny import save_tiny_bert
+from support.trials import break_trial
 
 FILES = {"results.json", "results.md", "results.csv", "results.tex", "index.html"}
-PART_FILES = FILES | {"cells"}
+PART_FILES = FILES | {"trials.jsonl"}
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +86,8 @@ def test_two_data_sets_with_two_models(
     page = (out / "index.html").read_text(encoding="utf-8")
     assert all(f'<a href="{name}/index.html">' in page for name in NAMES)
 
-    (out / "second.wide" / "cells" / "random.seed-1.json").unlink()
+    stored = out / "second.wide" / "trials.jsonl"
+    stored.write_text("".join(stored.read_text().splitlines(keepends=True)[:-1]))
     answer = nmg(*words, "--seeds", "2")
     assert answer.code == 0, answer.err
     assert answer.err.count("4 cells are finished, 0 are missing") == 3
@@ -106,7 +107,7 @@ def test_several_configurations_keep_their_own_models(nmg: Nmg, files: list[Path
     answer = nmg("compare", *words)
     assert answer.code == 0, answer.err
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES | {"named", "second"}
-    assert (tmp_path / "out" / "named" / "cells" / "none.seed-3.json").is_file()
+    assert '"seed": 3' in (tmp_path / "out" / "named" / "trials.jsonl").read_text()
 
 
 def test_policies_go_to_the_models_that_they_fit(configs: dict[str, Config], models: dict[str, str], tmp_path: Path):
@@ -137,26 +138,21 @@ def test_a_grid_with_a_policy_that_fits_half_of_it(inputs: Inputs, models: dict[
 def test_a_cell_and_a_comparison_that_fail_do_not_stop_the_others(
     nmg: Nmg, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    true_cell, true_head = ComparisonWorker._cell, ComparisonWorker.with_head
-
-    def cell_of(session: ComparisonWorker, key: Any, *arguments: Any) -> Any:
-        if key.masking == "random":
-            raise RuntimeError("out of memory")
-        return true_cell(session, key, *arguments)
+    true_head = ComparisonWorker.with_head
 
     def with_head(session: ComparisonWorker) -> ComparisonWorker:
-        if session.folder.out.name == "first":
+        if session.out.name == "first":
             raise RuntimeError("the disk is gone")
         return true_head(session)
 
     words = ("compare", *files, "--out", "out", "--maskings", "none,random", "--seeds", "1")
     with monkeypatch.context() as patch:
-        patch.setattr(ComparisonWorker, "_cell", cell_of)
+        break_trial(patch, "random", 0, RuntimeError("out of memory"))
         patch.setattr(ComparisonWorker, "with_head", with_head)
         answer = nmg(*words)
     assert answer.code == 1
     assert "failed: first: RuntimeError: the disk is gone (out/first.error.txt)" in answer.err
-    assert "(out/second/cells/random.seed-0.error.txt)" in answer.err
+    assert "(out/second/errors/random.seed-0.txt)" in answer.err
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == FILES | {"second", "first.error.txt"}
     assert "failed as a whole; the correction still counts the planned tests. 1 cell failed" in (
@@ -186,7 +182,7 @@ def test_a_cell_and_a_comparison_that_fail_do_not_stop_the_others(
 def test_what_is_refused_before_any_training(
     nmg: Nmg, files: list[Path], tmp_path: Path, words: tuple[str, ...], message: str
 ):
-    (tmp_path / "full" / "cells").mkdir(parents=True)
+    (tmp_path / "full" / "trials").mkdir(parents=True)
     save_policy(tmp_path / "odd", hidden_size=24)
     before = sorted(tmp_path.rglob("*"))
     answer = nmg("compare", *files, "--out", "out", "--maskings", "none,random", "--seeds", "1", *words)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nmg.base.errors import UserError
 from nmg.base.progress import Silent
 from nmg.base.seeding import StreamName
-from nmg.base.types import MaskPlan, Outcome, TokenBlocks
+from nmg.base.types import MaskPlan, TokenBlocks
 from nmg.config import Config
 from nmg.learners.base import LearnerContext, LearnerState
 from nmg.learners.evolution import MOST_WEIGHTS, Evolution, EvolutionSettings
@@ -20,6 +20,7 @@ from nmg.meta_training import run as meta_training
 from nmg.policies.base import Policy, PolicyConfig
 from nmg.policies.registry import load_policy
 from support.runs import Inputs, is_same, read_log, resume_run
+from support.trials import scored
 
 from .test_random_search import BLOCKS, episode
 
@@ -68,7 +69,7 @@ def propose(evolution: Evolution, index: int) -> dict[str, Any]:
 
 
 def tell(evolution: Evolution, index: int, gains: list[float]) -> dict[str, Any]:
-    outcomes = {f"candidate-{n}": Outcome({"gain": gain}, {}, 0.0) for n, gain in enumerate(gains)}
+    outcomes = {f"candidate-{n}": scored({"gain": gain}) for n, gain in enumerate(gains)}
     return evolution.learn(episode(index), outcomes)
 
 

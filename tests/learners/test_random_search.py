@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nmg.base.progress import Silent
 from nmg.base.seeding import StreamName
-from nmg.base.types import Episode, Outcome, TokenBlocks
+from nmg.base.types import Episode, TokenBlocks
 from nmg.config import Config
 from nmg.learners.base import LearnerContext, LearnerState
 from nmg.learners.random_search import RandomSearch, RandomSearchSettings
@@ -18,6 +18,7 @@ from nmg.meta_training import run as meta_training
 from nmg.policies.base import Policy, PolicyConfig
 from nmg.policies.registry import load_policy
 from support.runs import Inputs, is_same, read_log, resume_run
+from support.trials import scored
 
 
 class Favourite(Policy):
@@ -75,7 +76,7 @@ def play(search: RandomSearch, episodes: range) -> list[dict[str, Any]]:
     for index in episodes:
         plans = search.propose(episode(index), BLOCKS, None)  # type: ignore[arg-type]
         shares = {name: float((plan.positions % 2 == 0).float().mean()) for name, plan in plans.items()}
-        outcomes = {name: Outcome({"gain": share}, {}, 0.0) for name, share in shares.items()}
+        outcomes = {name: scored({"gain": share}) for name, share in shares.items()}
         records.append(search.learn(episode(index), outcomes))
     return records
 
@@ -99,7 +100,7 @@ def test_a_step_is_to_the_mean_of_the_better_half():
     gains = dict(zip(candidates, [0.1, 0.5, 0.3, 0.2, 0.4], strict=True))
     search.propose(episode(0), BLOCKS, None)  # type: ignore[arg-type]
     assert weight(search) == 0, "proposing leaves the mean as it was"
-    record = search.learn(episode(0), {name: Outcome({"gain": gain}, {}, 0.0) for name, gain in gains.items()})
+    record = search.learn(episode(0), {name: scored({"gain": gain}) for name, gain in gains.items()})
     best = [candidates[f"candidate-{n}"] for n in (1, 4, 2)]
     assert weight(search) == pytest.approx(np.mean(best), rel=1e-6)
     assert record == {"best": "candidate-1", "step": pytest.approx(abs(np.mean(best)), rel=1e-6)}

@@ -8,13 +8,14 @@ import torch
 
 from nmg.base.progress import Silent
 from nmg.base.seeding import StreamName
+from nmg.base.trial import TrainingStats
 from nmg.base.types import TokenBlocks
 from nmg.comparison.plan import Plan
 from nmg.comparison.run import Comparison
 from nmg.comparison.worker import ComparisonWorker
 from nmg.masking.planned import plan_ahead
 from nmg.policies.sampling import PolicyMasking
-from nmg.training.adapt import AdaptResult, adapt
+from nmg.training.adapt import adapt
 from nmg.training.lm import LMReader
 from nmg.training.masks import DrawnMasks
 from support.policies import new_policy
@@ -35,7 +36,7 @@ def opened(inputs: Inputs, policy: Path, sees: str) -> ComparisonWorker:
     return Comparison.open(config, plan, policy.parent / "out", Silent()).with_head().session
 
 
-def adapted(session: ComparisonWorker, name: str) -> AdaptResult:
+def adapted(session: ComparisonWorker, name: str) -> TrainingStats:
     masks = DrawnMasks(session.corpus, session.maskings[name], session.config.test.remask)
     return adapt(session.model.context, masks, StreamName(0) / "meta-test")
 
@@ -78,7 +79,7 @@ def test_passes_over_the_corpus(
 
     monkeypatch.setattr(LMReader, "__call__", counted)
     result = adapted(session, "neural")
-    assert result.fit.steps == 12
+    assert result.steps == 12
     assert len(calls) == passes
     assert sum(calls) == 40 * (3 if sees == "every-step" else 1)
     random = adapted(session, "random")

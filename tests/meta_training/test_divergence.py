@@ -22,8 +22,7 @@ from nmg.meta_training.log import read_run
 from nmg.meta_training.loop import MetaTraining
 from nmg.report.html import render_html
 from nmg.report.run_page import run_page
-from nmg.trials import episode as inner_episode
-from nmg.trials import trial as loop
+from nmg.trials import trial
 from nmg.trials.session import Session
 from support.command import Nmg
 from support.runs import Inputs, Notes, is_same, read_log, resume_run
@@ -65,16 +64,16 @@ def tensors_of(folder: Path) -> list[Tensor]:
 
 def let_diverge(monkeypatch: pytest.MonkeyPatch, diverges: Callable[[int, int], bool]) -> None:
     """Let the training of the player `number` of an episode `index` diverge where `diverges(index, number)`."""
-    original, seen = loop.inner_loop, {}
+    original, seen = trial.adapt, {}
 
-    def fail(context: Any, start: Any, masks: Any, trials: Any, randomness: Any, *rest: Any) -> Any:
+    def fail(context: Any, masks: Any, randomness: Any) -> Any:
         index = randomness.path[-1]
         number = seen[index] = seen.get(index, -1) + 1
         if diverges(index, number):
             raise Diverged("the training diverged: its loss is nan.")
-        return original(context, start, masks, trials, randomness, *rest)
+        return original(context, masks, randomness)
 
-    monkeypatch.setattr(inner_episode, "inner_loop", fail)
+    monkeypatch.setattr(trial, "adapt", fail)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -186,13 +185,13 @@ def test_a_resumed_run_counts_on(inputs: Inputs, tmp_path: Path, monkeypatch: py
 
 def test_a_score_that_is_no_number_is_a_divergence(inputs: Inputs, monkeypatch: pytest.MonkeyPatch):
     """The weights may be finite, and so large that nothing can be computed with them."""
-    training, evaluate = new_training(config_of(inputs, "actor-critic")), loop.evaluate
+    training, evaluate = new_training(config_of(inputs, "actor-critic")), trial.evaluate
 
     def spoil(*arguments: Any) -> Any:
         evaluation = evaluate(*arguments)
         return type(evaluation)(**vars(evaluation) | {"scores": {**evaluation.scores, "loss": math.inf}})
 
-    monkeypatch.setattr(loop, "evaluate", spoil)
+    monkeypatch.setattr(trial, "evaluate", spoil)
     record = training.episode()
     assert set(record.diverged) == {"learner", "random"}
     assert "the score 'loss' of its model is inf" in record.diverged["learner"]
@@ -236,21 +235,20 @@ def test_an_adaptation_alone(inputs: Inputs, tmp_path: Path, nmg: Nmg):
 
 
 def test_an_audit_leaves_a_schedule_out_that_diverges(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from nmg.auditing import trials as plays
-
-    original = plays.inner_loop
+    original = trial.adapt
 
     def fail_where_it_is_fast(context: Any, *rest: Any) -> Any:
         if context.adapt.learning_rate > 0.01:
             raise Diverged("the training diverged.")
         return original(context, *rest)
 
-    monkeypatch.setattr(plays, "inner_loop", fail_where_it_is_fast)
+    monkeypatch.setattr(trial, "adapt", fail_where_it_is_fast)
     config = config_of(inputs, "random-search", adapt={"epochs": 1}, reward={"metric": None})
     result = audit(config, tmp_path / "audit", seeds=2, minutes=1)
     assert {one.learning_rate for one in result.adaptation.schedules} == {5e-3}
     lines = [strict(line) for line in (tmp_path / "audit" / "trials.jsonl").read_text().splitlines()]
-    assert sum("diverged" in line for line in lines) == 4
+    assert not any(line["spec"]["learning_rate"] > 0.01 for line in lines if line["spec"]["masking"] != "none")
+    assert len(list((tmp_path / "audit" / "errors").iterdir())) == 4 * 3, "each evaluation of four adaptations"
     again = audit(config, tmp_path / "audit", seeds=2, minutes=1)
     assert again.facts["adaptation"] == result.facts["adaptation"]
     too_high = config_of(inputs, "random-search", adapt={"epochs": 1} | TOO_HIGH, reward={"metric": None})

@@ -216,13 +216,13 @@ def test_a_frozen_opponent_becomes_the_learner_that_beats_it(inputs: Inputs):
 
 def starts_of(training: MetaTraining, monkeypatch: pytest.MonkeyPatch, episodes: int) -> list[list[bool]]:
     """For each episode: whether each player's inner loop started from the pre-trained LM."""
-    original, seen = inner_episode.inner_loop, []
+    original, seen = inner_episode.run_trials, []
 
     def spy(context: Any, start: Any, *rest: Any) -> Any:
         seen[-1].append(is_same(start, training.pretrained))
         return original(context, start, *rest)
 
-    monkeypatch.setattr(inner_episode, "inner_loop", spy)
+    monkeypatch.setattr(inner_episode, "run_trials", spy)
     for _ in range(episodes):
         seen.append([])
         training.episode()

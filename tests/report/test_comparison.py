@@ -16,12 +16,12 @@ from rich.console import Console
 from scipy import stats
 
 from comparison import helpers
+from nmg.base.trial import Condition, Labelled, TrialResult
 from nmg.base.types import FloatArray
 from nmg.comparison.plan import Plan
 from nmg.comparison.results import ComparisonResults, MetaTrainingCost
 from nmg.comparison.run import Finished
 from nmg.comparison.statistics import estimate
-from nmg.comparison.trials import Cell, Condition, Labelled
 from nmg.config import Config
 from nmg.report.comparison import costs_table, pairs_table, scope, scores_table, setting_text, terminal_tables
 from nmg.report.comparison_files import cells_csv, write_comparison
@@ -33,6 +33,7 @@ from nmg.report.html import render_html
 from nmg.report.latex import as_latex, escape, latex_table
 from nmg.report.markdown import as_markdown
 from nmg.report.terminal import as_rich, notes_once
+from support.trials import compared
 
 
 def cell(
@@ -43,33 +44,20 @@ def cell(
     steps: int | None = None,
     n_labelled: int = 40,
     held_out: float | None = 4.25,
-) -> Cell:
-    adapts = masking != "none"
-    return Cell(
-        masking=masking,
-        seed=seed,
-        scores={"accuracy": accuracy, "loss": 2 - accuracy},
-        lm_loss=1.5 if adapts else None,
-        lm_steps=10 * adapts,
-        task_steps=5,
-        masked_tokens=1200 * adapts,
-        seconds={"adapt": 4.0, "finetune": 2.0, "evaluate": 1.0, "total": 7.0, "masks": 0.5, "held_out": 9.0},
-        labelled=labelled,
-        adapt_steps=steps,
-        n_labelled=n_labelled,
-        tokens=4800 * adapts,
-        held_out_loss=held_out,
-    )
+) -> TrialResult:
+    scores, condition = {"accuracy": accuracy, "loss": 2 - accuracy}, Condition(labelled, steps)
+    more: dict[str, Any] = {"n_labelled": n_labelled, "held_out": held_out, "adapts": masking != "none"}
+    return compared(masking, seed, scores, condition, **more)
 
 
-def results_of(cells: Sequence[Cell], failures: dict[str, str] | None = None) -> ComparisonResults:
-    settings = list(dict.fromkeys((c.labelled, c.adapt_steps) for c in cells if c.masking != "none"))
+def results_of(cells: Sequence[TrialResult], failures: dict[str, str] | None = None) -> ComparisonResults:
+    settings = list(dict.fromkeys(c.spec.condition for c in cells if c.spec.masking != "none"))
     plan = Plan.of(
-        list(dict.fromkeys(c.masking for c in cells)),
+        list(dict.fromkeys(c.spec.masking for c in cells)),
         {},
-        sorted({c.seed for c in cells}),
-        labelled=list(dict.fromkeys(labelled for labelled, _ in settings)) or (None,),
-        adapt_steps=list(dict.fromkeys(steps for _, steps in settings)) or (None,),
+        sorted({c.spec.seed for c in cells}),
+        labelled=list(dict.fromkeys(one.labelled for one in settings)) or (None,),
+        adapt_steps=list(dict.fromkeys(one.adapt_steps for one in settings)) or (None,),
     )
     return helpers.results_of(Config(), plan, ("accuracy", "loss"), Finished(list(cells), failures or {}))
 
@@ -84,7 +72,7 @@ SCORES = {"none": [0.50, 0.60, 0.70], "random": [0.51, 0.62, 0.73], "idf": [0.49
 PLAIN = [cell(name, seed, score) for name, scores in SCORES.items() for seed, score in enumerate(scores)]
 
 
-def curves() -> list[Cell]:
+def curves() -> list[TrialResult]:
     rng = np.random.default_rng(0)
     sizes: dict[Labelled, int] = {4: 16, "all": 500}
     cells = [cell("none", s, rng.uniform(), k, None, n) for s in range(3) for k, n in sizes.items()]
@@ -111,7 +99,7 @@ def test_scores_by_hand():
 
 
 def test_scores_without_held_out_text():
-    cells = [cell(one.masking, one.seed, one.scores["accuracy"], held_out=None) for one in PLAIN]
+    cells = [cell(one.spec.masking, one.spec.seed, one.scores["accuracy"], held_out=None) for one in PLAIN]
     table = scores_table(results_of(cells).settings[0], ("accuracy",))
     assert table.header == ("masking", "seeds", "accuracy", "95 %", "masked tokens", "time")
     assert not any("Held-out" in note for note in table.notes)
@@ -130,7 +118,7 @@ def test_pairs_by_hand():
     assert "over all 3 planned pairs of this comparison" in " ".join(table.notes)
     one_pair = pairs_table(replace(results, families={"accuracy": 1}), results.settings)
     assert "over the one planned pair of this comparison" in " ".join(one_pair.notes)
-    one_seed = results_of([one for one in PLAIN if one.seed == 0])
+    one_seed = results_of([one for one in PLAIN if one.spec.seed == 0])
     assert pairs_table(one_seed, one_seed.settings).rows[0] == (
         *("random − none", "1", "+1.0", "–", "–", "–", "–", "–", "1/0/0", "–"),
     )
@@ -169,7 +157,7 @@ def test_reading_without_a_finding():
     assert "with 5 seeds would detect it with 80 % power" in text
 
 
-def shifted(names: Sequence[str], shift: float, n_seeds: int = 8) -> list[Cell]:
+def shifted(names: Sequence[str], shift: float, n_seeds: int = 8) -> list[TrialResult]:
     """Each masking better than the one before by `shift` and a little noise."""
     rng = np.random.default_rng(0)
     level = rng.normal(0.5, 0.05, n_seeds)
@@ -192,12 +180,12 @@ def test_reading_with_findings():
 
 
 def test_reading_of_too_little():
-    single = [one for one in PLAIN if one.seed == 0]
+    single = [one for one in PLAIN if one.spec.seed == 0]
     assert "One seed cannot separate differences from chance" in reading(results_of(single))
-    assert "no pair of maskings" in reading(results_of([one for one in PLAIN if one.masking == "none"]))
+    assert "no pair of maskings" in reading(results_of([one for one in PLAIN if one.spec.masking == "none"]))
     same = [cell(name, seed, 0.5) for name in ("none", "random") for seed in range(3)]
     assert reading(results_of(same)).startswith("All maskings have the same accuracy in every seed")
-    fewer = [one for one in PLAIN if (one.masking, one.seed) != ("idf", 0)]
+    fewer = [one for one in PLAIN if (one.spec.masking, one.spec.seed) != ("idf", 0)]
     text = reading(results_of(fewer, {"idf.seed-0": "RuntimeError: x"}))
     assert "n = 2–3 seeds" in text
     assert text.endswith("1 cell failed and is left out of these results.")
@@ -263,9 +251,9 @@ def test_every_number_of_the_curves_is_that_of_the_cells(monkeypatch: pytest.Mon
     results = results_of(cells)
 
     def scores(masking: str, labelled: Labelled, steps: int | None) -> FloatArray:
-        chosen = [c for c in cells if c.masking == masking and c.labelled == labelled]
-        chosen = [c for c in chosen if masking == "none" or c.adapt_steps == steps]
-        return np.array([c.scores["accuracy"] for c in sorted(chosen, key=lambda c: c.seed)])
+        chosen = [c for c in cells if c.spec.masking == masking and c.spec.condition.labelled == labelled]
+        chosen = [c for c in chosen if masking == "none" or c.spec.condition.adapt_steps == steps]
+        return np.array([c.scores["accuracy"] for c in sorted(chosen, key=lambda c: c.spec.seed)])
 
     for condition in results.settings:
         point = condition.condition.labelled, condition.condition.adapt_steps

@@ -17,9 +17,7 @@ from unittest.mock import patch
 import torch
 from datasets import ClassLabel, Dataset
 
-from nmg.auditing.run import _read_plays
 from nmg.base.errors import UserError
-from nmg.comparison.trials import CellFolder, Origins
 from nmg.config import load_config
 from nmg.data.formats.classification import read_classification
 from nmg.data.formats.mrqa import read_mrqa
@@ -35,6 +33,8 @@ from nmg.policies.linear import LinearConfig, LinearPolicy
 from nmg.policies.registry import load_policy
 from nmg.report.run_files import render_run
 from nmg.tasks.load import guess_task
+from nmg.trials.provenance import TrialProvenance
+from nmg.trials.store import TRIALS, TrialStore
 from support.run_logs import PROBABILITIES, TEXTS, UPDATE, episode, snapshot
 
 Run = Callable[[Path, bytes], None]
@@ -131,11 +131,10 @@ def policy(facts: Any, weights_name: str) -> Run:
     return run
 
 
-def cell(folder: Path, content: bytes) -> None:
-    (folder / "cells").mkdir(exist_ok=True)
-    (folder / "cells" / "a.json").write_bytes(content)
+def trials(folder: Path, content: bytes) -> None:
+    (folder / TRIALS).write_bytes(content)
     with contextlib.suppress(UserError):
-        CellFolder(folder).load([], Origins({}, {}))
+        TrialStore(folder, TrialProvenance({})).load()
 
 
 def _lines(*records: Any) -> bytes:
@@ -197,13 +196,10 @@ MRQA = {
     "context": "Rome is old.",
     "qas": [{"qid": "1", "question": "Which?", "detected_answers": [{"text": "rome", "char_spans": [[0, 3]]}]}],
 }
-CELL = {
-    **{"masking": "random", "seed": 0, "scores": {"accuracy": 0.5}, "lm_loss": 1.0, "lm_steps": 1, "task_steps": 1},
-    **{"masked_tokens": 1, "n_labelled": 2, "tokens": 3, "held_out_loss": None, "seconds": {"total": 1.0}},
-}
-PLAY = {
-    "key": {"seed": 0, "masking": "random", "steps": 1, "learning_rate": 0.1, "examples": 10},
-    **{"probe": {"loss": 1.0}, "finetune": [{"loss": 1.0}], "lm_loss": None, "seconds": {"adapt": 1.0}},
+TRIAL = {
+    "spec": {"masking": "random", "seed": 0, "condition": {"labelled": "all", "adapt_steps": 1}, "learning_rate": 0.1},
+    **{"scores": {"accuracy": 0.5}, "adaptation": {"steps": 1, "loss": 1.0, "seconds": 1.0, "tokens": 2}},
+    **{"finetuning": {"steps": 1, "loss": None}, "held_out_loss": None, "seconds": {"evaluate": 1.0}},
 }
 NEWSQA = {
     "data": [
@@ -279,6 +275,5 @@ TARGETS: dict[str, Target] = {
     "linear policy": Target(policy(LINEAR, "config.json"), [_saved(LINEAR, "config.json")]),
     "attention policy": Target(policy(ATTENTION, "config.json"), [_saved(ATTENTION, "config.json")]),
     "policy weights": Target(policy(LINEAR, "model.safetensors"), [_saved(LINEAR, "model.safetensors")]),
-    "cell": Target(cell, [json.dumps(CELL).encode()]),
-    "plays": Target(reading("trials.jsonl", _read_plays), [_lines(PLAY, PLAY)]),
+    "trials": Target(trials, [_lines(TRIAL, TRIAL)]),
 }

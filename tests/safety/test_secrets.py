@@ -45,11 +45,11 @@ def test_the_traceback_of_a_failed_cell_holds_no_secrets(
     def fails(*_words: object, **_named: object) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("nmg.comparison.worker.inner_loop", fails)
+    monkeypatch.setattr("nmg.comparison.worker.run_trials", fails)
     config = inputs.write_config(tmp_path / "c.yaml", runtime={"engine": "serial"})
     answer = nmg("compare", config, "--maskings", "none", "--seeds", "1", "--out", "compared")
     assert answer.code == 1
-    assert list((tmp_path / "compared" / "cells").glob("*.error.txt"))
+    assert list((tmp_path / "compared" / "errors").glob("*.txt"))
     assert leaks(tmp_path) == []
 
 

@@ -15,12 +15,12 @@ import torch
 from nmg.base import outputs
 from nmg.base.errors import UserError
 from nmg.comparison.run import Comparison
-from nmg.comparison.trials import CellFolder
 from nmg.config import Config
 from nmg.jobs.compare import compare as run_comparison
 from nmg.policies.sampling import PolicyMasking
 from nmg.training.accumulation import Accumulation
 from nmg.training.first_masks import FirstMasking
+from nmg.trials.store import TrialStore
 
 RANK = int(os.environ["RANK"])
 FOLDER = Path(sys.argv[1])
@@ -38,7 +38,7 @@ def compare(settings: Config, out: Path, names: list[str], **options: Any) -> di
         results = run_comparison(settings, names, out, **options)
     except UserError as error:
         return {"error": str(error)}
-    cells = {cell.key.name: [dict(cell.scores), cell.masked_tokens] for cell in results.cells}
+    cells = {cell.spec.name: [dict(cell.scores), cell.adaptation.masked_tokens] for cell in results.cells}
     return {"failures": dict(results.failures), "cells": cells}
 
 
@@ -57,13 +57,13 @@ def on_call(function: Callable[..., Any], number: int, error: Exception, rank: i
 
 
 def full_disk(case: str) -> Any:
-    """The first process cannot write its first cell."""
-    true = CellFolder.save
-    CellFolder.save = on_call(true, 1, OSError(28, "No space left on device"), 0)  # type: ignore[method-assign]
+    """The first process cannot write its first trial."""
+    true = TrialStore._write
+    TrialStore._write = on_call(true, 1, UserError("No space left on device"), 0)  # type: ignore[method-assign]
     try:
         return compare(config(), FOLDER / case, ["random"], seeds=1, labelled=[2, 4])
     finally:
-        CellFolder.save = true  # type: ignore[method-assign]
+        TrialStore._write = true  # type: ignore[method-assign]
 
 
 def out_of_memory(case: str) -> Any:

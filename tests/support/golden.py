@@ -6,7 +6,7 @@ Three jobs on the tiny inputs, fp32, one thread: a meta-training with each of tw
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ import yaml
 from safetensors.torch import load_file
 
 from nmg.auditing.run import audit
+from nmg.base.trial import TrialResult
 from nmg.base.types import CorruptedBlocks
 from nmg.config import Config
 from nmg.training import masks
+from nmg.trials.store import TRIALS, read_trials
 from support.command import Nmg
 from support.runs import Inputs
 
@@ -26,7 +28,7 @@ Facts = dict[str, float | int | str | None]
 """Path of a fact, e.g. 'experiment/3/scores/plus/loss', and its value."""
 
 CLOCK = {"seconds", "minutes"}
-PLACES = {"provenance", "environment", "name"}
+PLACES = {"provenance", "environment", "name", "part"}
 """Fields that name folders, digests of them or the machine."""
 UNDETERMINED = {"policy.head.2.bias"}
 """Weights whose gradient is zero but for rounding, which Adam makes large: a bias that softmax takes out again."""
@@ -94,12 +96,17 @@ def _commands(inputs: Inputs, folder: Path) -> dict[str, list[str | Path]]:
 def facts_of(out: Path) -> Facts:
     """The numbers in the folder of a job."""
     facts: Facts = {}
-    for path in sorted(out.glob("*.jsonl")):
+    for path in sorted(set(out.glob("*.jsonl")) - {out / TRIALS}):
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        facts |= dict(_flat(f"{path.stem}", _by_key(lines)))
-    for path in sorted([*out.glob("cells/*.json"), out / "effects.json", out / "audit.json"]):
+        facts |= dict(_flat(path.stem, {str(number): line for number, line in enumerate(lines)}))
+    for path in (out / "effects.json", out / "audit.json"):
         if path.is_file():
             facts |= dict(_flat(path.stem, json.loads(path.read_text(encoding="utf-8"))))
+    if (out / "audit.json").is_file():
+        facts |= _audited(read_trials(out / TRIALS).values())
+    if (out / "results.json").is_file():
+        for cell in json.loads((out / "results.json").read_text(encoding="utf-8"))["cells"]:
+            facts |= dict(_flat(f"{cell['masking']}.seed-{cell['seed']}", cell))
     for path in sorted(out.glob("policy/*.safetensors")):
         for name, tensor in load_file(path).items():
             if name in UNDETERMINED:
@@ -108,13 +115,19 @@ def facts_of(out: Path) -> Facts:
     return facts
 
 
-def _by_key(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """Lines under their number, or under the key that they have: trials may end in any order."""
-    keyed = {}
-    for number, line in enumerate(lines):
-        key = line.get("key")
-        keyed[" ".join(f"{value}" for value in key.values()) if isinstance(key, dict) else str(number)] = line
-    return keyed
+def _audited(results: Iterable[TrialResult]) -> Facts:
+    """The numbers of an audit's trials, each under what identifies its adaptation: trials may end in any order."""
+    facts: Facts = {}
+    for result in results:
+        spec, condition = result.spec, result.spec.condition
+        key = {"examples": condition.labelled, "learning_rate": spec.learning_rate, "masking": spec.masking}
+        key |= {"seed": spec.seed, "steps": condition.adapt_steps}
+        scores: dict[str, Any] = {"probe": dict(result.scores)}
+        if spec.evaluation == "finetune":
+            scores = {f"finetune/{spec.replicate}": dict(result.scores)}
+        name = " ".join(str(key[part]) for part in ("seed", "masking", "steps", "learning_rate", "examples"))
+        facts |= dict(_flat(f"trials/{name}", {"key": key, "lm_loss": result.adaptation.loss, **scores}))
+    return facts
 
 
 def _flat(path: str, value: Any) -> Iterator[tuple[str, float | int | str | None]]:

@@ -68,7 +68,7 @@ def trained_on(context: TrainingContext, corpus: Corpus, masks: Masks, seed: int
     budget = int(corpus.blocks(np.arange(len(corpus))).budgets(MASKING.rate).sum())
     assert result.masked_tokens == budget * ADAPT.epochs
     assert result.tokens == int(corpus.lengths.sum()) * ADAPT.epochs
-    assert result.fit.steps == 2 * -(-len(corpus) // 4)
+    assert result.steps == 2 * -(-len(corpus) // 4)
     n = len(corpus)
     epochs = [{row: (ids, labels) for row, ids, labels in spy.seen[first : first + n]} for first in (0, n)]
     assert all(len(epoch) == n for epoch in epochs)
@@ -150,7 +150,7 @@ def test_a_learned_masking_may_see_the_states_of_the_start_alone(context: Traini
 @pytest.mark.parametrize("steps", [0, 3, 7])
 def test_steps_take_the_place_of_epochs(context: TrainingContext, corpus: Corpus, steps: int):
     """18 blocks in batches of 4: an epoch has 5 steps, and the settings ask for 10."""
-    assert adapt(context, fixed_masks(corpus), StreamName(0), steps).fit.steps == steps
+    assert adapt(replace(context, adapt_steps=steps), fixed_masks(corpus), StreamName(0)).steps == steps
 
 
 @pytest.mark.parametrize("steps", [None, 7])
@@ -159,7 +159,7 @@ def test_a_rate_that_moves_ends_with_the_adaptation(context: TrainingContext, co
     moving = MASKING.model_copy(update={"rate": 0.6, "rate_schedule": "linear", "rate_end": 0.2})
     context = replace(context, masking=moving, adapt=ADAPT.model_copy(update={"batch_size": 1}))
     spy = Spy(DrawnMasks(corpus, RandomMasking()))
-    n_steps = adapt(context, spy, StreamName(0), steps).fit.steps
+    n_steps = adapt(replace(context, adapt_steps=steps), spy, StreamName(0)).steps
     assert n_steps == len(spy.seen) == (steps or 2 * len(corpus))
     for step, (_, ids, labels) in enumerate(spy.seen):
         rate = 0.6 - 0.4 * step / (n_steps - 1)

@@ -26,6 +26,7 @@ from nmg.training.finetune import finetune, task_model
 from nmg.training.lm import PretrainedLM, load_pretrained
 from nmg.training.masks import DrawnMasks
 from nmg.training.runtime import Runtime
+from nmg.trials.store import TRIALS, read_trials
 from support.arenas import arena_of
 from support.planted import WORDS
 from support.runs import Inputs, is_same
@@ -62,7 +63,7 @@ def test_each_process_has_its_part_of_a_batch(n_rows: int, processes: int, at_on
 
 def weights_after(context: TrainingContext, corpus: Corpus) -> tuple[dict[str, torch.Tensor], float]:
     result = adapt(context, DrawnMasks(corpus, RandomMasking()), StreamName(0))
-    return {name: tensor.clone() for name, tensor in context.model.state_dict().items()}, result.fit.loss
+    return {name: tensor.clone() for name, tensor in context.model.state_dict().items()}, result.loss
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_two_processes_adapt_and_compare_as_one_does(inputs: Inputs, tmp_path: P
     for n in (1, 2):
         out = tmp_path / f"compared-{n}"
         launch(n, "compare", config, "--maskings", "none,random", "--seeds", "2", "--out", out)
-        cells = [json.loads(path.read_text()) for path in sorted((out / "cells").glob("*.json"))]
+        cells = read_trials(out / TRIALS)
         assert len(cells) == 4
-        scores.append([cell["scores"]["loss"] for cell in cells])
+        scores.append([cell.scores["loss"] for cell in cells.values()])
     assert scores[1] == pytest.approx(scores[0], rel=0.05)

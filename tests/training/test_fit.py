@@ -15,9 +15,10 @@ from torch.nn.functional import mse_loss
 from nmg.base.errors import Diverged, UserError
 from nmg.base.seeding import StreamName, torch_stream
 from nmg.base.settings import OptimiserSettings, RuntimeSettings
+from nmg.base.trial import TrainingStats
 from nmg.base.types import IntArray
 from nmg.training.accumulation import BatchLoss
-from nmg.training.fit import LOOK_EVERY, POOL_BATCHES, FitResult, bucketed_batches, fit
+from nmg.training.fit import LOOK_EVERY, POOL_BATCHES, bucketed_batches, fit
 from nmg.training.keep_best import KeepBest
 from nmg.training.runtime import Runtime
 
@@ -52,7 +53,7 @@ def weights(model: nn.Module) -> Tensor:
 
 def train(
     runtime: Runtime, seed: int = 0, dropout: float = 0.2, max_steps: int | None = None
-) -> tuple[Tensor, FitResult]:
+) -> tuple[Tensor, TrainingStats]:
     model = new_model(dropout)
     result = fit(model, LENGTHS, loss_with(model), SETTINGS, runtime, StreamName(seed), max_steps=max_steps)
     return weights(model), result
@@ -195,7 +196,7 @@ def test_without_epochs_nothing_happens(runtime: Runtime):
     nothing = SETTINGS.model_copy(update={"epochs": 0})
     result = fit(model, LENGTHS, loss_with(model), nothing, runtime, StreamName(0))
     assert result.steps == 0
-    assert np.isnan(result.loss)
+    assert result.loss is None
     assert torch.equal(weights(model), before)
 
 
@@ -216,7 +217,9 @@ def test_progress_is_told_after_each_step(runtime: Runtime):
 # ---- a watch over a training of nine steps
 
 
-def watched(runtime: Runtime, losses: list[float], every: int, patience: int) -> tuple[Tensor, list[Tensor], FitResult]:
+def watched(
+    runtime: Runtime, losses: list[float], every: int, patience: int
+) -> tuple[Tensor, list[Tensor], TrainingStats]:
     """The weights left, the weights at each look, and how the training went; looks find the given losses."""
     model, at_looks, left = new_model(), list[Tensor](), iter(losses)
 

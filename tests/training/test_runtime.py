@@ -107,7 +107,7 @@ def test_deterministic_algorithms_train_and_refuse_the_others(lm: PretrainedLM, 
     runtime = Runtime.start(RuntimeSettings(device="cpu", precision="fp32", deterministic=True))
     assert torch.are_deterministic_algorithms_enabled()
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-    assert adapt(arena_of(lm, runtime), DrawnMasks(corpus, RandomMasking()), StreamName(0)).fit.steps > 0
+    assert adapt(arena_of(lm, runtime), DrawnMasks(corpus, RandomMasking()), StreamName(0)).steps > 0
     with pytest.raises(RuntimeError, match="does not have a deterministic implementation"):
         torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2), accumulate=False)
 

@@ -13,12 +13,12 @@ from nmg.base.files import as_json
 from nmg.base.outputs import check_output, output_lock
 from nmg.base.progress import Reporter, Silent
 from nmg.base.seeding import StreamName
+from nmg.base.trial import TrainingStats
 from nmg.config import Config
 from nmg.masking.base import Masking
 from nmg.policies.maskings import load_masking, masking_identity
 from nmg.tasks.loaded import load_corpus_texts
-from nmg.training.adapt import AdaptResult, adapt
-from nmg.training.fit import FitResult
+from nmg.training.adapt import adapt
 from nmg.training.masks import DrawnMasks
 from nmg.trials.session import ModelSession
 
@@ -77,7 +77,7 @@ def _train(session: ModelSession, split: CorpusSplit, masking: Masking, out: Pat
     if split.held_out is not None:
         held_out = HeldOutLoss.build(context, split.held_out, randomness / "held-out")
     losses = [] if held_out is None else [held_out.of(context)]
-    trained = AdaptResult(FitResult(0, float("nan"), 0.0), 0, 0)
+    trained = TrainingStats()
     if masking.name != "none":
         trained = adapt(context, DrawnMasks(split.training, masking, config.test.remask), randomness)
     measured = None
@@ -85,13 +85,13 @@ def _train(session: ModelSession, split: CorpusSplit, masking: Masking, out: Pat
         losses.append(held_out.of(context))
         best = int(np.argmin(losses))
         sizes = (held_out.documents, len(held_out.lengths), held_out.masked_tokens)
-        measured = HeldOutResult(losses[0], losses[1], losses[best], best * trained.fit.steps, *sizes)
+        measured = HeldOutResult(losses[0], losses[1], losses[best], best * trained.steps, *sizes)
     return AdaptationResult(
         out=out,
         masking=masking.name,
-        steps=trained.fit.steps,
-        loss=trained.fit.loss,
-        seconds=trained.fit.seconds,
+        steps=trained.steps,
+        loss=float("nan") if trained.loss is None else trained.loss,
+        seconds=trained.seconds,
         documents=len(np.unique(split.training.context_ids)),
         tokens=trained.tokens,
         masked_tokens=trained.masked_tokens,

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from nmg.auditing.agreement import agreement
-from nmg.auditing.trials import Played
+from nmg.auditing.trials import AuditTrial
 from nmg.base.errors import UserError
 from nmg.base.types import FloatArray
 from nmg.comparison.statistics import paired_comparison, seeds_needed
@@ -41,9 +41,9 @@ def score_of(scores: Mapping[str, float], metric: str) -> float:
     return -scores[metric] if metric == "loss" else scores[metric]
 
 
-def full_score(play: Played, metric: str) -> float:
+def full_score(trial: AuditTrial, metric: str) -> float:
     """Mean over the fine-tunings, or the score of the probe if there are none. Higher is better."""
-    return float(np.mean([score_of(one, metric) for one in play.counted]))
+    return float(np.mean([score_of(one, metric) for one in trial.counted]))
 
 
 def spread_of(table: FloatArray) -> Spread:
@@ -72,15 +72,15 @@ def possible_gain(spread: Spread, n_features: int) -> float | None:
     return None if spread.between_high is None else math.sqrt(n_features) * spread.between_high
 
 
-def table_of(plays: Sequence[Played], score: Callable[[Played], float]) -> tuple[list[str], FloatArray]:
+def table_of(trials: Sequence[AuditTrial], score: Callable[[AuditTrial], float]) -> tuple[list[str], FloatArray]:
     """Arrange scores in a table, using only maskings that have a trial for every seed.
 
     Returns the names of the maskings in order of first appearance, and their scores, float [maskings, seeds].
     """
-    seeds = sorted({play.key.seed for play in plays})
+    seeds = sorted({trial.spec.seed for trial in trials})
     by_masking: dict[str, dict[int, float]] = {}
-    for play in plays:
-        by_masking.setdefault(play.key.masking, {})[play.key.seed] = score(play)
+    for trial in trials:
+        by_masking.setdefault(trial.spec.masking, {})[trial.spec.seed] = score(trial)
     whole = {name: of for name, of in by_masking.items() if len(of) == len(seeds)}
     return list(whole), np.array([[of[seed] for seed in seeds] for of in whole.values()]).reshape(-1, len(seeds))
 
@@ -122,7 +122,7 @@ class RewardFinding:
         return asdict(self) | {"minutes": self.minutes}
 
 
-def rewards(plays: Sequence[Played], metric: str) -> list[RewardFinding]:
+def rewards(trials: Sequence[AuditTrial], metric: str) -> list[RewardFinding]:
     """Compare each possible reward with the full score, which is `metric` of the last fine-tuning.
 
     No reward is compared with the fine-tuning that it uses itself. The mean of all fine-tunings has less noise than one
@@ -130,19 +130,19 @@ def rewards(plays: Sequence[Played], metric: str) -> list[RewardFinding]:
     score is that of the probe.
     """
 
-    def tuned(number: int, of: str) -> Callable[[Played], float]:
-        return lambda play: score_of(play.finetune[number], of)
+    def tuned(number: int, of: str) -> Callable[[AuditTrial], float]:
+        return lambda trial: score_of(trial.finetune[number], of)
 
-    def probed(of: str) -> Callable[[Played], float]:
-        return lambda play: score_of(play.probe, of)
+    def probed(of: str) -> Callable[[AuditTrial], float]:
+        return lambda trial: score_of(trial.probe, of)
 
-    adapted = [play for play in plays if play.key.masking != "none"]
-    seconds = {p: float(np.mean([play.seconds[p] for play in adapted])) for p in ("adapt", "probe", "finetune")}
+    adapted = [trial for trial in trials if trial.spec.masking != "none"]
+    seconds = {p: float(np.mean([trial.seconds[p] for trial in adapted])) for p in ("adapt", "probe", "finetune")}
     n_tuned = len(adapted[0].finetune)
-    full = table_of(adapted, lambda play: score_of(play.counted[-1], metric))[1]
+    full = table_of(adapted, lambda trial: score_of(trial.counted[-1], metric))[1]
 
-    def all_tuned(play: Played) -> float:
-        return float(np.mean([score_of(one, "loss") for one in play.finetune]))
+    def all_tuned(trial: AuditTrial) -> float:
+        return float(np.mean([score_of(one, "loss") for one in trial.finetune]))
 
     of_tuned = [
         ("fine-tuning", metric, tuned(0, metric), tuned(0, metric), seconds["finetune"]),
@@ -228,23 +228,23 @@ class Adaptation:
     """Mean full score without adaptation, over the trials of `best`."""
 
 
-def schedules_of(plays: Sequence[Played], metric: str) -> list[Schedule]:
+def schedules_of(trials: Sequence[AuditTrial], metric: str) -> list[Schedule]:
     """Compare random masks at several schedules with `none`, by the full score of each trial.
 
     Schedules with a diverged seed are left out. Raises UserError if no schedule is left.
     """
-    none = _by_seed(plays, "none")
-    by_schedule: dict[tuple[int, float], dict[int, Played]] = {}
-    for play in plays:
-        if play.key.masking == "random":
-            by_schedule.setdefault((play.key.steps, play.key.learning_rate), {})[play.key.seed] = play
+    none = _by_seed(trials, "none")
+    by_schedule: dict[tuple[int, float], dict[int, AuditTrial]] = {}
+    for trial in trials:
+        if trial.spec.masking == "random":
+            by_schedule.setdefault((trial.steps, trial.learning_rate), {})[trial.spec.seed] = trial
     whole = [of for of in by_schedule.values() if set(of) >= set(none)]
     if not none or not whole:
         raise UserError("adapt.learning_rate: a training diverged under every schedule of the audit; lower it")
     return [_against(of, none, metric, len(whole)) for of in whole]
 
 
-def adaptation(tried: Sequence[Schedule], fresh: Sequence[Played], metric: str) -> Adaptation:
+def adaptation(tried: Sequence[Schedule], fresh: Sequence[AuditTrial], metric: str) -> Adaptation:
     """Estimate the gain of the best schedule from trials that were not used to choose it.
 
     Args:
@@ -266,16 +266,16 @@ def adaptation(tried: Sequence[Schedule], fresh: Sequence[Played], metric: str) 
     return Adaptation(best.gain > 0 if best.is_sure else None, best, tried, level)
 
 
-def _by_seed(plays: Sequence[Played], masking: str) -> dict[int, Played]:
-    return {play.key.seed: play for play in plays if play.key.masking == masking}
+def _by_seed(trials: Sequence[AuditTrial], masking: str) -> dict[int, AuditTrial]:
+    return {trial.spec.seed: trial for trial in trials if trial.spec.masking == masking}
 
 
-def _against(of: Mapping[int, Played], none: Mapping[int, Played], metric: str, n_tests: int) -> Schedule:
+def _against(of: Mapping[int, AuditTrial], none: Mapping[int, AuditTrial], metric: str, n_tests: int) -> Schedule:
     """Compare a schedule with no adaptation, paired by seed; p is corrected for `n_tests` tests."""
-    pairs = [(play, none[seed]) for seed, play in of.items() if seed in none]
-    scores = np.array([[full_score(play, metric) for play in pair] for pair in pairs])
+    pairs = [(trial, none[seed]) for seed, trial in of.items() if seed in none]
+    scores = np.array([[full_score(trial, metric) for trial in pair] for pair in pairs])
     test = paired_comparison(scores[:, 0], scores[:, 1])
     p = None if test.t_p is None else min(1.0, test.t_p * n_tests)
-    lm_loss = float(np.mean([play.lm_loss or 0.0 for play, _ in pairs]))
-    key = pairs[0][0].key
-    return Schedule(key.steps, key.learning_rate, test.mean, test.low, test.high, p, lm_loss)
+    lm_loss = float(np.mean([trial.results[0].adaptation.loss or 0.0 for trial, _ in pairs]))
+    tried = pairs[0][0]
+    return Schedule(tried.steps, tried.learning_rate, test.mean, test.low, test.high, p, lm_loss)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nmg.auditing.findings import Adaptation, RewardFinding
-from nmg.auditing.trials import Played
+from nmg.auditing.trials import AuditTrial
 from nmg.config import Config
 
 
@@ -18,9 +18,9 @@ class AuditResult:
     """The content of audit.json."""
     recommended: Config
     """The recommended settings."""
-    trials: Sequence[Played]
+    trials: Sequence[AuditTrial]
     """All trials."""
-    fresh: Sequence[Played]
+    fresh: Sequence[AuditTrial]
     """The trials that the findings are based on: those at the best schedule that were not used to choose it."""
     adaptation: Adaptation
     rewards: Sequence[RewardFinding]

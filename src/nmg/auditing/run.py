@@ -1,12 +1,12 @@
 """Run an audit in a folder: choose and run its trials, and recommend settings before any long training.
 
-DIR/trials.jsonl       one complete line per trial; a second call continues from them
+DIR/trials.jsonl      the results of its trials; a second call continues from them
 DIR/audit.json        all findings
 DIR/recommended.yaml  the recommended configuration
 DIR/index.html        the page, written by nmg.jobs.audit
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,19 +26,20 @@ from nmg.auditing.findings import (
 )
 from nmg.auditing.recommend import recommend
 from nmg.auditing.result import AuditResult
-from nmg.auditing.trials import MAX_FEATURES, AuditWorker, Played, PlayKey
-from nmg.base.errors import UserError, bad_input
-from nmg.base.files import append_line, as_json, write_text
+from nmg.auditing.trials import MAX_FEATURES, AuditTrial, AuditWorker, evaluations
+from nmg.base.errors import UserError
+from nmg.base.files import as_json, write_text
 from nmg.base.outputs import output_lock
 from nmg.base.progress import Reporter, Silent
 from nmg.base.seeding import StreamName
+from nmg.base.trial import Condition, Evaluation, TrialSpec
 from nmg.config import Config
 from nmg.data.overlap import Overlap, overlap, report_overlaps
 from nmg.executors.base import Executor
 from nmg.executors.registry import open_executor, require_single_process
 from nmg.training.lm import restore_state
 from nmg.training.lm_quality import held_out_loss, unigram_entropy
-from nmg.trials.provenance import check_provenance
+from nmg.trials.store import TrialStore
 
 PILOT_STEPS, LEAST_STEPS, MAX_STEPS = 10, 20, 200
 """Number of adaptation steps: in the pilot, and the lower and upper limit in other trials."""
@@ -53,7 +54,7 @@ FEW_RULES = RULES[:2]
 FEWEST, MOST = 4, 16
 """Lower and upper limit of the number of random directions; the time budget decides."""
 
-OnPlay = Callable[[Played, int, int], None]
+OnTrial = Callable[[AuditTrial, int, int], None]
 """Called with a trial, the number of finished trials and the expected total."""
 
 
@@ -64,7 +65,7 @@ def audit(
     seeds: int = 3,
     minutes: float = 10.0,
     reporter: Reporter | None = None,
-    on_play: OnPlay = lambda _play, _done, _in_all: None,
+    on_trial: OnTrial = lambda _trial, _done, _in_all: None,
 ) -> AuditResult:
     """Find out whether there is anything to learn, within a time budget. The test set is not read.
 
@@ -74,7 +75,7 @@ def audit(
         seeds: Number of seeds per phase of the audit.
         minutes: Approximate duration, in minutes.
         reporter: Receives messages for the user; None for no messages.
-        on_play: Called after each trial.
+        on_trial: Called after each trial.
 
     Returns:
         The findings and the recommendation.
@@ -84,45 +85,42 @@ def audit(
     """
     require_single_process("audit")
     with output_lock(out):
-        return _audit(config, out, seeds, minutes, reporter or Silent(), on_play)
+        return _audit(config, out, seeds, minutes, reporter or Silent(), on_trial)
 
 
-def _audit(config: Config, out: Path, seeds: int, minutes: float, reporter: Reporter, on_play: OnPlay) -> AuditResult:
-    done = _read_plays(out / "trials.jsonl")
-    session = AuditWorker.open(config, reporter)
-    config = config.model_copy(update={"runtime": session.config.runtime})
-    for play in done.values():
-        check_provenance(out, "trials.jsonl", play.provenance, session.origin_of(play.key.masking))
-    facts = {"lm": _language_model(session), "leakage": _leakage(session, reporter)}
-    n_parameters = session.session.lm.model.num_parameters()
-    at_once = session.session.runtime.threads
-    with open_executor(config.runtime, session, partial(AuditWorker.reopen, config), at_once, n_parameters) as engine:
-        player = _Player(engine, out / "trials.jsonl", done, session.origin_of, on_play)
+def _audit(config: Config, out: Path, seeds: int, minutes: float, reporter: Reporter, on_trial: OnTrial) -> AuditResult:
+    worker = AuditWorker.open(config, reporter)
+    config = config.model_copy(update={"runtime": worker.config.runtime})
+    store = TrialStore(out, worker.provenance)
+    store.load()
+    facts = {"lm": _language_model(worker), "leakage": _leakage(worker, reporter)}
+    n_parameters = worker.session.lm.model.num_parameters()
+    at_once = worker.session.runtime.threads
+    with open_executor(config.runtime, worker, partial(AuditWorker.reopen, config), at_once, n_parameters) as engine:
+        trials = _Trials(engine, store, config.test.evaluation, on_trial)
         budget = Budget(60 * minutes * engine.processes, seeds)
-        pilot = _pilot(session)
-        player.play([pilot], budget.fewest)
-        n_examples = budget.examples(player.of([pilot])[0], _labelled(session))
-        n_steps = budget.steps(player.of([pilot])[0], n_examples, _all_steps(session))
-        _warn_of_time(budget, player.of([pilot])[0], n_examples, n_steps, minutes, reporter)
-        first = _schedules(session, range(seeds), n_steps, n_examples)
-        player.play(first, budget.fewest)
-        metric = session.session.task.table_metrics[0]
-        tried = schedules_of(player.of(first), metric)
+        (pilot,) = trials.run([_pilot(worker)], budget.fewest)
+        n_examples = budget.examples(pilot, _labelled(worker))
+        n_steps = budget.steps(pilot, n_examples, _all_steps(worker))
+        _warn_of_time(budget, pilot, n_examples, n_steps, minutes, reporter)
+        schedules = _schedules(worker, range(seeds), n_steps, n_examples)
+        first = trials.run(schedules, budget.fewest)
+        metric = worker.session.task.table_metrics[0]
+        tried = schedules_of(first, metric)
         best = max(tried, key=lambda one: one.gain)
-        second = _maskings(best, range(seeds, 2 * seeds), budget.maskings(player.of(first), best.steps), n_examples)
-        player.play(second, 1 + len(first) + len(second))
-    facts["examples"] = {"used": n_examples, "labelled": _labelled(session)}
-    facts["steps"] = {"most": n_steps, "wanted": _all_steps(session)}
-    trials = _Plays(player.of(first), player.of(second))
-    return _conclude(config, out, facts, tried, trials, metric, session.steps_an_epoch)
+        second = _maskings(best, range(seeds, 2 * seeds), budget.maskings(first, best.steps), n_examples)
+        fresh = trials.run(second, 1 + len(schedules) + len(second))
+    facts["examples"] = {"used": n_examples, "labelled": _labelled(worker)}
+    facts["steps"] = {"most": n_steps, "wanted": _all_steps(worker)}
+    return _conclude(config, out, facts, tried, _Phases(first, fresh), metric, worker.steps_an_epoch)
 
 
-class _Plays(NamedTuple):
+class _Phases(NamedTuple):
     """The trials of the two phases of an audit."""
 
-    first: Sequence[Played]
+    first: Sequence[AuditTrial]
     """Trials used to choose the best schedule."""
-    fresh: Sequence[Played]
+    fresh: Sequence[AuditTrial]
     """Trials with other seeds, at the best schedule."""
 
 
@@ -131,7 +129,7 @@ def _conclude(
     out: Path,
     facts: dict[str, Any],
     tried: Sequence[Schedule],
-    trials: _Plays,
+    trials: _Phases,
     metric: str,
     steps_an_epoch: int,
 ) -> AuditResult:
@@ -139,7 +137,7 @@ def _conclude(
     adapting = adaptation(tried, trials.fresh, metric)
     found = rewards(trials.fresh, metric)
     names, table = table_of(
-        [play for play in trials.fresh if play.key.masking != "none"], lambda play: full_score(play, metric)
+        [trial for trial in trials.fresh if trial.spec.masking != "none"], lambda trial: full_score(trial, metric)
     )
     spread = spread_of(table)
     directions = table[[name.startswith("direction-") for name in names]]
@@ -164,35 +162,38 @@ def _conclude(
     return AuditResult(config, facts, recommended, [*trials.first, *trials.fresh], trials.fresh, adapting, found)
 
 
-class _Player:
-    """Runs the missing trials and saves each as soon as it is done."""
+class _Trials:
+    """Runs the missing trials and stores each as soon as it is done."""
 
-    def __init__(
-        self,
-        engine: Executor,
-        path: Path,
-        done: dict[PlayKey, Played],
-        origin_of: Callable[[str], Mapping[str, str]],
-        on_play: OnPlay,
-    ) -> None:
-        """`origin_of`: masking → digests of everything that determines its trials."""
-        self._engine, self._path, self._done, self._origin_of, self._on_play = engine, path, done, origin_of, on_play
+    def __init__(self, engine: Executor, store: TrialStore, evaluation: Evaluation, on_trial: OnTrial) -> None:
+        self._engine, self._store, self._evaluation, self._on_trial = engine, store, evaluation, on_trial
+        self._done = 0
 
-    def play(self, keys: Sequence[PlayKey], in_all: int) -> None:
-        """Run the trials of `keys` that are missing; `in_all` is the expected total, for progress messages."""
-        missing = [key for key in keys if key not in self._done]
-        for _, found in self._engine.map_unordered(None, missing):
-            played = replace(found, provenance=self._origin_of(found.key.masking))
-            append_line(self._path, as_json(played.to_json()))
-            self._done[played.key] = played
-            self._on_play(played, len(self._done), max(in_all, len(self._done)))
+    def run(self, specs: Sequence[TrialSpec], in_all: int) -> list[AuditTrial]:
+        """Run the trials that are missing, and return all except those that diverged.
 
-    def of(self, keys: Sequence[PlayKey]) -> list[Played]:
-        """Return the finished trials of `keys`, except those that diverged. Raises UserError if all diverged."""
-        trials = [self._done[key] for key in keys]
-        if all(play.diverged for play in trials):
-            raise UserError(f"{trials[0].key.name}: {trials[0].diverged}")
-        return [play for play in trials if not play.diverged]
+        Args:
+            specs: Masking, seed, condition and learning rate of each trial.
+            in_all: The expected total, for progress messages.
+
+        Raises:
+            UserError: All trials diverged.
+        """
+        jobs = [missing for spec in specs if (missing := self._store.missing(evaluations(spec, self._evaluation)))]
+        self._done += len(specs) - len(jobs)
+        for number, results in self._engine.map_unordered(None, jobs):
+            for result in results:
+                self._store.append(result)
+            self._done += 1
+            trial = self._trial(replace(jobs[number][0], evaluation="finetune", replicate=0))
+            self._on_trial(trial, self._done, max(in_all, self._done))
+        trials = [self._trial(spec) for spec in specs]
+        if all(trial.error for trial in trials):
+            raise UserError(f"{trials[0].name}: {trials[0].error}")
+        return [trial for trial in trials if not trial.error]
+
+    def _trial(self, spec: TrialSpec) -> AuditTrial:
+        return AuditTrial([self._store.results[one] for one in evaluations(spec, self._evaluation)])
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ class Budget:
         """Seconds available per trial."""
         return self.seconds / self.fewest
 
-    def examples(self, pilot: Played, labelled: int) -> int:
+    def examples(self, pilot: AuditTrial, labelled: int) -> int:
         """Choose the number of labelled examples per fine-tuning.
 
         Args:
@@ -231,7 +232,7 @@ class Budget:
         fits = (self.share / 2 - pilot.seconds["scoring"]) / _an_example(pilot)
         return int(np.clip(fits, min(LEAST_EXAMPLES, labelled), labelled))
 
-    def steps(self, pilot: Played, n_examples: int, wanted: int) -> int:
+    def steps(self, pilot: AuditTrial, n_examples: int, wanted: int) -> int:
         """Choose the number of adaptation steps.
 
         Args:
@@ -242,11 +243,11 @@ class Budget:
         Returns:
             `wanted`, or as many steps as fit into the rest of a trial's time.
         """
-        a_step = pilot.seconds["adapt"] / pilot.key.steps
+        a_step = pilot.seconds["adapt"] / pilot.steps
         others = pilot.seconds["scoring"] + n_examples * _an_example(pilot)
         return int(np.clip((self.share - others) / a_step, min(LEAST_STEPS, wanted), wanted))
 
-    def least(self, pilot: Played, n_examples: int, n_steps: int) -> float:
+    def least(self, pilot: AuditTrial, n_examples: int, n_steps: int) -> float:
         """Estimate the duration of the minimum number of trials.
 
         Args:
@@ -257,10 +258,10 @@ class Budget:
         Returns:
             The duration in seconds.
         """
-        adapting = n_steps * pilot.seconds["adapt"] / pilot.key.steps
+        adapting = n_steps * pilot.seconds["adapt"] / pilot.steps
         return self.fewest * (adapting + pilot.seconds["scoring"] + n_examples * _an_example(pilot))
 
-    def maskings(self, trials: Sequence[Played], steps: int) -> list[str]:
+    def maskings(self, trials: Sequence[AuditTrial], steps: int) -> list[str]:
         """Choose the maskings that fit into the time left after `trials`.
 
         Args:
@@ -271,21 +272,23 @@ class Budget:
             `none`, then names of rules, then names of random directions.
         """
         spent = sum(map(_cost, trials))
-        none = float(np.mean([_cost(play) for play in trials if play.key.masking == "none"]))
-        one = float(np.mean([_cost(play) for play in trials if play.key.masking != "none" and play.key.steps == steps]))
+        none = float(np.mean([_cost(trial) for trial in trials if trial.spec.masking == "none"]))
+        one = float(
+            np.mean([_cost(trial) for trial in trials if trial.spec.masking != "none" and trial.steps == steps])
+        )
         affordable = int(((self.seconds - spent) / self.seeds - none) / one)
         rules = RULES if affordable >= len(RULES) + FEWEST else FEW_RULES
         n_directions = min(max(affordable - len(rules), FEWEST), MOST)
         return ["none", *rules, *(f"direction-{n}" for n in range(n_directions))]
 
 
-def _an_example(play: Played) -> float:
+def _an_example(trial: AuditTrial) -> float:
     """Seconds that one more labelled example takes in a probe and all fine-tunings of a trial."""
-    return (_cost(play) - play.seconds["adapt"] - play.seconds["scoring"]) / play.key.examples
+    return (_cost(trial) - trial.seconds["adapt"] - trial.seconds["scoring"]) / trial.examples
 
 
 def _warn_of_time(
-    budget: Budget, pilot: Played, n_examples: int, n_steps: int, minutes: float, reporter: Reporter
+    budget: Budget, pilot: AuditTrial, n_examples: int, n_steps: int, minutes: float, reporter: Reporter
 ) -> None:
     """Warn if the minimum number of trials takes more than 1.5 times the requested minutes."""
     least = budget.least(pilot, n_examples, n_steps) / budget.seconds * minutes
@@ -296,85 +299,70 @@ def _warn_of_time(
         )
 
 
-def _cost(play: Played) -> float:
+def _cost(trial: AuditTrial) -> float:
     """Duration of a trial, in seconds."""
-    return play.seconds["adapt"] + play.seconds["probe"] + len(play.finetune) * play.seconds["finetune"]
+    return trial.seconds["adapt"] + trial.seconds["probe"] + len(trial.finetune) * trial.seconds["finetune"]
 
 
-def _all_steps(session: AuditWorker) -> int:
+def _all_steps(worker: AuditWorker) -> int:
     """Number of adaptation steps that the settings request, within limits. Raises UserError if it is 0."""
-    settings = session.config.adapt
-    steps = min(settings.epochs * session.steps_an_epoch, MAX_STEPS)
+    settings = worker.config.adapt
+    steps = min(settings.epochs * worker.steps_an_epoch, MAX_STEPS)
     if steps == 0:
         raise UserError("adapt.epochs: an audit needs an adaptation of at least one epoch")
     return steps
 
 
-def _labelled(session: AuditWorker) -> int:
+def _labelled(worker: AuditWorker) -> int:
     """Number of available training examples."""
-    return len(session.train.examples)
+    return len(worker.train.examples)
 
 
-def _pilot(session: AuditWorker) -> PlayKey:
+def _pilot(worker: AuditWorker) -> TrialSpec:
     """A short trial to measure the cost of trials."""
-    n_examples = min(PILOT_EXAMPLES, _labelled(session))
-    return PlayKey(0, "random", min(PILOT_STEPS, _all_steps(session)), session.config.adapt.learning_rate, n_examples)
+    n_examples = min(PILOT_EXAMPLES, _labelled(worker))
+    steps = min(PILOT_STEPS, _all_steps(worker))
+    return TrialSpec("random", 0, Condition(n_examples, steps), worker.config.adapt.learning_rate)
 
 
-def _schedules(session: AuditWorker, seeds: Sequence[int], steps: int, n_examples: int) -> list[PlayKey]:
+def _schedules(worker: AuditWorker, seeds: Sequence[int], steps: int, n_examples: int) -> list[TrialSpec]:
     """Trials without adaptation, and with random masks at a few schedules; the outermost loop is over seeds."""
-    settings = session.config.adapt
+    settings = worker.config.adapt
     rates = (settings.learning_rate, float(f"{FASTER * settings.learning_rate:.6g}"))  # 6e-4, not 6.000000000000001e-4
     schedules = [(n, rate) for n in dict.fromkeys((max(steps // SHORTER, 1), steps)) for rate in rates]
-    keys = []
+    specs = []
     for seed in seeds:
-        keys.append(PlayKey(seed, "none", steps, settings.learning_rate, n_examples))
-        keys += [PlayKey(seed, "random", n, rate, n_examples) for n, rate in schedules]
-    return keys
+        specs.append(TrialSpec("none", seed, Condition(n_examples, steps), settings.learning_rate))
+        specs += [TrialSpec("random", seed, Condition(n_examples, n), rate) for n, rate in schedules]
+    return specs
 
 
-def _maskings(best: Schedule, seeds: Sequence[int], names: Sequence[str], n_examples: int) -> list[PlayKey]:
+def _maskings(best: Schedule, seeds: Sequence[int], names: Sequence[str], n_examples: int) -> list[TrialSpec]:
     """Trials of several maskings at the best schedule."""
-    return [PlayKey(seed, name, best.steps, best.learning_rate, n_examples) for seed in seeds for name in names]
+    condition = Condition(n_examples, best.steps)
+    return [TrialSpec(name, seed, condition, best.learning_rate) for seed in seeds for name in names]
 
 
-def _language_model(session: AuditWorker) -> dict[str, Any]:
+def _language_model(worker: AuditWorker) -> dict[str, Any]:
     """Masked-LM loss under fixed random masks, compared with the entropy of word frequencies, in nats."""
-    corpus = session.corpus
+    corpus = worker.corpus
     rows = np.linspace(0, len(corpus) - 1, min(len(corpus), 512)).astype(np.int64)
-    context = session.session.context.silent()
-    restore_state(context.model, session.pretrained)
+    context = worker.session.context.silent()
+    restore_state(context.model, worker.pretrained)
     loss = held_out_loss(context, corpus, rows, StreamName(0) / "audit" / "lm")
     entropy = unigram_entropy(corpus)
     return {"loss": loss, "unigram_entropy": entropy, "margin": entropy - loss}
 
 
-def _leakage(session: AuditWorker, reporter: Reporter) -> dict[str, int]:
+def _leakage(worker: AuditWorker, reporter: Reporter) -> dict[str, int]:
     """Count validation examples that also occur in the training examples; report overlaps with the corpus."""
-    held_out = [example.passage for example in session.validation.examples]
-    seen = [example.passage for example in session.train.examples]
-    settings = session.config.data
+    held_out = [example.passage for example in worker.validation.examples]
+    seen = [example.passage for example in worker.train.examples]
+    settings = worker.config.data
     if settings.drop_duplicates:  # the files or the split have none left
         found = Overlap("validation", "train", len(held_out), same=0, near=0)
     else:
         found = overlap("validation", "train", held_out, seen)
     if settings.corpus is not None and not (settings.drop_duplicates and settings.validation is not None):
-        report_overlaps({"validation": held_out, "corpus": session.session.loaded.corpus_texts}, reporter)
+        report_overlaps({"validation": held_out, "corpus": worker.session.loaded.corpus_texts}, reporter)
     return {"validation": found.n, "train": len(seen), "exact_duplicates": found.same, "near_duplicates": found.near}
-
-
-def _read_plays(path: Path) -> dict[PlayKey, Played]:
-    """Read the trials of an earlier call, and remove an incomplete last line."""
-    if not path.is_file():
-        return {}
-    lines = path.read_bytes().split(b"\n")
-    found = {}
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            play = Played.from_json(line)
-        except ValueError as error:
-            raise bad_input(path, "is not a trial; remove the line to run the trial again", line=number) from error
-        found[play.key] = play
-    if lines[-1]:
-        write_text(path, "".join(line.decode() + "\n" for line in lines[:-1]))
-    return found

@@ -4,8 +4,7 @@ Shape letters, used everywhere: B blocks of a batch, T tokens of a block (padded
 (padded), N transitions, H hidden size, V vocabulary size. The name of a boolean says what True means.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
@@ -166,29 +165,3 @@ PHASES = ("masks", "inner loops", "update")
 """Consecutive phases of an episode: mask plans (with encoding of the contexts), inner loops, learner update."""
 INNER_PHASES = ("adapt", "finetune", "evaluate")
 """Consecutive phases of an inner loop."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The result of an inner loop (adapt, fine-tune, evaluate)."""
-
-    scores: Mapping[str, float]
-    """Metric name → score on the held-out examples. Higher is better for every metric except `loss`."""
-    example_scores: Mapping[str, FloatArray]
-    """Metric name → float64 [examples], for metrics that are means over examples."""
-    lm_loss: float
-    """Mean masked-LM loss over the last epoch of the adaptation, in nats; NaN without adaptation."""
-    lm_steps: int = 0
-    """Number of optimiser steps of the adaptation."""
-    task_steps: int = 0
-    """Number of optimiser steps of the fine-tuning."""
-    masked_tokens: int = 0
-    """Number of masked positions trained on, over all epochs."""
-    tokens: int = 0
-    """Number of tokens processed by the adaptation, including special tokens but not padding."""
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    """Phase (`INNER_PHASES`) → duration in seconds."""
-
-    def score(self, metric: str) -> float:
-        """Return the score of a metric with its sign chosen so that higher is better."""
-        return -self.scores[metric] if metric == "loss" else self.scores[metric]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from nmg.auditing.trials import Played
+    from nmg.auditing.trials import AuditTrial
 
 
 def audit(
@@ -34,10 +34,10 @@ def audit(
 
     with progress_console() as console:
 
-        def on_play(play: "Played", done: int, in_all: int) -> None:
-            console.notify(f"{play.key.name}  {sum(play.seconds.values()):.1f} s")
+        def on_trial(trial: "AuditTrial", done: int, in_all: int) -> None:
+            console.notify(f"{trial.name}  {sum(trial.seconds.values()):.1f} s")
             console.overall(f"trial {done}/{in_all}", done, in_all)
 
-        result = run_audit(settings, out, seeds=seeds, minutes=minutes, reporter=console, on_play=on_play)
+        result = run_audit(settings, out, seeds=seeds, minutes=minutes, reporter=console, on_trial=on_trial)
     show([*audit_tables(result), verdict(result, out)])
     typer.echo(f"written: {out}/audit.json, recommended.yaml, index.html")

@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from nmg.cli.console import ProgressConsole
     from nmg.comparison.results import ComparisonResults
-    from nmg.comparison.trials import CellEvent
+    from nmg.comparison.run import TrialEvent
     from nmg.config import Config
 
 
@@ -38,10 +38,10 @@ def compare(
 ) -> None:
     """Compare maskings over seeds: means, intervals, tests of every pair, costs, learning curves.
 
-    Each masking with each seed is a cell, which runs once and is saved in OUT/cells. Run the command again to continue
-    after an interruption, to retry failed cells, or to add seeds and maskings. Several configurations or --models make
-    a grid, with one comparison per folder OUT/NAME and a common table in OUT. Any setting can be overridden:
-    --section.field value.
+    Each masking with each seed is a cell, which runs once and is stored in OUT/trials.jsonl. Run the command again to
+    continue after an interruption, to retry failed cells, or to add seeds and maskings. Several configurations or
+    --models make a grid, with one comparison per folder OUT/NAME and a common table in OUT. Any setting can be
+    overridden: --section.field value.
     """
     from nmg.cli.words import named_configs, named_models, required_configs, split_names
     from nmg.config import load_config
@@ -89,11 +89,11 @@ def run_comparison(config: "Config | dict[str, Config]", maskings: list[str], ou
         raise typer.Exit(1)
 
 
-def _show_cells(console: "ProgressConsole") -> "Callable[[CellEvent, int], None]":
+def _show_cells(console: "ProgressConsole") -> "Callable[[TrialEvent, int], None]":
     """Return a callback that prints each new cell and updates the overall progress bar."""
     done = 0
 
-    def on_cell(event: "CellEvent", missing: int) -> None:
+    def on_cell(event: "TrialEvent", missing: int) -> None:
         nonlocal done
         if not event.was_there:
             done += 1
@@ -117,5 +117,5 @@ def show_results(results: "ComparisonResults", out: Path) -> None:
     typer.echo(f"{reading(results)}\nresults: {out}/index.html, results.md, results.json, results.csv, results.tex")
     for name, problem in results.failures.items():
         part, _, cell = name.rpartition("/")
-        file = f"{name}.error.txt" if name in results.failed_parts else f"{part}/cells/{cell}.error.txt".lstrip("/")
+        file = f"{name}.error.txt" if name in results.failed_parts else f"{part}/errors/{cell}.txt".lstrip("/")
         typer.secho(f"failed: {name}: {problem} ({out}/{file})", fg=typer.colors.RED, err=True)

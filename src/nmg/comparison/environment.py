@@ -6,7 +6,7 @@ differences. Within a seed, cells should differ only in their masks.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from nmg.comparison.trials import Cell
+from nmg.base.trial import TrialResult
 
 UNKNOWN = "not recorded"
 """Value of a property that the version of nmg that made the cell did not record."""
@@ -20,7 +20,7 @@ def differing(environment: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
     return {name: found for name, found in values.items() if len(found) > 1}
 
 
-def mixed_seeds(first: Mapping[int, Cell], second: Mapping[int, Cell]) -> tuple[int, ...]:
+def mixed_seeds(first: Mapping[int, TrialResult], second: Mapping[int, TrialResult]) -> tuple[int, ...]:
     """Seeds whose two cells were made in different environments, so that they differ in more than their masks.
 
     `first` and `second`: seed → cell, of two maskings.

@@ -8,8 +8,8 @@ from typing import Any
 from nmg.base.errors import UserError
 from nmg.base.files import last_part
 from nmg.base.progress import Silent
+from nmg.base.trial import slug
 from nmg.comparison.plan import Plan
-from nmg.comparison.trials import slug
 from nmg.config import Config
 from nmg.policies.maskings import CONTROLS
 from nmg.policies.registry import load_policy

@@ -8,7 +8,7 @@ from typing import Any, Self
 from nmg.base.errors import UserError
 from nmg.base.files import is_folder
 from nmg.base.settings import DataSettings
-from nmg.comparison.trials import CellKey, Condition, Labelled, slug
+from nmg.base.trial import Condition, Evaluation, Labelled, TrialSpec, slug
 from nmg.masking.registry import RULES
 from nmg.policies.maskings import CONTROLS, control_folder
 from nmg.tasks import load
@@ -25,6 +25,7 @@ class Plan:
     """Numbers of labelled examples, one per point on the learning curve."""
     adapt_steps: Sequence[int | None] = (None,)
     """Numbers of adaptation steps, one per point on the learning curve. None: as the configuration says."""
+    evaluation: Evaluation = "finetune"
 
     @classmethod
     def of(cls, names: Sequence[str], policies: Mapping[str, Path], seeds: Sequence[int], **curves: Any) -> Self:
@@ -65,8 +66,8 @@ class Plan:
         """All combinations of `labelled` and `adapt_steps`."""
         return [Condition(labelled, steps) for labelled in self.labelled for steps in self.adapt_steps]
 
-    def adaptations(self) -> Iterator[list[CellKey]]:
-        """Yield the cells in groups that share an adaptation.
+    def adaptations(self) -> Iterator[list[TrialSpec]]:
+        """Yield the trials in groups that share an adaptation.
 
         The outermost loop is over seeds, so an interrupted comparison has complete seeds. `none` does not adapt, so its
         steps do not vary.
@@ -74,11 +75,12 @@ class Plan:
         for seed in self.seeds:
             for name in self.names:
                 for steps in (None,) if name == "none" else self.adapt_steps:
-                    yield [CellKey(name, seed, Condition(labelled, steps)) for labelled in self.labelled]
+                    conditions = [Condition(labelled, steps) for labelled in self.labelled]
+                    yield [TrialSpec(name, seed, one, evaluation=self.evaluation) for one in conditions]
 
-    def keys(self) -> list[CellKey]:
-        """All cells, in the order of `adaptations`."""
-        return [key for keys in self.adaptations() for key in keys]
+    def specs(self) -> list[TrialSpec]:
+        """All trials, in the order of `adaptations`."""
+        return [spec for specs in self.adaptations() for spec in specs]
 
     def _check(self) -> None:
         """Raise UserError if two maskings would have the same file name."""

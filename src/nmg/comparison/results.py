@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from nmg.base.trial import Condition, TrialResult, TrialSpec
 from nmg.comparison.environment import differing, mixed_seeds
 from nmg.comparison.learned import meta_training_seconds
 from nmg.comparison.parts import Part
 from nmg.comparison.run import Finished
 from nmg.comparison.statistics import ALPHA, CONFIDENCE, POWER, Estimate, PairedTest, estimate, holm, paired_comparison
-from nmg.comparison.trials import Cell, Condition
 
 HELD_OUT = "held_out_loss"
 
@@ -130,7 +130,7 @@ class PartResults:
     settings: Sequence[SettingResult]
     meta_training: Mapping[str, MetaTrainingCost]
     """Masking → cost, for learned maskings that are stored in the folder of their run."""
-    cells: Sequence[Cell]
+    cells: Sequence[TrialResult]
     failures: Mapping[str, str]
     """Name of a failed cell → what went wrong."""
 
@@ -184,7 +184,7 @@ class ComparisonResults:
         return [pair for setting in self.settings for pair in setting.pairs]
 
     @property
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[TrialResult]:
         """The cells of all parts."""
         return [cell for one in self.parts for cell in one.cells]
 
@@ -209,7 +209,7 @@ class ComparisonResults:
             "parts": [_part_json(one) for one in self.parts],
             "results": [_setting_json(setting) for setting in self.settings],
             "failures": self.failures,
-            "cells": [{"part": one.part.name, **asdict(cell)} for one in self.parts for cell in one.cells],
+            "cells": [{"part": one.part.name, **trial_json(cell)} for one in self.parts for cell in one.cells],
         }
 
 
@@ -230,7 +230,8 @@ def analyse(part: Part, metrics: tuple[str, ...], finished: Finished) -> PartRes
     for name, folder in plan.learned.items():
         seconds = meta_training_seconds(folder)
         if seconds is not None:
-            served = {(cell.seed, cell.adapt_steps) for cell in cells if cell.masking == name}
+            of_policy = [cell.spec for cell in cells if cell.spec.masking == name]
+            served = {(spec.seed, spec.condition.adapt_steps) for spec in of_policy}
             costs[name] = MetaTrainingCost(seconds, len(served))
     return PartResults(part, settings, costs, cells, finished.failures)
 
@@ -288,10 +289,10 @@ def _against(baseline: str, pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def _analyse_setting(
-    part: Part, metrics: tuple[str, ...], condition: Condition, cells: Sequence[Cell]
+    part: Part, metrics: tuple[str, ...], condition: Condition, cells: Sequence[TrialResult]
 ) -> SettingResult:
-    names = part.plan.names
-    by_masking = {name: {c.seed: c for c in cells if c.masking == name and _is_in(c, condition)} for name in names}
+    here = [cell for cell in cells if _is_in(cell.spec, condition)]
+    by_masking = {name: {one.spec.seed: one for one in here if one.spec.masking == name} for name in part.plan.names}
     by_masking = {name: of_masking for name, of_masking in by_masking.items() if of_masking}
     return SettingResult(
         part,
@@ -311,28 +312,34 @@ def _analyse_setting(
     )
 
 
-def _is_in(cell: Cell, condition: Condition) -> bool:
-    """Whether the cell belongs to the setting; `none` has no steps and belongs to the settings of all steps."""
-    return cell.labelled == condition.labelled and (cell.masking == "none" or cell.adapt_steps == condition.adapt_steps)
+def _is_in(spec: TrialSpec, condition: Condition) -> bool:
+    """Whether the trial has the condition; `none` has no steps and belongs to the conditions of all steps."""
+    labelled, steps = spec.condition.labelled, spec.condition.adapt_steps
+    return labelled == condition.labelled and (spec.masking == "none" or steps == condition.adapt_steps)
 
 
-def _analyse_masking(name: str, cells: Sequence[Cell], metrics: tuple[str, ...]) -> MaskingResult:
+def _analyse_masking(name: str, cells: Sequence[TrialResult], metrics: tuple[str, ...]) -> MaskingResult:
     scores = {metric: tuple(cell.scores[metric] for cell in cells) for metric in metrics}
     held_out = tuple(cell.held_out_loss for cell in cells if cell.held_out_loss is not None)
     if held_out:
         scores[HELD_OUT] = held_out
 
+    facts = [trial_json(cell) for cell in cells]
+
+    def mean(name: str) -> float:
+        return float(np.mean([one[name] for one in facts]))
+
     def seconds(phase: str) -> float:
-        return float(np.mean([cell.seconds[phase] for cell in cells]))
+        return float(np.mean([one["seconds"][phase] for one in facts]))
 
     return MaskingResult(
         masking=name,
         scores=scores,
         estimates={metric: estimate(np.array(values)) for metric, values in scores.items()},
-        n_labelled=float(np.mean([cell.n_labelled for cell in cells])),
+        n_labelled=mean("n_labelled"),
         costs=Costs(
-            tokens=float(np.mean([cell.tokens for cell in cells])),
-            masked_tokens=float(np.mean([cell.masked_tokens for cell in cells])),
+            tokens=mean("tokens"),
+            masked_tokens=mean("masked_tokens"),
             adapt=seconds("adapt"),
             masks=seconds("masks"),
             finetune=seconds("finetune"),
@@ -341,7 +348,7 @@ def _analyse_masking(name: str, cells: Sequence[Cell], metrics: tuple[str, ...])
     )
 
 
-def _paired(first: Mapping[int, Cell], second: Mapping[int, Cell], metric: str) -> PairedTest:
+def _paired(first: Mapping[int, TrialResult], second: Mapping[int, TrialResult], metric: str) -> PairedTest:
     seeds = [seed for seed in first if seed in second]
     return paired_comparison(
         np.array([first[seed].scores[metric] for seed in seeds]),
@@ -371,6 +378,27 @@ def _part_json(one: PartResults) -> dict[str, Any]:
             name: asdict(cost) | {"seconds_an_adaptation": cost.amortised} for name, cost in one.meta_training.items()
         },
         "environment_mismatch": one.differing,
+    }
+
+
+def trial_json(trial: TrialResult) -> dict[str, Any]:
+    """The entry of a trial in results.json, which also has the columns of results.csv."""
+    seconds = {**trial.phase_seconds, "total": trial.total_seconds}
+    return {
+        "masking": trial.spec.masking,
+        "seed": trial.spec.seed,
+        "scores": dict(trial.scores),
+        "lm_loss": trial.adaptation.loss,
+        "lm_steps": trial.adaptation.steps,
+        "task_steps": trial.finetuning.steps,
+        "masked_tokens": trial.adaptation.masked_tokens,
+        "seconds": seconds | {phase: trial.seconds.get(phase, 0.0) for phase in ("masks", "held_out")},
+        **asdict(trial.spec.condition),
+        "n_labelled": trial.n_labelled,
+        "tokens": trial.adaptation.tokens,
+        "held_out_loss": trial.held_out_loss,
+        "provenance": dict(trial.provenance),
+        "environment": dict(trial.environment),
     }
 
 

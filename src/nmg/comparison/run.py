@@ -1,10 +1,10 @@
-"""A comparison: every masking with every seed, each cell run once and saved. A meta-test has a single condition.
+"""A comparison: every masking with every seed, each trial run once and stored. A meta-test has a single condition.
 
 No step selects by a score. The cells are fixed before the first one runs, scores are only recorded, and the tested
 metric is always the first of the task's table.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from nmg.base.distributed import check_same, from_first
 from nmg.base.errors import UserError
 from nmg.base.outputs import check_output
 from nmg.base.progress import Reporter
+from nmg.base.trial import Labelled, TrialResult
 from nmg.comparison.environment import described, differing
 from nmg.comparison.plan import Plan, with_labels
-from nmg.comparison.trials import Cell, CellEvent, CellFolder, CellKey, Labelled
 from nmg.comparison.worker import ComparisonWorker
 from nmg.config import Config
 from nmg.executors.registry import open_executor
@@ -24,18 +24,38 @@ from nmg.tasks.loaded import LoadedData
 from nmg.tasks.registry import task_kind
 from nmg.training.runtime import Runtime
 from nmg.trials.inputs import SharedInputs
+from nmg.trials.store import TrialStore, has_trials
 
-OnCell = Callable[[CellEvent], None]
-"""Called with the event of each cell."""
+
+@dataclass(frozen=True)
+class TrialEvent:
+    """Reports that one trial is done, was already there, or failed."""
+
+    result: TrialResult
+    was_there: bool = False
+    """Whether an earlier call finished the trial."""
+
+    def line(self) -> str:
+        """One line about the trial, for the terminal."""
+        result = self.result
+        if result.error is not None:
+            return f"{result.spec.name}  failed: {result.error}"
+        score = "  ".join(f"{name} {value:.4f}" for name, value in result.scores.items())
+        return f"{result.spec.name}  {score}  {result.total_seconds:.0f} s"
+
+
+OnCell = Callable[[TrialEvent], None]
+"""Called with the event of each trial."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The outcome of a comparison after every cell was tried."""
+    """The results of a comparison after every trial was run."""
 
-    cells: list[Cell]
+    cells: list[TrialResult]
+    """Results of the trials that succeeded, in the order of the plan."""
     failures: dict[str, str]
-    """Name of a failed cell → what went wrong."""
+    """Name of a failed trial → what went wrong."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +63,12 @@ class Comparison:
     """A comparison that is ready to run; create it with `open(…).with_head()`."""
 
     config: Config
-    """The settings that cells run under."""
+    """The settings that trials run under."""
     plan: Plan
     session: ComparisonWorker
-    found: Mapping[CellKey, Cell]
-    """Cells that an earlier call finished."""
+    store: TrialStore
+    found: Sequence[TrialResult]
+    """Trials of the plan that an earlier call finished."""
 
     @classmethod
     def open(
@@ -60,11 +81,11 @@ class Comparison:
         save_models: bool = False,
         inputs: SharedInputs | None = None,
     ) -> "Comparison":
-        """Read and check everything, and load the cells that are already finished. No training starts.
+        """Read and check everything, and load the trials that are already finished. No training starts.
 
         Args:
             config: The settings of the user.
-            plan: The cells to run.
+            plan: The trials to run.
             out: The folder of the comparison.
             reporter: Receives messages for the user.
             save_models: Whether to save the adapted LMs of the first seed in `out`/models.
@@ -76,7 +97,6 @@ class Comparison:
         Raises:
             UserError: Anything is wrong with settings, data, model or folder.
         """
-        folder = CellFolder(out)
         check_folder(out)
         for policy in plan.learned.values():
             load_policy(policy)
@@ -85,23 +105,25 @@ class Comparison:
             raise UserError("data.test: a comparison needs a test set; give --data.test FILE")
         inputs = inputs or SharedInputs(max_models=0)
         plan = distinct_points(config, plan, inputs.data(config.data), reporter)
-        session = ComparisonWorker.open(config, plan, folder, reporter, save_models=save_models, inputs=inputs)
-        check_same({name: digest for masking in plan.names for name, digest in session.provenances.of(masking).items()})
-        there = {
-            key: cell for key, cell in folder.load(plan.keys(), session.provenances).items() if session.is_complete(key)
-        }
-        found = from_first(there)  # use the folder of the main process
+        plan = replace(plan, evaluation=config.test.evaluation)
+        session = ComparisonWorker.open(config, plan, out, reporter, save_models=save_models, inputs=inputs)
+        check_same({name: digest for masking in plan.names for name, digest in session.provenance.of(masking).items()})
+        store = TrialStore(out, session.provenance)
+        store.load()
+        there = {spec: result for spec, result in store.results.items() if session.is_complete(spec)}
+        store.results = from_first(there)  # use the folder of the main process
+        missing = store.missing(plan.specs())
+        found = [store.results[spec] for spec in plan.specs() if spec not in missing]
         if found:
-            missing = len(plan.keys()) - len(found)
-            reporter.notify(f"{len(found)} cells are finished, {missing} are missing")
+            reporter.notify(f"{len(found)} cells are finished, {len(missing)} are missing")
             if missing:
-                _say_circumstances(found.values(), session.model.runtime, reporter)
-        return cls(session.config, plan, session, found)
+                _say_circumstances(found, session.model.runtime, reporter)
+        return cls(session.config, plan, session, store, found)
 
     @property
     def n_missing(self) -> int:
         """Number of cells that are not finished."""
-        return len(self.plan.keys()) - len(self.found)
+        return len(self.plan.specs()) - len(self.found)
 
     def with_head(self) -> "Comparison":
         """Report overlaps between data sets and warm up a head that the checkpoint lacks; the copy is ready to run."""
@@ -117,34 +139,30 @@ class Comparison:
         return replace(self, session=session)
 
     def run(self, on_cell: OnCell) -> Finished:
-        """Run the missing cells. A failed cell is recorded and does not stop the others."""
-        for cell in self.found.values():
-            on_cell(CellEvent(cell.key, cell, was_there=True))
-        jobs = [missing for keys in self.plan.adaptations() if (missing := [k for k in keys if k not in self.found])]
-        cells, failures = dict(self.found), {}
+        """Run the missing trials. A failed trial does not stop the others."""
+        for result in self.found:
+            on_cell(TrialEvent(result, was_there=True))
+        jobs = [missing for specs in self.plan.adaptations() if (missing := self.store.missing(specs))]
         n_parameters = self.session.model.lm.model.num_parameters()
-        # Count all cells, not only missing ones: a resumed comparison then gives each cell the same number of threads.
+        # Count all trials, not only missing ones: a resumed comparison then gives each the same number of threads.
         at_once = len(list(self.plan.adaptations()))
         # A small model keeps one local thread busy. On a cluster the executor knows the available resources.
         if self.config.runtime.engine != "ray":
             at_once = min(at_once, self.session.model.runtime.threads)
         with open_executor(self.config.runtime, self.session, self.session.factory, at_once, n_parameters) as engine:
-            for _, events in engine.map_unordered(None, jobs):
-                for event in events:
-                    if event.cell is not None:
-                        cells[event.key] = event.cell
-                    else:
-                        failures[event.key] = event.problem or ""
-                    on_cell(event)
-        keys = self.plan.keys()
+            for _, results in engine.map_unordered(None, jobs):
+                for result in results:
+                    on_cell(TrialEvent(self.store.append(result)))
+        results = [self.store.results[spec] for spec in self.plan.specs()]
         return Finished(
-            [cells[key] for key in keys if key in cells], {key.name: failures[key] for key in keys if key in failures}
+            [one for one in results if one.error is None],
+            {one.spec.name: one.error for one in results if one.error is not None},
         )
 
 
 def check_folder(out: Path) -> None:
-    """Raise UserError if `out` holds files but no comparison."""
-    if not CellFolder(out).folder.is_dir():
+    """Raise UserError if `out` holds files but no trials."""
+    if not has_trials(out):
         check_output(out, "other files than a comparison")
 
 
@@ -184,7 +202,7 @@ def distinct_points(config: Config, plan: Plan, loaded: LoadedData, reporter: Re
     return replace(plan, labelled=tuple(dict.fromkeys(points)))
 
 
-def _say_circumstances(found: Iterable[Cell], runtime: Runtime, reporter: Reporter) -> None:
+def _say_circumstances(found: Sequence[TrialResult], runtime: Runtime, reporter: Reporter) -> None:
     """Warn if the finished cells were made in an environment that differs from the current one."""
     now = runtime.environment()
     del now["threads"]  # threads per cell depend on the executor

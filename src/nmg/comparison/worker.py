@@ -1,20 +1,18 @@
-"""The worker of a comparison: everything that its cells share, held in one process."""
+"""The worker of a comparison: everything that its trials share, held in one process."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from nmg.adaptation.save import is_saved, save_lm
 from nmg.base.distributed import as_one, described, is_main_process
-from nmg.base.errors import UserError
 from nmg.base.progress import Reporter, Silent
 from nmg.base.seeding import StreamName
-from nmg.base.types import Outcome
+from nmg.base.trial import Labelled, TrialResult, TrialSpec
 from nmg.comparison.plan import Plan, with_labels
-from nmg.comparison.trials import Cell, CellEvent, CellFolder, CellKey, Labelled, Origins
 from nmg.config import Config
 from nmg.data.corpus import Corpus
 from nmg.data.task_data import distinct_texts
@@ -27,35 +25,35 @@ from nmg.training.masks import DrawnMasks
 from nmg.trials.held_out import HeldOutText
 from nmg.trials.inputs import SharedInputs
 from nmg.trials.metered import MeteredMasking
-from nmg.trials.provenance import changed_names, provenance
+from nmg.trials.provenance import TrialProvenance, provenance
 from nmg.trials.session import ModelSession, Session
-from nmg.trials.trial import Encoded, Trial, inner_loop
+from nmg.trials.trial import Encoded, Trial, run_trials
 
 
 @dataclass(frozen=True)
 class ComparisonWorker:
-    """Worker that runs the cells that share an adaptation and saves each as soon as it is done."""
+    """Worker that runs the trials that share an adaptation."""
 
     config: Config
     plan: Plan
-    folder: CellFolder
+    out: Path
     model: Session
     pretrained: ModelState
     corpus: Corpus
     maskings: dict[str, Masking]
     table_metrics: tuple[str, ...]
     save_models: bool
-    provenances: Origins
+    provenance: TrialProvenance
     held_out: HeldOutText | None = None
-    _trials: dict[tuple[int, Labelled], Trial] = field(default_factory=dict)
-    """Trials of the current seed, by (seed, labels)."""
+    _data: dict[tuple[int, Labelled], Trial] = field(default_factory=dict)
+    """A trial with the data of the current seed, by (seed, labels)."""
 
     @classmethod
     def open(
         cls,
         config: Config,
         plan: Plan,
-        folder: CellFolder,
+        out: Path,
         reporter: Reporter,
         *,
         save_models: bool,
@@ -65,9 +63,9 @@ class ComparisonWorker:
         """Read and check everything, but do not yet warm up a head that the checkpoint lacks.
 
         Args:
-            config: The settings that cells run under.
-            plan: The cells of the comparison.
-            folder: The folder that the cells are saved in.
+            config: The settings that trials run under.
+            plan: The trials of the comparison.
+            out: The folder of the comparison.
             reporter: Receives messages for the user.
             save_models: Whether to save the adapted LMs of the first seed.
             is_checked: Whether another process has already run the preflight.
@@ -89,151 +87,115 @@ class ComparisonWorker:
             for name, path in plan.maskings.items()
         }
         pretrained, metrics = copy_state(model.lm.model), model.task.table_metrics
-        provenances = cell_origins(config, plan, corpus, model, pretrained)
-        return cls(config, plan, folder, model, pretrained, corpus, maskings, metrics, save_models, provenances)
+        made_from = trial_provenance(config, plan, corpus, model, pretrained)
+        return cls(config, plan, out, model, pretrained, corpus, maskings, metrics, save_models, made_from)
 
     @property
     def factory(self) -> WorkerFactory:
         """Opens the same worker in another process, from files and caches."""
-        return partial(_reopened, self.config, self.plan, self.folder, self.save_models, self.provenances)
+        return partial(_reopened, self.config, self.plan, self.out, self.save_models, self.provenance)
 
     def with_head(self) -> "ComparisonWorker":
         """A copy whose missing LM head is warmed up and which has held-out text to score adapted models on."""
         self.model.warm_up_head(self.corpus)
-        # Use the whole test set even if cells are scored on a sample of it.
+        # Use the whole test set even if trials are scored on a sample of it.
         loaded = self.model.loaded
         held_out = HeldOutText.build(self.model, distinct_texts(loaded.test or ()), loaded.corpus_texts)
         return replace(self, pretrained=copy_state(self.model.lm.model), held_out=held_out)
 
-    def is_complete(self, key: CellKey) -> bool:
-        """Whether the cell's adapted model is saved, or need not be."""
-        model = self._model_folder(key)
+    def is_complete(self, spec: TrialSpec) -> bool:
+        """Whether the adapted model of the trial is saved, or need not be."""
+        model = self._model_folder(spec)
         return model is None or is_saved(model)
 
-    def run(self, _shared: None, job: list[CellKey]) -> list[CellEvent]:
-        """Adapt once, then fine-tune and score for each cell of the job. A failed cell does not stop the others."""
-        events, remaining = [], list(job)
-        while remaining:
+    def run(self, _shared: None, job: Sequence[TrialSpec]) -> list[TrialResult]:
+        """Adapt once, then evaluate for each trial of the job. A failed trial does not stop the others."""
+        results: list[TrialResult] = []
+        while len(results) < len(job):
             try:
                 with as_one():
-                    for event in self._run(remaining):
-                        events.append(event)
-                        remaining.pop(0)
+                    for result in self._run(job[len(results) :]):
+                        results.append(result)
             except Exception as error:
-                key, (problem, report) = remaining.pop(0), described(error)
-                with as_one():
-                    if is_main_process():
-                        self.folder.save_error(key, report)
-                events.append(CellEvent(key, problem=problem))
-        return events
+                problem, report = described(error)
+                results.append(TrialResult(job[len(results)], {}, error=problem, traceback=report))
+        return results
 
-    def _run(self, keys: list[CellKey]) -> Any:
-        """Yield the event of each cell; all `keys` share one adaptation."""
-        key, context = keys[0], self.model.context
-        masking = MeteredMasking(key.masking, self.maskings[key.masking])
-        masks = DrawnMasks(self.corpus, masking, self.config.test.remask) if key.masking != "none" else None
-        trials = [self._trial(one.seed, one.condition.labelled) for one in keys]
-        randomness = StreamName(key.seed) / "meta-test"
-        loop = inner_loop(context, self.pretrained, masks, trials, randomness, key.condition.adapt_steps)
-        held_out: tuple[float | None, float] | None = None
-        for own_key, trial, outcome in zip(list(keys), trials, loop, strict=True):
+    def _run(self, specs: Sequence[TrialSpec]) -> Iterator[TrialResult]:
+        """Yield the result of each trial; all `specs` share one adaptation."""
+        name = specs[0].masking
+        masking = MeteredMasking(name, self.maskings[name])
+        masks = DrawnMasks(self.corpus, masking, self.config.test.remask) if name != "none" else None
+        trials = [self._trial(spec) for spec in specs]
+        randomness = StreamName(specs[0].seed) / "meta-test"
+        measure = None if self.held_out is None else self.held_out.loss
+        results = run_trials(self.model.context, self.pretrained, masks, trials, randomness, measure)
+        for trial, result in zip(trials, results, strict=True):
             with as_one():
-                held_out = held_out or (self.held_out.loss(context) if self.held_out else (None, 0.0))
-                cell = self._cell(own_key, trial, outcome, masking.seconds, *held_out)
-                cell.check_finite()
-                if is_main_process():
-                    self._save(cell)
-            yield CellEvent(own_key, cell)
+                model = self._model_folder(trial.spec) if result.error is None and is_main_process() else None
+                if model is not None and not is_saved(model):
+                    save_lm(self.model.lm, model)
+            seconds = {**result.seconds, "masks": masking.seconds}
+            yield replace(result, seconds=seconds, n_labelled=len(trial.train.examples))
 
-    def _save(self, cell: Cell) -> None:
-        model = self._model_folder(cell.key)
-        if model is not None and not is_saved(model):
-            save_lm(self.model.lm, model)
-        self.folder.save(cell)
-
-    def _trial(self, seed: int, labelled: Labelled) -> Trial:
-        """Training and test set of a seed, encoded on first use and cached until another seed is requested."""
-        if (seed, labelled) not in self._trials:
+    def _trial(self, spec: TrialSpec) -> Trial:
+        """The trial with its training and test set, which are encoded once per seed and number of labels."""
+        seed, labelled = spec.seed, spec.condition.labelled
+        if (seed, labelled) not in self._data:
             data = self.model.loaded.sample(with_labels(self.config.data, labelled), seed)
             assert data.test is not None, "there is a test set: `Comparison.open` has checked it"
             kind = task_kind(self.config.data.task)
             task = kind.build(self.model.lm.tokenizer, data.train, self.config.finetune)
             train = Encoded.of(task, data.train)
-            same_test = (t.held_out for t in self._trials.values() if t.held_out.examples == data.test)
+            same_test = (one.held_out for one in self._data.values() if one.held_out.examples == data.test)
             test = next(same_test, None) or Encoded.of(task, data.test)
-            if any(kept != seed for kept, _ in self._trials):
-                self._trials.clear()
-            rows = np.arange(len(train.features))
-            self._trials[seed, labelled] = Trial(task, train, rows, test, self.config.test.evaluation)
-        return self._trials[seed, labelled]
+            if any(kept != seed for kept, _ in self._data):
+                self._data.clear()
+            self._data[seed, labelled] = Trial(spec, task, train, np.arange(len(train.features)), test)
+        return replace(self._data[seed, labelled], spec=spec)
 
-    def _cell(
-        self, key: CellKey, trial: Trial, outcome: Outcome, masks: float, loss: float | None, measuring: float
-    ) -> Cell:
-        return Cell(
-            masking=key.masking,
-            seed=key.seed,
-            scores=dict(outcome.scores),
-            lm_loss=outcome.lm_loss if outcome.lm_steps else None,  # NaN if there was no step
-            lm_steps=outcome.lm_steps,
-            task_steps=outcome.task_steps,
-            masked_tokens=outcome.masked_tokens,
-            seconds={
-                **outcome.seconds,
-                "total": sum(outcome.seconds.values()),
-                "masks": masks,
-                "held_out": measuring,
-            },
-            labelled=key.condition.labelled,
-            adapt_steps=key.condition.adapt_steps,
-            n_labelled=len(trial.train.examples),
-            tokens=outcome.tokens,
-            held_out_loss=loss,
-            provenance=self.provenances.of(key.masking),
-            environment=self.model.runtime.environment(),
-        )
-
-    def _model_folder(self, key: CellKey) -> Path | None:
-        """Folder for the cell's adapted LM, or None if the model is not saved."""
-        if not self.save_models or key.seed != self.plan.seeds[0] or key.condition != self.plan.settings[0]:
+    def _model_folder(self, spec: TrialSpec) -> Path | None:
+        """Folder for the adapted LM of the trial, or None if the model is not saved."""
+        if not self.save_models or spec.seed != self.plan.seeds[0] or spec.condition != self.plan.settings[0]:
             return None
         # A masking may be named by the path of a folder.
-        return self.folder.out / "models" / key.masking.strip("/").replace("/", "-")
+        return self.out / "models" / spec.masking.strip("/").replace("/", "-")
 
 
 def _reopened(
-    config: Config, plan: Plan, folder: CellFolder, save_models: bool, then: Origins, threads: int
+    config: Config, plan: Plan, out: Path, save_models: bool, then: TrialProvenance, threads: int
 ) -> ComparisonWorker:
     """Open a worker as in the main process, with `threads` torch threads.
 
     Raises UserError if files or models differ from those of the process that opened the comparison. They may have
     changed since then, or differ on another machine.
     """
-    config = config.with_threads(threads)
-    worker = ComparisonWorker.open(config, plan, folder, Silent(), save_models=save_models, is_checked=True)
-    for masking in plan.names:
-        changed = changed_names(then.of(masking), worker.provenances.of(masking))
-        if changed:
-            raise UserError(f"{', '.join(changed)}: changed during the run; leave all input files unchanged")
+    worker = ComparisonWorker.open(
+        config.with_threads(threads), plan, out, Silent(), save_models=save_models, is_checked=True
+    )
+    then.require_same(worker.provenance)
     return worker.with_head()
 
 
-def cell_origins(config: Config, plan: Plan, corpus: Corpus, model: ModelSession, pretrained: ModelState) -> Origins:
-    """The provenance of the cells of a comparison.
+def trial_provenance(
+    config: Config, plan: Plan, corpus: Corpus, model: ModelSession, pretrained: ModelState
+) -> TrialProvenance:
+    """What the trials of a comparison are made from.
 
     Args:
-        config: The settings that cells run under.
-        plan: The cells of the comparison.
+        config: The settings that trials run under.
+        plan: The trials of the comparison.
         corpus: The text to adapt on.
         model: The open model and its tokenizer.
-        pretrained: The weights that every cell starts from.
+        pretrained: The weights that every trial starts from.
 
     Returns:
-        Digests of settings, data and model, and the identity of each masking.
+        Digests of settings, data and model, and of what each masking reads.
 
     Raises:
         UserError: A file cannot be read.
     """
     fields = ["train", "test", *(["validation"] if config.data.drop_duplicates else [])]
     common = provenance(config, fields, corpus.digest, model.lm, pretrained)
-    return Origins(common, {name: masking_identity(name, config.masking, path) for name, path in plan.maskings.items()})
+    reads = {name: masking_identity(name, config.masking, path) for name, path in plan.maskings.items()}
+    return TrialProvenance(common, reads)

@@ -63,7 +63,7 @@ def _task_sections(result: TaskResult) -> list[Section]:
             ("contexts per episode", str(config.meta.contexts)),
             ("masking rate", percent(config.masking.rate)),
             ("metric of the players", log.metric),
-            ("seeds of the comparison", str(len({cell.seed for cell in comparison.cells}))),
+            ("seeds of the comparison", str(len({cell.spec.seed for cell in comparison.cells}))),
         )
     )
     tested = [block for setting in comparison.settings for block in comparison_blocks(comparison, setting)]

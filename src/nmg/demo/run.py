@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from nmg.base.errors import UserError
 from nmg.base.outputs import check_output, output_lock
 from nmg.base.progress import Reporter
-from nmg.comparison.trials import CellEvent
+from nmg.comparison.run import TrialEvent
 from nmg.config import Config, load_config
 from nmg.demo.data import DemoSizes, demo_model_folder, write_demo_data
 from nmg.demo.page import TaskResult, demo_page
@@ -167,9 +167,10 @@ def _run_task(task: str, config: Config, out: Path, n_seeds: int, work: _Work) -
 
     meta_train(config, out / "run", reporter=work.reporter, on_episode=on_episode)
 
-    def on_cell(event: CellEvent, _missing: int) -> None:
+    def on_cell(event: TrialEvent, _missing: int) -> None:
         work.reporter.notify(event.line())
-        work.add(unit["none" if event.key.masking == "none" else "adapted"], f"{task} · {event.key.masking}")
+        masking = event.result.spec.masking
+        work.add(unit["none" if masking == "none" else "adapted"], f"{task} · {masking}")
 
     work.reporter.notify(f"{task}: adapting fresh models with {', '.join(MASKINGS)}")
     comparison = compare(

@@ -17,7 +17,7 @@ def audit(
     seeds: int = 3,
     minutes: float = 10.0,
     reporter: Reporter | None = None,
-    on_play: run.OnPlay = lambda _play, _done, _in_all: None,
+    on_trial: run.OnTrial = lambda _trial, _done, _in_all: None,
 ) -> AuditResult:
     """Find out within a time budget whether there is anything to learn. The test set is not read.
 
@@ -29,7 +29,7 @@ def audit(
         seeds: Number of seeds per phase of the audit.
         minutes: Approximate duration, in minutes.
         reporter: Receives messages for the user; None for no messages.
-        on_play: Called after each trial with the trial, the number of finished trials and the expected total.
+        on_trial: Called after each trial with the trial, the number of finished trials and the expected total.
 
     Returns:
         The findings and the recommended settings.
@@ -44,6 +44,6 @@ def audit(
         policy = nmg.meta_train(found.recommended, Path("run")).learner.policy
         ```
     """
-    result = run.audit(config, out, seeds=seeds, minutes=minutes, reporter=reporter, on_play=on_play)
+    result = run.audit(config, out, seeds=seeds, minutes=minutes, reporter=reporter, on_trial=on_trial)
     write_html(out / "index.html", audit_page(result, out))
     return result

@@ -10,15 +10,15 @@ from nmg.base.errors import UserError
 from nmg.base.files import write_text
 from nmg.base.outputs import check_output, output_lock
 from nmg.base.progress import Reporter, Silent
+from nmg.base.trial import Labelled
 from nmg.comparison.parts import Cells, Part, chosen_baseline, parts_of
 from nmg.comparison.results import ComparisonResults, PartResults, analyse, compared
-from nmg.comparison.run import Comparison, check_folder
-from nmg.comparison.trials import CellEvent, Labelled
+from nmg.comparison.run import Comparison, TrialEvent, check_folder
 from nmg.config import Config
 from nmg.report.comparison_files import write_comparison
 from nmg.trials.inputs import SharedInputs
 
-OnCell = Callable[[CellEvent, int], None]
+OnCell = Callable[[TrialEvent, int], None]
 """Called after each cell with its event and the number of cells that were missing at the start."""
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from nmg.base.seeding import StreamName
-from nmg.base.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
+from nmg.base.trial import TrialResult
+from nmg.base.types import Episode, MaskPlan, StateEncoder, TokenBlocks
 from nmg.masking.base import Masking
 from nmg.policies.base import Policy
 
@@ -99,7 +100,7 @@ class Learner(Protocol):
         """
         ...
 
-    def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+    def learn(self, episode: Episode, outcomes: Mapping[str, TrialResult]) -> dict[str, Any]:
         """Learn from the outcomes of the proposed plans and return JSON-serializable values for the log.
 
         `outcomes` maps player names to outcomes. It has no entry for a player whose training diverged.
@@ -155,7 +156,7 @@ class LearnerContext:
     """Creates a policy on the CPU with the initial weights of its modules (see `Policy.reset_parameters`)."""
     rate: float
     """Masking rate: the fraction of tokens to mask."""
-    score: Callable[[Outcome], float]
+    score: Callable[[TrialResult], float]
     """Returns the score by which players are compared; higher is better."""
     randomness: StreamName
     """Root of the learner's random streams."""

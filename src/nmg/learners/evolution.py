@@ -19,7 +19,8 @@ from torch.nn.utils import vector_to_parameters
 from nmg.base.errors import UserError
 from nmg.base.seeding import stream_seed
 from nmg.base.settings import Count, Positive, Section
-from nmg.base.types import Episode, FloatArray, MaskPlan, Outcome, StateEncoder, TokenBlocks
+from nmg.base.trial import TrialResult
+from nmg.base.types import Episode, FloatArray, MaskPlan, StateEncoder, TokenBlocks
 from nmg.learners.base import LearnerCapabilities, LearnerContext, LearnerDefaults, LearnerState
 from nmg.learners.search import candidate_name, first_policy, propose_candidates, weights_of
 
@@ -70,7 +71,7 @@ class Evolution(LearnerDefaults):
         candidates = {name: self._as_weights(one) for name, one in self._candidates().items()}
         return propose_candidates(self.policy, candidates, self.ground, episode, blocks, encode)
 
-    def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:  # noqa: ARG002
+    def learn(self, episode: Episode, outcomes: Mapping[str, TrialResult]) -> dict[str, Any]:  # noqa: ARG002
         """Update the Gaussian with the scores of an episode.
 
         A candidate whose training diverged gets the worst score of the others. Raises ValueError if a score is NaN.

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.utils import vector_to_parameters
 
 from nmg.base.settings import Count, Positive, Section
-from nmg.base.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
+from nmg.base.trial import TrialResult
+from nmg.base.types import Episode, MaskPlan, StateEncoder, TokenBlocks
 from nmg.learners.base import LearnerCapabilities, LearnerContext, LearnerDefaults, LearnerState
 from nmg.learners.search import candidate_name, first_policy, propose_candidates, weights_of
 
@@ -55,7 +56,7 @@ class RandomSearch(LearnerDefaults):
         return propose_candidates(self.policy, candidates, self.ground, episode, blocks, encode)
 
     @torch.no_grad()
-    def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+    def learn(self, episode: Episode, outcomes: Mapping[str, TrialResult]) -> dict[str, Any]:
         """Move the policy to the mean of the better half of the candidates. Diverged candidates are ignored."""
         best = sorted(outcomes, key=lambda name: -self.ground.score(outcomes[name]))[: (len(outcomes) + 1) // 2]
         if not best:

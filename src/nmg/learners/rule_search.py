@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from nmg.base.settings import Count, NonNegative, Section
-from nmg.base.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
+from nmg.base.trial import TrialResult
+from nmg.base.types import Episode, MaskPlan, StateEncoder, TokenBlocks
 from nmg.learners.base import LearnerCapabilities, LearnerContext, LearnerDefaults, LearnerState
 from nmg.policies.base import Policy
 from nmg.policies.linear import LinearPolicy
@@ -87,7 +88,7 @@ class RuleSearch(LearnerDefaults):
             plans[f"idf-{exponent:g}"] = draw_by(rule, observation, blocks, self.ground.rate, noise)
         return plans
 
-    def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:  # noqa: ARG002
+    def learn(self, episode: Episode, outcomes: Mapping[str, TrialResult]) -> dict[str, Any]:  # noqa: ARG002
         """Record the scores of an episode.
 
         Exponents are compared within an episode. An episode in which a training diverged uses up budget but adds no

@@ -180,7 +180,10 @@ def _head(session: Session) -> tuple[int, float]:
         session.warm_up_head(corpus)
         return 0, time.perf_counter() - began
     masks, context = DrawnMasks(corpus, RandomMasking()), replace(context, masking=MASKING)
-    few, more = (adapt(context, masks, StreamName(0) / "estimate", steps).fit.seconds for steps in (FEW, 2 * LEAST))
+    few, more = (
+        adapt(replace(context, adapt_steps=steps), masks, StreamName(0) / "estimate").seconds
+        for steps in (FEW, 2 * LEAST)
+    )
     steps = settings.head_warmup_steps + settings.head_tuning_steps
     return steps, extrapolate((FEW, few), (2 * LEAST, more), steps)
 
@@ -193,16 +196,17 @@ def _short_run(training: MetaTraining, out: Path, reporter: Reporter) -> tuple[l
 
     def on_episode(record: EpisodeRecord, _episodes: int) -> None:
         nonlocal last
-        assert training.steps is not None, "the trainings of this run end early"
-        measured.append(Measured(training.steps, record, time.perf_counter() - last))
+        steps = training.trial.finetune_steps
+        assert steps is not None, "the trainings of this run end early"
+        measured.append(Measured(steps, record, time.perf_counter() - last))
         growth.look()
-        reporter.notify(f"measured {len(measured)} of 3 episodes, {training.steps} steps of each training")
+        reporter.notify(f"measured {len(measured)} of 3 episodes, {steps} steps of each training")
         if len(measured) == 2:
             a_step = (record.seconds["adapt"] + record.seconds["finetune"]) / FEW
-            training.steps = int(np.clip(SECONDS / a_step, LEAST, MOST))
+            training.trial = training.trial.limited(int(np.clip(SECONDS / a_step, LEAST, MOST)))
         last = time.perf_counter()
 
-    training.steps = FEW
+    training.trial = training.trial.limited(FEW)
     describe_run(out, training, inputs={})
     go_on(training, out, reporter, on_episode)
     if len(measured) < 3:
@@ -234,7 +238,7 @@ def _inner_loops(measured: Sequence[Measured], work: Work, config: Config) -> fl
     same = more.players / few.players
     adapting = extrapolate((few.steps, few.seconds("adapt") * same), (more.steps, more.seconds("adapt")), work.lm_steps)
     if config.reward.evaluation == "linear-probe":
-        tuning = more.seconds("finetune") * (work.rows + work.held_out) / (work.rows + work.scored)
+        tuning = more.seconds("finetune")
     else:
         points = [(min(one.steps, work.task_steps), one.seconds("finetune")) for one in (few, more)]
         tuning = extrapolate((points[0][0], points[0][1] * same), points[1], work.task_steps)

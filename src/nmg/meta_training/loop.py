@@ -5,12 +5,12 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from nmg.base.errors import Diverged
 from nmg.base.seeding import StreamName
-from nmg.base.types import Episode, MaskPlan, Outcome, TokenBlocks
+from nmg.base.trial import TrialResult, TrialSpec
+from nmg.base.types import Episode, MaskPlan, TokenBlocks
 from nmg.data.corpus import Corpus
 from nmg.data.episodes import sample_episode
 from nmg.executors.base import Executor
@@ -20,7 +20,7 @@ from nmg.learners.registry import build_learner
 from nmg.masking.idf import idf_rule
 from nmg.policies.registry import build_policy
 from nmg.training.lm import ModelState, copy_state, restore_state
-from nmg.trials.episode import EpisodeRunner, InitialState, PlayerJob
+from nmg.trials.episode import EpisodeRunner, PlayerJob
 from nmg.trials.session import Session
 from nmg.trials.trial import Encoded
 
@@ -38,8 +38,8 @@ class EpisodeRecord:
     """Name of the metric that players are compared by."""
     scores: Mapping[str, Mapping[str, float]]
     """Player → metric → score."""
-    lm_loss: Mapping[str, float]
-    """Player → mean masked-LM loss of its adaptation, in nats."""
+    lm_loss: Mapping[str, float | None]
+    """Player → mean masked-LM loss of its adaptation, in nats; None without a step."""
     is_tie: bool
     """True if all players have the same score."""
     learning: Mapping[str, Any]
@@ -65,16 +65,6 @@ class _Proposed:
     plans: Mapping[str, MaskPlan]
 
 
-@dataclass(frozen=True)
-class _Played:
-    """Results of an episode's players."""
-
-    outcomes: dict[str, Outcome]
-    """Player → outcome, for players whose training did not diverge."""
-    diverged: dict[str, str]
-    """Player whose training diverged → description."""
-
-
 class MetaTraining:
     """A meta-training run: its fixed parts (training context, data split) and its state (LM weights, learner)."""
 
@@ -95,8 +85,8 @@ class MetaTraining:
         self.runner = self._new_playground(session)
         self.engine = self._new_engine(session)
         self.next_episode = 0
-        self.steps: int | None = None
-        """Maximum number of steps per training in an inner loop; only `runs.estimate` sets it."""
+        self.trial = TrialSpec("", config.run.seed, evaluation=config.reward.evaluation)
+        """The trial of each player, apart from its name. Only `meta_training.estimate` limits its steps."""
         self.diverged_in_a_row = 0
         """Number of most recent consecutive episodes in which the training of a player diverged."""
 
@@ -137,13 +127,13 @@ class MetaTraining:
 
         # 3. Learn from the scores of the players.
         records = []
-        for lag, (one, ended) in enumerate(zip(proposed, played, strict=True)):
-            learning = self.learner.learn(one.episode, ended.outcomes)
+        for lag, (one, results) in enumerate(zip(proposed, played, strict=True)):
+            learning = self.learner.learn(one.episode, _sound(results))
             if lag and self.learner.capabilities.off_policy:
                 learning = {**learning, "policy_lag": lag}
             seconds.lap("update")
             laps = {name: seconds.laps[name] / len(proposed) for name in ("masks", "inner loops")}
-            records.append(self._record(one.episode, ended, learning, {**laps, "update": seconds.laps["update"]}))
+            records.append(self._record(one.episode, results, learning, {**laps, "update": seconds.laps["update"]}))
         return records
 
     def jobs_at_once(self, asked: Literal["auto"] | int) -> int:
@@ -187,21 +177,19 @@ class MetaTraining:
         blocks = self.corpus.blocks(episode.block_ids)
         return _Proposed(episode, blocks, self.learner.propose(episode, blocks, self.context.reader))
 
-    def _play(self, proposed: Sequence[_Proposed]) -> list[_Played]:
-        """Run the inner loops and return the results per episode. The run's LM becomes the leader's adapted LM."""
+    def _play(self, proposed: Sequence[_Proposed]) -> list[dict[str, TrialResult]]:
+        """Run the inner loops and return player → result per episode. The run's LM becomes the leader's adapted LM."""
         turns = {
-            (number, name): PlayerJob(one.episode, one.blocks, plan, self._is_kept(name))
+            (number, name): PlayerJob(
+                replace(self.trial, masking=name), one.episode, one.blocks, plan, self._is_kept(name)
+            )
             for number, one in enumerate(proposed)
             for name, plan in one.plans.items()
         }
-        played = [_Played({}, {}) for _ in proposed]
-        results = dict(self.engine.map_unordered(InitialState(self.lm_state, self.steps), list(turns.values())))
+        played: list[dict[str, TrialResult]] = [{} for _ in proposed]
+        results = dict(self.engine.map_unordered(self.lm_state, list(turns.values())))
         for turn, (number, name) in enumerate(turns):
-            ended, adapted = results[turn]
-            if isinstance(ended, Diverged):
-                played[number].diverged[name] = str(ended)
-            else:
-                played[number].outcomes[name] = ended
+            played[number][name], adapted = results[turn]
             if adapted is not None:
                 device = self.context.runtime.device
                 self.lm_state = {of: tensor.to(device) for of, tensor in adapted.items()}
@@ -212,21 +200,26 @@ class MetaTraining:
         return self.config.meta.continual and player == self.learner.capabilities.leader
 
     def _record(
-        self, episode: Episode, played: _Played, learning: Mapping[str, Any], laps: Mapping[str, float]
+        self,
+        episode: Episode,
+        results: Mapping[str, TrialResult],
+        learning: Mapping[str, Any],
+        laps: Mapping[str, float],
     ) -> EpisodeRecord:
         """Count the episode as finished and return its log record."""
         self.next_episode += 1
-        self.diverged_in_a_row = self.diverged_in_a_row + 1 if played.diverged else 0
-        outcomes = played.outcomes
+        diverged = {player: result.error for player, result in results.items() if result.error is not None}
+        self.diverged_in_a_row = self.diverged_in_a_row + 1 if diverged else 0
+        outcomes = _sound(results)
         return EpisodeRecord(
             episode=episode.index,
             metric=self.metric,
             scores={player: dict(outcome.scores) for player, outcome in outcomes.items()},
-            lm_loss={player: outcome.lm_loss for player, outcome in outcomes.items()},
-            is_tie=not played.diverged and len({outcome.score(self.metric) for outcome in outcomes.values()}) == 1,
+            lm_loss={player: outcome.adaptation.loss for player, outcome in outcomes.items()},
+            is_tie=not diverged and len({outcome.score(self.metric) for outcome in outcomes.values()}) == 1,
             learning=learning,
             seconds={**laps, **_inner_seconds(outcomes, laps["inner loops"])},
-            diverged=played.diverged,
+            diverged=diverged,
         )
 
     def _reset_lm_if_due(self, index: int) -> None:
@@ -260,8 +253,7 @@ class MetaTraining:
             task=session.task,
             train=Encoded.of(session.task, session.data.train),
             validation=Encoded.of(session.task, self.split.validation_examples),
-            seed=self.config.run.seed,
-            reward=self.config.reward,
+            num_replicates=self.config.reward.num_replicates,
         )
 
     def _new_engine(self, session: Session) -> Executor:
@@ -271,11 +263,16 @@ class MetaTraining:
         return open_executor(runtime, self.runner, self.runner.factory(runtime), at_once, n_parameters)
 
 
-def _inner_seconds(outcomes: Mapping[str, Outcome], whole: float) -> dict[str, float]:
+def _sound(results: Mapping[str, TrialResult]) -> dict[str, TrialResult]:
+    """The results of players whose training did not diverge."""
+    return {player: result for player, result in results.items() if result.error is None}
+
+
+def _inner_seconds(outcomes: Mapping[str, TrialResult], whole: float) -> dict[str, float]:
     """Return phase → seconds, summed over all players and scaled down to `whole` seconds if players ran in parallel."""
     phases: dict[str, float] = {}
     for outcome in outcomes.values():
-        for phase, value in outcome.seconds.items():
+        for phase, value in outcome.phase_seconds.items():
             phases[phase] = phases.get(phase, 0.0) + value
     share = min(1.0, whole / max(sum(phases.values()), 1e-9))
     return {phase: value * share for phase, value in phases.items()}

@@ -17,9 +17,9 @@ def audit_page(result: AuditResult, out: Path) -> Document:
     """Build the page of an audit in the folder `out`."""
     metric = result.facts["maskings"]["metric"]
     scores: dict[str, list[float]] = {}
-    for play in result.fresh:
-        mean = sum(one[metric] for one in play.counted) / len(play.counted)
-        scores.setdefault(play.key.masking, []).append(mean)
+    for trial in result.fresh:
+        mean = sum(one[metric] for one in trial.counted) / len(trial.counted)
+        scores.setdefault(trial.spec.masking, []).append(mean)
     plot = Figure(
         results_plot(scores, metric), "One dot per seed; the bar is the mean, the dashed line the mean of random."
     )

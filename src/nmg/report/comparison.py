@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from nmg.base.trial import Condition
 from nmg.comparison.results import (
     HELD_OUT,
     ComparisonResults,
@@ -13,7 +14,6 @@ from nmg.comparison.results import (
     SettingResult,
 )
 from nmg.comparison.statistics import Estimate
-from nmg.comparison.trials import Condition
 from nmg.report.document import Table
 from nmg.report.numbers import (
     NOTHING,

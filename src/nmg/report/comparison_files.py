@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from nmg.base.files import write_text
-from nmg.comparison.results import ComparisonResults
+from nmg.comparison.results import ComparisonResults, trial_json
 from nmg.report.comparison_page import comparison_page
 from nmg.report.csv import as_csv
 from nmg.report.html import write_html
@@ -27,16 +27,16 @@ def write_comparison(out: Path, results: ComparisonResults) -> None:
 
 def cells_csv(results: ComparisonResults) -> str:
     """Return the content of results.csv: one line per cell, in a grid with its part; undefined values are empty."""
-    phases = list(results.cells[0].seconds) if results.cells else []
+    parts = [(one.part, [trial_json(cell) for cell in one.cells]) for one in results.parts]
+    phases = next((list(cell["seconds"]) for _, cells in parts for cell in cells), [])
     metrics = dict.fromkeys(metric for setting in results.settings for metric in setting.metrics)
     header = [*(("part", "data", "model") if results.is_grid else ()), "masking", "seed", "labelled", "adapt_steps"]
     header += ["n_labelled", *metrics, "held_out_loss", "lm_loss", "lm_steps", "task_steps", "tokens", "masked_tokens"]
     header += [*(f"seconds_{phase}" for phase in phases), *ENVIRONMENT]
     lines = []
-    for one in results.parts:
-        of_part = {"part": one.part.name, "data": one.part.data, "model": one.part.model}
-        for cell in one.cells:
-            facts = {**of_part, **vars(cell), **cell.scores}
-            facts |= {f"seconds_{phase}": cell.seconds[phase] for phase in phases}
-            lines.append(facts | {name: cell.environment.get(name) for name in ENVIRONMENT})
+    for part, cells in parts:
+        for cell in cells:
+            facts = {"part": part.name, "data": part.data, "model": part.model, **cell, **cell["scores"]}
+            facts |= {f"seconds_{phase}": cell["seconds"][phase] for phase in phases}
+            lines.append(facts | {name: cell["environment"].get(name) for name in ENVIRONMENT})
     return as_csv(header, lines)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import quote
 
+from nmg.base.trial import Condition
 from nmg.comparison.results import ComparisonResults, SettingResult
-from nmg.comparison.trials import Condition
 from nmg.report.comparison import (
     condition_tables,
     differences_table,
@@ -24,7 +24,7 @@ from nmg.report.plots import axis_name, forest_plot, results_plot
 
 def comparison_page(results: ComparisonResults) -> Document:
     """Build the page of a comparison. A grid shows means and differences; each of its parts has its own page."""
-    names = dict.fromkeys(cell.masking for cell in results.cells)
+    names = dict.fromkeys(cell.spec.masking for cell in results.cells)
     scopes = [Paragraph(text) for text in dict.fromkeys(scope(one) for one in results.parts)]
     sections = [Section("Summary", (Paragraph(reading(results)), *scopes, _facts(results)))]
     sections += _grid_sections(results) if results.is_grid else _part_sections(results)
@@ -82,9 +82,9 @@ def _facts(results: ComparisonResults) -> Facts:
     tested = ", ".join(f"{metric} ({count_text(n, 'test')})" for metric, n in results.families.items())
     return Facts(
         (
-            ("maskings", str(len({cell.masking for cell in cells}))),
+            ("maskings", str(len({cell.spec.masking for cell in cells}))),
             ("baseline", results.baseline or "none: all pairs are tested"),
-            ("seeds", str(len({cell.seed for cell in cells}))),
+            ("seeds", str(len({cell.spec.seed for cell in cells}))),
             ("cells", str(len(cells))),
             ("tested metric", tested or "none"),
             ("model", ", ".join(dict.fromkeys(part.model for part in results.planned))),
@@ -168,6 +168,6 @@ _GRID_METHOD = (
 def _method(results: ComparisonResults) -> list[Block]:
     if results.is_grid:
         return [Paragraph(_METHOD), Paragraph(_GRID_METHOD)]
-    seeds = sorted({cell.seed for cell in results.cells})
+    seeds = sorted({cell.spec.seed for cell in results.cells})
     settings = f"# seeds: {', '.join(map(str, seeds))}\n{results.planned[0].config.to_yaml()}"
     return [Paragraph(_METHOD), Details("Settings", settings)]

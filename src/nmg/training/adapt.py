@@ -1,7 +1,8 @@
 """Adapts a masked LM: further pre-training with given masks."""
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -9,73 +10,62 @@ from torch import Tensor
 
 from nmg.base.seeding import StreamName
 from nmg.base.state import State
+from nmg.base.trial import TrainingStats
 from nmg.base.types import IGNORED_LABEL, IntArray
 from nmg.training.accumulation import BatchLoss
 from nmg.training.context import TrainingContext
 from nmg.training.fast.vocabulary_subset import restrict_vocabulary
-from nmg.training.fit import FitResult, Observer, fit
+from nmg.training.fit import Observer, fit
 from nmg.training.keep_best import KeepBest
 from nmg.training.lm import masked_lm_loss
 from nmg.training.masks import Batches, Masks
-
-
-@dataclass(frozen=True)
-class AdaptResult:
-    """Result of an adaptation."""
-
-    fit: FitResult
-    """Steps, loss and seconds of the training."""
-    masked_tokens: int
-    """Number of masked positions trained on, over all epochs."""
-    tokens: int
-    """Number of tokens read, special tokens included, over all epochs."""
 
 
 def adapt(
     context: TrainingContext,
     masks: Masks,
     randomness: StreamName,
-    steps: int | None = None,
     *,
     watch: KeepBest | None = None,
     observer: Observer | None = None,
-) -> AdaptResult:
-    """Train `context.model` in place on its masked-LM loss.
+) -> TrainingStats:
+    """Train `context.model` in place on its masked-LM loss, for `context.adapt_steps` steps or `adapt.epochs` epochs.
 
     Args:
         context: Context with the model and the settings.
         masks: Text and masks to adapt on.
         randomness: Random stream.
-        steps: Number of steps, over which the learning rate falls to 0; None for `adapt.epochs` epochs.
         watch: Measures a loss during the training. It may stop the training and restore the best weights at the end.
         observer: Follows the training; may restore it before the first step.
 
     Returns:
-        The result of the training and the number of tokens.
+        The result of the training.
 
     Raises:
         Diverged: If a loss or the final weights are not finite.
         UserError: If `adapt.vocabulary` is "corpus" and the model cannot be restricted.
     """
+    began = time.perf_counter()
     if context.adapt.vocabulary == "all":
-        return _adapt(context, masks, randomness, steps, watch, observer)
-    ids = torch.cat([masks.token_ids, torch.tensor([context.vocabulary.mask_id])])
-    with restrict_vocabulary(context.model, ids) as words:
-        context = replace(context, vocabulary=context.vocabulary.within(ids))
-        return _adapt(context, masks, randomness, steps, watch, observer, words.rows)
+        result = _adapt(context, masks, randomness, watch, observer)
+    else:
+        ids = torch.cat([masks.token_ids, torch.tensor([context.vocabulary.mask_id])])
+        with restrict_vocabulary(context.model, ids) as words:
+            context = replace(context, vocabulary=context.vocabulary.within(ids))
+            result = _adapt(context, masks, randomness, watch, observer, words.rows)
+    return replace(result, seconds=time.perf_counter() - began)
 
 
 def _adapt(
     context: TrainingContext,
     masks: Masks,
     randomness: StreamName,
-    steps: int | None,
     watch: KeepBest | None,
     observer: Observer | None,
     columns: Callable[[Tensor], Tensor] = lambda labels: labels,
-) -> AdaptResult:
+) -> TrainingStats:
     """Adapt the model. `columns` maps label ids to logit columns when the vocabulary is restricted."""
-    settings = context.adapt
+    settings, steps = context.adapt, context.adapt_steps
     steps_an_epoch = -(-len(masks.lengths) // settings.batch_size)
     if steps is not None:
         settings = settings.model_copy(update={"epochs": -(-steps // steps_an_epoch)})
@@ -94,7 +84,7 @@ def _adapt(
         observer=observer,
         parts={"masks": losses},
     )
-    return AdaptResult(result, losses.masked_tokens, losses.tokens)
+    return replace(result, tokens=losses.tokens, masked_tokens=losses.masked_tokens)
 
 
 class _Losses:

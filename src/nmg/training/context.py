@@ -23,6 +23,9 @@ class TrainingContext:
     finetune: FinetuneSettings
     runtime: Runtime
     reporter: Reporter = field(default_factory=Silent)
+    adapt_steps: int | None = None
+    """Number of adaptation steps, over which the learning rate falls to 0. None: the number that `adapt.epochs` gives.
+    """
 
     @property
     def reader(self) -> LMReader:

@@ -13,6 +13,7 @@ from transformers.utils import ModelOutput
 from nmg.base.progress import Progress
 from nmg.base.seeding import StreamName
 from nmg.base.settings import FinetuneSettings
+from nmg.base.trial import TrainingStats
 from nmg.base.types import Example, IntArray
 from nmg.tasks.base import Evaluation, Task
 from nmg.tasks.rows import TaskFeatures
@@ -21,7 +22,7 @@ from nmg.training.encoder_copy import with_encoder_of
 from nmg.training.fast.attention_mask import needed_inputs
 from nmg.training.fast.embeddings import only_rows
 from nmg.training.fast.positions import states_the_head_reads
-from nmg.training.fit import FitResult, fit
+from nmg.training.fit import fit
 from nmg.training.memory import in_passes
 from nmg.training.runtime import Runtime, send
 
@@ -59,7 +60,7 @@ def finetune(
     *,
     max_steps: int | None = None,
     progress: Progress | None = None,
-) -> FitResult:
+) -> TrainingStats:
     """Train `model` in place on some rows of `features`.
 
     Args:

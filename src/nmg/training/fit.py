@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +18,7 @@ from nmg.base.progress import Progress
 from nmg.base.seeding import StreamName
 from nmg.base.settings import OptimiserSettings
 from nmg.base.state import Resumable, State, in_order, numbered, restore_torch_random, torch_random_state
+from nmg.base.trial import TrainingStats
 from nmg.base.types import IntArray
 from nmg.training.accumulation import Accumulation, BatchLoss
 from nmg.training.fast.weights import Fp32Weights, training_weights
@@ -29,18 +29,6 @@ POOL_BATCHES = 32
 """Number of batches sorted by length together: enough to reduce padding, few enough to keep epochs well mixed."""
 LOOK_EVERY = 20
 """Steps between two checks for finite losses, which also release cached memory. A check waits for the GPU."""
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """Result of a training."""
-
-    steps: int
-    """Number of optimiser steps."""
-    loss: float
-    """Mean loss over the last epoch; NaN if there was no step."""
-    seconds: float
-    """Wall time of the training, in seconds."""
 
 
 class Observer(Protocol):
@@ -94,7 +82,7 @@ def fit(
     watch: KeepBest | None = None,
     observer: Observer | None = None,
     parts: Mapping[str, Resumable] | None = None,
-) -> FitResult:
+) -> TrainingStats:
     """Train a model with AdamW, gradient clipping, and a learning rate that falls linearly to 0 after a warm-up.
 
     Row order and dropout depend only on `randomness`, so two trainings with the same stream differ only through their
@@ -138,7 +126,7 @@ def fit(
         training.require_finite(lower, losses_too=watch is None or watch.patience is None)
     runtime.give_back_memory()
     last_epoch = training.losses[-len(epochs[-1]) :] if epochs else []
-    return FitResult(len(training.losses), _mean(last_epoch), time.perf_counter() - began)
+    return TrainingStats(len(training.losses), _mean(last_epoch), time.perf_counter() - began)
 
 
 class Training:
@@ -320,9 +308,9 @@ def _optimiser(
     return optimiser, get_linear_schedule_with_warmup(optimiser, warm_up, n_steps)
 
 
-def _mean(losses: list[Tensor]) -> float:
-    """Return the mean of scalar losses, or NaN if there are none."""
-    return float(torch.stack(losses).float().mean()) if losses else math.nan
+def _mean(losses: list[Tensor]) -> float | None:
+    """Return the mean of scalar losses, or None if there are none."""
+    return float(torch.stack(losses).float().mean()) if losses else None
 
 
 def _are_finite(tensors: Sequence[Tensor]) -> bool:

@@ -1,4 +1,4 @@
-"""Inner loops of the players of episodes, in this process or in others."""
+"""Trials of the players of episodes, in this process or in others."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -6,31 +6,24 @@ from typing import NamedTuple
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from nmg.base.errors import Diverged
 from nmg.base.seeding import StreamName
-from nmg.base.settings import RewardSettings, RuntimeSettings
-from nmg.base.types import Episode, MaskPlan, Outcome, TokenBlocks
+from nmg.base.settings import RuntimeSettings
+from nmg.base.trial import TrialResult, TrialSpec
+from nmg.base.types import Episode, MaskPlan, TokenBlocks
 from nmg.executors.base import WorkerFactory
 from nmg.tasks.base import Task
 from nmg.training.context import TrainingContext
 from nmg.training.lm import ModelState, copy_state
 from nmg.training.masks import FixedMasks
 from nmg.training.runtime import Runtime
-from nmg.trials.trial import Encoded, Trial, inner_loop, mean_outcome
-
-
-class InitialState(NamedTuple):
-    """State shared by all jobs of one executor call."""
-
-    state: ModelState
-    """Weights of the LM that all jobs start from."""
-    steps: int | None = None
-    """Maximum number of steps per training, used to measure costs; None for no limit."""
+from nmg.trials.trial import Encoded, Trial, mean_result, run_trials
 
 
 class PlayerJob(NamedTuple):
     """Job of one player in one episode."""
 
+    spec: TrialSpec
+    """The trial; its masking is the name of the player."""
     episode: Episode
     blocks: TokenBlocks
     """Blocks to adapt on."""
@@ -42,7 +35,7 @@ class PlayerJob(NamedTuple):
 
 @dataclass(frozen=True)
 class EpisodeRunner:
-    """Runs one player's inner loop; fixed for the whole run."""
+    """Runs the trial of one player; fixed for the whole run."""
 
     context: TrainingContext
     task: Task
@@ -50,35 +43,26 @@ class EpisodeRunner:
     """Examples to fine-tune on."""
     validation: Encoded
     """Examples to score."""
-    seed: int
-    reward: RewardSettings
+    num_replicates: int
+    """Number of fine-tunings per trial, whose mean counts."""
 
-    def run(self, shared: InitialState, job: PlayerJob) -> tuple[Outcome | Diverged, ModelState | None]:
-        """Adapt with the plan, fine-tune on the episode's examples, and score on the validation set.
+    def run(self, start: ModelState, job: PlayerJob) -> tuple[TrialResult, ModelState | None]:
+        """Adapt with the plan, evaluate on the episode's examples, and score on the validation set.
 
         Args:
-            shared: State shared by all jobs of the call.
+            start: Weights of the LM that all jobs of the call start from.
             job: The player's job.
 
         Returns:
-            The mean outcome, and the adapted LM if `job.keep` is true, otherwise None. If training diverges, the result
-            is the error and None, so that other players continue.
+            The mean result, and the adapted LM if `job.keep` is true and no training diverged, otherwise None.
         """
-        times = self.reward.num_replicates if self.reward.evaluation == "finetune" else 1
-        trials = [
-            Trial(
-                self.task, self.train, job.episode.row_ids, self.validation, self.reward.evaluation, again, shared.steps
-            )
-            for again in range(times)
-        ]
+        times = self.num_replicates if job.spec.evaluation == "finetune" else 1
+        specs = [replace(job.spec, replicate=number) for number in range(times)]
+        trials = [Trial(spec, self.task, self.train, job.episode.row_ids, self.validation) for spec in specs]
+        randomness = StreamName(job.spec.seed) / "episode" / job.episode.index
         masks = FixedMasks(job.blocks, job.plan)
-        randomness = StreamName(self.seed) / "episode" / job.episode.index
-        try:
-            loop = inner_loop(self.context, shared.state, masks, trials, randomness, shared.steps)
-            outcome = mean_outcome(list(loop))
-        except Diverged as error:
-            return error.with_traceback(None), None  # the traceback would keep the tensors of the training alive
-        return outcome, copy_state(self.context.model) if job.keep else None
+        result = mean_result(list(run_trials(self.context, start, masks, trials, randomness)))
+        return result, copy_state(self.context.model) if job.keep and result.error is None else None
 
     def factory(self, settings: RuntimeSettings) -> WorkerFactory:
         """Return what opens a copy of this runner in another process. Weights are sent with every call instead."""

@@ -194,11 +194,11 @@ def _try_lm(context: TrainingContext, lm: PretrainedLM, texts: Collection[str]) 
         return  # the command itself reports an empty corpus
     model = deepcopy(context.model)
     settings = context.adapt.model_copy(update={"batch_size": len(corpus), "learning_rate": 0.0})
-    context = replace(context, model=model, adapt=settings)
+    context = replace(context, model=model, adapt=settings, adapt_steps=1)
     with _checked_tables(model):
         _check_logits(context, corpus)
         held_out_loss(context, corpus, np.arange(len(corpus)), RANDOMNESS)
-        adapt(context, DrawnMasks(corpus, RandomMasking()), RANDOMNESS, steps=1)
+        adapt(context, DrawnMasks(corpus, RandomMasking()), RANDOMNESS)
 
 
 def _few_blocks(lm: PretrainedLM, context: TrainingContext, texts: Collection[str]) -> Corpus:

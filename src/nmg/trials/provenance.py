@@ -4,12 +4,14 @@ Runs, cells and trials continue only with the same content. The settings themsel
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nmg.base.errors import UserError
 from nmg.base.files import user_path
 from nmg.base.fingerprint import model_digest
 from nmg.base.settings import DataSettings, named_contents
+from nmg.base.trial import TrialResult
 from nmg.config import Config
 from nmg.data.cutting import tokenizer_digest
 from nmg.data.formats.tables import source_digest
@@ -82,22 +84,42 @@ def provenance(
     }
 
 
-def check_provenance(out: Path, what: str, then: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Check that a result in an output folder was made from the current inputs.
+@dataclass(frozen=True)
+class TrialProvenance:
+    """What the trials of a folder are made from."""
 
-    Args:
-        out: The output folder.
-        what: Name of the result, for the message.
-        then: Name → digest, recorded with the result.
-        now: Name → digest of the current inputs.
+    common: Mapping[str, str]
+    """Name of settings, a data file or a model → digest; the same for all trials (`provenance`)."""
+    of_maskings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Masking → digests of what it reads (`masking_identity`), for maskings that read something."""
 
-    Raises:
-        UserError: The digests differ; the message names the inputs that changed.
-    """
-    changed = changed_names(then, now)
-    if changed:
-        others = " and ".join("other settings" if name == "settings" else f"another {name}" for name in changed)
-        raise UserError(f"--out {out}: {what} was made with {others}; choose another --out")
+    def of(self, masking: str) -> dict[str, str]:
+        """The provenance of the trials of `masking`: name → digest."""
+        return {**self.common, **self.of_maskings.get(masking, {})}
+
+    def check(self, out: Path, what: str, result: TrialResult) -> None:
+        """Check that a stored result was made from these inputs. If its masking is unknown, only the common ones count.
+
+        Args:
+            out: The output folder, for the message.
+            what: The file of the result, for the message.
+            result: The stored result.
+
+        Raises:
+            UserError: The result was made from other inputs; the message names them.
+        """
+        masking, then = result.spec.masking, result.provenance
+        if masking not in self.of_maskings:
+            then = {name: digest for name, digest in then.items() if name in self.common}
+        if changed := changed_names(then, self.of(masking)):
+            others = " and ".join("other settings" if name == "settings" else f"another {name}" for name in changed)
+            raise UserError(f"--out {out}: {what} was made with {others}; choose another --out")
+
+    def require_same(self, now: "TrialProvenance") -> None:
+        """Raise UserError if another process, with the provenance `now`, reads other files or models."""
+        for masking in {**self.of_maskings, **now.of_maskings}:
+            if changed := changed_names(self.of(masking), now.of(masking)):
+                raise UserError(f"{', '.join(changed)}: changed during the run; leave all input files unchanged")
 
 
 def changed_names(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nmg.base.seeding import StreamName
-from nmg.base.types import Episode, MaskPlan, Outcome, TokenBlocks
+from nmg.base.types import Episode, MaskPlan, TokenBlocks
 from nmg.learners.actor_critic.exploration import parameter_noise
 from nmg.learners.actor_critic.learner import ActorCritic
 from nmg.learners.actor_critic.settings import ActorCriticSettings
@@ -16,6 +16,7 @@ from nmg.learners.base import LearnerContext
 from nmg.policies.base import Policy, log_probabilities, predict
 from nmg.policies.sampling import draw_plan, plan_greedily
 from support.policies import blocks_of, new_policy
+from support.trials import scored
 
 BLOCKS = blocks_of([[5, 6, 7, 8, 9, 10], [9, 10, 5], [7, 8, 9, 5, 6]])
 STATES = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -64,7 +65,7 @@ def after_an_episode(*order: str, **settings: Any) -> ActorCritic:
     """After an episode that the last player of `order` has won; by default the random player."""
     learner = new_actor_critic(**settings)
     plans_of(learner, 0)
-    scores = {name: Outcome({"gain": n}, {}, 0.0) for n, name in enumerate(order or ["learner", "random"])}
+    scores = {name: scored({"gain": n}) for n, name in enumerate(order or ["learner", "random"])}
     learner.learn(episode(0), scores)
     return learner
 
@@ -99,7 +100,7 @@ def test_stored_log_probabilities_are_those_of_the_policy_that_acted() -> None:
     )
     logits = predict(learner.policy, STATES, BLOCKS) + 2.0 * leans
     log_prob = log_probabilities(logits, BLOCKS.is_maskable)
-    outcomes = {name: Outcome({"gain": n}, {}, 0.0) for n, name in enumerate(["learner", "random"])}
+    outcomes = {name: scored({"gain": n}) for n, name in enumerate(["learner", "random"])}
     learner.learn(episode(0), outcomes)
     stored = learner.learner.replay.transitions_state()
     rows, columns = stored["row"].long(), stored["position"].long()

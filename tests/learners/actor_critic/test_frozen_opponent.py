@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from nmg.base.seeding import StreamName
-from nmg.base.types import Episode, Outcome, TokenBlocks
+from nmg.base.types import Episode, TokenBlocks
 from nmg.learners.actor_critic.learner import ActorCritic
 from nmg.learners.actor_critic.settings import ActorCriticSettings
 from nmg.learners.base import LearnerContext
 from nmg.policies.sampling import plan_greedily
 from support.policies import blocks_of, new_policy
+from support.trials import scored
 
 BLOCKS = blocks_of([[5, 6, 7, 8, 9, 10], [9, 10, 5], [7, 8, 9, 5, 6]])
 STATES = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -33,7 +34,7 @@ def play(learner: ActorCritic, index: int, *, wins: bool) -> set[str]:
     episode = Episode(index, np.arange(3), np.arange(0))
     plans = learner.propose(episode, BLOCKS, encode)  # type: ignore[arg-type]
     scores = {name: float(wins) if name == "learner" else 0.5 for name in plans}
-    learner.learn(episode, {name: Outcome({"gain": score}, {}, 0.0) for name, score in scores.items()})
+    learner.learn(episode, {name: scored({"gain": score}) for name, score in scores.items()})
     return set(plans)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nmg.base.seeding import StreamName
-from nmg.base.types import Episode, MaskPlan, Outcome, TokenBlocks
+from nmg.base.types import Episode, MaskPlan, TokenBlocks
 from nmg.data.corpus import Corpus
 from nmg.learners.base import LearnerContext
 from nmg.learners.experiment.learner import Experiment
@@ -19,6 +19,7 @@ from nmg.policies.linear import LinearPolicy, LinearSettings
 from nmg.policies.registry import build_policy
 from nmg.policies.sampling import PolicyMasking
 from support.tiny import word_tokenizer
+from support.trials import scored
 
 FEATURES = ("idf", "digit", "punctuation", "function_word", "concentration", "repeated")
 CLASS = [f"n{i}0" for i in range(12)]
@@ -80,9 +81,7 @@ class World:
                 break
             plans = learner.propose(episode(index), self.blocks, reader)
             rng = (learner.ground.randomness / "score" / index).generator()
-            outcomes = {
-                name: Outcome({"gain": score(name, self.share(plan), rng)}, {}, 0.0) for name, plan in plans.items()
-            }
+            outcomes = {name: scored({"gain": score(name, self.share(plan), rng)}) for name, plan in plans.items()}
             records.append(learner.learn(episode(index), outcomes))
         return records
 

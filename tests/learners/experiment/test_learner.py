@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nmg.base.types import MaskPlan, Outcome
+from nmg.base.types import MaskPlan
 from nmg.learners.base import LearnerState
 from nmg.learners.experiment.learner import Experiment
 from nmg.learners.experiment.regression import f_test, regress
@@ -17,6 +17,7 @@ from nmg.policies.linear import LinearPolicy
 from nmg.policies.registry import load_policy
 from nmg.policies.sampling import draw_plan
 from support.runs import is_same
+from support.trials import scored
 
 from .helpers import FEATURES, RATE, World, by_chance, by_class, episode, new_world, reader
 
@@ -84,7 +85,7 @@ def test_directions_are_drawn_anew_with_the_spread_that_is_asked_for(world: Worl
 def test_a_row_is_the_difference_of_what_was_masked_and_of_what_it_scored(world: World):
     learner = world.new()
     plans = propose(world, learner)
-    record = learner.learn(episode(0), {name: Outcome({"gain": gain}, {}, 0.0) for name, gain in SCORES.items()})
+    record = learner.learn(episode(0), {name: scored({"gain": gain}) for name, gain in SCORES.items()})
     assert record == {"stage": "explore", "trials": 2, "difference": 0.75 - 0.5}
     (x,), (y,) = learner.state.rows()
     by_hand = mean_features(world, plans["plus"]) - mean_features(world, plans["minus"])
@@ -106,7 +107,7 @@ def test_the_stages_play_whom_they_should(world: World):
         assert len(plans) <= learner.capabilities.max_players
         names.setdefault(stage, list(plans))
         shared[stage] = learner._players(episode(index))
-        learner.learn(episode(index), {n: Outcome({"gain": world.share(p)}, {}, 0.0) for n, p in plans.items()})
+        learner.learn(episode(index), {n: scored({"gain": world.share(p)}) for n, p in plans.items()})
     assert names == {
         "explore": ["plus", "minus"],
         "tune": ["random", "idf-2", "idf-5", "idf-10", "learned-1", "learned-2", "learned-4"],

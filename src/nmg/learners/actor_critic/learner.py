@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from nmg.base.types import Episode, MaskPlan, Outcome, StateEncoder, TokenBlocks
+from nmg.base.trial import TrialResult
+from nmg.base.types import Episode, MaskPlan, StateEncoder, TokenBlocks
 from nmg.learners.actor_critic.exploration import parameter_noise
 from nmg.learners.actor_critic.player import Player
 from nmg.learners.actor_critic.replay import StateShard, token_counts
@@ -88,7 +89,7 @@ class ActorCritic(LearnerDefaults):
         self._proposed[episode.index] = _Proposal(blocks, states, plans)
         return plans
 
-    def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+    def learn(self, episode: Episode, outcomes: Mapping[str, TrialResult]) -> dict[str, Any]:
         """Compute rewards, assign credit to each action, and update the networks from the replay.
 
         An episode in which a player's training diverged is skipped, because the comparison is incomplete.

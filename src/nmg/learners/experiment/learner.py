@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from nmg.base.types import Episode, FloatArray, MaskPlan, Outcome, StateEncoder, TokenBlocks
+from nmg.base.trial import TrialResult
+from nmg.base.types import Episode, FloatArray, MaskPlan, StateEncoder, TokenBlocks
 from nmg.learners.base import LearnerCapabilities, LearnerContext, LearnerDefaults, LearnerState, RunForecast
 from nmg.learners.experiment.regression import Effects, f_test, placebo_lengths, regress
 from nmg.learners.experiment.settings import ExperimentSettings
@@ -93,7 +94,7 @@ class Experiment(LearnerDefaults):
         self._proposed[episode.index] = _Proposal(self.state.stage, features)
         return plans
 
-    def learn(self, episode: Episode, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+    def learn(self, episode: Episode, outcomes: Mapping[str, TrialResult]) -> dict[str, Any]:
         """Record the scores of the players, and advance to the next stage if the current one is over.
 
         Returns the stage and the number of inner loops so far. For a complete pair of the explore stage, it also

@@ -1,0 +1,134 @@
+"""Records of trials. A trial is one inner loop under a masking: adapt, evaluate, score.
+
+Learners see results, so the records are here. `nmg.trials.trial` runs trials.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, TypeAlias
+
+from pydantic import ConfigDict
+
+from nmg.base.types import FloatArray
+
+Labelled: TypeAlias = int | Literal["all"] | None
+"""Number of labelled examples to fine-tune on (per class in a classification). None: as the configuration says."""
+Evaluation: TypeAlias = Literal["finetune", "linear-probe"]
+"""How an adapted LM is evaluated: by fine-tuning or by a linear probe."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A point on the learning curves. Maskings are compared only within the same condition."""
+
+    labelled: Labelled = None
+    adapt_steps: int | None = None
+    """Number of adaptation steps. None: the number that `adapt.epochs` gives."""
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """Identifies a trial among those with the same settings, data and model."""
+
+    masking: str
+    """Name of the masking, or of the player in an episode."""
+    seed: int
+    condition: Condition = Condition()
+    learning_rate: float | None = None
+    """Learning rate of the adaptation. None: `adapt.learning_rate`."""
+    finetune_steps: int | None = None
+    """Maximum number of fine-tuning steps. None: no limit."""
+    evaluation: Evaluation = "finetune"
+    replicate: int = 0
+    """Replicate number among trials that differ only in the randomness of their fine-tuning."""
+
+    def limited(self, steps: int | None) -> "TrialSpec":
+        """A copy whose adaptation has this number of steps and whose fine-tuning has at most as many."""
+        return replace(self, condition=replace(self.condition, adapt_steps=steps), finetune_steps=steps)
+
+    @property
+    def name(self) -> str:
+        """Name for messages and files, e.g. 'random.seed-0.labelled-16.steps-50'."""
+        parts = {
+            "labelled": self.condition.labelled,
+            "steps": self.condition.adapt_steps,
+            "rate": self.learning_rate,
+            "by": None if self.evaluation == "finetune" else self.evaluation,
+            "replicate": self.replicate or None,
+        }
+        others = [f"{part}-{value}" for part, value in parts.items() if value is not None]
+        return ".".join([slug(self.masking), f"seed-{self.seed}", *others])
+
+
+def slug(masking: str) -> str:
+    """Turn a masking's name, which may be the path of a folder, into a valid file name.
+
+    >>> slug("0.5*idf+random"), slug("idf*"), slug("runs/a/policy")
+    ('0.5-of-idf-and-random', 'idf-tuned', 'runs-a-policy')
+    """
+    shares = re.sub(r"([\d.]+)\s*\*\s*(?=\w)", r"\1-of-", masking)  # weights of a mixture
+    name = re.sub(r"\s*\+\s*", "-and-", shares).replace("*", "-tuned")
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "policy"
+
+
+@dataclass(frozen=True)
+class TrainingStats:
+    """Size, loss and duration of a training."""
+
+    steps: int = 0
+    """Number of optimiser steps."""
+    loss: float | None = None
+    """Mean loss over the last epoch, in nats; None if there was no step."""
+    seconds: float = 0.0
+    """Wall time, in seconds. For an adaptation it includes masks that are drawn before the first step."""
+    tokens: int = 0
+    """Number of tokens that an adaptation reads over all epochs, with special tokens and without padding."""
+    masked_tokens: int = 0
+    """Number of masked positions that an adaptation trains on, over all epochs."""
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """The result of a trial. Trials that share an adaptation all have its full statistics."""
+
+    __pydantic_config__: ClassVar = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    spec: TrialSpec
+    scores: Mapping[str, float]
+    """Metric → score on the held-out examples. Higher is better for every metric except `loss`."""
+    example_scores: Mapping[str, FloatArray] = field(default_factory=dict, compare=False)
+    """Metric → float64 [examples], for metrics that are means over examples. It is not stored."""
+    adaptation: TrainingStats = TrainingStats()
+    finetuning: TrainingStats = TrainingStats()
+    """The training of the evaluation. A linear probe has no steps, only seconds."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Wall time of other phases, in seconds: `evaluate`, and in a comparison `masks`, which is part of the adaptation,
+    and `held_out`."""
+    held_out_loss: float | None = None
+    """Mean masked-LM loss on held-out text under fixed random masks, in nats; None without held-out text."""
+    n_labelled: int = 0
+    """Number of labelled examples of the training set, in a comparison."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Properties of the environment that affect rounding (`Runtime.environment`)."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """Name → digest of everything that determines the trial in addition to `spec`: settings, data, model."""
+    error: str | None = None
+    """What went wrong, in one line; there are no scores then. None if the trial succeeded."""
+    traceback: str = ""
+    """Where it went wrong. It is not stored with the results."""
+
+    @property
+    def phase_seconds(self) -> dict[str, float]:
+        """Phase (`INNER_PHASES`) → wall time, in seconds."""
+        adapt, finetune = self.adaptation.seconds, self.finetuning.seconds
+        return {"adapt": adapt, "finetune": finetune, "evaluate": self.seconds.get("evaluate", 0.0)}
+
+    @property
+    def total_seconds(self) -> float:
+        """Wall time of adaptation, fine-tuning and evaluation, in seconds."""
+        return sum(self.phase_seconds.values())
+
+    def score(self, metric: str) -> float:
+        """Return the score of a metric with its sign chosen so that higher is better."""
+        return -self.scores[metric] if metric == "loss" else self.scores[metric]
