@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from nmg.base.trial import TrialResult
 from nmg.comparison.parts import Cells, Part, parts_of
 from nmg.comparison.results import ComparisonResults, Pair, PartResults, analyse, compared
 from nmg.comparison.run import Finished
