@@ -25,7 +25,7 @@ FLOORS = (
     {"data", "executors"},
     {"tasks", "masking"},
     {"training"},
-    {"policies"},
+    {"policies", "vocabulary"},
     {"learners", "collation"},
     {"config"},
     {"trials"},

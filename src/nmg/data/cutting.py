@@ -77,7 +77,7 @@ def cut_texts(
     special = SpecialTokens.of(tokenizer)
     blocks: list[_Block] = []
     n_tokens = n_texts = 0
-    for some in _in_parts(texts):
+    for some in text_batches(texts):
         encoded = tokenizer(
             some, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
         )
@@ -93,7 +93,7 @@ def cut_texts(
     yield _as_columns(blocks)
 
 
-def _in_parts(texts: Iterable[str]) -> Iterator[list[str]]:
+def text_batches(texts: Iterable[str]) -> Iterator[list[str]]:
     """Yield lists of at most `TEXTS_AT_ONCE` texts and about `CHARACTERS_AT_ONCE` characters."""
     some: list[str] = []
     n_characters = 0
