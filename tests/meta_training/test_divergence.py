@@ -229,7 +229,7 @@ def test_an_adaptation_alone(inputs: Inputs, tmp_path: Path, nmg: Nmg):
     assert answer.code == 2
     assert "error: the training diverged" in answer.err
     assert "Lower adapt.learning_rate (1e+30)." in answer.err
-    assert not (tmp_path / "adapted").exists()
+    assert not (tmp_path / "adapted" / "config.json").exists()
     with pytest.raises(Diverged):
         adapt_corpus(inputs.config(adapt=TOO_HIGH, data={"corpus": str(inputs.train)}), "random", tmp_path / "other")
 

@@ -1,100 +1,213 @@
 """Further pre-training of one model on one corpus, saved in a folder that transformers loads."""
 
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nmg.adaptation.folder import AdaptationFolder
 from nmg.adaptation.held_out import CorpusSplit, HeldOutLoss, split_corpus
+from nmg.adaptation.length import affordable_steps, evaluate_every, steps_of
+from nmg.adaptation.recorder import OnStep, Recorder
 from nmg.adaptation.result import AdaptationResult, HeldOutResult
 from nmg.adaptation.save import save_lm
-from nmg.base.distributed import as_one, is_main_process
+from nmg.base.distributed import as_one, from_first, is_main_process
 from nmg.base.files import as_json
-from nmg.base.outputs import check_output, output_lock
+from nmg.base.fingerprint import model_digest
+from nmg.base.outputs import output_lock
 from nmg.base.progress import Reporter, Silent
 from nmg.base.seeding import StreamName
 from nmg.base.trial import TrainingStats
 from nmg.config import Config
+from nmg.data.cutting import tokenizer_digest
 from nmg.masking.base import Masking
 from nmg.policies.maskings import load_masking, masking_identity
 from nmg.tasks.loaded import load_corpus_texts
 from nmg.training.adapt import adapt
+from nmg.training.keep_best import KeepBest
 from nmg.training.masks import DrawnMasks
 from nmg.trials.session import ModelSession
+from nmg.trials.trackers import LogNumbers, check_trackers, start_trackers
 
 
 def adapt_corpus(
-    config: Config, masking: str | Masking, out: Path, reporter: Reporter | None = None
+    config: Config,
+    masking: str | Masking,
+    out: Path,
+    reporter: Reporter | None = None,
+    *,
+    resume: bool = False,
+    on_step: OnStep = lambda _record, _steps: None,
 ) -> AdaptationResult:
     """Adapt `config.model` to the text of `config.data.corpus`, and save model, tokenizer and nmg.json in `out`.
 
     Args:
         config: The settings of the run.
         masking: The name of a masking, the folder of a policy, or a custom masking.
-        out: The output folder; it must be empty or missing.
+        out: The output folder; it must be empty or missing, unless the run is resumed.
         reporter: Receives messages for the user; None for no messages.
+        resume: Whether to continue the run in `out` from its last checkpoint, as if it had not been interrupted.
+        on_step: Called about once a second with the last line of the log and the number of steps.
 
     Returns:
         Losses, number of steps and tokens, and wall time.
 
     Raises:
-        UserError: Settings, text, model or policy are invalid, `out` cannot be used, or training diverges.
+        UserError: Settings, text, model or policy are invalid, `out` cannot be used, or training diverges. Also if the
+            run in `out` is finished or was begun with other settings, text or model.
     """
+    began, folder = time.perf_counter(), AdaptationFolder(out)
     with as_one():
-        check_output(out)
+        if not resume:
+            folder.check_new()
+        check_trackers(config)
     with as_one(), output_lock(out):
-        texts = load_corpus_texts(config.data)
-        session = ModelSession.open(config, reporter or Silent()).preflight(texts)
-        randomness = StreamName(config.run.seed) / "adapt"
-        split = split_corpus(
-            texts, session.corpus(texts), config.adapt.held_out, randomness / "held-out", session.reporter
-        )
-        corpus = split.training
-        reads: dict[str, str] = {}
-        if isinstance(masking, str):
-            reads = masking_identity(masking, config.masking)
-            masking = load_masking(
-                masking, session.lm, corpus, config.masking, test=config.test, reporter=session.reporter
-            )
-        session.warm_up_head(corpus)
-        result = _train(session, split, masking, out)
-        facts: dict[str, Any] = {
-            **result.to_json(),
-            "masking_reads": reads,
-            "settings": config.model_dump(mode="json"),
-            "corpus_digest": corpus.digest,
-        }
+        if resume and is_main_process():
+            folder.check_resumable(config, masking if isinstance(masking, str) else masking.name)
+        prepared = _prepare(config, masking, reporter or Silent())
+        if is_main_process() and resume:
+            folder.check_inputs(prepared.inputs, prepared.session.runtime)
+        elif is_main_process():
+            folder.begin(config, prepared.name, prepared.inputs, prepared.session.runtime)
+        session = prepared.session
+        session.warm_up_head(prepared.split.training)
+        with start_trackers(config if is_main_process() else _without_trackers(config), out) as track:
+            run = _Run(folder, prepared, track, on_step, resume=resume, began=began)
+            result = run.train()
         if is_main_process():
+            facts = {**result.to_json(), **prepared.facts}
             save_lm(session.lm, out, {"nmg.json": as_json(facts, indent=1) + "\n"})
+            folder.finish(keep_checkpoint=config.runtime.keep_checkpoint)
     return result
 
 
-def _train(session: ModelSession, split: CorpusSplit, masking: Masking, out: Path) -> AdaptationResult:
-    """Train the model of `session` in place, and measure its loss on held-out text before and after."""
-    context, config = session.context, session.config
-    randomness = StreamName(config.run.seed) / "adapt"
-    held_out = None
-    if split.held_out is not None:
-        held_out = HeldOutLoss.build(context, split.held_out, randomness / "held-out")
-    losses = [] if held_out is None else [held_out.of(context)]
-    trained = TrainingStats()
-    if masking.name != "none":
-        trained = adapt(context, DrawnMasks(split.training, masking, config.test.remask), randomness)
-    measured = None
-    if held_out is not None:
-        losses.append(held_out.of(context))
-        best = int(np.argmin(losses))
-        sizes = (held_out.documents, len(held_out.lengths), held_out.masked_tokens)
-        measured = HeldOutResult(losses[0], losses[1], losses[best], best * trained.steps, *sizes)
-    return AdaptationResult(
-        out=out,
-        masking=masking.name,
-        steps=trained.steps,
-        loss=float("nan") if trained.loss is None else trained.loss,
-        seconds=trained.seconds,
-        documents=len(np.unique(split.training.context_ids)),
-        tokens=trained.tokens,
-        masked_tokens=trained.masked_tokens,
-        near_duplicates=split.near_duplicates,
-        held_out=measured,
-    )
+def _without_trackers(config: Config) -> Config:
+    """Return the settings without trackers, for processes that do not log."""
+    return config.model_copy(update={"runtime": config.runtime.model_copy(update={"trackers": ()})})
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Everything that an adaptation needs."""
+
+    session: ModelSession
+    split: CorpusSplit
+    masking: Masking
+    name: str
+    """The masking as it was named."""
+    inputs: Mapping[str, str]
+    """Name → digest of what the result depends on besides the settings."""
+    facts: Mapping[str, Any]
+    """Facts of nmg.json about the settings and the inputs."""
+
+
+def _prepare(config: Config, masking: str | Masking, reporter: Reporter) -> _Prepared:
+    """Read the text, load model and masking, and test the model."""
+    texts = load_corpus_texts(config.data)
+    session = ModelSession.open(config, reporter)
+    lm = session.lm
+    inputs = {
+        "model.name": model_digest(lm.model.state_dict(), lm.model.config, without=lm.new_parameters),
+        "tokenizer": tokenizer_digest(lm.tokenizer),
+    }
+    session = session.preflight(texts)
+    whole = session.corpus(texts)
+    randomness = StreamName(config.run.seed) / "adapt" / "held-out"
+    split = split_corpus(texts, whole, config.adapt.held_out, randomness, reporter)
+    reads: dict[str, str] = {}
+    name = masking if isinstance(masking, str) else masking.name
+    if isinstance(masking, str):
+        reads = masking_identity(masking, config.masking)
+        masking = load_masking(masking, lm, split.training, config.masking, test=config.test, reporter=reporter)
+    facts = {
+        "masking_reads": reads,
+        "settings": config.model_dump(mode="json"),
+        "corpus_digest": split.training.digest,
+    }
+    return _Prepared(session, split, masking, name, {**inputs, "data.corpus": whole.digest, **reads}, facts)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The training of an adaptation."""
+
+    folder: AdaptationFolder
+    prepared: _Prepared
+    track: LogNumbers
+    on_step: OnStep
+    resume: bool
+    began: float
+    """`perf_counter` at which the command began."""
+
+    def train(self) -> AdaptationResult:
+        """Train the model in place, and measure its loss on held-out text before, during and after."""
+        session, split = self.prepared.session, self.prepared.split
+        context, settings = session.context, session.config.adapt
+        held_out = None
+        if split.held_out is not None:
+            held_out = HeldOutLoss.build(context, split.held_out, self._randomness / "held-out")
+        if self.prepared.masking.name == "none":
+            loss = None if held_out is None else held_out.of(context)
+            measured = None if held_out is None or loss is None else _in_short(held_out, [(0, loss)], loss, 0)
+            return self._result(TrainingStats(), 0.0, measured, is_best=False)
+        masks = DrawnMasks(split.training, self.prepared.masking, session.config.test.remask)
+        steps = self._n_steps(masks, held_out)
+        watch = None
+        if held_out is not None:
+            every = evaluate_every(settings, steps)
+            watch = KeepBest(lambda: held_out.of(context), every, settings.patience)
+        minutes = session.config.runtime.checkpoint_minutes
+        recorder = Recorder(self.folder.path, session.reporter, self.track, self.on_step, minutes, self.resume)
+        trained = adapt(replace(context, adapt_steps=steps), masks, self._randomness, watch=watch, observer=recorder)
+        measured = None
+        if held_out is not None and watch is not None:
+            measured = _in_short(held_out, watch.measured, watch.best, watch.best_step)
+        return self._result(trained, recorder.seconds, measured, is_best=settings.patience is not None)
+
+    @property
+    def _randomness(self) -> StreamName:
+        return StreamName(self.prepared.session.config.run.seed) / "adapt"
+
+    def _n_steps(self, masks: DrawnMasks, held_out: HeldOutLoss | None) -> int:
+        """Return the number of steps, and record it when the run begins."""
+        context = self.prepared.session.context
+        minutes = context.adapt.minutes
+        steps = from_first(self.folder.planned_steps if is_main_process() else None)
+        if steps is None and minutes is not None:
+            left = 60 * minutes - (time.perf_counter() - self.began)
+            measure = (lambda: held_out.of(context)) if held_out is not None else (lambda: None)
+            steps = from_first(affordable_steps(context, masks, self._randomness / "speed", left, measure))
+            context.reporter.notify(f"adapt.minutes: {minutes:g} minutes are about {steps} steps")
+        if steps is None:
+            steps = steps_of(context.adapt, len(masks.lengths))
+        if is_main_process():
+            self.folder.plan(steps)
+        return steps
+
+    def _result(
+        self, trained: TrainingStats, seconds: float, held_out: HeldOutResult | None, *, is_best: bool
+    ) -> AdaptationResult:
+        """Return the result of a training."""
+        split = self.prepared.split
+        return AdaptationResult(
+            out=self.folder.path,
+            masking=self.prepared.masking.name,
+            steps=trained.steps,
+            loss=float("nan") if trained.loss is None else trained.loss,
+            seconds=seconds,
+            documents=len(np.unique(split.training.context_ids)),
+            tokens=trained.tokens,
+            masked_tokens=trained.masked_tokens,
+            is_best=is_best and held_out is not None,
+            near_duplicates=split.near_duplicates,
+            held_out=held_out,
+        )
+
+
+def _in_short(held_out: HeldOutLoss, measured: list[tuple[int, float]], best: float, step: int) -> HeldOutResult:
+    """Return the first, last and lowest measurement."""
+    sizes = (held_out.documents, len(held_out.lengths), held_out.masked_tokens)
+    return HeldOutResult(measured[0][1], measured[-1][1], best, step, *sizes)

@@ -60,6 +60,8 @@ class AdaptationResult:
     """Number of tokens trained on, special tokens included, over all epochs."""
     masked_tokens: int
     """Number of masked positions trained on, over all epochs."""
+    is_best: bool
+    """Whether the saved weights are those with the lowest held-out loss (`adapt.patience`), not the last ones."""
     near_duplicates: int
     """Number of documents left out because they nearly equal a held-out one."""
     held_out: HeldOutResult | None
@@ -74,7 +76,7 @@ class AdaptationResult:
         """Return a few lines for people: losses before and after, amount of training, and how to use the model."""
         lines = [f"{self.out}: adapted with masking '{self.masking}'"]
         if self.held_out is not None:
-            lines.append(_losses_in_words(self.held_out))
+            lines.append(_losses_in_words(self.held_out, is_best=self.is_best))
         if self.steps:
             lines.append(f"  training loss   {self.loss:.3f} (last epoch, on its own masks)")
         lines.append(
@@ -87,12 +89,13 @@ class AdaptationResult:
         return "\n".join(lines)
 
 
-def _losses_in_words(held_out: HeldOutResult) -> str:
+def _losses_in_words(held_out: HeldOutResult, *, is_best: bool) -> str:
     """Return one line: losses and perplexities on held-out text."""
     before, after = (f"{loss:.3f} (perplexity {perplexity(loss):,.1f})" for loss in (held_out.before, held_out.after))
     line = f"  held-out loss   {before} → {after}"
     if held_out.best < held_out.after:
         line += f"; best {held_out.best:.3f} at step {held_out.best_step}"
+        line += ", whose weights were saved" if is_best else ": adapt.patience would have kept it"
     return line
 
 

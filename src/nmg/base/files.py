@@ -102,9 +102,14 @@ def content_digest(path: Path) -> str:
 
 def append_line(path: Path, line: str) -> None:
     """Append a line to a UTF-8 text file. Raises UserError if the file cannot be written."""
+    append_text(path, line + "\n")
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append text to a UTF-8 text file. Raises UserError if the file cannot be written."""
     try:
         with path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(text)
     except OSError as error:
         raise cannot_write(path, error) from error
 

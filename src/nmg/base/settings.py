@@ -236,6 +236,25 @@ class AdaptSettings(OptimiserSettings):
     held_out: Annotated[float, BeforeValidator(_number), Field(ge=0.0, lt=1.0)] = 0.05
     """`nmg adapt`: fraction of the text that is not trained on and measures the loss, at most 512 blocks; 0 for no
     held-out text."""
+    steps: Count | None = None
+    """`nmg adapt`: number of steps, instead of `epochs`."""
+    minutes: Positive | None = None
+    """`nmg adapt`: approximate minutes of the whole command, instead of `epochs`. The speed of a few steps decides the
+    number of steps."""
+    evaluate_every: Count | None = None
+    """`nmg adapt`: steps between two measurements of the held-out loss; about ten in a run if not given."""
+    patience: Count | None = None
+    """`nmg adapt`: number of measurements without a new lowest held-out loss after which training stops. The best
+    weights are then saved. If not given, all steps are taken and the last weights are saved."""
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> Self:
+        given = [name for name in ("steps", "minutes") if getattr(self, name) is not None]
+        if given and self.epochs != type(self).model_fields["epochs"].default:
+            given.append("epochs")
+        if len(given) > 1:
+            raise ValueError(f"{given[0]}: give either {' or '.join(f'adapt.{name}' for name in given)}, not both")
+        return self
 
 
 class FinetuneSettings(OptimiserSettings):
@@ -346,5 +365,9 @@ class RuntimeSettings(Section):
     process."""
     cache_dir: str | None = None
     """Folder of tokenised corpora; `$NMG_CACHE` or ~/.cache/nmg if not given."""
+    checkpoint_minutes: NonNegative = 5.0
+    """`nmg adapt`: minutes between two checkpoints; 0 for one after each step."""
+    keep_checkpoint: bool = False
+    """`nmg adapt`: whether the last checkpoints remain when the run ends."""
     trackers: tuple[Tracker, ...] = ("tensorboard",)
     """Trackers of accelerate to log to, in addition to metrics.jsonl."""

@@ -1,41 +1,77 @@
 """`nmg adapt`: further pre-training only."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from nmg.config import Config
 
 
 def adapt(
     context: typer.Context,
     corpus: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             help="Texts: .txt (one per line), .jsonl, .parquet, a folder of .txt files, or hub:OWNER/NAME@SPLIT."
         ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder to write the adapted model to.")],
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write the adapted model to.")] = None,
     model: Annotated[str | None, typer.Option(help="Masked LM: a hub name or a folder.")] = None,
     masking: Annotated[
-        str, typer.Option(help="Name of a masking (see nmg maskings), or folder of a run or policy.")
-    ] = "random",
+        str | None,
+        typer.Option(help="Name of a masking (see nmg maskings), or folder of a run or policy. Default: random."),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="Configuration file (YAML). Default: built-in settings.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Folder of an adaptation to continue.")] = None,
 ) -> None:
     """Continue the training of a masked LM on a corpus, with new masks at every step.
 
     Load the result in transformers with pipeline("fill-mask", OUT). Any setting can be overridden:
     --section.field value, e.g. --masking.rate 0.15 --adapt.epochs 3 --adapt.batch_size 16 --adapt.block_size 126.
+    Continue an interrupted run with --resume OUT.
     """
     from nmg.base.distributed import is_main_process
+    from nmg.base.errors import UserError
     from nmg.cli.console import progress_console
-    from nmg.config import load_config
 
-    overrides = [*context.args, f"--data.corpus={corpus}", *([f"--model.name={model}"] if model else [])]
-    settings = load_config(config, overrides)
+    given = [f"--data.corpus={corpus}"] if corpus else []
+    overrides = [*context.args, *given, *([f"--model.name={model}"] if model else [])]
+    if resume is not None and out not in (None, resume):
+        raise UserError(f"--resume {resume}: continues in its own folder; leave out --out {out}")
+    folder = resume or out
+    if folder is None:
+        raise UserError("give --out FOLDER for a new adaptation, or --resume FOLDER to continue one")
+    if resume is None:
+        from nmg.config import load_config
+
+        settings = load_config(config, overrides)
+        if settings.data.corpus is None:
+            raise UserError("give the text to adapt on: --corpus FILE, or data.corpus in the configuration")
+    else:
+        settings, masking = _recorded(folder, config, overrides, masking)
 
     from nmg.jobs.adapt import adapt as run_adapt
 
     with progress_console() as console:
-        result = run_adapt(settings, masking, out, console)
+
+        def on_step(record: Mapping[str, Any], steps: int) -> None:
+            loss = f"loss {record['loss']:.3f} · {record['tokens_per_second']:,.0f} tokens/s"
+            console.overall(f"step {record['step']}/{steps} · {loss}", record["step"], steps)
+
+        result = run_adapt(settings, masking or "random", folder, console, resume=resume is not None, on_step=on_step)
     if is_main_process():
         typer.echo(result.summary())
+
+
+def _recorded(folder: Path, config: Path | None, overrides: list[str], masking: str | None) -> "tuple[Config, str]":
+    """Return the settings and the masking that the run in `folder` began with, with those that were given now."""
+    from nmg.adaptation.folder import AdaptationFolder
+    from nmg.config import load_config
+
+    run = AdaptationFolder(folder)
+    run.recorded()  # raises UserError if there is no run
+    settings = load_config(config or folder / "config.yaml", overrides)
+    return settings, masking or str(run.facts()["masking"])

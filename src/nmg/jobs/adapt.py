@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from nmg.adaptation.adapt import adapt_corpus
+from nmg.adaptation.recorder import OnStep
 from nmg.adaptation.result import AdaptationResult
 from nmg.base.files import user_path
 from nmg.base.progress import Reporter
@@ -16,21 +17,28 @@ def adapt(
     masking: str | os.PathLike[str] | Masking,
     out: str | os.PathLike[str],
     reporter: Reporter | None = None,
+    *,
+    resume: bool = False,
+    on_step: OnStep = lambda _record, _steps: None,
 ) -> AdaptationResult:
     """Adapt `config.model` to the text of `config.data.corpus`, and save it in a folder that transformers loads.
 
     Args:
         config: The settings of the run.
         masking: The name of a masking, the folder of a policy, or a custom masking.
-        out: The output folder; it must be empty or missing.
+        out: The output folder; it must be empty or missing, unless the run is resumed.
         reporter: Receives messages for the user; None for no messages.
+        resume: True continues the run in `out` from its last checkpoint, as if it had not been interrupted. Settings,
+            text and model must be the same; only `runtime.*` may differ.
+        on_step: Called about once a second with the last line of metrics.jsonl and the number of steps.
 
     Returns:
         Losses on held-out text before and after, number of steps and tokens, and wall time in seconds. `summary()` puts
         them in words.
 
     Raises:
-        UserError: Settings, text, model or policy are invalid, `out` cannot be used, or training diverges.
+        UserError: Settings, text, model or policy are invalid, `out` cannot be used, or training diverges. Also if the
+            run in `out` is finished or was begun with other settings, text or model.
 
     Example:
         ```python
@@ -39,4 +47,4 @@ def adapt(
         ```
     """
     named = os.fspath(masking) if isinstance(masking, os.PathLike) else masking
-    return adapt_corpus(config, named, user_path(Path(out)), reporter)
+    return adapt_corpus(config, named, user_path(Path(out)), reporter, resume=resume, on_step=on_step)

@@ -160,6 +160,7 @@ class Session(ModelSession):
         Raises:
             UserError: Settings or data are invalid, or the model cannot be loaded.
         """
+        _check_length_of_adaptation(config)
         loaded = inputs.data(config.data) if inputs else LoadedData(config.data)
         data = loaded.sample(config.data, config.run.seed)
         model = ModelSession.open(config, reporter, inputs)
@@ -266,6 +267,13 @@ _POSITIONS_AFTER_PADDING = {
     *("longformer", "data2vec-text", "ibert"),
 }
 """Model types whose position ids start at the id of the padding token + 1."""
+
+
+def _check_length_of_adaptation(config: Config) -> None:
+    """Raise UserError for settings of the length of an adaptation that only `nmg adapt` takes."""
+    for name in ("steps", "minutes"):
+        if getattr(config.adapt, name) is not None:
+            raise UserError(f"adapt.{name}: only 'nmg adapt' takes it. Use adapt.epochs here.")
 
 
 def check_metric(config: Config, task: Task) -> None:
