@@ -141,7 +141,7 @@ def test_a_resumed_run_of_rounds_is_the_uninterrupted_one(inputs: Inputs, tmp_pa
 def test_a_run_of_rounds_ends_where_trainings_diverge(inputs: Inputs, tmp_path: Path):
     meta = {"continual": False, "episodes": 8, "parallel_episodes": 8}
     config = inputs.config(meta=meta, adapt={"learning_rate": 1e30})
-    with pytest.raises(UserError, match="in 3 episodes in a row"):
+    with pytest.raises(UserError, match="in 3 consecutive episodes"):
         meta_training.start(config, tmp_path / "run", Notes(), lambda *_: None)
     assert len(read_log(tmp_path / "run")) == 8
 

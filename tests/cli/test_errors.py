@@ -170,12 +170,12 @@ def test_a_setting_of_another_kind(refused: Callable[..., str], tmp_path: Path):
 
 def test_a_replay_that_can_never_fill(refused: Callable[..., str], tmp_path: Path):
     file = write(tmp_path / "replay.yaml", "learner:", "  kind: actor-critic", "  learning_starts: 50000")
-    said = (
-        "updates begin above 50000 transitions, but replay_capacity 50000 holds no more than that: nothing would ever"
-    )
-    assert refused("validate", file).startswith(f"{file}, line 3, field 'learner.learning_starts': {said} be learned")
+    said = "updates start above 50000 transitions, but the replay never holds more than replay_capacity 50000: lower"
+    assert refused("validate", file).startswith(f"{file}, line 3, field 'learner.learning_starts': {said}")
     small = write(tmp_path / "small.yaml", "learner:", "  kind: actor-critic", "  replay_capacity: 200")
-    assert "updates begin above 500 transitions, but replay_capacity 200" in refused("validate", small)
+    assert "updates start above 500 transitions, but the replay never holds more than replay_capacity 200" in refused(
+        "validate", small
+    )
     assert load_config(file, ["--learner.replay_capacity=50001"]).learner.kind == "actor-critic"
 
 
@@ -276,7 +276,7 @@ def test_meta_test_without_test_set(refused: Callable[..., str], config: Path):
 def test_resuming_nothing(refused: Callable[..., str], config: Path, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     for folder in ("empty", "nowhere"):
-        assert "no run in this folder" in refused("meta-train", "--resume", folder)
+        assert "contains no run" in refused("meta-train", "--resume", folder)
     assert "either" in refused("meta-train", config)
     assert "either" in refused("meta-train", config, "--out", "out", "--resume", "empty")
     assert "either" in refused("meta-train")

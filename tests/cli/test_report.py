@@ -62,5 +62,5 @@ def test_what_report_refuses(nmg: Any, tmp_path: Path, monkeypatch: pytest.Monke
     code, out, said = nmg("report", *words)
     assert code == 2
     assert out == ""
-    assert re.fullmatch(r"error: .*(there is no run|cannot be written).*\n", said), said
+    assert re.fullmatch(r"error: .*(contains no run|cannot be written).*\n", said), said
     assert not list((tmp_path / "empty").iterdir())

@@ -25,7 +25,7 @@ def test_a_run_continues_and_its_page_is_written_again(inputs: Inputs, tmp_path:
     out = tmp_path / "run"
     nmg.meta_train(inputs.config(meta={"episodes": 1}), out)
     before = (out / "report.html").read_text(encoding="utf-8")
-    with pytest.raises(UserError, match="continue that one with --resume"):
+    with pytest.raises(UserError, match="continue it with --resume"):
         nmg.meta_train(inputs.config(meta={"episodes": 2}), out)
     training = nmg.meta_train(inputs.config(meta={"episodes": 2}), out, resume=True)
     assert training.next_episode == len(read_run(out).episodes) == 2
@@ -34,7 +34,7 @@ def test_a_run_continues_and_its_page_is_written_again(inputs: Inputs, tmp_path:
 
 def test_what_may_not_change_is_refused(inputs: Inputs, tmp_path: Path):
     out = tmp_path / "run"
-    with pytest.raises(UserError, match="there is no run in this folder"):
+    with pytest.raises(UserError, match="this folder contains no run"):
         nmg.meta_train(inputs.config(), out, resume=True)
     nmg.meta_train(inputs.config(meta={"episodes": 1}), out)
     with pytest.raises(UserError, match=r"only meta\.episodes and runtime settings may change"):

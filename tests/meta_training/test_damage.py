@@ -84,7 +84,7 @@ def test_any_damaged_file_of_the_last_checkpoint_is_named_and_the_one_before_is_
         assert f"damaged: {last(run)}/" in said, path.name
         if path.name != SUMS:
             assert f"damaged: {last(run) / path.name}. " in said
-        assert "goes on from the checkpoint after 3 episodes" in said
+        assert "continues from the checkpoint after 3 episodes" in said
         assert_same_run(training, whole[1])
         assert read_log(run) == read_log(whole[0])
         assert damaged_files(last(run)) == [], "it was made again"
@@ -94,7 +94,7 @@ def test_states_that_only_the_last_checkpoint_needs(run: Path, whole: tuple[Path
     newest = run / "replay" / f"episode-{EPISODES - 1:05d}.safetensors"
     flip(newest)
     training, said = resume(run)
-    assert f"damaged: {newest}. The run goes on from the checkpoint after 3 episodes." in said
+    assert f"damaged: {newest}. The run continues from the checkpoint after 3 episodes." in said
     assert_same_run(training, whole[1])
     assert damaged_files(run / "replay") == []
 
@@ -104,8 +104,8 @@ def test_states_that_every_checkpoint_needs_are_gone_and_the_rest_goes_on(run: P
     oldest = run / "replay" / "episode-00000.safetensors"
     DAMAGES[damage](oldest)
     training, said = resume(run, "--meta.episodes=5")
-    assert f"damaged: {oldest}. The run goes on from the checkpoint after 4 episodes." in said
-    assert "goes on without the states of episode-00000" in said
+    assert f"damaged: {oldest}. The run continues from the checkpoint after 4 episodes." in said
+    assert "continues without the states of episode-00000" in said
     assert training.next_episode == 5
     assert 0 not in training.learner.learner.replay.shards
     assert {1, 2, 3, 4} == set(training.learner.learner.replay.shards)
@@ -115,7 +115,9 @@ def test_states_that_every_checkpoint_needs_are_gone_and_the_rest_goes_on(run: P
 def test_where_no_checkpoint_is_left_all_that_is_damaged_is_named(run: Path):
     for folder in (run / "checkpoints").iterdir():
         flip(folder / "learner-policy.safetensors")
-    with pytest.raises(UserError, match=r"no checkpoint is left .*episode-00004/learner-p.*episode-00003/learner-p"):
+    with pytest.raises(
+        UserError, match=r"every checkpoint has damaged files .*episode-00004/learner-p.*episode-00003/learner-p"
+    ):
         resume(run)
     assert len(list((run / "checkpoints").iterdir())) == 2, "nothing was removed"
 
@@ -123,7 +125,9 @@ def test_where_no_checkpoint_is_left_all_that_is_damaged_is_named(run: Path):
 def test_checkpoints_without_digests_are_damaged(run: Path):
     for folder in (run / "checkpoints").iterdir():
         (folder / SUMS).unlink()
-    with pytest.raises(UserError, match=r"no checkpoint is left .*episode-00004/SHA256SUMS.*episode-00003/SHA256SUMS"):
+    with pytest.raises(
+        UserError, match=r"every checkpoint has damaged files .*episode-00004/SHA256SUMS.*episode-00003/SHA256SUMS"
+    ):
         resume(run)
 
 
@@ -131,7 +135,7 @@ def test_checkpoints_without_digests_are_damaged(run: Path):
 def test_states_without_digests_are_not_trusted(run: Path, damage: str):
     DAMAGES[damage](run / "replay" / SUMS)
     _, said = resume(run, "--meta.episodes=5")
-    assert "goes on without the states of episode-00000, episode-00001, episode-00002, episode-00003:" in said
+    assert "continues without the states of episode-00000, episode-00001, episode-00002, episode-00003, so" in said
     assert {path.stem for path in damaged_files(run / "replay")} == set()
 
 
@@ -140,7 +144,7 @@ def test_only_states_whose_digest_is_damaged_are_lost(run: Path):
     first, *others = sums.read_text().splitlines(keepends=True)
     sums.write_text("".join([first[1:], *others]))
     _, said = resume(run, "--meta.episodes=5")
-    assert "goes on without the states of episode-00000:" in said
+    assert "continues without the states of episode-00000, so" in said
 
 
 BROKEN = ['{"episode": 1, "sco', "3", "[]", "\x00\x00", '{"episodes": "two"}', "\udcff"]
@@ -158,7 +162,7 @@ def test_broken_lines_of_a_log_do_not_stop_a_resume(run: Path, whole: tuple[Path
     assert read_log(run) == read_log(whole[0])
     assert (run / "samples.jsonl").read_bytes() == (whole[0] / "samples.jsonl").read_bytes()
     if line not in {'{"episodes": "two"}', "[]"} and name == "metrics.jsonl":
-        assert f"{path}: left out broken lines: 3" in said
+        assert f"{path}: removed invalid lines: 3" in said
 
 
 def test_a_lost_line_of_the_log_is_lost_and_no_more(run: Path, whole: tuple[Path, MetaTraining]):
@@ -168,7 +172,7 @@ def test_a_lost_line_of_the_log_is_lost_and_no_more(run: Path, whole: tuple[Path
     path.write_text("".join([*lines, lines[3]]))
     _, said = resume(run, "--meta.episodes=5")
     assert [line["episode"] for line in read_log(run)] == [0, 2, 3, 4]
-    assert "left out broken lines: 2" in said
+    assert "removed invalid lines: 2" in said
     from nmg.meta_training.log import read_run
 
     assert read_run(run).is_finished

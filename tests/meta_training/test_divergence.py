@@ -82,7 +82,7 @@ def test_three_episodes_in_a_row_end_the_run_with_what_to_change(inputs: Inputs,
     config = inputs.config(adapt=TOO_HIGH, meta={"episodes": 9}, runtime={"processes": processes})
     out = tmp_path / "run"
     lines: list[str] = []
-    with pytest.raises(UserError, match=r"in 3 episodes in a row .* Lower adapt.learning_rate \(1e\+30\)\."):
+    with pytest.raises(UserError, match=r"in 3 consecutive episodes.* Lower adapt.learning_rate \(1e\+30\)\."):
         meta_training.start(
             config, out, Silent(), lambda record, n: lines.append(meta_training.episode_line(record, n))
         )
@@ -96,7 +96,7 @@ def test_three_episodes_in_a_row_end_the_run_with_what_to_change(inputs: Inputs,
     for path in [*out.rglob("*.json"), *out.rglob("*.jsonl")]:
         for line in path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]:
             strict(line)
-    with pytest.raises(UserError, match=r"in 4 episodes in a row"):
+    with pytest.raises(UserError, match=r"in 4 consecutive episodes"):
         resume_run(out, [], Silent(), lambda *_: None)
     assert "diverged" in render_html(run_page(read_run(out)))
 
@@ -179,7 +179,7 @@ def test_a_resumed_run_counts_on(inputs: Inputs, tmp_path: Path, monkeypatch: py
     let_diverge(monkeypatch, lambda index, number: number == 0)
     config = config_of(inputs, "actor-critic", meta={"episodes": 2})
     meta_training.start(config, tmp_path / "run", Silent(), lambda *_: None)
-    with pytest.raises(UserError, match="in 3 episodes in a row"):
+    with pytest.raises(UserError, match="in 3 consecutive episodes"):
         resume_run(tmp_path / "run", ["--meta.episodes=9"], Silent(), lambda *_: None)
 
 

@@ -215,9 +215,9 @@ def test_a_run_that_does_not_say_what_it_began_with_is_not_resumed(inputs: Input
 
 
 def test_there_must_be_a_run_to_resume(tmp_path: Path):
-    with pytest.raises(UserError, match="no run in this folder"):
+    with pytest.raises(UserError, match="contains no run"):
         resume(tmp_path)
-    with pytest.raises(UserError, match="no run in this folder"):
+    with pytest.raises(UserError, match="contains no run"):
         resume(tmp_path / "nowhere")
 
 
@@ -242,5 +242,5 @@ def test_three_ties_in_a_row_bring_a_warning(
     monkeypatch.setattr(MetaTraining, "round", tied)
     notes = Notes()
     meta_training.start(inputs.config(meta={"episodes": 6}), tmp_path / "run", notes, ignore)
-    said = [line for line in notes.lines if "tied for 3 episodes" in line]
+    said = [line for line in notes.lines if "equal scores for 3 episodes" in line]
     assert len(said) == warnings

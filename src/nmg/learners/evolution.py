@@ -81,7 +81,7 @@ class Evolution(LearnerDefaults):
         worst = min(known.values(), default=0.0)
         scores = {name: known.get(name, worst) for name in candidates}
         if any(map(math.isnan, scores.values())):
-            raise ValueError(f"cannot compare the scores {scores}")
+            raise ValueError(f"cannot compare the scores {scores}: one of them is NaN")
         generation = {"candidates": [one.tolist() for one in candidates.values()], "scores": list(scores.values())}
         _tell(self._optimiser, **generation)
         self._history.append(generation)
@@ -148,9 +148,9 @@ def _tell(optimiser: Any, candidates: Sequence[Sequence[float]], scores: Sequenc
 
 def _check_number(n_weights: int) -> None:
     if n_weights == 0:
-        raise UserError("learner.kind evolution: the policy has no weights to learn")
+        raise UserError("learner.kind evolution: the policy has no weights to learn: choose another policy.kind")
     if n_weights > MOST_WEIGHTS:
         raise UserError(
-            f"learner.kind evolution takes a policy of at most {MOST_WEIGHTS} weights, and this one has {n_weights}: "
-            "use policy.kind linear"
+            f"learner.kind evolution: the policy may have at most {MOST_WEIGHTS} weights, but it has {n_weights}: set "
+            "policy.kind linear"
         )

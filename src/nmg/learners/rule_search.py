@@ -40,7 +40,7 @@ class RuleSearch(LearnerDefaults):
     def __init__(self, settings: RuleSearchSettings, ground: LearnerContext) -> None:
         self.settings, self.ground = settings, ground
         policy = ground.new_policy()
-        assert isinstance(policy, LinearPolicy), "the configuration has seen to it"
+        assert isinstance(policy, LinearPolicy), "the settings require a linear policy"
         self._template = policy.to(ground.device)
         self.episodes = 0
         self.scores: list[list[float]] = []

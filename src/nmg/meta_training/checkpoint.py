@@ -106,7 +106,7 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
     whole = [folder for folder in sound if _needed(run, folder) <= there]
     if not sound:
         names = ", ".join(str(path) for folder in folders for path in damaged[folder])
-        raise UserError(f"{run}: no checkpoint is left to go on from, so start a new run; damaged: {names}")
+        raise UserError(f"{run}: every checkpoint has damaged files ({names}): start a new run")
     chosen = (whole or sound)[0]
     needed, newer = _needed(run, chosen), folders[: folders.index(chosen)]
     missed = needed.union(*(_needed(run, folder) for folder in newer)) - there

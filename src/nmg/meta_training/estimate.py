@@ -197,10 +197,10 @@ def _short_run(training: MetaTraining, out: Path, reporter: Reporter) -> tuple[l
     def on_episode(record: EpisodeRecord, _episodes: int) -> None:
         nonlocal last
         steps = training.trial.finetune_steps
-        assert steps is not None, "the trainings of this run end early"
+        assert steps is not None, "the estimate limits the steps of each training"
         measured.append(Measured(steps, record, time.perf_counter() - last))
         growth.look()
-        reporter.notify(f"measured {len(measured)} of 3 episodes, {steps} steps of each training")
+        reporter.notify(f"measured {len(measured)} of 3 episodes with {steps} steps per training")
         if len(measured) == 2:
             a_step = (record.seconds["adapt"] + record.seconds["finetune"]) / FEW
             training.trial = training.trial.limited(int(np.clip(SECONDS / a_step, LEAST, MOST)))
@@ -210,7 +210,9 @@ def _short_run(training: MetaTraining, out: Path, reporter: Reporter) -> tuple[l
     describe_run(out, training, inputs={})
     go_on(training, out, reporter, on_episode)
     if len(measured) < 3:
-        raise UserError("the run is over before three episodes: there is nothing to estimate from")
+        raise UserError(
+            f"the learner ended the run after {len(measured)} episodes, but an estimate needs 3: raise learner.budget"
+        )
     growth.look()
     return measured, growth
 

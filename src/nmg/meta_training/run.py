@@ -39,8 +39,8 @@ from nmg.trials.trackers import check_trackers, start_trackers
 TIES_BEFORE_WARNING = 3
 """Number of consecutive ties after which the user is warned."""
 TIED = (
-    f"every player has tied for {TIES_BEFORE_WARNING} episodes, so there is nothing to learn from. More validation "
-    "examples, longer adaptation, or '--reward.metric loss' tell players apart."
+    f"all players have had equal scores for {TIES_BEFORE_WARNING} episodes, so there is nothing to learn from. Use "
+    "more validation examples, a longer adaptation, or '--reward.metric loss' to distinguish the players."
 )
 DIVERGED_BEFORE_END = 3
 """Number of consecutive episodes with a diverged training after which the run stops."""
@@ -65,7 +65,7 @@ def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) 
         UserError: Settings, data, model or folder are invalid, or trainings diverge in several consecutive episodes.
     """
     require_single_process("meta-train")
-    check_output(out, "another run (continue that one with --resume)")
+    check_output(out, "another run (continue it with --resume)")
     check_trackers(config)
     with output_lock(out):
         session = Session.open_all(config, reporter)
@@ -80,7 +80,7 @@ def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) 
 def recorded_config(out: Path, overrides: Sequence[str] = ()) -> Config:
     """Return the settings that the run in `out` recorded, with overrides. Raises UserError if there is no run."""
     if not (out / "config.yaml").is_file():
-        raise UserError(f"--resume {out}: there is no run in this folder (no config.yaml)")
+        raise UserError(f"--resume {out}: this folder contains no run (no config.yaml)")
     return load_config(out / "config.yaml", overrides)
 
 
@@ -216,7 +216,7 @@ def restore(training: MetaTraining, out: Path, reporter: Reporter) -> None:
     try:
         training.learner.restore(LearnerState(found.files, facts["learner"], found.immutable))
     except KeyError as error:
-        raise UserError(f"{out}: the last checkpoint lacks {error}") from error
+        raise UserError(f"{out}: the last checkpoint lacks {error}: start a new run") from error
     if "lm" in found.files:
         device = training.context.runtime.device
         training.lm_state = {name: tensor.to(device) for name, tensor in found.files["lm"].items()}
@@ -228,11 +228,11 @@ def _damage(found: Checkpoint) -> Iterator[str]:
     """Yield messages about damaged files for the user."""
     if found.damaged:
         names = ", ".join(map(str, found.damaged))
-        yield f"damaged: {names}. The run goes on from the checkpoint after {found.facts['next_episode']} episodes."
+        yield f"damaged: {names}. The run continues from the checkpoint after {found.facts['next_episode']} episodes."
     if found.lost:
         yield (
-            f"The replay goes on without the states of {', '.join(found.lost)}: the result differs from that of a run "
-            "whose files were not damaged."
+            f"The replay continues without the states of {', '.join(found.lost)}, so the result differs from that of a "
+            "run without damaged files."
         )
 
 
@@ -280,7 +280,7 @@ def _inputs_then(run: Path) -> dict[str, str]:
     """The `input_digests` that the run began with. Raises UserError if run.json does not contain them."""
     inputs = read_facts(run).get("inputs")
     if not isinstance(inputs, dict):
-        problem = "the file or the field is missing, so nothing says what the run began with; start a new run"
+        problem = "the file or the field is missing, so the inputs of the run cannot be checked: start a new run"
         raise bad_input(run / "run.json", problem, field="inputs")
     return inputs
 
@@ -307,14 +307,14 @@ def _cut_log(path: Path, episodes: int, reporter: Reporter) -> None:
     found = read_lines(path)
     of_episode = {line["episode"]: line for line in found.records if line.get("episode") in range(episodes)}
     if found.broken:
-        reporter.notify(f"{path}: left out broken lines: {', '.join(map(str, found.broken))}")
+        reporter.notify(f"{path}: removed invalid lines: {', '.join(map(str, found.broken))}")
     if path.is_file():
         write_text(path, "".join(as_json(of_episode[episode]) + "\n" for episode in sorted(of_episode)))
 
 
 def _diverged(record: EpisodeRecord, in_a_row: int) -> str:
     player, what = next(iter(record.diverged.items()))
-    return f"in {in_a_row} episodes in a row a player's training diverged. The last was that of '{player}': {what}"
+    return f"a training diverged in {in_a_row} consecutive episodes, last that of the player '{player}': {what}"
 
 
 def episode_line(record: EpisodeRecord, episodes: int) -> str:

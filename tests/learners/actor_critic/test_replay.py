@@ -155,7 +155,7 @@ def test_what_cannot_be_stored_is_refused() -> None:
     rest = values, torch.ones(3, 4), plan.is_chosen, torch.ones(3, 4)
     with pytest.raises(ValueError, match="shard 0 comes after shard 1"):
         replay.add(0, replay.shards[0], plan, *rest)
-    with pytest.raises(ValueError, match="another one"):
+    with pytest.raises(ValueError, match="another shard"):
         replay.add(1, _shard(3), plan, *rest)
     with pytest.raises(ValueError, match="log-prob"):
         replay.add(2, _shard(3), plan_of([[1], [2], [3]]), *rest)

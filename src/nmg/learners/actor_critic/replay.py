@@ -63,7 +63,7 @@ class StateShard:
         is_token = blocks.is_token.to(states.device)
         packed = states[is_token].to("cpu", torch.float16)
         if not packed.isfinite().all():
-            raise ValueError("hidden states are not finite, or beyond the range of float16")
+            raise ValueError("hidden states are not finite in float16")
         ends = blocks.is_token.sum(dim=1).cumsum(dim=0).cpu()
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), ends])
         return cls(packed, offsets, blocks.is_maskable[blocks.is_token].cpu())
@@ -183,12 +183,12 @@ class Replay:
                 decreases, or the key belongs to another shard.
         """
         if plan.log_prob is None:
-            raise ValueError("the actions of a plan without log-probabilities cannot be stored")
+            raise ValueError("a plan without log-probabilities cannot be stored")
         if len(shard) != len(plan.positions):
             raise ValueError(f"a shard of {len(shard)} blocks does not fit a plan of {len(plan.positions)}")
         newest = max(self._shards, default=key)
         if key < newest or self._shards.get(key, shard) is not shard:
-            raise ValueError(f"shard {key} comes after shard {newest}, or another one has this key")
+            raise ValueError(f"shard {key} comes after shard {newest}, or another shard has this key")
         rows, columns = is_stored.nonzero(as_tuple=True)
         if len(rows) == 0:
             return

@@ -129,8 +129,8 @@ def credit_by_case(
         n_tokens: T of the blocks.
 
     Returns:
-        Case → `actions` (count) and `reward` (mean). The cases are `alone`, `with_random`, `with_opponent` (the rival)
-        and `with_both`. Cases without actions are left out.
+        Case → `actions` (count) and `reward` (mean). The cases are `alone`, `with_random`, `with_opponent` (the
+        player given as `rival`) and `with_both`. Cases without actions are left out.
     """
     in_rival, in_random = _is_taken_by(rival, own, n_tokens), _is_taken_by(random, own, n_tokens)
     cases = {

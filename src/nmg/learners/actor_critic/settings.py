@@ -16,12 +16,12 @@ class ActorCriticSettings(Section):
     baseline: Literal["random", "rule"] = "random"
     """How the player `random` masks: at random, or by the idf rule over word pieces. Its name in logs is the same."""
     baseline_idf_exponent: NonNegative = 5.0
-    """Exponent of the rule if `rival` is `rule`: weights are idf ** exponent; 0 is uniform."""
+    """Exponent of the rule if `baseline` is `rule`: weights are idf ** exponent; 0 is uniform."""
     exploration: Literal["token", "parameter-noise"] = "token"
-    """`token`: sample each token from the policy. `episode`: also add one random direction of feature weights per
-    episode (parameter-space noise, see `exploration.parameter_noise`)."""
+    """`token`: sample each token from the policy. `parameter-noise`: also add one random direction of feature weights
+    per episode (see `exploration.parameter_noise`)."""
     exploration_std: Positive = 2.0
-    """Standard deviation of the noise that `exploration: episode` adds to the logits."""
+    """Standard deviation of the noise that `exploration: parameter-noise` adds to the logits."""
     reward: Literal["sign", "difference"] = "sign"
     """`sign`: sign of the score difference. `difference`: score difference in units of its noise, clipped."""
     reward_clip: Positive = 3.0
@@ -66,14 +66,14 @@ class ActorCriticSettings(Section):
     @model_validator(mode="after")
     def _there_is_a_ratio_to_clip(self) -> Self:
         if self.clip_range is not None and not self.importance_ratio:
-            raise ValueError("clip_range: there is no ratio to clip where importance_ratio is false")
+            raise ValueError("clip_range: there is no ratio to clip if importance_ratio is false: leave clip_range out")
         return self
 
     @model_validator(mode="after")
     def _the_replay_can_fill(self) -> Self:
         if self.learning_starts >= self.replay_capacity:
             raise ValueError(
-                f"learning_starts: updates begin above {self.learning_starts} transitions, but replay_capacity "
-                f"{self.replay_capacity} holds no more than that: nothing would ever be learned"
+                f"learning_starts: updates start above {self.learning_starts} transitions, but the replay never holds "
+                f"more than replay_capacity {self.replay_capacity}: lower learning_starts or raise replay_capacity"
             )
         return self

@@ -43,7 +43,7 @@ class Experiment(LearnerDefaults):
     def __init__(self, settings: ExperimentSettings, ground: LearnerContext) -> None:
         self.settings, self.ground = settings, ground
         policy = ground.new_policy()
-        assert isinstance(policy, LinearPolicy), "the configuration has seen to it"
+        assert isinstance(policy, LinearPolicy), "the settings require a linear policy"
         policy.reset_parameters()
         self._template = policy.to(ground.device)
         self.state = ExperimentState.new(settings, len(policy.config.features))
