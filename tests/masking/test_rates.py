@@ -21,6 +21,8 @@ def test_linear_cosine_and_constant() -> None:
     cosine = RateSchedule(0.30, 0.15, steps=11, shape="cosine")
     expected = [0.15 + 0.15 * (1 + math.cos(math.pi * step / 10)) / 2 for step in range(11)]
     assert [cosine.at(step) for step in range(11)] == pytest.approx(expected)
+    phases = RateSchedule(0.30, 0.15, steps=11, shape="two-phase", decay_ratio=0.25)  # 2.75 steps are three
+    assert [phases.at(step) for step in (0, 7, 8, 10, 99)] == [0.30, 0.30, 0.15, 0.15, 0.15]
     assert RateSchedule(0.2, 0.9, steps=11, shape="constant").at(7) == 0.2
     assert RateSchedule(0.3, 0.15, steps=1).at(0) == 0.3
 
@@ -35,7 +37,11 @@ def test_linear_cosine_and_constant() -> None:
         ((True, 0.1, 1), "not True"),
         ((0.1, 0.1, 0), "RateSchedule, steps: must be a whole number ≥ 1, not 0"),
         ((0.1, 0.1, 10.5), "not 10.5"),
-        ((0.3, 0.15, 10, "cosin"), "RateSchedule, shape: must be one of constant, linear, cosine, not 'cosin'"),
+        (
+            (0.3, 0.15, 10, "cosin"),
+            "RateSchedule, shape: must be one of constant, linear, cosine, two-phase, not",
+        ),
+        ((0.3, 0.15, 10, "two-phase", 0.0), "RateSchedule, decay_ratio: must be above 0 and at most 1, not 0.0"),
     ],
 )
 def test_rates_steps_and_shapes_that_do_not_exist(arguments: tuple[Any, ...], message: str) -> None:

@@ -21,6 +21,7 @@ def _number(value: object) -> object:
 
 Rate = Annotated[float, BeforeValidator(_number), Field(gt=0.0, lt=1.0)]
 Share = Annotated[float, BeforeValidator(_number), Field(ge=0.0, le=1.0)]
+PositiveShare = Annotated[float, BeforeValidator(_number), Field(gt=0.0, le=1.0)]
 Positive = Annotated[float, BeforeValidator(_number), Field(gt=0.0)]
 NonNegative = Annotated[float, BeforeValidator(_number), Field(ge=0.0)]
 LARGEST_COUNT = 2**63 - 1
@@ -42,7 +43,7 @@ def _tracker(name: str) -> str:
 Tracker = Annotated[str, AfterValidator(_tracker)]
 
 
-RateShape = Literal["constant", "linear", "cosine"]
+RateShape = Literal["constant", "linear", "cosine", "two-phase"]
 """Shape of the masking-rate schedule over a training run."""
 
 
@@ -156,7 +157,8 @@ class MaskingSettings(Section):
     rate: Rate = 0.05
     """Fraction of the maskable tokens to mask."""
     rate_schedule: RateShape = "constant"
-    """How the masking rate changes during adaptation, from `rate` at the first step to `rate_end` at the last."""
+    """How the masking rate changes during adaptation, from `rate` at the first step to `rate_end` at the last.
+    `two-phase`: `rate`, then `rate_end` for the last `adapt.decay_ratio` of the steps."""
     rate_end: Rate = 0.15
     """Masking rate at the last step; unused with a constant schedule."""
     mask_replace_prob: Share = 0.8
@@ -207,9 +209,9 @@ class MaskingSettings(Section):
 
 
 class OptimiserSettings(Section):
-    """Settings of AdamW.
+    """Settings of an optimiser and its learning rate.
 
-    The learning rate rises linearly over the first `warmup_ratio` of the steps, then falls linearly to 0.
+    The learning rate rises linearly over the first `warmup_ratio` of the steps, then follows `schedule`.
     """
 
     epochs: CountOrZero
@@ -217,6 +219,14 @@ class OptimiserSettings(Section):
     learning_rate: Positive
     warmup_ratio: Share = 0.0
     """Fraction of the steps over which the learning rate rises."""
+    schedule: Literal["linear", "constant", "cosine", "warmup-stable-decay"] = "linear"
+    """How the learning rate falls to 0 after the warm-up. `constant`: not at all. `warmup-stable-decay`: only over the
+    last `decay_ratio` of the steps, as 1 − √progress."""
+    decay_ratio: PositiveShare = 0.2
+    """Fraction of the steps that are the decay phase of `schedule: warmup-stable-decay`. In `adapt`, also the second
+    phase of `masking.rate_schedule: two-phase`."""
+    optimiser: Literal["adamw", "stable-adamw"] = "adamw"
+    """`stable-adamw` limits the size of each weight matrix's step. It needs the extra `stable-adamw`."""
     weight_decay: NonNegative = 0.0
     max_grad_norm: Positive = 1.0
     """Norm to which gradients are clipped."""

@@ -1,7 +1,8 @@
-"""Schedules of the masking rate during training: constant, linear, cosine.
+"""Schedules of the masking rate during training: constant, linear, cosine, two-phase.
 
 Ankner et al. (2023, arXiv 2305.15096) obtained the best results with a linear decrease from 30 % to 15 %. The cosine
-shape is the one used for learning rates (Loshchilov and Hutter, arXiv 1608.03983).
+shape is the one used for learning rates (Loshchilov and Hutter, arXiv 1608.03983). Two phases are those of BioClinical
+ModernBERT (arXiv 2506.10896): 30 % until the learning rate decays, then 15 %.
 """
 
 import math
@@ -24,6 +25,8 @@ class RateSchedule:
     steps: int
     """Number of training steps, ≥ 1."""
     shape: RateShape = "linear"
+    decay_ratio: float = 0.2
+    """Fraction of the steps that have the rate `end` if the shape is `two-phase`, above 0 and at most 1."""
 
     def __post_init__(self) -> None:
         """Check the fields. Raises UserError for an invalid rate, number of steps or shape."""
@@ -35,17 +38,31 @@ class RateSchedule:
         shapes = get_args(RateShape)
         if self.shape not in shapes:
             raise UserError(f"RateSchedule, shape: must be one of {', '.join(shapes)}, not {shown(self.shape)}")
+        ratio = self.decay_ratio
+        if not isinstance(ratio, Real) or isinstance(ratio, bool) or not 0.0 < float(ratio) <= 1.0:
+            raise UserError(f"RateSchedule, decay_ratio: must be above 0 and at most 1, not {shown(ratio)}")
 
     @classmethod
-    def of(cls, settings: MaskingSettings, steps: int) -> Self:
-        """Return the schedule that `settings` describe, for a training of `steps` steps (at least 1)."""
-        return cls(settings.rate, settings.rate_end, max(steps, 1), settings.rate_schedule)
+    def of(cls, settings: MaskingSettings, steps: int, decay_ratio: float = 0.2) -> Self:
+        """Return the schedule that settings describe.
+
+        Args:
+            settings: Rates and shape.
+            steps: Number of steps of the training; 0 counts as 1.
+            decay_ratio: Fraction of the steps in the second of two phases.
+
+        Returns:
+            The schedule.
+        """
+        return cls(settings.rate, settings.rate_end, max(steps, 1), settings.rate_schedule, decay_ratio)
 
     def at(self, step: int) -> float:
         """Return the rate at `step`, counted from 0. After the last step the rate stays constant."""
         done = min(step / max(self.steps - 1, 1), 1.0)
         if self.shape == "constant":
             return self.start
+        if self.shape == "two-phase":
+            return self.start if step < self.steps - math.ceil(self.decay_ratio * self.steps) else self.end
         if self.shape == "cosine":
             done = (1.0 - math.cos(math.pi * done)) / 2.0
         return self.start + (self.end - self.start) * done

@@ -1,6 +1,5 @@
 """The training loop that LM adaptation, LM head warm-up and task fine-tuning share."""
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -8,9 +7,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
-from transformers import get_linear_schedule_with_warmup
 
 from nmg.base.distributed import as_one, of_each
 from nmg.base.errors import Diverged
@@ -23,6 +19,7 @@ from nmg.base.types import IntArray
 from nmg.training.accumulation import Accumulation, BatchLoss
 from nmg.training.fast.weights import Fp32Weights, training_weights
 from nmg.training.keep_best import KeepBest
+from nmg.training.optimiser import new_optimiser, new_schedule
 from nmg.training.runtime import Runtime
 
 POOL_BATCHES = 32
@@ -83,7 +80,7 @@ def fit(
     observer: Observer | None = None,
     parts: Mapping[str, Resumable] | None = None,
 ) -> TrainingStats:
-    """Train a model with AdamW, gradient clipping, and a learning rate that falls linearly to 0 after a warm-up.
+    """Train a model with gradient clipping, and the optimiser and learning-rate schedule of the settings.
 
     Row order and dropout depend only on `randomness`, so two trainings with the same stream differ only through their
     losses. In data-parallel training, the loss is that of the whole batch, and each process draws different dropout.
@@ -108,6 +105,7 @@ def fit(
 
     Raises:
         Diverged: If the final weights are not finite, or a loss is not finite and there is no `watch`.
+        UserError: If the optimiser's package is not installed.
     """
     began = time.perf_counter()
     order = (randomness / "order").generator()
@@ -137,7 +135,7 @@ class Training:
         weights: Master weights of the trained parameters.
         settings: Optimiser settings.
         runtime: Device, precision and data parallelism.
-        batches: Row numbers of each batch, int [B]. The learning rate falls to 0 over all of them.
+        batches: Row numbers of each batch, int [B]. The schedule runs over all of them.
         lengths: int [F]: length of each row.
     """
 
@@ -159,7 +157,8 @@ class Training:
         self._model, self._weights, self._settings, self._runtime = model, weights, settings, runtime
         self._batches, self._lengths = batches, lengths
         self._accumulation = Accumulation(settings.batch_size, runtime)
-        self._optimiser, self._schedule = _optimiser(weights.masters, settings, runtime, len(batches))
+        self._optimiser = new_optimiser(weights.masters, settings, runtime.device)
+        self._schedule = new_schedule(self._optimiser, settings, len(batches))
 
     @property
     def steps(self) -> int:
@@ -266,9 +265,21 @@ class Training:
         for rank, states in enumerate(of_each(torch_random_state(self._runtime.device))):
             tensors |= {f"random{rank}.{name}": state for name, state in states.items()}
         tensors["losses"] = torch.stack(self.losses) if self.losses else torch.zeros(0)
-        rates = [group["lr"] for group in optimiser["param_groups"]]
-        facts = {"learning_rates": rates, "optimiser": others, "rows_per_pass": self._accumulation.at_once}
+        groups = [self._changed(group) for group in optimiser["param_groups"]]
+        for number, group in enumerate(groups):
+            tensors |= {f"group.{number}.{name}": value for name, value in group.items() if isinstance(value, Tensor)}
+        plain = [{name: value for name, value in group.items() if not isinstance(value, Tensor)} for group in groups]
+        facts = {"groups": plain, "optimiser": others, "rows_per_pass": self._accumulation.at_once}
         return State(tensors, facts)
+
+    def _changed(self, group: Mapping[str, object]) -> dict[str, object]:
+        """Return the values of a group of weights that may differ from those of a new optimiser."""
+        given = self._optimiser.defaults
+        return {
+            name: value
+            for name, value in group.items()
+            if name != "params" and (name == "lr" or name not in given or value != given[name])
+        }
 
     def restore(self, state: State) -> None:
         """Continue after the last step of a state, with the same batches."""
@@ -286,26 +297,15 @@ class Training:
             number, _, field = name.partition(".")
             moments.setdefault(int(number), {})[field] = tensor
         groups = self._optimiser.state_dict()["param_groups"]
-        for group, rate in zip(groups, state.facts["learning_rates"], strict=True):
-            group["lr"] = rate
+        for group, changed in zip(groups, state.facts["groups"], strict=True):
+            group.update(changed)
+        for name, tensor in parts.get("group", {}).items():
+            number, _, field = name.partition(".")
+            groups[int(number)][field] = tensor
         self._optimiser.load_state_dict({"state": moments, "param_groups": groups})
         self._schedule.last_epoch = self.steps
         self._accumulation.at_once = int(state.facts["rows_per_pass"])
         restore_torch_random(parts[f"random{self._runtime.sharing.index}"], self._runtime.device)
-
-
-def _optimiser(
-    weights: Sequence[Tensor], settings: OptimiserSettings, runtime: Runtime, n_steps: int
-) -> tuple[AdamW, LambdaLR]:
-    """Create AdamW and its learning-rate schedule over `n_steps` steps."""
-    optimiser = AdamW(
-        weights,
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=runtime.device.type != "mps",
-    )
-    warm_up = math.ceil(settings.warmup_ratio * n_steps)
-    return optimiser, get_linear_schedule_with_warmup(optimiser, warm_up, n_steps)
 
 
 def _mean(losses: list[Tensor]) -> float | None:

@@ -138,7 +138,7 @@ class DrawnMasks:
             Function from row numbers to a corrupted batch.
         """
         encode: StateEncoder = context.reader
-        masking, rates = self.masking, RateSchedule.of(context.masking, steps)
+        masking, rates = self.masking, RateSchedule.of(context.masking, steps, context.adapt.decay_ratio)
         if context.masking.refresh_steps > 1:
             encode = CachedEncoder(encode, context.masking.refresh_steps)
         if masking.reads_states and context.runtime.sharing.processes > 1:
