@@ -31,6 +31,7 @@ from nmg.training.keep_best import KeepBest
 from nmg.training.masks import DrawnMasks
 from nmg.trials.session import ModelSession
 from nmg.trials.trackers import LogNumbers, check_trackers, start_trackers
+from nmg.vocabulary.setting import WordsToAdd
 
 
 def adapt_corpus(
@@ -106,13 +107,17 @@ class _Prepared:
 
 def _prepare(config: Config, masking: str | Masking, reporter: Reporter) -> _Prepared:
     """Read the text, load model and masking, and test the model."""
+    to_add = None if config.adapt.add_words is None else WordsToAdd.read(config.adapt.add_words)
     texts = load_corpus_texts(config.data)
-    session = ModelSession.open(config, reporter)
+    session, added = ModelSession.open(config, reporter), None
     lm = session.lm
     inputs = {
         "model.name": model_digest(lm.model.state_dict(), lm.model.config, without=lm.new_parameters),
         "tokenizer": tokenizer_digest(lm.tokenizer),
     }
+    if to_add is not None:
+        lm, added = to_add.add_to(lm, texts, reporter)
+        session, inputs["adapt.add_words"] = replace(session, lm=lm), added.digest
     session = session.preflight(texts)
     whole = session.corpus(texts)
     randomness = StreamName(config.run.seed) / "adapt" / "held-out"
@@ -124,6 +129,7 @@ def _prepare(config: Config, masking: str | Masking, reporter: Reporter) -> _Pre
         masking = load_masking(masking, lm, split.training, config.masking, test=config.test, reporter=reporter)
     facts = {
         "masking_reads": reads,
+        "added_words": None if added is None else added.to_json(),
         "settings": config.model_dump(mode="json"),
         "corpus_digest": split.training.digest,
     }

@@ -5,6 +5,7 @@ Defaults are the published settings for classification with BERT, except how mas
 Settings of a policy or learner are defined next to it; `nmg.config` combines all of them.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
@@ -41,6 +42,16 @@ def _tracker(name: str) -> str:
 
 
 Tracker = Annotated[str, AfterValidator(_tracker)]
+
+
+AUTO_WORDS = re.compile(r"auto:([1-9]\d{0,5})")
+"""`auto:N`: the N words that save the most tokens."""
+
+
+def _words_to_add(value: str) -> str:
+    if not value.strip() or (value.startswith("auto:") and not AUTO_WORDS.fullmatch(value)):
+        raise ValueError("must be auto:N with N from 1 to 999999, or the name of a file with one word per line")
+    return value
 
 
 RateShape = Literal["constant", "linear", "cosine", "two-phase"]
@@ -256,6 +267,9 @@ class AdaptSettings(OptimiserSettings):
     patience: Count | None = None
     """`nmg adapt`: number of measurements without a new lowest held-out loss after which training stops. The best
     weights are then saved. If not given, all steps are taken and the last weights are saved."""
+    add_words: Annotated[str, NamedContent("data"), AfterValidator(_words_to_add)] | None = None
+    """`nmg adapt`: whole words to add to the vocabulary before training, from a file with one word per line. `auto:N`
+    adds the N words that save the most tokens on the corpus."""
 
     @model_validator(mode="after")
     def _has_one_length(self) -> Self:

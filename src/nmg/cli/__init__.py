@@ -26,6 +26,7 @@ from nmg.cli import (
     report,
     share,
     validate,
+    vocabulary,
 )
 from nmg.cli.commands import Command, SettingsCommand
 
@@ -64,6 +65,7 @@ app.command("meta-test", cls=SettingsCommand, context_settings=WITH_SETTINGS)(me
 app.command("compare", cls=SettingsCommand, context_settings=WITH_SETTINGS)(compare.compare)
 app.command("adapt", cls=SettingsCommand, context_settings=WITH_SETTINGS)(adapt.adapt)
 app.command("inspect", cls=SettingsCommand, context_settings=WITH_SETTINGS)(inspect.inspect)
+app.command("vocabulary", cls=SettingsCommand, context_settings=WITH_SETTINGS)(vocabulary.vocabulary)
 app.command("report", cls=Command)(report.report)
 app.command("maskings", cls=Command)(maskings.maskings)
 app.command("share", cls=Command)(share.share)

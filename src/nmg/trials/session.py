@@ -160,7 +160,7 @@ class Session(ModelSession):
         Raises:
             UserError: Settings or data are invalid, or the model cannot be loaded.
         """
-        _check_length_of_adaptation(config)
+        _check_adaptation(config)
         loaded = inputs.data(config.data) if inputs else LoadedData(config.data)
         data = loaded.sample(config.data, config.run.seed)
         model = ModelSession.open(config, reporter, inputs)
@@ -269,11 +269,16 @@ _POSITIONS_AFTER_PADDING = {
 """Model types whose position ids start at the id of the padding token + 1."""
 
 
-def _check_length_of_adaptation(config: Config) -> None:
-    """Raise UserError for settings of the length of an adaptation that only `nmg adapt` takes."""
+def _check_adaptation(config: Config) -> None:
+    """Raise UserError for settings of an adaptation that only `nmg adapt` takes."""
     for name in ("steps", "minutes"):
         if getattr(config.adapt, name) is not None:
             raise UserError(f"adapt.{name}: only 'nmg adapt' takes it. Use adapt.epochs here.")
+    if config.adapt.add_words is not None:
+        raise UserError(
+            "adapt.add_words: only 'nmg adapt' adds words to a model. Save the model with its words (nmg adapt "
+            f"--masking none --adapt.add_words {config.adapt.add_words} …), then name its folder in model.name."
+        )
 
 
 def check_metric(config: Config, task: Task) -> None:
