@@ -8,6 +8,7 @@ import typing as _typing
 
 if _typing.TYPE_CHECKING:
     from nmg.base.errors import UserError
+    from nmg.collation.check import check_collator
     from nmg.collation.collator import MaskingCollator
     from nmg.config import Config, load_config
     from nmg.jobs.adapt import adapt
@@ -30,6 +31,7 @@ __all__ = [
     "UserError",
     "adapt",
     "audit",
+    "check_collator",
     "compare",
     "load_config",
     "load_masking",
@@ -47,6 +49,7 @@ _PLACES = {
     "Session": "nmg.trials.session:Session",
     "adapt": "nmg.jobs.adapt:adapt",
     "audit": "nmg.jobs.audit:audit",
+    "check_collator": "nmg.collation.check:check_collator",
     "compare": "nmg.jobs.compare:compare",
     "load_config": "nmg.config:load_config",
     "load_masking": "nmg.policies.maskings:load_masking",

@@ -1,5 +1,6 @@
 """Batches of the collator: budgets, labels, randomness."""
 
+import copy
 import pickle
 from functools import partial
 from pathlib import Path
@@ -94,6 +95,13 @@ def test_a_collator_goes_through_pickle():
     collator = collate()
     copy = pickle.loads(pickle.dumps(collator))
     assert torch.equal(collator(rows())["input_ids"], copy(rows())["input_ids"])
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda collator: pickle.loads(pickle.dumps(collator))])
+def test_a_copy_draws_other_masks_in_every_epoch_too(copied: Any):
+    first, second = epochs(copied(collate(masking="random")), workers=2)
+    assert first != second
+    assert [first, second] == epochs(collate(masking="random"), workers=2)
 
 
 def test_fixed_masks_depend_on_seed_and_row_alone():

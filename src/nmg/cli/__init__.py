@@ -15,6 +15,7 @@ from nmg.base.errors import UserError, printable
 from nmg.cli import (
     adapt,
     audit,
+    check_collator,
     compare,
     data,
     demo,
@@ -68,6 +69,7 @@ app.command("inspect", cls=SettingsCommand, context_settings=WITH_SETTINGS)(insp
 app.command("vocabulary", cls=SettingsCommand, context_settings=WITH_SETTINGS)(vocabulary.vocabulary)
 app.command("report", cls=Command)(report.report)
 app.command("maskings", cls=Command)(maskings.maskings)
+app.command("check-collator", cls=Command)(check_collator.check_collator)
 app.command("share", cls=Command)(share.share)
 app.add_typer(data.app, name="data", help="Describe data files, convert them, and extract a corpus.")
 

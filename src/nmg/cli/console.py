@@ -51,7 +51,7 @@ class ProgressConsole:
 @contextmanager
 def progress_console() -> Iterator[ProgressConsole]:
     """Provide a console with progress bars on standard error; standard output contains only results."""
-    _quiet_libraries()
+    quiet_libraries()
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -71,7 +71,7 @@ def progress_console() -> Iterator[ProgressConsole]:
             console.line()  # ends the bar's line; `progress.stop` would print a line even without a bar
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Disable the libraries' progress bars and hints, which would disturb the bars of nmg."""
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     from transformers.utils import logging as transformers_logging

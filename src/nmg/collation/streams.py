@@ -6,6 +6,7 @@ between workers and between epochs, but equal seeds give equal masks.
 """
 
 import os
+from typing import Any
 
 import torch
 from torch.utils.data import get_worker_info
@@ -28,6 +29,11 @@ class BatchStreams:
         self._here: tuple[int, int, int] | None = None
         """Process id, column and start number of the current process; None before the first batch."""
         self._within = 0
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copy. Its table must be in shared memory again, or new workers would repeat the first epoch."""
+        vars(self).update(state)
+        self._table.share_memory_()  # type: ignore[no-untyped-call]
 
     def next(self) -> tuple[StreamName, int]:
         """Return the name of the stream for the next batch, and the number of the batch, from 0.

@@ -56,6 +56,12 @@ class RateSchedule:
         """
         return cls(settings.rate, settings.rate_end, max(steps, 1), settings.rate_schedule, decay_ratio)
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest rate."""
+        rates = self.start, self.start if self.shape == "constant" else self.end
+        return min(rates), max(rates)
+
     def at(self, step: int) -> float:
         """Return the rate at `step`, counted from 0. After the last step the rate stays constant."""
         done = min(step / max(self.steps - 1, 1), 1.0)
