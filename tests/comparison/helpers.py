@@ -9,9 +9,10 @@ import numpy as np
 from nmg.base.progress import Reporter, Silent
 from nmg.base.seeding import StreamName, torch_stream
 from nmg.base.trial import TrialResult
+from nmg.comparison.analysis import analyse, compared
 from nmg.comparison.parts import Part
 from nmg.comparison.plan import Plan
-from nmg.comparison.results import ComparisonResults, analyse, compared, trial_json
+from nmg.comparison.results import ComparisonResults, trial_json
 from nmg.comparison.run import Comparison, Finished, TrialEvent
 from nmg.config import Config
 from nmg.policies.attention import AttentionConfig, AttentionPolicy

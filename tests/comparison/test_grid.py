@@ -14,8 +14,9 @@ import pytest
 from scipy import stats
 
 from nmg.base.trial import TrialResult
+from nmg.comparison.analysis import analyse, compared
 from nmg.comparison.parts import Cells, Part, parts_of
-from nmg.comparison.results import ComparisonResults, Pair, PartResults, analyse, compared
+from nmg.comparison.results import ComparisonResults, Pair, PartResults
 from nmg.comparison.run import Finished
 from nmg.config import Config
 from nmg.report.comparison import differences_table, means_tables, terminal_tables

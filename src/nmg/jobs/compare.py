@@ -11,8 +11,9 @@ from nmg.base.files import write_text
 from nmg.base.outputs import check_output, output_lock
 from nmg.base.progress import Reporter, Silent
 from nmg.base.trial import Labelled
+from nmg.comparison.analysis import analyse, compared
 from nmg.comparison.parts import Cells, Part, chosen_baseline, parts_of
-from nmg.comparison.results import ComparisonResults, PartResults, analyse, compared
+from nmg.comparison.results import ComparisonResults, PartResults
 from nmg.comparison.run import Comparison, TrialEvent, check_folder
 from nmg.config import Config
 from nmg.report.comparison_files import write_comparison
@@ -95,8 +96,7 @@ class _Job:
         with as_one():
             check_folder(self.out)  # before locking, which writes to the folder
         with as_one(), output_lock(self.out):
-            comparison = self._open(part, self.reporter, SharedInputs(max_models=0))
-            results = compared([self._run(part, comparison, comparison.n_missing)], baseline)
+            results = compared([self._run(part, SharedInputs(max_models=0))], baseline)
             self._write(self.out, results)
         return results
 
@@ -134,8 +134,7 @@ class _Job:
                 self.reporter.notify(f"comparison {number} of {len(parts)}: {part.name}")
                 try:
                     with as_one(), output_lock(self.out / part.name):
-                        comparison = self._open(part, self.reporter, inputs)
-                        done[part.name] = self._run(part, comparison, missing)
+                        done[part.name] = self._run(part, inputs, missing)
                         self._write(self.out / part.name, compared([done[part.name].alone()]))
                     if is_main_process():
                         _error_file(self.out, part).unlink(missing_ok=True)
@@ -149,13 +148,15 @@ class _Job:
         return results
 
     def _open(self, part: Part, reporter: Reporter, inputs: SharedInputs) -> Comparison:
-        """Check the part."""
+        """Read and check everything that the part needs. Raises UserError if anything is wrong."""
         out, save = self.out / part.name, self.save_models
         return Comparison.open(part.config, part.plan, out, reporter, save_models=save, inputs=inputs)
 
-    def _run(self, part: Part, comparison: Comparison, missing: int) -> PartResults:
-        """Run the missing cells of the part; `missing` is the number of those of all parts."""
-        finished = comparison.with_head().run(lambda event: self.on_cell(event, missing))
+    def _run(self, part: Part, inputs: SharedInputs, missing: int | None = None) -> PartResults:
+        """Run the missing cells of the part; `missing` is their number in all parts, or None for the only part."""
+        comparison = self._open(part, self.reporter, inputs)
+        n_missing = comparison.n_missing if missing is None else missing
+        finished = comparison.with_head().run(lambda event: self.on_cell(event, n_missing))
         part = replace(part, config=comparison.config, plan=comparison.plan)
         return analyse(part, comparison.session.table_metrics, finished)
 

@@ -1,0 +1,184 @@
+"""Computes the results of a comparison from its cells: means with intervals, tests, costs.
+
+One metric of each part is tested: the first of the task's table, which was fixed before any cell ran. All planned tests
+of the same metric form one family for Holm's correction, whether or not their cells succeeded. The probability of any
+false positive in a family is at most 5 %.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+
+from nmg.base.trial import Condition, TrialResult, TrialSpec
+from nmg.comparison.environment import mixed_seeds
+from nmg.comparison.learned import meta_training_seconds
+from nmg.comparison.parts import Part
+from nmg.comparison.results import (
+    HELD_OUT,
+    ComparisonResults,
+    Costs,
+    MaskingResult,
+    MetaTrainingCost,
+    Pair,
+    PartResults,
+    SettingResult,
+    trial_json,
+)
+from nmg.comparison.run import Finished
+from nmg.comparison.statistics import PairedTest, estimate, holm, paired_comparison
+
+
+def analyse(part: Part, metrics: tuple[str, ...], finished: Finished) -> PartResults:
+    """Compute means, costs and the differences of all pairs from the finished cells of a part.
+
+    Args:
+        part: The part, with the settings and the plan that its cells ran under.
+        metrics: The metrics of the task, in the order of its table.
+        finished: The finished and the failed cells.
+
+    Returns:
+        The results, not yet corrected; `compared` corrects them.
+    """
+    plan, cells = part.plan, finished.cells
+    settings = [_analyse_setting(part, metrics, condition, cells) for condition in plan.settings]
+    costs = {}
+    for name, folder in plan.learned.items():
+        seconds = meta_training_seconds(folder)
+        if seconds is not None:
+            of_policy = [cell.spec for cell in cells if cell.spec.masking == name]
+            served = {(spec.seed, spec.condition.adapt_steps) for spec in of_policy}
+            costs[name] = MetaTrainingCost(seconds, len(served))
+    return PartResults(part, settings, costs, cells, finished.failures)
+
+
+def compared(
+    parts: Sequence[PartResults],
+    baseline: str | None = None,
+    failed_parts: Iterable[tuple[Part, str]] = (),
+) -> ComparisonResults:
+    """Test all pairs or, with a baseline, each masking against it, with Holm's correction in each family.
+
+    Args:
+        parts: The analysed parts.
+        baseline: The name of the baseline; None tests all pairs.
+        failed_parts: Parts that failed as a whole, and what went wrong.
+
+    Returns:
+        The results, with one family per tested metric.
+    """
+    failed = list(failed_parts)
+    chosen = [
+        replace(setting, pairs=_against(baseline, setting.pairs) if baseline else setting.pairs)
+        for one in parts
+        for setting in one.settings
+    ]
+    families = {}
+    for metric in dict.fromkeys(setting.tested for setting in chosen):
+        members = [setting for setting in chosen if setting.tested == metric]
+        # The metric of a failed part is unknown: count it in every family that has a part with its task.
+        tasks = {setting.part.config.data.task for setting in members}
+        lost = [part for part, _ in failed if part.config.data.task in tasks]
+        planned = [setting.part for setting in members] + [part for part in lost for _ in part.plan.settings]
+        families[metric] = sum(_n_tests(part, baseline) for part in planned)
+        corrected = iter(holm_corrected([pair for setting in members for pair in setting.pairs], families[metric]))
+        chosen = [
+            replace(setting, pairs=[next(corrected) for _ in setting.pairs]) if setting.tested == metric else setting
+            for setting in chosen
+        ]
+    queue = iter(chosen)
+    done = [replace(one, settings=[next(queue) for _ in one.settings]) for one in parts]
+    planned_parts = [*(one.part for one in parts), *(part for part, _ in failed)]
+    return ComparisonResults(planned_parts, done, baseline, families, {part.name: why for part, why in failed})
+
+
+def _n_tests(part: Part, baseline: str | None) -> int:
+    """Number of planned tests in one condition."""
+    n_maskings = len(part.plan.names)
+    return math.comb(n_maskings, 2) if baseline is None else n_maskings - 1
+
+
+def _against(baseline: str, pairs: Sequence[Pair]) -> list[Pair]:
+    """The differences from the baseline."""
+    of_baseline = (pair for pair in pairs if baseline in (pair.first, pair.second))
+    return [pair if pair.second == baseline else pair.reversed_ for pair in of_baseline]
+
+
+def _analyse_setting(
+    part: Part, metrics: tuple[str, ...], condition: Condition, cells: Sequence[TrialResult]
+) -> SettingResult:
+    here = [cell for cell in cells if _is_in(cell.spec, condition)]
+    by_masking = {name: {one.spec.seed: one for one in here if one.spec.masking == name} for name in part.plan.names}
+    by_masking = {name: of_masking for name, of_masking in by_masking.items() if of_masking}
+    return SettingResult(
+        part,
+        metrics,
+        condition,
+        [_analyse_masking(name, list(of_masking.values()), metrics) for name, of_masking in by_masking.items()],
+        [
+            Pair(
+                later,
+                earlier,
+                _paired(by_masking[later], by_masking[earlier], metrics[0]),
+                mixed_seeds=mixed_seeds(by_masking[later], by_masking[earlier]),
+            )
+            for earlier, later in combinations(by_masking, 2)
+            if set(by_masking[earlier]) & set(by_masking[later])
+        ],
+    )
+
+
+def _is_in(spec: TrialSpec, condition: Condition) -> bool:
+    """Whether the trial has the condition; `none` has no steps and belongs to the conditions of all steps."""
+    labelled, steps = spec.condition.labelled, spec.condition.adapt_steps
+    return labelled == condition.labelled and (spec.masking == "none" or steps == condition.adapt_steps)
+
+
+def _analyse_masking(name: str, cells: Sequence[TrialResult], metrics: tuple[str, ...]) -> MaskingResult:
+    scores = {metric: tuple(cell.scores[metric] for cell in cells) for metric in metrics}
+    held_out = tuple(cell.held_out_loss for cell in cells if cell.held_out_loss is not None)
+    if held_out:
+        scores[HELD_OUT] = held_out
+
+    facts = [trial_json(cell) for cell in cells]
+
+    def mean(name: str) -> float:
+        return float(np.mean([one[name] for one in facts]))
+
+    def seconds(phase: str) -> float:
+        return float(np.mean([one["seconds"][phase] for one in facts]))
+
+    return MaskingResult(
+        masking=name,
+        scores=scores,
+        estimates={metric: estimate(np.array(values)) for metric, values in scores.items()},
+        n_labelled=mean("n_labelled"),
+        costs=Costs(
+            tokens=mean("tokens"),
+            masked_tokens=mean("masked_tokens"),
+            adapt=seconds("adapt"),
+            masks=seconds("masks"),
+            finetune=seconds("finetune"),
+            total=seconds("total"),
+        ),
+    )
+
+
+def _paired(first: Mapping[int, TrialResult], second: Mapping[int, TrialResult], metric: str) -> PairedTest:
+    seeds = [seed for seed in first if seed in second]
+    return paired_comparison(
+        np.array([first[seed].scores[metric] for seed in seeds]),
+        np.array([second[seed].scores[metric] for seed in seeds]),
+    )
+
+
+def holm_corrected(pairs: Sequence[Pair], n_planned: int) -> list[Pair]:
+    """Copies of `pairs` with Holm's correction over all `n_planned` pairs, for each of the two tests."""
+    by_t = holm([pair.test.p for pair in pairs], n_planned)
+    by_ranks = holm([pair.test.wilcoxon_p for pair in pairs], n_planned)
+    return [
+        replace(pair, t_p_holm=t_p, wilcoxon_p_holm=wilcoxon_p)
+        for pair, t_p, wilcoxon_p in zip(pairs, by_t, by_ranks, strict=True)
+    ]
