@@ -1,5 +1,6 @@
 """Added words: ids, rows, reloading, and never more tokens than before."""
 
+import copy
 import json
 from functools import cache
 from pathlib import Path
@@ -149,6 +150,22 @@ def test_a_saved_tokenizer_loads_as_a_fast_one(kind: str, tmp_path: Path):
         .strip()
         .endswith("receptor it")
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_added_tokens_stay_what_they_are(kind: str, tmp_path: Path):
+    """Entity marks are never masked; their ids and those of the mask do not move."""
+    tokenizer = copy.deepcopy(tokenizers(kind)[0])
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<e1>", "</e1>"]})
+    tokenizer.add_tokens(["Foo-Bar"])
+    extended = extend_tokenizer(tokenizer, WORDS)
+    extended.save_pretrained(tmp_path)
+    for one in (extended, AutoTokenizer.from_pretrained(tmp_path)):
+        assert set(one.all_special_ids) == set(tokenizer.all_special_ids)
+        known = tokenizer.get_vocab()
+        assert {token: number for token, number in one.get_vocab().items() if number < len(tokenizer)} == known
+        tokens = one.tokenize(f"a <e1> receptor </e1> Foo-Bar kinase {one.mask_token}")
+        assert {"<e1>", "</e1>", "Foo-Bar", one.mask_token} < set(tokens)
 
 
 def load(folder: Path) -> PretrainedLM:

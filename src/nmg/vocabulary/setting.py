@@ -37,10 +37,10 @@ class AddedWords:
 
     def summary(self, left_out: str = "") -> str:
         """Return one line for people; `left_out` says which lines of the file are not added."""
-        saved = 1 - self.tokens_after / max(self.tokens_before, 1)
+        change = self.tokens_after / max(self.tokens_before, 1) - 1
         line = f"adapt.add_words {self.source}: {self.number:,} words are added"
         line += f" (left out: {left_out})" if left_out else ""
-        tokens = f"{self.tokens_after:,} tokens instead of {self.tokens_before:,} ({saved:.1%} fewer)"
+        tokens = f"{self.tokens_after:,} tokens instead of {self.tokens_before:,} ({change:+.1%})"
         return f"{line}. The corpus has {tokens}."
 
 

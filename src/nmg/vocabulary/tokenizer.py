@@ -133,7 +133,9 @@ def _rebuilt(tokenizer: "PreTrainedTokenizerBase", facts: dict[str, Any]) -> "Pr
     from transformers import PreTrainedTokenizerFast
 
     kept = {name: getattr(tokenizer, name) for name in KEPT if hasattr(tokenizer, name)}
+    roles = {role: token for role, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+    kept["extra_special_tokens"] = [one for one in tokenizer.all_special_tokens if one not in roles.values()]
     backend = Tokenizer.from_str(json.dumps(facts))
-    extended = PreTrainedTokenizerFast(tokenizer_object=backend, **tokenizer.special_tokens_map, **kept)
+    extended = PreTrainedTokenizerFast(tokenizer_object=backend, **roles, **kept)
     extended.name_or_path = tokenizer.name_or_path
     return extended
