@@ -28,6 +28,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "kept losses": ("loss", {"masking": {"refresh_steps": 50}, "adapt": {"epochs": 2}}),
     "parts": ("random", {"runtime": {"micro_batch_size": 3}}),
     "best": ("random", {"adapt": {"patience": 2, "evaluate_every": 3, "learning_rate": 0.05}}),
+    "lora": ("random", {"adapt": {"lora": {"rank": 2, "dropout": 0.1}, "patience": 5, "learning_rate": 0.05}}),
     "unmeasured": ("random", {"adapt": {"held_out": 0}}),
 }
 
@@ -64,6 +65,8 @@ def content(out: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_resumed_equals_uninterrupted(make_config: MakeConfig, tmp_path: Path, case: str):
+    if case == "lora":
+        pytest.importorskip("peft", reason="needs peft (the `lora` extra)")
     masking, changes = CASES[case]
     whole = adapt(make_config(**changes), masking, tmp_path / "whole")
     expected = content(tmp_path / "whole")

@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -152,12 +153,13 @@ def test_settings_cannot_be_changed():
         (("--meta.reset=true",), "meta.reset", True),
         (("--runtime.trackers", "[tensorboard, wandb]"), "runtime.trackers", ("tensorboard", "wandb")),
         (("--runtime.trackers=[]",), "runtime.trackers", ()),
+        (("--adapt.lora.rank", "8"), "adapt.lora.rank", 8),
+        (("--adapt.lora.targets", "[query, 1]"), "adapt.lora.targets", ("query", "1")),
     ],
 )
 def test_overrides(load, words: tuple[str, ...], field: str, value: object):
     config = load("data: {train: old.jsonl}\nmasking:\n  rate: 0.1\n", *words)
-    section, name = field.split(".")
-    assert getattr(getattr(config, section), name) == value
+    assert attrgetter(field)(config) == value
 
 
 TEXTS = ("4", "04", "1e3", "1.0", "no", "true", "2024-01-01", "2020-13-45", "0x1F", "1_000", "12:30:45")
@@ -229,6 +231,10 @@ def test_an_override_leaves_the_rest_of_its_section(load):
             ("--learner.self-play", "frozen"),
             "--learner.self_play: there is no such setting; it belongs to learner.kind actor-critic",
         ),
+        (("--adapt.lora.rank", "-1"), "--adapt.lora.rank: Input should be greater than or equal to 0 (given: -1)"),
+        (("--adapt.lora.rnk", "8"), "--adapt.lora.rnk: there is no such setting; did you mean 'rank'?"),
+        (("--adapt.lora", "8"), "--adapt.lora: must contain fields (given: 8)"),
+        (("--adapt.epochs.rank", "8"), "--adapt.epochs.rank: 'epochs' is not a section in the configuration file"),
         (
             ("--learner.candidates=4",),
             "--learner.candidates: there is no such setting; it belongs to learner.kind evolution and random-search",
@@ -241,7 +247,7 @@ def test_a_wrong_override_is_named_as_it_was_typed(problem, words: tuple[str, ..
     assert "run.yaml" not in message
 
 
-@pytest.mark.parametrize("word", ["train.jsonl", "--out", "--a.b.c", "-x"])
+@pytest.mark.parametrize("word", ["train.jsonl", "--out", "--a.b.c.d", "-x"])
 def test_a_word_that_is_no_setting(problem, word: str):
     assert problem("", word, "1") == (
         f"'{word}' is neither an option of this command nor a setting '--section.field value'"
@@ -296,6 +302,8 @@ def test_an_override_into_a_value(problem):
             "masking",
             "the sum of mask_replace_prob 0.9 and random_replace_prob 0.2 exceeds 1",
         ),
+        ("adapt:\n  lora:\n    rank: 1.5\n", 3, "adapt.lora.rank", "Input should be a valid integer"),
+        ("adapt:\n  lora: 8\n", 2, "adapt.lora", "must contain fields (given: 8)"),
         ("run: {}\nrun:\n  seed: 1\n", 2, "run", "duplicate key. Remove all but one."),
         ("run:\n  seed: 1\n  seed: 2\n", 3, "run.seed", "duplicate key. Remove all but one."),
         ("run:\n\tseed: 1\n", 2, None, "is not valid YAML: found character '\\t' that cannot start any token"),

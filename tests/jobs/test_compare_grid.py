@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,6 +93,24 @@ def test_two_data_sets_with_two_models(
     assert answer.code == 0, answer.err
     assert answer.err.count("4 cells are finished, 0 are missing") == 3
     assert "3 cells are finished, 1 are missing" in answer.err
+
+
+def test_lora_is_one_more_condition(nmg: Nmg, inputs: Inputs, tmp_path: Path):
+    pytest.importorskip("peft", reason="needs peft (the `lora` extra)")
+    adapt = {"learning_rate": 0.05}
+    configs = {"whole": quick(inputs, adapt=adapt), "lora": quick(inputs, adapt=adapt | {"lora": {"rank": 2}})}
+    for name, config in configs.items():
+        (tmp_path / f"{name}.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    answer = nmg("compare", "whole.yaml", "lora.yaml", "--maskings", "none,random", "--seeds", "1", "--out", "out")
+    assert answer.code == 0, answer.err
+    cells: dict[str, dict[str, Any]] = {}
+    for name in configs:
+        results = json.loads((tmp_path / "out" / name / "results.json").read_text())
+        assert results["parts"][0]["settings"]["adapt"]["lora"]["rank"] == (2 if name == "lora" else 0)
+        cells[name] = {cell["masking"]: cell for cell in results["cells"]}
+    none, random = ((cells["whole"][name], cells["lora"][name]) for name in ("none", "random"))
+    assert none[0]["scores"] == none[1]["scores"], "without an adaptation, both are the same model"
+    assert random[0]["lm_loss"] != random[1]["lm_loss"]
 
 
 def test_one_configuration_alone_is_no_grid(nmg: Nmg, files: list[Path], inputs: Inputs, tmp_path: Path):

@@ -207,6 +207,7 @@ class _Run:
             documents=len(np.unique(split.training.context_ids)),
             tokens=trained.tokens,
             masked_tokens=trained.masked_tokens,
+            lora_rank=self.prepared.session.config.adapt.lora.rank,
             is_best=is_best and held_out is not None,
             near_duplicates=split.near_duplicates,
             held_out=held_out,

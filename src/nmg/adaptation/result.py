@@ -60,6 +60,8 @@ class AdaptationResult:
     """Number of tokens trained on, special tokens included, over all epochs."""
     masked_tokens: int
     """Number of masked positions trained on, over all epochs."""
+    lora_rank: int
+    """Rank of the trained matrices (`adapt.lora.rank`), which are merged; 0 if the whole model was trained."""
     is_best: bool
     """Whether the saved weights are those with the lowest held-out loss (`adapt.patience`), not the last ones."""
     near_duplicates: int
@@ -83,6 +85,8 @@ class AdaptationResult:
             f"  trained         {self.steps:,} steps, {self.documents:,} documents, {self.tokens:,} tokens, "
             f"{self.masked_tokens:,} of them masked, {_duration(self.seconds)}"
         )
+        if self.lora_rank:
+            lines.append(f"  LoRA            rank {self.lora_rank}, merged into the model")
         lines.append(
             f"  next            AutoModelForMaskedLM.from_pretrained('{self.out}'), or --model.name {self.out}"
         )

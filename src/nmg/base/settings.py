@@ -243,6 +243,19 @@ class OptimiserSettings(Section):
     """Norm to which gradients are clipped."""
 
 
+class LoraSettings(Section):
+    """Low-rank adaptation (LoRA): trains two small matrices next to each linear layer, and merges them at the end."""
+
+    rank: CountOrZero = 0
+    """Rank of the trained matrices; 0 trains the whole model."""
+    alpha: Positive = 8.0
+    """Scale of the change: alpha / rank times the product of the two matrices."""
+    dropout: Annotated[float, BeforeValidator(_number), Field(ge=0.0, lt=1.0)] = 0.0
+    """Dropout probability of the inputs of the trained matrices."""
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Linear layers to adapt: all of the encoder, or those with one of these names, such as query and value."""
+
+
 class AdaptSettings(OptimiserSettings):
     """Settings of domain adaptation (masked-LM training)."""
 
@@ -254,6 +267,7 @@ class AdaptSettings(OptimiserSettings):
     vocabulary: Literal["all", "corpus"] = "all"
     """`corpus` limits the trained word embeddings and the random replacements to word pieces that occur in the
     corpus. This is faster for small models and changes results slightly."""
+    lora: LoraSettings = LoraSettings()
     held_out: Annotated[float, BeforeValidator(_number), Field(ge=0.0, lt=1.0)] = 0.05
     """`nmg adapt`: fraction of the text that is not trained on and measures the loss, at most 512 blocks; 0 for no
     held-out text."""

@@ -84,7 +84,7 @@ def check_option(word: str, known: Sequence[str]) -> None:
     if name in SHORT:
         return
     field = name.lstrip("-").replace("-", "_")
-    settings = [f"--{setting}" for setting in setting_names() if setting.partition(".")[2] == field]
+    settings = [f"--{setting}" for setting in setting_names() if setting.rpartition(".")[2] == field]
     matches = settings or difflib.get_close_matches(name, [*known, *SHORT], n=1)
     advice = f" Did you mean {' or '.join(matches)}?" if matches else f" Use {', '.join(known)}, or --section.field"
     raise UserError(f"No such option: {name}.{advice}")

@@ -104,7 +104,7 @@ def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> set[
         word = words.pop(0)
         name, equals, value = word.partition("=")
         name = SHORT.get(name, name)
-        if not name.startswith("--") or name.count(".") != 1:
+        if not name.startswith("--") or name.count(".") not in {1, 2}:
             raise UserError(f"'{word}' is neither an option of this command nor a setting '--section.field value'")
         if not equals:
             if not words or words[0].startswith("--"):
@@ -116,11 +116,13 @@ def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> set[
         except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"{name}: cannot read the value '{value}'") from error
     for setting, value in given.items():
-        section, field = setting.split(".")
-        fields = settings.setdefault(section, {})
-        if not isinstance(fields, dict):
-            raise UserError(f"--{setting}: '{section}' is not a section in the configuration file")
-        if field == "kind" and value != fields.get("kind", _default_kind(section)):
+        section, *group, field = setting.split(".")
+        fields = settings
+        for part in (section, *group):
+            fields = fields.setdefault(part, {})
+            if not isinstance(fields, dict):
+                raise UserError(f"--{setting}: '{part}' is not a section in the configuration file")
+        if field == "kind" and not group and value != fields.get("kind", _default_kind(section)):
             # The fields in the file belong to the kind in the file, so drop them.
             others = [name for name in fields if f"{section}.{name}" not in given]
             for name in others:
@@ -184,16 +186,18 @@ def _read_problem(problem: ErrorDetails) -> tuple[list[str], str]:
             return problem["ctx"]["settings"], message
         case _ if not isinstance(problem["input"], dict | Section):  # a whole section would not be informative
             message += f" (given: {shown(problem['input'])})"
-    return [".".join(location[:2])], message
+    depth = 2 if section is None or len(location) < 2 or not _fields_within(section, location[1]) else 3
+    return [".".join(location[:depth])], message
 
 
 def setting_names() -> list[str]:
     """Return the dotted names of all settings, including those of every kind of policy and learner."""
     fields = {
-        f"{section}.{name}": None
+        f"{section}.{name}{inner}": None
         for section, info in Config.model_fields.items()
         for names in _kinds_of(info).values()
         for name in names
+        for inner in [f".{one}" for one in _fields_within(info, name)] or [""]
     }
     return list(fields)
 
@@ -217,6 +221,8 @@ def _instead(location: Sequence[str], kind: str | None) -> str:
     section = Config.model_fields.get(location[0])
     if len(location) == 1 or section is None:
         known = list(Config.model_fields)
+    elif len(location) > 2:
+        known = _fields_within(section, location[1])
     else:
         known = _fields_of(section, kind)
         if kinds := [other for other, fields in _kinds_of(section).items() if location[1] in fields]:
@@ -230,6 +236,12 @@ def _fields_of(section: FieldInfo, kind: str | None) -> list[str]:
     """Return the field names of a section, or of one of its kinds."""
     kinds = _kinds_of(section)
     return kinds[next(iter(kinds)) if kind is None else kind]
+
+
+def _fields_within(section: FieldInfo, field: str) -> list[str]:
+    """Return the field names of a section within a section, such as `adapt.lora`; empty for a plain setting."""
+    info = getattr(section.annotation, "model_fields", {}).get(field)
+    return list(getattr(info.annotation, "model_fields", {})) if info is not None else []
 
 
 def _kinds_of(section: FieldInfo) -> dict[str, list[str]]:

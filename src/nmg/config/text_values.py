@@ -4,7 +4,7 @@ YAML parses `4`, `no` and `2024-01-01` as a number, a boolean and a date. A sett
 original characters instead, because a column may be named `4`, a label `no`, or a file `123`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -15,7 +15,7 @@ from nmg.config.yaml_text import parse_yaml
 
 
 def value_of_word(word: str, setting: str) -> Any:
-    """Return the value of a command-line word for a setting `section.field`.
+    """Return the value of a command-line word for a setting `section.field` or `section.group.field`.
 
     A text setting keeps the word as typed, unless the word is quoted, is null, or is a list that the setting accepts.
     Raises YAMLError or ValueError if the word contains characters that YAML does not allow. The same errors are raised
@@ -37,18 +37,20 @@ def value_of_word(word: str, setting: str) -> Any:
     return word if str in types and is_text else value
 
 
-def keep_written_text(settings: Mapping[str, Any], root: yaml.Node | None) -> None:
+def keep_written_text(settings: dict[str, Any], root: yaml.Node | None, prefix: str = "") -> None:
     """Replace each value by its text in the file if the setting accepts text but not the parsed value.
 
     Args:
         settings: Section → field → value, changed in place.
-        root: YAML node of the whole file.
+        root: YAML node of the same values.
+        prefix: Dotted name of the section, with a dot at its end; empty for the whole file.
     """
-    for section, fields_node in _items(root):
-        fields = settings.get(section)
-        for field, node in _items(fields_node):
-            if isinstance(fields, dict) and field in fields:
-                fields[field] = _as_written(fields[field], node, _types_of(f"{section}.{field}"))
+    for name, node in _items(root):
+        value = settings.get(name)
+        if isinstance(value, dict):
+            keep_written_text(value, node, f"{prefix}{name}.")
+        elif name in settings:
+            settings[name] = _as_written(value, node, _types_of(f"{prefix}{name}"))
 
 
 def _items(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:
@@ -75,11 +77,11 @@ def _takes(types: frozenset[Any], value: Any) -> bool:
 
 def _types_of(setting: str) -> frozenset[Any]:
     """Return the types of a setting over all kinds of its section; empty if there is no such setting."""
-    section, _, field = setting.partition(".")
-    known = Config.model_fields.get(section)
-    kinds = _types(known.annotation) if known is not None else ()
-    fields = [getattr(kind, "model_fields", {}).get(field) for kind in kinds]
-    return frozenset(one for found in fields if found is not None for one in _types(found.annotation))
+    types: frozenset[Any] = frozenset([Config])
+    for name in setting.split("."):
+        fields = [getattr(one, "model_fields", {}).get(name) for one in types]
+        types = frozenset(one for found in fields if found is not None for one in _types(found.annotation))
+    return types
 
 
 def _types(annotation: Any) -> Iterator[Any]:

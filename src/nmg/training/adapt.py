@@ -18,6 +18,7 @@ from nmg.training.fast.vocabulary_subset import restrict_vocabulary
 from nmg.training.fit import Observer, fit
 from nmg.training.keep_best import KeepBest
 from nmg.training.lm import masked_lm_loss
+from nmg.training.lora import low_rank
 from nmg.training.masks import Batches, Masks
 
 
@@ -31,6 +32,8 @@ def adapt(
 ) -> TrainingStats:
     """Train `context.model` in place on its masked-LM loss, for `context.adapt_steps` steps or `adapt.epochs` epochs.
 
+    With `adapt.lora.rank`, train low-rank matrices and merge them into the model at the end.
+
     Args:
         context: Context with the model and the settings.
         masks: Text and masks to adapt on.
@@ -43,7 +46,8 @@ def adapt(
 
     Raises:
         Diverged: If a loss or the final weights are not finite.
-        UserError: If `adapt.vocabulary` is "corpus" and the model cannot be restricted.
+        UserError: If `adapt.vocabulary` is "corpus" and the model cannot be restricted, or if LoRA cannot adapt the
+            model.
     """
     began = time.perf_counter()
     if context.adapt.vocabulary == "all":
@@ -70,20 +74,22 @@ def _adapt(
     if steps is not None:
         settings = settings.model_copy(update={"epochs": -(-steps // steps_an_epoch)})
     losses = _Losses(context, masks.start(context, randomness, steps or settings.epochs * steps_an_epoch), columns)
-    result = fit(
-        context.model,
-        masks.lengths,
-        losses,
-        settings,
-        context.runtime,
-        randomness / "adapt",
-        lower="adapt.learning_rate",
-        max_steps=steps,
-        progress=context.reporter.steps(f"adapting · {masks.name}"),
-        watch=watch,
-        observer=observer,
-        parts={"masks": losses},
-    )
+    with low_rank(context.model, settings.lora, randomness / "lora", context.new_parameters) as trained:
+        result = fit(
+            context.model,
+            masks.lengths,
+            losses,
+            settings,
+            context.runtime,
+            randomness / "adapt",
+            lower="adapt.learning_rate",
+            parameters=trained,
+            max_steps=steps,
+            progress=context.reporter.steps(f"adapting · {masks.name}"),
+            watch=watch,
+            observer=observer,
+            parts={"masks": losses},
+        )
     return replace(result, tokens=losses.tokens, masked_tokens=losses.masked_tokens)
 
 

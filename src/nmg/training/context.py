@@ -26,6 +26,8 @@ class TrainingContext:
     adapt_steps: int | None = None
     """Number of adaptation steps, over which the learning rate falls to 0. None: the number that `adapt.epochs` gives.
     """
+    new_parameters: tuple[str, ...] = ()
+    """Names of the parameters that the checkpoint lacked (a new LM head). LoRA trains them as well."""
 
     @property
     def reader(self) -> LMReader:

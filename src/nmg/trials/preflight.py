@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from nmg.base.errors import Diverged, UserError
 from nmg.base.seeding import StreamName
+from nmg.base.settings import LoraSettings
 from nmg.base.types import Example
 from nmg.data.corpus import Corpus
 from nmg.data.cutting import cut_texts
@@ -159,6 +160,12 @@ def _working(
             raise UserError(
                 f"adapt.vocabulary corpus: '{lm.name}' (type {lm.model.config.model_type}) computes its logits "
                 f"otherwise than from its word embeddings alone ({reason}); use adapt.vocabulary all"
+            ) from failed
+    if context.adapt.lora.rank:
+        whole = replace(context, adapt=context.adapt.model_copy(update={"lora": LoraSettings()}))
+        if _failure(attempt, whole) is None:
+            raise UserError(
+                f"adapt.lora.rank: '{lm.name}' cannot {what} with LoRA ({reason}); use adapt.lora.rank 0"
             ) from failed
     runtime = context.runtime
     if runtime.packing and _failure(attempt, replace(context, runtime=replace(runtime, packing=False))) is None:

@@ -24,6 +24,7 @@ from nmg.tasks.registry import task_kind
 from nmg.training.context import TrainingContext
 from nmg.training.head import warm_up_missing_head
 from nmg.training.lm import PretrainedLM
+from nmg.training.lora import check_lora
 from nmg.training.runtime import Runtime
 from nmg.trials.inputs import SharedInputs, load_model
 from nmg.trials.preflight import TaskSample, preflight
@@ -58,6 +59,7 @@ class ModelSession:
         Raises:
             UserError: The model cannot be loaded or has fewer positions than a block needs.
         """
+        check_lora(config.adapt.lora)
         runtime = Runtime.start(config.runtime)
         lm = inputs.model(config) if inputs else load_model(config)
         special = lm.tokenizer.num_special_tokens_to_add(pair=False)
@@ -70,7 +72,7 @@ class ModelSession:
         """The training context: model, vocabulary, settings and runtime."""
         config, vocabulary = self.config, Vocabulary.from_tokenizer(self.lm.tokenizer)
         parts = (config.masking, config.adapt, config.finetune, self.runtime, self.reporter)
-        return TrainingContext(self.lm.model, vocabulary, *parts)
+        return TrainingContext(self.lm.model, vocabulary, *parts, new_parameters=self.lm.new_parameters)
 
     def corpus(self, texts: Collection[str]) -> Corpus:
         """Return the texts as a corpus of blocks of `adapt.block_size` tokens, read from the cache if possible.
