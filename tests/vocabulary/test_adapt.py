@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 import nmg as package
@@ -88,6 +89,24 @@ def test_the_saved_model_is_a_model_to_start_from(model: Path, corpus: Path, tmp
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "second")
     split = ["the", "inhibitor", "kinase", "in", "##hibit", "##or", "##s"]
     assert tokenizer.tokenize("the inhibitor kinase inhibitors") == split
+
+
+def test_a_model_without_a_head_and_a_vocabulary_of_the_corpus(model: Path, corpus: Path, tmp_path: Path):
+    """A new head is trained with rows of the new words; restricted tables have rows of them, too."""
+    weights = {n: t for n, t in load_file(model / "model.safetensors").items() if not n.startswith("cls.")}
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    settings = config(model, corpus, add_words="auto:2", vocabulary="corpus")
+    few = settings.model.model_copy(update={"head_warmup_steps": 2, "head_tuning_steps": 2})
+    result = package.adapt(settings.model_copy(update={"model": few}), "random", tmp_path / "out")
+    assert result.held_out is not None
+    assert np.isfinite(result.held_out.after)
+    before, after = (AutoModelForMaskedLM.from_pretrained(folder) for folder in (model, tmp_path / "out"))
+    n = before.config.vocab_size
+    rows = after.get_input_embeddings().weight
+    assert len(rows) == len(after.get_output_embeddings().bias) == n + 2
+    ids = AutoTokenizer.from_pretrained(model).convert_tokens_to_ids(["in", "##hibit", "##or"])
+    mean = before.get_input_embeddings().weight[ids].mean(0)
+    assert 0 < (rows[n] - mean).abs().max() < 0.1, "trained from the mean on"
 
 
 class Killed(BaseException):
