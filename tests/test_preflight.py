@@ -238,9 +238,10 @@ class TestPrecision:
     def test_one_that_does_is_left_alone(self, model, data):
         assert workbench(model("bert"), data, "qa").preflight().runtime.precision == "bf16"
 
-    def test_who_asks_for_bf16_is_told(self, model, data):
-        asked = session(model("big_bird"), data, "runtime.precision=bf16")
-        with pytest.raises(UserError, match=r"runtime.precision bf16: .*use fp32"):
+    @pytest.mark.parametrize("precision", ["bf16", "fp16"])
+    def test_who_asks_for_a_precision_is_told(self, model, data, precision):
+        asked = session(model("big_bird"), data, f"runtime.precision={precision}")
+        with pytest.raises(UserError, match=rf"runtime.precision {precision}: .*use fp32"):
             asked.preflight(corpus(data))
 
 

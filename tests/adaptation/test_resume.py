@@ -23,6 +23,7 @@ from .conftest import MakeConfig
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "fp32": ("random", {}),
     "bf16": ("random", {"runtime": {"precision": "bf16"}}),
+    "fp16": ("random", {"runtime": {"precision": "fp16"}}),
     "few words": ("idf", {"adapt": {"vocabulary": "corpus", "weight_decay": 0.1, "warmup_ratio": 0.3}}),
     "rates": ("whole-word", {"masking": {"rate_schedule": "linear"}}),
     "kept losses": ("loss", {"masking": {"refresh_steps": 50}, "adapt": {"epochs": 2}}),

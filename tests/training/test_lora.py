@@ -108,8 +108,8 @@ def test_a_step_is_that_of_the_matrices_by_hand(context: TrainingContext):
 
 
 def test_a_new_head_is_trained_too(context: TrainingContext):
-    context = replace(with_lora(context, rank=2), new_parameters=("cls.predictions.bias",))
-    with low_rank(context.model, context.adapt.lora, StreamName(0), context.new_parameters) as trained:
+    context = replace(with_lora(context, rank=2), trained_fully=("cls.predictions.bias",))
+    with low_rank(context.model, context.adapt.lora, StreamName(0), context.trained_fully) as trained:
         assert any(parameter is context.model.cls.predictions.bias for parameter in trained)
         assert all(parameter.requires_grad for parameter in trained)
 

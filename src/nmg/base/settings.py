@@ -378,7 +378,9 @@ class RuntimeSettings(Section):
     """Settings that change only speed."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Number format of matrix products; weights that the optimiser updates are always fp32. `auto`: bf16 if the
+    machine multiplies it, fp16 on other NVIDIA GPUs, else fp32."""
     deterministic: bool = False
     """Whether to use only deterministic algorithms, which give identical bits on every run; slower on a GPU."""
     evaluation_batch_size: Count = 64

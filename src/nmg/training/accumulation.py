@@ -26,17 +26,21 @@ class Accumulation:
     Args:
         batch_size: Rows of a batch.
         runtime: Runtime of the training.
+        scale: Scales a loss before the backward pass, so that its gradients fit into fp16.
     """
 
-    def __init__(self, batch_size: int, runtime: Runtime) -> None:
+    def __init__(
+        self, batch_size: int, runtime: Runtime, scale: Callable[[Tensor], Tensor] = lambda loss: loss
+    ) -> None:
         self.at_once = min(runtime.micro_batch_size or batch_size, batch_size)
         """Maximum number of rows per pass."""
-        self._runtime = runtime
+        self._runtime, self._scale = runtime, scale
 
     def backward(self, loss: BatchLoss, n_rows: int, model: nn.Module) -> Tensor:
         """Compute the gradients of this process's share of a batch and add them to the parameters of `model`.
 
-        Losses and gradients, averaged over all data-parallel processes, equal those of the whole batch.
+        Losses and gradients, averaged over all data-parallel processes, equal those of the whole batch. Gradients are
+        scaled, losses are not.
 
         Args:
             loss: Loss of some rows of the batch.
@@ -75,6 +79,6 @@ class Accumulation:
         for first in share[:: self.at_once]:
             with runtime.autocast(), fast_dropout(runtime.device, model):
                 part = loss(slice(first, min(first + self.at_once, share.stop))) * times
-            part.backward()  # type: ignore[no-untyped-call]
+            self._scale(part).backward()  # type: ignore[no-untyped-call]
             parts.append(part.detach())
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum()

@@ -74,7 +74,7 @@ def _adapt(
     if steps is not None:
         settings = settings.model_copy(update={"epochs": -(-steps // steps_an_epoch)})
     losses = _Losses(context, masks.start(context, randomness, steps or settings.epochs * steps_an_epoch), columns)
-    with low_rank(context.model, settings.lora, randomness / "lora", context.new_parameters) as trained:
+    with low_rank(context.model, settings.lora, randomness / "lora", context.trained_fully) as trained:
         result = fit(
             context.model,
             masks.lengths,

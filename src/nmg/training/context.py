@@ -26,8 +26,8 @@ class TrainingContext:
     adapt_steps: int | None = None
     """Number of adaptation steps, over which the learning rate falls to 0. None: the number that `adapt.epochs` gives.
     """
-    new_parameters: tuple[str, ...] = ()
-    """Names of the parameters that the checkpoint lacked (a new LM head). LoRA trains them as well."""
+    trained_fully: tuple[str, ...] = ()
+    """Names of parameters that LoRA trains as well: those of a new LM head, and tables with rows for added words."""
 
     @property
     def reader(self) -> LMReader:

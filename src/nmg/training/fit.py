@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from nmg.base.distributed import as_one, of_each
 from nmg.base.errors import Diverged
@@ -26,6 +27,8 @@ POOL_BATCHES = 32
 """Number of batches sorted by length together: enough to reduce padding, few enough to keep epochs well mixed."""
 LOOK_EVERY = 20
 """Steps between two checks for finite losses, which also release cached memory. A check waits for the GPU."""
+FIRST_SCALE = 2.0**12
+"""First factor of the loss in fp16. torch's default of 2^16 would skip some of the few steps of an inner loop."""
 
 
 class Observer(Protocol):
@@ -124,6 +127,8 @@ def fit(
         training.require_finite(lower, losses_too=watch is None or watch.patience is None)
     runtime.give_back_memory()
     last_epoch = training.losses[-len(epochs[-1]) :] if epochs else []
+    if runtime.precision == "fp16":
+        last_epoch = [loss for loss in last_epoch if loss.isfinite()]  # the steps of the others were skipped
     return TrainingStats(len(training.losses), _mean(last_epoch), time.perf_counter() - began)
 
 
@@ -156,7 +161,8 @@ class Training:
         """Name → part with a state, this object included."""
         self._model, self._weights, self._settings, self._runtime = model, weights, settings, runtime
         self._batches, self._lengths = batches, lengths
-        self._accumulation = Accumulation(settings.batch_size, runtime)
+        self._scaler = GradScaler(runtime.device.type, init_scale=FIRST_SCALE, enabled=runtime.precision == "fp16")
+        self._accumulation = Accumulation(settings.batch_size, runtime, self._scaler.scale)
         self._optimiser = new_optimiser(weights.masters, settings, runtime.device)
         self._schedule = new_schedule(self._optimiser, settings, len(batches))
 
@@ -222,8 +228,17 @@ class Training:
 
     @property
     def is_sound(self) -> bool:
-        """Whether the last losses are finite."""
-        return _are_finite(self.losses[-LOOK_EVERY:])
+        """Whether the last losses are finite. In fp16 one of them suffices."""
+        return self._are_sound(self.losses[-LOOK_EVERY:])
+
+    def _are_sound(self, losses: Sequence[Tensor]) -> bool:
+        """Return whether these losses do not show divergence.
+
+        fp16 may overflow in a single batch. The scaler skips its step and tries smaller gradients.
+        """
+        if not self._scaler.is_enabled() or not losses:
+            return _are_finite(losses)
+        return bool(torch.stack(list(losses)).isfinite().any())
 
     def _step(self, loss: BatchLoss, n_rows: int) -> None:
         """Update the weights with the gradients of one batch of `n_rows` rows."""
@@ -232,8 +247,10 @@ class Training:
         self._weights.collect_gradients()
         gradients = [master.grad for master in self._weights.masters if master.grad is not None]
         self._runtime.sharing.average([self.losses[-1], *gradients])
+        self._scaler.unscale_(self._optimiser)  # after averaging, so that all processes skip the same steps
         nn.utils.clip_grad_norm_(self._weights.masters, self._settings.max_grad_norm)
-        self._optimiser.step()
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
         self._weights.publish()
         self._schedule.step()
         self._optimiser.zero_grad(set_to_none=True)
@@ -245,14 +262,14 @@ class Training:
             lower: Name of the setting that the error message advises to lower.
             losses_too: Whether every loss must be finite as well.
         """
-        if not _are_finite(self._weights.masters) or (losses_too and not _are_finite(self.losses)):
+        if not _are_finite(self._weights.masters) or (losses_too and not self._are_sound(self.losses)):
             raise Diverged(
                 f"the training diverged: after {len(self.losses)} of {self.n_steps} steps its loss or weights are not "
                 f"finite. Lower {lower} ({self._settings.learning_rate:g})."
             )
 
     def state(self) -> State:
-        """Return weights, optimiser, losses, and each process's generators of dropout."""
+        """Return weights, optimiser, scaler, losses, and each process's generators of dropout."""
         optimiser = self._optimiser.state_dict()
         tensors = {f"weights.{name}": master for name, master in numbered(self._weights.masters).items()}
         others: dict[str, dict[str, object]] = {}
@@ -270,7 +287,7 @@ class Training:
             tensors |= {f"group.{number}.{name}": value for name, value in group.items() if isinstance(value, Tensor)}
         plain = [{name: value for name, value in group.items() if not isinstance(value, Tensor)} for group in groups]
         facts = {"groups": plain, "optimiser": others, "rows_per_pass": self._accumulation.at_once}
-        return State(tensors, facts)
+        return State(tensors, facts | {"scaler": self._scaler.state_dict()})
 
     def _changed(self, group: Mapping[str, object]) -> dict[str, object]:
         """Return the values of a group of weights that may differ from those of a new optimiser."""
@@ -304,6 +321,8 @@ class Training:
             groups[int(number)][field] = tensor
         self._optimiser.load_state_dict({"state": moments, "param_groups": groups})
         self._schedule.last_epoch = self.steps
+        if self._scaler.is_enabled():
+            self._scaler.load_state_dict(state.facts["scaler"])
         self._accumulation.at_once = int(state.facts["rows_per_pass"])
         restore_torch_random(parts[f"random{self._runtime.sharing.index}"], self._runtime.device)
 

@@ -43,6 +43,8 @@ class PretrainedLM:
     tokenizer: PreTrainedTokenizerBase
     new_parameters: tuple[str, ...]
     """Names of parameters that the checkpoint lacked (a missing LM head), initialised randomly on loading."""
+    extended: tuple[str, ...] = ()
+    """Names of parameters with rows for added words (`adapt.add_words`)."""
 
     def newly_initialized(self) -> list[nn.Parameter]:
         """Return the parameters named by `new_parameters`, each once."""

@@ -24,18 +24,18 @@ def check_lora(settings: LoraSettings) -> None:
 
 @contextmanager
 def low_rank(
-    model: PreTrainedModel, settings: LoraSettings, randomness: StreamName, new_parameters: Collection[str] = ()
+    model: PreTrainedModel, settings: LoraSettings, randomness: StreamName, trained_fully: Collection[str] = ()
 ) -> Iterator[list[nn.Parameter]]:
     """Give linear layers of the encoder trainable matrices within the context; on exit, merge them into the model.
 
-    LM head and embeddings are not trained, except `new_parameters`. If the training fails, the matrices are removed
+    LM head and embeddings are not trained, except `trained_fully`. If the training fails, the matrices are removed
     without merging. Without a rank, the context changes nothing.
 
     Args:
         model: The masked LM, changed in place.
         settings: Rank, scale, dropout and layers.
         randomness: Random stream of the initial matrices.
-        new_parameters: Names of parameters to train as well.
+        trained_fully: Names of parameters to train as well.
 
     Yields:
         The parameters to train.
@@ -60,7 +60,7 @@ def low_rank(
     with randomness.torch():
         adapters = LoraModel(model, config, "default")
     try:
-        for name in new_parameters:
+        for name in trained_fully:
             model.get_parameter(name).requires_grad_(True)
         yield [parameter for parameter in model.parameters() if parameter.requires_grad]
         adapters.merge_adapter()

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,6 +18,10 @@ from nmg.base.errors import UserError
 from nmg.base.settings import RuntimeSettings
 from nmg.training.data_parallel import SINGLE, DataParallel
 
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
+"""Number format of matrix products."""
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precision → dtype, if it is not fp32."""
 PACKAGES = ("nmg", "torch", "transformers", "tokenizers", "accelerate", "numpy")
 """Packages whose versions may change a result."""
 
@@ -32,7 +36,7 @@ class Runtime:
     """
 
     device: torch.device
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     evaluation_batch_size: int
     """Rows per forward pass in evaluation mode."""
     sharing: DataParallel = SINGLE
@@ -72,7 +76,7 @@ class Runtime:
             torch.use_deterministic_algorithms(True)
         return cls(
             device,
-            _precision(settings, on_cpu),
+            _precision(settings, device.type),
             settings.evaluation_batch_size,
             sharing,
             settings.micro_batch_size,
@@ -99,8 +103,9 @@ class Runtime:
         }
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Return a context that computes matrix products in bf16. It does nothing if the precision is fp32."""
-        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        """Return a context that computes matrix products in bf16 or fp16. It does nothing if the precision is fp32."""
+        dtype = HALF.get(self.precision)
+        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
 
     def give_back_memory(self) -> None:
         """Return freed memory to the system. This limits the memory that is kept and makes one step slower."""
@@ -156,11 +161,13 @@ def _join(device: str) -> tuple[torch.device, DataParallel]:
     return state.device, DataParallel(state.num_processes, state.process_index)
 
 
-def _precision(settings: RuntimeSettings, on_cpu: bool) -> Literal["fp32", "bf16"]:
-    """Return the precision of the settings. `auto` is bf16 if the hardware supports it."""
+def _precision(settings: RuntimeSettings, device_type: str) -> Precision:
+    """Return the precision of the settings. `auto` is bf16 if the hardware supports it, else fp16 on CUDA."""
     if settings.precision != "auto":
         return settings.precision
-    return "bf16" if _multiplies_bf16(on_cpu) else "fp32"
+    if _multiplies_bf16(device_type == "cpu"):
+        return "bf16"
+    return "fp16" if device_type == "cuda" else "fp32"
 
 
 @functools.cache

@@ -77,7 +77,7 @@ def preflight(
         context: Context of the inner loops. Its model is left unchanged.
         texts: Texts to adapt on, at least one of them with a token. Only a few are read.
         tasks: Tasks the model will be fine-tuned on; empty if it is only adapted.
-        may_change_precision: Whether fp32 may replace bf16. False if the user asked for bf16.
+        may_change_precision: Whether fp32 may replace bf16 or fp16. False if the user asked for one.
 
     Returns:
         The context, changed to fp32 (with a message) if the model trains only in fp32.
@@ -138,7 +138,7 @@ def _working(
         what: What the model is asked to do, for messages.
         length: Name of the setting that limits the length of rows.
         attempt: Raises an exception if the settings of a context do not work.
-        may_change: Whether fp32 may replace bf16.
+        may_change: Whether fp32 may replace bf16 or fp16.
 
     Returns:
         The context to use.
@@ -172,14 +172,16 @@ def _working(
         raise UserError(
             f"runtime.packing: '{lm.name}' cannot {what} on packed rows ({reason}); turn it off"
         ) from failed
-    if runtime.precision == "bf16":
+    if runtime.precision != "fp32":
         plain = replace(context, runtime=replace(runtime, precision="fp32"))
         if _failure(attempt, plain) is None:
             if not may_change:
                 raise UserError(
-                    f"runtime.precision bf16: '{lm.name}' cannot {what} in it ({reason}); use fp32"
+                    f"runtime.precision {runtime.precision}: '{lm.name}' cannot {what} in it ({reason}); use fp32"
                 ) from failed
-            context.reporter.notify(f"runtime.precision: '{lm.name}' cannot {what} in bf16 ({reason}): fp32 is used")
+            context.reporter.notify(
+                f"runtime.precision: '{lm.name}' cannot {what} in {runtime.precision} ({reason}): fp32 is used"
+            )
             return plain
     raise UserError(f"model.name: '{lm.name}' cannot {what}: {reason} (NMG_DEBUG=1 shows where)") from failed
 

@@ -44,9 +44,12 @@ def add_words(lm: PretrainedLM, words: Sequence[str]) -> PretrainedLM:
             _resize(lm.model, n_rows)
     except (NotImplementedError, TypeError, AttributeError) as error:
         raise UserError(f"adapt.add_words: the vocabulary of '{lm.name}' cannot be extended ({error})") from error
-    for table in _tables(lm.model):
+    tables = _tables(lm.model)
+    for table in tables:
         _start_rows(table, first, pieces)
-    return replace(lm, tokenizer=tokenizer)
+    extended = {id(table) for table in tables}
+    names = tuple(name for name, parameter in lm.model.named_parameters() if id(parameter) in extended)
+    return replace(lm, tokenizer=tokenizer, extended=names)
 
 
 def _resize(model: PreTrainedModel, n_rows: int) -> None:

@@ -7,6 +7,7 @@ from torch import nn
 from nmg.base.types import CorruptedBlocks
 from nmg.training.fast.weights import training_weights
 from nmg.training.lm import copy_state, masked_lm_loss
+from nmg.training.runtime import HALF, Precision
 from support.models import CONFIGS, VOCABULARY, tiny_model
 
 
@@ -21,8 +22,9 @@ def gradient_vector(parameters: list[nn.Parameter]) -> torch.Tensor:
     return torch.cat([p.grad.float().flatten() if p.grad is not None else torch.zeros(p.numel()) for p in parameters])
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_loss_and_gradients_are_those_of_fp32_within_rounding(kind: str):
+def test_loss_and_gradients_are_those_of_fp32_within_rounding(kind: str, precision: Precision):
     """Tolerance: 2 % of the loss, a cosine of 0.98 between the gradients of all weights together."""
     model, batch = tiny_model(kind), corrupted()
     with torch.no_grad():
@@ -32,8 +34,8 @@ def test_loss_and_gradients_are_those_of_fp32_within_rounding(kind: str):
     loss.backward()
     wanted = gradient_vector(list(model.parameters()))
     model.zero_grad(set_to_none=True)
-    with training_weights(model, model.parameters(), "bf16") as weights:
-        with torch.autocast("cpu", torch.bfloat16):
+    with training_weights(model, model.parameters(), precision) as weights:
+        with torch.autocast("cpu", HALF[precision]):
             rounded = masked_lm_loss(model, batch)
         rounded.backward()
         weights.collect_gradients()

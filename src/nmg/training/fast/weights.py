@@ -1,6 +1,6 @@
 """Separates the weights that the optimiser updates from the weights that the model computes with.
 
-In fp32 they are the same. In bf16 the model computes with rounded copies while the optimiser updates fp32 master
+In fp32 they are the same. In bf16 and fp16 the model computes with rounded copies; the optimiser updates fp32 master
 weights (Micikevicius et al., arXiv 1710.03740). Autocast alone would round the same weights at every step. Because it
 keeps normalisation and residuals in fp32, it would also cast every activation back and forth. On a CPU, this takes a
 quarter of a step.
@@ -8,10 +8,13 @@ quarter of a step.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from nmg.training.runtime import HALF, Precision
 
 
 class Fp32Weights:
@@ -27,8 +30,8 @@ class Fp32Weights:
         """Copy the updated master weights to the model."""
 
 
-class Bf16Weights(Fp32Weights):
-    """Fp32 master weights of parameters that the model holds in bf16."""
+class RoundedWeights(Fp32Weights):
+    """Fp32 master weights of parameters that the model holds in bf16 or fp16."""
 
     def __init__(self, trained: Sequence[nn.Parameter], originals: dict[nn.Parameter, Tensor]) -> None:
         # Parameters that stay fp32 in the model are their own master weights.
@@ -37,7 +40,7 @@ class Bf16Weights(Fp32Weights):
         super().__init__([master_of.get(p, p) for p in trained])
 
     def collect_gradients(self) -> None:
-        """Convert the bf16 gradients of the model to fp32 gradients of the master weights."""
+        """Convert the rounded gradients of the model to fp32 gradients of the master weights."""
         rounded: list[Tensor] = []
         gradients: list[Tensor] = []
         for parameter, master in self._pairs:
@@ -51,7 +54,7 @@ class Bf16Weights(Fp32Weights):
 
     @torch.no_grad()
     def publish(self) -> None:
-        """Copy the updated master weights to the model, rounded to bf16."""
+        """Copy the updated master weights to the model, rounded."""
         rounded, masters = [p.data for p, _ in self._pairs], [m.data for _, m in self._pairs]
         if rounded:
             torch._foreach_copy_(rounded, masters)
@@ -59,7 +62,7 @@ class Bf16Weights(Fp32Weights):
 
 @contextmanager
 def training_weights(
-    model: nn.Module, trained: Iterable[nn.Parameter], precision: str, device_type: str = "cpu"
+    model: nn.Module, trained: Iterable[nn.Parameter], precision: Precision, device_type: str = "cpu"
 ) -> Iterator[Fp32Weights]:
     """Provide master weights of `trained` for one training.
 
@@ -71,7 +74,7 @@ def training_weights(
     Args:
         model: Float32 model. It must run under autocast within this context.
         trained: Parameters of the model to train.
-        precision: "fp32" or "bf16".
+        precision: Number format of the model's weights.
         device_type: Device type of the model. On a GPU, LayerNorm weights stay fp32 because autocast computes LayerNorm
             in fp32. Rounded weights would need casts, and at a learning rate of 2e-5 a gain near 1 would rarely change.
 
@@ -89,12 +92,13 @@ def training_weights(
         exact, norms = [*embeddings, *norms], []
     kept = {parameter for module in exact for parameter in module.parameters()}
     originals = {p: p.data for p in model.parameters() if p not in kept and p.dtype == torch.float32}
-    hooks = [module.register_forward_hook(_rounded) for module in embeddings]
+    dtype = HALF[precision]
+    hooks = [module.register_forward_hook(partial(_round_output, dtype)) for module in embeddings]
     hooks += [module.register_forward_pre_hook(_as_its_weight) for module in norms]
     for parameter, original in originals.items():
-        parameter.data = original.to(torch.bfloat16)
+        parameter.data = original.to(dtype)
     try:
-        yield Bf16Weights(trained, originals)
+        yield RoundedWeights(trained, originals)
     finally:
         for hook in hooks:
             hook.remove()
@@ -113,6 +117,6 @@ def _as_its_weight(norm: nn.LayerNorm, inputs: tuple[Any, ...]) -> tuple[Any, ..
     return states.to(norm.weight.dtype), *others
 
 
-def _rounded(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-    """Round the output of an embedding to bf16."""
-    return output.to(torch.bfloat16)
+def _round_output(dtype: torch.dtype, _module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    """Round the output of an embedding."""
+    return output.to(dtype)
