@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
@@ -69,6 +70,20 @@ def test_an_adaptation_with_the_words_that_save_most(model: Path, corpus: Path, 
 
     again = package.adapt(settings, "idf", tmp_path / "again", Silent())
     assert again.held_out == result.held_out, "the same words and masks"
+
+
+def test_lora_trains_the_table_of_words_too(model: Path, corpus: Path, tmp_path: Path):
+    """Rows of new words start as means, and no layer of the encoder can learn them."""
+    pytest.importorskip("peft", reason="needs peft (the `lora` extra)")
+    low_rank = {"add_words": "auto:2", "lora": {"rank": 2}, "learning_rate": 0.05}
+    package.adapt(config(model, corpus, **low_rank), "none", tmp_path / "before")
+    package.adapt(config(model, corpus, **low_rank), "random", tmp_path / "after")
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("before", "after"))
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    table = "bert.embeddings.word_embeddings.weight"
+    assert table in changed
+    assert not torch.equal(before[table][-2:], after[table][-2:]), "the rows of the two words"
+    assert not [name for name in changed if "LayerNorm" in name or "position_embeddings" in name]
 
 
 def test_the_words_of_a_file(model: Path, corpus: Path, tmp_path: Path):

@@ -72,7 +72,9 @@ class ModelSession:
         """The training context: model, vocabulary, settings and runtime."""
         config, vocabulary = self.config, Vocabulary.from_tokenizer(self.lm.tokenizer)
         parts = (config.masking, config.adapt, config.finetune, self.runtime, self.reporter)
-        return TrainingContext(self.lm.model, vocabulary, *parts, trained_fully=(*self.lm.new_parameters, *self.lm.extended))
+        return TrainingContext(
+            self.lm.model, vocabulary, *parts, trained_fully=(*self.lm.new_parameters, *self.lm.extended)
+        )
 
     def corpus(self, texts: Collection[str]) -> Corpus:
         """Return the texts as a corpus of blocks of `adapt.block_size` tokens, read from the cache if possible.
