@@ -1,4 +1,8 @@
-"""One checkpoint: a folder of safetensors and one JSON file with their digests, complete as soon as its name exists."""
+"""Writes and reads checkpoints.
+
+A checkpoint is a folder with safetensors files, `facts.json` and SHA256SUMS. It is complete if its folder exists,
+because the folder gets its name last.
+"""
 
 import json
 import shutil
@@ -16,15 +20,16 @@ FACTS = "facts.json"
 
 
 def write_checkpoint(folder: Path, files: "Mapping[str, Mapping[str, Tensor]]", facts: Mapping[str, Any]) -> None:
-    """Write a checkpoint next to its folder, then rename it. A folder of that name is replaced.
+    """Write a checkpoint to a temporary folder, then rename it to `folder`. An existing `folder` is replaced.
 
     Args:
         folder: The folder of the checkpoint.
-        files: Name of a file, without its ending → tensors.
-        facts: Further content, stored as JSON.
+        files: File name without extension → (tensor name → tensor).
+        facts: Further values, stored as JSON. Numbers must be finite.
 
     Raises:
-        UserError: The files cannot be written.
+        UserError: If the files cannot be written.
+        ValueError: If `facts` contains NaN or an infinite number.
     """
     aside = folder.with_name(folder.name + ".tmp")
     try:
@@ -41,7 +46,7 @@ def write_checkpoint(folder: Path, files: "Mapping[str, Mapping[str, Tensor]]", 
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """The JSON content of a checkpoint; empty if it cannot be read."""
+    """Return the JSON content of a checkpoint, or an empty dictionary if it cannot be read."""
     try:
         return dict(json.loads((folder / FACTS).read_text("utf-8")))
     except (OSError, ValueError, TypeError):

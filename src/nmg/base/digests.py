@@ -1,4 +1,4 @@
-"""Digests of the files of a folder, stored in its file SHA256SUMS in the format of `sha256sum -c`."""
+"""Writes and checks the digests of the files in a folder, in its file SHA256SUMS (the format of `sha256sum -c`)."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def read_sums(folder: Path) -> dict[str, str]:
 
 
 def damaged_files(folder: Path) -> list[Path]:
-    """The files that differ from what was written: truncated, changed or missing.
+    """Return the files that differ from what was written: truncated, changed or missing.
 
     If SHA256SUMS itself is missing, empty or invalid, it is the only file returned.
     """
@@ -32,7 +32,7 @@ def damaged_files(folder: Path) -> list[Path]:
 
 
 def sound_files(folder: Path) -> list[Path]:
-    """The files whose content matches a valid line of SHA256SUMS."""
+    """Return the files whose content matches a valid line of SHA256SUMS."""
     return [folder / name for name, digest in read_sums(folder).items() if _has_digest(folder / name, digest)]
 
 

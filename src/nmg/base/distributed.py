@@ -4,9 +4,9 @@ Everything else is computed redundantly on every process from the same settings,
 and writes files. An error on one process (writing, memory) must be raised on all of them; otherwise the others wait
 forever for its gradients: see `as_one`. `from_first` sends values that only rank 0 knows, such as what is on its disk.
 
-Processes synchronise at the end of every such step and after every failure, with the same collective call. A process
-that fails therefore joins the others at the end of their current step, and all of them raise the error. A collective
-call on tensors must directly follow a synchronisation, so that no process can fail between the two.
+Processes synchronise at the end of every `as_one` block and after every failure, with the same collective call. A
+process that fails therefore joins the others at the end of their current block, and all of them raise the error. A
+collective call on tensors must directly follow a synchronisation, so that no process can fail between the two.
 """
 
 import atexit
@@ -57,9 +57,9 @@ class _Failure:
 
 
 def described(error: Exception) -> tuple[str, str]:
-    """Return (the error in one line, its traceback).
+    """Return an error as one line of text, and its traceback.
 
-    For a `FailedTogether` both describe the processes that failed.
+    For a `FailedTogether` both texts describe the errors of all processes that failed.
     """
     if isinstance(error, FailedTogether):
         return error.problem, error.report
@@ -78,7 +78,7 @@ def is_main_process() -> bool:
 
 @functools.cache
 def leave_at_exit() -> None:
-    """End the process group when the program ends: a thread of it that still runs would abort the process."""
+    """Destroy the process group when the program ends. Otherwise a thread of the group could abort the process."""
     atexit.register(_leave)
 
 
@@ -91,10 +91,10 @@ def _leave() -> None:
 
 @contextmanager
 def as_one() -> Iterator[None]:
-    """Raise an error of one process on all processes, at the end of the step.
+    """Raise an error that occurs on one process in the block on all processes, at the end of the block.
 
-    Steps may be nested. Errors are left unchanged if there is only one process or no initialised process group. Raises
-    FailedTogether.
+    Blocks may be nested. Raises FailedTogether. If there is only one process or no initialised process group, the error
+    is left unchanged.
     """
     try:
         yield
@@ -120,7 +120,7 @@ def from_first(value: Value) -> Value:
 
 
 def of_each(value: Value) -> list[Value]:
-    """Return the `value` of each process, in rank order. All processes must call it at the same step."""
+    """Return the `value` of each process, in rank order. All processes must call this function at the same point."""
     return _gathered(value) if _are_joined() else [value]
 
 
@@ -142,7 +142,7 @@ def check_same(facts: Mapping[str, str]) -> None:
 
 
 def _meet(failure: _Failure | None) -> None:
-    """Wait for the other processes. Raises FailedTogether on all of them if any process passes a failure."""
+    """Wait for the other processes. Raises FailedTogether on all processes if one of them passes a failure."""
     if not _are_joined():
         return
     import torch

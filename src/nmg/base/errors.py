@@ -23,7 +23,7 @@ class UserError(Exception):
 
 
 class Diverged(UserError):  # noqa: N818 the name says what happened to the training
-    """A training run whose losses, weights or scores are no longer finite. Its settings are the cause."""
+    """The losses, weights or scores of a training run are no longer finite. Its settings are the cause."""
 
 
 def bad_input(path: Path | str, problem: str, *, line: int | None = None, field: str | None = None) -> UserError:

@@ -1,4 +1,4 @@
-"""Digests of models. Equal content gives equal digests, independent of its path."""
+"""Computes digests of models. Equal content gives equal digests, independent of the path of the model."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ def model_digest(state: "Mapping[str, Tensor]", config: "PretrainedConfig", with
 
     Args:
         state: weight name → tensor.
-        config: the model's transformers configuration. Fields that describe its origin are ignored.
+        config: the model's transformers configuration. Fields that describe how it was saved are ignored.
         without: names of weights to leave out.
 
     Returns:

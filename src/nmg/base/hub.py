@@ -1,4 +1,4 @@
-"""Short queries to the Hugging Face hub. Its own libraries retry for about a minute if the hub is unreachable."""
+"""Short queries to the Hugging Face hub. The libraries of the hub retry for a minute if it is unreachable."""
 
 from functools import cache
 from pathlib import Path
@@ -53,7 +53,7 @@ def is_reachable(name: str, kind: Kind) -> bool:
 
 
 def is_only_local(name: str) -> bool:
-    """Return whether to look for a model on this machine only: it is a folder, or the hub does not respond.
+    """Return whether a model can only be on this machine: `name` is a folder, or the hub does not respond.
 
     Raises UserError if there is no such folder and the hub has no such model.
     """

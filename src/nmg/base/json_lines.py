@@ -1,4 +1,4 @@
-"""Files of JSON objects, one per line: read even while they are being written."""
+"""Reads JSON Lines files, also while another process writes them."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,10 @@ class Lines(NamedTuple):
 
 
 def read_lines(path: Path) -> Lines:
-    """The objects of a JSONL file; no objects if it is missing. An incomplete last line is ignored."""
+    """Return the objects of a JSONL file and the numbers of its broken lines; both are empty without a file.
+
+    An incomplete last line is ignored.
+    """
     lines = path.read_bytes().split(b"\n") if path.is_file() else []
     found = Lines([], [])
     for number, line in enumerate(lines[:-1], start=1):  # the last item is empty or an incomplete line
@@ -28,7 +31,7 @@ def read_lines(path: Path) -> Lines:
 
 
 def log_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSONL file; no objects if it is missing. Raises UserError for a broken line."""
+    """Return the objects of a JSONL file; empty if the file does not exist. Raises UserError for a broken line."""
     found = read_lines(path)
     if found.broken:
         raise bad_input(path, "is not valid JSON", line=found.broken[0])

@@ -19,7 +19,8 @@ PARTIAL = ".partial"
 def check_output(out: Path, holds: str = "another run") -> None:
     """Raise UserError if the output folder contains files or cannot be a folder.
 
-    Names that begin with a dot are ignored: they are locks or partially written files.
+    Names that begin with a dot are ignored: they are locks or partially written files. `holds` says in the message what
+    the folder already contains.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, not a folder")
@@ -75,7 +76,7 @@ def output_lock(out: Path) -> Iterator[None]:
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    """Remove the empty ones among `folders`, given from the innermost to the outermost."""
+    """Remove each folder that is empty. `folders` are sorted from the innermost to the outermost."""
     for folder in folders:
         with suppress(OSError):
             folder.rmdir()

@@ -1,6 +1,6 @@
 """Groups of settings that several parts of the program use. They are immutable and validated.
 
-Defaults are the published settings for classification with BERT, except how masks are learned, which differs.
+Defaults are the published settings for classification with BERT, except the settings for learning masks.
 `configs/` contains the published settings of each data set, and docs/paper_map.md gives the source of each default.
 Settings of a policy or learner are defined next to it; `nmg.config` combines all of them.
 """
@@ -45,7 +45,7 @@ Tracker = Annotated[str, AfterValidator(_tracker)]
 
 
 AUTO_WORDS = re.compile(r"auto:([1-9]\d{0,5})")
-"""`auto:N`: the N words that save the most tokens."""
+"""Pattern of `auto:N`, which means the N words that save the most tokens."""
 
 
 def _words_to_add(value: str) -> str:
@@ -63,7 +63,7 @@ class NamedContent:
     """Marks a setting whose text names content outside the settings, such as a file or a model.
 
     Results depend on the content, not on its name or path. `Config.digest` therefore ignores these settings, and runs
-    and cells store digests of the content instead.
+    and trials store digests of the content instead.
     """
 
     kind: Literal["data", "language model", "token classifier", "spaCy pipeline"]
@@ -150,7 +150,7 @@ class DataSettings(Section):
     word_column: Count = 1
     """Column of the words, from 1, in files with one word per line (CoNLL)."""
     tag_column: Count | None = None
-    """Column of the tags, from 1, in such files; the last column of each line if not given."""
+    """Column of the tags, from 1, in files with one word per line; the last column of each line if not given."""
     labelled_per_class: Count | None = None
     """Number of labelled training examples to keep per class (few-shot). The corpus keeps the texts of all examples."""
     labelled_examples: Count | None = None
@@ -173,7 +173,7 @@ class MaskingSettings(Section):
     rate_end: Rate = 0.15
     """Masking rate at the last step; unused with a constant schedule."""
     mask_replace_prob: Share = 0.8
-    """Fraction of the chosen tokens that the mask token replaces. The rest after `random_replace_prob` is unchanged."""
+    """Fraction of the chosen tokens that the mask token replaces. Tokens that are not replaced stay unchanged."""
     random_replace_prob: Share = 0.1
     """Fraction of the chosen tokens that random tokens replace."""
     idf_unit: Literal["piece", "word"] = "piece"
@@ -197,7 +197,7 @@ class MaskingSettings(Section):
     pmi_least_count: Count = 10
     """Minimum number of occurrences of an n-gram that may become a unit."""
     pmi_share: Share = 0.5
-    """Fraction of these n-grams, in order of decreasing PMI, that become units."""
+    """Fraction of the n-grams with `pmi_least_count` occurrences, in order of decreasing PMI, that become units."""
     difference_anchors: Count = 20
     """Maximum number of anchors (words typical of the domain) of the masking `difference`."""
     difference_scale: NonNegative = 10.0
@@ -244,7 +244,7 @@ class OptimiserSettings(Section):
 
 
 class LoraSettings(Section):
-    """Low-rank adaptation (LoRA): trains two small matrices next to each linear layer, and merges them at the end."""
+    """Settings of low-rank adaptation (LoRA): two small matrices are trained per linear layer and merged at the end."""
 
     rank: CountOrZero = 0
     """Rank of the trained matrices; 0 trains the whole model."""
@@ -253,7 +253,7 @@ class LoraSettings(Section):
     dropout: Annotated[float, BeforeValidator(_number), Field(ge=0.0, lt=1.0)] = 0.0
     """Dropout probability of the inputs of the trained matrices."""
     targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    """Linear layers to adapt: all of the encoder, or those with one of these names, such as query and value."""
+    """Linear layers to adapt: `all-linear` for all of the encoder, or their names, such as query and value."""
 
 
 class AdaptSettings(OptimiserSettings):
@@ -269,13 +269,13 @@ class AdaptSettings(OptimiserSettings):
     corpus. This is faster for small models and changes results slightly."""
     lora: LoraSettings = LoraSettings()
     held_out: Annotated[float, BeforeValidator(_number), Field(ge=0.0, lt=1.0)] = 0.05
-    """`nmg adapt`: fraction of the text that is not trained on and measures the loss, at most 512 blocks; 0 for no
+    """`nmg adapt`: fraction of the text to measure the loss on instead of training on it, at most 512 blocks; 0 for no
     held-out text."""
     steps: Count | None = None
     """`nmg adapt`: number of steps, instead of `epochs`."""
     minutes: Positive | None = None
-    """`nmg adapt`: approximate minutes of the whole command, instead of `epochs`. The speed of a few steps decides the
-    number of steps."""
+    """`nmg adapt`: approximate duration of the whole command in minutes, instead of `epochs`. The number of steps is
+    computed from the measured speed of a few steps."""
     evaluate_every: Count | None = None
     """`nmg adapt`: steps between two measurements of the held-out loss; about ten in a run if not given."""
     patience: Count | None = None
@@ -355,7 +355,7 @@ class RewardSettings(Section):
 
 
 class MetaTestSettings(Section):
-    """Settings of meta-test that override `masking`, `adapt` and `finetune`. None keeps their value."""
+    """Settings of meta-test that override `masking`, `adapt` and `finetune`. None keeps the setting of that section."""
 
     rate: Rate | None = None
     adapt_epochs: CountOrZero | None = None
@@ -375,7 +375,7 @@ class MetaTestSettings(Section):
 
 
 class RuntimeSettings(Section):
-    """Settings that change only speed."""
+    """Settings of the machine and of output. They change speed and rounding, but no other property of results."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -396,17 +396,18 @@ class RuntimeSettings(Section):
     """Executor of inner loops: sequentially in this process, in parallel processes on this machine, or on a Ray
     cluster."""
     processes: Literal["auto"] | Count = "auto"
-    """Number of parallel processes, which share the threads equally. `auto`: for a small model on several CPU cores
-    one per player of an episode, or one per core for the cells of a comparison; otherwise one."""
+    """Number of parallel processes, which share the threads equally. `auto`: one per
+    player or trial for a small model on several CPU cores (at most cores + 1) and on an existing Ray cluster; one per
+    GPU if there are several; otherwise one."""
     ray_address: str | None = None
     """Address of a Ray cluster, as accepted by `ray.init`; if not given, a cluster is started on this machine."""
     keep_memory: Literal["auto"] | bool = "auto"
-    """Whether to keep freed main memory for the next step, which is faster. `auto`: yes in commands, no in your own
-    process."""
+    """Whether to keep freed main memory for the next step, which is faster. `auto`: yes in commands, no if
+    nmg is used as a library."""
     cache_dir: str | None = None
     """Folder of tokenised corpora; `$NMG_CACHE` or ~/.cache/nmg if not given."""
     checkpoint_minutes: NonNegative = 5.0
-    """`nmg adapt`: minutes between two checkpoints; 0 for one after each step."""
+    """`nmg adapt`: minutes between two checkpoints; 0 for a checkpoint after each step."""
     keep_checkpoint: bool = False
     """`nmg adapt`: whether the last checkpoints remain when the run ends."""
     trackers: tuple[Tracker, ...] = ("tensorboard",)

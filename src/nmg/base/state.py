@@ -1,4 +1,4 @@
-"""The state of a part of a training, as a checkpoint stores it."""
+"""The state of a part of a training run, as a checkpoint stores it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,44 +11,44 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class State:
-    """Everything that a part of a training needs to continue to the bit."""
+    """Everything that a part of a training run needs to continue with bit-identical results."""
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    """Name → tensor on any device. It may share memory with the training, so store it before the next step."""
+    """Name → tensor on any device. It may share memory with the training run, so store it before the next step."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Further values, which JSON can store exactly."""
 
 
 class Resumable(Protocol):
-    """A part of a training with a state."""
+    """A part of a training run whose state can be stored and restored."""
 
     def state(self) -> State:
         """Return the state after the last step."""
         ...
 
     def restore(self, state: State) -> None:
-        """Continue from a state that a part of the same kind returned."""
+        """Restore a state that an object of the same class returned."""
         ...
 
 
 class Stateless:
-    """A part of a training that needs no state, because every training builds the same."""
+    """A part of a training run that is the same in every run and therefore needs no state."""
 
     def state(self) -> State:
-        """Return nothing."""
+        """Return an empty state."""
         return State()
 
     def restore(self, state: State) -> None:
-        """Change nothing."""
+        """Do nothing."""
 
 
 def numbered(tensors: Iterable[Tensor]) -> dict[str, Tensor]:
-    """Return number → tensor, with numbers as text from '0'."""
+    """Return the tensors as a dictionary with the keys '0', '1', …"""
     return {str(number): tensor for number, tensor in enumerate(tensors)}
 
 
 def in_order(tensors: Mapping[str, Tensor]) -> list[Tensor]:
-    """Return the tensors of `numbered` in their order."""
+    """Return the tensors of a dictionary from `numbered`, in their original order."""
     return [tensors[str(number)] for number in range(len(tensors))]
 
 
@@ -58,7 +58,7 @@ def generator_state(generator: np.random.Generator) -> dict[str, Any]:
 
 
 def restore_generator(generator: np.random.Generator, state: Mapping[str, Any]) -> None:
-    """Make a generator continue from `generator_state`."""
+    """Set a NumPy generator to a state that `generator_state` returned."""
     generator.bit_generator.state = dict(state)
 
 
@@ -73,7 +73,7 @@ def torch_random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_torch_random(states: Mapping[str, Tensor], device: torch.device) -> None:
-    """Make torch's global generators continue from `torch_random_state`."""
+    """Set torch's global generators to states that `torch_random_state` returned."""
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states["cuda"], device)

@@ -13,14 +13,14 @@ from pydantic import ConfigDict
 from nmg.base.types import FloatArray
 
 Labelled: TypeAlias = int | Literal["all"] | None
-"""Number of labelled examples to fine-tune on (per class in a classification). None: as the configuration says."""
+"""Number of labelled examples to fine-tune on (per class in a classification). None: as configured."""
 Evaluation: TypeAlias = Literal["finetune", "linear-probe"]
 """How an adapted LM is evaluated: by fine-tuning or by a linear probe."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A point on the learning curves. Maskings are compared only within the same condition."""
+    """Numbers of labels and adaptation steps of a trial. Maskings are compared only within the same condition."""
 
     labelled: Labelled = None
     adapt_steps: int | None = None
@@ -44,7 +44,7 @@ class TrialSpec:
     """Replicate number among trials that differ only in the randomness of their fine-tuning."""
 
     def limited(self, steps: int | None) -> "TrialSpec":
-        """A copy whose adaptation has this number of steps and whose fine-tuning has at most as many."""
+        """Return a copy with `steps` adaptation steps and at most `steps` fine-tuning steps."""
         return replace(self, condition=replace(self.condition, adapt_steps=steps), finetune_steps=steps)
 
     @property
@@ -74,7 +74,7 @@ def slug(masking: str) -> str:
 
 @dataclass(frozen=True)
 class TrainingStats:
-    """Size, loss and duration of a training."""
+    """Size, loss and duration of a training run."""
 
     steps: int = 0
     """Number of optimiser steps."""
@@ -90,7 +90,7 @@ class TrainingStats:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """The result of a trial. Trials that share an adaptation all have its full statistics."""
+    """The result of a trial. If trials share an adaptation, each of them has its full statistics."""
 
     __pydantic_config__: ClassVar = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
@@ -101,7 +101,7 @@ class TrialResult:
     """Metric → float64 [examples], for metrics that are means over examples. It is not stored."""
     adaptation: TrainingStats = TrainingStats()
     finetuning: TrainingStats = TrainingStats()
-    """The training of the evaluation. A linear probe has no steps, only seconds."""
+    """Statistics of the training in the evaluation. A linear probe has no steps, only seconds."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall time of other phases, in seconds: `evaluate`, and in a comparison `masks`, which is part of the adaptation,
     and `held_out`."""
