@@ -73,7 +73,10 @@ def _read(path: Path) -> str:
 
 
 def _parse(text: str, path: Path) -> dict[str, Any]:
-    """Parse a file into sections, without checking their fields. Raises UserError if it is not valid YAML."""
+    """Parse the text of a file into sections, without checking their fields.
+
+    Raises UserError if the text is not valid YAML, is not a mapping of sections, or has duplicate keys.
+    """
     try:
         settings = parse_yaml(text)
     except yaml.YAMLError as error:
@@ -207,7 +210,7 @@ def _called(location: Sequence[str], given: Any) -> str:
 
     Args:
         location: Section, or section and field, of the unknown setting.
-        given: Its value; a dictionary of fields for a section.
+        given: Value of the unknown setting; for a section, a dictionary of its fields.
     """
     if new := FORMER_NAMES.get(".".join(location[:2])):
         return f"; it is called {new}"

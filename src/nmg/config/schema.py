@@ -1,6 +1,6 @@
 """The complete settings: all sections in one frozen model.
 
-All sections except `runtime` affect results. The section `runtime` affects only speed, so `Config.digest` excludes it.
+`Config.digest` covers all sections except `runtime`, which affects only speed and rounding.
 """
 
 import hashlib
@@ -86,7 +86,7 @@ class Config(Section):
     @field_validator("test")
     @classmethod
     def _plans_at_one_rate(cls, test: MetaTestSettings, info: ValidationInfo) -> MetaTestSettings:
-        """Check that the masking rate is constant if masks are selected only at the start."""
+        """Check that the masking rate is constant if masks are selected only once."""
         masking = info.data.get("masking")
         if masking is not None and masking.rate_schedule != "constant" and test.remask == "once":
             message = "test.remask 'once' selects all masks at one rate. Set masking.rate_schedule to constant."
@@ -112,11 +112,11 @@ class Config(Section):
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
     def with_threads(self, threads: int) -> "Config":
-        """Return a copy that uses this number of torch threads."""
+        """Return a copy with the setting `runtime.threads`."""
         return self.model_copy(update={"runtime": self.runtime.model_copy(update={"threads": threads})})
 
     def for_meta_test(self) -> "Config":
-        """Return a copy in which the settings of `test` replace those used for episodes."""
+        """Return a copy in which the settings of `test` replace those of `masking`, `adapt` and `finetune`."""
         test = self.test
         adapt = {"epochs": test.adapt_epochs, "batch_size": test.adapt_batch_size}
         finetune = {"epochs": test.finetune_epochs, "batch_size": test.finetune_batch_size}

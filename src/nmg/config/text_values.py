@@ -18,8 +18,8 @@ def value_of_word(word: str, setting: str) -> Any:
     """Return the value of a command-line word for a setting `section.field` or `section.group.field`.
 
     A text setting keeps the word as typed, unless the word is quoted, is null, or is a list that the setting accepts.
-    Raises YAMLError or ValueError if the word contains characters that YAML does not allow. The same errors are raised
-    if the word is not valid YAML and the setting does not accept text.
+    Raises YAMLError or ValueError if the word contains characters that YAML does not allow, or if the word is not valid
+    YAML and the setting does not accept text.
     """
     types = _types_of(setting)
     try:
@@ -70,7 +70,7 @@ def _as_written(value: Any, node: yaml.Node | None, types: frozenset[Any]) -> An
 
 
 def _takes(types: frozenset[Any], value: Any) -> bool:
-    """Whether one of the types accepts the value without conversion."""
+    """Return whether one of the types accepts the value without conversion."""
     known = any(value in get_args(one) for one in types if get_origin(one) is Literal)
     return known or type(value) in types or (type(value) is int and float in types)
 

@@ -62,7 +62,7 @@ def _too_deep() -> ValueError:
 def repeated_keys(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:
     """Yield the dotted name and line (from 1) of each duplicate key.
 
-    YAML itself would silently use the last one.
+    Most YAML parsers silently use the last of several equal keys.
     """
     if not isinstance(node, yaml.MappingNode):
         return

@@ -153,7 +153,7 @@ class Corpus:
         return len(self.lengths)
 
     def subset(self, block_ids: IntArray) -> "Corpus":
-        """Return a corpus of only these blocks, numbered from 0, which shares the memory of this one.
+        """Return a corpus of only the given blocks, numbered from 0, which shares the memory of this one.
 
         `block_ids` is int64 [n], in ascending order. Block numbers and `digest` are those of the subset. `distinct_ids`
         and `share` remain those of the whole corpus.
@@ -165,7 +165,7 @@ class Corpus:
         return part
 
     def blocks(self, block_ids: IntArray) -> TokenBlocks:
-        """Return the blocks in the requested order, padded on the right to the longest of them.
+        """Return the blocks in the order of `block_ids`, padded on the right to the length of the longest.
 
         `block_ids` is int64 [B]; see `TokenBlocks` for the shapes of the result.
         """
@@ -195,7 +195,7 @@ class Corpus:
         )
 
     def blocks_of(self, context_ids: IntArray) -> IntArray:
-        """Return the ids of the blocks of these contexts, int64 [n], in corpus order."""
+        """Return the ids of all blocks of the given contexts, int64 [n], in corpus order."""
         return np.flatnonzero(np.isin(self.context_ids, context_ids))
 
     @functools.cached_property
@@ -206,7 +206,7 @@ class Corpus:
         return ids
 
     def share(self, token_id: int) -> float:
-        """Return the fraction of the maskable tokens that have this id; 0 if there are no maskable tokens."""
+        """Return the fraction of the maskable tokens with id `token_id`, from 0 to 1; 0 without maskable tokens."""
         n_of_it = n_in_all = 0
         for part in self._parts:
             is_maskable = part.values["word_index"] != NO_POSITION
@@ -252,7 +252,7 @@ def _shown(texts: Collection[str]) -> str:
 
 
 def _some(batches: Iterator[pa.RecordBatch], texts: Collection[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the batches. Raises EmptyCorpus if no batch has a row."""
+    """Yield the batches. Raises EmptyCorpus after the last one if no batch has a row."""
     is_empty = True
     for batch in batches:
         is_empty = is_empty and batch.num_rows == 0

@@ -37,7 +37,7 @@ TOKENS_AT_ONCE = 2_000_000
 
 
 def fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Return a text that changes if any property of the tokenizer that affects blocks changes."""
+    """Return a JSON text of all properties of the tokenizer that affect blocks. Equal texts mean equal blocks."""
     special = SpecialTokens.of(tokenizer)
     # The call in `SpecialTokens.of` reset truncation and padding, which the backend keeps from earlier calls.
     backend = tokenizer.backend_tokenizer.to_str()
@@ -46,7 +46,7 @@ def fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 
 def tokenizer_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Return 16 hex digits of the tokenizer's `fingerprint`."""
+    """Return the first 16 hex digits of the SHA-256 of the tokenizer's `fingerprint`."""
     return hashlib.sha256(fingerprint(tokenizer).encode()).hexdigest()[:16]
 
 
@@ -118,7 +118,18 @@ class _Block:
 
 
 def _cut_text(context_id: int, text: str, encoding: Any, special: SpecialTokens, block_size: int) -> "list[_Block]":
-    """Cut one encoded text into blocks."""
+    """Cut one encoded text into blocks.
+
+    Args:
+        context_id: index of the text in the corpus.
+        text: the text.
+        encoding: its encoding by the backend of a fast tokenizer, without special tokens.
+        special: special tokens and word boundaries of the tokenizer.
+        block_size: maximum number of tokens per block, excluding special tokens.
+
+    Returns:
+        The blocks, with special tokens, in the order of the text.
+    """
     ids = np.asarray(encoding.ids, dtype=np.int32)
     offsets = np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)
     # A token that belongs to no word counts as one word.

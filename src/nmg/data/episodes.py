@@ -74,9 +74,18 @@ def split_contexts(
 
 
 def _whole(examples: Sequence[Example], n_rows: IntArray, most: int, rng: np.random.Generator) -> tuple[Example, ...]:
-    """Sample examples with at most `most` rows in total, in their original order; at least one example.
+    """Sample examples with a limited total number of rows, in their original order.
 
-    All rows of an example are kept because its scores need all of them.
+    An example is sampled with all of its rows, because its scores need all of them.
+
+    Args:
+        examples: the examples to sample from.
+        n_rows: int64 [E]: number of rows of each example.
+        most: maximum total number of rows; exceeded if the first sampled example alone has more.
+        rng: source of randomness.
+
+    Returns:
+        The examples, at least one.
     """
     order = rng.permutation(len(examples))
     n_taken = max(1, int((np.cumsum(n_rows[order]) <= most).sum()))
@@ -84,7 +93,10 @@ def _whole(examples: Sequence[Example], n_rows: IntArray, most: int, rng: np.ran
 
 
 def _put_aside(texts: Sequence[str], share: float, seed: int) -> BoolArray:
-    """Return bool [n]: True for random groups of equal folded texts that together reach the fraction `share`."""
+    """Return bool [n]: True for texts of random groups, which together are the fraction `share` of all texts or more.
+
+    A group consists of all texts that are equal once folded.
+    """
     group_of = groups(texts)
     order = stream(seed, "split", "contexts").permutation(np.unique(group_of))
     sizes = np.bincount(group_of)[order]

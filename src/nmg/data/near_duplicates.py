@@ -1,4 +1,4 @@
-"""Finds duplicates across parts of a data set: equal texts up to marks, digits, case and spaces, and near duplicates.
+"""Finds texts that are equal after folding (marks, digits, case, spaces), and near duplicates.
 
 Near duplicates are candidates of MinHash (Broder 1997, "On the resemblance and containment of documents"). The exact
 resemblance of each candidate is checked, so there are no false positives.

@@ -31,7 +31,7 @@ _JOINED_TAGS = re.compile(r"[,;|/][BIESLU]-")
 
 
 def text_doubts(texts: Iterable[str]) -> list[str]:
-    """Return a doubt if the first `SAMPLE` texts do not look like running text."""
+    """Return a sentence on why the first `SAMPLE` texts do not look like running text, or an empty list."""
     sample = list(islice(texts, SAMPLE))
 
     def most(is_so: Iterable[bool]) -> bool:
@@ -56,7 +56,7 @@ def text_doubts(texts: Iterable[str]) -> list[str]:
 
 
 def invisible_doubts(examples: Iterable[Example]) -> list[str]:
-    """Return a doubt about examples without visible characters, in which a tokenizer may find no token."""
+    """Return a sentence on examples without visible characters, for which a tokenizer may produce no tokens."""
     found = [example.id for example in examples if not _is_visible(example.passage)]
     if not found:
         return []
@@ -65,7 +65,7 @@ def invisible_doubts(examples: Iterable[Example]) -> list[str]:
 
 
 def label_doubts(labels: Sequence[str]) -> list[str]:
-    """Return doubts about labels that do not look like classes."""
+    """Return sentences on labels that do not look like classes."""
     counts = Counter(labels)
     if len(labels) >= FEWEST and len(counts) > len(labels) / 2:
         return [
@@ -83,14 +83,14 @@ def label_doubts(labels: Sequence[str]) -> list[str]:
 
 
 def tag_doubts(sentences: Sequence[Sequence[str]], entity_types: Sequence[str]) -> list[str]:
-    """Return doubts about words and tags that seem to come from the wrong columns.
+    """Return sentences on words and tags that seem to come from the wrong columns.
 
     Args:
         sentences: the words of each sentence.
         entity_types: the type of each entity, in any order.
 
     Returns:
-        The doubts, as sentences.
+        The sentences; empty for plausible words and tags.
     """
     doubts = []
     n_words = sum(map(len, sentences))
@@ -113,7 +113,7 @@ def tag_doubts(sentences: Sequence[Sequence[str]], entity_types: Sequence[str]) 
 
 
 def unknown_doubts(share: float, unknown_token: str) -> list[str]:
-    """Return a doubt if too large a fraction of the tokens is unknown to the tokenizer."""
+    """Return a sentence if the fraction of unknown tokens, `share`, is at least `MAX_UNKNOWN_SHARE`."""
     if share < MAX_UNKNOWN_SHARE:
         return []
     return [

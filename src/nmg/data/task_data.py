@@ -35,6 +35,9 @@ def sample(examples: Sequence[Example], count: int, rng: np.random.Generator) ->
         examples: the examples to sample from.
         count: number of examples to return.
         rng: source of randomness; unused if all examples are returned.
+
+    Returns:
+        The sample.
     """
     if count >= len(examples):
         return list(examples)

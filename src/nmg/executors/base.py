@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self, TypeAlias
 
 
 class Worker(Protocol):
-    """Worker that runs jobs in one process."""
+    """Runs jobs in one process."""
 
     def run(self, shared: Any, job: Any) -> Any:
         """Run one job and return its result.

@@ -290,10 +290,10 @@ def _unpack(packed: bytes) -> Any:
 
 
 def connect(address: str | None, n_threads: int) -> None:
-    """Connect to the cluster at `address`, or start a local one with `n_threads` CPUs if `address` is None.
+    """Connect to the Ray cluster at `address`, or start a local one with `n_threads` CPUs if `address` is None.
 
     Raises:
-        UserError: If there is no cluster at `address`.
+        UserError: If the connection to `address` fails.
     """
     import ray
 

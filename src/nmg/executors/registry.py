@@ -57,8 +57,9 @@ def require_single_process(command: str) -> None:
 def process_count(settings: RuntimeSettings, at_once: int, n_parameters: int) -> int:
     """Return the number of processes: `runtime.processes`, up to the number of jobs.
 
-    `auto` means one process per job for a small model on several CPU cores and on an existing Ray cluster. It means one
-    process per GPU if there are several GPUs, and one process otherwise.
+    `auto` means one process per job on an existing Ray cluster, and one per GPU if there are several GPUs. For a small
+    model (`SMALL_MODEL`) on several CPU cores it means one process per job, up to one more than the cores. Otherwise it
+    means one process.
 
     Args:
         settings: Settings of the runtime.
@@ -66,7 +67,7 @@ def process_count(settings: RuntimeSettings, at_once: int, n_parameters: int) ->
         n_parameters: Number of parameters of the model.
 
     Returns:
-        The number of processes, at least 1 if there is a job.
+        The number of processes; 0 only if `at_once` is 0.
     """
     if settings.processes != "auto":
         return min(settings.processes, at_once)

@@ -14,7 +14,7 @@ Place = TypeVar("Place")
 
 
 class SharedObjectStore(Generic[Place]):
-    """Keeps track of the parts sent for the last call and their locations.
+    """Records which parts were sent for the last call, and their locations.
 
     Args:
         send: Stores the bytes of a part and returns its location.
@@ -28,7 +28,8 @@ class SharedObjectStore(Generic[Place]):
     def places(self, parts: Sequence[Any]) -> list[Place]:
         """Return the location of each part.
 
-        Parts of the last call are reused, other parts are sent, and unused locations are forgotten.
+        Parts of the last call are reused, and other parts are sent. Locations that are no longer used are passed to
+        `forget`.
         """
         before, self._sent = self._sent, []
         for part in parts:
@@ -47,7 +48,7 @@ def split_shared(shared: Any) -> tuple[type | None, Sequence[Any]]:
 
 
 def join_shared(whole: type | None, parts: Sequence[Any]) -> Any:
-    """Rebuild the object that `split_shared` split."""
+    """Rebuild an object from the type and the parts that `split_shared` returned."""
     return parts[0] if whole is None else whole(*parts)
 
 

@@ -128,7 +128,14 @@ def write_classification(
 
 
 def _write_table(columns: Sequence[str], rows: Sequence[Mapping[str, str]], file: TextIO, delimiter: str) -> None:
-    """Write a header and rows. Rows with a carriage return in a cell, which would end the line, are quoted."""
+    """Write a header and rows. Rows with a carriage return in a cell, which would end the line, are quoted.
+
+    Args:
+        columns: names of the columns.
+        rows: column name → cell of each row.
+        file: the file to write to.
+        delimiter: the character between cells.
+    """
     plain, quoted = (
         csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=quoting)
         for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
@@ -140,8 +147,8 @@ def _write_table(columns: Sequence[str], rows: Sequence[Mapping[str, str]], file
 def read_label_folders(path: Path, known_labels: Collection[str] | None = None) -> list[ClassificationExample]:
     """Read the .txt files in the subfolders of `path`. The name of a subfolder is the label of its texts, as in IMDb.
 
-    Folders and files are sorted by name. Raises UserError if there are no texts, or for a label outside `known_labels`
-    if these are given.
+    Folders and files are sorted by name. Raises UserError if there are no texts, or for a label that is not in
+    `known_labels`, if given.
     """
     files = [file for file in sorted(path.glob("*/*.txt")) if file.parent.name != UNLABELLED]
     if not files:

@@ -55,7 +55,7 @@ def _is_online(path: Path, repository: str) -> bool:
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Make `datasets` use only its cache inside the block, instead of retrying the hub for about a minute."""
+    """Make `datasets` use only its cache inside the block; otherwise it retries the hub for about a minute."""
     from datasets import config
     from huggingface_hub import constants
 

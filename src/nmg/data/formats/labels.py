@@ -19,8 +19,9 @@ _FRACTION = re.compile(r"[+-]?\d*\.\d+")
 
 
 def is_missing(value: Any, *, is_cell: bool) -> bool:
-    """Return whether a label is missing. `is_cell`: the value comes from a CSV or TSV file and may be one of
-    `MISSING_CELLS`.
+    """Return whether a label is missing.
+
+    `is_cell`: whether the value comes from a CSV or TSV file, in which `MISSING_CELLS` are missing labels, too.
     """
     if isinstance(value, str):
         return not value.strip() or (is_cell and value.strip() in MISSING_CELLS)
@@ -31,7 +32,7 @@ def class_names(values: Sequence[tuple[int, Any]], path: Path, field: str) -> li
     """Return the class name of each label.
 
     Surrounding and repeated white space and the Unicode form (NFC) are ignored; a warning names labels that differ only
-    in these. `true` and `false` are classes. If all labels are whole numbers, `1.0` is the class `1`, because pandas
+    in this way. `true` and `false` are classes. If all labels are whole numbers, `1.0` is the class `1`, because pandas
     writes integers this way in a column with gaps.
 
     Args:
@@ -62,7 +63,20 @@ def class_names(values: Sequence[tuple[int, Any]], path: Path, field: str) -> li
 
 
 def _as_text(value: Any, path: Path, line: int, field: str) -> str:
-    """Return a label as text. Raises UserError for lists and blank labels."""
+    """Return a label as text.
+
+    Args:
+        value: the label; not missing.
+        path: the file, for messages.
+        line: line number from 1, for messages.
+        field: the field of the labels, for messages.
+
+    Returns:
+        The text: `1.0` for a whole float, `true` or `false` for a boolean, single spaces and NFC for a string.
+
+    Raises:
+        UserError: if the label is a list or blank.
+    """
     if isinstance(value, list):
         problem = "contains a list, but each text must have one label (nmg does not support multi-label classification)"
         raise bad_input(path, problem, line=line, field=field)
@@ -77,7 +91,14 @@ def _as_text(value: Any, path: Path, line: int, field: str) -> str:
 
 
 def _warn_of_spellings(values: Sequence[Any], names: Sequence[str], path: Path, field: str) -> None:
-    """Warn of labels that are written differently but read as one."""
+    """Warn of labels that are written differently but read as one.
+
+    Args:
+        values: the labels as written.
+        names: the class name of each label.
+        path: the file, for the warning.
+        field: the field of the labels, for the warning.
+    """
     spellings: dict[str, dict[str, None]] = {}
     for value, name in zip(values, names, strict=True):
         if isinstance(value, str):

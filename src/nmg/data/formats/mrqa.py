@@ -17,9 +17,9 @@ from nmg.data.formats.reading import NO_CONTEXT, list_field, name_field, read_js
 def read_mrqa(path: Path) -> list[QAExample]:
     """Return the questions in file order. A `header` in the first line is skipped.
 
-    A question without a `qid` gets an id made of its line and place. Its answers are all spans in `detected_answers`,
-    as written in the context. Predictions are scored against the texts in `answers`, as in the official evaluation, or
-    against the spans if there are no `answers`.
+    A question without a `qid` gets an id that consists of its line number and its place in the line. Its answers are
+    all spans in `detected_answers`, as written in the context. Predictions are scored against the texts in `answers`,
+    as in the official evaluation, or against the spans if there are no `answers`.
 
     Raises UserError with line and field for an invalid structure, a duplicate question id, a question without detected
     answers or a span outside the context. The same holds for a span whose text differs from the answer in more than
@@ -73,7 +73,21 @@ def _as_json(example: QAExample) -> dict[str, Any]:
 
 
 def _question(question: Mapping[str, Any], context: str, path: Path, line: int, place: str) -> QAExample:
-    """Check a question's answers and return its example."""
+    """Check a question's answers and return its example.
+
+    Args:
+        question: the JSON object of the question.
+        context: the text that contains the answers.
+        path: the file, for messages.
+        line: line number from 1, for messages and ids.
+        place: full name of the question in the line, e.g. `qas[2]`.
+
+    Returns:
+        The example.
+
+    Raises:
+        UserError: if a field is invalid, or if no answer is in the context.
+    """
     identity = f"{line}.{place}"
     if question.get("qid") is not None:
         identity = name_field(question, "qid", path, line=line, place=f"{place}.qid")
@@ -106,7 +120,21 @@ def _question(question: Mapping[str, Any], context: str, path: Path, line: int, 
 def _accepted(
     question: Mapping[str, Any], spans: tuple[str, ...], path: Path, line: int, place: str
 ) -> tuple[str, ...]:
-    """Return the distinct texts of `answers`; empty if the field is missing or contains only the texts of the spans."""
+    """Return the distinct texts in a question's field `answers`.
+
+    Args:
+        question: the JSON object of the question.
+        spans: texts of the answer spans.
+        path: the file, for messages.
+        line: line number from 1, for messages.
+        place: full name of the question in the line, for messages.
+
+    Returns:
+        The texts; empty if the field is missing or has exactly the texts in `spans`.
+
+    Raises:
+        UserError: if the field is not a list of strings.
+    """
     texts = question.get("answers", [])
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise bad_input(path, "must be a list of texts", line=line, field=f"{place}.answers")
@@ -114,7 +142,21 @@ def _accepted(
 
 
 def _spans(answer: Mapping[str, Any], context: str, path: Path, line: int, place: str) -> list[tuple[int, int]]:
-    """Return the half-open character spans of an answer. In the file the end is inclusive."""
+    """Return the character spans of an answer.
+
+    Args:
+        answer: the JSON object of the answer; its spans have an inclusive end.
+        context: the text that contains the answer.
+        path: the file, for messages.
+        line: line number from 1, for messages.
+        place: full name of the answer in the line, for messages.
+
+    Returns:
+        Start and end (exclusive) of each span, in characters.
+
+    Raises:
+        UserError: if a span is invalid or outside the context.
+    """
     field = f"{place}.char_spans"
     spans = answer.get("char_spans")
     if not isinstance(spans, list):

@@ -68,7 +68,8 @@ def newsqa_examples(content: Any, path: Path, part: str | None) -> list[QAExampl
         The questions in file order.
 
     Raises:
-        UserError: with the path of the field if the structure is invalid; if most answers begin or end inside a word.
+        UserError: if the structure is invalid (with the path of the field), if most answers begin or end inside a
+            word, or if there are no questions.
     """
     examples: list[QAExample] = []
     for story_place, story in top_members(content, path):
@@ -90,7 +91,10 @@ def newsqa_examples(content: Any, path: Path, part: str | None) -> list[QAExampl
 
 
 def _consensus(record: Mapping[str, Any], path: Path, line: int) -> Verdict:
-    """Return the answer of a row, `_BAD_QUESTION`, or `_EMPTIED` if the row contains no choices."""
+    """Return the consensus answer of a row, or None if the consensus is that the story has no answer.
+
+    Returns `_BAD_QUESTION` if the consensus is a bad question, and `_EMPTIED` if the row contains no choices.
+    """
     choices = _validated(record, path, line)
     field = "validated_answers"
     if choices:
@@ -129,7 +133,20 @@ def _validated(record: Mapping[str, Any], path: Path, line: int) -> Counter[str]
 
 
 def _verdict(choice: str, path: Path, line: int, field: str) -> Verdict:
-    """Return the verdict that a choice describes. Raises UserError if it is not a valid choice."""
+    """Return the verdict that a choice describes.
+
+    Args:
+        choice: `first:end` in characters, `none` or `bad_question`.
+        path: the file, for messages.
+        line: line number from 1, for messages.
+        field: column of the choice, for messages.
+
+    Returns:
+        The verdict; `_BAD_QUESTION` for `bad_question`.
+
+    Raises:
+        UserError: if the choice has another form.
+    """
     if choice.strip().lower() == "none":
         return None
     if choice.strip().lower() == "bad_question":
@@ -143,7 +160,23 @@ def _verdict(choice: str, path: Path, line: int, field: str) -> Verdict:
 def _example(
     identity: str, question: str, story: str, verdict: Any, path: Path, line: int | None, field: str
 ) -> QAExample:
-    """Return an example whose answer has no surrounding white space. `verdict` is unchecked input from the file."""
+    """Return an example whose answer has no surrounding white space.
+
+    Args:
+        identity: id of the question.
+        question: text of the question.
+        story: the text that contains the answer.
+        verdict: start and end (exclusive) of the answer as in the file, unchecked, or None for no answer.
+        path: the file, for messages.
+        line: line number from 1, for messages; None without lines.
+        field: field of the verdict, for messages.
+
+    Returns:
+        The example.
+
+    Raises:
+        UserError: if the answer is blank or not inside the story.
+    """
     answers: tuple[str, ...] = ()
     starts: tuple[int, ...] = ()
     if verdict is not None:

@@ -21,10 +21,11 @@ _KNOWN = "SQuAD's 'paragraphs', NewsQA's 'questions', or rows with 'question', '
 
 
 def read_question_json(path: Path) -> list[QAExample]:
-    """Return the questions of a .json file, or of one part of NewsQA's: `combined-newsqa-data-v1.json@train`.
+    """Return the questions of a .json file, or of one part of NewsQA, e.g. `combined-newsqa-data-v1.json@train`.
 
-    The file contains SQuAD, NewsQA, emrQA or rows, as a list or under `data`, or JSON Lines. Raises UserError for an
-    unknown format, for a part of a file without parts, and for errors in the detected format.
+    The file contains JSON Lines, or a list of rows or of articles (SQuAD, NewsQA, emrQA). The list may be in the field
+    `data`. Raises UserError for an unknown format, for a part of a file without parts, and for errors in the
+    detected format.
     """
     file, part = part_of(path)
     if part is None and holds_json_lines(file):

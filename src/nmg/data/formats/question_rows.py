@@ -19,8 +19,8 @@ def read_question_rows(path: Path) -> list[QAExample]:
     """Return the questions of rows with `id`, `question`, `context` and `answers`, in file order.
 
     `answers` is {"text": [...], "answer_start": [...]} or SQuAD's list of {"text": ..., "answer_start": ...}. A
-    question has no answer if the lists are empty or if it is marked `is_impossible`. The row number is the id if there
-    is none, and is appended to a duplicate id. Raises UserError with row and field for a missing field, or if the
+    question has no answer if the lists are empty or if it is marked `is_impossible`. The row number replaces a missing
+    id and is appended to a duplicate one. Raises UserError with row and field for a missing field, or if the
     context does not contain an answer at its start.
     """
     examples: dict[str, QAExample] = {}
@@ -40,7 +40,20 @@ def read_question_rows(path: Path) -> list[QAExample]:
 
 
 def _answers(value: Any, context: str, path: Path, row: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return the texts and starts of a row's answers, checked against the context."""
+    """Return the answers of a row.
+
+    Args:
+        value: content of the field `answers`.
+        context: the text that contains the answers.
+        path: the file, for messages.
+        row: row number from 1, for messages.
+
+    Returns:
+        The texts of the answers, and their starts in characters.
+
+    Raises:
+        UserError: if the field is invalid or the context does not contain an answer at its start.
+    """
     if isinstance(value, list) and all(isinstance(one, dict) for one in value):
         value = {name: [one.get(name) for one in value] for name in ("text", "answer_start")}
     lists = [value.get(name) for name in ("text", "answer_start")] if isinstance(value, dict) else []

@@ -1,4 +1,4 @@
-"""A question on a passage: the record of all formats for extractive question answering."""
+"""A question on a passage: the record that all readers of extractive question answering return."""
 
 from dataclasses import dataclass
 

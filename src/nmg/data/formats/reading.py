@@ -31,8 +31,9 @@ ALWAYS_UNPACKED = 16 * 2**20
 
 
 def part_of(path: Path) -> tuple[Path, str | None]:
-    """Split FILE@PART into the file and the part. The part is None if there is none or if a file of the full name
-    exists.
+    """Split FILE@PART into the file and the part.
+
+    The part is None if the path names no part, or if a file with the full name exists.
     """
     name, at, part = path.name.rpartition("@")
     return (path.with_name(name), part) if at and name not in {"", "."} and not is_there(path) else (path, None)
@@ -61,7 +62,7 @@ def read_text(path: Path, *, may_be_blank: bool = False) -> str:
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line without line break) for each line that is not blank, one at a time.
 
-    Raises UserError as `read_text`, and for a line longer than `MAX_LINE`.
+    Raises UserError like `read_text`, and for a line longer than `MAX_LINE`.
     """
     for number, line in read_raw_lines(path):
         if line.strip():
@@ -239,7 +240,7 @@ def string_field(
 
 
 def text_value(value: Any, path: Path, *, line: int | None = None, field: str | None = None) -> str:
-    """Return a value after checking that it is a text.
+    """Check that `value` is a non-blank string and return it.
 
     Args:
         value: the value.
@@ -248,10 +249,10 @@ def text_value(value: Any, path: Path, *, line: int | None = None, field: str | 
         field: name of the field, for messages.
 
     Returns:
-        The value, which is not blank.
+        The value, unchanged.
 
     Raises:
-        UserError: if the value is not a string or is blank, or if it contains a lone surrogate or a NUL.
+        UserError: if the value is not a string, is blank, or contains a lone surrogate or a NUL.
     """
     if not isinstance(value, str):
         raise bad_input(path, f"must be a string, not {_short_json(value)}", line=line, field=field)
@@ -294,7 +295,7 @@ def name_field(
         The text, or the digits of the integer.
 
     Raises:
-        UserError: as `string_field`.
+        UserError: if the field is missing, neither a string nor an integer, blank, or not valid Unicode text.
     """
     value = record.get(name)
     if isinstance(value, int) and not isinstance(value, bool):

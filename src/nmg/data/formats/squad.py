@@ -80,7 +80,20 @@ def _as_json(example: QAExample) -> dict[str, Any]:
 
 
 def _question(question: Mapping[str, Any], context: str, path: Path, place: str) -> QAExample:
-    """Check a question's answers and return its example."""
+    """Check a question's answers and return its example.
+
+    Args:
+        question: the JSON object of the question.
+        context: the text that contains the answers.
+        path: the file, for messages.
+        place: full name of the question, for messages and ids.
+
+    Returns:
+        The example.
+
+    Raises:
+        UserError: if a field is invalid, or if there is no answer and the question is not `is_impossible`.
+    """
     identity = place if question.get("id") is None else name_field(question, "id", path, place=f"{place}.id")
     answers = [
         _answer(answer, context, path, answer_place, identity)
@@ -102,7 +115,21 @@ def _question(question: Mapping[str, Any], context: str, path: Path, place: str)
 
 
 def _answer(answer: Mapping[str, Any], context: str, path: Path, place: str, question_id: str) -> tuple[str, int]:
-    """Return the text and start of an answer, checked against the context."""
+    """Return the text of an answer and its start.
+
+    Args:
+        answer: the JSON object of the answer.
+        context: the text that contains the answer.
+        path: the file, for messages.
+        place: full name of the answer, for messages.
+        question_id: id of the question, for messages.
+
+    Returns:
+        The text, and its start in the context, in characters.
+
+    Raises:
+        UserError: if the context does not contain the text at `answer_start`.
+    """
     text = string_field(answer, "text", path, place=f"{place}.text")
     start = answer.get("answer_start")
     field = f"{place}.answer_start"

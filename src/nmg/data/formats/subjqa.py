@@ -18,13 +18,13 @@ _INDICES = re.compile(r"\(([0-9]{1,18}), *([0-9]{1,18})\)")
 
 
 def read_subjqa(path: Path) -> list[QAExample]:
-    """Return the questions in file order. Rows with the same `q_review_id` are several people's answers to one
-    question.
+    """Return the questions in file order.
 
-    An answer is the text of the review at `human_ans_indices`. It is skipped if it differs from `human_ans_spans` in
-    more than white space. A question has no answer if nobody found one. It is skipped if all answers found were
-    skipped; a warning gives the number of such questions. The marker at the end of a review is removed from the text.
-    Raises UserError with line and field if the table is invalid.
+    Rows with the same `q_review_id` are several people's answers to one question. An answer is the text of the review
+    at `human_ans_indices`. It is skipped if it differs from `human_ans_spans` in more than white space. A question has
+    no answer if nobody found one. It is skipped if all answers found were skipped; a warning gives the number of such
+    questions. The marker at the end of a review is removed from the text. Raises UserError with line and field if the
+    table is invalid.
     """
     questions: dict[str, tuple[str, str]] = {}
     answers: dict[str, dict[tuple[int, str], None]] = {}  # an ordered set

@@ -90,10 +90,10 @@ def read_texts(path: Path) -> Texts:
 
 
 def write_texts(texts: Iterable[str], path: Path) -> None:
-    """Write a corpus: as JSONL with ids from 0 (.jsonl), or one text per line with line breaks replaced by spaces
-    (.txt).
+    """Write a corpus to a .jsonl or .txt file.
 
-    Raises UserError for any other extension.
+    JSONL has a record with an id (from 0) per text. A .txt file has a line per text, with line breaks replaced by
+    spaces. Raises UserError for any other extension.
     """
     if path.suffix not in {".jsonl", ".txt"}:
         raise bad_input(path, "the name of a corpus file must end in .txt or .jsonl")

@@ -41,12 +41,11 @@ class TokenExample:
 def read_conll(
     path: Path, known_labels: Collection[str] | None = None, word_column: int = 1, tag_column: int | None = None
 ) -> list[TokenExample]:
-    """Return the sentences of a file with one word per line, in file order. The line of the first word is the
-    sentence's id.
+    """Return the sentences of a file with one word per line, in file order.
 
-    Columns are separated by tabs if the line has any, otherwise by white space. A blank line ends a sentence. Lines
-    that begin with -DOCSTART- are skipped. Lines before a sentence that begin with # and have no tag are skipped, too
-    (comments of CoNLL-U and MultiCoNER).
+    The id of a sentence is the line number of its first word. Columns are separated by tabs if the line has any,
+    otherwise by white space. A blank line ends a sentence. Lines that begin with -DOCSTART- are skipped. Lines before a
+    sentence that begin with # and have no tag are skipped, too (comments of CoNLL-U and MultiCoNER).
 
     Args:
         path: the file.
@@ -93,7 +92,21 @@ def read_conll(
 
 
 def _word_and_tag(cells: Sequence[str], word_column: int, tag_column: int, path: Path, line: int) -> tuple[str, str]:
-    """Return the word and the tag of a line. Raises UserError for a missing column or an empty word."""
+    """Return the word and the tag of a line.
+
+    Args:
+        cells: the columns of the line.
+        word_column: column of the word, from 1.
+        tag_column: column of the tag, from 1.
+        path: the file, for messages.
+        line: line number from 1, for messages.
+
+    Returns:
+        Word and tag.
+
+    Raises:
+        UserError: if a column is missing or the word is empty.
+    """
     if len(cells) < 2:
         raise bad_input(path, "has one column, but needs a column of words and a column of tags", line=line)
     for name, column in (("word_column", word_column), ("tag_column", tag_column)):
@@ -202,7 +215,21 @@ def _label_of(tag: str) -> str | None:
 
 
 def _checked(tag: str, known: Collection[str] | None, path: Path, line: int, field: str | None) -> str:
-    """Return the label of a tag. Raises UserError for an invalid tag or one that no training example has."""
+    """Return the label of a tag.
+
+    Args:
+        tag: the tag as written in the file.
+        known: the labels of the training examples; None accepts any label.
+        path: the file, for messages.
+        line: line number from 1, for messages.
+        field: field of the tag, for messages; None without fields.
+
+    Returns:
+        The label.
+
+    Raises:
+        UserError: if the tag is invalid or its label is not in `known`.
+    """
     label = _label_of(tag)
     if label is None:
         raise bad_input(path, _no_tag(tag, ()), line=line, field=field)
@@ -212,7 +239,20 @@ def _checked(tag: str, known: Collection[str] | None, path: Path, line: int, fie
 
 
 def _strings(record: Mapping[str, Any], name: str, path: Path, line: int) -> Iterator[str]:
-    """Yield the words or labels of a record. Raises UserError if they are not a list of texts."""
+    """Yield the words or labels in field `name` of a record.
+
+    Args:
+        record: the record.
+        name: the field.
+        path: the file, for messages.
+        line: line number from 1, for messages.
+
+    Returns:
+        The strings, without surrounding white space.
+
+    Raises:
+        UserError: if the field is not a list of non-blank strings.
+    """
     values = record.get(name)
     if not isinstance(values, list):
         known = ", ".join(f"'{key}'" for key in record)
