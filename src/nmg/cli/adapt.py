@@ -1,4 +1,4 @@
-"""`nmg adapt`: further pre-training only."""
+"""`nmg adapt`: continues the pre-training of a masked LM on a corpus."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,7 +67,20 @@ def adapt(
 
 
 def _recorded(folder: Path, config: Path | None, overrides: list[str], masking: str | None) -> "tuple[Config, str]":
-    """Return the settings and the masking that the run in `folder` began with, with those that were given now."""
+    """Return the settings and the masking of an interrupted run.
+
+    Args:
+        folder: The folder of the run.
+        config: A configuration file that replaces the one of the run, or None.
+        overrides: Words '--section.field value' that override the configuration file.
+        masking: A masking that replaces the one of the run, or None.
+
+    Returns:
+        The settings, and the name of the masking.
+
+    Raises:
+        UserError: If `folder` contains no run, or a setting is invalid.
+    """
     from nmg.adaptation.folder import AdaptationFolder
     from nmg.config import load_config
 

@@ -1,4 +1,4 @@
-"""`nmg audit`: tests whether there is anything to learn."""
+"""`nmg audit`: tests whether adaptation helps, how much maskings differ, and which reward shows the differences."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

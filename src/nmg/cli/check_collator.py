@@ -66,10 +66,10 @@ def check_collator(
 
 
 def load_object(name: str) -> Any:
-    """Return the object that 'module:name' names. The current folder is searched first.
+    """Import the object that `name` describes as 'module:object'. The current folder is searched first.
 
     Raises:
-        UserError: If `name` has another form, the module cannot be imported, or has no such name.
+        UserError: If `name` has another form, or if the module cannot be imported or does not contain the object.
     """
     module_name, colon, attribute = name.partition(":")
     if not module_name or not attribute or not colon:
@@ -94,7 +94,7 @@ def load_object(name: str) -> Any:
 
 
 def _show(report: "CollatorReport") -> None:
-    """Print the table and a line that sums it up."""
+    """Print the table of checks and a line with the number of faults."""
     from nmg.report.document import Table
     from nmg.report.terminal import show
 

@@ -1,4 +1,4 @@
-"""Behaviour shared by all commands: unknown options, lists with blanks after commas, and Ctrl-C."""
+"""Behaviour that all commands share: rejecting unknown options, joining lists with blanks, and handling Ctrl-C."""
 
 import difflib
 import re
@@ -24,10 +24,10 @@ HOW_TO_CONTINUE = {
 
 
 class Command(TyperCommand):
-    """A command that, on Ctrl-C, explains how to continue and exits with code 130."""
+    """A command that explains on Ctrl-C how to continue and then exits with code 130."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; on Ctrl-C, print how to continue."""
+        """Run the command. On Ctrl-C, print how to continue and exit."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:  # typer would exit without a message
@@ -39,7 +39,7 @@ class SettingsCommand(Command):
     """A command that accepts settings ('--section.field value') in addition to its options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the words. Raises UserError for an unknown option that is not a setting."""
+        """Parse the words of the command line. Raises UserError for an option that is unknown and not a setting."""
         own = sorted(
             {name for parameter in self.get_params(ctx) for name in (*parameter.opts, *parameter.secondary_opts)}
         )
@@ -69,12 +69,12 @@ def join_lists(words: Sequence[str]) -> list[str]:
 
 
 def check_option(word: str, known: Sequence[str]) -> None:
-    """Check that `word`, if it is an option, is one of the `known` options.
+    """Check that `word` is one of the `known` options, a setting ('--section.field'), or not an option.
 
-    Settings ('--section.field') are not checked here.
+    The names of settings are not checked.
 
     Raises:
-        UserError: Unknown option; the message suggests similar ones.
+        UserError: If `word` is an unknown option. The message suggests similar ones.
     """
     name = word.partition("=")[0]
     if _OPTION.match(name) is None or name in known or "." in name:
@@ -91,7 +91,7 @@ def check_option(word: str, known: Sequence[str]) -> None:
 
 
 def _how_to_continue(ctx: Any) -> str:
-    """Advice for the user after an interruption: a sentence without its full stop."""
+    """Return advice for the user after an interruption: a sentence without a capital letter and full stop."""
     name, given = ctx.info_name, ctx.params
     folder = given.get("resume") or given.get("out")
     if name == "meta-train" and folder is not None:

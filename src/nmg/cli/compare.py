@@ -38,8 +38,8 @@ def compare(
 ) -> None:
     """Compare maskings over seeds: means, intervals, tests of every pair, costs, learning curves.
 
-    Each masking with each seed is a cell, which runs once and is stored in OUT/trials.jsonl. Run the command again to
-    continue after an interruption, to retry failed cells, or to add seeds and maskings. Several configurations or
+    Each masking with each seed is a trial, which runs once and is stored in OUT/trials.jsonl. Run the command again to
+    continue after an interruption, to retry failed trials, or to add seeds and maskings. Several configurations or
     --models make a grid, with one comparison per folder OUT/NAME and a common table in OUT. Any setting can be
     overridden: --section.field value.
     """
@@ -68,7 +68,7 @@ def compare(
 
 
 def run_comparison(config: "Config | dict[str, Config]", maskings: list[str], out: Path, **options: Any) -> None:
-    """Run the job, show its progress and its results, and exit with code 1 if anything failed.
+    """Run a comparison, show its progress and its results, and exit with code 1 if a trial or a part failed.
 
     Args:
         config: The settings or, for a grid, name → settings.
@@ -77,7 +77,7 @@ def run_comparison(config: "Config | dict[str, Config]", maskings: list[str], ou
         **options: The other arguments of `jobs.compare.compare`.
 
     Raises:
-        typer.Exit: Something failed.
+        typer.Exit: If a trial or a part failed.
     """
     from nmg.cli.console import progress_console
     from nmg.jobs.compare import compare as compare_maskings
@@ -90,7 +90,7 @@ def run_comparison(config: "Config | dict[str, Config]", maskings: list[str], ou
 
 
 def _show_cells(console: "ProgressConsole") -> "Callable[[TrialEvent, int], None]":
-    """Return a callback that prints each new cell and updates the overall progress bar."""
+    """Return a callback that prints the result of each new trial and updates the overall progress bar."""
     done = 0
 
     def on_cell(event: "TrialEvent", missing: int) -> None:

@@ -19,7 +19,10 @@ class ProgressConsole:
     """A `Reporter` on the terminal with two progress bars: one for the whole command and one for the current phase."""
 
     def __init__(self, progress: Progress) -> None:
-        """`progress` must not be started: the first phase starts it, so that an earlier error comes before any bar."""
+        """Create a console for `progress`, which must not be started.
+
+        The first phase starts it, so that no bar is shown before an early error.
+        """
         self._progress = progress
         self._phase = progress.add_task("starting", total=None, visible=False)
         self._overall = progress.add_task("", total=None, visible=False)
@@ -33,7 +36,7 @@ class ProgressConsole:
         self._progress.console.print(table)
 
     def steps(self, phase: str) -> reporter.Progress:
-        """Start the bar of a new phase; returns the callback that updates it."""
+        """Start the bar of the named phase and return the callback that updates it."""
         self._progress.start()
         self._progress.reset(self._phase, description=phase, total=None, visible=True)
 
@@ -43,7 +46,13 @@ class ProgressConsole:
         return advance
 
     def overall(self, description: str, done: float, total: float) -> None:
-        """Update the bar of the whole command; the remaining time is estimated from its speed."""
+        """Update the bar of the whole command. The remaining time is estimated from its speed.
+
+        Args:
+            description: Text next to the bar.
+            done: Amount of work done.
+            total: Total amount of work, in the unit of `done`.
+        """
         self._progress.start()
         self._progress.update(self._overall, description=description, completed=done, total=total, visible=True)
 
@@ -72,7 +81,7 @@ def progress_console() -> Iterator[ProgressConsole]:
 
 
 def quiet_libraries() -> None:
-    """Disable the libraries' progress bars and hints, which would disturb the bars of nmg."""
+    """Disable the progress bars and hints of other libraries, which would disturb the bars of nmg."""
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     from transformers.utils import logging as transformers_logging
 

@@ -118,7 +118,21 @@ def corpus(
 def _fields(
     text_field: str, label_field: str, pair_field: str | None, word_column: int, tag_column: int | None
 ) -> "DataSettings":
-    """Convert the options to settings. Raises UserError for a column below 1."""
+    """Convert options of the command line to settings.
+
+    Args:
+        text_field: Field of the text or the words.
+        label_field: Field of the label or the labels.
+        pair_field: Field of the second text of a pair; None for single texts.
+        word_column: Column of the words in CoNLL files, from 1.
+        tag_column: Column of the tags in CoNLL files, from 1; None for the last.
+
+    Returns:
+        The settings.
+
+    Raises:
+        UserError: If a column is below 1.
+    """
     from nmg.base.settings import DataSettings
 
     for name, column in (("--word-column", word_column), ("--tag-column", tag_column)):
@@ -134,7 +148,7 @@ def _fields(
 
 
 def _read(file: Path, task: str | None, fields: "DataSettings") -> "tuple[TaskKind, Sequence[Example]]":
-    """Task kind (guessed from the file if `task` is None) and examples of a file."""
+    """Return the task kind of a file, which is guessed from the file if `task` is None, and its examples."""
     from nmg.tasks.load import guess_task, read_examples
     from nmg.tasks.registry import task_kind
 
@@ -147,7 +161,7 @@ def _is_plain_text(file: Path) -> bool:
 
 
 def _refuse_existing(out: Path) -> None:
-    """Raises UserError if `out` exists."""
+    """Raise UserError if `out` exists."""
     if is_there(out):
         raise UserError(f"{out}: already exists; remove it or choose another name")
 
@@ -176,7 +190,7 @@ def _describe_examples(file: Path, kind: "TaskKind", examples: "Sequence[Example
 
 
 def _lengths(name: str, texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Rows with the lengths of the texts in words and characters."""
+    """Return table rows, (name, value), with the lengths of the texts in words and characters."""
     from statistics import mean, median
 
     def row(unit: str, sizes: list[int]) -> tuple[str, str]:
@@ -190,6 +204,6 @@ def _lengths(name: str, texts: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _short(text: str, width: int = 300) -> str:
-    """The text with each run of blanks as one blank, cut to `width` characters."""
+    """Return the text with single blanks, cut to `width` characters."""
     flat = "\n".join(" ".join(line.split()) for line in text.splitlines())
     return flat if len(flat) <= width else flat[: width - 1] + "…"

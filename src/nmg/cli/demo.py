@@ -1,4 +1,4 @@
-"""`nmg demo`: the whole workflow on data and a model from installed packages."""
+"""`nmg demo`: runs the whole workflow on data and a model from installed packages."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`nmg estimate`: predicts the time, memory and disk space of a meta-training before it starts."""
+"""`nmg estimate`: predicts the time, memory and disk space of a meta-training run before it starts."""
 
 from pathlib import Path
 from typing import Annotated

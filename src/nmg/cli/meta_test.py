@@ -17,10 +17,10 @@ def meta_test(
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, starting at --run.seed.")] = 3,
     save_models: Annotated[bool, typer.Option("--save-models", help="Save the adapted LMs of the first seed.")] = False,
 ) -> None:
-    """Adapt a fresh model under each masking, fine-tune it on the training set, evaluate it on the test set.
+    """Adapt a fresh model under each masking, fine-tune it on the training set, and evaluate it on the test set.
 
-    All maskings of a seed share masking rate, steps, the initial weights and the order of examples. Each result
-    is saved, and all pairs are tested. Any setting can be overridden: --section.field value.
+    With the same seed, all maskings have the same masking rate, steps, initial weights and order of examples. Each
+    result is saved, and all pairs of maskings are tested. Any setting can be overridden: --section.field value.
     """
     from nmg.cli.compare import run_comparison
     from nmg.cli.words import required_config, split_names

@@ -1,4 +1,4 @@
-"""`nmg report`: writes the page of a meta-training."""
+"""`nmg report`: writes an HTML report of a meta-training run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ def report(
         int | None, typer.Option(min=1, help="Rewrite the page every N seconds until the run is finished.")
     ] = None,
 ) -> None:
-    """Write the page of a meta-training: scores, rewards, credit, the policy's state, time, and sample masks.
+    """Write an HTML report of a meta-training run: scores, rewards, credit, the policy's state, time, and sample masks.
 
     The run may still be in progress. With --watch, an open page reloads itself.
     """

@@ -1,4 +1,4 @@
-"""`nmg validate`: checks a configuration without building anything."""
+"""`nmg validate`: checks a configuration without loading a model or data."""
 
 from pathlib import Path
 from typing import Annotated

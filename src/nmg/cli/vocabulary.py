@@ -23,7 +23,7 @@ def vocabulary(
 ) -> None:
     """Report how many word pieces a model needs per word of a corpus, and which words to add to its vocabulary.
 
-    Add them with `nmg adapt --adapt.add_words OUT` or `--adapt.add_words auto:N`. Only the tokenizer is loaded.
+    Add the words with `nmg adapt --adapt.add_words OUT` or `--adapt.add_words auto:N`. Only the tokenizer is loaded.
     """
     from nmg.base.files import as_json, user_path, write_text
     from nmg.base.outputs import check_file

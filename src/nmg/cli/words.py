@@ -11,7 +11,7 @@ def configs_and_settings(config: Path | None, rest: Sequence[str]) -> tuple[list
     """Separate the words that are not options of a command into CONFIG files and '--section.field value' words.
 
     typer passes the first such word as CONFIG even if it names a setting, as in '--resume RUN --meta.episodes 9' and
-    '--meta.episodes 9 CONFIG'. This function sorts it correctly.
+    '--meta.episodes 9 CONFIG'. This function assigns it to the settings.
 
     Args:
         config: The word that typer took for CONFIG, or None.
@@ -35,7 +35,7 @@ def configs_and_settings(config: Path | None, rest: Sequence[str]) -> tuple[list
 
 
 def config_and_settings(config: Path | None, rest: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """Like `configs_and_settings`, for commands with one CONFIG.
+    """Separate one CONFIG file from the words of settings, as `configs_and_settings` does.
 
     A second CONFIG is returned with the settings, whose parser rejects it.
     """
@@ -44,7 +44,7 @@ def config_and_settings(config: Path | None, rest: Sequence[str]) -> tuple[Path 
 
 
 def required_configs(config: Path, rest: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Like `configs_and_settings`. Raises UserError if there is no CONFIG."""
+    """Separate words as `configs_and_settings` does. Raises UserError if there is no CONFIG."""
     found, settings = configs_and_settings(config, rest)
     if not found:
         raise _no_config()
@@ -52,7 +52,7 @@ def required_configs(config: Path, rest: Sequence[str]) -> tuple[list[str], list
 
 
 def required_config(config: Path, rest: Sequence[str]) -> tuple[Path, list[str]]:
-    """Like `config_and_settings`. Raises UserError if there is no CONFIG."""
+    """Separate words as `config_and_settings` does. Raises UserError if there is no CONFIG."""
     found, settings = config_and_settings(config, rest)
     if found is None:
         raise _no_config()
@@ -64,7 +64,7 @@ def _no_config() -> UserError:
 
 
 def named_configs(words: Sequence[str]) -> dict[str, Path]:
-    """Parse words 'FILE' or 'NAME=FILE' to name → file.
+    """Parse words of the form 'FILE' or 'NAME=FILE' and return name → file.
 
     For example, ['chemprot.yaml', 'news=runs/a/config.yaml'] gives the names 'chemprot' and 'news'. A `config.yaml`
     without a name is named after its folder, usually that of a run. Raises UserError for a duplicate name.
@@ -78,7 +78,7 @@ def named_configs(words: Sequence[str]) -> dict[str, Path]:
 
 
 def named_models(words: str) -> dict[str, str]:
-    """Parse 'MODEL' or 'NAME=MODEL', separated by commas, to name → model.
+    """Parse 'MODEL' or 'NAME=MODEL', separated by commas, and return name → model.
 
     For example, 'bert-base-uncased,mine=lm/a' gives the names 'bert-base-uncased' and 'mine'. A model without a name
     is named by the last part of its path. Raises UserError if there is no model, or for a duplicate name.
@@ -90,7 +90,7 @@ def named_models(words: str) -> dict[str, str]:
 
 
 def _named(words: Sequence[str], what: str, own_name: Callable[[str], str]) -> dict[str, str]:
-    """Parse words 'NAME=VALUE' or 'VALUE' to name → value; `own_name` gives the name of a value without one."""
+    """Parse 'NAME=VALUE' or 'VALUE' and return name → value. `own_name` returns the name of a value without one."""
     named: dict[str, str] = {}
     for word in words:
         name, equals, place = (part.strip() for part in word.partition("="))
@@ -104,7 +104,7 @@ def _named(words: Sequence[str], what: str, own_name: Callable[[str], str]) -> d
 
 
 def split_names(maskings: str) -> list[str]:
-    """Return the distinct names in a comma-separated list. Raises UserError if there is none."""
+    """Return the distinct names in a comma-separated list. Raises UserError if the list is empty."""
     names = list(dict.fromkeys(name.strip() for name in maskings.split(",") if name.strip()))
     if not names:
         raise UserError("--maskings: name at least one masking")
