@@ -2,16 +2,22 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from nmg.base.errors import UserError
+from nmg.base.seeding import StreamName
+from nmg.base.settings import OptimiserSettings
 from nmg.base.types import IGNORED_LABEL, CorruptedBlocks
 from nmg.training.accumulation import Accumulation
+from nmg.training.fast.checkpointing import gradient_checkpointing
+from nmg.training.fast.dropout import is_checkpointed
+from nmg.training.fit import Training, fit
 from nmg.training.lm import masked_lm_loss
-from nmg.training.runtime import Runtime
+from nmg.training.runtime import Precision, Runtime
 from support.models import CONFIGS, VOCABULARY, tiny_model
 
 KINDS = [kind for kind in CONFIGS if tiny_model(kind).supports_gradient_checkpointing]
@@ -75,3 +81,62 @@ def test_packing_and_checkpointing_are_a_clear_error():
     model.gradient_checkpointing_enable()
     with pytest.raises(UserError, match=r"runtime\.packing cannot be combined with gradient checkpointing"):
         masked_lm_loss(model, batch(), is_packed=True)
+
+
+def fitted(model: PreTrainedModel, precision: Precision, *, is_on: bool) -> tuple[list[float], Tensor]:
+    """Losses of three steps with dropout, and the weights after them."""
+    runtime = Runtime(torch.device("cpu"), precision, 64, gradient_checkpointing=is_on)
+    settings, watch = OptimiserSettings(epochs=3, batch_size=4, learning_rate=1e-3), Losses()
+    lengths = np.array([9, 9, 7, 4])
+    fit(
+        model,
+        lengths,
+        lambda rows: lambda part: masked_lm_loss(model, batch(), part),
+        settings,
+        runtime,
+        StreamName(0),
+        observer=watch,
+    )
+    assert not any(vars(module).get("gradient_checkpointing", False) for module in model.modules())
+    return watch.losses, torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+class Losses:
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def begin(self, training: Training) -> None:
+        """Nothing to restore."""
+
+    def after_step(self, training: Training) -> None:
+        self.losses.append(float(training.losses[-1]))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_setting_changes_no_loss_and_no_weight_also_with_dropout(kind: str, precision: Precision):
+    plain, recomputed = (fitted(tiny_model(kind), precision, is_on=is_on) for is_on in (False, True))
+    assert recomputed[0] == pytest.approx(plain[0], abs=1e-6)
+    assert float((recomputed[1] - plain[1]).abs().max()) < 1e-6
+
+
+def test_all_layers_but_the_restricted_last_one_run_twice():
+    model, calls = tiny_model("bert").train(), [0, 0]
+    runtime = Runtime(torch.device("cpu"), "fp32", 64, gradient_checkpointing=True)
+    for index, layer in enumerate(model.bert.encoder.layer):
+        layer.intermediate.register_forward_hook(lambda *_, index=index: calls.__setitem__(index, calls[index] + 1))
+    with gradient_checkpointing(model, runtime):
+        assert is_checkpointed(model)
+        Accumulation(4, runtime).backward(lambda part: masked_lm_loss(model, batch(), part), 4, model)
+    assert calls == [2, 1]
+
+
+def test_a_model_without_support_is_named():
+    model = tiny_model("bert").train()
+    model.supports_gradient_checkpointing = False
+    runtime = Runtime(torch.device("cpu"), "fp32", 64, gradient_checkpointing=True)
+    with (
+        pytest.raises(UserError, match=r"runtime\.gradient_checkpointing: BertForMaskedLM does not support it"),
+        gradient_checkpointing(model, runtime),
+    ):
+        pass

@@ -18,6 +18,7 @@ from nmg.base.state import Resumable, State, in_order, numbered, restore_torch_r
 from nmg.base.trial import TrainingStats
 from nmg.base.types import IntArray
 from nmg.training.accumulation import Accumulation, BatchLoss
+from nmg.training.fast.checkpointing import gradient_checkpointing
 from nmg.training.fast.weights import Fp32Weights, training_weights
 from nmg.training.keep_best import KeepBest
 from nmg.training.optimiser import new_optimiser, new_schedule
@@ -108,7 +109,8 @@ def fit(
 
     Raises:
         Diverged: If the final weights are not finite, or a loss is not finite and there is no `watch`.
-        UserError: If the optimiser's package is not installed.
+        UserError: If the optimiser's package is not installed, or if the model does not support
+            `runtime.gradient_checkpointing`.
     """
     began = time.perf_counter()
     order = (randomness / "order").generator()
@@ -119,6 +121,7 @@ def fit(
     model.zero_grad(set_to_none=True)  # a previous training may have failed during a step
     with (
         runtime.sharing.own(randomness / "dropout").torch(),
+        gradient_checkpointing(model, runtime),
         training_weights(model, trained, runtime.precision, runtime.device.type) as weights,
     ):
         training = Training(model, weights, settings, runtime, batches, lengths)

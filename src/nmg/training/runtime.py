@@ -45,6 +45,8 @@ class Runtime:
     """Maximum number of rows per pass of a training step, in each process; None for the whole batch."""
     packing: bool = False
     """Whether to pack blocks into one row without padding during adaptation."""
+    gradient_checkpointing: bool = False
+    """Whether training runs layers again in the backward pass instead of storing their activations."""
     keeps_memory: bool = False
     """Whether freed memory is kept for the next step."""
 
@@ -81,6 +83,7 @@ class Runtime:
             sharing,
             settings.micro_batch_size,
             settings.packing,
+            settings.gradient_checkpointing,
             kept,
         )
 

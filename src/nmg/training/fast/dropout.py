@@ -8,6 +8,7 @@ from torch's own generator.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from torch.overrides import TorchFunctionMode
 
 _LEVELS = 2**16
 """Number of values that 16 random bits can take."""
+_CHECKPOINTED = "gradient_checkpointing"
+"""Attribute of transformers' modules that says whether they are checkpointed."""
 _LOWEST = -(2**15)
 """Lowest int16 value."""
 
@@ -80,16 +83,28 @@ def attention(
 def fast_dropout(device: torch.device, model: nn.Module) -> AbstractContextManager[Any]:
     """Return `FastDropout` if it is useful for `model` on `device`, otherwise a context manager that does nothing.
 
-    Each torch function call is slightly slower inside `FastDropout`. Models with gradient checkpointing are excluded:
-    they run layers again in the backward pass, outside the context, and would draw different dropout.
+    Each torch function call is slightly slower inside `FastDropout`. Models are excluded if a caller turned on their
+    gradient checkpointing: they run layers again in the backward pass, outside the context, and would draw different
+    dropout.
     """
-    is_of_use = device.type == "cpu" and not is_checkpointed(model)
+    is_of_use = device.type == "cpu" and not (is_checkpointed(model) and not _draws_again(model))
     return FastDropout() if is_of_use else nullcontext()
+
+
+def dropout_again() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """Return the contexts of a checkpointed layer: of its first run, and of its second run in the backward pass."""
+    return nullcontext(), FastDropout()
+
+
+def _draws_again(model: nn.Module) -> bool:
+    """Return whether the second run of each checkpointed layer of `model` uses `dropout_again`."""
+    runs = [vars(one)["_gradient_checkpointing_func"] for one in model.modules() if vars(one).get(_CHECKPOINTED)]
+    return all(isinstance(run, partial) and run.keywords.get("context_fn") is dropout_again for run in runs)
 
 
 def is_checkpointed(model: nn.Module) -> bool:
     """Return whether training `model` runs layers again in the backward pass instead of storing activations."""
-    return model.training and any(vars(module).get("gradient_checkpointing", False) for module in model.modules())
+    return model.training and any(vars(module).get(_CHECKPOINTED, False) for module in model.modules())
 
 
 class FastDropout(TorchFunctionMode):
