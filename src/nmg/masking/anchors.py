@@ -44,7 +44,7 @@ class CountedWord:
     count: int
     """Number of occurrences."""
     ids: tuple[int, ...]
-    """Word pieces of the most frequent spelling."""
+    """Token ids of the pieces of the word in its most frequent spelling."""
 
 
 def find_anchors(here: Iterable[CountedWord], general: Mapping[str, float], n: int) -> list[CountedWord]:
@@ -54,6 +54,9 @@ def find_anchors(here: Iterable[CountedWord], general: Mapping[str, float], n: i
         here: all words in the text of the domain.
         general: maps words in lower case to their counts in general text, exact or estimated.
         n: maximum number of anchors.
+
+    Returns:
+        The anchors, best first; words with equal scores are in alphabetical order.
     """
     words = list(here)
     n_here = sum(word.count for word in words)
@@ -91,7 +94,7 @@ def count_words(batches: Iterable[TokenBlocks], tokenizer: "PreTrainedTokenizerB
 
 
 def text_of(ids: Iterable[int], tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Return the word that these pieces form, in lower case."""
+    """Return the word that the pieces with these token ids form, in lower case."""
     text: str = tokenizer.convert_tokens_to_string(tokenizer.convert_ids_to_tokens(list(ids)))
     return text.strip().removeprefix("##").lower()
 
@@ -103,7 +106,7 @@ def blocks_of(corpus: Corpus) -> Iterator[TokenBlocks]:
 
 
 def general_counts(texts: Iterable[str], tokenizer: "PreTrainedTokenizerBase") -> dict[str, float]:
-    """Return a mapping of words in lower case to their counts. Only a part of the text is in memory at a time."""
+    """Return the count of each word, in lower case, of general text. Only a part of the text is in memory at a time."""
     padding = SpecialTokens.of(tokenizer).padding
     parts = (Corpus("", [batch], padding) for batch in cut_texts(texts, tokenizer, GENERAL_BLOCK))
     words = count_words((blocks for part in parts for blocks in blocks_of(part)), tokenizer)

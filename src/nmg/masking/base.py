@@ -1,7 +1,7 @@
 """The interface of maskings, and the conversion of scores into a plan with an exact budget.
 
-Every rule ends in one of two functions: `choose` selects single positions, `choose_units` selects whole units (words,
-entities). Both work on a whole batch and fill the budget of every block exactly.
+Every rule calls one of two functions at its end: `choose` selects single positions, and `choose_units` selects whole
+units (words, entities). Both work on a whole batch and fill the budget of every block exactly.
 """
 
 import logging
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 Draw: TypeAlias = Callable[[TokenBlocks, float, np.random.Generator], MaskPlan]
 """Maps blocks, a rate and a random generator to the positions to mask."""
 ReadingDraw: TypeAlias = Callable[[TokenBlocks, float, np.random.Generator, StateEncoder], MaskPlan]
-"""Like `Draw`, for a rule that also reads states of the language model (LM)."""
+"""Like `Draw`, with an encoder through which the rule reads the language model (LM)."""
 
 
 class Masking(Protocol):
@@ -55,6 +55,9 @@ class Masking(Protocol):
             rate: fraction of the maskable tokens to mask, between 0 and 1.
             rng: source of all randomness.
             encode: reads states of the language model; needed only if `reads_states` is True.
+
+        Returns:
+            A plan with `blocks.budgets(rate)` positions per block.
         """
         ...
 
@@ -276,7 +279,10 @@ def _fill(sizes: IntArray, budget: Tensor) -> IntArray:
 
 
 def _priority(standing: IntArray, unit: Tensor, scores: Tensor) -> Tensor:
-    """Return float64 [B, T] ranks: taken units, then the unit to cut, positions without a unit by score, the rest."""
+    """Return float64 [B, T] scores that order positions for `choose`.
+
+    Units taken whole come first, then the unit to cut, then positions without a unit by score, then the rest.
+    """
     n_tokens = unit.shape[1]
     by_score = scores.double().argsort(dim=1, stable=True, descending=True)
     rank = torch.empty_like(by_score).scatter_(1, by_score, torch.arange(n_tokens).expand_as(unit).to(unit.device))

@@ -49,6 +49,9 @@ def sample_by_domain_similarity(
         rng: source of all randomness.
         similarity: float64 [V], similarity of each piece to the nearest anchor. A word has the mean of its pieces.
         exponent: factor of the similarities; 0 makes all words equally likely.
+
+    Returns:
+        A plan with `blocks.budgets(rate)` positions per block.
     """
     unit, _ = number_units(blocks.word_index, blocks)
     of_tokens = similarity.to(unit.device)[blocks.input_ids]

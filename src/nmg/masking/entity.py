@@ -24,7 +24,7 @@ TEXTS_AT_ONCE = 256
 
 
 class Entities(Protocol):
-    """The named entities of texts."""
+    """Finds the named entities in blocks."""
 
     def of(self, blocks: TokenBlocks) -> torch.Tensor:
         """Return int64 [B, T]: number of the entity that contains the token, -1 if there is none."""
@@ -41,6 +41,9 @@ def draw_entities(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *,
         rate: fraction of the maskable tokens to mask.
         rng: source of all randomness.
         entities: finds the entities of blocks.
+
+    Returns:
+        A plan with `blocks.budgets(rate)` positions per block.
     """
     return choose_units(entities.of(blocks), position_noise(blocks, rng), blocks, rate)
 
@@ -66,7 +69,7 @@ class CorpusEntities:
 
     @cached_property
     def _ends(self) -> IntArray:
-        """int64 [blocks + 1]: block b contains the tokens `_ends[b]` to `_ends[b + 1]` of the corpus."""
+        """int64 [blocks + 1]: block b has tokens `_ends[b]` to `_ends[b + 1]` (exclusive) of the corpus."""
         return np.append(0, np.cumsum(self._corpus.lengths))
 
     @cached_property
@@ -164,7 +167,7 @@ def load_recogniser(model: str) -> "Language":
 
 
 def _needed_components(pipeline: Any) -> list[str]:
-    """Return the components that set entities, and those that compute their input vectors."""
+    """Return the names of the components that set entities, and of those that compute their input vectors."""
     finders = [name for name in pipeline.pipe_names if "doc.ents" in pipeline.get_pipe_meta(name).assigns]
     listened = [
         name

@@ -22,6 +22,9 @@ def draw_by_frequency(blocks: TokenBlocks, rate: float, rng: np.random.Generator
         rate: fraction of the maskable tokens to mask.
         rng: source of all randomness.
         weights: float64 [V], the weight of each piece.
+
+    Returns:
+        A plan with `blocks.budgets(rate)` positions per block.
     """
     of_tokens = torch.from_numpy(weights[blocks.input_ids.cpu().numpy()])
     return choose(weighted_scores(of_tokens, blocks, rng), blocks, rate)

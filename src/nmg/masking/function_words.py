@@ -1,7 +1,7 @@
 """Words that carry little information about a domain: words without letters, and English function words.
 
-There are no lists for other languages. For these, and for words missing from the list, `masking.anchors` excludes the
-most frequent words of general text.
+There are no lists for other languages. `masking.anchors` therefore also excludes the most frequent words of general
+text, in any language.
 """
 
 _ENGLISH = """
@@ -26,9 +26,9 @@ ENGLISH = frozenset(_ENGLISH.split())
 
 
 def is_function_word(word: str) -> bool:
-    """Return whether `word` (lower case) is in the list or has fewer than two letters.
+    """Return whether `word` (lower case) is in `ENGLISH` or has fewer than two letters.
 
-    In scripts without upper and lower case, a single letter may be a content word.
+    In scripts without upper and lower case, one letter suffices, because it may be a content word.
     """
     letters = [character for character in word if character.isalpha()]
     is_caseless = any(character.lower() == character.upper() for character in letters)

@@ -118,6 +118,9 @@ def document_frequency(ingredients: MaskingContext, unit: str, masking: str) -> 
         unit: "piece" or "word".
         masking: name of the rule in messages.
 
+    Returns:
+        The inverse document frequencies of the units.
+
     Raises:
         UserError: If there is no corpus and `unit` is "word", because only pieces can be estimated.
     """
@@ -148,6 +151,9 @@ def sample_by_idf(
         idf: inverse document frequencies of the units.
         unit: "piece" to sample tokens, "word" to sample whole words.
         exponent: exponent of the weights; 0 makes all units equally likely.
+
+    Returns:
+        A plan with `blocks.budgets(rate)` positions per block.
     """
     keys, rows, columns = UNIT_KEYS[unit](blocks)
     scores = gumbel_noise(blocks, rng)

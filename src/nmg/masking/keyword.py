@@ -23,6 +23,9 @@ def draw_keywords(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *,
         rate: fraction of the maskable tokens to mask.
         rng: source of all randomness.
         keywords: the words and phrases to select first.
+
+    Returns:
+        A plan with `blocks.budgets(rate)` positions per block.
     """
     unit, is_keyword = keywords.find(blocks, 0.0)
     return choose_units(unit, position_noise(blocks, rng) + is_keyword, blocks, rate)

@@ -42,7 +42,7 @@ class Mixture:
     """A masking that applies one of several maskings to each block."""
 
     def __init__(self, name: str, members: Sequence[tuple[float, Masking]]) -> None:
-        """Store the share and masking of each member. Raises UserError without members or if a share is not > 0."""
+        """Store the share and masking of each member. Raises UserError without members or for a share ≤ 0."""
         if not members or not all(0.0 < share < math.inf for share, _ in members):
             raise UserError(f"masking '{name}': a mixture needs at least one masking, each with a share above 0")
         self.name = name
@@ -63,13 +63,16 @@ class Mixture:
     def plan(
         self, blocks: TokenBlocks, rate: float, rng: np.random.Generator, encode: StateEncoder | None = None
     ) -> MaskPlan:
-        """Draw a member for each block and let it select the positions. Budgets are as exact as the members' budgets.
+        """Draw a member for each block and let it select the positions.
 
         Args:
             blocks: B blocks of T tokens.
             rate: fraction of the maskable tokens to mask.
             rng: source of all randomness.
             encode: reads the language model; needed only if `reads_states` is True.
+
+        Returns:
+            The plans of all members, merged in the order of the blocks. It has no log-probabilities.
         """
         member_of = np.searchsorted(self._ends, rng.random(len(blocks)), side="right")
         plans = []

@@ -166,7 +166,17 @@ class Phrases:
         return self._spread(blocks, words, segment, -1), self._spread(blocks, words, value, otherwise)
 
     def _spread(self, blocks: TokenBlocks, words: Words, of_word: npt.NDArray[np.generic], otherwise: float) -> Tensor:
-        """Copy the value of each word [W] to its tokens [B, T]."""
+        """Copy the value of each word [W] to its tokens [B, T].
+
+        Args:
+            blocks: B blocks of T tokens.
+            words: the W words of `blocks`.
+            of_word: [W], the value of each word.
+            otherwise: value of tokens that belong to no word.
+
+        Returns:
+            [B, T], with the dtype of `of_word`.
+        """
         unit, _ = number_units(blocks.word_index, blocks)
         width = int(words.number.max(initial=0)) + 2
         table = np.full((len(blocks), width), otherwise, dtype=of_word.dtype)

@@ -45,6 +45,9 @@ class PlannedMasking:
             rng: ignored.
             encode: ignored.
 
+        Returns:
+            The plan, without log-probabilities.
+
         Raises:
             ValueError: If `rate` differs from the planned rate.
         """
@@ -59,7 +62,7 @@ class PlannedMasking:
         return State({"positions": self._positions.to(torch.int32), "budget": self._budget.to(torch.int32)})
 
     def restore(self, state: State) -> None:
-        """Replace the positions of all blocks by those of a state."""
+        """Replace the positions of all blocks with those in `state`."""
         self._positions, self._budget = state.tensors["positions"].long(), state.tensors["budget"].long()
 
 

@@ -47,6 +47,9 @@ def draw_collocations(blocks: TokenBlocks, rate: float, rng: np.random.Generator
         rate: fraction of the maskable tokens to mask.
         rng: source of all randomness.
         collocations: the collocations to treat as units.
+
+    Returns:
+        A plan with `blocks.budgets(rate)` positions per block.
     """
     unit, _ = collocations.find(blocks, 0.0)
     return choose_units(unit, position_noise(blocks, rng), blocks, rate)
@@ -145,10 +148,19 @@ def _later(values: FloatArray, by: int) -> FloatArray:
 
 
 def _count(source: DistinctText, n: int, shorter: list[tuple[Keys, IntArray]], least: int) -> tuple[Keys, IntArray]:
-    """Return the keys (ascending) and counts of the n-grams that occur at least `least` times.
+    """Count the n-grams of a text. Reads the corpus once.
 
     An n-gram is not more frequent than its two parts of n − 1 words. It is therefore not counted if one of them is too
-    rare. The function reads the corpus once.
+    rare.
+
+    Args:
+        source: the words to count.
+        n: number of words in an n-gram.
+        shorter: results of this function for 1 … n − 1 words.
+        least: minimum number of occurrences.
+
+    Returns:
+        The keys (uint64, ascending) and the counts (int64) of the n-grams that occur at least `least` times.
     """
     keys, counts = np.empty(0, np.uint64), np.empty(0, np.int64)
     for words in source:

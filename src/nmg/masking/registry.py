@@ -59,7 +59,7 @@ RULES = {
     "loss": RuleKind("tokens that the LM predicts poorly", "Zhong et al. 2023", loss_masking, reads_states=True),
     "entropy": RuleKind("tokens that the LM is unsure about", "Zhong et al. 2023", entropy_masking, reads_states=True),
 }
-"""One entry per rule, in the order used by tables."""
+"""Maps the name of a rule to its description, in the order of the rules in tables."""
 
 READS = {
     "entity": ("spacy_model",),
@@ -113,6 +113,9 @@ def build_masking(
         settings: the `masking` settings.
         embeddings: float [≥ V, H], input embeddings of the language model.
         notify: called with one line that describes what a rule found in the text, e.g. its anchors.
+
+    Returns:
+        The rule or mixture.
 
     Raises:
         UserError: If the name is unknown or an input of the rule is missing.

@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
 
 def draw_nothing(blocks: TokenBlocks, _rate: float, _rng: np.random.Generator) -> MaskPlan:
-    """Return a plan without masked positions. The rate and the random generator are ignored."""
+    """Return a plan without masked positions.
+
+    Args:
+        blocks: B blocks of T tokens.
+        _rate: ignored.
+        _rng: ignored.
+
+    Returns:
+        A plan with no positions and a budget of 0 for each block.
+    """
     no_budget = torch.zeros_like(blocks.block_ids)
     return MaskPlan(no_budget[:, None][:, :0], no_budget)
 
@@ -38,6 +47,9 @@ def draw_random(blocks: TokenBlocks, rate: float, rng: np.random.Generator) -> M
         blocks: B blocks of T tokens.
         rate: fraction of the maskable tokens to mask.
         rng: source of all randomness.
+
+    Returns:
+        A plan with `blocks.budgets(rate)` positions per block.
     """
     return choose(position_noise(blocks, rng), blocks, rate)
 
@@ -58,6 +70,9 @@ def draw_whole_words(blocks: TokenBlocks, rate: float, rng: np.random.Generator)
         blocks: B blocks of T tokens.
         rate: fraction of the maskable tokens to mask.
         rng: source of all randomness.
+
+    Returns:
+        A plan with `blocks.budgets(rate)` positions per block.
     """
     return choose_units(blocks.word_index, position_noise(blocks, rng), blocks, rate)
 
@@ -70,6 +85,9 @@ def draw_punctuation(blocks: TokenBlocks, rate: float, rng: np.random.Generator,
         rate: fraction of the maskable tokens to mask.
         rng: source of all randomness.
         is_punctuation: bool [V], from `punctuation_table`.
+
+    Returns:
+        A plan with `blocks.budgets(rate)` positions per block.
     """
     is_first_choice = is_punctuation.to(blocks.input_ids.device)[blocks.input_ids]
     return choose(position_noise(blocks, rng) + is_first_choice, blocks, rate)
@@ -124,6 +142,9 @@ def draw_spans(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *, p:
         rng: source of all randomness.
         p: parameter of the geometric distribution of lengths, see `span_lengths`.
         longest: maximum number of words in a span.
+
+    Returns:
+        A plan with `blocks.budgets(rate)` positions per block.
     """
     shape = tuple(blocks.input_ids.shape)
     cumulative = span_lengths(p, longest).cumsum()

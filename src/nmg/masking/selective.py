@@ -41,7 +41,7 @@ def draw_important(
             if its probability is at least `IMPORTANT`.
 
     Returns:
-        A plan for the B blocks.
+        A plan with `blocks.budgets(rate)` positions per block.
     """
     matters = (importance(blocks) >= IMPORTANT).to(blocks.input_ids.device)
     return choose(position_noise(blocks, rng) + matters, blocks, rate)

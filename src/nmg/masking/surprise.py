@@ -27,6 +27,9 @@ def sample_by_loss(
         rng: source of all randomness.
         encode: reads the language model.
         column: `LOSS` or `ENTROPY`.
+
+    Returns:
+        A plan with `blocks.budgets(rate)` positions per block.
     """
     surprise = encode.surprise(blocks)[:, :, column].to(blocks.input_ids.device)
     return choose(weighted_scores(surprise, blocks, rng), blocks, rate)

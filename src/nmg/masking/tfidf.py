@@ -34,6 +34,9 @@ def draw_topical(
         idf: inverse document frequencies of the units.
         unit: "piece" to sample tokens, "word" to sample whole words.
         exponent: exponent of the weights; 0 makes all units equally likely.
+
+    Returns:
+        A plan with `blocks.budgets(rate)` positions per block.
     """
     keys, rows, columns = UNIT_KEYS[unit](blocks)
     distinct, which = np.unique(keys, return_inverse=True)

@@ -32,6 +32,9 @@ def draw_by_weight(blocks: TokenBlocks, rate: float, rng: np.random.Generator, *
         rate: fraction of the maskable tokens to mask.
         rng: source of all randomness.
         phrases: the words and phrases with their weights.
+
+    Returns:
+        A plan with `blocks.budgets(rate)` positions per block.
     """
     unit, weights = phrases.find(blocks, 1.0)
     return choose_units(unit, weighted_scores(weights, blocks, rng), blocks, rate)
@@ -47,6 +50,9 @@ def draw_by_function(
         rate: fraction of the maskable tokens to mask.
         rng: source of all randomness.
         weights_of: computes the weights, [B, T].
+
+    Returns:
+        A plan with `blocks.budgets(rate)` positions per block.
 
     Raises:
         UserError: If weights have the wrong shape, are negative or are not finite.
