@@ -15,7 +15,7 @@ if _typing.TYPE_CHECKING:
     from nmg.jobs.audit import audit
     from nmg.jobs.compare import compare
     from nmg.jobs.meta_train import meta_train
-    from nmg.masking.schedule import RateSchedule
+    from nmg.masking.schedule import RatePhases, RateSchedule
     from nmg.meta_training.loop import MetaTraining
     from nmg.policies.maskings import load_masking
     from nmg.policies.registry import load_policy
@@ -26,6 +26,7 @@ __all__ = [
     "MaskingCollator",
     "MetaTraining",
     "ModelSession",
+    "RatePhases",
     "RateSchedule",
     "Session",
     "UserError",
@@ -44,6 +45,7 @@ _PLACES = {
     "MaskingCollator": "nmg.collation.collator:MaskingCollator",
     "MetaTraining": "nmg.meta_training.loop:MetaTraining",
     "ModelSession": "nmg.trials.session:ModelSession",
+    "RatePhases": "nmg.masking.schedule:RatePhases",
     "RateSchedule": "nmg.masking.schedule:RateSchedule",
     "UserError": "nmg.base.errors:UserError",
     "Session": "nmg.trials.session:Session",

@@ -5,7 +5,7 @@ Shape letters, used everywhere: B blocks of a batch, T tokens of a block (padded
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -73,12 +73,12 @@ class TokenBlocks:
     def __len__(self) -> int:
         return int(self.input_ids.shape[0])
 
-    def rows(self, index: Tensor) -> "TokenBlocks":
+    def rows(self, index: Tensor) -> Self:
         """Return the blocks at `index`, int64 [rows]. The padded length is unchanged."""
-        return TokenBlocks(**{name: tensor[index] for name, tensor in vars(self).items()})
+        return type(self)(**{name: tensor[index] for name, tensor in vars(self).items()})
 
-    def budgets(self, rate: float) -> Tensor:
-        """Return the number of positions to mask per block, int64 [B].
+    def budgets(self, rate: float | Tensor) -> Tensor:
+        """Return the number of positions to mask per block, int64 [B], for one rate or a float64 [B] of rates.
 
         It is max(1, int(n * rate)) for a block of n maskable tokens, and 0 if n is 0.
         """

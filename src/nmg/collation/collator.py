@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -14,15 +14,16 @@ from nmg.base.errors import UserError, shown
 from nmg.base.seeding import StreamName
 from nmg.base.settings import MaskingSettings
 from nmg.base.types import IGNORED_LABEL, CorruptedBlocks, StateEncoder, TokenBlocks
-from nmg.collation.fixed import MARK, FixedRow, fixed_labels
+from nmg.collation.fixed import MARK, FixedRow, FixedRows, fixed_labels, is_streamed
 from nmg.collation.given import rows_of
 from nmg.collation.maskings import AnyMasking, NoModel, resolve_masking
+from nmg.collation.packed import POSITIONS, without_batch_columns
 from nmg.collation.rows import Row, RowReader
 from nmg.collation.streams import BatchStreams
 from nmg.collation.texts import corpus_of
 from nmg.masking.base import MaskingContext
 from nmg.masking.corrupt import Vocabulary, corrupt
-from nmg.masking.schedule import RateSchedule
+from nmg.masking.schedule import RatePhases, RateSchedule, RowRates
 from nmg.training.encoder_cache import CachedEncoder
 from nmg.training.lm import LMReader, PlainPasses
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from nmg.data.corpus import Corpus
+
+
+AnyRate: TypeAlias = float | tuple[float, float] | RateSchedule | RatePhases
+"""One rate, the lowest and the highest rate of a row, or rates that change during training."""
 
 
 class MaskingCollator:
@@ -49,7 +54,11 @@ class MaskingCollator:
             - weights of words, as a mapping or a file;
             - a function from `TokenBlocks` to weights [B, T];
             - a custom masking (`nmg.masking.base.Rule`).
-        rate: fraction of the maskable tokens to mask, or a `RateSchedule` whose steps are batches of this collator.
+        rate: fraction of the maskable tokens to mask. It may also be
+
+            - a pair `(low, high)`: each row draws its rate uniformly between the two;
+            - `RatePhases([(until_step, rate), …])` or `RateSchedule(start, end, steps)`; steps are batches of this
+              collator.
         seed: determines all randomness.
         texts: texts in which a rule counts words, or a data set with a column `text` or `input_ids`, such as the
             training set. Without it, `idf`, `tf-idf` and `frequency` use the order of the vocabulary.
@@ -77,7 +86,7 @@ class MaskingCollator:
         self,
         tokenizer: "PreTrainedTokenizerBase",
         masking: AnyMasking = "random",
-        rate: float | RateSchedule = 0.15,
+        rate: AnyRate = 0.15,
         seed: int = 0,
         *,
         texts: "Iterable[Any] | Corpus | None" = None,
@@ -87,8 +96,8 @@ class MaskingCollator:
         pad_to_multiple_of: int | None = None,
         **settings: Any,
     ) -> None:
-        self.rates = rate if isinstance(rate, RateSchedule) else RateSchedule(rate, rate, 1, "constant")
-        self.settings = _settings_of(self.rates.start, settings)
+        self.rates = _rates_of(rate)
+        self.settings = _settings_of(self.rates.at(0), settings)
         _check_options(tokenizer, seed, fixed, max_length=max_length, pad_to_multiple_of=pad_to_multiple_of)
         self.seed, self.fixed, self._multiple = seed, fixed, pad_to_multiple_of or 1
         self._vocabulary = Vocabulary.from_tokenizer(tokenizer)
@@ -107,6 +116,12 @@ class MaskingCollator:
             raise UserError(f"the masking '{self.masking.name}' reads the language model: pass it (model=…)")
         self._streams = BatchStreams(seed)
 
+    def __repr__(self) -> str:
+        low, high = self.rates.bounds
+        rate = low if low == high else (low, high) if isinstance(self.rates, RowRates) else self.rates
+        fixed = ", fixed=True" if self.fixed else ""
+        return f"MaskingCollator(masking={self.masking.name!r}, rate={rate!r}, seed={self.seed}{fixed})"
+
     def __call__(self, features: Any) -> dict[str, Tensor]:
         """Return a masked batch of int64 [B, T] tensors, padded on the right.
 
@@ -117,7 +132,9 @@ class MaskingCollator:
                 masked, even if they have labels.
 
         Returns:
-            `input_ids`, `attention_mask`, `labels`, and any other inputs of the model that the rows contain.
+            `input_ids`, `attention_mask`, `labels`, and any other inputs of the model that the rows contain. If all
+            rows have `position_ids` (packed documents) and none is padded, `attention_mask` is omitted, as
+            transformers expects it.
 
         Raises:
             UserError: If `features` is a single text or row, or if a row is invalid. A masking that reads the language
@@ -128,6 +145,7 @@ class MaskingCollator:
                 f"the masking '{self.masking.name}' reads the language model, of which workers of a data loader have "
                 "only an outdated copy: set num_workers (Trainer: dataloader_num_workers) to 0"
             )
+        features, of_batch = without_batch_columns(features, self._multiple > 1)
         given = list(rows_of(features, "a batch"))
         rows = self._reader.rows(given)
         blocks = self._reader.blocks(rows)
@@ -141,34 +159,36 @@ class MaskingCollator:
             some = blocks.rows(to_mask)
             masked = self._masked_apart(some) if self.fixed else self._masked_together(some)
             ids[to_mask], labels[to_mask] = masked.input_ids, masked.labels
-        return self._batch(rows, CorruptedBlocks(ids, blocks.is_token, labels))
+        return {**self._batch(rows, CorruptedBlocks(ids, blocks.is_token, labels)), **of_batch}
 
-    def fix(self, dataset: Iterable[Any]) -> list[FixedRow]:
+    def fix(self, dataset: Iterable[Any]) -> list[FixedRow] | FixedRows:
         """Return the rows of a data set with fixed masks, for use as an evaluation set.
 
         The masks depend only on the seed and the tokens of each row. The collator returns such rows unchanged, so one
         Trainer can use them together with a training set that is masked per batch. The column `masked_by_nmg` marks
-        them. If the rate has a schedule, its final value applies. Raises UserError for invalid rows.
+        them. If the rate has a schedule, its final value applies. The rows of an `IterableDataset` (of torch or
+        datasets) are masked when they are read, so a data set larger than memory works. Raises UserError for invalid
+        rows.
         """
-        fixed = []
-        for feature in rows_of(dataset, "fix"):
-            if fixed_labels(feature, self._vocabulary.mask_id) is not None:
-                fixed.append(FixedRow(feature))
-                continue
-            rows = self._reader.rows([feature])
-            batch = self._masked_apart(self._reader.blocks(rows))
-            fixed.append(
-                FixedRow(
-                    {
-                        "input_ids": batch.input_ids[0].tolist(),
-                        "attention_mask": rows[0].is_token.tolist(),
-                        "labels": batch.labels[0].tolist(),
-                        **{name: list(values) for name, values in rows[0].extra.items()},
-                        MARK: True,
-                    }
-                )
-            )
-        return fixed
+        if is_streamed(dataset):
+            return FixedRows(dataset, self._fixed_row)
+        return [self._fixed_row(feature) for feature in rows_of(dataset, "fix")]
+
+    def _fixed_row(self, feature: Any) -> FixedRow:
+        """Return one row with fixed masks."""
+        if fixed_labels(feature, self._vocabulary.mask_id) is not None:
+            return FixedRow(feature)
+        rows = self._reader.rows([feature])
+        batch = self._masked_apart(self._reader.blocks(rows))
+        return FixedRow(
+            {
+                "input_ids": batch.input_ids[0].tolist(),
+                "attention_mask": rows[0].is_token.tolist(),
+                "labels": batch.labels[0].tolist(),
+                **{name: list(values) for name, values in rows[0].extra.items()},
+                MARK: True,
+            }
+        )
 
     def _masked_together(self, blocks: TokenBlocks) -> CorruptedBlocks:
         """Mask a batch with the stream and the rate of its number."""
@@ -180,7 +200,7 @@ class MaskingCollator:
         ids, labels = blocks.input_ids.clone(), torch.full_like(blocks.input_ids, IGNORED_LABEL)
         for b, length in enumerate(_lengths(blocks)):
             alone = blocks.rows(torch.tensor([b]))
-            alone = TokenBlocks(**{n: c[:, :length] if c.ndim > 1 else c for n, c in vars(alone).items()})
+            alone = type(alone)(**{n: c[:, :length] if c.ndim > 1 else c for n, c in vars(alone).items()})
             name = StreamName(self.seed) / "collator" / "fixed" / alone.input_ids.numpy().tobytes().hex()
             one = self._masked(alone, name, self.rates.at(self.rates.steps))
             ids[b, :length], labels[b, :length] = one.input_ids[0], one.labels[0]
@@ -188,6 +208,8 @@ class MaskingCollator:
 
     def _masked(self, blocks: TokenBlocks, name: StreamName, rate: float) -> CorruptedBlocks:
         """Select and corrupt positions with the random stream `name`."""
+        if isinstance(self.rates, RowRates):
+            blocks = self.rates.draw(blocks, (name / "rates").generator())
         plan = self.masking.plan(blocks, rate, (name / "choices").generator(), self._encode)
         return corrupt(blocks, plan, self._vocabulary, self.settings, (name / "corruption").generator())
 
@@ -203,8 +225,11 @@ class MaskingCollator:
         for name in dict.fromkeys(name for row in rows for name in row.extra):
             values = torch.zeros(len(rows), width, dtype=torch.int64)  # 0 also if a row lacks the column
             for b, row in enumerate(rows):
-                values[b, : len(row.ids)] = torch.as_tensor(np.asarray(row.extra.get(name, 0)))
+                default = np.arange(len(row.ids)) if name == POSITIONS else 0
+                values[b, : len(row.ids)] = torch.as_tensor(np.asarray(row.extra.get(name, default)))
             columns[name] = values, 0
+        if rows and all(POSITIONS in row.extra for row in rows) and not padding and bool(corrupted.is_token.all()):
+            del columns["attention_mask"]
         return {
             name: torch.nn.functional.pad(values, (0, padding), value=fill) for name, (values, fill) in columns.items()
         }
@@ -229,11 +254,24 @@ def _check_options(tokenizer: Any, seed: Any, fixed: Any, **counts: Any) -> None
             raise UserError(f"MaskingCollator, {name}: must be a whole number ≥ {least}, not {shown(value)}")
 
 
+def _rates_of(rate: AnyRate) -> RateSchedule | RatePhases | RowRates:
+    """Return the rates that `rate` describes. Raises UserError if it is invalid."""
+    if isinstance(rate, RateSchedule | RatePhases):
+        return rate
+    if isinstance(rate, tuple | list):
+        if len(rate) != 2:
+            raise UserError(f"rate: must be a number or a pair (lowest, highest), not {shown(rate)}")
+        return RowRates(*rate)
+    return RateSchedule(rate, rate, 1, "constant")
+
+
 def _settings_of(rate: float, settings: Mapping[str, Any]) -> MaskingSettings:
     """Return the `masking` settings. Raises UserError for an unknown setting or an invalid value."""
     for name in ("rate_schedule", "rate_end"):
         if name in settings:
-            raise UserError(f"MaskingCollator, {name}: pass a changing rate as rate=RateSchedule(start, end, steps)")
+            raise UserError(
+                f"MaskingCollator, {name}: pass a changing rate as RateSchedule(start, end, steps) or RatePhases(…)"
+            )
     try:
         return MaskingSettings(rate=float(rate), **settings)
     except ValidationError as error:

@@ -1,9 +1,10 @@
 """Rows with fixed masks, and how a collator recognises them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from torch.utils.data import IterableDataset
 from transformers import BatchEncoding
 
 from nmg.base.errors import UserError
@@ -15,6 +16,27 @@ MARK = "masked_by_nmg"
 
 class FixedRow(BatchEncoding):  # type: ignore[misc]
     """A row returned by `MaskingCollator.fix`. It is not a `dict`, because Trainer would drop the mark of a `dict`."""
+
+
+class FixedRows(IterableDataset[FixedRow]):
+    """The rows of a streamed data set with fixed masks, made when they are read. Each pass reads the data set again."""
+
+    def __init__(self, dataset: Iterable[Any], fix: Callable[[Any], FixedRow]) -> None:
+        self._dataset, self._fix = dataset, fix
+
+    def __iter__(self) -> Iterator[FixedRow]:
+        yield from map(self._fix, self._dataset)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Pass the epoch to the data set if it shuffles by epoch."""
+        if hasattr(self._dataset, "set_epoch"):
+            self._dataset.set_epoch(epoch)
+
+
+def is_streamed(dataset: Any) -> bool:
+    """Return whether a data set is streamed, as an `IterableDataset` of torch or datasets. Iterators are not."""
+    is_unsized = not hasattr(dataset, "__len__") and not hasattr(dataset, "__next__")
+    return isinstance(dataset, IterableDataset) or (is_unsized and hasattr(dataset, "__iter__"))
 
 
 def fixed_labels(row: Any, mask_id: int) -> IntArray | None:

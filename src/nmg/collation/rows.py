@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from nmg.base.errors import UserError
 from nmg.base.types import NO_POSITION, BoolArray, IntArray, TokenBlocks
+from nmg.collation.packed import POSITIONS, cut_at_documents
 from nmg.collation.recovery import Recovered, Recovery
 from nmg.data.words import is_unsure
 
@@ -80,6 +81,8 @@ class RowReader:
         for b, row in enumerate(rows):
             n = len(row.ids)
             ids[b, :n], is_token[b, :n], word[b, :n] = row.ids, (row.is_token != 0), words[b]
+            if POSITIONS in row.extra:
+                word[b, :n] = cut_at_documents(word[b, :n], row.extra[POSITIONS])
             if row.is_special is not None:
                 word[b, :n][row.is_special != 0] = NO_POSITION
         word[~is_token | self.recovery.is_special(ids)] = NO_POSITION
@@ -139,17 +142,17 @@ class RowReader:
         ids = np.asarray(feature["input_ids"], dtype=np.int64)
         if ids.ndim != 1:
             raise UserError(f"input_ids of a row must be one list of numbers, not an array of the shape {ids.shape}")
-        for name in ("attention_mask", "special_tokens_mask", "word_ids"):
+        for name in ("attention_mask", "special_tokens_mask", "word_ids", POSITIONS):
             if feature.get(name) is not None and len(feature[name]) != len(ids):
                 raise UserError(f"{name} of a row has {len(feature[name])} entries, but input_ids has {len(ids)}")
-        names = [name for name in self.tokenizer.model_input_names if name not in {"input_ids", "attention_mask"}]
+        names = {*self.tokenizer.model_input_names, POSITIONS} - {"input_ids", "attention_mask"}
         word_ids = feature.get("word_ids")
         return Row(
             ids,
             np.asarray(feature.get("attention_mask", np.ones_like(ids)), dtype=np.int64),
             np.asarray(feature["special_tokens_mask"]) if "special_tokens_mask" in feature else None,
             None if word_ids is None else tuple(word_ids),
-            {name: feature[name] for name in names if name in feature},
+            {name: feature[name] for name in sorted(names) if feature.get(name) is not None},
         )
 
 

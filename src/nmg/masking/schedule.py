@@ -1,4 +1,4 @@
-"""Schedules of the masking rate during training: constant, linear, cosine, two-phase.
+"""Masking rates that change: schedules of one rate during training, phases, and a rate per row.
 
 Ankner et al. (2023, arXiv 2305.15096) obtained the best results with a linear decrease from 30 % to 15 %. The cosine
 shape is the one used for learning rates (Loshchilov and Hutter, arXiv 1608.03983). Two phases are those of BioClinical
@@ -6,12 +6,18 @@ ModernBERT (arXiv 2506.10896): 30 % until the learning rate decays, then 15 %.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Self, get_args
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from nmg.base.errors import UserError, shown
 from nmg.base.settings import MaskingSettings, RateShape
+from nmg.base.types import TokenBlocks
 
 
 @dataclass(frozen=True)
@@ -31,9 +37,8 @@ class RateSchedule:
     def __post_init__(self) -> None:
         """Check the fields. Raises UserError for an invalid rate, number of steps or shape."""
         for rate in (self.start, self.end):
-            if not isinstance(rate, Real) or isinstance(rate, bool) or not 0.0 < float(rate) < 1.0:
-                raise UserError(f"rate: must be a number between 0 and 1, not {shown(rate)}")
-        if not isinstance(self.steps, Integral) or isinstance(self.steps, bool) or int(self.steps) < 1:
+            _check_rate(rate)
+        if not _is_count(self.steps):
             raise UserError(f"RateSchedule, steps: must be a whole number ≥ 1, not {shown(self.steps)}")
         shapes = get_args(RateShape)
         if self.shape not in shapes:
@@ -72,3 +77,98 @@ class RateSchedule:
         if self.shape == "cosine":
             done = (1.0 - math.cos(math.pi * done)) / 2.0
         return self.start + (self.end - self.start) * done
+
+
+@dataclass(frozen=True)
+class RatePhases:
+    """A constant masking rate in each of several phases of the training, such as 30 %, then 15 %.
+
+    Example:
+        `RatePhases([(10_000, 0.30), (12_000, 0.15)])` masks 30 % at steps 0 to 9999 and 15 % afterwards.
+    """
+
+    phases: Sequence[tuple[int, float]]
+    """Pairs of the step before which a phase ends, and its rate. The last rate also applies after the last phase."""
+
+    def __post_init__(self) -> None:
+        """Check the phases. Raises UserError for an invalid rate, or for steps that do not increase."""
+        pairs = isinstance(self.phases, Sequence) and all(isinstance(p, Sequence) and len(p) == 2 for p in self.phases)
+        if not pairs or not self.phases:
+            raise UserError(f"RatePhases: must be pairs (until_step, rate), not {shown(self.phases)}")
+        before = 0
+        for until, rate in self.phases:
+            _check_rate(rate)
+            if not _is_count(until) or until <= before:
+                raise UserError(f"RatePhases: each step must be a whole number > {before}, not {shown(until)}")
+            before = until
+
+    @property
+    def steps(self) -> int:
+        """Number of steps of all phases."""
+        return self.phases[-1][0]
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest rate."""
+        rates = [rate for _, rate in self.phases]
+        return min(rates), max(rates)
+
+    def at(self, step: int) -> float:
+        """Return the rate at `step`, counted from 0."""
+        return next((rate for until, rate in self.phases if step < until), self.phases[-1][1])
+
+
+@dataclass(frozen=True)
+class RowRates:
+    """A masking rate per row, drawn uniformly between two rates."""
+
+    low: float
+    """Lowest rate, above 0."""
+    high: float
+    """Highest rate, below 1."""
+    steps = 1
+    """The rates do not depend on the step."""
+
+    def __post_init__(self) -> None:
+        """Check the rates. Raises UserError if one is invalid or `low` is above `high`."""
+        for rate in (self.low, self.high):
+            _check_rate(rate)
+        if self.low > self.high:
+            raise UserError(f"rate: the lowest must come first, not {shown((self.low, self.high))}")
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest rate."""
+        return self.low, self.high
+
+    def at(self, step: int) -> float:  # noqa: ARG002 the same at each step
+        """Return the mean rate."""
+        return (self.low + self.high) / 2.0
+
+    def draw(self, blocks: TokenBlocks, rng: np.random.Generator) -> "RatedBlocks":
+        """Return the blocks with a rate drawn for each."""
+        rates = torch.from_numpy(rng.uniform(self.low, self.high, len(blocks)))
+        return RatedBlocks(**vars(blocks), rates=rates)
+
+
+@dataclass(frozen=True)
+class RatedBlocks(TokenBlocks):
+    """Blocks that each have a masking rate. Any masking that asks for `budgets` then masks by these rates."""
+
+    rates: Tensor
+    """float64 [B]: fraction of the maskable tokens to mask in each block."""
+
+    def budgets(self, rate: float | Tensor) -> Tensor:  # noqa: ARG002 each block has a rate
+        """Return the number of positions to mask per block, int64 [B]; `rate` is ignored."""
+        return super().budgets(self.rates)
+
+
+def _check_rate(rate: object) -> None:
+    """Raise UserError if `rate` is not a number between 0 and 1."""
+    if not isinstance(rate, Real) or isinstance(rate, bool) or not 0.0 < float(rate) < 1.0:
+        raise UserError(f"rate: must be a number between 0 and 1, not {shown(rate)}")
+
+
+def _is_count(value: object) -> bool:
+    """Return whether `value` is a whole number ≥ 1."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1

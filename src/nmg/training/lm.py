@@ -374,7 +374,7 @@ class LMReader:
         def read_part(rows: slice) -> Tensor:
             longest = int(lengths[rows].max())
             columns = {name: tensor[rows] for name, tensor in vars(blocks).items()}
-            return read(TokenBlocks(**{n: c[:, :longest] if c.ndim > 1 else c for n, c in columns.items()}))
+            return read(type(blocks)(**{n: c[:, :longest] if c.ndim > 1 else c for n, c in columns.items()}))
 
         whole: Tensor | None = None
         if not len(blocks):
