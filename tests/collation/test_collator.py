@@ -248,7 +248,7 @@ def test_a_masking_of_your_own():
         ({"max_length": 0}, "max_length: must be a whole number ≥ 1"),
         ({"pad_to_multiple_of": 2.5}, "pad_to_multiple_of: must be"),
         ({"fixed": "yes"}, "fixed: must be True or False"),
-        ({"mask_replace_prob": 0.8, "random_replace_prob": 0.5}, "over 1"),
+        ({"mask_replace_prob": 0.8, "random_replace_prob": 0.5}, "exceeds 1"),
         ({"mask_shares": 0.8}, "mask_shares"),
         ({"texts": "one text"}, "list of texts"),
         ({"texts": [{"words": 1}]}, "text or input_ids"),
