@@ -153,7 +153,8 @@ def test_a_flattened_batch_keeps_its_positions_and_has_the_budget_of_its_row():
 def test_packed_rows_of_unequal_length_keep_the_attention_mask():
     def packed(*numbers: int) -> dict[str, list[int]]:
         rows = [texts()[number]["input_ids"] for number in numbers]
-        return {"input_ids": [token for row in rows for token in row], "position_ids": [place for row in rows for place in range(len(row))]}
+        positions = [place for row in rows for place in range(len(row))]
+        return {"input_ids": [token for row in rows for token in row], "position_ids": positions}
 
     collator = MaskingCollator(TOKENIZER, "random", 0.3)
     given = [packed(0, 1), packed(2)]
