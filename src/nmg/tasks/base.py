@@ -1,4 +1,4 @@
-"""Interfaces of tasks: a kind, which holds all facts about its data, and the task that it builds for a tokenizer.
+"""Interfaces of tasks. A `TaskKind` describes the data of a task and builds a `Task` for a tokenizer.
 
 Generic code does not depend on the name of a task. Shape letters are defined in `tasks.rows`.
 """
@@ -50,25 +50,25 @@ class Task(Protocol):
     """Whether outputs have the shape [F, T, ...]; otherwise it is [F, ...]."""
 
     def encode(self, examples: Sequence[Example]) -> TaskFeatures:
-        """Encode the examples; each has at least one row, and rows keep the order of the examples.
+        """Encode each example as one or more rows, in the order of the examples.
 
         Raises UserError for an example that cannot be encoded.
         """
         ...
 
     def without_tokens(self, examples: Sequence[Example], /) -> Sequence[Example]:
-        """Return the examples that cannot be encoded because the tokenizer drops their whole text."""
+        """Return the examples that cannot be encoded because the tokenizer produces no tokens for their text."""
         ...
 
     def remarks(self, name: str, examples: Sequence[Example], /) -> list[str]:
-        """Messages about the examples of a file that users should see before training, one sentence each.
+        """Return messages about the examples of a file that users should see before training.
 
-        `name`: the setting that names the file, `data.train`, `data.validation` or `data.test`.
+        `name` is the setting that names the file: `data.train`, `data.validation` or `data.test`.
         """
         ...
 
     def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":
-        """Create a float32 model of the matching transformers class, with weights drawn from torch's generator.
+        """Create a float32 model with a head for the task, with weights drawn from torch's global generator.
 
         `config` describes the encoder and is not changed. `trust_remote_code`: whether to use the class that comes with
         the encoder, if it has one.
@@ -92,9 +92,12 @@ class Task(Protocol):
 
 
 Reader: TypeAlias = Callable[[Path, DataSettings, Sequence[Example] | None], Sequence[Example]]
-"""Reads a file: (path, field names, training examples if the file is another one) → examples, with `context_id` −1."""
+"""Function from (path, settings, training examples) to the examples of the file, with `context_id` −1.
+
+The settings name the fields. The training examples are None if they are what is read.
+"""
 Writer: TypeAlias = Callable[[Sequence[Any], Path, DataSettings], None]
-"""Writes examples to a file with the field names of the settings."""
+"""Function of (examples, path, settings) that writes a file with the field names of the settings."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class Format:
 
 @dataclass(frozen=True)
 class TaskKind:
-    """A task before the tokenizer is known: everything that the rest of the program needs to know about its data."""
+    """A kind of task: its data formats, its labels, and functions that need no tokenizer or receive one."""
 
     name: str
     formats: Mapping[str, Format]
@@ -122,24 +125,27 @@ class TaskKind:
     owns: Callable[[Mapping[str, Any]], bool]
     """Whether a file belongs to this task, by its first record. Used if several tasks accept the file extension.
 
-    If no task owns the file, it belongs to the first of these tasks in the registry.
+    If none of those tasks owns the file, it belongs to the first of them in the registry.
     """
     check_train: Callable[[Sequence[Example], DataSettings], None]
-    """Raises UserError if these examples cannot be the complete training set."""
+    """Function of (training examples, settings). Raises UserError if the examples cannot be a complete training set."""
     label_of: Callable[[Example], str | None]
-    """The label by which few-shot samples are balanced; None if examples have no label."""
+    """Function from an example to the label by which few-shot samples are balanced; None for no label."""
     few_labels: str
     """The field of `DataSettings` that holds the number of labelled examples."""
     few_labels_text: str
     """Text to append to "n labelled examples", such as " of each class", or an empty string."""
     build: Callable[["PreTrainedTokenizerBase", Sequence[Example], FinetuneSettings], Task]
-    """Builds the task for a tokenizer, training examples and settings. Raises UserError if rows have no room."""
+    """Function of (tokenizer, training examples, settings) that builds the task.
+
+    Raises UserError if `finetune.max_length` is too small for the task.
+    """
     relevance: Callable[["PreTrainedTokenizerBase", Sequence[Any]], FloatArray]
-    """float [V]: how informative each token is about the task, from training examples; 0 means not informative."""
+    """Function of (tokenizer, training examples): how informative each token is, float [V]; 0 for not informative."""
     describe: Callable[[Sequence[Any]], list[tuple[str, str]]]
-    """(name, value) pairs that `nmg data describe` shows in addition to the number of examples and passages."""
+    """Function from examples to the (name, value) pairs that `nmg data describe` shows besides their number."""
     doubts: Callable[[Sequence[Any]], list[str]] = lambda _examples: []
-    """Sentences on why the examples are probably not what the user intended (`data.plausibility`)."""
+    """Function from examples to sentences on why they are probably not what the user intended (`data.plausibility`)."""
 
 
 def only(kind: type[AnyExample], examples: Sequence[Any]) -> list[AnyExample]:
@@ -165,7 +171,7 @@ def model_with_head(
         The model, with random weights.
 
     Raises:
-        UserError: transformers has no such head for this type of model.
+        UserError: If transformers has no such head for this type of model.
     """
     config = copy.deepcopy(config)
     for name, value in changes.items():

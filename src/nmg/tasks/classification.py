@@ -77,7 +77,7 @@ class ClassificationTask:
         return self._index[example.label]
 
     def without_tokens(self, _examples: Sequence[Example], /) -> Sequence[Example]:
-        """Always empty: a text without tokens is a valid row."""
+        """Return an empty sequence, because a text without tokens is a valid row."""
         return ()
 
     def remarks(self, _name: str, _examples: Sequence[Example], /) -> list[str]:
@@ -98,10 +98,16 @@ class ClassificationTask:
     def evaluate(
         self, outputs: Mapping[str, Tensor], features: TaskFeatures, examples: Sequence[Example]
     ) -> Evaluation:
-        """Score the outputs; arguments as in `Task.evaluate`.
+        """Score the outputs.
 
-        `loss` is the mean negative log-likelihood of the gold labels, in nats. `example_scores` has `accuracy` and
-        `loss`.
+        Args:
+            outputs: `logits`, float32 [F, C] on the CPU, in row order.
+            features: The encoding of `examples`.
+            examples: The examples to score.
+
+        Returns:
+            The scores and predictions. `loss` is the mean negative log-likelihood of the gold labels, in nats.
+            `example_scores` contains `accuracy` and `loss`.
         """
         log_probs = outputs["logits"].double().log_softmax(dim=1).numpy()
         gold, predicted = features.targets["labels"], log_probs.argmax(axis=1)
@@ -121,7 +127,7 @@ class ClassificationTask:
 
 
 def f1_scores(gold: IntArray, predicted: IntArray, n_classes: int) -> tuple[float, float]:
-    """Micro F1 and macro F1.
+    """Return micro F1 and macro F1.
 
     F1 of a class is 2·TP / (2·TP + FP + FN). Macro F1 is its mean over the classes that occur in `gold` or `predicted`
     (as in scikit-learn by default). Micro F1 first sums TP, FP and FN over all classes.
@@ -151,7 +157,7 @@ def _write(examples: Sequence[ClassificationExample], path: Path, settings: Data
 
 
 def labels(examples: Sequence[Example]) -> list[str]:
-    """The distinct labels, sorted."""
+    """Return the distinct labels, sorted."""
     return sorted({example.label for example in only(ClassificationExample, examples)})
 
 
@@ -171,13 +177,14 @@ def _describe(examples: Sequence[ClassificationExample]) -> list[tuple[str, str]
 
 
 PRIOR_TEXTS = 5.0
-"""Pseudo-count per token: number of texts that are assumed to contain it, with the overall label distribution."""
+"""Pseudo-count per token: number of assumed texts that contain it, with the overall label distribution."""
 
 
 def token_relevance(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[ClassificationExample]) -> FloatArray:
-    """float [V]: KL divergence, in nats, of the labels of texts that contain a token from the labels of all texts.
+    """Return float [V]: KL divergence (nats) of the labels of texts with a token from the labels of all texts.
 
-    Σ p(label | token) ln(p(label | token) / p(label)). Each token counts once per text; smoothed by `PRIOR_TEXTS`.
+    It is Σ p(label | token) ln(p(label | token) / p(label)). Each token counts once per text. Probabilities are
+    smoothed by `PRIOR_TEXTS`.
     """
     names = {label: number for number, label in enumerate(labels(examples))}
     counts = np.zeros((vocabulary_size(tokenizer), len(names)))

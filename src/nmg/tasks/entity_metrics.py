@@ -1,4 +1,4 @@
-"""Entities in word labels, and their F1, as seqeval computes them in its default mode (Nakayama, 2018).
+"""Finds entities in word labels and computes their F1, as seqeval does in its default mode (Nakayama, 2018).
 
 That mode accepts IOB, IOBES and mixtures of both. It treats labels that break the scheme as conlleval does (Tjong Kim
 Sang, 2000): an I after O, or after an entity of another type, starts a new entity.
@@ -13,9 +13,9 @@ class Entity(NamedTuple):
 
     type: str
     first: int
-    """Index of its first word."""
+    """Index of the first word in the sentence, from 0."""
     last: int
-    """Index of its last word (inclusive)."""
+    """Index of the last word (inclusive)."""
 
 
 class EntityScores(NamedTuple):
@@ -27,7 +27,7 @@ class EntityScores(NamedTuple):
 
 
 def find_entities(labels: Sequence[str]) -> list[Entity]:
-    """The entities of a sentence, from the labels of its words.
+    """Return the entities of a sentence, from the labels of its words.
 
     >>> find_entities(["B-Drug", "I-Drug", "O", "I-Gene", "B-Gene"])
     [Entity(type='Drug', first=0, last=1), Entity(type='Gene', first=3, last=3), Entity(type='Gene', first=4, last=4)]
@@ -46,7 +46,10 @@ def find_entities(labels: Sequence[str]) -> list[Entity]:
 
 
 def entity_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> EntityScores:
-    """Scores over all sentences together. An entity is correct if type, first and last word match; 0/0 counts as 0."""
+    """Return the scores over the entities of all sentences.
+
+    An entity is correct if its type, first word and last word match. 0/0 counts as 0.
+    """
     pairs = [(set(find_entities(g)), set(find_entities(p))) for g, p in zip(gold, predicted, strict=True)]
     n_right = sum(len(g & p) for g, p in pairs)
     n_gold, n_predicted = sum(len(g) for g, _ in pairs), sum(len(p) for _, p in pairs)

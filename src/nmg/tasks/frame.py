@@ -18,7 +18,7 @@ class Frame(NamedTuple):
     after: list[int]
     """Token ids after the context."""
     types: tuple[int, int, int, int, int]
-    """Token types of: before, question, between, context, after."""
+    """Token types of the five parts of a row: before, question, between, context, after."""
 
     @classmethod
     def of(cls, tokenizer: "PreTrainedTokenizerBase") -> "Frame":
@@ -38,7 +38,7 @@ class Frame(NamedTuple):
         return len(self.before) + len(self.between) + len(self.after)
 
     def fill(self, question: list[int], context: list[int]) -> tuple[list[int], list[int]]:
-        """Token ids and token types of a row."""
+        """Return the token ids and the token types of a row."""
         parts = (self.before, question, self.between, context, self.after)
         input_ids = [token for part in parts for token in part]
         token_types = [kind for part, kind in zip(parts, self.types, strict=True) for _ in part]

@@ -1,4 +1,4 @@
-"""Read the examples of a file, guess its task, and draw few-shot samples."""
+"""Reads the examples of a file, guesses its task, and draws few-shot samples."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,10 @@ from nmg.tasks.registry import TASKS, task_kind
 
 
 def with_labels(settings: DataSettings, labelled: int | None) -> DataSettings:
-    """A copy of the settings with `labelled` labelled examples, counted as the task counts them; None means all."""
+    """Return a copy of the settings with `labelled` labelled examples (per class if the task has classes).
+
+    None means all examples.
+    """
     counts: dict[str, int | None] = {"labelled_per_class": None, "labelled_examples": None}
     if labelled is not None:
         counts[task_kind(settings.task).few_labels] = labelled
@@ -31,7 +34,7 @@ def with_labels(settings: DataSettings, labelled: int | None) -> DataSettings:
 def read_examples(
     path: Path, kind: TaskKind, settings: DataSettings, train: Sequence[Example] | None = None
 ) -> Sequence[Example]:
-    """Read the examples of a file, and warn once if they look different from what the task expects.
+    """Read the examples of a file, and warn once if they do not look like data of the task.
 
     Args:
         path: The file; its format follows from the task and the file extension.
@@ -43,7 +46,7 @@ def read_examples(
         The examples; every `context_id` is −1.
 
     Raises:
-        UserError: The file extension is unknown, or the content is invalid.
+        UserError: If the file extension is unknown, or the content is invalid.
     """
     examples = format_of(path, kind).read(path, settings, train)
     texts = (example.passage for example in examples)
@@ -53,7 +56,7 @@ def read_examples(
 
 
 def format_of(path: Path, kind: TaskKind) -> Format:
-    """The format of a file of this task. Raises UserError if the task does not accept the file extension."""
+    """Return the format of a file of the task. Raises UserError if the task does not accept the file extension."""
     found = kind.formats.get(ending_of(path))
     if found is None:
         raise bad_input(path, f"a {kind.name} file must end in {kind.formats_text}")
@@ -80,19 +83,20 @@ def _first_record(path: Path) -> Mapping[str, Any]:
 
 
 def _known_endings() -> list[str]:
-    """The file extensions of all tasks."""
+    """Return the file extensions of all tasks, sorted."""
     return sorted({ending for kind in TASKS.values() for ending in _guessable(kind) if ending.startswith(".")})
 
 
 def _guessable(kind: TaskKind) -> list[str]:
-    """File extensions that are accepted even if the task is not named."""
+    """Return the file extensions that are accepted even if the user does not name the task."""
     return [ending for ending, found in kind.formats.items() if not found.needs_task]
 
 
 def read_any_texts(path: Path, settings: DataSettings) -> list[str]:
-    """The texts of a corpus file or folder, or the distinct contexts of a task file, depending on the file extension.
+    """Return the texts of a corpus file or folder, or the distinct contexts of a task file.
 
-    Raises UserError if the file cannot be read.
+    The file extension and, for JSON, the first record decide which of the two the file is. Raises UserError if the file
+    cannot be read.
     """
     ending = ending_of(path)
     if ending == ".txt" or (ending == "/" and any(path.glob("*.txt"))):
@@ -122,7 +126,7 @@ def few_shot(examples: Sequence[Example], settings: DataSettings, kind: TaskKind
         The examples drawn, in the order of the file.
 
     Raises:
-        UserError: The setting does not fit the task, or there are fewer examples than labels.
+        UserError: If the setting does not fit the task, or if it requests fewer examples than there are labels.
     """
     labels = [kind.label_of(example) for example in examples]
     kept = list(range(len(examples)))
@@ -145,7 +149,17 @@ def few_shot(examples: Sequence[Example], settings: DataSettings, kind: TaskKind
 
 
 def _per_label(labels: Sequence[str | None], count: int, seed: int, purpose: str) -> list[int]:
-    """At most `count` indices per label; examples without a label are left out."""
+    """Draw indices of labelled examples; examples without a label are left out.
+
+    Args:
+        labels: The label of each example, or None.
+        count: Maximum number of indices per label.
+        seed: Seed of the draw.
+        purpose: Name of the random stream.
+
+    Returns:
+        The indices, in ascending order.
+    """
     of_label: dict[str, list[int]] = {}
     for index, label in enumerate(labels):
         if label is not None:

@@ -1,4 +1,4 @@
-"""The data of a command: files are read once, near duplicates searched once, and samples drawn from what was read."""
+"""Loads the data of a command. Each file is read once, near duplicates are found once, and samples are drawn."""
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ from nmg.tasks.registry import task_kind
 Item = TypeVar("Item")
 
 SAMPLES = {"labelled_per_class": None, "labelled_examples": None, "test_examples": None}
-"""The settings that select a sample. They may differ between samples; everything else is fixed."""
+"""The settings that select a sample. Samples of the same `LoadedData` may differ only in these settings."""
 NOT_READING = {"train", "validation", "test", "corpus", "drop_duplicates", *SAMPLES}
 """The settings that do not change how a file is read."""
 
@@ -29,12 +29,15 @@ NOT_READING = {"train", "validation", "test", "corpus", "drop_duplicates", *SAMP
 class LoadedData:
     """The files that the settings name, each read when it is first needed and then kept in memory.
 
-    `data.corpus` may be larger than memory: it stays on disk and is read with each iteration over its texts. Only
-    `data.drop_duplicates` holds its texts in memory.
+    `data.corpus` may be larger than memory: it stays on disk and is read with each iteration over its texts. The texts
+    are held in memory only if `data.drop_duplicates` is set.
     """
 
     def __init__(self, settings: DataSettings, files: dict[Hashable, Any] | None = None) -> None:
-        """Prepare to read the files of `settings`; data that share `files` read a common file once."""
+        """Prepare to read the files of `settings`.
+
+        `files` stores what was read. Objects with the same `files` read each common file once.
+        """
         self._settings = settings
         self._files = {} if files is None else files
 
@@ -56,12 +59,12 @@ class LoadedData:
 
     @cached_property
     def validation(self) -> Sequence[Example] | None:
-        """All examples of `data.validation`, duplicates included; None without a file. Raises UserError as `train`."""
+        """All examples of `data.validation`, with duplicates; None without a file. Raises UserError like `train`."""
         return self._held_out(self._settings.validation)
 
     @cached_property
     def test(self) -> Sequence[Example] | None:
-        """All examples of `data.test`; None without a file. Raises UserError as `train`."""
+        """All examples of `data.test`; None without a file. Raises UserError like `train`."""
         return self._held_out(self._settings.test)
 
     def _held_out(self, file: str | None) -> Sequence[Example] | None:
@@ -75,7 +78,7 @@ class LoadedData:
         return self._once((file, *how), lambda: read_examples(user_path(file), self._kind, self._settings, train))
 
     def _once(self, key: Hashable, read: Callable[[], Item]) -> Item:
-        """The result of `read`, which is kept under `key`."""
+        """Return the result of `read`, which is stored under `key` and computed only once."""
         if key not in self._files:
             self._files[key] = read()
         return self._files[key]  # type: ignore[no-any-return]
@@ -94,8 +97,8 @@ class LoadedData:
             `data.drop_duplicates` is set.
 
         Raises:
-            UserError: A file is invalid, a label of validation or test is in no training example, or a number of
-                examples does not fit the task.
+            UserError: If a file is invalid, if a label of validation or test is in no training example, or if a number
+                of examples does not fit the task.
         """
         assert without_samples(settings) == without_samples(self._settings), (
             "samples need the settings that were loaded"
@@ -108,7 +111,7 @@ class LoadedData:
 
     @cached_property
     def _whole(self) -> TaskData:
-        """All examples, without duplicates if the settings say so, with the contexts of training numbered."""
+        """All examples and contexts, without near duplicates if `data.drop_duplicates` is set."""
         settings = self._settings
         self._kind.check_train(self.train, settings)
         train, validation, test = self.train, self.validation, self.test
@@ -149,9 +152,9 @@ class LoadedData:
 
     @cached_property
     def test_overlaps(self) -> list[Overlap]:
-        """Texts of the whole test set that are also in the training file, labelled or not, or in `data.corpus`.
+        """Overlaps of the whole test set with the training file (labelled or not) and with `data.corpus`.
 
-        Empty with `data.drop_duplicates`, which has removed them.
+        Empty if `data.drop_duplicates` is set, because the near duplicates are already removed.
         """
         if self._settings.drop_duplicates:
             return []
@@ -162,29 +165,29 @@ class LoadedData:
 
     @cached_property
     def _is_validation_twin(self) -> BoolArray:
-        """bool [validation examples]: near duplicates of test examples."""
+        """bool [validation examples]: True for near duplicates of test examples."""
         return near(_passages(self.validation or ()), _passages(self.test or ()))
 
     @cached_property
     def _is_train_twin(self) -> BoolArray:
-        """bool [training examples]: near duplicates of test examples or of validation examples that are kept."""
+        """bool [training examples]: True for near duplicates of test examples or of kept validation examples."""
         kept = _selected(self.validation or (), ~self._is_validation_twin)
         return near(_passages(self.train), _passages([*kept, *(self.test or ())]))
 
     @cached_property
     def _is_twin_of_dropped(self) -> BoolArray:
-        """bool [training examples]: near duplicates of validation examples that are dropped."""
+        """bool [training examples]: True for near duplicates of dropped validation examples."""
         dropped = _selected(self.validation or (), self._is_validation_twin)
         return near(_passages(self.train), _passages(dropped))
 
 
 def load_corpus_texts(settings: DataSettings) -> Collection[str]:
-    """The texts to adapt on (`LoadedData.corpus_texts`). Raises UserError if no text is left."""
+    """Return the texts to adapt on (`LoadedData.corpus_texts`). Raises UserError if no text is left."""
     return LoadedData(settings).corpus_texts
 
 
 def without_samples(settings: DataSettings) -> DataSettings:
-    """A copy of the settings without those of samples."""
+    """Return a copy of the settings in which those of `SAMPLES` are None."""
     return DataSettings.model_construct(**{**dict(settings), **SAMPLES})
 
 
@@ -197,7 +200,7 @@ def _selected(items: Collection[Item], is_kept: BoolArray) -> list[Item]:
 
 
 def _rest(items: Collection[Item], is_twin: BoolArray, name: str) -> list[Item]:
-    """The items that are not near duplicates. Raises UserError if no item is left."""
+    """Return the items for which `is_twin` is False. Raises UserError if no item is left; `name` is their setting."""
     rest = _selected(items, ~is_twin)
     if not rest:
         raise UserError(

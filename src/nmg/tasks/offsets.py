@@ -1,4 +1,4 @@
-"""Correct token offsets that are wrong by one character, by comparison with the text.
+"""Corrects token offsets that are wrong by one character, by comparison with the text.
 
 For the first token of a word, some tokenizers return offsets that start one character late or end one character early,
 for example because two tokenization steps both trim the space before the word. Answers extracted with such offsets lose
@@ -22,7 +22,7 @@ def mended_offsets(text: str, ids: Sequence[int], offsets: IntArray, surface: Ca
 
     Args:
         text: The text that was tokenized.
-        ids: [n]: its token ids.
+        ids: [n]: token ids of the text.
         offsets: int64 [n, 2]: start of each token, and its exclusive end, in characters.
         surface: Token id → the text that it represents, without surrounding spaces.
 
@@ -45,7 +45,7 @@ def mended_offsets(text: str, ids: Sequence[int], offsets: IntArray, surface: Ca
 
 
 def _is_doubtful(text: str, offsets: IntArray) -> bool:
-    """Whether a letter is in no token, or an ASCII letter is in several (other characters may be split into bytes)."""
+    """Return whether a letter is in no token, or an ASCII letter is in several (others may be split into bytes)."""
     letters = is_letter(text)
     edges = np.zeros(len(text) + 1, dtype=np.int64)
     np.add.at(edges, np.minimum(offsets[:, 0], len(text)), 1)
@@ -60,6 +60,6 @@ def _is_doubtful(text: str, offsets: IntArray) -> bool:
 
 
 def _folded(text: str) -> str:
-    """The text without case, accents and surrounding spaces, which normalizers of tokenizers may change."""
+    """Return the text without case, accents and surrounding spaces, which normalizers of tokenizers may change."""
     decomposed = unicodedata.normalize("NFKD", text.strip().casefold())
     return "".join(character for character in decomposed if not unicodedata.combining(character))

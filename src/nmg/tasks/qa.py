@@ -49,13 +49,13 @@ class QAFeatures(TaskFeatures):
     context_columns: IntArray
     """int64 [F, 2]: first column of a row that holds context, and the exclusive end."""
     context_start: IntArray
-    """int64 [F]: index of the context token in the first such column."""
+    """int64 [F]: index, among all tokens of the context, of the token in the first column of `context_columns`."""
     is_answer_inside: BoolArray
     """bool [F]: whether the window holds all tokens of the first answer; if not, both targets are the CLS column."""
     cls_columns: IntArray
-    """int64 [F]: the CLS column."""
+    """int64 [F]: column of the CLS token; 0 for tokenizers without one."""
     offsets: Sequence[IntArray]
-    """For each example int64 [context tokens, 2]: start and exclusive end of each token, in characters."""
+    """For each example, int64 [context tokens, 2]: start and exclusive end of each context token, in characters."""
 
     def characters(self, row: int, first: int, last: int) -> tuple[int, int]:
         """Map columns of a row to characters of the context.
@@ -138,7 +138,7 @@ class QuestionAnsweringTask:
         )
 
     def _tokenize(self, texts: Sequence[str]) -> dict[str, "_Tokens"]:
-        """Tokenize each distinct text once, without special tokens; questions often share their context."""
+        """Return text → its tokens, without special tokens. Each distinct text is tokenized once."""
         distinct = list(dict.fromkeys(texts))
         if not distinct:
             return {}
@@ -163,12 +163,12 @@ class QuestionAnsweringTask:
         return dict(zip(distinct, map(_Tokens, ids, mended), strict=True))
 
     def _cls_column(self, input_ids: list[int]) -> int:
-        """Column of the CLS token; 0 for tokenizers without one."""
+        """Return the column of the CLS token; 0 for tokenizers without one."""
         cls_token = self._tokenizer.cls_token_id
         return input_ids.index(cls_token) if cls_token in input_ids else 0
 
     def without_tokens(self, _examples: Sequence[Example], /) -> Sequence[Example]:
-        """Always empty: a text without tokens is a valid row."""
+        """Return an empty sequence, because a text without tokens is a valid row."""
         return ()
 
     def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":
@@ -183,7 +183,7 @@ class QuestionAnsweringTask:
         return model
 
     def remarks(self, name: str, examples: Sequence[Example], /) -> list[str]:
-        """Messages about answers no model could give, questions without an answer, and how answers are compared."""
+        """Return messages on unreachable answers, on questions without an answer, and on how answers are compared."""
         chosen = only(QAExample, examples)
         lines = qa_remarks.read_back(name, chosen, self, self._settings)
         if name != "data.train":
@@ -194,19 +194,31 @@ class QuestionAnsweringTask:
     def evaluate(
         self, outputs: Mapping[str, Tensor], features: TaskFeatures, examples: Sequence[Example]
     ) -> Evaluation:
-        """Score the outputs; arguments as in `Task.evaluate`. Only `window_accuracy` is not a mean over examples.
+        """Score the outputs.
 
         - `exact_match`, `f1` (0 to 1): scores of the best span over all windows, by the SQuAD 1.1 script, or by the 2.0
           script if the task may abstain. In that case `answered_f1` is the `f1` of questions with an answer, and
-          `abstained` that of questions without one.
+          `abstained` is the `f1` of questions without one.
         - `index_accuracy`: on the gold window, the mean accuracy of the argmax of start and end logits over all
           columns.
         - `loss`: mean negative log-likelihood of gold start and end in the gold window, in nats, as in training.
         - `window_accuracy`: as `index_accuracy`, over all windows. If a window does not contain the answer, its gold
-          start and end are the CLS column (the reward of the original).
+          start and end are the CLS column (the reward of the original). This score is not a mean over examples.
 
         The gold window is the first that holds the whole first answer. If no window does, it is the first window, with
-        the CLS column as gold start and end. Raises TypeError if the features do not come from `encode` of this task.
+        the CLS column as gold start and end.
+
+        Args:
+            outputs: `start_logits` and `end_logits`, float32 [F, T] on the CPU, in row order; −inf after the end of a
+                row.
+            features: The encoding of `examples`.
+            examples: The examples to score.
+
+        Returns:
+            The scores and predictions.
+
+        Raises:
+            TypeError: If the features do not come from `encode` of this task.
         """
         if not isinstance(features, QAFeatures):
             raise TypeError("the features must come from `encode` of this task")
@@ -236,7 +248,10 @@ class QuestionAnsweringTask:
         )
 
     def _score_answers(self, answers: Sequence[str], examples: Sequence[QAExample]) -> tuple[FloatArray, FloatArray]:
-        """Exact match [E] and F1 [E] of predictions; 0 for a question without an answer if the task cannot abstain."""
+        """Return exact match, float64 [E], and F1, float64 [E], of predicted answers.
+
+        Both are 0 for a question without an answer if the task cannot abstain.
+        """
         of_context = {context: self._normalize(context) for context in {example.context for example in examples}}
         scores = scores_2 if self.may_abstain else scores_1
         pairs = [scores(answer, e.accepted, of_context[e.context]) for answer, e in zip(answers, examples, strict=True)]
@@ -244,7 +259,7 @@ class QuestionAnsweringTask:
         return exact, overlap
 
     def _normalize(self, context: str) -> Normalize:
-        """The function that normalizes answers from this context."""
+        """Return the function that normalizes answers from `context`."""
         tokens = self._settings.f1_tokens
         is_by_character = tokens == "characters" or (tokens == "auto" and has_no_spaces(context))
         return normalize_characters if is_by_character else normalize_answer
@@ -252,10 +267,19 @@ class QuestionAnsweringTask:
     def _predict(
         self, start_logits: Tensor, end_logits: Tensor, features: QAFeatures, examples: Sequence[QAExample]
     ) -> list[str]:
-        """The answer of every example: the text of the best span of its windows.
+        """Predict the answer of every example: the text of the best span of its windows.
 
         If the task may abstain, SQuAD 2.0's rule with a threshold of 0 applies. The sum of start and end logit at CLS
         is taken from the window with the smallest sum. If it exceeds the score of the best span, the answer is empty.
+
+        Args:
+            start_logits: float32 [F, T].
+            end_logits: float32 [F, T].
+            features: The encoding of `examples`.
+            examples: The examples.
+
+        Returns:
+            One answer per example; "" if the task abstains or the context has no tokens.
         """
         columns = torch.arange(start_logits.shape[1])
         context = torch.from_numpy(features.context_columns)
@@ -282,11 +306,19 @@ class QuestionAnsweringTask:
 def _attend_to_question(
     end: int | None, _model: "PreTrainedModel", args: tuple[Any, ...], inputs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Add `global_attention_mask`, int64 [B, T], to the inputs of a Longformer: 1 at tokens before `end`.
+    """Give the question global attention in a Longformer (a forward pre-hook).
 
-    These are the question and what precedes it. `end` is the id of the first token after the question; if it is None,
-    only position 0 is global. Longformer itself finds these positions only in rows with exactly three separators. This
-    fails if a passage contains "</s>" or if the tokenizer puts one separator between question and context.
+    Longformer itself finds the question only in rows with exactly three separators. It fails if a passage contains
+    "</s>" or if the tokenizer puts one separator between question and context.
+
+    Args:
+        end: Id of the first token after the question; if None, only position 0 has global attention.
+        _model: The model; unused.
+        args: Positional inputs of the model, returned unchanged.
+        inputs: Named inputs of the model.
+
+    Returns:
+        `args`, and `inputs` with `global_attention_mask`, int64 [B, T]: 1 at all tokens before `end`, else 0.
     """
     ids = inputs["input_ids"]
     ends = (ids == end).int().argmax(dim=1, keepdim=True) if end is not None else ids.new_ones(len(ids), 1)
@@ -300,7 +332,7 @@ class _Tokens(NamedTuple):
 
 
 def _answer_tokens(examples: Sequence[QAExample], offsets: Sequence[IntArray]) -> IntArray:
-    """int64 [E, 2]: first and last context token that overlap the first answer; −1, −1 without an answer or token.
+    """Return int64 [E, 2]: first and last context token that overlap the first answer; −1 without an answer or token.
 
     Spaces around an answer are ignored, because some tokenizers include the space before a word in its token.
     """
@@ -318,14 +350,17 @@ def _answer_tokens(examples: Sequence[QAExample], offsets: Sequence[IntArray]) -
 
 
 def _gold_windows(features: QAFeatures) -> IntArray:
-    """int64 [E]: the first row of each example that holds its answer, or else its first row."""
+    """Return int64 [E]: the first row of each example that holds its whole first answer, or else its first row."""
     order = np.lexsort((~features.is_answer_inside, features.example_index))
     _, firsts = np.unique(features.example_index[order], return_index=True)
     return order[firsts]
 
 
 def _score_index(logits: Tensor, gold: IntArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Accuracy (1 if the largest logit of [F, T] is at the gold column, else 0) and loss in nats, per row of `rows`."""
+    """Return accuracy (0 or 1) and loss (nats) of each row in `rows`, both float64 [rows].
+
+    `logits` is float [F, T] and `gold` int64 [F]. Accuracy is 1 if the largest logit is in the gold column.
+    """
     log_probs = logits[torch.from_numpy(rows)].double().log_softmax(dim=1).numpy()
     is_right = log_probs.argmax(axis=1) == gold[rows]
     return is_right.astype(np.float64), -log_probs[np.arange(len(rows)), gold[rows]]
@@ -341,11 +376,11 @@ def _describe(examples: Sequence[QAExample]) -> list[tuple[str, str]]:
 
 
 PRIOR_TOKENS = 20.0
-"""Pseudo-count per token: number of occurrences in passages that are assumed, with the overall share in answers."""
+"""Pseudo-count per token: number of assumed occurrences in passages, with the average share in answers."""
 
 
 def token_relevance(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[QAExample]) -> FloatArray:
-    """float [V]: log ratio of a token's share in answers to the average share, smoothed by `PRIOR_TOKENS`."""
+    """Return float [V]: log ratio of a token's share in answers to the average share, smoothed by `PRIOR_TOKENS`."""
 
     def counted(texts: Sequence[str]) -> FloatArray:
         encoded = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)

@@ -1,4 +1,4 @@
-"""Messages about questions before training: limits of the scores, and how answers are compared."""
+"""Messages shown before training on question answering: limits of the scores, and how answers are compared."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ from nmg.tasks.rows import TaskFeatures
 MOST = 1000
 """Maximum number of answers per file that are checked, evenly spaced in the file."""
 LEAST_SHARE = 0.99
-"""Smallest share of answers that must be reproduced exactly; below it, the user is warned."""
+"""Minimum fraction of answers that must be reproduced exactly; the user is warned if the fraction is lower."""
 SHOWN = 3
-"""Number of answers to show."""
+"""Maximum number of answers in a message."""
 
 
 def without_answer(name: str, examples: Sequence[QAExample]) -> list[str]:
-    """For a task that cannot abstain: a warning about questions without an answer, which always score 0."""
+    """Return a warning about questions without an answer, which score 0 if the task cannot abstain; empty if none."""
     n_missing = sum(not example.answers for example in examples)
     if not n_missing:
         return []
@@ -32,7 +32,7 @@ def without_answer(name: str, examples: Sequence[QAExample]) -> list[str]:
 
 
 def on_characters(name: str, examples: Sequence[QAExample], settings: FinetuneSettings) -> list[str]:
-    """Which questions are compared by characters, or should be compared in this way.
+    """Return a message about questions that are or should be compared by characters.
 
     Args:
         name: The setting that names the file.
@@ -59,7 +59,7 @@ def read_back(name: str, examples: Sequence[QAExample], task: Task, settings: Fi
     Args:
         name: The setting that names the file.
         examples: All questions of the file.
-        task: Encodes and scores them; its targets are `start_positions` and `end_positions`.
+        task: The task that encodes and scores the questions, with the targets `start_positions` and `end_positions`.
         settings: Limits that may truncate an answer.
 
     Returns:
@@ -86,7 +86,7 @@ def read_back(name: str, examples: Sequence[QAExample], task: Task, settings: Fi
 
 
 def _perfect(features: TaskFeatures, target: str) -> torch.Tensor:
-    """float32 [F, T]: 1 at the target of each row, else 0; −inf after the end of the row."""
+    """Return float32 [F, T]: 1 at the target of each row, else 0; −inf after the end of the row."""
     columns = np.arange(features.lengths.max())
     logits = (columns == features.targets[target][:, None]).astype(np.float32)
     return torch.from_numpy(np.where(columns < features.lengths[:, None], logits, -np.inf).astype(np.float32))

@@ -18,7 +18,7 @@ TASKS: dict[str, TaskKind] = {
 
 
 def task_kind(name: str) -> TaskKind:
-    """The task with this name. Raises UserError for an unknown name."""
+    """Return the task with this name. Raises UserError for an unknown name."""
     if name not in TASKS:
         raise UserError(f"there is no task '{name}' (known: {', '.join(TASKS)})")
     return TASKS[name]

@@ -54,14 +54,14 @@ class TaskFeatures:
         return np.cumsum(self.lengths) - self.lengths
 
     def distinct_ids(self, rows: IntArray) -> IntArray:
-        """int64: the sorted distinct token ids of the given rows, including the padding id."""
+        """Return the sorted distinct token ids of the given rows and the padding id, int64 [n]."""
         column = self.tokens["input_ids"]
         is_chosen = np.isin(np.repeat(np.arange(len(self)), self.lengths), rows)
         ids: IntArray = np.union1d(column.values[is_chosen], [column.padding]).astype(np.int64)
         return ids
 
     def batch(self, rows: IntArray) -> dict[str, Tensor]:
-        """Inputs and targets of the given rows; targets are int64 [B], or [B, T] for targets per token.
+        """Return inputs and targets of the given rows; targets are int64 [B], or [B, T] for targets per token.
 
         >>> features.batch(np.array([4, 0]))
         {'input_ids': tensor([[101, 2748, 102, 0], [101, 2053, 999, 102]]),
@@ -71,17 +71,17 @@ class TaskFeatures:
         return self.inputs(rows) | targets | self._padded(self.token_targets, rows)
 
     def loss_terms(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """int64 [B]: number of terms that each row of a `batch` adds to the mean in the model's loss.
+        """Return the number of terms that each row of a `batch` adds to the mean in the model's loss, int64 [B].
 
-        One per row, or one per labelled token. The losses of parts of a batch, weighted by these numbers, give its
-        loss.
+        It is 1 per row, or 1 per labelled token. The loss of a batch is the mean of the losses of its parts, weighted
+        by their numbers of terms.
         """
         name = next(iter((*self.targets, *self.token_targets)))
         is_term: Tensor = batch[name] != IGNORED_LABEL
         return is_term.view(len(is_term), -1).sum(dim=1)
 
     def inputs(self, rows: IntArray) -> dict[str, Tensor]:
-        """Model inputs of the given rows without targets, int64 [B, T], padded on the right to the longest row."""
+        """Return the model inputs of the given rows, int64 [B, T], padded on the right to the longest row."""
         is_token = np.arange(self.lengths[rows].max()) < self.lengths[rows, None]
         return self._padded(self.tokens, rows) | {"attention_mask": torch.from_numpy(is_token.astype(np.int64))}
 
@@ -102,7 +102,7 @@ class RowBuilder:
     _token_types: list[Sequence[int]] = field(default_factory=list)
 
     def add(self, input_ids: Sequence[int], token_types: Sequence[int]) -> None:
-        """Append a row."""
+        """Append a row: its token ids and the token type of each token."""
         self._input_ids.append(input_ids)
         self._token_types.append(token_types)
 

@@ -1,12 +1,12 @@
-"""Exact match and F1 of SQuAD 1.1 and 2.0, as the official evaluation scripts define them.
+"""Computes exact match and F1 of SQuAD 1.1 and 2.0, as the official evaluation scripts define them.
 
 Rajpurkar et al., EMNLP 2016 and ACL 2018.
 
 Answers are compared in lower case, without ASCII punctuation and English articles, and with single spaces.
 
 In scripts without spaces between words (Chinese, Japanese, Thai …) an answer would be one word, and F1 would equal
-exact match. For these, `normalize_characters` makes every character a word, as the evaluation of MLQA does for Chinese
-(Lewis et al., ACL 2020).
+exact match. For such scripts, `normalize_characters` makes every character a word, as the evaluation of MLQA does for
+Chinese (Lewis et al., ACL 2020).
 """
 
 import re
@@ -54,11 +54,11 @@ def _is_punctuation(character: str) -> bool:
 
 
 Normalize: TypeAlias = Callable[[str], str]
-"""Maps an answer to its words, separated by single spaces."""
+"""Function from an answer to its normalized words, separated by single spaces."""
 
 
 def exact_match(prediction: str, answers: Sequence[str], normalize: Normalize = normalize_answer) -> float:
-    """1 if the normalized prediction equals an accepted answer, else 0.
+    """Return 1 if the normalized prediction equals an accepted answer, else 0.
 
     Args:
         prediction: The predicted answer.
@@ -72,7 +72,7 @@ def exact_match(prediction: str, answers: Sequence[str], normalize: Normalize = 
 
 
 def f1(prediction: str, answers: Sequence[str], normalize: Normalize = normalize_answer) -> float:
-    """Word-overlap F1 with the accepted answer that matches best.
+    """Return the word-overlap F1 with the accepted answer that matches best.
 
     Args:
         prediction: The predicted answer.
@@ -86,7 +86,7 @@ def f1(prediction: str, answers: Sequence[str], normalize: Normalize = normalize
 
 
 def scores_1(prediction: str, answers: Sequence[str], normalize: Normalize = normalize_answer) -> tuple[float, float]:
-    """Exact match and F1 of version 1.1.
+    """Return exact match and F1 of version 1.1.
 
     Args:
         prediction: The predicted answer.
@@ -102,7 +102,7 @@ def scores_1(prediction: str, answers: Sequence[str], normalize: Normalize = nor
 
 
 def scores_2(prediction: str, answers: Sequence[str], normalize: Normalize = normalize_answer) -> tuple[float, float]:
-    """Exact match and F1 of version 2.0; the correct answer to a question without `answers` is the empty text.
+    """Return exact match and F1 of version 2.0. The correct answer to a question without `answers` is the empty text.
 
     Accepted answers that are empty after normalization are ignored. If prediction or answer has no word, F1 is 1 if
     neither has one, else 0.

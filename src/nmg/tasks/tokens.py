@@ -1,4 +1,4 @@
-"""Token classification: recognizes the entities of a sentence by a label for each of its words.
+"""Token classification: predicts a label for each word of a sentence, to find its entities.
 
 The first token of a word represents the word. A sentence too long for one row gives several rows, cut between words.
 """
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenFeatures(TaskFeatures):
-    """Rows, with the position of each word in them."""
+    """Rows, with the position of each word in its row."""
 
     places: IntArray
     """int64 [W, 3]: row, column and index in its sentence of each word that has a token, in row order."""
@@ -99,11 +99,11 @@ class TokenClassificationTask:
         )
 
     def without_tokens(self, examples: Sequence[Example], /) -> Sequence[Example]:
-        """Return the sentences that have no token."""
+        """Return the sentences for which the tokenizer produces no tokens."""
         return [example for example, seen in self._seen_words(examples) if not seen]
 
     def remarks(self, name: str, examples: Sequence[Example], /) -> list[str]:
-        """Return the highest possible score if words of entities have no token."""
+        """Return a message with the highest possible score if words of entities have no token, or an empty list."""
         gold, reachable, n_lost = [], [], 0
         for example, seen in self._seen_words(examples):
             gold.append(example.labels)
@@ -118,13 +118,13 @@ class TokenClassificationTask:
         ]
 
     def _seen_words(self, examples: Sequence[Example]) -> Iterator[tuple[TokenExample, set[int]]]:
-        """Yield each example with the indices of its words that have a token."""
+        """Yield (example, indices of its words that have a token) for each example."""
         chosen = only(TokenExample, examples)
         for example, (_, offsets) in zip(chosen, _tokenize(self._tokenizer, chosen), strict=True):
             yield example, set(_first_words(example, offsets).tolist()) - {-1}
 
     def _gold(self, example: TokenExample) -> IntArray:
-        """int64 [words]: index of each word's label."""
+        """Return int64 [words]: index of each word's label. Raises UserError for a label not seen in training."""
         for label in example.labels:
             if label not in self._index:
                 raise UserError(
@@ -147,13 +147,22 @@ class TokenClassificationTask:
     def evaluate(
         self, outputs: Mapping[str, Tensor], features: TaskFeatures, examples: Sequence[Example]
     ) -> Evaluation:
-        """Score the outputs; arguments as in `Task.evaluate`. No score is a mean over examples.
+        """Score the outputs.
 
-        Entities are counted over all sentences (`entity_metrics`). `word_accuracy` is the share of words with the
+        Entities are counted over all sentences (`entity_metrics`). `word_accuracy` is the fraction of words with the
         correct label. `loss` is the mean negative log-likelihood of the words' labels in nats, as in training. A word
         without a token is predicted to be outside of entities, and does not count in the loss.
 
-        Raises TypeError if the features do not come from `encode` of this task.
+        Args:
+            outputs: `logits`, float32 [F, T, C] on the CPU, in row order.
+            features: The encoding of `examples`.
+            examples: The examples to score.
+
+        Returns:
+            The scores and predictions. `example_scores` is empty, because no score is a mean over examples.
+
+        Raises:
+            TypeError: If the features do not come from `encode` of this task.
         """
         if not isinstance(features, TokenFeatures):
             raise TypeError("the features must come from `encode` of this task")
@@ -183,7 +192,7 @@ class TokenClassificationTask:
 def _tokenize(
     tokenizer: "PreTrainedTokenizerBase", examples: Sequence[TokenExample]
 ) -> list[tuple[list[int], IntArray]]:
-    """Token ids of each sentence without special tokens, and their offsets, int64 [n, 2], in characters."""
+    """Return the token ids of each sentence, without special tokens, and their offsets in characters, int64 [n, 2]."""
     if not examples:
         return []
     texts = [example.passage for example in examples]
@@ -193,7 +202,7 @@ def _tokenize(
 
 
 def _first_words(example: TokenExample, offsets: IntArray) -> IntArray:
-    """int64 [n]: for each token, the index of the word that it starts; −1 for all other tokens."""
+    """Return int64 [n]: for each token, the index of the word that it starts; −1 if it starts no word."""
     ends = np.cumsum([len(word) + 1 for word in example.words])  # start of the next word
     starts = ends - [len(word) + 1 for word in example.words]
     is_text = offsets[:, 1] > offsets[:, 0]
@@ -206,7 +215,7 @@ def _first_words(example: TokenExample, offsets: IntArray) -> IntArray:
 
 
 def labels(examples: Sequence[Example]) -> list[str]:
-    """The label set: O, and each type that occurs, with every prefix of the scheme.
+    """Return the label set: O, and each entity type that occurs, with every prefix of the scheme.
 
     All prefixes are included because a sample of sentences may lack some.
     """
@@ -243,13 +252,14 @@ def _describe(examples: Sequence[TokenExample]) -> list[tuple[str, str]]:
 
 
 PRIOR_TOKENS = 20.0
-"""Pseudo-count per token: number of occurrences that are assumed, with the overall distribution of types."""
+"""Pseudo-count per token: number of assumed occurrences, with the overall distribution of types."""
 
 
 def token_relevance(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[TokenExample]) -> FloatArray:
-    """float [V]: KL divergence, in nats, of the types of words that begin with a token from the types of all words.
+    """Return float [V]: KL divergence (nats) of the types of words that begin with a token from those of all words.
 
-    Σ p(type | token) ln(p(type | token) / p(type)), with "outside" as a type, smoothed by `PRIOR_TOKENS`.
+    It is Σ p(type | token) ln(p(type | token) / p(type)), with "outside" as a type. Probabilities are smoothed by
+    `PRIOR_TOKENS`.
     """
     numbers = {kind: number for number, kind in enumerate(sorted({label[2:] for label in labels(examples)}))}
     counts = np.zeros((vocabulary_size(tokenizer), len(numbers)))
