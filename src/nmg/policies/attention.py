@@ -25,7 +25,7 @@ class AttentionConfig(PolicyConfig):
     """Configuration of an `AttentionPolicy`. Raises ValueError if H is not a multiple of the number of heads."""
 
     hidden_size: Count = 768
-    """H of the language model whose states the policy reads."""
+    """Hidden size H of the language model whose states the policy reads."""
     num_attention_heads: Count = 12
     """Number of attention heads; must divide H."""
     head_hidden: Count = 128
@@ -65,7 +65,7 @@ class SelfAttention(nn.Module):
 
 
 def new_head(n_inputs: int, n_hidden: int) -> nn.Sequential:
-    """Return a two-layer head with one output, as used by the paper's policy and value network."""
+    """Return a two-layer head with one output, as in the policy and the value network of the paper."""
     return nn.Sequential(nn.Linear(n_inputs, n_hidden), nn.GELU(), nn.Linear(n_hidden, 1))
 
 
@@ -106,7 +106,7 @@ class AttentionPolicy(Policy):
 
     @property
     def observation_size(self) -> int:
-        """H of the language model."""
+        """F = H, the hidden size of the language model."""
         return self.config.hidden_size
 
     def observe(self, blocks: TokenBlocks, encode: StateEncoder) -> Tensor:

@@ -28,7 +28,7 @@ Unit: TypeAlias = Literal["token", "word"]
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """The configuration of a policy: everything that defines it except its weights."""
+    """The configuration of a policy: all facts that define it except its weights."""
 
     base_model: str = ""
     """Name of the language model that the policy was trained with."""
@@ -83,7 +83,7 @@ class Policy(StoredPolicy):
         self.reset_parameters()
 
     def as_rule(self) -> str | None:
-        """A description of the equivalent rule, or None if the policy is not known to equal one."""
+        """Describe the equivalent rule, or return None if the policy is not known to equal one."""
         return None
 
     @abstractmethod
@@ -103,7 +103,7 @@ class PolicyContext:
     base_model: str
     """Name of the language model."""
     hidden_size: int
-    """H of the language model."""
+    """Hidden size H of the language model."""
     n_heads: int
     """Number of attention heads of the language model."""
     rate: float
@@ -113,7 +113,7 @@ class PolicyContext:
     corpus: "Corpus"
     """Corpus on which features are measured."""
     encode: StateEncoder
-    """Encodes blocks with the LM as it is when the policy is built."""
+    """Encodes blocks with the LM in its state at the time when the policy is built."""
     embeddings: Tensor
     """float [V or more, H]: input embeddings of the LM."""
     relevance: Callable[[], FloatArray] | None = None
@@ -129,7 +129,7 @@ class PolicyContext:
 
 
 def log_probabilities(logits: Tensor, is_maskable: Tensor) -> Tensor:
-    """Log-softmax of logits [B, T] over the maskable positions of each row, float [B, T]; -inf elsewhere.
+    """Return the log-softmax of logits [B, T] over the maskable positions of each row: float [B, T], -inf elsewhere.
 
     Rows without a maskable position are all -inf. Neither the result nor its gradient contains NaN.
     """

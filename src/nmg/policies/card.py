@@ -98,7 +98,7 @@ def model_card(policy: DescribedPolicy, known: Provenance) -> str:
 
 
 def _head(policy: DescribedPolicy, known: Provenance) -> str:
-    """YAML header, title and introduction."""
+    """Return the YAML header, the title and the introduction."""
     base = policy.config.base_model
     facts: dict[str, Any] = {"library_name": "nmg", "tags": ["masked-language-modeling", "mask-policy"]}
     if base and not Path(base).is_absolute() and not base.startswith("."):
@@ -113,7 +113,7 @@ def _head(policy: DescribedPolicy, known: Provenance) -> str:
 
 
 def _use(policy: DescribedPolicy) -> str:
-    """Section on how to use the policy."""
+    """Return the section on how to use the policy."""
     reads = ", model=model" if policy.reads_lm else ""
     return f"""## Use
 
@@ -128,7 +128,7 @@ or `nmg adapt --masking OWNER/NAME`. You can write the path of this folder inste
 
 
 def _masks(policy: DescribedPolicy) -> str:
-    """Section on what the policy masks, with the weights of a linear policy."""
+    """Return the section on what the policy masks, with the weights of a linear policy."""
     how = "samples tokens by their scores" if policy.acts == "sample" else "masks the tokens with the highest scores"
     looks = "reads the language model" if policy.reads_lm else "does not read the language model"
     text = (
@@ -148,7 +148,7 @@ def _masks(policy: DescribedPolicy) -> str:
 
 
 def _training(known: Provenance) -> Iterator[str]:
-    """Section on the training run, with all settings."""
+    """Yield the parts of the section on the training run, with all settings."""
     if not known.settings:
         return
     data, learner = known.settings.get("data", {}), known.settings.get("learner", {})
@@ -176,7 +176,7 @@ def _training(known: Provenance) -> Iterator[str]:
 
 
 def _audit(known: Provenance) -> Iterator[str]:
-    """Section on the audit of the data."""
+    """Yield the parts of the section on the audit of the data."""
     if not known.audit:
         return
     lm, leakage = known.audit.get("lm", {}), known.audit.get("leakage", {})
@@ -189,7 +189,7 @@ def _audit(known: Provenance) -> Iterator[str]:
 
 
 def _scores(known: Provenance) -> Iterator[str]:
-    """Section with the test scores of all maskings and their paired differences."""
+    """Yield the parts of the section with the test scores of all maskings and their paired differences."""
     if not known.comparison:
         return
     level = round(100 * known.comparison.get("confidence", 0.95))

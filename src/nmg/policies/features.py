@@ -1,8 +1,8 @@
 """Token features for linear policies.
 
 Most features depend only on the word piece. Each of them is a column of a table over the vocabulary, computed on the
-corpus that the policy is built for. A policy that uses only these adds almost no cost. The other features also depend
-on the context of the token.
+corpus that the policy is built for. A policy that uses only word-piece features adds almost no cost. The other features
+also depend on the context of the token.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -111,21 +111,21 @@ class Vocabulary:
 
 
 def _idf(vocabulary: Vocabulary) -> FloatArray:
-    """Natural logarithm of the inverse document frequency of each word piece."""
+    """Return the natural logarithm of the inverse document frequency of each word piece, float64 [V]."""
     counted = InverseDocumentFrequency.count(vocabulary.ground.corpus, piece_keys)
     idf: FloatArray = np.log(counted(np.arange(vocabulary.size, dtype=np.uint64)))
     return idf
 
 
 def _frequency_squared(vocabulary: Vocabulary) -> FloatArray:
-    """Squared deviation from the mean of the log frequency of each word piece."""
+    """Return the squared deviation of the log frequency of each word piece from its mean, float64 [V]."""
     centre = vocabulary.weights @ vocabulary.log_frequency
     squared: FloatArray = (vocabulary.log_frequency - centre) ** 2
     return squared
 
 
 def _domain(vocabulary: Vocabulary) -> FloatArray:
-    """Log frequency in the corpus minus an estimate of the log frequency in general text.
+    """Return the log frequency in the corpus minus an estimate of that in general text, float64 [V].
 
     Vocabularies are sorted by frequency in general text, so −ln(id + 1) approximates the log frequency there.
     """
@@ -134,7 +134,7 @@ def _domain(vocabulary: Vocabulary) -> FloatArray:
 
 
 def _relevance(vocabulary: Vocabulary) -> FloatArray:
-    """Relevance of each word piece to the training labels, or 0 without labels."""
+    """Return the relevance of each word piece to the training labels, float64 [V]; 0 without labels."""
     relevance = vocabulary.ground.relevance
     known = np.zeros(0) if relevance is None else relevance()[: vocabulary.size]
     relevant: FloatArray = np.pad(known, (0, vocabulary.size - len(known)))
@@ -142,29 +142,29 @@ def _relevance(vocabulary: Vocabulary) -> FloatArray:
 
 
 def _chance(vocabulary: Vocabulary) -> FloatArray:
-    """A fixed normal random number for each word piece."""
+    """Return a fixed normal random number for each word piece, float64 [V]."""
     drawn: FloatArray = stream(0, "features", "concentration").standard_normal(vocabulary.size)
     return drawn
 
 
 def _of_words(test: Callable[[str], bool]) -> Callable[[Vocabulary], FloatArray]:
-    """Return a feature that is 1 if the word piece passes the test, and 0 otherwise."""
+    """Return a feature that is 1 for word pieces that pass `test`, and 0 for others."""
     return lambda vocabulary: np.array([float(test(word)) for word in vocabulary.words])
 
 
 def _component(number: int) -> Callable[[Vocabulary], FloatArray]:
-    """Return a feature that is one principal component of the embeddings."""
+    """Return a feature: principal component `number` (0, 1 or 2) of the embeddings."""
     return lambda vocabulary: np.asarray(vocabulary.components[:, number])
 
 
 def _continuation(blocks: TokenBlocks, _encode: StateEncoder) -> Tensor:
-    """Whether the token continues the word of the previous token, as 1 or 0."""
+    """Return 1 for each token that continues the word of the previous token, else 0: float32 [B, T]."""
     is_continued = F.pad(blocks.word_index[:, 1:] == blocks.word_index[:, :-1], (1, 0)) & blocks.is_maskable
     return is_continued.float()
 
 
 def _repeated(blocks: TokenBlocks, _encode: StateEncoder) -> Tensor:
-    """Natural logarithm of the number of occurrences of the token's id in its block."""
+    """Return the natural logarithm of the number of occurrences of each token's id in its block, float32 [B, T]."""
     is_same = (blocks.input_ids[:, :, None] == blocks.input_ids[:, None, :]) & blocks.is_maskable[:, None, :]
     return is_same.sum(dim=2).clamp(min=1).float().log()
 

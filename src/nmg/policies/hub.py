@@ -12,7 +12,7 @@ FILES = ("config.json", "model.safetensors", "README.md")
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether `name` has the form OWNER/NAME and does not start with a dot like a path."""
+    """Return whether `name` has the form OWNER/NAME and does not begin with a dot, as a path may."""
     return _NAME.fullmatch(name) is not None and not name.startswith(".")
 
 

@@ -32,7 +32,7 @@ class LinearConfig(PolicyConfig):
     features: tuple[str, ...] = ()
     """Names of the features, keys of `FEATURES`."""
     vocabulary_size: CountOrZero = 0
-    """V of the language model."""
+    """Vocabulary size V of the language model."""
     temperature: Positive = 1.0
     """Divisor of the logits; higher values bring the policy closer to uniform."""
 

@@ -82,8 +82,8 @@ def mismatches(policy: Policy, lm: "PretrainedLM", rate: float) -> list[str]:
         rate: The masking rate in use.
 
     Returns:
-        One phrase per difference, such as "the masking rate 0.05, here 0.15". Facts that the policy's configuration
-        does not contain are not compared.
+        One phrase per difference, e.g. "the masking rate 0.05, here 0.15". The model and the tokenizer are compared
+        only if the policy's configuration names them.
     """
     then, found = policy.config, []
     if then.base_model and _same_place(then.base_model) != _same_place(lm.name):
@@ -134,7 +134,7 @@ def mixture_members(name: str, policy_folder: Path | None) -> list[tuple[float, 
 
 
 def masking_identity(name: str, settings: MaskingSettings, policy_folder: Path | None = None) -> dict[str, str]:
-    """Compute digests of everything that a masking reads in addition to the settings.
+    """Compute digests of the files, models and policies that a masking reads.
 
     Two maskings with the same name produce the same masks only if these digests are equal. The location of the content
     does not matter.

@@ -37,7 +37,7 @@ def load_policy(place: Path | str, revision: str | None = None) -> Policy:
         The policy, on the CPU and in evaluation mode.
 
     Raises:
-        UserError: There is no policy, or its files are invalid.
+        UserError: If there is no policy or its files are invalid.
 
     Example:
         ```python

@@ -45,7 +45,7 @@ class StoredPolicy(nn.Module):
     acts: ClassVar[Literal["greedy", "sample"]] = "greedy"
     """How a trained policy selects tokens by default: the highest logits, or a random sample."""
     config: Any
-    """Everything that defines the policy except its weights."""
+    """All facts that define the policy except its weights."""
 
     @property
     def reads_lm(self) -> bool:
@@ -140,7 +140,7 @@ def policy_folder(place: Path | str, revision: str | None = None) -> Path:
 
 
 def policy_digest(place: Path | str) -> str:
-    """Digest (16 hex digits) of the files of the policy at `place`. Raises UserError like `policy_folder`."""
+    """Return the digest (16 hex digits) of a policy's files. Raises UserError like `policy_folder`."""
     digest, folder = hashlib.sha256(), policy_folder(place)
     for name in (CONFIG, WEIGHTS):
         digest.update((folder / name).read_bytes())
