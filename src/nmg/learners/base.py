@@ -24,7 +24,7 @@ class LearnerState:
     """The state of a learner, from which a resumed run continues."""
 
     files: Mapping[str, Tensors] = field(default_factory=dict)
-    """File name → tensors. These are rewritten with every checkpoint."""
+    """File name → tensors. The files are rewritten with every checkpoint."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """JSON-serializable values."""
     immutable: Mapping[str, Callable[[], Tensors]] = field(default_factory=dict)
@@ -120,11 +120,11 @@ class Learner(Protocol):
         ...
 
     def findings(self) -> dict[str, Any]:
-        """JSON-serializable findings for the user, written to RUN/effects.json. Empty if there are none."""
+        """Return JSON-serializable findings for the user, written to RUN/effects.json; empty if there are none."""
         ...
 
     def extra_policies(self) -> Mapping[str, Policy]:
-        """Further policies to save in addition to `policy`: folder name → policy."""
+        """Return the policies to save in addition to `policy`, as folder name → policy."""
         ...
 
 

@@ -46,7 +46,7 @@ class Evolution(LearnerDefaults):
     """A learner that optimizes the policy's weights with CMA-ES."""
 
     def __init__(self, settings: EvolutionSettings, ground: LearnerContext) -> None:
-        """Raises UserError if the policy has no weights or more than `MOST_WEIGHTS`."""
+        """Create policy and optimizer. Raises UserError unless the policy has 1 to `MOST_WEIGHTS` weights."""
         self.settings, self.ground = settings, ground
         self.policy = first_policy(ground)
         self._seed = stream_seed(ground.randomness.seed, *ground.randomness.path, "candidates")
@@ -122,7 +122,7 @@ class Evolution(LearnerDefaults):
         return optimiser
 
     def _candidates(self) -> dict[str, FloatArray]:
-        """Candidate name → weights, float64 [W]. Repeated calls return the same weights until the next generation."""
+        """Return candidate name → weights, float64 [W]. Calls before the next generation return equal weights."""
         self._optimiser.reseed_rng(stream_seed(self._seed, len(self._history)) % 2**32)
         return {candidate_name(number): self._optimiser.ask() for number in range(self._optimiser.population_size)}
 

@@ -75,7 +75,7 @@ class RandomSearch(LearnerDefaults):
         self.policy.load_state_dict(saved.files["policy"])
 
     def _candidates(self, episode: Episode) -> dict[str, Tensor]:
-        """Candidate name → weights [W], determined by the current mean and the episode's index."""
+        """Return candidate name → weights [W], determined by the current mean and the episode's index."""
         mean = weights_of(self.policy)
         rng = (self.ground.randomness / "episode" / episode.index / "candidates").generator()
         noise = torch.from_numpy(rng.standard_normal((self.settings.candidates, len(mean)))).to(mean)

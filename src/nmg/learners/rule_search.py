@@ -101,7 +101,7 @@ class RuleSearch(LearnerDefaults):
         return {"best": list(outcomes)[int(np.argmax(self.scores[-1]))]}
 
     def findings(self) -> dict[str, Any]:
-        """The number of complete episodes and the mean score of each exponent."""
+        """Return the number of complete episodes and the mean score of each exponent."""
         names = [f"{exponent:g}" for exponent in self.settings.exponents]
         means = np.mean(self.scores, axis=0).tolist() if self.scores else []
         return {"episodes": len(self.scores), "mean_score": dict(zip(names, means, strict=False))}

@@ -167,17 +167,17 @@ class ActorCritic(LearnerDefaults):
         self._is_frozen_set = saved.facts["is_frozen_set"]
 
     def _has_filled(self) -> bool:
-        """Whether the learner's replay holds more than `learning_starts` transitions."""
+        """Return whether the learner's replay holds more than `learning_starts` transitions."""
         return len(self.learner.replay) > self.settings.learning_starts
 
     def _opponent_plays(self) -> bool:
-        """Whether the opponent is a policy and no longer the random player."""
+        """Return whether the opponent is a policy and no longer the random player."""
         if self.settings.self_play == "frozen":
             return self._is_frozen_set
         return self.settings.self_play == "learning" and self._has_filled()
 
     def _noise(self, episode: Episode, player: str) -> np.random.Generator:
-        """Generator of a player's sampling noise, the only random stream that players do not share.
+        """Return the generator of a player's sampling noise, the only random stream that players do not share.
 
         A new policy is nearly uniform. With shared noise it would choose the same masks as the random player, and all
         of its actions would be dropped as uninformative.
@@ -197,13 +197,22 @@ class ActorCritic(LearnerDefaults):
     def _remember(
         self, player: Player, index: int, shard: StateShard, proposal: _Proposal, reward: Tensor, is_stored: Tensor
     ) -> None:
-        """Add the actions of a player to its replay."""
+        """Add the actions of a player to its replay.
+
+        Args:
+            player: The player.
+            index: Index of the episode, the key of the shard.
+            shard: States of the episode's blocks.
+            proposal: The plans and states of the episode.
+            reward: float32 [B, K], rewards of the player's actions.
+            is_stored: bool [B, K], True for actions to store.
+        """
         plan, blocks = proposal.plans[player.name], proposal.blocks
         values = player.value.predict(proposal.states, blocks)
         player.replay.add(index, shard, plan, values, reward, is_stored, token_counts(blocks, plan))
 
     def _reward(self, own: float, other: float) -> float:
-        """Reward of a player with score `own` against one with score `other`."""
+        """Return the reward of a player with score `own` against one with score `other`."""
         if self.settings.reward == "sign":
             return sign_reward(own, other)
         return difference_reward(own, other, self.score_noise, self.settings.reward_clip)

@@ -22,7 +22,7 @@ def policy_loss(
     importance_ratio: bool,
     clip_range: float | None = None,
 ) -> tuple[Tensor, Statistics]:
-    """Off-policy gradient loss, with ρ = exp(log π_new(a) - log π_old(a)).
+    """Return the off-policy gradient loss, with ρ = exp(log π_new(a) - log π_old(a)).
 
         importance_ratio:  -mean(A · ρ)
         otherwise:         -mean(A · ρ · log π_new(a)), no gradient through ρ
@@ -56,7 +56,7 @@ def value_loss(reward: Tensor, value: Tensor) -> Tensor:
 
 
 def entropy(log_prob: Tensor, is_maskable: Tensor) -> Tensor:
-    """H = sum over rows of the mean over maskable positions of -p log p, in nats.
+    """Return H: the sum over rows of the mean over maskable positions of -p log p, in nats.
 
     Args:
         log_prob: float [N, T], -inf at positions that are not maskable (see `policies.base.log_probabilities`).
@@ -74,7 +74,7 @@ def entropy(log_prob: Tensor, is_maskable: Tensor) -> Tensor:
 def total_loss(
     log_prob: Tensor, value: Tensor, batch: TransitionBatch, settings: ActorCriticSettings
 ) -> tuple[Tensor, Statistics]:
-    """L = policy loss + value_coef · value loss - entropy_coef · H.
+    """Return L = policy loss + value_coef · value loss - entropy_coef · H.
 
     For the objective `actor-critic`, A = r - V, without gradient. For `policy-gradient`, A = r and there is no value
     loss.

@@ -205,7 +205,7 @@ class Replay:
         self._keep_limits()
 
     def _shard_keys(self) -> list[int]:
-        """Keys of the shards that transitions refer to, in ascending order."""
+        """Return the keys of the shards that transitions refer to, in ascending order."""
         keys: list[int] = np.unique(self._table["shard"]).tolist()
         return keys
 
@@ -238,7 +238,7 @@ class Replay:
         return order
 
     def log_weights(self, weighting: Weighting) -> FloatArray:
-        """Log of the unnormalized probability of each transition to be drawn first, float64 [len].
+        """Return the log of the unnormalized probability of each transition to be drawn first, float64 [len].
 
             priority · 1 / √token_count        (uniform: 1)
 
@@ -256,7 +256,7 @@ class Replay:
         return log_weights
 
     def batch(self, indices: IntArray) -> TransitionBatch:
-        """Return the transitions at these indices [N], in the same order, on the CPU, with states in float16."""
+        """Return the transitions at `indices`, int64 [N], in the same order, on the CPU, with states in float16."""
         drawn = self._table[indices]
         places, state_index = np.unique(drawn[["shard", "row"]], return_inverse=True)
         blocks = [self._shards[key].block(row) for key, row in places.tolist()]
@@ -273,7 +273,7 @@ class Replay:
         )
 
     def mean_age(self, now: int, indices: IntArray | None = None) -> float:
-        """Mean age of the transitions at `indices`, or of all transitions: `now` minus the key of their shard.
+        """Return the mean age of the transitions at `indices`, or of all: `now` minus the key of their shard.
 
         If keys are episode indices, the age is in episodes, and transitions of episode `now` have age 0. Returns NaN if
         there are no transitions.
@@ -286,7 +286,7 @@ class Replay:
         self._table["value"][indices] = values.detach().float().cpu().numpy()
 
     def transitions_state(self) -> dict[str, Tensor]:
-        """Field name → tensor [len] of all transitions, oldest first. With `shards`, this is the complete state."""
+        """Return field name → tensor [len] of all transitions, oldest first. `shards` holds the rest of the state."""
         return {name: _column(self._table, name) for name in _FIELDS}
 
     def restore(self, transitions: Mapping[str, Tensor], shards: Mapping[int, StateShard]) -> None:
@@ -300,7 +300,7 @@ class Replay:
 
 
 def token_counts(blocks: TokenBlocks, plan: MaskPlan) -> Tensor:
-    """Number of occurrences of each chosen token's id in its block, int64 [B, K]; 0 at padding."""
+    """Return the number of occurrences of each chosen token's id in its block, int64 [B, K]; 0 at padding."""
     chosen_ids = blocks.input_ids.gather(1, plan.positions.clamp(min=0))
     is_same = chosen_ids[:, :, None] == blocks.input_ids[:, None, :]
     counts = (is_same & blocks.is_token[:, None, :]).sum(dim=2)
@@ -308,7 +308,7 @@ def token_counts(blocks: TokenBlocks, plan: MaskPlan) -> Tensor:
 
 
 def _normalised(log_weights: FloatArray) -> FloatArray:
-    """Log of the weights divided by their sum, given the logs of the weights."""
+    """Return the logarithms of normalised weights, given the logarithms of the weights."""
     normalised: FloatArray = log_weights - np.logaddexp.reduce(log_weights)
     return normalised
 

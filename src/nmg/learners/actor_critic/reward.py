@@ -27,7 +27,7 @@ def sign_reward(learner: float, other: float) -> float:
 
 
 WINDOW = 100
-"""Number of recent differences that determine the scale of rewards: those of 50 episodes with an opponent."""
+"""Number of recent differences that determine the scale of rewards. An episode adds two if the opponent is a policy."""
 DEVIATIONS = 1.4826
 """Ratio of the standard deviation of a normal distribution with mean 0 to the median of its absolute values."""
 
@@ -144,5 +144,5 @@ def credit_by_case(
 
 
 def _is_taken_by(other: MaskPlan, own: MaskPlan, n_tokens: int) -> Tensor:
-    """Whether the other player also took each action of `own`, bool [B, K]; undefined at padding."""
+    """Return whether the other player also took each action of `own`, bool [B, K]; undefined at padding."""
     return other.is_masked(n_tokens).gather(1, own.positions.clamp(min=0))

@@ -14,7 +14,7 @@ class ActorCriticSettings(Section):
     self_play: Literal["learning", "frozen", "random"] = "learning"
     """Type of opponent after the replay has filled: a learning policy, a frozen copy, or the random player."""
     baseline: Literal["random", "rule"] = "random"
-    """How the player `random` masks: at random, or by the idf rule over word pieces. Its name in logs is the same."""
+    """How the player named `random` masks: at random, or by the idf rule over word pieces."""
     baseline_idf_exponent: NonNegative = 5.0
     """Exponent of the rule if `baseline` is `rule`: weights are idf ** exponent; 0 is uniform."""
     exploration: Literal["token", "parameter-noise"] = "token"
@@ -41,9 +41,9 @@ class ActorCriticSettings(Section):
     value_coef: NonNegative = 0.25
     """Coefficient of the value loss."""
     value_hidden: Count | None = None
-    """Number of hidden units of the value network. The default is that of the policy's head."""
+    """Number of hidden units of the value network. The default is the number in the policy's head."""
     objective: Literal["actor-critic", "policy-gradient"] = "actor-critic"
-    """`actor-critic`: the advantage is reward minus value. `policy-gradient`: it is the reward; no value loss."""
+    """`actor-critic`: the advantage is reward minus value. `policy-gradient`: reward; no value loss."""
     importance_ratio: bool = True
     """Whether the policy loss differentiates the importance ratio instead of the log-probability."""
     clip_range: Positive | None = None

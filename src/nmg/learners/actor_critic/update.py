@@ -103,7 +103,18 @@ def update_policy(
 def _step(
     policy: Policy, value: ValueNetwork, optimiser: Optimizer, batch: TransitionBatch, settings: ActorCriticSettings
 ) -> tuple[torch.Tensor, Statistics]:
-    """Take one optimizer step. Returns the values used in the loss, float [N], and the statistics."""
+    """Take one optimizer step.
+
+    Args:
+        policy: The policy to update.
+        value: The value network to update.
+        optimiser: Optimizer over the weights of both networks.
+        batch: The N transitions.
+        settings: Settings of the loss, and the maximum gradient norm.
+
+    Returns:
+        The values used in the loss, float [N], and the statistics of the step.
+    """
     # Transitions of the same block share its forward pass.
     logits = policy.logits(batch.states, batch.is_token, batch.is_maskable)
     log_prob = log_probabilities(logits, batch.is_maskable)[batch.state_index]

@@ -111,17 +111,17 @@ class Experiment(LearnerDefaults):
         return record
 
     def effects(self) -> Effects:
-        """Effects from all episodes so far. The F test uses only the explore stage, whose directions are random."""
+        """Estimate the effects from all episodes so far. The F test uses only the explore stage (random directions)."""
         (x, y), n = self.state.rows(), self.state.n_explored
         f, p = f_test(x[:n], y[:n])
         return replace(regress(x, y), f=f, f_p=p)
 
     def best_guess(self) -> Policy:
-        """The direction learned so far at the largest strength, regardless of the stage and the gate."""
+        """Return the direction learned so far at the largest strength, regardless of the stage and the gate."""
         return self._weighted(max(self.settings.strengths) * self.effects().direction())
 
     def findings(self) -> dict[str, Any]:
-        """Content of effects.json: feature effects with intervals, the F test, the placebo band and the gate."""
+        """Return the content of effects.json: feature effects with intervals, F test, placebo band and gate."""
         effects, features = self.effects(), self._template.config.features
         rng = (self.ground.randomness / "placebo band").generator()
         x, y = self.state.rows()
@@ -140,7 +140,7 @@ class Experiment(LearnerDefaults):
         }
 
     def extra_policies(self) -> dict[str, Policy]:
-        """Further policies to save.
+        """Return the policies to save in addition to `policy`, by name.
 
         `learned` and `rule` are the two policies that the gate compares. `placebo` is learned from the same episodes
         with random signs of the score differences. If no strength was selected, the largest one is used.
@@ -164,7 +164,7 @@ class Experiment(LearnerDefaults):
         self.state = ExperimentState.from_json(self.settings, saved.facts["state"])
 
     def _players(self, episode: Episode) -> dict[str, LinearPolicy]:
-        """Player name → policy for an episode of the current stage."""
+        """Return player name → policy for an episode of the current stage."""
         match self.state.stage:
             case "explore":
                 rng = (self.ground.randomness / "episode" / episode.index / "direction").generator()
@@ -177,11 +177,11 @@ class Experiment(LearnerDefaults):
         return {"policy": self._learned(self.state.strength), "rule": self._rule(self.state.rule)}
 
     def _learned(self, strength: float) -> LinearPolicy:
-        """The learned direction, scaled to the given length."""
+        """Return a policy with the learned direction, scaled to length `strength`."""
         return self._weighted(strength * np.array(self.state.direction))
 
     def _rule(self, exponent: float) -> LinearPolicy:
-        """The idf rule with the given exponent."""
+        """Return the idf rule with the given exponent as a policy."""
         policy = copy.deepcopy(self._template)
         policy.set_slopes({"idf": exponent})
         return policy

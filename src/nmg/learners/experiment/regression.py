@@ -63,7 +63,7 @@ class Effects:
         return float(np.linalg.norm(self.mean))
 
     def direction(self) -> FloatArray:
-        """Unit vector [F] along which the score rises fastest, or zeros if all mean effects are 0."""
+        """Return the unit vector, float64 [F], along which the score rises fastest; zeros if all mean effects are 0."""
         unit: FloatArray = self.mean / self.length if self.length > 0 else np.zeros_like(self.mean)
         return unit
 
@@ -112,7 +112,7 @@ def regress(x: FloatArray, y: FloatArray) -> Effects:
 
 
 def f_test(x: FloatArray, y: FloatArray) -> tuple[float | None, float | None]:
-    """F test of "all effects are 0" against the least-squares fit of y [n] on x [n, F].
+    """Test "all effects are 0" against the least-squares fit of y [n] on x [n, F] (F test).
 
     Returns:
         The F statistic and its p-value. Both are None if n < rank + 2, if x is 0, or if the fit is exact.
@@ -129,11 +129,11 @@ def f_test(x: FloatArray, y: FloatArray) -> tuple[float | None, float | None]:
 
 
 def gain_limit(x: FloatArray, y: FloatArray, confidence: float, rng: np.random.Generator) -> float | None:
-    """Upper confidence limit of the gain over random masks of the best direction of the explored length.
+    """Return an upper confidence limit of the gain of the best direction of the explored length over random masks.
 
     Let u ~ N(0, σ² I) and x ≈ A u. The score difference of the directions +u and −u is x · β, with standard deviation
     σ‖Aβ‖. The best direction of length σ√F gains √F times as much over its opposite. Its gain over random masks, which
-    are midway, is half of that. Correlated features are not counted twice.
+    are midway, is half of that. Correlated features therefore count only once.
 
     A posterior quantile would be too low for large effects, because the posterior shrinks them. The limit therefore
     uses the sampling distribution. The explained sum of squares is noise² · χ'² with noncentrality ‖xβ‖² / noise². The
@@ -163,7 +163,7 @@ def gain_limit(x: FloatArray, y: FloatArray, confidence: float, rng: np.random.G
 
 
 def _noncentrality(value: FloatArray, free: int, level: FloatArray) -> FloatArray:
-    """Noncentrality λ [n] at which a χ'² variable is below `value` with probability `level`.
+    """Return the noncentrality λ [n] at which a χ'² variable is below `value` with probability `level`.
 
     The variable has `free` degrees of freedom. λ is 0 if no such value exists. Large values use a normal approximation
     of the root, because the exact search is slow.
@@ -175,7 +175,7 @@ def _noncentrality(value: FloatArray, free: int, level: FloatArray) -> FloatArra
 
 
 def placebo_lengths(x: FloatArray, y: FloatArray, rng: np.random.Generator, n: int = 100) -> FloatArray:
-    """Lengths of the effects that result from random signs of the score differences, as a placebo.
+    """Return the lengths of the effects that result from random signs of the score differences, as a placebo.
 
     Args:
         x: float64 [rows, F], differences of mean features.

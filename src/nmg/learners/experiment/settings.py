@@ -22,7 +22,7 @@ class ExperimentSettings(Section):
     min_effect: NonNegative = 0.0
     """Smallest relevant gain in score over random masks. Exploration ends if a larger gain is ruled out."""
     min_pairs: Count = 5
-    """Pairs beyond the number of features before the first interim analysis; later ones follow every ten pairs."""
+    """Number of pairs beyond the number of features at the first interim analysis; others follow every ten pairs."""
     early_stop_alpha: Share = 0.001
     """Exploration ends early if the p-value of the F test of "no feature matters" is below this level."""
     gate_alpha: Share = 0.05

@@ -30,9 +30,9 @@ class ExperimentState:
     trials: int = 0
     """Number of inner loops used so far."""
     x: list[list[float]] = field(default_factory=list)
-    """[n][F]: contrasts of the mean features of the tokens that the players of an episode masked."""
+    """[n][F]: contrasts between players in the same episode in the mean features of their masked tokens."""
     y: list[float] = field(default_factory=list)
-    """[n]: contrasts of the scores of the players of an episode."""
+    """[n]: contrasts between the scores of players in the same episode, for all episodes."""
     n_explored: int = 0
     """Number of pairs of the explore stage, which are the first rows of `x` and `y`."""
     tune_scores: list[dict[str, float]] = field(default_factory=list)
@@ -44,7 +44,7 @@ class ExperimentState:
     is_futile: bool = False
     """Whether no masking can gain as much as `settings.min_effect`."""
     possible_gain: float | None = None
-    """Upper limit of the gain over random masks. It holds at all interim analyses together with 95 % confidence."""
+    """Upper limit of the gain over random masks, with 95 % confidence over all interim analyses; None if unknown."""
     strength: float = 0.0
     """Selected length of the learned direction; 0 before it is selected."""
     rule: float = 0.0
@@ -58,7 +58,7 @@ class ExperimentState:
         return cls(settings, n_features, direction=[0.0] * n_features)
 
     def rows(self) -> tuple[FloatArray, FloatArray]:
-        """The inputs x [n, F] and targets y [n] of the regression, as float64 arrays."""
+        """Return the inputs x [n, F] and targets y [n] of the regression, as float64 arrays."""
         return np.array(self.x).reshape(-1, self.n_features), np.array(self.y)
 
     def record(self, stage: str, scores: Mapping[str, float], features: Mapping[str, FloatArray]) -> None:
@@ -85,11 +85,11 @@ class ExperimentState:
             self.gate_scores.append(dict(scores))
 
     def strengths_to_try(self) -> tuple[float, ...]:
-        """Strengths of the learned direction to compare in the tune stage; empty if learning is futile."""
+        """Return the strengths of the learned direction to compare in the tune stage; empty if learning is futile."""
         return () if self.is_futile else self.settings.strengths
 
     def advance(self, effects: Effects, rng: np.random.Generator) -> None:
-        """Advance to the next stage if this one has used up its budget or its answer is already clear."""
+        """Advance to the next stage if this one has used up its budget or its result is already clear."""
         if self.stage == "explore" and self._has_explored(effects, rng):
             self.direction = effects.direction().tolist()
             self.stage = "tune"
@@ -122,7 +122,7 @@ class ExperimentState:
         return max(free, 1)
 
     def tuned(self) -> dict[str, float]:
-        """Player name → mean score in the tune stage minus that of random masks (or of the first rule)."""
+        """Return player name → mean score in the tune stage minus that of random masks (or of the first rule)."""
         if not self.tune_scores:
             return {}
         names = self.tune_scores[0]
@@ -130,7 +130,7 @@ class ExperimentState:
         return {name: float(np.mean([s[name] - s[base] for s in self.tune_scores])) for name in names}
 
     def _has_explored(self, effects: Effects, rng: np.random.Generator) -> bool:
-        """Whether the explore stage is over. At each interim analysis, also updates the limit of the gain."""
+        """Return whether the explore stage is over. At each interim analysis, also update the limit of the gain."""
         n, first = self.n_explored, self._first_look
         is_over = self.trials + 2 > EXPLORING * self.settings.budget
         if not is_over and (n < first or (n - first) % LOOK_EVERY):
@@ -140,7 +140,7 @@ class ExperimentState:
         return is_over or self.is_futile or (effects.f_p is not None and effects.f_p < self.settings.early_stop_alpha)
 
     def _has_tuned(self) -> bool:
-        """Whether the tune stage has run all of its episodes."""
+        """Return whether the tune stage has run all of its episodes."""
         return len(self.tune_scores) >= self._tuning_episodes or self._is_spent(self._tuning_players)
 
     @property
@@ -163,7 +163,7 @@ class ExperimentState:
         return max(1, int(TUNING * self.settings.budget / self._tuning_players))
 
     def _is_spent(self, players: int) -> bool:
-        """Whether another episode with this number of players would exceed the budget."""
+        """Return whether another episode with this number of players would exceed the budget."""
         return self.trials + players > self.settings.budget
 
     def to_json(self) -> dict[str, Any]:
@@ -177,7 +177,7 @@ class ExperimentState:
 
 
 def planned_players(settings: ExperimentSettings) -> list[int]:
-    """Number of players of each episode of an experiment in which no stage ends early."""
+    """Return the number of players of each episode of an experiment in which no stage ends early."""
     n_tuned = len(settings.rules) + len(settings.strengths)
     explored = [2] * int(EXPLORING * settings.budget / 2)
     tuned = [n_tuned] * max(1, int(TUNING * settings.budget / n_tuned))
@@ -195,7 +195,7 @@ def learned_name(strength: float) -> str:
 
 
 def _contrasts(n: int) -> FloatArray:
-    """Contrast matrix [n - 1, n]: row k is the mean of the first k players minus player k + 1, scaled.
+    """Return the contrast matrix [n - 1, n]: row k is the mean of the first k players minus player k + 1, scaled.
 
     If the noise of the players' scores is independent, so is that of the contrasts. Each contrast has the variance of a
     difference of two scores. Differences from one common player would share its noise and overstate the evidence.
