@@ -121,6 +121,9 @@ class ModelSettings(Section):
     trust_remote_code: bool = False
     """Whether to run Python code that comes with the model. Without it only weights, configuration and vocabulary
     are read."""
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    """Implementation of attention in transformers; `auto` is the default of the model. They differ in rounding, memory
+    and speed. `flash_attention_2` needs the package flash-attn, an NVIDIA GPU, and bf16 or fp16."""
     head_warmup_steps: CountOrZero = 50
     """Maximum number of steps that train only a new LM head, if the checkpoint has none; 0 keeps its random
     initialisation and trains nothing."""

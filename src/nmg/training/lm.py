@@ -21,6 +21,7 @@ from nmg.base.hub import first_line, is_cached, is_only_local
 from nmg.base.settings import ModelSettings
 from nmg.base.types import IGNORED_LABEL, CorruptedBlocks, TokenBlocks
 from nmg.data.framing import vocabulary_size
+from nmg.training.attention import attention_error
 from nmg.training.fast.attention_mask import needed_inputs
 from nmg.training.fast.packing import packed_inputs, packing
 from nmg.training.fast.positions import Places, given_states, restrict_to_positions
@@ -89,7 +90,7 @@ def load_pretrained(settings: ModelSettings) -> PretrainedLM:
 
     Raises:
         UserError: If the model cannot be loaded or its checkpoint lacks more than the LM head. Also if it needs custom
-            code that the settings do not trust.
+            code that the settings do not trust, or does not support `model.attention`.
     """
     tokenizer = load_tokenizer(settings)
     try:
@@ -98,11 +99,12 @@ def load_pretrained(settings: ModelSettings) -> PretrainedLM:
                 settings.name,
                 output_loading_info=True,
                 dtype=torch.float32,
+                attn_implementation=None if settings.attention == "auto" else settings.attention,
                 trust_remote_code=settings.trust_remote_code,
                 local_files_only=_only_local(settings.name),
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        raise _cannot_load(settings.name, "masked language model", error) from error
+        raise attention_error(settings, error) or _cannot_load(settings.name, "masked language model", error) from error
     _fit_together(model, tokenizer)
     missing = tuple(sorted(report["missing_keys"]))
     encoder = tuple(name for name in missing if name.startswith(model.base_model_prefix + "."))

@@ -40,7 +40,7 @@ class SharedInputs:
         """A pretrained model that its session may train, on the CPU. Raises UserError as `load_model`."""
         if self._max_models == 0:
             return load_model(config)
-        key = config.model.name, config.model.trust_remote_code
+        key = config.model.name, config.model.trust_remote_code, config.model.attention
         seed, lm = self._models.get(key, (config.run.seed, None))
         if lm is None or (lm.new_parameters and seed != config.run.seed):
             self._models.pop(key, None)

@@ -21,6 +21,7 @@ from nmg.policies.base import PolicyContext
 from nmg.tasks.base import Task
 from nmg.tasks.loaded import LoadedData
 from nmg.tasks.registry import task_kind
+from nmg.training.attention import check_attention
 from nmg.training.context import TrainingContext
 from nmg.training.head import warm_up_missing_head
 from nmg.training.lm import PretrainedLM
@@ -61,6 +62,7 @@ class ModelSession:
         """
         check_lora(config.adapt.lora)
         runtime = Runtime.start(config.runtime)
+        check_attention(config.model, runtime)
         lm = inputs.model(config) if inputs else load_model(config)
         special = lm.tokenizer.num_special_tokens_to_add(pair=False)
         check_length(lm, "adapt.block_size", config.adapt.block_size + special)

@@ -1,0 +1,37 @@
+"""The setting `model.attention`: errors of implementations that cannot be used."""
+
+from nmg.base.errors import UserError
+from nmg.base.settings import ModelSettings
+from nmg.training.runtime import Runtime
+
+
+def check_attention(settings: ModelSettings, runtime: Runtime) -> None:
+    """Raise UserError if `model.attention` cannot work on this device or in this precision."""
+    if settings.attention == "flash_attention_2" and (runtime.device.type != "cuda" or runtime.precision == "fp32"):
+        raise UserError(
+            "model.attention: flash_attention_2 needs an NVIDIA GPU and runtime.precision bf16 or fp16 (here: "
+            f"{runtime.device.type}, {runtime.precision}); use model.attention sdpa"
+        )
+
+
+def attention_error(settings: ModelSettings, error: Exception) -> UserError | None:
+    """Return the message for a model that cannot be loaded with this implementation.
+
+    Args:
+        settings: The model and its implementation of attention.
+        error: What transformers raised.
+
+    Returns:
+        The error to raise, or None if `error` has another cause.
+    """
+    is_about_attention = isinstance(error, ValueError | ImportError) and "attention" in str(error).lower()
+    if settings.attention == "auto" or not is_about_attention:
+        return None
+    if isinstance(error, ImportError):
+        reason = "the package flash-attn is not installed"
+    else:
+        reason = f"{str(error).split()[0]} does not support it"
+    return UserError(
+        f"model.attention: '{settings.name}' cannot use {settings.attention}, because {reason}: "
+        "use model.attention auto"
+    )
