@@ -294,5 +294,5 @@ def test_folders_of_labels(write: Write):
 def test_a_folder_without_labels(write: Write):
     root = write("texts/a.txt", "one").parent
     assert message(lambda: read_label_folders(root)).endswith(
-        "contains no folders of .txt files. Put the texts of each label into a folder of its name."
+        "contains no folders of .txt files. Put the texts of each label into a folder named after the label."
     )

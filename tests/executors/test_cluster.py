@@ -134,7 +134,7 @@ def test_a_worker_that_is_killed_every_time_and_a_job_that_fails_are_clear_error
     with RayExecutor(Shop(tmp_path), 1) as engine:
         with pytest.raises(UserError, match=r"^no job has the number -1$"):
             list(engine.map_unordered(Shared(1, []), [(-1, 0)]))
-        with pytest.raises(UserError, match=r"was killed at each of .*lack of memory"):
+        with pytest.raises(UserError, match=r"was killed in every attempt .*ran out of memory"):
             list(engine.map_unordered(Shared(1, []), [(1, 99)]))
 
 

@@ -136,7 +136,7 @@ def test_a_killed_process_is_a_clear_error_and_the_next_call_starts_anew(inputs:
     with training.engine:
         training.episode()
         os.kill(workers(training.engine)[0], signal.SIGKILL)
-        with pytest.raises(UserError, match=r"lack of memory\. Set --runtime\.processes 1"):
+        with pytest.raises(UserError, match=r"ran out of memory\. Set --runtime\.processes 1"):
             play_until_it_fails(training)
         training.episode()
 

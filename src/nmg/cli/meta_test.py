@@ -10,7 +10,9 @@ def meta_test(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(help="Configuration file (YAML).")],
     out: Annotated[Path, typer.Option(help="Folder of the results. An interrupted run continues.")],
-    policy: Annotated[Path | None, typer.Option(help="Folder of a run or policy: the masking 'neural'.")] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="Folder of a run or policy to use as the masking 'neural'.")
+    ] = None,
     maskings: Annotated[
         str, typer.Option(help="Names of maskings or folders of policies, separated by commas.")
     ] = "none,random,whole-word,neural",

@@ -213,8 +213,8 @@ def explained(error: Exception) -> UserError:
         return UserError(f"Ray lost the data that its workers share. Run the command again.{said}")
     if isinstance(error, of_ray.RayActorError | of_ray.WorkerCrashedError | of_ray.NodeDiedError):
         return UserError(
-            f"a Ray worker was killed at each of up to {RETRIES + 1} attempts to run an inner loop, perhaps for lack "
-            f"of memory. {fewer}{said}"
+            f"a Ray worker was killed in every attempt to run an inner loop (up to {RETRIES + 1}), possibly because it "
+            f"ran out of memory. {fewer}{said}"
         )
     return UserError(f"Ray failed with {type(error).__name__}.{said}")
 

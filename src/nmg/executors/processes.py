@@ -68,7 +68,7 @@ class ProcessExecutor(AbstractContextManager["ProcessExecutor"]):
         except BrokenProcessPool as error:
             self.close()
             raise UserError(
-                "a process ended before its inner loop was complete, perhaps for lack of memory. "
+                "a process ended before its inner loop was complete, possibly because it ran out of memory. "
                 "Set --runtime.processes 1 to run inner loops one after another."
             ) from error
 

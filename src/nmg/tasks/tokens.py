@@ -87,7 +87,10 @@ class TokenClassificationTask:
                     example_index.append(index)
                 start = end
             if len(example_index) == n_rows:
-                raise UserError(f"example '{example.id}': the tokenizer finds no token in '{example.passage[:60]}'")
+                raise UserError(
+                    f"example '{example.id}': the tokenizer produces no tokens for '{example.passage[:60]}'. Correct "
+                    "or remove the example."
+                )
         column = np.concatenate([np.empty(0, dtype=np.int64), *targets]).astype(np.int32)
         return TokenFeatures(
             lengths=builder.lengths,

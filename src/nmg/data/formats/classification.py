@@ -153,7 +153,7 @@ def read_label_folders(path: Path, known_labels: Collection[str] | None = None) 
     files = [file for file in sorted(path.glob("*/*.txt")) if file.parent.name != UNLABELLED]
     if not files:
         raise bad_input(
-            path, "contains no folders of .txt files. Put the texts of each label into a folder of its name."
+            path, "contains no folders of .txt files. Put the texts of each label into a folder named after the label."
         )
     for file in files:
         if known_labels is not None and file.parent.name not in known_labels:
