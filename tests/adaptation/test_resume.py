@@ -30,6 +30,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "parts": ("random", {"runtime": {"micro_batch_size": 3}}),
     "best": ("random", {"adapt": {"patience": 2, "evaluate_every": 3, "learning_rate": 0.05}}),
     "lora": ("random", {"adapt": {"lora": {"rank": 2, "dropout": 0.1}, "patience": 5, "learning_rate": 0.05}}),
+    "replay": ("idf", {"adapt": {"replay": 0.3, "epochs": 2}}),
     "unmeasured": ("random", {"adapt": {"held_out": 0}}),
 }
 
@@ -85,6 +86,7 @@ def test_resumed_equals_uninterrupted(make_config: MakeConfig, tmp_path: Path, c
     assert f"resuming after {cuts[1]} of" in " ".join(notes.lines)
     assert content(out) == expected
     assert (resumed.steps, resumed.loss, resumed.held_out) == (whole.steps, whole.loss, whole.held_out)
+    assert resumed.general == whole.general
     assert not (out / "checkpoints").exists()
     assert json.loads((out / "run.json").read_text())["is_finished"]
 
@@ -161,6 +163,8 @@ def test_another_text_or_model_is_refused_by_name(make_config: MakeConfig, begun
     other.lm.tokenizer.save_pretrained(tmp_path / "other")
     with pytest.raises(UserError, match=r"other values of model\.name;"):
         adapt(make_config(model={"name": str(tmp_path / "other")}), "random", begun, resume=True)
+    with pytest.raises(UserError, match=r"other values of adapt\.general_corpus;"):
+        adapt(make_config(adapt={"general_corpus": str(tmp_path / "other.txt")}), "random", begun, resume=True)
     # The same content at another place is the same.
     moved = tmp_path / "moved.txt"
     moved.write_text(Path(str(make_config().data.corpus)).read_text())

@@ -22,8 +22,9 @@ KINDS: dict[str, Any] = {"policy": PolicySettings, "learner": LearnerSettings}
 NEEDED: dict[str, dict[str, Any]] = {
     "attention": {"learner": {"kind": "random-search"}},
     "continual": {"learner": {"kind": "actor-critic"}},
+    "replay": {"adapt": {"general_corpus": "general.txt"}},
 }
-"""a kind or field that does not go with the default learner → one that it goes with"""
+"""a kind or field that does not go with the other defaults → settings that it goes with"""
 NAMED = [setting for setting, _, _ in named_contents(Config())]
 """settings that name content"""
 PLAIN_TEXT = {
@@ -49,16 +50,17 @@ def _result_settings() -> Iterator[tuple[dict[str, Any], str, str]]:
 def _other_value(settings: Section, field: str) -> Any:
     """A value that the field may take, apart from its default."""
     default, annotation = getattr(settings, field), type(settings).model_fields[field].annotation
+    if isinstance(default, Section):
+        name = next(iter(type(default).model_fields))
+        return {name: _other_value(default, name)}
     if field == "task":
         return next(name for name in TASKS if name != default)
     if isinstance(default, bool | tuple):
         return default[:-1] if isinstance(default, tuple) else not default
     if get_origin(annotation) is Literal:
         return next(choice for choice in get_args(annotation) if choice != default)
-    if isinstance(default, float):
-        return default / 2 or 0.5
-    if isinstance(default, int):
-        return default + 1
+    if isinstance(default, int | float):
+        return default + 1 if isinstance(default, int) else default / 2 or 0.5
     return "another" if annotation is str or str in get_args(annotation) else 0.5 if field == "rate" else 7
 
 

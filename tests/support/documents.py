@@ -13,10 +13,11 @@ SHARES = 1 / np.arange(2, len(WORDS) + 2)
 """Frequent words come first, as in a language: a model can learn that much in a few steps."""
 
 
-def documents(n: int, seed: int = 0, n_words: int = 30) -> list[str]:
-    """Texts of random words, no two of which resemble each other."""
+def documents(n: int, seed: int = 0, n_words: int = 30, *, is_reversed: bool = False) -> list[str]:
+    """Texts of random words, no two of which resemble each other; if reversed, the last words are the frequent ones."""
     rng = np.random.default_rng(seed)
-    return [" ".join(rng.choice(WORDS, n_words, p=SHARES / SHARES.sum())) for _ in range(n)]
+    words = WORDS[::-1] if is_reversed else WORDS
+    return [" ".join(rng.choice(words, n_words, p=SHARES / SHARES.sum())) for _ in range(n)]
 
 
 def save_model(folder: Path) -> Path:

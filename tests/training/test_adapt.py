@@ -37,6 +37,9 @@ class Spy:
     def lengths(self) -> IntArray:
         return self.masks.lengths
 
+    def rows_of(self, epoch: int) -> IntArray:
+        return self.masks.rows_of(epoch)
+
     @property
     def token_ids(self) -> Tensor:
         return self.masks.token_ids

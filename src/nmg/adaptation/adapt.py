@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nmg.adaptation.folder import AdaptationFolder
+from nmg.adaptation.forgetting import GeneralResult, GeneralText, read_general
 from nmg.adaptation.held_out import CorpusSplit, HeldOutLoss, split_corpus
 from nmg.adaptation.length import affordable_steps, evaluate_every, steps_of
 from nmg.adaptation.recorder import OnStep, Recorder
@@ -96,6 +97,8 @@ class _Prepared:
 
     session: ModelSession
     split: CorpusSplit
+    general: GeneralText | None
+    """Text of `adapt.general_corpus`."""
     masking: Masking
     name: str
     """The masking as it was named."""
@@ -108,7 +111,7 @@ class _Prepared:
 def _prepare(config: Config, masking: str | Masking, reporter: Reporter) -> _Prepared:
     """Read the text, load model and masking, and test the model."""
     to_add = None if config.adapt.add_words is None else WordsToAdd.read(config.adapt.add_words)
-    texts = load_corpus_texts(config.data)
+    texts, general_texts = load_corpus_texts(config.data), read_general(config.adapt.general_corpus)
     session, added = ModelSession.open(config, reporter), None
     lm = session.lm
     inputs = {
@@ -122,6 +125,10 @@ def _prepare(config: Config, masking: str | Masking, reporter: Reporter) -> _Pre
     whole = session.corpus(texts)
     randomness = StreamName(config.run.seed) / "adapt" / "held-out"
     split = split_corpus(texts, whole, config.adapt.held_out, randomness, reporter)
+    general = None
+    if general_texts is not None:
+        general = GeneralText.read(session, general_texts)
+        inputs["adapt.general_corpus"] = general.digest
     reads: dict[str, str] = {}
     name = masking if isinstance(masking, str) else masking.name
     if isinstance(masking, str):
@@ -133,7 +140,7 @@ def _prepare(config: Config, masking: str | Masking, reporter: Reporter) -> _Pre
         "settings": config.model_dump(mode="json"),
         "corpus_digest": split.training.digest,
     }
-    return _Prepared(session, split, masking, name, {**inputs, "data.corpus": whole.digest, **reads}, facts)
+    return _Prepared(session, split, general, masking, name, {**inputs, "data.corpus": whole.digest, **reads}, facts)
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,22 @@ class _Run:
     """`perf_counter` at which the command began."""
 
     def train(self) -> AdaptationResult:
-        """Train the model in place, and measure its loss on held-out text before, during and after."""
+        """Train the model in place, and measure its loss on general text before and after."""
+        context, general = self.prepared.session.context, self.prepared.general
+        if general is None:
+            return self._train(0.0)
+        began, loss = time.perf_counter(), general.loss(context)
+        before = loss.of(context)
+        result = self._train(time.perf_counter() - began)
+        replay = general.replay(self.prepared.split.training) if result.steps else None
+        sizes = (loss.documents, len(loss.lengths), loss.masked_tokens, 0 if replay is None else replay.per_epoch)
+        return replace(result, general=GeneralResult(before, loss.of(context), *sizes))
+
+    def _train(self, seconds_after: float) -> AdaptationResult:
+        """Train the model in place, and measure its loss on held-out text before, during and after.
+
+        `seconds_after` is the time that measurements after the training will take.
+        """
         session, split = self.prepared.session, self.prepared.split
         context, settings = session.context, session.config.adapt
         held_out = None
@@ -160,7 +182,9 @@ class _Run:
             measured = None if held_out is None or loss is None else _in_short(held_out, [(0, loss)], loss, 0)
             return self._result(TrainingStats(), 0.0, measured, is_best=False)
         masks = DrawnMasks(split.training, self.prepared.masking, session.config.test.remask)
-        steps = self._n_steps(masks, held_out)
+        if self.prepared.general is not None:
+            masks = self.prepared.general.mixed_into(masks)
+        steps = self._n_steps(masks, held_out, seconds_after)
         watch = None
         if held_out is not None:
             every = evaluate_every(settings, steps)
@@ -177,18 +201,18 @@ class _Run:
     def _randomness(self) -> StreamName:
         return StreamName(self.prepared.session.config.run.seed) / "adapt"
 
-    def _n_steps(self, masks: DrawnMasks, held_out: HeldOutLoss | None) -> int:
+    def _n_steps(self, masks: DrawnMasks, held_out: HeldOutLoss | None, seconds_after: float) -> int:
         """Return the number of steps, and record it when the run begins."""
         context = self.prepared.session.context
         minutes = context.adapt.minutes
         steps = from_first(self.folder.planned_steps if is_main_process() else None)
         if steps is None and minutes is not None:
-            left = 60 * minutes - (time.perf_counter() - self.began)
+            left = 60 * minutes - seconds_after - (time.perf_counter() - self.began)
             measure = (lambda: held_out.of(context)) if held_out is not None else (lambda: None)
             steps = from_first(affordable_steps(context, masks, self._randomness / "speed", left, measure))
             context.reporter.notify(f"adapt.minutes: {minutes:g} minutes are about {steps} steps")
         if steps is None:
-            steps = steps_of(context.adapt, len(masks.lengths))
+            steps = steps_of(context.adapt, len(masks.rows_of(0)))
         if is_main_process():
             self.folder.plan(steps)
         return steps

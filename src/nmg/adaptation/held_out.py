@@ -63,20 +63,42 @@ def split_corpus(
     """
     if not share:
         return CorpusSplit(corpus, None)
+    training, held_out, near_duplicates = divide(texts, corpus, share, randomness)
+    problem = too_small(held_out, share)
+    if len(training) < MIN_TRAINING_SHARE * len(corpus):
+        problem = f"only {len(training)} of {len(corpus)} blocks would be left to train on"
+    if problem is None:
+        return CorpusSplit(training, held_out, near_duplicates)
+    reporter.notify(f"adapt.held_out: {problem}. No text is held out, so no held-out loss is measured.")
+    return CorpusSplit(corpus, None)
+
+
+def divide(texts: Collection[str], corpus: Corpus, share: float, randomness: StreamName) -> tuple[Corpus, Corpus, int]:
+    """Divide a corpus by document, however small the two parts are.
+
+    Args:
+        texts: The documents; they are iterated over three times.
+        corpus: The blocks of `texts`.
+        share: Fraction of the characters to hold out, more than 0.
+        randomness: Random stream that selects the documents.
+
+    Returns:
+        Blocks to train on, held-out blocks, and the number of documents in neither part, because they nearly equal a
+        held-out one.
+    """
     is_held_out = _draw_documents(texts, share, randomness)
     is_near = near_few(texts, compress(texts, is_held_out)) & ~is_held_out
     held_out = corpus.subset(np.flatnonzero(is_held_out[corpus.context_ids]))
     training = corpus.subset(np.flatnonzero(~(is_held_out | is_near)[corpus.context_ids]))
+    return training, held_out, int(is_near.sum())
+
+
+def too_small(held_out: Corpus, share: float) -> str | None:
+    """Say why the loss on a held-out corpus, `share` of the whole text, would be noise; None if it would not."""
     n_tokens = _maskable_tokens(held_out)
-    problem = None
-    if len(training) < MIN_TRAINING_SHARE * len(corpus):
-        problem = f"only {len(training)} of {len(corpus)} blocks would be left to train on"
-    elif n_tokens < MIN_TOKENS:
-        problem = f"{share:g} of this corpus is {n_tokens} tokens, and the loss of less than {MIN_TOKENS} is noise"
-    if problem is None:
-        return CorpusSplit(training, held_out, int(is_near.sum()))
-    reporter.notify(f"adapt.held_out: {problem}. No text is held out, so no held-out loss is measured.")
-    return CorpusSplit(corpus, None)
+    if n_tokens >= MIN_TOKENS:
+        return None
+    return f"{share:g} of this corpus is {n_tokens} tokens, and the loss of less than {MIN_TOKENS} is noise"
 
 
 def _draw_documents(texts: Collection[str], share: float, randomness: StreamName) -> BoolArray:

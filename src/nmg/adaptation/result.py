@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nmg.adaptation.forgetting import GeneralResult, trade_in_words
+
 
 @dataclass(frozen=True)
 class HeldOutResult:
@@ -68,17 +70,24 @@ class AdaptationResult:
     """Number of documents left out because they nearly equal a held-out one."""
     held_out: HeldOutResult | None
     """Loss on held-out text; None if no text was held out."""
+    general: GeneralResult | None = None
+    """Loss on general text; None without `adapt.general_corpus`."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts of nmg.json, without the place of the folder."""
-        facts = {name: value for name, value in vars(self).items() if name not in {"out", "held_out"}}
-        return {**facts, "held_out": None if self.held_out is None else self.held_out.to_json()}
+        measured = {"held_out": self.held_out, "general": self.general}
+        facts = {name: value for name, value in vars(self).items() if name not in {"out", *measured}}
+        return {**facts, **{name: None if one is None else one.to_json() for name, one in measured.items()}}
 
     def summary(self) -> str:
         """Return a few lines for people: losses before and after, amount of training, and how to use the model."""
         lines = [f"{self.out}: adapted with masking '{self.masking}'"]
         if self.held_out is not None:
             lines.append(_losses_in_words(self.held_out, is_best=self.is_best))
+        if self.general is not None:
+            facts = self.to_json()
+            trade = trade_in_words(facts["held_out"], facts["general"], is_best=self.is_best)
+            lines.append(f"  general text    {trade}")
         if self.steps:
             lines.append(f"  training loss   {self.loss:.3f} (last epoch, on its own masks)")
         lines.append(

@@ -287,6 +287,17 @@ class AdaptSettings(OptimiserSettings):
     add_words: Annotated[str, NamedContent("data"), AfterValidator(_words_to_add)] | None = None
     """`nmg adapt`: whole words to add to the vocabulary before training, from a file with one word per line. `auto:N`
     adds the N words that save the most tokens on the corpus."""
+    general_corpus: Annotated[str, NamedContent("data")] | None = None
+    """`nmg adapt`: general text, in the formats of `data.corpus`. Its masked-LM loss is measured before and after, to
+    show what the model forgets."""
+    replay: Annotated[float, BeforeValidator(_number), Field(ge=0.0, lt=1.0)] = 0.0
+    """`nmg adapt`: fraction of the blocks of every epoch that come from `general_corpus`."""
+
+    @model_validator(mode="after")
+    def _has_text_to_replay(self) -> Self:
+        if self.replay and self.general_corpus is None:
+            raise ValueError("replay: needs general text. Set adapt.general_corpus to a file, or adapt.replay to 0.")
+        return self
 
     @model_validator(mode="after")
     def _has_one_length(self) -> Self:

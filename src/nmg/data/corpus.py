@@ -164,6 +164,28 @@ class Corpus:
         part.digest = hashlib.sha256(self.digest.encode() + np.asarray(block_ids, dtype="<i8").tobytes()).hexdigest()
         return part
 
+    def joined(self, other: "Corpus") -> "Corpus":
+        """Return a corpus of these blocks and then those of `other`, which shares the memory of both.
+
+        Contexts of `other` are numbered after those of this corpus.
+        """
+        both = copy.copy(self)
+        vars(both).pop("distinct_ids", None)  # cached for this corpus alone
+        both._parts = [*self._parts, *other._parts]
+        n_before = self._first_blocks[-1]
+        both._first_blocks = np.concatenate([self._first_blocks, n_before + other._first_blocks[1:]])
+        both._kept = np.concatenate([self._all_kept, n_before + other._all_kept])
+        both.lengths = np.concatenate([self.lengths, other.lengths])
+        first_context = self.context_ids.max(initial=-1) + 1
+        both.context_ids = np.concatenate([self.context_ids, first_context + other.context_ids])
+        both.digest = hashlib.sha256(f"{self.digest} {other.digest}".encode()).hexdigest()
+        return both
+
+    @property
+    def _all_kept(self) -> IntArray:
+        """int64 [n_blocks]: number of each block among those of all parts."""
+        return np.arange(len(self), dtype=np.int64) if self._kept is None else self._kept
+
     def blocks(self, block_ids: IntArray) -> TokenBlocks:
         """Return the blocks in the order of `block_ids`, padded on the right to the length of the longest.
 

@@ -70,7 +70,7 @@ def _adapt(
 ) -> TrainingStats:
     """Adapt the model. `columns` maps label ids to logit columns when the vocabulary is restricted."""
     settings, steps = context.adapt, context.adapt_steps
-    steps_an_epoch = -(-len(masks.lengths) // settings.batch_size)
+    steps_an_epoch = -(-len(masks.rows_of(0)) // settings.batch_size)
     if steps is not None:
         settings = settings.model_copy(update={"epochs": -(-steps // steps_an_epoch)})
     losses = _Losses(context, masks.start(context, randomness, steps or settings.epochs * steps_an_epoch), columns)
@@ -82,6 +82,7 @@ def _adapt(
             settings,
             context.runtime,
             randomness / "adapt",
+            rows_of=masks.rows_of,
             lower="adapt.learning_rate",
             parameters=trained,
             max_steps=steps,

@@ -44,7 +44,9 @@ class Observer(Protocol):
         ...
 
 
-def bucketed_batches(lengths: IntArray, batch_size: int, rng: np.random.Generator) -> list[IntArray]:
+def bucketed_batches(
+    lengths: IntArray, batch_size: int, rng: np.random.Generator, rows: IntArray | None = None
+) -> list[IntArray]:
     """Divide one epoch into batches of rows of similar length, in random order. Each row occurs once.
 
     Rows are shuffled, sorted by length within pools of `POOL_BATCHES` batches, and cut into batches. The batches are
@@ -54,17 +56,18 @@ def bucketed_batches(lengths: IntArray, batch_size: int, rng: np.random.Generato
         lengths: int [F]: length of each row.
         batch_size: Rows per batch; the last batch of a pool may have fewer.
         rng: Random generator.
+        rows: int [E]: row numbers of the epoch; all rows if None.
 
     Returns:
         Row numbers of each batch, int [B].
     """
-    order = rng.permutation(len(lengths))
+    order = rng.permutation(len(lengths) if rows is None else rows)
     pool = batch_size * POOL_BATCHES
     batches: list[IntArray] = []
     for start in range(0, len(order), pool):
-        rows = order[start : start + pool]
-        rows = rows[np.argsort(lengths[rows], kind="stable")]
-        batches.extend(rows[first : first + batch_size] for first in range(0, len(rows), batch_size))
+        pooled = order[start : start + pool]
+        pooled = pooled[np.argsort(lengths[pooled], kind="stable")]
+        batches.extend(pooled[first : first + batch_size] for first in range(0, len(pooled), batch_size))
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
@@ -76,6 +79,7 @@ def fit(
     runtime: Runtime,
     randomness: StreamName,
     *,
+    rows_of: Callable[[int], IntArray | None] = lambda _epoch: None,
     lower: str = "the learning rate",
     parameters: Iterable[nn.Parameter] | None = None,
     max_steps: int | None = None,
@@ -96,6 +100,7 @@ def fit(
         settings: Epochs, batch size and optimiser settings.
         runtime: Device, precision and data parallelism.
         randomness: Random stream.
+        rows_of: Returns the row numbers of an epoch, given its number from 0; None for all rows.
         lower: Name of the setting that the error message advises to lower.
         parameters: Parameters to train; all if None.
         max_steps: Maximum number of steps.
@@ -114,7 +119,7 @@ def fit(
     """
     began = time.perf_counter()
     order = (randomness / "order").generator()
-    epochs = [bucketed_batches(lengths, settings.batch_size, order) for _ in range(settings.epochs)]
+    epochs = [bucketed_batches(lengths, settings.batch_size, order, rows_of(n)) for n in range(settings.epochs)]
     batches = [rows for epoch in epochs for rows in epoch][:max_steps]
     trained = model.parameters() if parameters is None else parameters
     model.train()

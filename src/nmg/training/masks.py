@@ -17,6 +17,7 @@ from nmg.masking.schedule import RateSchedule
 from nmg.training.context import TrainingContext
 from nmg.training.encoder_cache import CachedEncoder
 from nmg.training.first_masks import FirstMasking
+from nmg.training.replay import Replay
 
 if TYPE_CHECKING:
     from nmg.data.corpus import Corpus
@@ -39,6 +40,10 @@ class Masks(Protocol):
     @property
     def lengths(self) -> IntArray:
         """int [F]: tokens of each row, special tokens included."""
+        ...
+
+    def rows_of(self, epoch: int) -> IntArray:
+        """Return the row numbers of an epoch, int64 [E]; E is the same for all epochs. `epoch` counts from 0."""
         ...
 
     @property
@@ -75,6 +80,10 @@ class FixedMasks:
         lengths: IntArray = self.blocks.is_token.sum(dim=1).numpy()
         return lengths
 
+    def rows_of(self, epoch: int) -> IntArray:  # noqa: ARG002
+        """Return all row numbers."""
+        return np.arange(len(self.blocks))
+
     @property
     def token_ids(self) -> Tensor:
         """int64 [N]: all ids that a batch may contain, including the padding id."""
@@ -110,6 +119,8 @@ class DrawnMasks:
     masking: Masking
     sees: Literal["every-step", "once"] = "every-step"
     """When a learned policy reads the LM: at each `step`, or once for all epochs at the `start`."""
+    replay: Replay | None = None
+    """The rows of each epoch, if the last rows of the corpus are general text."""
 
     @property
     def name(self) -> str:
@@ -120,6 +131,10 @@ class DrawnMasks:
     def lengths(self) -> IntArray:
         """int [F]: tokens of each row, special tokens included."""
         return self.corpus.lengths
+
+    def rows_of(self, epoch: int) -> IntArray:
+        """Return all row numbers, or those of domain text and some of general text."""
+        return np.arange(len(self.corpus)) if self.replay is None else self.replay.rows_of(epoch)
 
     @property
     def token_ids(self) -> Tensor:
