@@ -1,8 +1,8 @@
-"""Computes the results of a comparison from its cells: means with intervals, tests, costs.
+"""Computes the results of a comparison from its trials: means with intervals, tests, costs.
 
-One metric of each part is tested: the first of the task's table, which was fixed before any cell ran. All planned tests
-of the same metric form one family for Holm's correction, whether or not their cells succeeded. The probability of any
-false positive in a family is at most 5 %.
+One metric of each part is tested: the first of the task's table, which was fixed before any trial ran. All planned
+tests of the same metric form one family for Holm's correction, whether or not their trials succeeded. The probability
+of any false positive in a family is at most 5 %.
 """
 
 import math
@@ -32,15 +32,15 @@ from nmg.comparison.statistics import PairedTest, estimate, holm, paired_compari
 
 
 def analyse(part: Part, metrics: tuple[str, ...], finished: Finished) -> PartResults:
-    """Compute means, costs and the differences of all pairs from the finished cells of a part.
+    """Compute means, costs and the differences of all pairs of maskings from the finished trials of a part.
 
     Args:
-        part: The part, with the settings and the plan that its cells ran under.
+        part: The part, with the settings and the plan that its trials ran under.
         metrics: The metrics of the task, in the order of its table.
-        finished: The finished and the failed cells.
+        finished: The results of the successful trials, and the failures.
 
     Returns:
-        The results, not yet corrected; `compared` corrects them.
+        The results without Holm's correction, which `compared` makes.
     """
     plan, cells = part.plan, finished.cells
     settings = [_analyse_setting(part, metrics, condition, cells) for condition in plan.settings]
@@ -64,7 +64,7 @@ def compared(
     Args:
         parts: The analysed parts.
         baseline: The name of the baseline; None tests all pairs.
-        failed_parts: Parts that failed as a whole, and what went wrong.
+        failed_parts: (part, what went wrong), for each part that failed as a whole.
 
     Returns:
         The results, with one family per tested metric.
@@ -95,13 +95,13 @@ def compared(
 
 
 def _n_tests(part: Part, baseline: str | None) -> int:
-    """Number of planned tests in one condition."""
+    """Return the number of planned tests of a part in one condition."""
     n_maskings = len(part.plan.names)
     return math.comb(n_maskings, 2) if baseline is None else n_maskings - 1
 
 
 def _against(baseline: str, pairs: Sequence[Pair]) -> list[Pair]:
-    """The differences from the baseline."""
+    """Return the pairs that have the baseline, each as the difference masking − baseline."""
     of_baseline = (pair for pair in pairs if baseline in (pair.first, pair.second))
     return [pair if pair.second == baseline else pair.reversed_ for pair in of_baseline]
 
@@ -131,7 +131,7 @@ def _analyse_setting(
 
 
 def _is_in(spec: TrialSpec, condition: Condition) -> bool:
-    """Whether the trial has the condition; `none` has no steps and belongs to the conditions of all steps."""
+    """Return whether the trial is one of the condition; `none` does not adapt, so any number of steps fits it."""
     labelled, steps = spec.condition.labelled, spec.condition.adapt_steps
     return labelled == condition.labelled and (spec.masking == "none" or steps == condition.adapt_steps)
 
@@ -175,7 +175,7 @@ def _paired(first: Mapping[int, TrialResult], second: Mapping[int, TrialResult],
 
 
 def holm_corrected(pairs: Sequence[Pair], n_planned: int) -> list[Pair]:
-    """Copies of `pairs` with Holm's correction over all `n_planned` pairs, for each of the two tests."""
+    """Return copies of `pairs` with Holm's correction over all `n_planned` pairs, for each of the two tests."""
     by_t = holm([pair.test.p for pair in pairs], n_planned)
     by_ranks = holm([pair.test.wilcoxon_p for pair in pairs], n_planned)
     return [

@@ -1,4 +1,4 @@
-"""The cost of learning the policies of a comparison."""
+"""Reads the cost of meta-training the policies of a comparison."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from nmg.policies.storage import find_policy
 
 
 def meta_training_seconds(folder: Path) -> float | None:
-    """Seconds of all episodes of the run that produced the policy, or None if the policy is not in a run's folder.
+    """Return the seconds of all episodes of the run that produced the policy, or None if there is no such run.
 
-    `folder` is the folder of a run or of the policy inside it. A policy that was copied elsewhere has no run.
+    `folder` is the folder of a run or of the policy inside it. A policy that was copied elsewhere gives None.
     """
     run = find_policy(folder).resolve().parent
     if not (run / "metrics.jsonl").is_file() or not (run / "run.json").is_file():

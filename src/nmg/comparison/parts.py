@@ -19,7 +19,7 @@ from nmg.trials.session import ModelSession
 
 @dataclass(frozen=True)
 class Part:
-    """One data set with one model, and the cells to run on it."""
+    """One data set with one model, and the trials to run on it."""
 
     name: str
     """Name of the part's folder; empty for the only part, whose folder is that of the comparison."""
@@ -30,7 +30,7 @@ class Part:
     config: Config
     plan: Plan
     left_out: Sequence[str] = ()
-    """Maskings that other parts have: policies that do not fit the model, and controls without a fitting policy."""
+    """Maskings that this part lacks: policies that do not fit its model, and controls without a fitting policy."""
 
     @property
     def title(self) -> str:
@@ -39,13 +39,13 @@ class Part:
 
     @classmethod
     def alone(cls, config: Config, plan: Plan) -> "Part":
-        """The only part of a comparison."""
+        """Return the only part of a comparison, which has no name."""
         return cls("", last_part(config.data.train or ""), last_part(config.model.name), config, plan)
 
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells that every part of a grid has, as far as its model allows."""
+    """The maskings, seeds and conditions of every part of a grid, except for policies that do not fit its model."""
 
     maskings: Sequence[str]
     """Names of rules and controls."""
@@ -54,10 +54,10 @@ class Cells:
     seeds: int
     """Number of seeds, counted up from `run.seed`."""
     curves: Mapping[str, Any]
-    """`labelled` and `adapt_steps` of the plan."""
+    """`labelled` and `adapt_steps` for `Plan.of`."""
 
     def plan(self, config: Config, left_out: Sequence[str] = ()) -> Plan:
-        """The plan for one part. Raises UserError as `Plan.of`."""
+        """Return the plan of one part, without the maskings in `left_out`. Raises UserError as `Plan.of`."""
         first = config.run.seed
         maskings = [name for name in self.maskings if name not in left_out]
         policies = {name: folder for name, folder in self.policies.items() if name not in left_out}
@@ -74,8 +74,8 @@ def parts_of(
     Args:
         configs: Name of a data set → its configuration.
         models: Name of a model → folder or hub name. If empty, each configuration keeps its own model.
-        cells: The cells of every part.
-        inputs: Keeps the loaded models.
+        cells: The maskings, seeds and conditions of every part.
+        inputs: Cache of loaded data and models.
 
     Returns:
         The parts of the grid.
@@ -113,7 +113,10 @@ def _quoted(one: tuple[str, str, Config]) -> str:
 def _misfits(
     configs: Sequence[Config], policies: Mapping[str, Path], inputs: SharedInputs
 ) -> dict[str, dict[str, str]]:
-    """Name of a model → policies that do not fit it, with the reason. Raises UserError if one fits no model."""
+    """Return name of a model → name of a policy that does not fit it → reason.
+
+    Raises UserError if a policy fits no model.
+    """
     found: dict[str, dict[str, str]] = {config.model.name: {} for config in configs}
     loaded = {name: load_policy(folder) for name, folder in policies.items()}
     for config in {config.model.name: config for config in configs}.values() if loaded else ():
@@ -131,9 +134,9 @@ def _misfits(
 
 
 def chosen_baseline(baseline: str | None, parts: Sequence[Part]) -> str:
-    """The baseline: `baseline` or, if None, `random` or else the first masking.
+    """Return the name of the baseline: `baseline` or, if None, 'random' or, without it, the first masking.
 
-    Raises UserError if a part lacks it.
+    Raises UserError if the plan of a part lacks the baseline.
     """
     names = parts[0].plan.names
     baseline = baseline or ("random" if "random" in names else names[0])

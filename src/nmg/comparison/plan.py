@@ -1,4 +1,4 @@
-"""What a comparison compares: maskings, seeds, and points on the learning curves."""
+"""The plan of a comparison: maskings, seeds, and points on the learning curves."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from nmg.tasks import load
 
 @dataclass(frozen=True)
 class Plan:
-    """The maskings, seeds and settings of a comparison."""
+    """The maskings, seeds and conditions of a comparison."""
 
     maskings: Mapping[str, Path | None]
     """Name → folder of a policy, or None for a rule; in the order of tables."""
     seeds: Sequence[int]
     labelled: Sequence[Labelled] = (None,)
-    """Numbers of labelled examples, one per point on the learning curve."""
+    """Numbers of labelled examples, one per point on the learning curve; None: as the configuration says."""
     adapt_steps: Sequence[int | None] = (None,)
-    """Numbers of adaptation steps, one per point on the learning curve. None: as the configuration says."""
+    """Numbers of adaptation steps, one per point on the learning curve; None: as the configuration says."""
     evaluation: Evaluation = "finetune"
 
     @classmethod
@@ -53,7 +53,7 @@ class Plan:
 
     @property
     def names(self) -> list[str]:
-        """The names of all maskings."""
+        """The names of all maskings, in the order of tables."""
         return list(self.maskings)
 
     @property
@@ -63,14 +63,14 @@ class Plan:
 
     @property
     def settings(self) -> list[Condition]:
-        """All combinations of `labelled` and `adapt_steps`."""
+        """The conditions: all combinations of `labelled` and `adapt_steps`."""
         return [Condition(labelled, steps) for labelled in self.labelled for steps in self.adapt_steps]
 
     def adaptations(self) -> Iterator[list[TrialSpec]]:
         """Yield the trials in groups that share an adaptation.
 
-        The outermost loop is over seeds, so an interrupted comparison has complete seeds. `none` does not adapt, so its
-        steps do not vary.
+        The outermost loop is over seeds, so an interrupted comparison has complete seeds. The masking `none` does not
+        adapt, so it has one group per seed.
         """
         for seed in self.seeds:
             for name in self.names:
@@ -79,7 +79,7 @@ class Plan:
                     yield [TrialSpec(name, seed, one, evaluation=self.evaluation) for one in conditions]
 
     def specs(self) -> list[TrialSpec]:
-        """All trials, in the order of `adaptations`."""
+        """Return all trials, in the order of `adaptations`."""
         return [spec for specs in self.adaptations() for spec in specs]
 
     def _check(self) -> None:
@@ -95,17 +95,23 @@ class Plan:
 
 
 def parse_labelled(words: str) -> list[Labelled]:
-    """Parse numbers of labelled examples: '4,16,all' → [4, 16, 'all']. Raises UserError for any other word."""
+    """Parse numbers of labelled examples: '4,16,all' → [4, 16, 'all'].
+
+    Raises UserError for an empty list, and for words other than positive integers and 'all'.
+    """
     return ["all" if word == "all" else _count(word, "--shots", " or 'all'") for word in _split(words, "--shots")]
 
 
 def parse_steps(words: str) -> list[int]:
-    """Parse numbers of steps: '50,100' → [50, 100]. Raises UserError for any other word."""
+    """Parse numbers of steps: '50,100' → [50, 100].
+
+    Raises UserError for an empty list, and for words other than positive integers.
+    """
     return [_count(word, "--adapt-steps", "") for word in _split(words, "--adapt-steps")]
 
 
 def _split(words: str, option: str) -> list[str]:
-    """The distinct words of a comma-separated list. Raises UserError if it has no words."""
+    """Return the distinct words of a comma-separated list. Raises UserError, which names `option`, if it has none."""
     split = list(dict.fromkeys(word.strip() for word in words.split(",") if word.strip()))
     if not split:
         raise UserError(f"{option}: give at least one number")
@@ -113,12 +119,24 @@ def _split(words: str, option: str) -> list[str]:
 
 
 def _count(word: str, option: str, also: str) -> int:
-    """Parse a positive integer. Raises UserError for any other word."""
+    """Parse a positive integer.
+
+    Args:
+        word: The word to parse.
+        option: Name of the command-line option, for the message.
+        also: Other accepted words, to end the message.
+
+    Returns:
+        The number.
+
+    Raises:
+        UserError: The word is not a positive integer.
+    """
     if not word.isdecimal() or int(word) < 1:
         raise UserError(f"{option}: '{word}' is not a positive integer{also}")
     return int(word)
 
 
 def with_labels(settings: DataSettings, labelled: Labelled) -> DataSettings:
-    """A copy of the settings with `labelled` labelled examples; None leaves them unchanged."""
+    """Return the settings with `labelled` as the number of labelled examples; None leaves the settings unchanged."""
     return settings if labelled is None else load.with_labels(settings, None if labelled == "all" else labelled)

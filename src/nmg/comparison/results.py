@@ -1,4 +1,4 @@
-"""The results of a comparison of one part or of several (a grid), and the content of results.json."""
+"""The results of a comparison with one or several parts, and the content of results.json."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +14,7 @@ HELD_OUT = "held_out_loss"
 
 @dataclass(frozen=True)
 class Costs:
-    """Mean costs over the cells of a masking."""
+    """Mean costs over the trials of a masking."""
 
     tokens: float
     """Number of tokens read in the adaptation."""
@@ -52,15 +52,15 @@ class Pair:
     second: str
     test: PairedTest
     t_p_holm: float | None = None
-    """`PairedTest.p`, corrected over all planned pairs of the comparison or of the grid's family; None for one seed."""
+    """`PairedTest.p` with Holm's correction over all planned tests of the metric; None for one seed."""
     wilcoxon_p_holm: float | None = None
-    """p value of the signed-rank test, corrected in the same way."""
+    """p value of the signed-rank test with the same correction; None for one seed."""
     mixed_seeds: tuple[int, ...] = ()
-    """Seeds whose two cells were made in different environments, so that they differ in more than their masks."""
+    """Seeds whose two trials ran in different environments and thus differ in more than their masks."""
 
     @property
     def reversed_(self) -> "Pair":
-        """The difference second − first, not corrected."""
+        """The difference second − first, without corrected p values."""
         return Pair(self.second, self.first, self.test.reversed_, mixed_seeds=self.mixed_seeds)
 
     @property
@@ -70,7 +70,7 @@ class Pair:
 
     @property
     def differs(self) -> bool:
-        """Whether the corrected test finds a difference."""
+        """Whether the corrected p value is below `ALPHA`."""
         return self.t_p_holm is not None and self.t_p_holm < ALPHA
 
 
@@ -92,14 +92,14 @@ class SettingResult:
 
     @property
     def n_labelled(self) -> int | None:
-        """The number of labelled examples; None if it is not the same for all maskings."""
+        """The rounded mean number of labelled examples; None if it differs between maskings."""
         counts = {round(one.n_labelled) for one in self.maskings}
         return counts.pop() if len(counts) == 1 else None
 
 
 @dataclass(frozen=True)
 class MetaTrainingCost:
-    """The cost of learning a policy, and the number of adaptations of this comparison that used it."""
+    """The cost of meta-training a policy, and the number of adaptations of this comparison that used the policy."""
 
     seconds: float
     """Wall time of the meta-training, in seconds."""
@@ -118,10 +118,10 @@ class PartResults:
     part: Part
     settings: Sequence[SettingResult]
     meta_training: Mapping[str, MetaTrainingCost]
-    """Masking → cost, for learned maskings that are stored in the folder of their run."""
+    """Masking → cost, for policies that are stored in the folder of the run that produced them."""
     cells: Sequence[TrialResult]
     failures: Mapping[str, str]
-    """Name of a failed cell → what went wrong."""
+    """Name of a failed trial → what went wrong."""
 
     @property
     def has_policies(self) -> bool:
@@ -130,11 +130,11 @@ class PartResults:
 
     @property
     def differing(self) -> dict[str, list[str]]:
-        """Environment properties that are not the same for all cells, each with its values."""
+        """Environment properties that differ between trials, each with its values."""
         return differing(cell.environment for cell in self.cells)
 
     def alone(self) -> "PartResults":
-        """The same results for a comparison that has only this part."""
+        """Return the results with the empty part name that a comparison with a single part has."""
         part = replace(self.part, name="")
         return replace(self, part=part, settings=[replace(setting, part=part) for setting in self.settings])
 
@@ -155,7 +155,7 @@ class ComparisonResults:
 
     @property
     def is_grid(self) -> bool:
-        """Whether the parts have names and folders."""
+        """Whether the comparison is a grid, whose parts have names and folders."""
         return bool(self.planned[0].name)
 
     @property
@@ -174,12 +174,15 @@ class ComparisonResults:
 
     @property
     def cells(self) -> list[TrialResult]:
-        """The cells of all parts."""
+        """The successful trials of all parts."""
         return [cell for one in self.parts for cell in one.cells]
 
     @property
     def failures(self) -> dict[str, str]:
-        """'PART', 'PART/CELL' or, without names of parts, 'CELL' → what went wrong."""
+        """Name of a failed part or trial → what went wrong.
+
+        The name is 'PART' or 'PART/TRIAL'; it is 'TRIAL' if the part has no name.
+        """
         of_cells = {
             f"{one.part.name}/{cell}".lstrip("/"): problem
             for one in self.parts
@@ -188,7 +191,7 @@ class ComparisonResults:
         return {**self.failed_parts, **of_cells}
 
     def to_json(self) -> dict[str, Any]:
-        """The content of results.json; undefined values are null, never NaN."""
+        """Return the content of results.json; undefined values are None, never NaN."""
         return {
             "baseline": self.baseline,
             "confidence": CONFIDENCE,
@@ -218,7 +221,7 @@ def _part_json(one: PartResults) -> dict[str, Any]:
 
 
 def trial_json(trial: TrialResult) -> dict[str, Any]:
-    """The entry of a trial in results.json, which also has the columns of results.csv."""
+    """Return the entry of a trial in results.json, which includes the columns of results.csv."""
     seconds = {**trial.phase_seconds, "total": trial.total_seconds}
     return {
         "masking": trial.spec.masking,

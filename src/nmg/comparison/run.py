@@ -1,7 +1,7 @@
-"""A comparison: every masking with every seed, each trial run once and stored. A meta-test has a single condition.
+"""Runs a comparison: every masking with every seed. Each trial runs once and is stored.
 
-No step selects by a score. The cells are fixed before the first one runs, scores are only recorded, and the tested
-metric is always the first of the task's table.
+A meta-test is a comparison with a single condition. Nothing is selected by score: the trials are fixed before the first
+one runs, scores are only recorded, and the tested metric is always the first of the task's table.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,14 +29,14 @@ from nmg.trials.store import TrialStore, has_trials
 
 @dataclass(frozen=True)
 class TrialEvent:
-    """Reports that one trial is done, was already there, or failed."""
+    """A report that one trial succeeded, failed, or was finished by an earlier call."""
 
     result: TrialResult
     was_there: bool = False
     """Whether an earlier call finished the trial."""
 
     def line(self) -> str:
-        """One line about the trial, for the terminal."""
+        """Return one line for the terminal: the trial's name with its scores and time, or with its error."""
         result = self.result
         if result.error is not None:
             return f"{result.spec.name}  failed: {result.error}"
@@ -50,7 +50,7 @@ OnCell = Callable[[TrialEvent], None]
 
 @dataclass(frozen=True)
 class Finished:
-    """The results of a comparison after every trial was run."""
+    """The results of all trials of a comparison."""
 
     cells: list[TrialResult]
     """Results of the trials that succeeded, in the order of the plan."""
@@ -63,7 +63,7 @@ class Comparison:
     """A comparison that is ready to run; create it with `open(…).with_head()`."""
 
     config: Config
-    """The settings that trials run under."""
+    """The settings for the trials; its precision is one that works with the model."""
     plan: Plan
     session: ComparisonWorker
     store: TrialStore
@@ -122,11 +122,14 @@ class Comparison:
 
     @property
     def n_missing(self) -> int:
-        """Number of cells that are not finished."""
+        """Number of trials that are not finished."""
         return len(self.plan.specs()) - len(self.found)
 
     def with_head(self) -> "Comparison":
-        """Report overlaps between data sets and warm up a head that the checkpoint lacks; the copy is ready to run."""
+        """Return a copy that is ready to run: it has the LM head, warmed up if the checkpoint lacks one.
+
+        Reports overlaps of the test set with the other data.
+        """
         reporter = self.session.model.reporter
         for overlap in self.session.model.loaded.test_overlaps:
             reporter.notify(overlap.line())
@@ -139,7 +142,10 @@ class Comparison:
         return replace(self, session=session)
 
     def run(self, on_cell: OnCell) -> Finished:
-        """Run the missing trials. A failed trial does not stop the others."""
+        """Run the missing trials and call `on_cell` with an event for each trial, those already finished first.
+
+        A failed trial does not stop the others.
+        """
         for result in self.found:
             on_cell(TrialEvent(result, was_there=True))
         jobs = [missing for specs in self.plan.adaptations() if (missing := self.store.missing(specs))]
@@ -161,15 +167,15 @@ class Comparison:
 
 
 def check_folder(out: Path) -> None:
-    """Raise UserError if `out` holds files but no trials."""
+    """Raise UserError if the folder `out` contains files but no trials."""
     if not has_trials(out):
         check_output(out, "other files than a comparison")
 
 
 def distinct_points(config: Config, plan: Plan, loaded: LoadedData, reporter: Reporter) -> Plan:
-    """The plan without points of the learning curve that repeat another point.
+    """Return the plan without points of the learning curve that repeat another point.
 
-    A number of labels that selects all labelled examples is the point "all".
+    A number of labels that selects all labelled examples is replaced by the point "all".
 
     Args:
         config: The settings of the comparison.
@@ -203,7 +209,7 @@ def distinct_points(config: Config, plan: Plan, loaded: LoadedData, reporter: Re
 
 
 def _say_circumstances(found: Sequence[TrialResult], runtime: Runtime, reporter: Reporter) -> None:
-    """Warn if the finished cells were made in an environment that differs from the current one."""
+    """Warn if the finished trials ran in an environment that differs from the current one, except for threads."""
     now = runtime.environment()
     del now["threads"]  # threads per cell depend on the executor
     then = ({name: value for name, value in cell.environment.items() if name != "threads"} for cell in found)

@@ -1,6 +1,6 @@
-"""Statistics of a few seeds: means with intervals, paired tests, and the number of seeds a difference needs.
+"""Statistics over a few seeds: means with intervals, paired tests, and the number of seeds that a difference needs.
 
-Pure functions on arrays of finite scores, one score per seed. Undefined results are None, never NaN. Examples are the
+Pure functions on arrays of finite scores, one score per seed. Undefined results are None, never NaN: for example the
 deviation of one number, or a t test of differences that are all equal and not zero.
 """
 
@@ -18,11 +18,11 @@ CONFIDENCE = 0.95
 ALPHA = 0.05
 """Significance level of every test, two-sided."""
 POWER = 0.8
-"""Probability that a test with `seeds_needed` seeds finds the difference."""
+"""Probability with which a test with `seeds_needed` seeds detects the difference."""
 MAX_SEEDS = 1_000_000
 """Upper limit of `seeds_needed`; a difference that needs more seeds is negligible."""
 ROUNDING = 1e-12
-"""Scores are of the order of 1. Differences below this value are rounding error and count as zero."""
+"""Largest difference that counts as zero, because it may be rounding error of scores of the order of 1."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Estimate:
     low: float | None
     """Lower bound of the 95 % t interval; None for one number, or if all numbers are equal."""
     high: float | None
-    """Upper bound of the interval; None in the same cases."""
+    """Upper bound of the 95 % t interval; None for one number, or if all numbers are equal."""
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two maskings compared over the seeds that both have; differences are first − second."""
+    """The paired test of two maskings over the seeds that both have; differences are first − second."""
 
     n: int
     """Number of pairs."""
@@ -51,7 +51,7 @@ class PairedTest:
     low: float | None
     """Lower bound of the 95 % t interval; None for one pair, or if all differences are equal."""
     high: float | None
-    """Upper bound of the interval; None in the same cases."""
+    """Upper bound of the 95 % t interval; None for one pair, or if all differences are equal."""
     t_p: float | None
     """p value of the two-sided paired t test; 1 if all differences are zero.
 
@@ -62,13 +62,13 @@ class PairedTest:
     effect_size: float | None
     """Cohen's d_z: mean / standard deviation of the differences; None for one pair, or if all differences are equal."""
     wins: int
-    """Number of pairs in which the first has the higher score."""
+    """Number of pairs in which the first masking has the higher score."""
     ties: int
     """Number of pairs with equal scores."""
     losses: int
-    """Number of pairs in which the second has the higher score."""
+    """Number of pairs in which the second masking has the higher score."""
     seeds_needed: int | None
-    """Seeds that find this effect size with 80 % power; None if the effect is 0, undefined or too small."""
+    """Number of seeds that detect this effect size with 80 % power; None if it is 0, undefined or too small."""
 
     @property
     def is_constant(self) -> bool:
@@ -104,7 +104,7 @@ class PairedTest:
 
 
 def estimate(values: FloatArray) -> Estimate:
-    """Mean, standard deviation and 95 % t interval of values [n], n ≥ 1."""
+    """Return mean, standard deviation and 95 % t interval of values [n], n ≥ 1."""
     n, mean = len(values), float(values.mean())
     if n < 2:
         return Estimate(n, mean, None, None, None)
@@ -116,7 +116,7 @@ def estimate(values: FloatArray) -> Estimate:
 
 
 def paired_comparison(first: FloatArray, second: FloatArray) -> PairedTest:
-    """Compare scores [n] and [n], n ≥ 1, of the same seeds in the same order."""
+    """Test the differences `first` − `second` of two arrays of scores [n], n ≥ 1, with the same seeds in each."""
     differences = first - second
     wins, losses = int((differences > ROUNDING).sum()), int((differences < -ROUNDING).sum())
     of_difference = estimate(differences)
@@ -137,7 +137,7 @@ def paired_comparison(first: FloatArray, second: FloatArray) -> PairedTest:
 
 
 def has_spread(values: FloatArray) -> bool:
-    """Whether the values differ by more than rounding error."""
+    """Return whether the values [n] differ by more than rounding error."""
     return len(values) > 1 and float(np.ptp(values)) >= ROUNDING
 
 
@@ -146,7 +146,7 @@ def _unequal_to_zero(differences: FloatArray) -> BoolArray:
 
 
 def effect_size(differences: FloatArray) -> float | None:
-    """Cohen's d_z (Cohen 1988, section 2.3.5) of differences [n]; None if all are equal or n is 1."""
+    """Return Cohen's d_z (Cohen 1988, section 2.3.5) of differences [n]; None if all are equal or n is 1."""
     return float(differences.mean() / differences.std(ddof=1)) if has_spread(differences) else None
 
 
@@ -164,11 +164,11 @@ def t_p_value(differences: FloatArray) -> float | None:
 
 
 def wilcoxon_p_value(differences: FloatArray) -> float | None:
-    """p value of the two-sided Wilcoxon signed-rank test of differences [n], exact for every n.
+    """Return the p value of the two-sided Wilcoxon signed-rank test of differences [n], exact for every n.
 
     Zeros are left out (Wilcoxon's own rule, `zero_method="wilcox"` of scipy), and ties get their mean rank. The null
-    distribution is that of the observed ranks over all assignments of signs. None for one difference; 1 if all are
-    zero. Differences that are equal and not zero do have a p value, which depends only on their signs.
+    distribution is that of the observed ranks over all assignments of signs. Returns None for one difference, and 1 if
+    all are zero. Differences that are equal and not zero have a p value, which depends only on their signs.
     """
     if len(differences) < 2:
         return None
@@ -187,9 +187,9 @@ def wilcoxon_p_value(differences: FloatArray) -> float | None:
 
 
 def seeds_needed(effect: float) -> int | None:
-    """The fewest seeds for which a paired t test at 5 %, not corrected, finds this effect (d_z) with 80 % power.
+    """Return the fewest seeds with which an uncorrected paired t test at 5 % detects this effect with 80 % power.
 
-    None for an effect of 0, or if more than `MAX_SEEDS` are needed.
+    `effect` is Cohen's d_z. Returns None for an effect of 0, or if more than `MAX_SEEDS` seeds are needed.
     """
     from statsmodels.stats.power import TTestPower  # takes a second to import
 

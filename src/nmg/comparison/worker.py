@@ -1,4 +1,4 @@
-"""The worker of a comparison: everything that its trials share, held in one process."""
+"""The worker of a comparison: the model, data and maskings that its trials share, held in one process."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,7 +32,7 @@ from nmg.trials.trial import Encoded, Trial, run_trials
 
 @dataclass(frozen=True)
 class ComparisonWorker:
-    """Worker that runs the trials that share an adaptation."""
+    """The worker of a comparison; each of its jobs is the list of trials that share one adaptation."""
 
     config: Config
     plan: Plan
@@ -46,7 +46,7 @@ class ComparisonWorker:
     provenance: TrialProvenance
     held_out: HeldOutText | None = None
     _data: dict[tuple[int, Labelled], Trial] = field(default_factory=dict)
-    """A trial with the data of the current seed, by (seed, labels)."""
+    """(seed, labels) → a trial with the encoded data; only the current seed is kept."""
 
     @classmethod
     def open(
@@ -69,7 +69,7 @@ class ComparisonWorker:
             reporter: Receives messages for the user.
             save_models: Whether to save the adapted LMs of the first seed.
             is_checked: Whether another process has already run the preflight.
-            inputs: What the sessions of a command share; None if there is only one session.
+            inputs: Data and models that the sessions of a command share; None if there is only one session.
 
         Returns:
             The worker. Its settings have the precision that the preflight found to work.
@@ -96,7 +96,7 @@ class ComparisonWorker:
         return partial(_reopened, self.config, self.plan, self.out, self.save_models, self.provenance)
 
     def with_head(self) -> "ComparisonWorker":
-        """A copy whose missing LM head is warmed up and which has held-out text to score adapted models on."""
+        """Warm up an LM head that the checkpoint lacks, and return a copy with held-out text to score LMs on."""
         self.model.warm_up_head(self.corpus)
         # Use the whole test set even if trials are scored on a sample of it.
         loaded = self.model.loaded
@@ -104,12 +104,15 @@ class ComparisonWorker:
         return replace(self, pretrained=copy_state(self.model.lm.model), held_out=held_out)
 
     def is_complete(self, spec: TrialSpec) -> bool:
-        """Whether the adapted model of the trial is saved, or need not be."""
+        """Return whether the adapted model of the trial is saved or does not have to be."""
         model = self._model_folder(spec)
         return model is None or is_saved(model)
 
     def run(self, _shared: None, job: Sequence[TrialSpec]) -> list[TrialResult]:
-        """Adapt once, then evaluate for each trial of the job. A failed trial does not stop the others."""
+        """Adapt once, evaluate each trial of the job, and return one result per trial.
+
+        A failed trial does not stop the others; its result has the error and the traceback.
+        """
         results: list[TrialResult] = []
         while len(results) < len(job):
             try:
@@ -139,7 +142,7 @@ class ComparisonWorker:
             yield replace(result, seconds=seconds, n_labelled=len(trial.train.examples))
 
     def _trial(self, spec: TrialSpec) -> Trial:
-        """The trial with its training and test set, which are encoded once per seed and number of labels."""
+        """Return the trial with its training and test set, which are encoded once per seed and number of labels."""
         seed, labelled = spec.seed, spec.condition.labelled
         if (seed, labelled) not in self._data:
             data = self.model.loaded.sample(with_labels(self.config.data, labelled), seed)
@@ -180,7 +183,7 @@ def _reopened(
 def trial_provenance(
     config: Config, plan: Plan, corpus: Corpus, model: ModelSession, pretrained: ModelState
 ) -> TrialProvenance:
-    """What the trials of a comparison are made from.
+    """Return the provenance of the trials of a comparison.
 
     Args:
         config: The settings that trials run under.
