@@ -1,4 +1,4 @@
-"""Sections of the meta-training page that only the actor-critic has: rewards, credit and the state of the policy."""
+"""The parts of a meta-training page that only the actor-critic has: rewards, credit and the state of the policy."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ CASES = {
     "with_opponent": "opponent too",
     "with_both": "all (dropped)",
 }
-"""Labels of the cases of `credit_by_case` in the actor-critic's rewards: who else took an action."""
+"""Case of `credit_by_case` in the actor-critic's rewards → its label: which players took the action."""
 HIGH_RATIO = 1e3
 """Importance ratio above which the page warns."""
 COLLAPSED = 0.1
@@ -25,7 +25,7 @@ COLLAPSED = 0.1
 
 
 def sections(log: RunLog) -> list[Section]:
-    """Return the sections of a run with at least one episode."""
+    """Return the sections on rewards and on the policy; the run must have at least one episode."""
     return [Section("Rewards and credit", _rewards(log)), Section("Policy", _policy(log))]
 
 
@@ -155,7 +155,7 @@ def _policy(log: RunLog) -> list[Block]:
 
 
 def _summary(values: FloatArray) -> tuple[str, ...]:
-    """First value, recent mean, minimum and maximum as text."""
+    """Return first value, recent mean, minimum and maximum as text."""
     return tuple(number_text(float(v)) for v in (values[0], values[-RECENT:].mean(), values.min(), values.max()))
 
 

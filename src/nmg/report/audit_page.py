@@ -1,4 +1,4 @@
-"""The page of an audit; its verdict and tables are also for the terminal."""
+"""The page of an audit; the terminal shows its verdict and tables too."""
 
 import shlex
 from pathlib import Path
@@ -38,9 +38,9 @@ def audit_page(result: AuditResult, out: Path) -> Document:
 
 
 def verdict(result: AuditResult, out: Path) -> Verdict:
-    """Return whether there is anything to learn, the reasons, and the command that follows from it.
+    """Return whether there is anything to learn, the reasons, and the command to run next.
 
-    `out` is the folder of the audit, which has the recommended settings.
+    `out` is the folder of the audit, which contains the recommended settings.
     """
     settings = shlex.quote(str(out / "recommended.yaml"))
     p = result.facts["maskings"]["p"]
@@ -57,7 +57,7 @@ def verdict(result: AuditResult, out: Path) -> Verdict:
 
 
 def audit_tables(result: AuditResult) -> tuple[Table, Table]:
-    """Return the tables of an audit: schedules and rewards."""
+    """Return the two tables of an audit: the schedules, and the rewards."""
     return _schedules(result), _rewards(result)
 
 
@@ -119,13 +119,13 @@ def _rewards(result: AuditResult) -> Table:
 
 
 def _corrected(one: RewardFinding) -> str:
-    """The corrected rank correlation with its interval."""
+    """Return the corrected rank correlation with its interval as text."""
     low, high = (decimal(limit, 2, "+") for limit in (one.corrected_low, one.corrected_high))
     return decimal(one.corrected, 2, "+") + ("" if one.corrected_low is None else f" [{low}, {high}]")
 
 
 def _on_maskings(result: AuditResult) -> str:
-    """Paragraph on how much the maskings differ compared with the noise of one run."""
+    """Return a paragraph that compares the differences between maskings with the noise of one trial."""
     found = result.facts["maskings"]
     n, between, noise = len(found["mean"]), decimal(100 * found["between"], 2), decimal(100 * found["noise"], 2)
     high = found["between_high"]

@@ -1,4 +1,4 @@
-"""Tables of a comparison."""
+"""Tables of a comparison: scores, tested pairs, costs, and the means of a grid."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -62,12 +62,15 @@ def setting_title(result: SettingResult) -> str:
 
 
 def place_text(result: SettingResult) -> str:
-    """Return where a result is from: data set and model if the part has a name, and the condition; may be empty."""
+    """Return the part and the condition of a result as text, each only if it is needed; may be empty.
+
+    The part ('data set · model') is omitted if it has no name, the condition if it is the configured one.
+    """
     return ", ".join(filter(None, [result.part.title if result.part.name else "", setting_title(result)]))
 
 
 def scope(results: PartResults) -> str:
-    """Return one sentence on the scope of intervals and p values: other seeds, but not the data all seeds share."""
+    """Return one sentence on the scope of intervals and p values: other seeds, but not data that all seeds share."""
     data = results.part.config.data
     limited = data.labelled_per_class is not None or data.labelled_examples is not None
     uses_all = [
@@ -93,7 +96,7 @@ def metric_title(metric: str) -> str:
 
 
 MIXED = "†"
-"""Marks a pair whose cells ran in different environments."""
+"""Marks a pair with a seed whose two trials ran in different environments."""
 
 
 CONSTANT_NOTE = (
@@ -105,7 +108,7 @@ CONSTANT_NOTE = (
 def scores_table(result: SettingResult, metrics: Sequence[str]) -> Table:
     """Return a table with one row per masking: scores and costs.
 
-    A row has mean ± standard deviation of each metric and the 95 % interval of the first metric. It also has the
+    A row has mean ± standard deviation of each of the `metrics` and the 95 % interval of the first one. It also has the
     masked-LM loss on held-out text (if measured), the number of masked tokens and the time.
     """
     shown = [*metrics, *([HELD_OUT] if any(HELD_OUT in one.estimates for one in result.maskings) else [])]
@@ -138,7 +141,11 @@ def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -
 
     Args:
         results: The comparison; it has the families of Holm's correction.
-        settings: The results to show, all of the same metric. With several, each row names the place of its pair.
+        settings: The results to show; they must have the same tested metric. With several, each row names its part and
+            condition.
+
+    Returns:
+        The table, with the differences whose corrected p value is below `ALPHA` highlighted.
     """
     metric = settings[0].tested
     pairs = [
@@ -184,9 +191,9 @@ def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -
 
 
 def costs_table(result: SettingResult, meta_training: Mapping[str, MetaTrainingCost]) -> Table:
-    """Return a table with the mean cost of a run per masking.
+    """Return a table with the mean costs of a trial, one row per masking.
 
-    The cost of meta-training is added if the comparison has learned maskings.
+    It has a column for the cost of meta-training if `meta_training` (masking → cost) is not empty.
     """
     header = ["masking", "tokens", "masked tokens", "adaptation", "masks", "fine-tuning", "total"]
     notes = [
@@ -226,7 +233,7 @@ def condition_tables(results: ComparisonResults, result: SettingResult) -> tuple
 
 
 DIFFERS = "*"
-"""Marks a mean that differs from the baseline's."""
+"""Marks a mean that differs from the mean of the baseline, by the corrected test."""
 
 
 def means_tables(results: ComparisonResults, metric: str) -> list[Table]:
@@ -259,7 +266,7 @@ def _means_table(results: ComparisonResults, settings: Sequence[SettingResult]) 
 
 
 def _mean_of(result: SettingResult, name: str) -> str:
-    """Return mean, interval and star of a masking."""
+    """Return the mean of a masking with its interval, and with `DIFFERS` if it differs from the baseline."""
     value = next((one.estimates[result.tested] for one in result.maskings if one.masking == name), None)
     if value is None:
         return NOTHING
@@ -269,19 +276,19 @@ def _mean_of(result: SettingResult, name: str) -> str:
 
 
 def differences_table(results: ComparisonResults, metric: str) -> Table:
-    """Return a table of all tests of the metric, in all parts."""
+    """Return a table of the tests of the metric in all parts."""
     caption = f"Differences of {metric} from {results.baseline}"
     return replace(pairs_table(results, results.family(metric)), caption=caption)
 
 
 def family_text(results: ComparisonResults, metric: str) -> str:
-    """Return the family of Holm's correction, e.g. '3 planned pairs of this comparison'."""
+    """Describe the family of Holm's correction of a metric, e.g. '3 planned pairs of this comparison'."""
     of = f" of {metric}" if len(results.families) > 1 else ""
     return f"{count_text(results.families[metric], 'planned pair')}{of} of this comparison"
 
 
 ON_TERMINAL = (0, 2, 4, 7, 8, 9)
-"""Columns of a table of pairs that fit on a terminal of 80 columns."""
+"""Indices of the columns of a table of pairs that are shown in a terminal of 80 columns."""
 
 
 def terminal_tables(results: ComparisonResults) -> list[Table]:

@@ -1,4 +1,4 @@
-"""Renders the files of a comparison: results.json, results.md, results.csv, results.tex and index.html."""
+"""Writes the files of a comparison: results.json, results.md, results.csv, results.tex and index.html."""
 
 import json
 from pathlib import Path
@@ -12,11 +12,11 @@ from nmg.report.latex import as_latex
 from nmg.report.markdown import as_markdown
 
 ENVIRONMENT = ("device", "precision", "threads")
-"""Columns of results.csv that describe the environment of a cell; results.json also has the versions."""
+"""Columns of results.csv that describe the environment of a trial; results.json also has the versions."""
 
 
 def write_comparison(out: Path, results: ComparisonResults) -> None:
-    """Write all files of a comparison; each is replaced atomically."""
+    """Write all files of a comparison into the folder `out`; each is replaced atomically."""
     write_text(out / "results.json", json.dumps(results.to_json(), indent=1, allow_nan=False) + "\n")
     page = comparison_page(results)
     write_text(out / "results.md", as_markdown(page))
@@ -26,7 +26,10 @@ def write_comparison(out: Path, results: ComparisonResults) -> None:
 
 
 def cells_csv(results: ComparisonResults) -> str:
-    """Return the content of results.csv: one line per cell, in a grid with its part; undefined values are empty."""
+    """Return the content of results.csv: one line per successful trial; undefined values are empty.
+
+    In a grid, each line also has the name, data set and model of its part.
+    """
     parts = [(one.part, [trial_json(cell) for cell in one.cells]) for one in results.parts]
     phases = next((list(cell["seconds"]) for _, cells in parts for cell in cells), [])
     metrics = dict.fromkeys(metric for setting in results.settings for metric in setting.metrics)

@@ -23,7 +23,7 @@ from nmg.report.plots import axis_name, forest_plot, results_plot
 
 
 def comparison_page(results: ComparisonResults) -> Document:
-    """Build the page of a comparison. A grid shows means and differences; each of its parts has its own page."""
+    """Build the page of a comparison; that of a grid shows means and differences and links to one page per part."""
     names = dict.fromkeys(cell.spec.masking for cell in results.cells)
     scopes = [Paragraph(text) for text in dict.fromkeys(scope(one) for one in results.parts)]
     sections = [Section("Summary", (Paragraph(reading(results)), *scopes, _facts(results)))]
@@ -41,7 +41,7 @@ def comparison_page(results: ComparisonResults) -> Document:
 
 
 def _part_sections(results: ComparisonResults) -> list[Section]:
-    """Learning curves, scores and costs of the only part."""
+    """Return the sections of a comparison with a single part: learning curves, scores and costs."""
     settings = results.settings
     curves = _curves(settings)
     return [
@@ -52,7 +52,7 @@ def _part_sections(results: ComparisonResults) -> list[Section]:
 
 
 def _grid_sections(results: ComparisonResults) -> list[Section]:
-    """Means and differences of each metric, and links to the pages of the parts."""
+    """Return the sections of a grid: means and differences of each metric, and links to the pages of the parts."""
     sections = []
     for metric in results.families:
         sections.append(Section(f"Scores: {metric}", means_tables(results, metric)))
@@ -104,7 +104,7 @@ def score_blocks(results: ComparisonResults, result: SettingResult) -> list[Bloc
 
 
 def _curves(settings: Sequence[SettingResult]) -> list[Figure]:
-    """Learning curves: over labels for each number of steps, and over steps for each number of labels."""
+    """Return learning curves: over labels for each number of steps, and over steps for each number of labels."""
     plots = []
     for steps in dict.fromkeys(result.condition.adapt_steps for result in settings):
         along = [result for result in settings if result.condition.adapt_steps == steps]

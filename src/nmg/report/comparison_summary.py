@@ -1,4 +1,4 @@
-"""A one-paragraph summary of a comparison, generated from its numbers."""
+"""Generates a one-paragraph summary of a comparison from its numbers."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -10,13 +10,13 @@ from nmg.report.comparison import MIXED, pair_name, place_text
 from nmg.report.numbers import count_text, difference_text, p_equals
 
 LISTED = 6
-"""Maximum number of differing pairs that the summary names."""
+"""Maximum number of pairs with a detected difference that the summary names."""
 
 Tested: TypeAlias = Sequence[tuple[SettingResult, Pair]]
 
 
 def reading(results: ComparisonResults) -> str:
-    """Return a one-paragraph summary of the tests."""
+    """Return a one-paragraph summary of the tests and of differences between environments."""
     sentences = [_on_tests(results, metric) for metric in results.families]
     left_out = [f"{', '.join(part.left_out)} in {part.title}" for part in results.planned if part.left_out]
     if left_out:
@@ -54,7 +54,7 @@ def _on_tests(results: ComparisonResults, metric: str) -> str:
 
 
 def _nearest(tested: Tested) -> str:
-    """Say what a result without a finding means, and which pair has the smallest p value."""
+    """Return what the absence of detected differences means, and which pair has the smallest p value."""
     setting, nearest = min(tested, key=lambda entry: (entry[1].t_p_holm or 0.0, entry[1].test.p or 0.0))
     text = (
         "This does not show that the maskings are equal: the intervals give the differences "
@@ -69,7 +69,7 @@ def _nearest(tested: Tested) -> str:
 
 
 def _on_environments(results: ComparisonResults) -> list[str]:
-    """Describe how the environments of the cells of a part differ, and how many pairs this affects."""
+    """Describe how environments differ between the trials of a part, and how many pairs this affects."""
     differing: dict[str, list[str]] = {}
     for one in results.parts:
         for name, values in one.differing.items():

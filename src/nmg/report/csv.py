@@ -11,7 +11,8 @@ def as_csv(header: Sequence[str], records: Iterable[Mapping[str, Any]]) -> str:
 
     Args:
         header: Names of the columns.
-        records: Name of a column → value; other names are ignored, and a missing value or None is empty.
+        records: One mapping per line, name of a column → value; names that are not in the header are ignored, and a
+            missing value or None is empty.
 
     Returns:
         The content of the file.

@@ -1,6 +1,6 @@
 """Content of a page or file as a tree of small records, without layout.
 
-`html`, `markdown`, `latex`, `csv` and `terminal` render the records. Only they escape text.
+The modules `html`, `markdown`, `latex` and `terminal` render the records. Only these modules escape text.
 """
 
 import re
@@ -32,7 +32,7 @@ class Verdict:
     command: str = ""
 
     def items(self) -> list[tuple[str, str]]:
-        """Return the parts that are not empty, each after its name; the command is marked up as code."""
+        """Return (name, text) of each part that is not empty; the command is marked up as code."""
         command = f"`{self.command}`" if self.command else ""
         return [part for part in (("Verdict", self.verdict), ("Why", self.why), ("Next", command)) if part[1]]
 
@@ -61,7 +61,7 @@ class Details:
 
 @dataclass(frozen=True)
 class Table:
-    """Text cells, ready for output; the first column names the row."""
+    """A table of text cells that are already formatted; the first column names the row."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -73,7 +73,7 @@ class Table:
     """Cells to emphasise: (row, column), both from 0."""
 
     def cells(self) -> Iterator[list[tuple[str, bool]]]:
-        """Yield the cells of each row with whether each is highlighted."""
+        """Yield each row as pairs (text of a cell, whether it is highlighted)."""
         for row, cells in enumerate(self.rows):
             yield [(cell, (row, column) in self.highlighted) for column, cell in enumerate(cells)]
 
@@ -102,15 +102,15 @@ class ShadedToken:
     text: str
     probability: float
     starts_word: bool = True
-    """False joins the token to the previous one."""
+    """False displays the token joined to the previous one."""
     is_special: bool = False
     is_masked: bool = False
-    """True underlines the token: the masking selects it."""
+    """Whether the masking selected the token; such a token is underlined."""
 
 
 @dataclass(frozen=True)
 class ShadedRow:
-    """One masking's view of a text."""
+    """The tokens of a text with the probability that one masking selects each."""
 
     name: str
     tokens: tuple[ShadedToken, ...]
@@ -118,14 +118,14 @@ class ShadedRow:
 
 @dataclass(frozen=True)
 class ShadedText:
-    """One text with one row per masking; shades are comparable between its rows."""
+    """One text with one row per masking; equal shades mean equal probabilities in all its rows."""
 
     heading: str
     rows: tuple[ShadedRow, ...]
 
     @property
     def top(self) -> float:
-        """The highest probability in the text, which gets the full shade; 1 if all are zero."""
+        """The highest probability in the text, which gets the full shade; 1 if all probabilities are zero."""
         return max((token.probability for row in self.rows for token in row.tokens), default=0.0) or 1.0
 
 
@@ -154,16 +154,16 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """Content of a whole page."""
+    """The content of a whole page."""
 
     title: str
     subtitle: str = ""
     sections: Sequence[Section] = ()
     refresh_seconds: int | None = None
-    """Interval in seconds at which the browser reloads a page that is still being updated; None for never."""
+    """Interval in seconds at which the browser reloads the page; None if it is no longer updated."""
 
     def tables(self) -> list[Table]:
-        """Return all tables in their order."""
+        """Return the tables of all sections, in their order."""
         return [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
 
 
@@ -171,12 +171,12 @@ SpanKind: TypeAlias = Literal["plain", "code", "strong"]
 
 
 def paragraphs(text: str) -> list[str]:
-    """Split text at blank lines; within a paragraph, every run of whitespace becomes one space."""
+    """Split text into paragraphs at blank lines, and replace every run of whitespace in a paragraph by one space."""
     return [" ".join(part.split()) for part in re.split(r"\n\s*\n", text.strip())]
 
 
 def spans(text: str) -> Iterator[tuple[SpanKind, str]]:
-    """Split text at its markup: `code` in backticks and **strong** in double asterisks.
+    """Yield (kind, text) of the pieces of a text with markup: `code` in backticks, **strong** in double asterisks.
 
     >>> list(spans("Raise `meta.episodes` **now**"))
     [('plain', 'Raise '), ('code', 'meta.episodes'), ('plain', ' '), ('strong', 'now')]

@@ -1,4 +1,4 @@
-"""Sections of the meta-training page that only the designed experiment has: effects with intervals, tests, the gate."""
+"""The parts of a meta-training page that only the designed experiment has: effects, their tests, and the gate."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -51,12 +51,12 @@ def summary(log: RunLog) -> str:
 
 
 def _about(one: Mapping[str, Any]) -> str:
-    """Quoted description of a feature, or its name if it is unknown."""
+    """Return the description of a feature in quotation marks, or its name if the feature is unknown."""
     return f"“{FEATURES[one['feature']].about}”" if one["feature"] in FEATURES else f"“{one['feature']}”"
 
 
 def _gate(found: Mapping[str, Any]) -> str:
-    """One or two sentences on the gate and its decision."""
+    """Return one or two sentences on the gate and its decision."""
     gate = found["gate"]
     rule = rule_words(found["rule"])
     if gate["n"] == 0:

@@ -9,24 +9,24 @@ from nmg.base.files import write_text
 from nmg.report.document import Block, Document, paragraphs, spans
 
 SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-"""Forbids all scripts, including any in a text of the page; shades and figures use inline styles."""
+"""Content security policy of the page: forbids all scripts, and allows the inline styles of shades and figures."""
 
 
 def render_html(document: Document) -> str:
-    """Return the document as HTML. It loads nothing: style and figures are inline."""
+    """Return the document as an HTML page that loads no other files: style and figures are inline."""
     template = environment().get_template("page.html.j2")
     return template.render(page=document, security_policy=SECURITY_POLICY)
 
 
 def write_html(path: Path, document: Document) -> None:
-    """Render the document into `path`, which is replaced atomically."""
+    """Write the document as HTML to the file `path`, which is replaced atomically."""
     write_text(path, render_html(document))
 
 
 def environment(package: str = "nmg.report") -> jinja2.Environment:
-    """Return the environment of a package's templates, which also finds those of `report`.
+    """Return the Jinja environment for the templates of a package and those of `nmg.report`.
 
-    `blocks.html.j2` has one macro for each class of `document`, with the name of the class.
+    The template `blocks.html.j2` has one macro for each class of `document`, with the name of the class.
     """
     found = jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package), jinja2.PackageLoader("nmg.report")]),
@@ -44,6 +44,6 @@ def _kind(block: Block) -> str:
 
 
 def _inline(text: str) -> Markup:
-    """Escape text and mark up its spans."""
+    """Escape text and replace the markup of `spans` by HTML tags."""
     tags = {"plain": "{}", "code": "<code>{}</code>", "strong": "<strong>{}</strong>"}
     return Markup("").join(Markup(tags[kind]).format(escape(part)) for kind, part in spans(text))

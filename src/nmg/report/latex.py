@@ -22,7 +22,7 @@ _SYMBOLS = {
 
 
 def as_latex(tables: Iterable[Table]) -> str:
-    """Return a LaTeX file of tables, with a comment that names the required package."""
+    """Return the tables as the content of a LaTeX file, with a comment that names the required package."""
     return "\n".join(["% \\usepackage{booktabs}", *map(latex_table, tables)])
 
 

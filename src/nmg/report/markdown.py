@@ -1,4 +1,4 @@
-"""Renders a document in GitHub's Markdown, without its figures and shaded texts."""
+"""Renders a document as GitHub-flavoured Markdown, without its figures and shaded texts."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from nmg.report.document import (
 
 
 def as_markdown(document: Document) -> str:
-    """Return the whole document; a table whose caption is not the heading of its section gets a heading."""
+    """Return the document as Markdown; a table whose caption differs from its section's heading gets a heading."""
     parts = [f"# {_escape(document.title)}", _escape(document.subtitle)]
     for section in document.sections:
         parts.append(f"## {_escape(section.heading)}")
@@ -31,14 +31,14 @@ def as_markdown(document: Document) -> str:
 
 
 def table_lines(table: Table) -> str:
-    """Return the rows of a table."""
+    """Return a table as Markdown, without its caption and notes."""
     rules = ["---" if column < table.n_words else "---:" for column in range(len(table.header))]
     rows = [[f"**{_escape(cell)}**" if strong else _escape(cell) for cell, strong in row] for row in table.cells()]
     return "\n".join(f"| {' | '.join(row)} |" for row in ([*map(_escape, table.header)], rules, *rows))
 
 
 def _parts(block: Block) -> Iterator[str]:
-    """Yield the paragraphs, lists and tables of a block."""
+    """Yield the paragraphs, lists and tables of a block as Markdown."""
     match block:
         case Paragraph(text):
             yield from map(_inline, paragraphs(text))
@@ -68,6 +68,6 @@ def _inline(text: str) -> str:
 
 
 def _escape(text: str) -> str:
-    """Escape what Markdown or HTML would read as markup; an entity for `<`, because it also holds in HTML."""
+    """Escape characters that Markdown or HTML would read as markup; `<` becomes an entity, which both understand."""
     text = re.sub(r"([\\`*_|])", r"\\\1", text.replace("&", "&amp;"))
     return text.replace("<", "&lt;")

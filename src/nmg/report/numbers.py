@@ -1,4 +1,4 @@
-"""Numbers as text, the same in sentences, tables and figures."""
+"""Formats numbers as text in the same way for sentences, tables and figures."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from nmg.base.numerals import rounded
 
 RAW_METRICS = frozenset({"loss", "held_out_loss"})
-"""Metrics that are displayed unscaled; all others are fractions and are displayed × 100."""
+"""Metrics that are displayed unscaled; all other metrics are fractions and are displayed × 100."""
 NOTHING = "–"
 """Text of a cell without a value."""
 
@@ -43,29 +43,38 @@ def score_text(value: float, metric: str, sign: str = "") -> str:
         value: The score, before scaling for display.
         metric: Metric of the score; it determines the scale (`shown_scale`) and the number of decimals.
         sign: "+" also shows the sign of positive values; "" shows only minus signs.
+
+    Returns:
+        The text, with the minus sign U+2212 and without a unit.
     """
     return rounded(value * shown_scale(metric), 3 if metric in RAW_METRICS else 1, sign)
 
 
 def mean_text(mean: float, deviation: float | None, metric: str) -> str:
-    """Format a mean with its standard deviation.
+    """Format a mean and its standard deviation, 'mean ± deviation'.
 
     Args:
         mean: The mean, before scaling for display.
-        deviation: The standard deviation in the same unit; None omits it.
+        deviation: The standard deviation in the unit of the mean, or None.
         metric: Metric of the scores.
+
+    Returns:
+        The text; only the mean if `deviation` is None.
     """
     return score_text(mean, metric) + ("" if deviation is None else f" ± {score_text(deviation, metric)}")
 
 
 def difference_text(mean: float, low: float | None, high: float | None, metric: str) -> str:
-    """Format a signed difference with its interval.
+    """Format a signed difference and its interval, '+difference [low, high]'.
 
     Args:
         mean: The difference, before scaling for display.
-        low: Lower bound in the same unit; None omits the interval.
-        high: Upper bound in the same unit.
+        low: Lower bound in the unit of the difference; None omits the interval.
+        high: Upper bound in the unit of the difference.
         metric: Metric of the scores.
+
+    Returns:
+        The text; only the difference if `low` is None.
     """
     return score_text(mean, metric, "+") + (f" {interval_text(low, high, metric, '+')}" if low is not None else "")
 
@@ -75,7 +84,7 @@ def interval_text(low: float | None, high: float | None, metric: str, sign: str 
 
     Args:
         low: Lower bound, before scaling for display.
-        high: Upper bound in the same unit.
+        high: Upper bound, before scaling for display.
         metric: Metric of the scores.
         sign: As in `score_text`.
 
@@ -103,7 +112,7 @@ def p_equals(p_value: float | None) -> str:
 
 
 def number_text(value: float, sign: str = "") -> str:
-    """Format a number: an integer with thousands separators from 1000, otherwise three significant digits.
+    """Format a number: from 1000, as an integer with thousands separators; otherwise with three significant digits.
 
     `sign` is as in `decimal`.
     """
@@ -126,12 +135,12 @@ def count_text(n: int, noun: str) -> str:
 
 
 def all_of(counted: str) -> str:
-    """Return 'all 3 pairs' for '3 pairs', and 'the one pair' for '1 pair'."""
+    """Add 'all' to the result of `count_text`: 'all 3 pairs' for '3 pairs', but 'the one pair' for '1 pair'."""
     return f"the one {counted[2:]}" if counted.startswith("1 ") else f"all {counted}"
 
 
 def duration_text(seconds: float) -> str:
-    """Format a duration in seconds, minutes or hours."""
+    """Format a duration, given in seconds, as seconds, minutes or hours with its unit."""
     if seconds < 100:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

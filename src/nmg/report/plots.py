@@ -1,7 +1,8 @@
 """Figures as inline SVG that inherits the colours of the page.
 
-Text and lines are drawn in marker colours, which are then replaced by `currentColor` and CSS variables with fallbacks.
-The background is transparent, so one figure suits light and dark pages. pyplot and its global state are not used.
+Text and lines are drawn in placeholder colours, which are then replaced by `currentColor` and by CSS variables with
+fallbacks. The background is transparent, so one figure suits light and dark pages. The module does not use pyplot,
+which has global state.
 """
 
 import hashlib
@@ -32,7 +33,7 @@ COLOURS = {
     "#0a0b05": "var(--series-5, #8a5aa8)",
     "#0a0b06": "var(--series-6, #a88c1f)",
 }
-"""Marker colour → colour in the SVG."""
+"""Placeholder colour of the drawing → colour in the SVG."""
 SERIES = tuple(colour for colour in COLOURS if colour.startswith("#0a0b"))
 
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
@@ -119,7 +120,7 @@ def forest_plot(rows: Sequence[tuple[str, float, float, float]], x_name: str, ti
 
 
 def _name_rows(axes: Axes, names: Sequence[str], x_name: str) -> None:
-    """Name the rows of a plot, the first on top."""
+    """Label the y axis with the names of the rows, the first on top, and the x axis with `x_name`."""
     axes.grid(visible=False, axis="y")
     axes.set(xlabel=x_name, ylim=(max(len(names), 1) - 0.5, -0.5))
     axes.set_yticks(range(len(names)), names)
@@ -128,9 +129,9 @@ def _name_rows(axes: Axes, names: Sequence[str], x_name: str) -> None:
 
 
 def running_mean(values: Sequence[float] | FloatArray, window: int) -> FloatArray:
-    """Return float [n]: the mean of each value [n] and up to `window` − 1 previous ones.
+    """Return the running means of values [n], as float [n]: of each value and up to `window` − 1 previous values.
 
-    Non-finite values are ignored; the mean is NaN if no finite value remains.
+    Non-finite values are ignored; a mean is NaN if its window has no finite value.
     """
     numbers = np.asarray(values, dtype=float)
     is_number = np.isfinite(numbers)
@@ -169,7 +170,7 @@ def cycled(colours: Sequence[str]) -> Iterator[str]:
 
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[Figure]:
-    """Provide an empty figure of this size (inches) in the style of the pages."""
+    """Yield an empty figure with width and height in inches, in the style of the pages."""
     with mpl.rc_context(STYLE):
         yield Figure(figsize=(width, height), layout="constrained")
 

@@ -1,4 +1,4 @@
-"""Renders the page of a meta-training from the folder of its run."""
+"""Renders the page of a meta-training run from the run's folder."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from nmg.report.run_page import run_page
 def render_run(run: Path, watch: int | None = None) -> tuple[RunLog, str]:
     """Return the log of a run's folder and its page as HTML.
 
-    `watch`: interval in seconds at which the browser reloads the page, or None. Raises UserError for a log that is
-    damaged or was not written by a meta-training, because the folder may come from anywhere.
+    `watch` is the interval in seconds at which the browser reloads the page; None for never. Raises UserError for a log
+    that is damaged or was not written by a meta-training run, because the folder may come from anywhere.
     """
     try:
         log = read_run(run)

@@ -1,4 +1,4 @@
-"""The HTML page of a meta-training, generated from the run's folder during the run or after it."""
+"""The page of a meta-training run, generated from the run's log during the run or after it."""
 
 import json
 from collections.abc import Mapping
@@ -38,7 +38,10 @@ SNAPSHOTS_SHOWN = 6
 
 
 def run_page(log: RunLog, refresh_seconds: int | None = None) -> Document:
-    """Build the page. With `refresh_seconds`, the browser reloads it at that interval until the run is finished."""
+    """Build the page of a run.
+
+    The browser reloads the page every `refresh_seconds` until the run is finished; None for never.
+    """
     done, in_all = len(log.episodes), log.planned_episodes
     first: list[Block] = [*map(Notice, warnings(log)), _facts(log)]
     if not done:
@@ -59,7 +62,7 @@ def run_page(log: RunLog, refresh_seconds: int | None = None) -> Document:
 
 
 def summary(log: RunLog) -> str:
-    """Return a few sentences on what was learned; empty if the learner reports nothing or no episode has ended."""
+    """Return a few sentences on what was learned; empty if the learner has no summary or no episode has ended."""
     shown = LEARNERS.get(log.config.learner.kind)
     return str(shown.summary(log.sound)) if shown and log.sound.episodes else ""
 
@@ -115,7 +118,7 @@ def _facts(log: RunLog) -> Facts:
 
 
 def _time(log: RunLog) -> list[Block]:
-    """Figure and table of the time per phase."""
+    """Return a figure and a table of the time per phase."""
     seconds = {lap: np.array(log.series("seconds", lap)) for lap in PHASES}
     inner = {phase: np.nan_to_num(log.series("seconds", phase)) for phase in INNER_PHASES}  # none if all diverged
     parts = {
@@ -187,10 +190,10 @@ def _settings(log: RunLog) -> list[Block]:
 
 
 def _episode_seconds(log: RunLog) -> list[float]:
-    """Wall time of each episode, in seconds."""
+    """Return the time of each episode in seconds, summed over its phases."""
     return [sum(episode["seconds"][lap] for lap in PHASES) for episode in log.episodes]
 
 
 def _short(name: str) -> str:
-    """The last two parts of a path or hub name, with a possible line break between them."""
+    """Return the last two parts of a path or hub name, with a possible line break between them."""
     return "/\u200b".join(PurePath(name).parts[-2:])

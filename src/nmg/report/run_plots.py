@@ -1,4 +1,4 @@
-"""Figures of a meta-training over its episodes, counted from 1: panels of curves, and stacked bars.
+"""Figures of a meta-training run over its episodes, counted from 1: panels of curves, and stacked bars.
 
 The size of a figure is bounded: for a long run, each point or bar is the mean over several episodes.
 """
@@ -18,7 +18,7 @@ MAX_BARS = 60
 WIDTH = 7.2
 """Width of a figure, in inches."""
 LETTERS_AN_INCH = 13
-"""Estimated number of letters of a legend per inch."""
+"""Estimated number of letters that fit into one inch of a legend."""
 WIDE_RANGE = 30
 """A panel may have a logarithmic axis if the ratio of its largest to its smallest value exceeds this number."""
 
@@ -37,10 +37,9 @@ class Panel:
 
 
 def curves_plot(panels: Sequence[Panel], title: str) -> str:
-    """Draw panels in two columns, or a single panel over the whole width.
+    """Draw panels in two columns, or a single panel over the whole width, and return the figure as an `<svg>` element.
 
-    Dots show the episodes, lines the running means. `title` is the accessible name of the figure. Returns the figure
-    as an `<svg>` element.
+    Dots show the episodes, lines the running means. `title` is the accessible name of the figure.
     """
     n_columns, n_rows = min(len(panels), 2), -(-len(panels) // 2)
     with new_figure(WIDTH, (2.9 if len(panels) == 1 else 2.6) * n_rows) as figure:
@@ -55,7 +54,7 @@ def curves_plot(panels: Sequence[Panel], title: str) -> str:
 
 
 def bars_plot(parts: Mapping[str, Sequence[float] | FloatArray], quantity: str, title: str) -> str:
-    """Draw stacked bars, one per episode or per mean over several episodes.
+    """Draw stacked bars, one per episode or, in a long run, one per mean over several episodes.
 
     Args:
         parts: Name → value per episode; NaN counts as 0.
@@ -104,7 +103,7 @@ def _draw(axes: Axes, panel: Panel, width: float) -> None:
 
 
 def _names_a_row(names: Sequence[str], width: float) -> int:
-    """Number of legend names per row that fit into `width` inches; all of them if possible."""
+    """Return the number of legend names per row that fit into `width` inches; at least 1, at most the names given."""
     letters = [len(name) + 5 for name in names]  # each with its line and some space
     room = width * LETTERS_AN_INCH
     return max(len(names) if sum(letters) <= room else int(room // max(letters)), 1)
@@ -132,13 +131,13 @@ def _is_wide(curves: Mapping[str, Sequence[float] | FloatArray]) -> bool:
 
 
 def _bin_edges(n: int, most: int) -> IntArray:
-    """int64 [bins + 1]: edges 0, w, 2 w, …, n of at most `most` bins; only the last bin may be narrower."""
+    """Return the edges 0, w, 2 w, …, n of at most `most` bins, as int64 [bins + 1]; only the last may be narrower."""
     width = max(-(-n // most), 1)
     return np.append(np.arange(0, n, width), n)
 
 
 def _bin_means(values: FloatArray, edges: IntArray) -> FloatArray:
-    """float [bins]: mean of the finite values of each bin; NaN for a bin without any."""
+    """Return the mean of the finite values of each bin, as float [bins]; NaN for a bin without finite values."""
     is_number = np.isfinite(values)
     sums, counts = (
         np.diff(np.append(0.0, np.cumsum(part))[edges]) for part in (np.where(is_number, values, 0.0), is_number)

@@ -1,4 +1,4 @@
-"""Scores of the players of a meta-training, by episode."""
+"""The parts of a meta-training page on the scores of the players, by episode."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,15 +13,15 @@ from nmg.report.plots import axis_name
 from nmg.report.run_plots import Panel, curves_plot
 
 LEADER = "learner"
-"""Name of the player whose policy is kept, for learners that have such a player."""
+"""Name of the player whose policy the run keeps, for learners that have such a player."""
 KNOWN = (LEADER, "opponent", "random")
-"""Players in the order of legends."""
+"""Players that are listed first in legends, in this order."""
 RECENT = 10
-"""Number of last episodes for a mean that describes the current state."""
+"""Number of last episodes over which recent means are computed."""
 
 
 class Duel(NamedTuple):
-    """The leader against another player, over the episodes in which both took part."""
+    """Wins and losses of the leader against another player, over the episodes in which both took part."""
 
     rival: str
     episodes: int
@@ -34,12 +34,12 @@ class Duel(NamedTuple):
 
     @property
     def ties(self) -> int:
-        """Number of episodes that nobody won."""
+        """Number of episodes that neither player won."""
         return self.episodes - self.wins - self.losses
 
 
 def duels(log: RunLog) -> list[Duel]:
-    """Return the duel of the leader against each other player; empty if the learner has no leader."""
+    """Return one duel per other player; empty if the run has no leader."""
     found = []
     for rival in [player for player in players_of(log) if player != LEADER and f"reward_{player}" in log.episodes[0]]:
         rewards = np.array([e[f"reward_{rival}"] for e in log.episodes if rival in e["scores"]])
@@ -87,7 +87,7 @@ def _wins(fought: Sequence[Duel]) -> Table:
 
 
 def _recent_scores(log: RunLog) -> Table:
-    """Mean scores of the last episode's players, over the recent episodes that they share."""
+    """Return a table of the mean scores of the last episode's players, over recent episodes in which all took part."""
     players = log.episodes[-1]["scores"]
     shared = [e["scores"] for e in log.episodes[-RECENT:] if set(players) <= set(e["scores"])]
     rows = []

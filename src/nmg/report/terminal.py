@@ -12,7 +12,7 @@ from nmg.report.document import Paragraph, Table, Verdict, paragraphs, spans
 
 
 def as_rich(block: Table | Verdict | Paragraph) -> RenderableType:
-    """Return a block for a console of rich; the notes of a table follow it."""
+    """Return a block as an object that rich can print; the notes of a table follow the table."""
     match block:
         case Table():
             return _table(block)
@@ -23,14 +23,14 @@ def as_rich(block: Table | Verdict | Paragraph) -> RenderableType:
 
 
 def show(blocks: Iterable[Table | Verdict | Paragraph]) -> None:
-    """Print blocks to standard output. Tables fit the width of the terminal; lines of text are not broken."""
+    """Print blocks to standard output; tables fit the terminal's width, and lines of text are not broken."""
     console = Console()
     for block in blocks:
         console.print(as_rich(block), soft_wrap=not isinstance(block, Table))
 
 
 def notes_once(tables: Iterable[Table]) -> Iterator[Table]:
-    """Return the tables with each note only under the last table that has it."""
+    """Return the tables, with each note kept only under the last table that has it."""
     kept, seen = [], set[str]()
     for table in reversed(list(tables)):
         kept.append(replace(table, notes=tuple(note for note in table.notes if note not in seen)))

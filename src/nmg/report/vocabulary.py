@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
-"""Numbers of added words in the table of savings, besides the number of proposed words."""
+"""Numbers of added words in the table of savings; the number of proposed words is added to them."""
 
 
 def vocabulary_tables(
@@ -26,6 +26,9 @@ def vocabulary_tables(
         proposed: The words to add, those that save most first.
         tokenizer: The tokenizer that split the words.
         shown: Maximum number of words in the second table.
+
+    Returns:
+        The three tables.
     """
     rows = (
         ("texts", f"{counted.n_texts:,}"),
@@ -53,12 +56,15 @@ def vocabulary_tables(
 def vocabulary_json(
     counted: Fragmentation, proposed: Sequence[Proposal], tokenizer: "PreTrainedTokenizerBase"
 ) -> dict[str, Any]:
-    """Return all figures: the fragmentation, the proposed words with counts and savings, and the savings.
+    """Return the content of the JSON file: fragmentation, proposed words with counts and savings, and total savings.
 
     Args:
         counted: The words of the corpus.
         proposed: The words to add, those that save most first.
         tokenizer: The tokenizer that split the words.
+
+    Returns:
+        A mapping of JSON values.
     """
     of_word = {word.word: word for word in counted.words}
     return {
@@ -76,7 +82,7 @@ def vocabulary_json(
 
 
 def _savings(counted: Fragmentation, proposed: Sequence[Proposal]) -> list[tuple[int, int, float]]:
-    """Return (number of words added, tokens saved, fraction of all tokens)."""
+    """Return rows (number of added words, number of saved tokens, saved fraction of all tokens)."""
     saved = list(accumulate(one.saved for one in proposed))
     sizes = sorted({*(size for size in SIZES if size < len(saved)), len(saved)} - {0})
     return [(n, saved[n - 1], saved[n - 1] / counted.n_tokens) for n in sizes]
