@@ -15,7 +15,7 @@ Kind = Literal["model", "dataset"]
 
 @cache
 def is_reachable(name: str, kind: Kind) -> bool:
-    """Return whether the hub responds; False if it does not, or if offline mode is set in the environment.
+    """Return whether the hub responds; False as well if offline mode is set in the environment.
 
     The answer is cached for the lifetime of the process.
 

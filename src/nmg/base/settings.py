@@ -125,8 +125,8 @@ class ModelSettings(Section):
     """Implementation of attention in transformers; `auto` is the default of the model. They differ in rounding, memory
     and speed. `flash_attention_2` needs the package flash-attn, an NVIDIA GPU, and bf16 or fp16."""
     head_warmup_steps: CountOrZero = 50
-    """Maximum number of steps that train only a new LM head, if the checkpoint has none; 0 keeps its random
-    initialisation and trains nothing."""
+    """Maximum number of steps that train only a new LM head, if the checkpoint has no LM head; 0 keeps
+    the random initialisation and trains nothing."""
     head_warmup_learning_rate: Positive = 1e-3
     head_tuning_steps: CountOrZero = 400
     """Maximum number of steps that train the whole model with its new head; 0 leaves the encoder unchanged."""

@@ -25,7 +25,7 @@ IGNORED_LABEL = -100
 
 @dataclass(frozen=True)
 class Context:
-    """A text of the corpus. `id` is its index in the corpus; task examples refer to it by this id."""
+    """A text of the corpus. `id` is its index in the corpus, which task examples refer to."""
 
     id: int
     text: str
@@ -41,7 +41,7 @@ class Example(Protocol):
 
     @property
     def context_id(self) -> int:
-        """Index of the corpus text that the example belongs to; -1 if there is none."""
+        """Index of the corpus text that the example belongs to; -1 if it belongs to no text."""
         ...
 
     @property

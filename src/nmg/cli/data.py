@@ -47,7 +47,7 @@ def describe(
     word_column: WordColumn = 1,
     tag_column: TagColumn = None,
 ) -> None:
-    """Print counts, lengths, labels or answers, and a sample."""
+    """Print the format of a data file, counts, lengths, labels or answers, and a sample."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

@@ -149,7 +149,7 @@ class Corpus:
         return corpus
 
     def __len__(self) -> int:
-        """Number of blocks."""
+        """Return the number of blocks."""
         return len(self.lengths)
 
     def subset(self, block_ids: IntArray) -> "Corpus":

@@ -26,7 +26,7 @@ class Worker(Protocol):
 
 
 WorkerFactory: TypeAlias = Callable[[int], Worker]
-"""Opens a worker that uses the given number of torch threads, in another process. It must be picklable."""
+"""Function from a number of torch threads to a new worker. It runs in another process, so it must be picklable."""
 
 
 class Executor(Protocol):

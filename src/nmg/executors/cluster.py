@@ -1,7 +1,7 @@
 """Executor that runs jobs in parallel on a Ray cluster, either a local one or an existing one.
 
 Shared data is put into Ray's object store once, however many workers read it. If a worker is killed, Ray restarts it
-and repeats its job. Jobs do not depend on each other, so the results are the same.
+and repeats its job. Jobs do not depend on each other, so repeating one does not change results.
 """
 
 import os

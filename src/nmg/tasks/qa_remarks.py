@@ -20,7 +20,7 @@ SHOWN = 3
 
 
 def without_answer(name: str, examples: Sequence[QAExample]) -> list[str]:
-    """Return a warning about questions without an answer, which score 0 if the task cannot abstain; empty if none."""
+    """Return a warning about questions without an answer, which score 0 if the task cannot abstain; or []."""
     n_missing = sum(not example.answers for example in examples)
     if not n_missing:
         return []

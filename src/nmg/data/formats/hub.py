@@ -1,4 +1,4 @@
-"""Loads data sets of the Hugging Face hub by name with the library `datasets`, or from its cache."""
+"""Loads data sets of the Hugging Face hub by name, with the library `datasets` or from its cache."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext

@@ -1,4 +1,4 @@
-"""Converts labels as written in files to class names."""
+"""Converts labels in files to class names."""
 
 import math
 import re

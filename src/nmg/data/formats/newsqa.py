@@ -14,7 +14,7 @@ from nmg.data.formats.tables import read_records
 from nmg.data.notices import warn_once
 
 Verdict: TypeAlias = tuple[int, int] | None
-"""Half-open character span of an answer, or None if the story does not contain an answer."""
+"""Start and end (exclusive) of an answer, in characters, or None if the story does not contain an answer."""
 
 COLUMN, TOKENS_COLUMN = "answer_char_ranges", "answer_token_ranges"
 """Columns that identify NewsQA's combined and split files."""
@@ -57,7 +57,7 @@ def read_newsqa_csv(path: Path) -> list[QAExample]:
 def newsqa_examples(content: Any, path: Path, part: str | None) -> list[QAExample]:
     """Return the questions of combined-newsqa-data-*.json with their consensus answers.
 
-    Bad questions are skipped. A question whose consensus is that there is no answer has none.
+    Bad questions are skipped. If the consensus is that there is no answer, the question has no answers.
 
     Args:
         content: the parsed document.
