@@ -12,16 +12,16 @@ from nmg.training.fast.dropout import fast_dropout
 from nmg.training.runtime import Runtime
 
 BatchLoss: TypeAlias = Callable[[slice], Tensor]
-"""Function from some rows of a batch to their part of its mean loss (scalar).
+"""Maps a slice of the rows of a batch to their part of the mean loss of the batch, a scalar.
 
-slice(None) gives the loss of the batch.
+`slice(None)` gives the loss of the whole batch.
 """
 
 
 class Accumulation:
     """Gradient accumulation of one training.
 
-    A pass has `runtime.micro_batch_size` rows, and fewer after memory has run out.
+    A pass has at most `runtime.micro_batch_size` rows. The number is halved whenever memory runs out.
 
     Args:
         batch_size: Rows of a batch.
@@ -74,7 +74,17 @@ class Accumulation:
             )
 
     def _in_parts(self, loss: BatchLoss, share: range, times: int, model: nn.Module) -> Tensor:
-        """Run the forward and backward passes and return the summed loss."""
+        """Run the forward and backward passes and return the summed loss.
+
+        Args:
+            loss: Maps a slice of the rows of the batch to their part of the loss.
+            share: Rows of the batch that this process trains on.
+            times: Weight of the loss (see `DataParallel.share`).
+            model: The model to differentiate.
+
+        Returns:
+            The loss of the share times `times`, a scalar without gradient.
+        """
         parts, runtime = [], self._runtime
         for first in share[:: self.at_once]:
             with runtime.autocast(), fast_dropout(runtime.device, model):

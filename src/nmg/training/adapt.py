@@ -68,7 +68,19 @@ def _adapt(
     observer: Observer | None,
     columns: Callable[[Tensor], Tensor] = lambda labels: labels,
 ) -> TrainingStats:
-    """Adapt the model. `columns` maps label ids to logit columns when the vocabulary is restricted."""
+    """Adapt the model with the vocabulary that it has now.
+
+    Args:
+        context: Context with the model and the settings.
+        masks: Text and masks to adapt on.
+        randomness: Random stream.
+        watch: Measures a loss during the training.
+        observer: Follows the training.
+        columns: Maps label ids to logit columns, if the vocabulary is restricted.
+
+    Returns:
+        The result of the training, with the numbers of tokens.
+    """
     settings, steps = context.adapt, context.adapt_steps
     steps_an_epoch = -(-len(masks.rows_of(0)) // settings.batch_size)
     if steps is not None:
@@ -95,7 +107,7 @@ def _adapt(
 
 
 class _Losses:
-    """Loss functions of batches with their masks, and the number of tokens in them.
+    """Builds the masked-LM loss function of each batch and counts the tokens and masked tokens of all batches.
 
     Args:
         context: Context with the model.
@@ -108,7 +120,7 @@ class _Losses:
         self.masked_tokens, self.tokens = 0, 0
 
     def __call__(self, rows: IntArray) -> BatchLoss:
-        """Return the loss function of a batch and count its tokens."""
+        """Return the loss function of the batch of `rows`, int [B], and count its tokens."""
         corrupted = self._batches(rows)
         self.masked_tokens += int((corrupted.labels != IGNORED_LABEL).sum())
         self.tokens += int(corrupted.is_token.sum())
@@ -121,6 +133,9 @@ class _Losses:
         return State(batches.tensors, {"batches": batches.facts, **counts})
 
     def restore(self, state: State) -> None:
-        """Continue after the last batch of a state."""
+        """Restore the token counts and the batches from `state`.
+
+        Training continues after the last batch that it covers.
+        """
         self.masked_tokens, self.tokens = (int(state.facts[name]) for name in ("masked_tokens", "tokens"))
         self._batches.restore(State(state.tensors, state.facts["batches"]))

@@ -40,7 +40,7 @@ class DataParallel:
         return randomness / self.index if self.index else randomness
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its mean over all processes, grouped into buckets of `BUCKET_BYTES`."""
+        """Replace each tensor with its mean over all processes. Tensors are sent in buckets of about `BUCKET_BYTES`."""
         if self.processes == 1:
             return
         for bucket in _buckets(tensors):
@@ -51,13 +51,13 @@ class DataParallel:
             torch._foreach_copy_(bucket, [part.view_as(tensor) for part, tensor in zip(parts, bucket, strict=True)])
 
     def take_first(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by that of rank 0."""
+        """Replace each tensor with that of rank 0."""
         if self.processes > 1:
             for tensor in tensors:
                 torch.distributed.broadcast(tensor, src=0)
 
     def mean(self, value: float, device: torch.device) -> float:
-        """Return the mean of a number over all processes. It is the same on all, so decisions based on it agree."""
+        """Return the mean of a number over all processes. All get the same value, so their decisions agree."""
         if self.processes == 1:
             return value
         shared = torch.tensor([value], dtype=torch.float64, device=device)

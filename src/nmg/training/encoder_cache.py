@@ -27,7 +27,7 @@ class CachedEncoder:
         return self._encode(blocks)
 
     def surprise(self, blocks: TokenBlocks) -> Tensor:
-        """Return the loss and the entropy of each token in nats, float32 [B, T, 2] on the CPU."""
+        """Return the loss and the entropy of each token in nats, float32 [B, T, 2], on the CPU."""
         lengths = blocks.is_token.sum(dim=1).tolist()
         ids = blocks.input_ids.cpu().numpy()
         keys = [ids[row, :length].tobytes() for row, length in enumerate(lengths)]
@@ -46,7 +46,7 @@ class CachedEncoder:
         return found
 
     def _is_fresh(self, key: bytes) -> bool:
-        """Return whether a cached result exists and is not too old."""
+        """Return whether the cache has a result for the block with this key that is not too old."""
         return key in self._kept and self._calls - self._kept[key][0] < self._steps
 
     def _forget(self) -> None:
@@ -55,7 +55,11 @@ class CachedEncoder:
             del self._kept[key]
 
     def state(self) -> State:
-        """Return the results: the tokens and values of all blocks one after the other, and the calls they are from."""
+        """Return the cached results.
+
+        The state has the tokens and values of all blocks, concatenated, and the number of the `surprise` call that
+        computed each block.
+        """
         ids = [torch.from_numpy(np.frombuffer(key, dtype=np.int64).copy()) for key in self._kept]
         values = [value for _, value in self._kept.values()]
         return State(
@@ -68,7 +72,7 @@ class CachedEncoder:
         )
 
     def restore(self, state: State) -> None:
-        """Continue with the results of a state."""
+        """Restore the cached results and the number of calls from `state`."""
         self._calls, *calls = state.tensors["calls"].tolist()
         lengths = state.tensors["lengths"].tolist()
         ids, values = (torch.split(state.tensors[name], lengths) for name in ("ids", "values"))

@@ -195,7 +195,7 @@ class Training:
         return float(self._optimiser.param_groups[0]["lr"])
 
     def tokens(self, first: int, last: int) -> int:
-        """Return the number of tokens of the steps after `first` up to `last`, special tokens included."""
+        """Return the number of tokens of the steps `first` + 1 to `last`, counted from 1, special tokens included."""
         return sum(int(self._lengths[rows].sum()) for rows in self._batches[first:last])
 
     def run(
@@ -277,7 +277,7 @@ class Training:
             )
 
     def state(self) -> State:
-        """Return weights, optimiser, scaler, losses, and each process's generators of dropout."""
+        """Return weights, optimiser, scaler, losses, and the random generators of each process, which draw dropout."""
         optimiser = self._optimiser.state_dict()
         tensors = {f"weights.{name}": master for name, master in numbered(self._weights.masters).items()}
         others: dict[str, dict[str, object]] = {}
@@ -298,7 +298,7 @@ class Training:
         return State(tensors, facts | {"scaler": self._scaler.state_dict()})
 
     def _changed(self, group: Mapping[str, object]) -> dict[str, object]:
-        """Return the values of a group of weights that may differ from those of a new optimiser."""
+        """Return the options of a parameter group that may differ from those of a new optimiser."""
         given = self._optimiser.defaults
         return {
             name: value
@@ -307,7 +307,10 @@ class Training:
         }
 
     def restore(self, state: State) -> None:
-        """Continue after the last step of a state, with the same batches."""
+        """Restore weights, optimiser, scaler, losses and random generators from `state`.
+
+        Training continues after the last step that it covers, with the same batches.
+        """
         parts: dict[str, dict[str, Tensor]] = {}
         for name, tensor in state.tensors.items():
             part, _, rest = name.partition(".")

@@ -41,7 +41,7 @@ HELD_OUT_SHARE, LEAST_HELD_OUT, HELD_OUT_TOKENS = 0.05, 32, 20_000
 LOOK_EVERY, PATIENCE = 50, 3
 """Steps between two held-out measurements. A stage ends after `PATIENCE` measurements without a new best."""
 ENOUGH = 1.0
-"""Nats below the unigram entropy that a head must reach to count as trained."""
+"""Minimum of unigram entropy minus loss, in nats; below this difference, a head counts as barely trained."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def make_head(
 ) -> HeadQuality:
     """Train a new LM head in three stages. Each stage keeps the weights with its lowest held-out loss.
 
-    1. Closed form (`head_start`).
+    1. Closed form (`head_init`).
     2. Only the new parameters, because an untrained head would send noise through the encoder.
     3. The whole model at a low learning rate.
 
@@ -237,7 +237,19 @@ class _Stage:
         randomness: StreamName,
         watch: KeepBest,
     ) -> int:
-        """Train only `parameters` of the model on the blocks `rows` and return the number of steps."""
+        """Train only `parameters` of the model.
+
+        Args:
+            context: Context with the model.
+            corpus: Text to train on.
+            rows: int [B]: numbers of the blocks to train on.
+            parameters: Parameters to train; all others are unchanged.
+            randomness: Random stream.
+            watch: Measures the held-out loss. It may stop the stage and restore the best weights.
+
+        Returns:
+            The number of steps.
+        """
         model, size = context.model, context.adapt.batch_size
         batches = DrawnMasks(corpus, RandomMasking()).start(replace(context, masking=MASKING), randomness)
         schedule = OptimiserSettings(
@@ -268,7 +280,17 @@ class _Stage:
 
 
 def _digest(context: TrainingContext, settings: ModelSettings, corpus: "Corpus", seed: int) -> str:
-    """Return the digest of everything that determines a trained head."""
+    """Return the digest of everything that determines a trained head.
+
+    Args:
+        context: Context with the model before the training.
+        settings: Model settings.
+        corpus: Text to train on.
+        seed: Seed of the run.
+
+    Returns:
+        The first 20 hex digits of a SHA-256.
+    """
     runtime, encoder = context.runtime, state_digest(context.model.base_model.state_dict())
     facts = (VERSION, seed, corpus.digest, context.adapt.batch_size, runtime.precision, runtime.device.type, encoder)
     return hashlib.sha256(" ".join([settings.model_dump_json(), *map(str, facts)]).encode()).hexdigest()[:20]

@@ -119,7 +119,17 @@ def _new_head(lm: PretrainedLM) -> _Head | None:
 
 
 def _states(context: TrainingContext, corpus: Corpus, rows: IntArray, randomness: StreamName) -> tuple[Tensor, Tensor]:
-    """Return states at masked positions, float64 [N, H], and ids of the hidden words, int64 [N], on the CPU."""
+    """Compute hidden states at masked positions.
+
+    Args:
+        context: Context with the model.
+        corpus: The corpus.
+        rows: int [B]: numbers of the blocks to read.
+        randomness: Random stream of the order of blocks and of the masked positions.
+
+    Returns:
+        States, float64 [N, H], and ids of the hidden words, int64 [N], on the CPU.
+    """
     order = (randomness / "blocks").generator().permutation(rows)
     enough = int(np.searchsorted(np.cumsum(corpus.lengths[order]) * RATE, POSITIONS)) + 1
     batches, lengths = hidden_words(context, corpus, order[:enough], RATE, randomness)
@@ -165,9 +175,18 @@ def newton_step(states: Tensor, words: Tensor, embeddings: Tensor, log_frequenci
 
 @torch.no_grad()
 def _write_damped(head: _Head, weight: Tensor, centre: Tensor, loss: Callable[[], float]) -> float:
-    """Write the map and halve it while that lowers the loss. Return the lowest loss.
+    """Write the map into the head, and halve it while that lowers the loss.
 
     Damping is needed because the step is too long if there is little text.
+
+    Args:
+        head: The layers to write to.
+        weight: float64 [D, H], the map.
+        centre: float64 [H], mean of the states.
+        loss: Returns the held-out loss of the model in its current state.
+
+    Returns:
+        The lowest loss.
     """
     _write(head, weight, centre)
     best = loss()

@@ -60,7 +60,7 @@ class KeepBest:
             self._in_vain += 1
 
     def go_back(self, weights: Sequence[Tensor]) -> None:
-        """Restore the best weights. Does nothing without `patience`, and if every loss was NaN."""
+        """Restore the best weights. Does nothing without `patience` or if every loss was NaN."""
         for weight, kept in zip(weights, self._kept, strict=False):  # `_kept` is empty in both cases
             weight.data.copy_(kept)
 
@@ -71,7 +71,7 @@ class KeepBest:
         return State(numbered(self._kept), facts)
 
     def restore(self, state: State) -> None:
-        """Continue from a state."""
+        """Restore the losses and the best weights from `state`."""
         facts = state.facts
         self.measured = [(int(step), float(loss)) for step, loss in facts["measured"]]
         self.best, self.best_step = float(facts["best"]), int(facts["best_step"])

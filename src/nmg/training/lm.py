@@ -152,7 +152,7 @@ def _cannot_load(name: str, what: str, error: Exception) -> UserError:
 
 
 def _only_local(name: str) -> bool:
-    """Apply `is_only_local` to the setting `model.name`."""
+    """Return `is_only_local(name)`; its errors name the setting `model.name`."""
     try:
         return is_only_local(name)
     except UserError as error:
@@ -161,7 +161,7 @@ def _only_local(name: str) -> bool:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Suppress warnings on loading, such as the one about a missing head, which `inner.head` reports."""
+    """Suppress warnings on loading, such as the one about a missing head, which `training.head` reports."""
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
@@ -252,7 +252,7 @@ LARGEST_TABLE = 2**26
 def logits_in_parts(
     model: PreTrainedModel, input_ids: Tensor, is_token: Tensor, is_masked: Tensor
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Yield (slice of the M masked positions, their logits [m, V]), in the order of `masked_logits`.
+    """Yield vocabulary logits at some of the M masked positions at a time, in the order of `masked_logits`.
 
     The encoder runs once. With a vocabulary of 250 000 words, the logits of a batch take several gigabytes. The head
     therefore runs on as many positions at once as `LARGEST_TABLE` allows.
@@ -262,6 +262,9 @@ def logits_in_parts(
         input_ids: int64 [B, T]: token ids.
         is_token: bool [B, T]: False at padding.
         is_masked: bool [B, T]: positions to predict.
+
+    Yields:
+        The slice of the M masked positions and their logits, float [m, V].
     """
     n_masked = int(is_masked.sum())
     at_once = max(LARGEST_TABLE // int(model.config.vocab_size), 1)

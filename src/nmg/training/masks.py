@@ -90,7 +90,7 @@ class FixedMasks:
         return torch.unique(self.blocks.input_ids)  # type: ignore[no-any-return]
 
     def start(self, context: TrainingContext, randomness: StreamName, steps: int = 1) -> Batches:  # noqa: ARG002
-        """Corrupt all blocks once and return the function that selects batches of them. `steps` is ignored."""
+        """Implement `Masks.start`: corrupt all blocks once and return batches of them. `steps` is ignored."""
         rng = (randomness / "corruption").generator()
         corrupted = corrupt(self.blocks, self.plan, context.vocabulary, context.masking, rng)
         return FixedBatches(corrupted, self.lengths)
@@ -105,7 +105,7 @@ class FixedBatches(Stateless):
     """int [F]: tokens of each row, special tokens included."""
 
     def __call__(self, rows: IntArray) -> CorruptedBlocks:
-        """Return some rows, cut to the longest of them."""
+        """Return the blocks `rows`, int [B], cut to the longest of them."""
         index, longest = torch.from_numpy(rows), int(self.lengths[rows].max())
         columns = (self.corrupted.input_ids, self.corrupted.is_token, self.corrupted.labels)
         return CorruptedBlocks(*(column[index, :longest] for column in columns))
@@ -118,7 +118,7 @@ class DrawnMasks:
     corpus: "Corpus"
     masking: Masking
     sees: Literal["every-step", "once"] = "every-step"
-    """When a learned policy reads the LM: at each `step`, or once for all epochs at the `start`."""
+    """When a learned policy reads the LM: at every step, or once for all epochs before the first step."""
     replay: Replay | None = None
     """The rows of each epoch, if the last rows of the corpus are general text."""
 
@@ -183,14 +183,14 @@ class DrawnBatches:
     """Number of batches so far."""
 
     def __call__(self, rows: IntArray) -> CorruptedBlocks:
-        """Return some blocks with new masks."""
+        """Return the blocks `rows`, int [B], with newly drawn masks."""
         blocks, rate = self.corpus.blocks(rows), self.rates.at(self.n_batches)
         self.n_batches += 1
         plan = self.masking.plan(blocks, rate, self.choices, self.encode)
         return corrupt(blocks, plan, self.context.vocabulary, self.context.masking, self.corruption)
 
     def state(self) -> State:
-        """Return the generators, the number of batches, and masks or losses of tokens that are kept for later."""
+        """Return the generators, the number of batches, and the cached masks or token losses, if any."""
         facts = {
             "n_batches": self.n_batches,
             "choices": generator_state(self.choices),
@@ -200,7 +200,10 @@ class DrawnBatches:
         return State({} if kept is None else kept.state().tensors, facts)
 
     def restore(self, state: State) -> None:
-        """Continue after the last batch of a state."""
+        """Restore the generators, the number of batches, and the cached masks or token losses from `state`.
+
+        Training continues after the last batch that it covers.
+        """
         self.n_batches = int(state.facts["n_batches"])
         restore_generator(self.choices, state.facts["choices"])
         restore_generator(self.corruption, state.facts["corruption"])
@@ -209,7 +212,7 @@ class DrawnBatches:
             kept.restore(State(state.tensors))
 
     def _kept_part(self) -> PlannedMasking | CachedEncoder | None:
-        """Return the part that keeps results of the language model: at most one of the two reads it."""
+        """Return the masking or encoder that caches results of the language model; None if neither caches any."""
         if isinstance(self.masking, PlannedMasking):
             return self.masking
         return self.encode if isinstance(self.encode, CachedEncoder) else None

@@ -36,7 +36,7 @@ def new_optimiser(weights: Sequence[Tensor], settings: OptimiserSettings, device
         weights by 1 − learning rate · weight decay.
 
     Raises:
-        UserError: The package of StableAdamW is not installed.
+        UserError: If the package of StableAdamW is needed but not installed.
     """
     rate, decay = settings.learning_rate, settings.weight_decay
     if settings.optimiser == "adamw":

@@ -73,9 +73,16 @@ def probe(
 
 
 def _probe_words(context: TrainingContext, train: TaskFeatures, rows: IntArray, held_out: TaskFeatures) -> Tensor:
-    """Return logits [F, T, C] of the classes of each token of `held_out`.
+    """Fit a classifier of tokens. Each labelled token of `rows` is a training example.
 
-    Each labelled token of `rows` is a training example.
+    Args:
+        context: Context with the adapted LM.
+        train: Encoded training examples.
+        rows: int [N]: rows of `train` to fit on.
+        held_out: Encoded examples to predict.
+
+    Returns:
+        float32 [F, T, C]: logits of the classes of each token of `held_out`; -inf after the end of a row.
     """
     (name,) = train.token_targets
     seen, gold = [], []
@@ -97,7 +104,17 @@ def _probe_words(context: TrainingContext, train: TaskFeatures, rows: IntArray, 
 
 
 def _states(context: TrainingContext, features: TaskFeatures, rows: IntArray, per_token: bool) -> Tensor:
-    """Return the states of `_read` for all `rows` in their order, with 0 after the end of a batch."""
+    """Return the states of `_read` for all rows, in the order of `rows`.
+
+    Args:
+        context: Context with the adapted LM.
+        features: Encoded examples.
+        rows: int [N]: rows of `features` to read.
+        per_token: Whether to return a state for each token instead of each row.
+
+    Returns:
+        float64 on the CPU: [N, T, H], 0 after the end of a row's batch, or [N, 2 H].
+    """
     width = (int(features.lengths[rows].max()),) if per_token else ()
     found: Tensor | None = None
     for places, states in _read(context, features, rows, per_token):
@@ -111,9 +128,17 @@ def _states(context: TrainingContext, features: TaskFeatures, rows: IntArray, pe
 def _read(
     context: TrainingContext, features: TaskFeatures, rows: IntArray, per_token: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (indices into `rows`, states) per batch of rows of similar length, longest first.
+    """Read rows in batches of similar length, longest first.
 
-    States are float64 on the CPU: last hidden states [B, T, H], or [B, 2 H] with their mean and the first of them.
+    Args:
+        context: Context with the adapted LM.
+        features: Encoded examples.
+        rows: int [N]: rows of `features` to read.
+        per_token: Whether to yield a state for each token instead of each row.
+
+    Yields:
+        Indices into `rows`, int64 [B], and states, float64 on the CPU: last hidden states [B, T, H], or [B, 2 H] with
+        their mean and the first of them.
     """
     model = context.model
     model.eval()
@@ -136,10 +161,16 @@ def _read(
 
 
 def _solve(inputs: Tensor, gold: Tensor, n_outputs: int, is_token: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return weights [D, n_outputs] and bias [n_outputs] that minimise the penalised mean loss of `gold` [F].
+    """Minimise the penalised mean loss of the probe.
 
-    Inputs [F, D] give scores of classes. Inputs [F, T, D] with `is_token` [F, T] give one score per token, and one
-    token is gold.
+    Args:
+        inputs: float64 [N, D] to predict classes, or [N, T, D] to select one token per row.
+        gold: int64 [N]: correct classes or token positions.
+        n_outputs: Number of classes, or 1 to select a token.
+        is_token: bool [N, T], False at padding; None to predict classes.
+
+    Returns:
+        Weights [D, n_outputs] and bias [n_outputs].
     """
     weights = torch.zeros(inputs.shape[-1], n_outputs, dtype=inputs.dtype, requires_grad=True)
     bias = torch.zeros(n_outputs, dtype=inputs.dtype, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Device, precision, threads and memory of the inner loop. These settings affect speed, but not what is computed."""
+"""Device, precision, threads and memory of the inner loop. They affect speed and rounding only."""
 
 import ctypes
 import functools

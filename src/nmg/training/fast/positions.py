@@ -138,7 +138,17 @@ def last_attention(model: PreTrainedModel) -> Any:
 def _attend(
     attention: Any, places: Places, states: Tensor, attention_mask: Tensor | None = None, **_others: Any
 ) -> tuple[Tensor, None]:
-    """Compute `BertSelfAttention` of the states [B, T, H] for queries at `places` only: [B, K, H]."""
+    """Compute `BertSelfAttention` of the states [B, T, H] for queries at `places` only.
+
+    Args:
+        attention: A `BertSelfAttention`, or a module with the same projections.
+        places: K positions of each row.
+        states: Float [B, T, H].
+        attention_mask: [B, 1, 1 or T, T], as for `F.scaled_dot_product_attention`; None hides no position.
+
+    Returns:
+        Float [B, K, H], and None instead of attention weights.
+    """
 
     def heads(values: Tensor) -> Tensor:
         """Split the last dimension into heads: [B, T, H] → [B, heads, T, H / heads]."""
@@ -171,7 +181,7 @@ def _select_both(places: Places, module: nn.Module, inputs: tuple[Tensor, Tensor
 
 
 def _select_states(places: Places, _module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Any:
-    """Select the last hidden states in the output of an encoder."""
+    """Return an encoder's output with its last hidden states only at `places`, without padding (a forward hook)."""
     if isinstance(output, tuple):
         return (places.without_filling(places.of(output[0])), *output[1:])
     output["last_hidden_state"] = places.without_filling(places.of(output["last_hidden_state"]))

@@ -118,5 +118,5 @@ def _as_its_weight(norm: nn.LayerNorm, inputs: tuple[Any, ...]) -> tuple[Any, ..
 
 
 def _round_output(dtype: torch.dtype, _module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-    """Round the output of an embedding."""
+    """Return the output of an embedding, rounded to `dtype` (a forward hook)."""
     return output.to(dtype)
