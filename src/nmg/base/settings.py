@@ -403,7 +403,7 @@ class RuntimeSettings(Section):
     """Whether adaptation concatenates blocks without padding; for BERT and related models."""
     gradient_checkpointing: bool = False
     """Whether training stores only the inputs of layers and runs them again in the backward pass. This saves most of
-    the memory of activations and costs about a third more time."""
+    the memory of activations and costs one more forward pass."""
     micro_batch_size: Count | None = None
     """Maximum number of rows per forward pass and process; gradients of a batch are accumulated. All rows if not
     given."""
