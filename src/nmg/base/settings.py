@@ -122,8 +122,8 @@ class ModelSettings(Section):
     """Whether to run Python code that comes with the model. Without it only weights, configuration and vocabulary
     are read."""
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
-    """Implementation of attention in transformers; `auto` is the default of the model. They differ in rounding, memory
-    and speed. `flash_attention_2` needs the package flash-attn, an NVIDIA GPU, and bf16 or fp16."""
+    """Implementation of attention in transformers; `auto` is the default of the model. The choice changes
+    rounding, memory and speed. `flash_attention_2` needs the package flash-attn, an NVIDIA GPU, and bf16 or fp16."""
     head_warmup_steps: CountOrZero = 50
     """Maximum number of steps that train only a new LM head, if the checkpoint has no LM head; 0 keeps
     the random initialisation and trains nothing."""
