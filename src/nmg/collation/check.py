@@ -28,7 +28,7 @@ class CollatorReport:
     collator: str
     """Name of the collator."""
     text: str
-    """Where the rows come from."""
+    """Description of the source of the rows."""
     rows: int
     epochs: int
     workers: int
@@ -46,7 +46,7 @@ class CollatorReport:
 
 @dataclass(frozen=True)
 class LoaderOptions:
-    """How a check passes rows to a collator."""
+    """Options by which a check passes rows to a collator."""
 
     workers: int = 2
     epochs: int = 2
@@ -172,7 +172,17 @@ def _failures_named(name: str) -> Iterator[None]:
 def _counts(
     collate: Collate, rows: Sequence[Mapping[str, Any]], comparison: Comparison, loader: LoaderOptions
 ) -> RowCounts:
-    """Return the counts of all rows in all epochs, one epoch after the other."""
+    """Count what the collator does with each row in all epochs.
+
+    Args:
+        collate: The collator.
+        rows: The rows.
+        comparison: Compares batches with rows.
+        loader: Number of epochs, batch size and seed.
+
+    Returns:
+        The counts of all rows, one epoch after the other.
+    """
     size = loader.batch_size
     return RowCounts.joined(
         [
@@ -189,7 +199,18 @@ def _repeats(
     claims: Claims,
     loader: LoaderOptions,
 ) -> Iterator[Check]:
-    """Yield the checks of repeated masks: in one process, with workers, and with workers that are kept."""
+    """Check for repeated masks: in one process, with workers, and with workers that are kept between epochs.
+
+    Args:
+        new: Makes a new collator.
+        rows: The rows of every batch.
+        comparison: Returns the columns of a batch.
+        claims: Claims of the collator.
+        loader: Number of epochs, number of workers and seed.
+
+    Yields:
+        The checks.
+    """
     epochs, seed = loader.epochs, loader.seed
     alone = find_repeats(new(), rows, comparison.columns, epochs=epochs, seed=seed)
     yield _repeat("repeats between epochs", alone.of_epochs, alone.later_epochs, [alone], claims)
@@ -213,7 +234,18 @@ def _repeats(
 
 
 def _repeat(name: str, count: int, total: int, found: Sequence[Repeats], claims: Claims) -> Check:
-    """Return the check that `count` of `total` batches repeat the masks of another epoch or worker."""
+    """Return the check that `count` of `total` batches repeat the masks of another epoch or worker.
+
+    Args:
+        name: Name of the check. It contains "epoch" if batches of different epochs were compared.
+        count: Number of batches that repeat masks.
+        total: Number of batches that were compared.
+        found: The counts that `count` and `total` come from.
+        claims: Claims of the collator. Repeated masks are no fault if it has fixed masks.
+
+    Returns:
+        The check.
+    """
     is_epoch = "epoch" in name
     where = "after the first epoch" if is_epoch else "of the other workers"
     have = "has" if count == 1 else "have"

@@ -19,15 +19,23 @@ if TYPE_CHECKING:
 N_TEXTS = 512
 """Number of generated texts."""
 SHORTEST, LONGEST = 4, 80
-"""Pieces of a generated text: fewest and most."""
+"""Minimum and maximum number of pieces in a generated text."""
 _MARKS = "▁Ġ#"
 """Characters that mark word pieces."""
 
 
 def vocabulary_texts(tokenizer: "PreTrainedTokenizerBase", seed: int, n: int = N_TEXTS) -> list[str]:
-    """Return `n` texts of randomly drawn pieces of the vocabulary, so that a check needs no corpus.
+    """Generate texts of randomly drawn pieces of the vocabulary, so that a check needs no corpus.
 
-    Pieces that continue a word give words of several pieces. The texts have no meaning.
+    Pieces that continue a word form words of several pieces. The texts have no meaning.
+
+    Args:
+        tokenizer: a tokenizer with a mask token.
+        seed: seed of the texts.
+        n: number of texts.
+
+    Returns:
+        The texts.
     """
     ids = Vocabulary.from_tokenizer(tokenizer).replacement_ids.numpy()
     tokens = tokenizer.convert_ids_to_tokens(ids.tolist())
@@ -39,14 +47,14 @@ def vocabulary_texts(tokenizer: "PreTrainedTokenizerBase", seed: int, n: int = N
 
 
 def _bare(tokens: Iterable[str]) -> list[str]:
-    """Return pieces without the marks of words."""
+    """Return `tokens` without the marks of word pieces."""
     return [token.strip(_MARKS) for token in tokens]
 
 
 def tokenized(
     texts: Iterable[str], tokenizer: "PreTrainedTokenizerBase", max_length: int, *, with_offsets: bool
 ) -> list[dict[str, Any]]:
-    """Return a row per text that has tokens: `input_ids`, `attention_mask` and what else the tokenizer returns.
+    """Return a row per text that has tokens: `input_ids`, `attention_mask` and the tokenizer's other columns.
 
     Args:
         texts: the texts.
@@ -54,6 +62,9 @@ def tokenized(
         max_length: maximum number of tokens in a row.
         with_offsets: whether rows have the column `offset_mapping`, which transformers' `whole_word_mask` reads. They
             are then padded to `max_length`, because transformers does not pad this column.
+
+    Returns:
+        One mapping per row, from column names to lists.
 
     Raises:
         UserError: If no text has tokens that may be masked.
@@ -83,16 +94,16 @@ class Rows(torch.utils.data.Dataset[dict[str, Any]]):
 
 @dataclass
 class RowCounts:
-    """What a collator did with each of R rows. All fields are int64 [R]."""
+    """Counts of words and tokens by what a collator did with them in each of R rows. All fields are int64 [R]."""
 
     words: IntArray
     """Words that may be masked."""
     maskable: IntArray
     """Tokens that may be masked."""
     unknown: IntArray
-    """Of these, unknown tokens."""
+    """Unknown tokens that may be masked."""
     masked: IntArray
-    """Of the maskable tokens, those with a label."""
+    """Maskable tokens with a label."""
     unknown_masked: IntArray
     """Masked unknown tokens."""
     mask_tokens: IntArray
@@ -118,11 +129,11 @@ class RowCounts:
     masked_words: IntArray
     """Words of several tokens of which at least one is masked."""
     cut_words: IntArray
-    """Of these, words of which at least one token is not masked."""
+    """Words of several tokens of which some but not all tokens are masked."""
 
     @classmethod
     def joined(cls, parts: "Sequence[RowCounts]") -> "RowCounts":
-        """Return the rows of all parts, one after the other."""
+        """Return the counts of the rows of all parts, one part after the other."""
         return cls(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
 
     @property
@@ -135,7 +146,7 @@ class RowCounts:
         return RowCounts(**{name: values.reshape(n, -1).sum(axis=0) for name, values in vars(self).items()})
 
     def rows(self, n: int) -> "RowCounts":
-        """Return the first `n` rows."""
+        """Return the counts of the first `n` rows."""
         return RowCounts(**{name: values[:n] for name, values in vars(self).items()})
 
 
@@ -143,7 +154,7 @@ class Comparison:
     """Compares the batches of a collator with the rows that it was given."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
-        """`name` is the name of the collator in error messages."""
+        """Prepare to compare rows of `tokenizer`; `name` is the name of the collator in error messages."""
         self._reader = RowReader(tokenizer, None)
         self._mask_id = int(tokenizer.mask_token_id)
         self._unknown_id = tokenizer.unk_token_id
@@ -221,7 +232,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Originals:
-    """The rows that a collator was given, with the padding of its batch: [B, W] each."""
+    """The rows that a collator was given, padded like its batch: [B, W] each."""
 
     ids: IntArray
     is_token: BoolArray
@@ -230,7 +241,17 @@ class _Originals:
 
     @classmethod
     def of(cls, blocks: TokenBlocks, lengths: Sequence[int], width: int, is_left: bool) -> "_Originals":
-        """Pad `blocks` to `width`, on the left if `is_left`."""
+        """Pad rows as a batch is padded.
+
+        Args:
+            blocks: The rows, padded on the right.
+            lengths: Number of tokens of each row, without padding.
+            width: Width W of the batch.
+            is_left: Whether the batch is padded on the left.
+
+        Returns:
+            The padded rows.
+        """
 
         def placed(values: torch.Tensor, fill: int) -> Any:
             padded = np.full((len(lengths), width), fill, dtype=values.numpy().dtype)
@@ -244,7 +265,7 @@ class _Originals:
 
 
 def _split(values: IntArray, lengths: Sequence[int], fill: int) -> IntArray:
-    """Return int64 [rows, longest]: one long row split into rows of these lengths."""
+    """Return one long row as int64 [rows, longest]: rows of the given lengths, padded with `fill`."""
     rows = np.full((len(lengths), max(lengths)), fill, dtype=np.int64)
     for b, part in enumerate(np.split(values, np.cumsum(lengths)[:-1])):
         rows[b, : len(part)] = part
@@ -252,7 +273,7 @@ def _split(values: IntArray, lengths: Sequence[int], fill: int) -> IntArray:
 
 
 def _words(word_index: IntArray, is_masked: BoolArray) -> tuple[int, int, int]:
-    """Return the number of words in a row, of masked words of several tokens, and of cut ones."""
+    """Return three numbers for a row: words, masked words of several tokens, and such words that are cut."""
     is_known = word_index != NO_POSITION
     sizes = np.bincount(word_index[is_known])
     n_masked = np.bincount(word_index[is_known], weights=is_masked[is_known])

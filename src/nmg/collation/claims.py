@@ -20,7 +20,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Claims:
-    """What a collator says it does; None where it says nothing."""
+    """What a collator claims about its masks; None for a property about which it claims nothing."""
 
     rate: Range | None
     """Fraction of the maskable tokens that are masked."""
@@ -29,7 +29,7 @@ class Claims:
     random_tokens: float | None
     """Fraction of the masked tokens that become a random token."""
     is_fixed: bool
-    """Whether masks are the same in every epoch on purpose."""
+    """Whether the masks are the same in every epoch by design."""
 
     @classmethod
     def of(cls, collator: Any, rate: float | None) -> Self:
@@ -37,7 +37,7 @@ class Claims:
 
         Args:
             collator: the collator.
-            rate: the rate it should have; None for the one that it claims.
+            rate: the rate that it should have, between 0 and 1; None for the rate that it claims.
         """
         stated: Any = getattr(collator, "rates", None)
         probability = getattr(collator, "mlm_probability", None)
@@ -62,7 +62,7 @@ def interval(counts: IntArray, totals: IntArray) -> Range:
         totals: int64 [R], of each row.
 
     Returns:
-        The lower and the upper end. Without any total, (0, 1).
+        The lower and the upper end; (0, 1) if all totals are 0.
     """
     from scipy import stats
 
@@ -87,6 +87,9 @@ def fits_budget(counts: IntArray, totals: IntArray, rate: Range) -> bool:
         counts: int64 [R], masked tokens of each row.
         totals: int64 [R], maskable tokens of each row.
         rate: lowest and highest rate.
+
+    Returns:
+        True if every row fits.
     """
     lowest = np.floor(totals * rate[0] + 1e-9)
     highest = np.maximum(np.ceil(totals * rate[1] - 1e-9), 1)

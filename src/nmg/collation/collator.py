@@ -191,7 +191,7 @@ class MaskingCollator:
         )
 
     def _masked_together(self, blocks: TokenBlocks) -> CorruptedBlocks:
-        """Mask a batch with the stream and the rate of its number."""
+        """Mask a batch with the random stream and the masking rate of the batch number."""
         name, number = self._streams.next()
         return self._masked(blocks, name, self.rates.at(number))
 

@@ -30,12 +30,15 @@ _WEIGHTS = (".json", ".tsv", ".csv", ".txt")
 
 
 def resolve_masking(masking: AnyMasking, ingredients: MaskingContext, model: "PreTrainedModel | None") -> Masking:
-    """Return the masking for any accepted specification.
+    """Convert any accepted specification into a masking.
 
     Args:
         masking: the specification.
         ingredients: inputs from which a rule can be built.
         model: the language model, for policies that read it; None if not available.
+
+    Returns:
+        The masking.
 
     Raises:
         UserError: If the name is unknown, the type is invalid, or an input of the masking is missing.
@@ -69,7 +72,20 @@ def _by_name(name: str, ingredients: MaskingContext, model: "PreTrainedModel | N
 
 
 def _of_policy(policy: Policy, name: str, ingredients: MaskingContext, model: "PreTrainedModel | None") -> Masking:
-    """Return the masking of a policy. Raises UserError if it does not fit the model or the tokenizer."""
+    """Return the masking of a policy.
+
+    Args:
+        policy: The policy.
+        name: Name of the masking.
+        ingredients: Provides the tokenizer.
+        model: The language model; None if not available.
+
+    Returns:
+        The masking, which selects as the policy does by default (`acts`).
+
+    Raises:
+        UserError: If the policy does not fit the model or the tokenizer, or reads a model that is not available.
+    """
     if policy.reads_lm and model is None:
         raise UserError(f"the policy '{name}' reads the language model: pass it to the collator (model=…)")
     hidden_size = int(model.config.hidden_size) if model is not None else 0

@@ -74,7 +74,7 @@ class Recovery:
         ]
 
     def _runs(self, runs: Sequence[IntArray]) -> list[Recovered]:
-        """Recover runs of tokens without special tokens."""
+        """Recover the words and text of runs of tokens, int64 [T] each, that contain no special tokens."""
         if not runs:
             return []
         texts = [self._decoded(run) for run in runs]
@@ -92,7 +92,7 @@ class Recovery:
         return [found or self._by_marks(run) for run, found in zip(runs, again, strict=True)]
 
     def _decoded(self, ids: IntArray) -> str:
-        """Decode a run without changes of its spaces."""
+        """Return the text of a run of tokens, with its spaces unchanged."""
         text = self._tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False)
         return text if isinstance(text, str) else "".join(text)
 
@@ -139,7 +139,7 @@ class _Marks:
 
 
 def _runs(is_inside: BoolArray) -> list[tuple[int, int]]:
-    """Return the start and the exclusive end of each run of True."""
+    """Return the start and the exclusive end of each run of True in `is_inside`, bool [T]."""
     flags = np.zeros(len(is_inside) + 2, dtype=np.int8)
     flags[1:-1] = is_inside
     edges = np.flatnonzero(flags[1:] != flags[:-1]).tolist()

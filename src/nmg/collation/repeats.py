@@ -1,4 +1,4 @@
-"""Repeated masks of a collator: between epochs and between the workers of a data loader."""
+"""Finds masks that a collator repeats between epochs or between the workers of a data loader."""
 
 import hashlib
 import random
@@ -18,7 +18,7 @@ from nmg.collation.check_rows import Rows
 BATCHES_PER_WORKER = 4
 """Number of batches that each worker returns per epoch."""
 FEWEST_MASKS = 8
-"""Two batches with fewer masked tokens may be equal by chance, so they are not compared."""
+"""Minimum number of masked tokens for a comparison. Batches with fewer may be equal by chance."""
 
 Collate: TypeAlias = Callable[[Any], Any]
 """Rows → a batch."""
@@ -28,18 +28,21 @@ Columns: TypeAlias = Callable[[Any], tuple[IntArray, IntArray]]
 
 @dataclass(frozen=True)
 class Repeats:
-    """The batches of several epochs that equal an earlier batch of the same rows, masks and replacements included."""
+    """Counts of batches whose masks and replacements equal those of another batch of the same rows.
+
+    Batches are compared between epochs and between workers.
+    """
 
     later_epochs: int
-    """Batches after the first epoch."""
+    """Number of batches after the first epoch."""
     of_epochs: int
-    """Of these, batches that equal one of an earlier epoch."""
+    """Number of batches after the first epoch that equal one of an earlier epoch."""
     later_workers: int
-    """Batches of other workers than the first."""
+    """Number of batches of workers other than the first."""
     of_workers: int
-    """Of these, batches that equal one of another worker in the same epoch."""
+    """Number of batches of workers other than the first that equal one of another worker in the same epoch."""
     fewest_masks: int
-    """Masked tokens of the batch that has the fewest."""
+    """Number of masked tokens of the batch with the fewest."""
 
 
 def find_repeats(
@@ -52,9 +55,9 @@ def find_repeats(
     is_persistent: bool = False,
     seed: int = 0,
 ) -> Repeats:
-    """Collate the same rows as every batch, and count equal batches.
+    """Collate the same rows for every batch of several epochs, and count equal batches.
 
-    Equal batches show that a random stream is used twice, whatever the order of a data set.
+    Equal batches show that a random stream is used twice. The order of a data set does not matter.
 
     Args:
         collate: the collator.
@@ -95,9 +98,9 @@ def collated(
     is_persistent: bool = False,
     seed: int = 0,
 ) -> Iterator[tuple[int, int, Any]]:
-    """Yield epoch, number within the epoch, and batch, as a data loader returns them.
+    """Yield the batches of all epochs, as a data loader returns them.
 
-    The global generators of Python, NumPy and torch are seeded here and restored at the end.
+    The global generators of Python, NumPy and torch are seeded at the start and restored at the end.
 
     Args:
         collate: the collator.
@@ -107,6 +110,9 @@ def collated(
         workers: number of worker processes; 0 collates in this process.
         is_persistent: whether workers are kept between epochs.
         seed: seed of the global generators.
+
+    Yields:
+        The epoch, the number of the batch within the epoch (both from 0), and the batch.
     """
     loader: DataLoader[Any] = DataLoader(
         Rows(rows),

@@ -31,7 +31,7 @@ class BatchStreams:
         self._within = 0
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a copy. Its table must be in shared memory again, or new workers would repeat the first epoch."""
+        """Restore a copy, and move its table to shared memory, or new workers would repeat the first epoch."""
         vars(self).update(state)
         self._table.share_memory_()  # type: ignore[no-untyped-call]
 

@@ -1,4 +1,4 @@
-"""The checks of counted rows: each compares a count with what is allowed or claimed, and says so in one sentence."""
+"""Checks of counted rows: each compares a count with what is allowed or claimed, and states the result in words."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ class Check:
     name: str
     verdict: Verdict
     sentence: str
-    """What was found, with numbers."""
+    """The finding in one sentence, with numbers."""
     count: int
-    """How often it was found."""
+    """Number of tokens, words, rows or batches with the finding."""
     total: int
-    """Out of how many tokens, words, rows or batches."""
+    """Number of tokens, words, rows or batches that were checked."""
     interval: Range | None = None
     """Interval of the fraction `count / total`; None if the check compares no fraction."""
     claimed: Range | None = None
@@ -41,6 +41,9 @@ def check_counts(epochs: RowCounts, first: RowCounts, claims: Claims, *, whole_w
         first: the counts of each row in the first epoch.
         claims: what the collator claims.
         whole_words: whether a cut word is a fault.
+
+    Yields:
+        The checks, in the order above.
     """
     yield _rate(epochs, first, claims)
     yield from _replacements(epochs, claims)
@@ -100,7 +103,7 @@ def _cut_words(epochs: RowCounts, whole_words: bool) -> Check:
 
 
 def _unmasked_rows(first: RowCounts, claims: Claims) -> Check:
-    """Count rows without a mask; more than independent masks of words would give are a fault."""
+    """Count rows without a mask. More such rows than independent masks of words would give are a fault."""
     from scipy import stats
 
     is_row = first.candidates > 0
