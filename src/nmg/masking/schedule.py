@@ -127,7 +127,7 @@ class RowRates:
     high: float
     """Highest rate, below 1."""
     steps = 1
-    """The rates do not depend on the step."""
+    """Number of steps: 1, because the rates do not depend on the step."""
 
     def __post_init__(self) -> None:
         """Check the rates. Raises UserError if one is invalid or `low` is above `high`."""
@@ -153,7 +153,7 @@ class RowRates:
 
 @dataclass(frozen=True)
 class RatedBlocks(TokenBlocks):
-    """Blocks that each have a masking rate. Any masking that asks for `budgets` then masks by these rates."""
+    """Blocks that each have a masking rate. Any masking that calls `budgets` then masks each block at its rate."""
 
     rates: Tensor
     """float64 [B]: fraction of the maskable tokens to mask in each block."""

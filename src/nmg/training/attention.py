@@ -1,4 +1,4 @@
-"""The setting `model.attention`: errors of implementations that cannot be used."""
+"""Errors for values of `model.attention` that the device, the precision or the model does not support."""
 
 from nmg.base.errors import UserError
 from nmg.base.settings import ModelSettings
@@ -6,7 +6,7 @@ from nmg.training.runtime import Runtime
 
 
 def check_attention(settings: ModelSettings, runtime: Runtime) -> None:
-    """Raise UserError if `model.attention` cannot work on this device or in this precision."""
+    """Raise UserError if `model.attention` cannot work on the device or in the precision of `runtime`."""
     if settings.attention == "flash_attention_2" and (runtime.device.type != "cuda" or runtime.precision == "fp32"):
         raise UserError(
             "model.attention: flash_attention_2 needs an NVIDIA GPU and runtime.precision bf16 or fp16 (here: "
@@ -15,11 +15,11 @@ def check_attention(settings: ModelSettings, runtime: Runtime) -> None:
 
 
 def attention_error(settings: ModelSettings, error: Exception) -> UserError | None:
-    """Return the message for a model that cannot be loaded with this implementation.
+    """Return the error for a model that cannot be loaded with the implementation `model.attention`.
 
     Args:
         settings: The model and its implementation of attention.
-        error: What transformers raised.
+        error: The exception that transformers raised on loading.
 
     Returns:
         The error to raise, or None if `error` has another cause.

@@ -133,7 +133,7 @@ class DrawnMasks:
         return self.corpus.lengths
 
     def rows_of(self, epoch: int) -> IntArray:
-        """Return all row numbers, or those of domain text and some of general text."""
+        """Return all row numbers, or, with `replay`, those of all domain text and of some general text."""
         return np.arange(len(self.corpus)) if self.replay is None else self.replay.rows_of(epoch)
 
     @property

@@ -43,13 +43,13 @@ class Replay:
         return np.concatenate([np.arange(self.n_domain), self.n_domain + np.concatenate(general)])
 
     def _order(self, number: int) -> IntArray:
-        """Return the order of all general blocks when they are used for the time `number`, from 0."""
+        """Return the order of all general blocks in the pass `number` over them, counted from 0."""
         return (self.randomness / number).generator().permutation(self.n_general)
 
 
 @dataclass(frozen=True)
 class ReplayMasking:
-    """A `Masking` that masks domain blocks by another masking, and general blocks at random, at the same rate.
+    """A `Masking` that masks domain blocks with another masking, and general blocks at random, at the same rate.
 
     A masking may be made from the domain's own words, entities or labels, which say nothing about general text. Random
     masks train the model on general text as it was pre-trained.
