@@ -116,7 +116,7 @@ def test_a_policy_of_another_kind_is_refused(tmp_path: Path) -> None:
     new_policy().save_pretrained(tmp_path)
     assert isinstance(Policy.from_pretrained(tmp_path), AttentionPolicy)
     assert is_same(AttentionPolicy.from_pretrained(tmp_path), Policy.from_pretrained(tmp_path))
-    with pytest.raises(UserError, match="of the kind 'attention', not a LinearPolicy"):
+    with pytest.raises(UserError, match="of kind 'attention', but LinearPolicy was expected"):
         LinearPolicy.from_pretrained(tmp_path)
 
 

@@ -203,7 +203,7 @@ def _scores(known: Provenance) -> Iterator[str]:
             f"| {pair['first']} − {pair['second']} | {_interval(pair)} | {_p(pair['t_p_holm'])} |"
             for pair in setting["pairs"]
         ]
-        yield "\n".join(["| difference | | p (paired t, Holm) |", "|---|---:|---:|", *pairs, ""])
+        yield "\n".join(["| pair | difference | p (paired t, Holm) |", "|---|---:|---:|", *pairs, ""])
 
 
 def _interval(estimate: Mapping[str, Any]) -> str:

@@ -75,7 +75,10 @@ class StoredPolicy(nn.Module):
         except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise UserError(f"{folder}: cannot load the mask policy: {error}") from error
         if not isinstance(policy, cls):
-            raise UserError(f"{folder} contains a mask policy of the kind {policy.kind!r}, not a {cls.__name__}")
+            raise UserError(
+                f"{folder} contains a mask policy of kind {policy.kind!r}, but {cls.__name__} was expected. Load it "
+                "with nmg.load_policy."
+            )
         return policy.eval()
 
     def save_pretrained(self, folder: Path | str, known: Provenance | None = None) -> None:

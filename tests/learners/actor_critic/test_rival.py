@@ -59,7 +59,7 @@ def test_a_rival_masks_by_the_rule_of_its_sharpness() -> None:
 
 def test_without_a_rule_there_is_no_rival() -> None:
     ground = LearnerContext(new_policy, 0.5, lambda outcome: 0.0, StreamName(0), torch.device("cpu"))
-    with pytest.raises(ValueError, match="no rule to play against"):
+    with pytest.raises(ValueError, match="the context has no rule"):
         ActorCritic(ActorCriticSettings(baseline="rule"), ground)
 
 

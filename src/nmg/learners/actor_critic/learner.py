@@ -223,7 +223,7 @@ def _rival(settings: ActorCriticSettings, ground: LearnerContext) -> Masking:
     if settings.baseline == "random":
         return RandomMasking()
     if ground.rule is None:
-        raise ValueError("learner.baseline rule: there is no rule to play against: set `ground.rule`")
+        raise ValueError("learner.baseline is 'rule', but the context has no rule. Set `LearnerContext.rule`.")
     return ground.rule(settings.baseline_idf_exponent)
 
 
