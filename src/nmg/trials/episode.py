@@ -1,4 +1,4 @@
-"""Trials of the players of episodes, in this process or in others."""
+"""Runs the trials of the players of an episode, in this process or in others."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +20,7 @@ from nmg.trials.trial import Encoded, Trial, mean_result, run_trials
 
 
 class PlayerJob(NamedTuple):
-    """Job of one player in one episode."""
+    """The trial of one player in one episode, with the masks to adapt under."""
 
     spec: TrialSpec
     """The trial; its masking is the name of the player."""
@@ -44,7 +44,7 @@ class EpisodeRunner:
     validation: Encoded
     """Examples to score."""
     num_replicates: int
-    """Number of fine-tunings per trial, whose mean counts."""
+    """Number of fine-tunings per trial; its score is their mean."""
 
     def run(self, start: ModelState, job: PlayerJob) -> tuple[TrialResult, ModelState | None]:
         """Adapt with the plan, evaluate on the episode's examples, and score on the validation set.
@@ -54,7 +54,8 @@ class EpisodeRunner:
             job: The player's job.
 
         Returns:
-            The mean result, and the adapted LM if `job.keep` is true and no training diverged, otherwise None.
+            The mean result of the replicates, and the weights of the adapted LM; these are None if `job.keep` is False
+            or a training diverged.
         """
         times = self.num_replicates if job.spec.evaluation == "finetune" else 1
         specs = [replace(job.spec, replicate=number) for number in range(times)]
@@ -65,7 +66,10 @@ class EpisodeRunner:
         return result, copy_state(self.context.model) if job.keep and result.error is None else None
 
     def factory(self, settings: RuntimeSettings) -> WorkerFactory:
-        """Return what opens a copy of this runner in another process. Weights are sent with every call instead."""
+        """Return a function that creates a copy of this runner in another process.
+
+        The copy's model has random weights, because `run` gets the weights with every call.
+        """
         model = self.context.model
         bare = replace(self.context, model=None, runtime=None)  # type: ignore[arg-type]
         return partial(_reopened, replace(self, context=bare), type(model), model.config, settings)
@@ -78,7 +82,18 @@ def _reopened(
     settings: RuntimeSettings,
     threads: int,
 ) -> EpisodeRunner:
-    """Return the runner with a model and a runtime of this process, which uses `threads` torch threads."""
+    """Create a runner in this process, with a new model and runtime.
+
+    Args:
+        runner: A runner whose context has no model.
+        model_class: Class of the model.
+        model_config: Configuration of the model.
+        settings: Settings of the runtime.
+        threads: Number of torch threads.
+
+    Returns:
+        A copy of `runner` with the model and the runtime.
+    """
     runtime = Runtime.start(settings.model_copy(update={"threads": threads}))
     model = model_class(model_config).to(runtime.device)
     return replace(runner, context=replace(runner.context, model=model, runtime=runtime))

@@ -1,7 +1,7 @@
-"""Masked-LM loss on text that no model was adapted on, under the same random masks for every model.
+"""Measures the masked-LM loss on text that no model was adapted on, under the same random masks for every model.
 
 The loss of the adaptation itself cannot compare maskings: each masking hides different words, and some words are
-easier to predict than others. Here only the model differs.
+easier to predict than others. In this measurement only the model differs.
 """
 
 import time
@@ -29,7 +29,7 @@ RANDOMNESS = StreamName(0) / "held-out"
 
 @dataclass(frozen=True)
 class HeldOutText:
-    """Blocks of text with their masks; the same for all cells."""
+    """Blocks of text with their masks, which are the same for all trials of a comparison."""
 
     lengths: IntArray
     """int64 [F]: number of tokens of each block."""
@@ -40,8 +40,8 @@ class HeldOutText:
         """Select and mask the held-out text, at the rate of the configuration.
 
         A text counts as adapted on if it equals one of `adapted_on` up to the differences that `near_duplicates.folded`
-        ignores, such as line breaks. Every chosen token becomes the mask token. In training a tenth stays visible, but
-        here the model could then copy the word instead of predicting it.
+        ignores, such as line breaks. Every chosen token becomes the mask token. In training, a tenth of the chosen
+        tokens stays visible; here the model could copy such a token instead of predicting it.
 
         Args:
             session: The open model with its tokenizer and settings.
@@ -71,6 +71,6 @@ class HeldOutText:
         return cls(masks.lengths, masks.start(replace(session.context, masking=all_masked), RANDOMNESS))
 
     def loss(self, context: TrainingContext) -> tuple[float, float]:
-        """Mean cross-entropy over all masked tokens in evaluation mode, in nats; and the wall time in seconds."""
+        """Return the mean cross-entropy of the masked tokens (nats, in evaluation mode) and the wall time (seconds)."""
         began = time.perf_counter()
         return mean_loss(context, self.batches, self.lengths), time.perf_counter() - began

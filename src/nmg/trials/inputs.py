@@ -16,28 +16,28 @@ MODELS_IN_MEMORY = 4
 
 
 class SharedInputs:
-    """Reads each data file and loads each model once for all sessions that a command opens one after another.
+    """Cache of data files and pretrained models for the sessions that a command opens one after another.
 
-    With more models than `max_models`, only the first ones stay in memory. The others are loaded again for a session
-    that does not follow one with the same model.
+    If there are more than `max_models` models, only the first ones stay in memory. The others are loaded again, except
+    for consecutive sessions with the same model.
     """
 
     def __init__(self, max_models: int = MODELS_IN_MEMORY) -> None:
-        """Create inputs that keep at most `max_models` models; with 0, each session loads a model that it owns."""
+        """Create a cache of at most `max_models` models; with 0, each session loads its model."""
         self._max_models = max_models
         self._files: dict[Hashable, Any] = {}
         self._data: dict[DataSettings, LoadedData] = {}
         self._models: dict[Hashable, tuple[int, PretrainedLM]] = {}
 
     def data(self, settings: DataSettings) -> LoadedData:
-        """The data of the settings; settings that differ only in the size of samples have the same data."""
+        """Return the data of the settings; settings that differ only in the size of samples share one copy."""
         key = without_samples(settings)
         if key not in self._data:
             self._data[key] = LoadedData(settings, self._files)
         return self._data[key]
 
     def model(self, config: Config) -> PretrainedLM:
-        """A pretrained model that its session may train, on the CPU. Raises UserError as `load_model`."""
+        """Return a pretrained model on the CPU that its session may train. Raises UserError as `load_model`."""
         if self._max_models == 0:
             return load_model(config)
         key = config.model.name, config.model.trust_remote_code, config.model.attention
@@ -53,9 +53,9 @@ class SharedInputs:
 
 
 def load_model(config: Config) -> PretrainedLM:
-    """Load the model of the settings, on the CPU; new parameters depend on `run.seed`.
+    """Load the model of the settings on the CPU. Raises UserError if it cannot be loaded.
 
-    Raises UserError if it cannot be loaded.
+    Parameters that the checkpoint lacks are initialised at random from `run.seed`.
     """
     with (head_randomness(config.run.seed) / "new head").torch():
         return load_pretrained(config.model)

@@ -1,4 +1,4 @@
-"""A masking that measures how long it takes to draw its masks."""
+"""Measures how long a masking takes to draw its masks."""
 
 import time
 
@@ -10,7 +10,7 @@ from nmg.masking.base import Masking
 
 
 class MeteredMasking:
-    """Draws the same masks as `masking`, under a custom name, and measures the time."""
+    """A wrapper with a custom name that draws the same masks as `masking` and measures the time."""
 
     def __init__(self, name: str, masking: Masking) -> None:
         self.name = name

@@ -51,7 +51,7 @@ SAME_LOGITS = 1e-3
 
 @dataclass(frozen=True)
 class TaskSample:
-    """Task and data that a command fine-tunes a model on."""
+    """A task and the data that a command fine-tunes a model on."""
 
     name: str
     """Kind of the task."""
@@ -77,13 +77,13 @@ def preflight(
         context: Context of the inner loops. Its model is left unchanged.
         texts: Texts to adapt on, at least one of them with a token. Only a few are read.
         tasks: Tasks the model will be fine-tuned on; empty if it is only adapted.
-        may_change_precision: Whether fp32 may replace bf16 or fp16. False if the user asked for one.
+        may_change_precision: Whether fp32 may replace bf16 or fp16; False if the user chose the precision.
 
     Returns:
         The context, changed to fp32 (with a message) if the model trains only in fp32.
 
     Raises:
-        UserError: If the model, its tokenizer or a setting cannot be used. The message says which, and what to do.
+        UserError: The model, its tokenizer or a setting cannot be used; the message says which, and what to do.
     """
     check_tokenizer(lm)
     _check_architecture(lm)
@@ -108,7 +108,7 @@ def check_tokenizer(lm: PretrainedLM) -> None:
 
 
 def _check_architecture(lm: PretrainedLM) -> None:
-    """Raise UserError for a model whose architecture has limits that its own errors do not explain."""
+    """Raise UserError for an architecture with limits that the error messages of the model do not explain."""
     config = lm.model.config
     if config.model_type == "nystromformer" and config.num_landmarks != config.segment_means_seq_len:
         raise UserError(
@@ -130,12 +130,12 @@ def _working(
     attempt: Callable[[TrainingContext], None],
     may_change: bool,
 ) -> TrainingContext:
-    """Return the context in which the attempt succeeds: the given one, or a copy in fp32.
+    """Return a context in which the attempt succeeds: `context`, or a copy in fp32.
 
     Args:
         lm: The model, for messages.
         context: Context with the requested settings.
-        what: What the model is asked to do, for messages.
+        what: Description of the attempt, for messages.
         length: Name of the setting that limits the length of rows.
         attempt: Raises an exception if the settings of a context do not work.
         may_change: Whether fp32 may replace bf16 or fp16.
@@ -144,7 +144,7 @@ def _working(
         The context to use.
 
     Raises:
-        UserError: If neither works. The message names the setting that causes the failure, if there is one.
+        UserError: Neither works; the message names the setting that causes the failure, if there is one.
     """
     failed = _failure(attempt, context)
     if failed is None:
@@ -222,7 +222,7 @@ def _few_blocks(lm: PretrainedLM, context: TrainingContext, texts: Collection[st
 
 
 def _check_logits(context: TrainingContext, corpus: Corpus) -> None:
-    """Raise UserError if the head gives different logits at masked positions alone than for the whole input."""
+    """Raise UserError if the LM head gives other logits for the masked positions alone than for the whole input."""
     blocks, model = corpus.blocks(np.arange(len(corpus))), context.model
     is_masked = blocks.is_maskable & (torch.arange(blocks.input_ids.shape[1]) % 3 == 1)
     inputs = {"input_ids": blocks.input_ids.to(model.device), "attention_mask": blocks.is_token.long().to(model.device)}
@@ -238,7 +238,7 @@ def _check_logits(context: TrainingContext, corpus: Corpus) -> None:
 
 
 def _are_close(first: Tensor, second: Tensor) -> bool:
-    """Return whether two tensors of logits are equal up to `SAME_LOGITS`."""
+    """Return whether two tensors of logits are equal up to the relative tolerance `SAME_LOGITS`."""
     difference, size = (first - second).abs(), first.abs()
     return not difference.numel() or bool(difference.max() <= SAME_LOGITS * (1 + size.max()))
 
@@ -258,14 +258,14 @@ def _try_task(context: TrainingContext, sample: TaskSample) -> None:
 
 
 def _few(examples: Sequence[Example], room: int) -> Sequence[Example]:
-    """Return the example with the shortest passage and the two with the longest of at most `room` characters."""
+    """Return the examples with the shortest passage and with the two longest passages of at most `room` characters."""
     order = sorted(examples, key=lambda example: len(example.passage))
     fitting = [example for example in order if len(example.passage) <= room] or order[:1]
     return [*order[:1], *(example for example in fitting[-2:] if example is not order[0])]
 
 
 class _MissingRow(Exception):  # noqa: N818 it says what is missing
-    """An embedding was asked for a row that does not exist."""
+    """Raised for an id that is not a row of an embedding table."""
 
     def __init__(self, table: str, rows: int, asked: int) -> None:
         super().__init__(f"the table {table} has {rows} rows, and row {asked} is asked for")
@@ -274,9 +274,9 @@ class _MissingRow(Exception):  # noqa: N818 it says what is missing
 
 @contextmanager
 def _checked_tables(model: PreTrainedModel) -> Iterator[None]:
-    """Make embeddings raise _MissingRow for invalid ids within the context.
+    """Make the embeddings of the model raise _MissingRow for invalid ids until the context ends.
 
-    On a GPU, an invalid id would end the process.
+    Without it, an invalid id on a GPU would end the process.
     """
 
     def check(name: str, table: nn.Module, inputs: tuple[Any, ...]) -> None:

@@ -1,6 +1,6 @@
-"""The provenance of runs, cells and trials: digests of data files, models and other content that the settings name.
+"""The provenance of runs and trials: digests of data files, models and other content that the settings name.
 
-Runs, cells and trials continue only with the same content. The settings themselves have `Config.digest`.
+Runs continue, and stored trials are reused, only with the same content. The settings themselves have `Config.digest`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,10 @@ from nmg.trials.session import Session
 
 
 def input_digests(session: Session) -> dict[str, str]:
-    """Digests of all content that the settings name: setting (or 'tokenizer') → 16 hex digits.
+    """Return the digests of all content that the settings name: setting (or 'tokenizer') → 16 hex digits.
 
-    For a model whose head is new and not yet warmed up, only weights from the checkpoint count. Content that only the
-    maskings of a comparison read may be missing. Raises UserError for a data file that cannot be read.
+    The digest of a model leaves out parameters that the checkpoint lacks. The digest of content that a masking reads is
+    'cannot be read' if there is no such content. Raises UserError for a data file that cannot be read.
     """
     digests = {}
     for setting, _, name in named_contents(session.config):
@@ -44,7 +44,7 @@ def input_digests(session: Session) -> dict[str, str]:
 
 
 def _of_masking(field: str, config: Config) -> str:
-    """The digest of content that a masking reads, or 'cannot be read'."""
+    """Return the digest of the content that `masking.FIELD` names, or 'cannot be read'."""
     try:
         return digest_of_named(field, config.masking)
     except UserError:
@@ -52,18 +52,18 @@ def _of_masking(field: str, config: Config) -> str:
 
 
 def data_files(data: DataSettings) -> dict[str, Path]:
-    """Field → file, folder or data set of the hub, for each field that is set."""
+    """Return field of the settings → file, folder or data set of the hub, for each field that is set."""
     return {field: user_path(name) for field, _, name in named_contents(data) if name is not None}
 
 
 def provenance(
     config: Config, fields: Sequence[str], corpus_digest: str, lm: PretrainedLM, pretrained: ModelState
 ) -> dict[str, str]:
-    """Digests of everything that determines a cell or a trial, except for its masking.
+    """Return the digests of everything that determines a trial, except for its masking.
 
     Args:
-        config: The settings that it runs under.
-        fields: The data files that it reads if they are set: 'train', 'test', …
+        config: The settings that the trial runs under.
+        fields: Names of the data files that the trial reads if they are set: 'train', 'test', …
         corpus_digest: The digest of the text to adapt on.
         lm: The tokenizer and the configuration of the model.
         pretrained: The weights to start from.
@@ -86,7 +86,7 @@ def provenance(
 
 @dataclass(frozen=True)
 class TrialProvenance:
-    """What the trials of a folder are made from."""
+    """Digests of the settings, data, model and maskings that the trials of a folder are made from."""
 
     common: Mapping[str, str]
     """Name of settings, a data file or a model → digest; the same for all trials (`provenance`)."""
@@ -94,11 +94,13 @@ class TrialProvenance:
     """Masking → digests of what it reads (`masking_identity`), for maskings that read something."""
 
     def of(self, masking: str) -> dict[str, str]:
-        """The provenance of the trials of `masking`: name → digest."""
+        """Return the provenance of the trials of `masking`: name → digest."""
         return {**self.common, **self.of_maskings.get(masking, {})}
 
     def check(self, out: Path, what: str, result: TrialResult) -> None:
-        """Check that a stored result was made from these inputs. If its masking is unknown, only the common ones count.
+        """Check that a stored result was made from these inputs.
+
+        If the masking of the result is not in `of_maskings`, only the digests in `common` are compared.
 
         Args:
             out: The output folder, for the message.
@@ -116,14 +118,14 @@ class TrialProvenance:
             raise UserError(f"--out {out}: {what} was made with {others}; choose another --out")
 
     def require_same(self, now: "TrialProvenance") -> None:
-        """Raise UserError if another process, with the provenance `now`, reads other files or models."""
+        """Raise UserError if `now`, the provenance found by another process, has other digests of files or models."""
         for masking in {**self.of_maskings, **now.of_maskings}:
             if changed := changed_names(self.of(masking), now.of(masking)):
                 raise UserError(f"{', '.join(changed)}: changed during the run; leave all input files unchanged")
 
 
 def changed_names(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """The names whose digests differ, or that occur in only one of the two."""
+    """Return the names whose digests differ, or that occur in only one of the two mappings."""
     return [name for name in {**now, **then} if now.get(name) != then.get(name)]
 
 
@@ -132,8 +134,8 @@ def check_unchanged(run: Path, then: Mapping[str, str], session: Session) -> Non
 
     Args:
         run: The folder of the run.
-        then: Its `input_digests`, from run.json.
-        session: What the run would continue with.
+        then: The `input_digests` of the run when it began, from run.json.
+        session: The session with which the run would continue.
 
     Raises:
         UserError: An input changed; the message names it.
@@ -148,7 +150,7 @@ def check_unchanged(run: Path, then: Mapping[str, str], session: Session) -> Non
 
 
 def _described(name: str, session: Session) -> str:
-    """An input with the name of its content, for messages."""
+    """Return the name of an input and the file or model that it names, for messages."""
     if name == "tokenizer":
         return f"the tokenizer of {session.lm.name}"
     names = {setting: named for setting, _, named in named_contents(session.config)}

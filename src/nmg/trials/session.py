@@ -52,7 +52,7 @@ class ModelSession:
         Args:
             config: The settings of the run.
             reporter: Receives messages for the user; None for no messages.
-            inputs: What the sessions of a command share; None if there is only one session.
+            inputs: Data and models that the sessions of a command share; None if there is only one session.
 
         Returns:
             The session.
@@ -71,7 +71,7 @@ class ModelSession:
 
     @property
     def context(self) -> TrainingContext:
-        """The training context: model, vocabulary, settings and runtime."""
+        """The training context: model, vocabulary, settings and runtime of this session."""
         config, vocabulary = self.config, Vocabulary.from_tokenizer(self.lm.tokenizer)
         parts = (config.masking, config.adapt, config.finetune, self.runtime, self.reporter)
         return TrainingContext(
@@ -93,7 +93,7 @@ class ModelSession:
         return corpus
 
     def preflight(self, texts: Collection[str]) -> Self:
-        """Test the model on a few rows of the `texts` to adapt on (`inner.preflight`), before any long work.
+        """Test the model on a few rows of the `texts` to adapt on (see `trials.preflight`), before any long work.
 
         Returns the session, in fp32 if the model does not train in the automatically chosen precision. Raises UserError
         if the model cannot be adapted.
@@ -152,13 +152,14 @@ class Session(ModelSession):
 
     @classmethod
     def open_all(cls, config: Config, reporter: Reporter, inputs: SharedInputs | None = None) -> Self:
-        """Do the part of `prepare` before `preflight`: the model is not yet tested, and a missing head is not yet
-        warmed up.
+        """Open a session without testing the model or warming up a missing head.
+
+        `prepare` does both as well.
 
         Args:
             config: The settings of the run.
             reporter: Receives messages for the user.
-            inputs: What the sessions of a command share; None if there is only one session.
+            inputs: Data and models that the sessions of a command share; None if there is only one session.
 
         Returns:
             The session.
@@ -178,8 +179,8 @@ class Session(ModelSession):
     def preflight(self, texts: Collection[str] | None = None) -> Self:
         """Test the model as in `ModelSession.preflight`, then the task's model on a few examples.
 
-        `texts` are the texts to adapt on; None means those of the settings. Raises UserError for an unsuitable model,
-        and for examples without any token, with the name of their file.
+        `texts` are the texts to adapt on; None means the texts of the settings. Raises UserError for an unsuitable
+        model, and for examples without any token, with the name of their file.
         """
         self._check_tokens()
         _say_remarks(self.task, self.data, self.reporter)
@@ -189,7 +190,7 @@ class Session(ModelSession):
         return self._tried(self.loaded.corpus_texts if texts is None else texts, [sample])
 
     def _check_tokens(self) -> None:
-        """Raise UserError if an example of a file has no token, even if the seed does not select it."""
+        """Raise UserError if an example of a data file has no token, even if the seed does not select the example."""
         settings = self.config.data
         for field in ("train", "validation", "test"):
             file, examples = getattr(settings, field), getattr(self.loaded, field)
@@ -231,8 +232,8 @@ class Session(ModelSession):
         """Return the context that policies for this model are built from.
 
         Args:
-            corpus: the blocks that the policy masks.
-            labelled: training examples whose labels the policy may use.
+            corpus: The blocks that the policy masks.
+            labelled: Training examples whose labels the policy may use.
         """
         lm, kind = self.lm, task_kind(self.config.data.task)
         return PolicyContext(
@@ -252,12 +253,12 @@ def check_length(lm: PretrainedLM, name: str, length: int) -> None:
     """Check that a sequence length fits the model's position embeddings.
 
     Args:
-        lm: the model and its tokenizer.
-        name: the setting, for the message.
-        length: number of tokens, including special tokens.
+        lm: The model and its tokenizer.
+        name: The setting, for the message.
+        length: Number of tokens, including special tokens.
 
     Raises:
-        UserError: if the model has fewer positions than `length`.
+        UserError: The model has fewer positions than `length`.
     """
     positions = getattr(lm.model.config, "max_position_embeddings", None)
     if positions is None:
@@ -276,7 +277,7 @@ _POSITIONS_AFTER_PADDING = {
 
 
 def _check_adaptation(config: Config) -> None:
-    """Raise UserError for settings of an adaptation that only `nmg adapt` takes."""
+    """Raise UserError for settings of an adaptation that only `nmg adapt` accepts."""
     for name in ("steps", "minutes"):
         if getattr(config.adapt, name) is not None:
             raise UserError(f"adapt.{name}: only 'nmg adapt' takes it. Use adapt.epochs here.")

@@ -1,7 +1,7 @@
-"""Stores the results of trials, so that an interrupted comparison or audit continues.
+"""Stores the results of trials, so that an interrupted comparison or audit can continue.
 
 FOLDER/trials.jsonl      one line per finished trial
-FOLDER/errors/NAME.txt   the traceback of a trial that failed and was not yet repeated
+FOLDER/errors/NAME.txt   the traceback of a trial that failed and has not been repeated
 """
 
 import os
@@ -22,13 +22,13 @@ TRIALS, ERRORS = "trials.jsonl", "errors"
 
 
 class TrialStore:
-    """The trials of one folder. A trial without a result, or with an error, is missing and runs again."""
+    """The results of the trials of one folder."""
 
     def __init__(self, folder: Path, provenance: TrialProvenance) -> None:
         self.path, self._errors = folder / TRIALS, folder / ERRORS
         self.provenance = provenance
         self.results: dict[TrialSpec, TrialResult] = {}
-        """The loaded results and those of this process, errors included."""
+        """The loaded results and the results of this process, including failed trials."""
 
     def load(self) -> None:
         """Read the results of earlier processes.
@@ -40,7 +40,7 @@ class TrialStore:
             self.provenance.check(self.path.parent, f"{self.path.name} ({spec.name})", result)
 
     def missing(self, specs: Iterable[TrialSpec]) -> list[TrialSpec]:
-        """Return the trials that have no result."""
+        """Return the trials that have no result or failed."""
         return [spec for spec in specs if spec not in self.results or self.results[spec].error is not None]
 
     def append(self, result: TrialResult) -> TrialResult:
@@ -73,9 +73,9 @@ _LINE = TypeAdapter(TrialResult)
 
 
 def read_trials(path: Path) -> dict[TrialSpec, TrialResult]:
-    """Read the results in a file, whatever their provenance. The last result of a trial counts.
+    """Read the results in a file without checking their provenance; the last result of a trial counts.
 
-    A last line without its end is ignored: the process that wrote it was killed, or the disk was full.
+    A last line without a line break is ignored, because the process that wrote it was killed or the disk was full.
 
     Raises:
         UserError: A line is not a result; the message names file and line.
@@ -93,7 +93,10 @@ def read_trials(path: Path) -> dict[TrialSpec, TrialResult]:
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Append a line durably, after dropping a half-written last line. Raises UserError if it cannot be written."""
+    """Append a line to a file and sync it to the disk, after removing an incomplete last line.
+
+    Raises UserError if the line cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
@@ -106,5 +109,5 @@ def _append(path: Path, line: bytes) -> None:
 
 
 def has_trials(folder: Path) -> bool:
-    """Return whether a folder holds finished or failed trials."""
+    """Return whether a folder contains finished or failed trials."""
     return (folder / TRIALS).is_file() or (folder / ERRORS).is_dir()

@@ -1,6 +1,6 @@
-"""Experiment trackers: TensorBoard, Weights & Biases, trackio, MLflow, and any other name that accelerate knows.
+"""Logs to experiment trackers: TensorBoard, Weights & Biases, trackio, MLflow, and any other that accelerate supports.
 
-They receive the numbers of metrics.jsonl, which is always written.
+Trackers receive the numbers of metrics.jsonl, which is always written.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,14 +15,14 @@ from nmg.base.errors import UserError
 from nmg.config import Config
 
 LogNumbers: TypeAlias = Callable[[Mapping[str, Any], int], None]
-"""Logs the numbers of a record, which may be nested, under the number of its episode or step."""
+"""Logs the numbers of a record, which may be nested, with the number of its episode or step."""
 
 PROJECT = "nmg"
 """Name of the project in each tracker."""
 
 
 def check_trackers(config: Config) -> None:
-    """Raise UserError for a tracker whose package is not installed; `config` has already checked the name."""
+    """Raise UserError if the package of a tracker is not installed. The names were checked with the settings."""
     installed = [str(name) for name in get_available_trackers()]
     for name in config.runtime.trackers:
         if name not in installed:
@@ -34,10 +34,10 @@ def check_trackers(config: Config) -> None:
 
 @contextmanager
 def start_trackers(config: Config, run: Path) -> Iterator[LogNumbers]:
-    """Yield the function that logs a record to all trackers. They are closed when the block ends, even by an error.
+    """Start the trackers, and yield a function that logs a record to each.
 
-    TensorBoard writes to RUN/nmg. The others store their data in their default location, under the name of the run's
-    folder and with its settings.
+    The trackers are closed when the context ends, even after an error. TensorBoard writes to RUN/nmg. Other trackers
+    store their data in their default location, under the name of the run's folder and with its settings.
     """
     trackers: list[GeneralTracker] = []
 
@@ -67,12 +67,12 @@ def _open(name: str, run: Path) -> GeneralTracker:
 
 
 def flat_metrics(record: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of the record under slash-separated names, e.g. 'scores/learner/accuracy'."""
+    """Return the numbers of the record by slash-separated names, e.g. 'scores/learner/accuracy'."""
     return {name: float(value) for name, value in flat(record).items() if isinstance(value, (int, float))}
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested mappings; the name of each leaf joins its keys with slashes."""
+    """Return the leaves of nested mappings by name: `prefix` followed by the keys, joined with slashes."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
         leaves |= flat(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}

@@ -39,7 +39,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial and its data."""
+    """A trial and the data of its evaluation."""
 
     spec: TrialSpec
     task: Task
@@ -68,7 +68,7 @@ def run_trials(
         context: Context with the working copy of the model.
         start: Weights to start from.
         masks: Text and masks to adapt on, or None for no adaptation.
-        trials: Trials of one adaptation: the steps and the learning rate of the first apply to all.
+        trials: Trials that share the adaptation; the steps and the learning rate are those of the first trial.
         randomness: Random stream of the trials.
         held_out_loss: Returns the masked-LM loss of the adapted LM on held-out text, and the seconds that it took.
 
@@ -114,7 +114,7 @@ def _adapt(context: TrainingContext, masks: Masks, randomness: StreamName, spec:
 def _evaluate(
     context: TrainingContext, trial: Trial, randomness: StreamName
 ) -> tuple[Evaluation, TrainingStats, float]:
-    """Return the evaluation of the adapted LM, the training that it took, and the seconds of the scoring."""
+    """Return the evaluation of the adapted LM, the statistics of its training, and the seconds of the scoring."""
     spec, features, began = trial.spec, trial.held_out.features, time.perf_counter()
     if spec.evaluation == "linear-probe":
         outputs = probe(context, trial.task, trial.train.features, trial.rows, features)
@@ -140,7 +140,7 @@ def _evaluate(
 
 
 def _require_finite(numbers: Mapping[str, float]) -> None:
-    """Raise Diverged if a number is not finite. `numbers`: name → score or loss."""
+    """Raise Diverged if a number is not finite; `numbers` maps names to scores or losses."""
     for name, number in numbers.items():
         if not math.isfinite(number):
             raise Diverged(
