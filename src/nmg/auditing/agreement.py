@@ -1,7 +1,7 @@
-"""Agreement of a reward with the full score: the correlation of their true scores over maskings, with limits.
+"""Estimates how well a reward agrees with the full score: the correlation of their true scores over maskings.
 
-The linear probe and the fine-tunings of a trial use the same adapted LM, so their noise is correlated. The model of
-both scores is:
+The linear probe and the fine-tunings of a trial use the same adapted LM, so their noise is correlated. The statistical
+model of both scores is:
 
     scores [2] = masking + seed + noise,   masking ~ N(0, Σ),   noise ~ N(0, S)
 
@@ -20,14 +20,17 @@ from nmg.base.seeding import StreamName
 from nmg.base.types import FloatArray
 
 DRAWS = 4000
-"""Number of draws for the limits."""
+"""Number of random draws from which the limits are computed."""
 LEVEL = 0.05
 """Significance level of each one-sided limit and of the F test."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """The correlation of the true scores, from −1 to 1; None if the data cannot determine it."""
+    """Correlation between the true scores of a reward and the true full scores: estimate and limits, from −1 to 1.
+
+    A value is None if the data cannot determine it.
+    """
 
     estimate: float | None
     """The correlation; None unless both scores show that maskings differ (F test at 5 %).
@@ -81,9 +84,9 @@ def _covariances(rng: np.random.Generator, squares: FloatArray, free: int) -> Fl
     """Draw covariance matrices from a generalized pivot, given observed sums of squares and products.
 
     Args:
-        rng: source of all randomness.
+        rng: Source of all randomness.
         squares: float [2, 2]: the sums of squares and products.
-        free: their degrees of freedom.
+        free: Degrees of freedom of `squares`.
 
     Returns:
         float [`DRAWS`, 2, 2]: the covariance matrices.
@@ -102,7 +105,7 @@ def _covariances(rng: np.random.Generator, squares: FloatArray, free: int) -> Fl
 
 
 def _correlation(covariances: FloatArray) -> FloatArray:
-    """Correlations [n] of covariances [n, 2, 2], clipped to ± 1; NaN if a variance is not above 0."""
+    """Return the correlations [n] of covariances [n, 2, 2], clipped to ± 1; NaN if a variance is not above 0."""
     first, second = covariances[:, 0, 0], covariances[:, 1, 1]
     has_both = (first > 0) & (second > 0)
     scale = np.sqrt(np.where(has_both, first * second, 1.0))

@@ -1,4 +1,4 @@
-"""The findings of an audit: pure functions of the scores of its trials."""
+"""Computes the findings of an audit: pure functions of the scores of its trials."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -37,17 +37,20 @@ class Spread:
 
 
 def score_of(scores: Mapping[str, float], metric: str) -> float:
-    """The score of a metric, with the sign changed for `loss`; higher is better."""
+    """Return the score of a metric, with the sign changed for `loss`; higher is better."""
     return -scores[metric] if metric == "loss" else scores[metric]
 
 
 def full_score(trial: AuditTrial, metric: str) -> float:
-    """Mean over the fine-tunings, or the score of the probe if there are none. Higher is better."""
+    """Return the mean score of the fine-tunings, or the score of the probe if there are none; higher is better."""
     return float(np.mean([score_of(one, metric) for one in trial.counted]))
 
 
 def spread_of(table: FloatArray) -> Spread:
-    """The variation between maskings, from scores [maskings, seeds], both at least 2."""
+    """Compare the variation between maskings with noise.
+
+    `table` has scores [maskings, seeds], with at least 2 maskings and 2 seeds.
+    """
     m, k = table.shape
     left = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
     noise = float(np.square(left).sum() / ((m - 1) * (k - 1)))
@@ -62,20 +65,18 @@ def spread_of(table: FloatArray) -> Spread:
 
 
 def possible_gain(spread: Spread, n_features: int) -> float | None:
-    """Upper 95 % confidence limit of the gain of a linear policy over random masks; None if it is unknown.
+    """Return the upper 95 % confidence limit of the gain of a linear policy over random masks; None if it is unknown.
 
     This assumes that each weight contributes linearly to the score. Scores of random directions of length l then have a
-    standard deviation of l · |effects| / √n. The best direction of this length gains l · |effects|.
-
-    `n_features`: number of features, n.
+    standard deviation of l · |effects| / √n. The best direction of this length gains l · |effects|. `n_features` is n.
     """
     return None if spread.between_high is None else math.sqrt(n_features) * spread.between_high
 
 
 def table_of(trials: Sequence[AuditTrial], score: Callable[[AuditTrial], float]) -> tuple[list[str], FloatArray]:
-    """Arrange scores in a table, using only maskings that have a trial for every seed.
+    """Arrange scores in a table of the maskings that have a trial for every seed.
 
-    Returns the names of the maskings in order of first appearance, and their scores, float [maskings, seeds].
+    Returns the names of these maskings in order of first appearance, and their scores, float [maskings, seeds].
     """
     seeds = sorted({trial.spec.seed for trial in trials})
     by_masking: dict[str, dict[int, float]] = {}
@@ -97,28 +98,32 @@ class RewardFinding:
     rank_correlation: float | None
     """Spearman's correlation of the maskings' mean scores with their full scores from other fine-tunings."""
     corrected: float | None
-    """Correlation of the true scores, corrected for noise; None unless both scores show that maskings differ."""
+    """Estimated correlation between the true scores of the reward and the true full scores.
+
+    None unless both scores show that maskings differ (F test at 5 %).
+    """
     corrected_low: float | None
-    """Lower 95 % limit of the correlation, one-sided; None if the data cannot determine it."""
+    """One-sided lower 95 % limit of the correlation of true scores; None if the data cannot determine it."""
     corrected_high: float | None
-    """Upper 95 % limit of the correlation, one-sided; None if the data cannot determine it."""
+    """One-sided upper 95 % limit of the correlation of true scores; None if the data cannot determine it."""
     between: float
-    """Standard deviation of the maskings' true scores."""
+    """Standard deviation of the maskings' true scores; 0 if they differ by no more than noise."""
     noise: float
     """Standard deviation of a masking's score under one seed."""
     plays_needed: int | None
-    """Number of trials (two per pair) that find a difference of one standard deviation between maskings.
+    """Number of trials (two per pair) needed to detect a difference of one standard deviation between maskings.
 
-    A paired t test at 5 % then has 80 % power, if `between` and `noise` are as estimated. None if no number is enough.
+    With this number, a paired t test at 5 % has 80 % power if `between` and `noise` are as estimated. None if no number
+    is enough.
     """
 
     @property
     def minutes(self) -> float | None:
-        """Minutes for the trials needed; None if no number is enough."""
+        """Duration of the `plays_needed` trials in minutes; None if no number is enough."""
         return None if self.plays_needed is None else self.plays_needed * self.seconds / 60
 
     def to_json(self) -> dict[str, Any]:
-        """The entry of the reward in audit.json."""
+        """Return the entry of the reward in audit.json."""
         return asdict(self) | {"minutes": self.minutes}
 
 
@@ -162,7 +167,20 @@ def rewards(trials: Sequence[AuditTrial], metric: str) -> list[RewardFinding]:
 def _reward(
     name: str, metric: str, own: FloatArray, judged: FloatArray, full: FloatArray, seconds: float
 ) -> RewardFinding:
-    """The finding from tables [maskings, seeds]: the reward, the score used to compare it, and the full score."""
+    """Compare a reward with the full score.
+
+    Args:
+        name: Name of the reward.
+        metric: Metric of the reward.
+        own: float [maskings, seeds]: scores of the reward.
+        judged: float [maskings, seeds]: scores of the reward, or of a part of it that does not use the evaluation of
+            `full`.
+        full: float [maskings, seeds]: full scores.
+        seconds: Seconds per trial, including adaptation.
+
+    Returns:
+        The finding.
+    """
     spread, agreed = spread_of(own), agreement(judged, full)
     a, b = judged.mean(axis=1), full.mean(axis=1)
     has_order = np.ptp(a) > 0 and np.ptp(b) > 0
@@ -182,7 +200,10 @@ def _reward(
 
 
 def plays_needed(spread: Spread) -> int | None:
-    """Number of trials needed; the difference of a pair has √2 times the noise of one trial."""
+    """Return the number of trials needed (see `RewardFinding.plays_needed`); None if no number is enough.
+
+    The difference between the two trials of a pair has √2 times the noise of one trial.
+    """
     if spread.between == 0:
         return None
     pairs = seeds_needed(spread.between / (math.sqrt(2) * spread.noise)) if spread.noise else 2
@@ -219,11 +240,11 @@ class Adaptation:
     """Whether adapting under random masks improves on not adapting."""
 
     pays: bool | None
-    """The answer from `best`; None if the test is not significant."""
+    """Whether `best` has a gain above 0; None if the test is not significant."""
     best: Schedule
     """The chosen schedule, evaluated on trials that were not used to choose it."""
     schedules: Sequence[Schedule]
-    """All schedules, evaluated on the trials used to choose; the largest of these gains is biased upwards."""
+    """All schedules, evaluated on the trials used to choose `best`; the largest of these gains is biased upwards."""
     none: float
     """Mean full score without adaptation, over the trials of `best`."""
 
@@ -231,7 +252,7 @@ class Adaptation:
 def schedules_of(trials: Sequence[AuditTrial], metric: str) -> list[Schedule]:
     """Compare random masks at several schedules with `none`, by the full score of each trial.
 
-    Schedules with a diverged seed are left out. Raises UserError if no schedule is left.
+    Schedules of which a trial diverged are left out. Raises UserError if no schedule is left.
     """
     none = _by_seed(trials, "none")
     by_schedule: dict[tuple[int, float], dict[int, AuditTrial]] = {}
@@ -271,7 +292,17 @@ def _by_seed(trials: Sequence[AuditTrial], masking: str) -> dict[int, AuditTrial
 
 
 def _against(of: Mapping[int, AuditTrial], none: Mapping[int, AuditTrial], metric: str, n_tests: int) -> Schedule:
-    """Compare a schedule with no adaptation, paired by seed; p is corrected for `n_tests` tests."""
+    """Compare the trials of one schedule with trials without adaptation, paired by seed.
+
+    Args:
+        of: Seed → trial with random masks.
+        none: Seed → trial without adaptation.
+        metric: The metric of the full score.
+        n_tests: Number of tests for the Bonferroni correction of p.
+
+    Returns:
+        The gain of the schedule over the seeds that both have.
+    """
     pairs = [(trial, none[seed]) for seed, trial in of.items() if seed in none]
     scores = np.array([[full_score(trial, metric) for trial in pair] for pair in pairs])
     test = paired_comparison(scores[:, 0], scores[:, 1])

@@ -1,4 +1,4 @@
-"""Turn the findings of an audit into a short text and a configuration."""
+"""Turns the findings of an audit into a short text and a configuration."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,11 +11,11 @@ from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.policies.linear import LinearSettings
 
 LEAST_MARGIN = 1.0
-"""Smallest margin below the loss of word frequencies, in nats, for a model to count as a language model."""
+"""Smallest margin by which the loss of a language model must be below the entropy of word frequencies, in nats."""
 LEAST_CORRELATION = 0.5
-"""Smallest correlation with the full score for a reward to count as sound."""
+"""Smallest correlation with the full score that a reward needs to count as sound."""
 LEAST_PLAYS, MOST_PLAYS = 60, 1000
-"""Lower and upper limit of the number of inner loops of an experiment."""
+"""Lower and upper limit of the recommended number of inner loops of an experiment."""
 
 
 def recommend(
@@ -90,7 +90,7 @@ def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def best_reward(rewards: Sequence[RewardFinding], p: float | None) -> RewardFinding | None:
-    """The sound reward that needs the fewest minutes; if no reward is sound, the cheapest that appears to agree.
+    """Return the sound reward that needs the fewest minutes or, if none is sound, the cheapest that appears to agree.
 
     Args:
         rewards: The possible rewards.
@@ -116,7 +116,10 @@ def is_sound(reward: RewardFinding, p: float | None) -> bool:
 
 
 def _seems_to_agree(reward: RewardFinding) -> bool:
-    """Whether the estimated correlations with the full score are high enough; no test is made."""
+    """Return whether the estimated correlations with the full score are at least `LEAST_CORRELATION`.
+
+    A missing corrected correlation is ignored; a missing rank correlation counts as 0.
+    """
     agrees = reward.corrected is None or reward.corrected >= LEAST_CORRELATION
     return agrees and (reward.rank_correlation or 0.0) >= LEAST_CORRELATION
 
@@ -147,7 +150,7 @@ def _on_reward(reward: RewardFinding, maskings: Mapping[str, Any]) -> str:
 
 
 def _plays(reward: RewardFinding) -> int:
-    """Number of inner loops of an experiment that finds a difference of one standard deviation, within limits."""
+    """Return the recommended number of inner loops: `plays_needed`, limited to `LEAST_PLAYS` … `MOST_PLAYS`."""
     return min(max(reward.plays_needed or 0, LEAST_PLAYS), MOST_PLAYS)
 
 
@@ -158,7 +161,18 @@ def _settings(
     maskings: Mapping[str, Any],
     steps_an_epoch: int,
 ) -> Config:
-    """The recommended settings; without a reward, the learner is not changed."""
+    """Return the recommended settings.
+
+    Args:
+        config: The settings of the audit.
+        best: The best schedule of the adaptation.
+        reward: The recommended reward; None leaves the learner unchanged.
+        maskings: The findings on maskings, as in audit.json.
+        steps_an_epoch: Number of adaptation steps per epoch.
+
+    Returns:
+        A changed copy of `config`.
+    """
     rules = {name: mean for name, mean in maskings["mean"].items() if name.startswith("idf-")}
     exponent = float(max(rules, key=lambda name: rules[name]).removeprefix("idf-")) if rules else 2.0
     epochs = max(1, round(best.steps / steps_an_epoch))
@@ -183,13 +197,13 @@ def _settings(
 
 
 def _at_most(maskings: Mapping[str, Any]) -> str:
-    """Text with the upper limit of the deviation between maskings, in percentage points."""
+    """Return the upper limit of the standard deviation between maskings as text; empty if it is undefined."""
     high = maskings["between_high"]
     return "" if high is None else f", at most {100 * high:.1f} with 95 % confidence"
 
 
 def _gain(best: Schedule) -> str:
-    """Text with the gain and its interval, in percentage points."""
+    """Return the gain and its interval as text, in percentage points."""
     interval = ""
     if best.low is not None and best.high is not None:
         interval = f" [{rounded(100 * best.low, 1, '+')}, {rounded(100 * best.high, 1, '+')}]"

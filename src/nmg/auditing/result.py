@@ -1,4 +1,4 @@
-"""The result of an audit, which pages and tables render."""
+"""The result of an audit, from which its page and tables are rendered."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class AuditResult:
     recommended: Config
     """The recommended settings."""
     trials: Sequence[AuditTrial]
-    """All trials."""
+    """All trials that did not diverge, except for the pilot."""
     fresh: Sequence[AuditTrial]
-    """The trials that the findings are based on: those at the best schedule that were not used to choose it."""
+    """The trials at the best schedule that were not used to choose it; the findings are based on these trials."""
     adaptation: Adaptation
     rewards: Sequence[RewardFinding]

@@ -1,6 +1,6 @@
-"""Run an audit in a folder: choose and run its trials, and recommend settings before any long training.
+"""Runs an audit in a folder: chooses and runs its trials, and recommends settings before any long training.
 
-DIR/trials.jsonl      the results of its trials; a second call continues from them
+DIR/trials.jsonl      the results of the trials; a second call reuses them
 DIR/audit.json        all findings
 DIR/recommended.yaml  the recommended configuration
 DIR/index.html        the page, written by nmg.jobs.audit
@@ -42,9 +42,9 @@ from nmg.training.lm_quality import held_out_loss, unigram_entropy
 from nmg.trials.store import TrialStore
 
 PILOT_STEPS, LEAST_STEPS, MAX_STEPS = 10, 20, 200
-"""Number of adaptation steps: in the pilot, and the lower and upper limit in other trials."""
+"""Number of adaptation steps of the pilot, and the lower and upper limit in other trials."""
 PILOT_EXAMPLES, LEAST_EXAMPLES = 100, 100
-"""Number of labelled examples per fine-tuning: in the pilot, and the lower limit in other trials."""
+"""Number of labelled examples per fine-tuning of the pilot, and the lower limit in other trials."""
 SHORTER, FASTER = 3, 3.0
 """Further schedules to try: a third of the configured steps, and three times the learning rate."""
 RULES = ("random", "idf-5", "whole-word", "idf-2", "idf-10")
@@ -133,7 +133,20 @@ def _conclude(
     metric: str,
     steps_an_epoch: int,
 ) -> AuditResult:
-    """Compute findings and recommendation, and write the files."""
+    """Compute the findings and the recommendation of an audit, and write audit.json and recommended.yaml.
+
+    Args:
+        config: The settings of the audit.
+        out: The output folder.
+        facts: The findings so far, to be completed with the findings on trials.
+        tried: The schedules that were tried in the first phase.
+        trials: The trials of both phases.
+        metric: The metric of the full score.
+        steps_an_epoch: Number of adaptation steps per epoch.
+
+    Returns:
+        The result of the audit.
+    """
     adapting = adaptation(tried, trials.fresh, metric)
     found = rewards(trials.fresh, metric)
     names, table = table_of(
@@ -170,11 +183,14 @@ class _Trials:
         self._done = 0
 
     def run(self, specs: Sequence[TrialSpec], in_all: int) -> list[AuditTrial]:
-        """Run the trials that are missing, and return all except those that diverged.
+        """Run the trials that are missing.
 
         Args:
             specs: Masking, seed, condition and learning rate of each trial.
-            in_all: The expected total, for progress messages.
+            in_all: Expected number of trials of the audit, for progress messages.
+
+        Returns:
+            The trials of `specs` without those that diverged.
 
         Raises:
             UserError: All trials diverged.
@@ -198,7 +214,10 @@ class _Trials:
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits the size of an audit by the recorded durations of its trials, so a resumed audit has the same size."""
+    """The time budget of an audit, which limits the number and size of its trials.
+
+    The limits depend only on recorded durations, so a resumed audit has the same size.
+    """
 
     seconds: float
     """Total time of all processes, in seconds."""
@@ -209,14 +228,14 @@ class Budget:
     def fewest(self) -> int:
         """Minimum number of trials.
 
-        One pilot trial comes first. The first phase then runs `none` and four schedules per seed. The second phase runs
-        `none`, the rules in `FEW_RULES` and `FEWEST` random directions per seed.
+        The pilot is one trial. The first phase runs `none` and four schedules per seed. The second phase runs `none`,
+        the rules in `FEW_RULES` and `FEWEST` random directions per seed.
         """
         return 1 + self.seeds * (5 + 1 + len(FEW_RULES) + FEWEST)
 
     @property
     def share(self) -> float:
-        """Seconds available per trial."""
+        """Time available per trial, in seconds, if the audit has the minimum number of trials."""
         return self.seconds / self.fewest
 
     def examples(self, pilot: AuditTrial, labelled: int) -> int:
@@ -227,7 +246,8 @@ class Budget:
             labelled: Number of available examples.
 
         Returns:
-            All examples, or as many as fit into half of a trial's time minus the time to score the validation set.
+            The number of examples that fit into half of a trial's time minus the time to score the validation set; at
+            least `LEAST_EXAMPLES`, at most `labelled`.
         """
         fits = (self.share / 2 - pilot.seconds["scoring"]) / _an_example(pilot)
         return int(np.clip(fits, min(LEAST_EXAMPLES, labelled), labelled))
@@ -241,7 +261,7 @@ class Budget:
             wanted: Number of steps that the settings request.
 
         Returns:
-            `wanted`, or as many steps as fit into the rest of a trial's time.
+            The number of steps that fit into the rest of a trial's time; at least `LEAST_STEPS`, at most `wanted`.
         """
         a_step = pilot.seconds["adapt"] / pilot.steps
         others = pilot.seconds["scoring"] + n_examples * _an_example(pilot)
@@ -283,14 +303,23 @@ class Budget:
 
 
 def _an_example(trial: AuditTrial) -> float:
-    """Seconds that one more labelled example takes in a probe and all fine-tunings of a trial."""
+    """Return the seconds per labelled example that the probe and the fine-tunings of a trial take together."""
     return (_cost(trial) - trial.seconds["adapt"] - trial.seconds["scoring"]) / trial.examples
 
 
 def _warn_of_time(
     budget: Budget, pilot: AuditTrial, n_examples: int, n_steps: int, minutes: float, reporter: Reporter
 ) -> None:
-    """Warn if the minimum number of trials takes more than 1.5 times the requested minutes."""
+    """Warn if the minimum number of trials takes more than 1.5 times the requested minutes.
+
+    Args:
+        budget: The time budget.
+        pilot: The pilot trial.
+        n_examples: Number of labelled examples per fine-tuning.
+        n_steps: Number of adaptation steps.
+        minutes: Requested duration of the audit, in minutes.
+        reporter: Receives the warning.
+    """
     least = budget.least(pilot, n_examples, n_steps) / budget.seconds * minutes
     if least > 1.5 * minutes:
         reporter.notify(
@@ -300,12 +329,15 @@ def _warn_of_time(
 
 
 def _cost(trial: AuditTrial) -> float:
-    """Duration of a trial, in seconds."""
+    """Return the duration of a trial, in seconds."""
     return trial.seconds["adapt"] + trial.seconds["probe"] + len(trial.finetune) * trial.seconds["finetune"]
 
 
 def _all_steps(worker: AuditWorker) -> int:
-    """Number of adaptation steps that the settings request, within limits. Raises UserError if it is 0."""
+    """Return the number of adaptation steps that the settings request, at most `MAX_STEPS`.
+
+    Raises UserError if it is 0.
+    """
     settings = worker.config.adapt
     steps = min(settings.epochs * worker.steps_an_epoch, MAX_STEPS)
     if steps == 0:
@@ -314,19 +346,29 @@ def _all_steps(worker: AuditWorker) -> int:
 
 
 def _labelled(worker: AuditWorker) -> int:
-    """Number of available training examples."""
+    """Return the number of available training examples."""
     return len(worker.train.examples)
 
 
 def _pilot(worker: AuditWorker) -> TrialSpec:
-    """A short trial to measure the cost of trials."""
+    """Return a short trial that measures the cost of trials."""
     n_examples = min(PILOT_EXAMPLES, _labelled(worker))
     steps = min(PILOT_STEPS, _all_steps(worker))
     return TrialSpec("random", 0, Condition(n_examples, steps), worker.config.adapt.learning_rate)
 
 
 def _schedules(worker: AuditWorker, seeds: Sequence[int], steps: int, n_examples: int) -> list[TrialSpec]:
-    """Trials without adaptation, and with random masks at a few schedules; the outermost loop is over seeds."""
+    """Return the trials of the first phase: without adaptation, and with random masks at a few schedules.
+
+    Args:
+        worker: The worker of the audit, with the configured learning rate.
+        seeds: Seeds of the trials; the outermost loop is over seeds.
+        steps: Configured number of adaptation steps.
+        n_examples: Number of labelled examples per fine-tuning.
+
+    Returns:
+        Masking, seed, condition and learning rate of each trial.
+    """
     settings = worker.config.adapt
     rates = (settings.learning_rate, float(f"{FASTER * settings.learning_rate:.6g}"))  # 6e-4, not 6.000000000000001e-4
     schedules = [(n, rate) for n in dict.fromkeys((max(steps // SHORTER, 1), steps)) for rate in rates]
@@ -338,13 +380,23 @@ def _schedules(worker: AuditWorker, seeds: Sequence[int], steps: int, n_examples
 
 
 def _maskings(best: Schedule, seeds: Sequence[int], names: Sequence[str], n_examples: int) -> list[TrialSpec]:
-    """Trials of several maskings at the best schedule."""
+    """Return the trials of the second phase: several maskings at the best schedule.
+
+    Args:
+        best: The best schedule.
+        seeds: Seeds of the trials; the outermost loop is over seeds.
+        names: Names of the maskings.
+        n_examples: Number of labelled examples per fine-tuning.
+
+    Returns:
+        Masking, seed, condition and learning rate of each trial.
+    """
     condition = Condition(n_examples, best.steps)
     return [TrialSpec(name, seed, condition, best.learning_rate) for seed in seeds for name in names]
 
 
 def _language_model(worker: AuditWorker) -> dict[str, Any]:
-    """Masked-LM loss under fixed random masks, compared with the entropy of word frequencies, in nats."""
+    """Return the masked-LM loss under fixed random masks, the entropy of word frequencies, and the margin, in nats."""
     corpus = worker.corpus
     rows = np.linspace(0, len(corpus) - 1, min(len(corpus), 512)).astype(np.int64)
     context = worker.session.context.silent()
@@ -355,7 +407,7 @@ def _language_model(worker: AuditWorker) -> dict[str, Any]:
 
 
 def _leakage(worker: AuditWorker, reporter: Reporter) -> dict[str, int]:
-    """Count validation examples that also occur in the training examples; report overlaps with the corpus."""
+    """Count validation examples that also occur in the training examples, and report overlaps with the corpus."""
     held_out = [example.passage for example in worker.validation.examples]
     seen = [example.passage for example in worker.train.examples]
     settings = worker.config.data

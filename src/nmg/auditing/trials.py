@@ -1,4 +1,4 @@
-"""Trials of an audit: adapt a fresh LM under a masking, then evaluate it in every way that could serve as a reward."""
+"""Runs the trials of an audit: adapts a pretrained LM under a masking, then evaluates it with every possible reward."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,17 +26,17 @@ from nmg.trials.session import Session
 from nmg.trials.trial import Encoded, Trial, run_trials
 
 FINE_TUNINGS = 2
-"""Number of fine-tunings per adapted model, each with a different head and order; their difference measures noise."""
+"""Number of fine-tunings per adapted LM, each with another task head and batch order; their difference is noise."""
 SPREAD = ExperimentSettings().std
-"""Standard deviation of the weights of a random direction; the same as in the learner's exploration."""
+"""Standard deviation of the weights of a random direction, as in the learner's exploration."""
 _SLOW_FEATURES = {"usual_loss", "usual_entropy", "concentration"}
-"""Features that need forward passes of the LM, or a fit to the labelled examples."""
+"""Features that random directions do not use, because they need forward passes of the LM or the labelled examples."""
 MAX_FEATURES = tuple(name for name in LinearSettings().features if name not in _SLOW_FEATURES)
 """Features of random directions."""
 
 
 def evaluations(spec: TrialSpec, evaluation: Evaluation) -> list[TrialSpec]:
-    """The evaluations of one adaptation: a probe, then the fine-tunings unless the encoder stays frozen.
+    """Return the evaluations of one adaptation: a probe, then the fine-tunings unless the encoder stays frozen.
 
     Args:
         spec: Masking, seed, condition and learning rate of the adaptation.
@@ -51,7 +51,7 @@ def evaluations(spec: TrialSpec, evaluation: Evaluation) -> list[TrialSpec]:
 
 @dataclass(frozen=True)
 class AuditTrial:
-    """An adaptation with all its evaluations."""
+    """The results of one adaptation with all its evaluations."""
 
     results: Sequence[TrialResult]
     """The results of `evaluations`, in this order."""
@@ -69,7 +69,7 @@ class AuditTrial:
 
     @property
     def steps(self) -> int:
-        """Number of adaptation steps that were asked for."""
+        """Requested number of adaptation steps; 0 without adaptation."""
         return self.spec.condition.adapt_steps or 0
 
     @property
@@ -85,7 +85,7 @@ class AuditTrial:
 
     @property
     def error(self) -> str | None:
-        """What happened if a training diverged; None otherwise."""
+        """Error message of the first evaluation that failed; None if no training diverged."""
         return next((one.error for one in self.results if one.error is not None), None)
 
     @property
@@ -100,12 +100,12 @@ class AuditTrial:
 
     @property
     def counted(self) -> Sequence[Mapping[str, float]]:
-        """The scores that count: those of each fine-tuning, or those of the probe if there are no fine-tunings."""
+        """Metric → score, for each fine-tuning or, if there are none, for the probe only."""
         return self.finetune or (self.probe,)
 
     @cached_property
     def seconds(self) -> dict[str, float]:
-        """Wall time in seconds: `adapt`, `probe`, `finetune` (one, with scoring), and `scoring`.
+        """Wall time in seconds: `adapt`, `probe` and `finetune` (each with scoring; mean of one), and `scoring`.
 
         `scoring` is the time that the probe and all fine-tunings spend on the validation set. It does not depend on the
         number of labelled examples.
@@ -121,7 +121,7 @@ class AuditTrial:
 
 @dataclass(frozen=True)
 class AuditWorker:
-    """The worker of an audit: everything that its trials share."""
+    """The worker of an audit: the session, data and linear policy that its trials share."""
 
     config: Config
     session: Session
@@ -167,17 +167,20 @@ class AuditWorker:
 
     @classmethod
     def reopen(cls, config: Config, threads: int) -> "AuditWorker":
-        """Open the same worker in another process, from files and caches, with this number of torch threads."""
+        """Open the same worker in another process from files and caches, with `threads` torch threads."""
         return cls.open(config.with_threads(threads), Silent(), is_checked=True)
 
     @cached_property
     def provenance(self) -> TrialProvenance:
-        """What the trials are made from. The maskings of an audit read only settings and corpus."""
+        """The provenance of the trials; the maskings of an audit read only the settings and the corpus."""
         fields = ("train", "validation")
         return TrialProvenance(provenance(self.config, fields, self.corpus.digest, self.session.lm, self.pretrained))
 
     def rows(self, examples: int) -> IntArray:
-        """Rows of this number of training examples, int64. Smaller selections are subsets of larger ones."""
+        """Return the rows of the model inputs of `examples` training examples, as int64 [n].
+
+        Smaller selections are subsets of larger ones.
+        """
         order = (StreamName(self.config.run.seed) / "audit" / "examples").generator()
         chosen = order.permutation(len(self.train.examples))[:examples]
         return np.flatnonzero(np.isin(self.train.features.example_index, chosen))
@@ -188,7 +191,7 @@ class AuditWorker:
         return -(-len(self.corpus) // self.config.adapt.batch_size)
 
     def run(self, _shared: None, job: Sequence[TrialSpec]) -> list[TrialResult]:
-        """Run evaluations of one adaptation. If a training diverges, results have an error instead of scores."""
+        """Adapt once and return one result per evaluation, with an error instead of scores if a training diverges."""
         spec = job[0]
         masks = None if spec.masking == "none" else DrawnMasks(self.corpus, self._masking(spec.masking))
         trials = [Trial(one, self.session.task, self.train, self.rows(_examples(spec)), self.validation) for one in job]
@@ -212,6 +215,6 @@ class AuditWorker:
 
 
 def _examples(spec: TrialSpec) -> int:
-    """Number of labelled examples of a trial; an audit always chooses it."""
+    """Return the number of labelled examples of a trial, which an audit always sets."""
     assert isinstance(spec.condition.labelled, int)
     return spec.condition.labelled
