@@ -1,4 +1,4 @@
-"""Counts how often each masking masks each token in repeated draws, at the budget with which the masking is used."""
+"""Counts how often each masking masks each token in repeated draws at the masking rate."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -20,11 +20,11 @@ from nmg.training.encoder_cache import CachedEncoder
 
 BLOCKS_AT_A_TIME = 64
 POSITIONS_AT_A_TIME = 1 << 18
-"""Maximum number of positions per call of a masking; it limits memory to tens of megabytes for any number of draws."""
+"""Maximum number of token positions per call of a masking, which limits memory to tens of megabytes."""
 
 
 READ_FOR_ALL_DRAWS = 1 << 62
-"""Number of calls for which a cached LM output is valid: all of them, because the LM does not change here."""
+"""Number of calls for which a cached LM output is valid: unlimited, because the LM does not change."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Observed:
     probability: FloatArray | None = None
     """float [N]: single-draw probability, the softmax over the tokens of the block; None for a rule."""
     taken: BoolArray | None = None
-    """bool [N]: True at the k most probable tokens, which the policy masks when it acts greedily; None for a rule."""
+    """bool [N]: True at the k most probable tokens of each block, which a greedy policy masks; None for a rule."""
 
     @property
     def inclusion(self) -> FloatArray:
@@ -49,9 +49,9 @@ class Observed:
 
     @property
     def order(self) -> FloatArray:
-        """float [N]: the values that rank the tokens of a block: `probability` if known, otherwise `inclusion`.
+        """float [N]: the values by which the tokens of a block are ranked: `probability` if known, or else `inclusion`.
 
-        Both give the same order: in draws without replacement, a more probable token has a higher inclusion.
+        Both give the same order, because in draws without replacement a more probable token has a higher inclusion.
         """
         return self.inclusion if self.probability is None else self.probability
 
@@ -62,7 +62,7 @@ class View:
 
     name: str
     masking: int
-    """Index of the masking."""
+    """Index of the masking among the `Observed`."""
     inclusion: FloatArray
     """float [N]: probability that the token is masked."""
     own_overlap: float
@@ -103,14 +103,15 @@ def observe(
 ) -> list[Observed]:
     """Draw every masking `draws` times over every block.
 
-    The LM runs only if a policy or rule reads it; all policies share its output. A batch has blocks of similar length.
+    The LM runs only if a policy or rule reads its output, and once for all policies. A batch has blocks of similar
+    length.
 
     Args:
         corpus: The blocks to mask.
         table: The maskable tokens of `corpus`.
         policies: Name → learned policy.
         rules: Name → rule.
-        encode: Reads the LM.
+        encode: Computes LM states.
         rate: Masking rate, from 0 to 1.
         draws: Number of draws.
         randomness: Stream from which each masking gets a separate stream by its name.
@@ -142,7 +143,7 @@ def observe(
 
 
 class _ReadOnce:
-    """Reads the LM once per batch for all policies, by caching the output of the last batch."""
+    """A `StateEncoder` that caches the last output, so that the LM runs once per batch for all policies."""
 
     def __init__(self, encode: StateEncoder) -> None:
         self._encode = encode
@@ -152,7 +153,7 @@ class _ReadOnce:
         return self._once("states", blocks, self._encode)
 
     def surprise(self, blocks: TokenBlocks) -> Tensor:
-        """float32 [B, T, 2]: loss and entropy per token, in nats."""
+        """Return float32 [B, T, 2]: loss and entropy per token, in nats."""
         return self._once("surprise", blocks, self._encode.surprise)
 
     def _once(self, what: str, blocks: TokenBlocks, read: Callable[[TokenBlocks], Tensor]) -> Tensor:
@@ -165,8 +166,8 @@ class _ReadOnce:
 class Perturbed:
     """Draws without replacement from softmax(logits), as a policy does during learning.
 
-    Takes the highest values of logits plus Gumbel noise (Kool, van Hoof, Welling, arXiv 1903.06059). If the blocks are
-    `repeated`, the logits are repeated with them.
+    Takes the highest values of logits plus Gumbel noise (Kool, van Hoof, Welling, arXiv 1903.06059). If a call has
+    several copies of the blocks (`repeated`), the logits are repeated in the same way.
     """
 
     logits: Tensor
@@ -206,13 +207,13 @@ def repeated(blocks: TokenBlocks, times: int) -> TokenBlocks:
 
 
 def _portions(total: int, most: int) -> Iterator[int]:
-    """Split `total` into portions of at most `most`."""
+    """Yield numbers from 1 to `most` that sum to `total`."""
     for done in range(0, total, most):
         yield min(most, total - done)
 
 
 class _Columns:
-    """The columns of an `Observed` while the batches fill them."""
+    """The columns of an `Observed`, which are filled batch by batch."""
 
     def __init__(self, table: TokenTable, is_policy: bool) -> None:
         n_tokens = table.n_tokens
@@ -229,5 +230,5 @@ class _Columns:
         self.taken[rows] = seen.taken.is_masked(blocks.input_ids.shape[1])[is_maskable].numpy()
 
     def observed(self, name: str, about: str, draws: int) -> Observed:
-        """The filled columns as an `Observed`."""
+        """Return the filled columns as an `Observed`."""
         return Observed(name, about, draws, self.drawn, self.probability, self.taken)

@@ -1,4 +1,4 @@
-"""Groups the tokens of a corpus by several criteria, and counts the masked tokens of each group."""
+"""Groups the tokens of a corpus by properties of word and position, and counts the masked tokens of each group."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from nmg.inspection.tokens import TokenTable
 N_POSITIONS = 10
 """Number of equal parts of a block, for statistics by position in the text."""
 FREQUENCY_BANDS = (1, 2, 4, 11, 31, 101, 301, 1001)
-"""Minimum number of occurrences for each band of words; about three bands per factor of ten."""
+"""Minimum number of occurrences of the words of each frequency band; about three bands per factor of ten."""
 
 
 @dataclass(frozen=True)
 class Grouping:
-    """Assigns every token to one of G groups; groups without tokens are left out."""
+    """An assignment of every token to one of G groups, each with at least one token."""
 
     title: str
     note: str
@@ -28,13 +28,16 @@ class Grouping:
 
     @classmethod
     def of(cls, title: str, note: str, names: Sequence[str], of_token: IntArray) -> "Grouping":
-        """Create a grouping without the groups that have no tokens; the order of the others is kept.
+        """Create a grouping without the groups that have no tokens; the order of the other groups is kept.
 
         Args:
             title: Heading of the grouping.
-            note: Explanation below it.
+            note: Explanation below the heading.
             names: Names of all groups.
             of_token: int [N]: index of each token's group in `names`.
+
+        Returns:
+            The grouping.
         """
         counts = np.bincount(of_token, minlength=len(names))
         number = np.cumsum(counts > 0) - 1
@@ -58,7 +61,7 @@ def by_label(title: str, note: str, labels: Labels, table: TokenTable) -> Groupi
 
     Args:
         title: Heading of the grouping.
-        note: Explanation below it.
+        note: Explanation below the heading.
         labels: One label per word of the table.
         table: The tokens.
 
@@ -84,7 +87,7 @@ def by_frequency(word_counts: IntArray, table: TokenTable) -> Grouping:
 
 
 def by_position(table: TokenTable) -> Grouping:
-    """Group tokens by the tenth of the block in which they are."""
+    """Group tokens by their position in the block, in ten equal parts."""
     part = table.place * N_POSITIONS // np.maximum(table.sizes[table.block], 1)
     names = [f"{100 * i // N_POSITIONS}–{100 * (i + 1) // N_POSITIONS} %" for i in range(N_POSITIONS)]
     return Grouping.of("Position in the text", "From the first token of a text to its last.", names, part)

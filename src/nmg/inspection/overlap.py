@@ -1,4 +1,4 @@
-"""Similarity of two maskings (overlap, rank correlation), and entropy of each masking."""
+"""Computes the similarity of two maskings (overlap, rank correlation) and the entropy of a masking."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,11 @@ def overlap(first: FloatArray, second: FloatArray, budget: IntArray) -> float:
 
     Args:
         first: float [N]: probability that the first masking masks each token.
-        second: float [N]: the same for the second masking.
+        second: float [N]: probability that the second masking masks each token.
         budget: int [B]: number of masked tokens per block.
+
+    Returns:
+        The share; 0 if the budget is 0.
     """
     return float(first @ second) / max(int(budget.sum()), 1)
 
@@ -23,7 +26,7 @@ def overlap(first: FloatArray, second: FloatArray, budget: IntArray) -> float:
 def chance_overlap(sizes: IntArray, budget: IntArray) -> float:
     """Return the `overlap` of two uniformly random plans, which share k/n of their k tokens in a block of n tokens.
 
-    `sizes` and `budget` are int [B]: the numbers n and k of each block.
+    `sizes` (n) and `budget` (k) are int [B].
     """
     return float((budget**2 / np.maximum(sizes, 1)).sum()) / max(int(budget.sum()), 1)
 
@@ -59,7 +62,7 @@ def unit_ranks(column: FloatArray, table: TokenTable) -> FloatArray:
 
 
 def _mean_product(first: FloatArray, second: FloatArray, table: TokenTable) -> float:
-    """Mean of ρ over the blocks in which neither column of `unit_ranks` is constant."""
+    """Return the mean of ρ over the blocks in which neither column of `unit_ranks` is constant; NaN without any."""
     of_block = np.bincount(table.block, weights=first * second, minlength=table.n_blocks)
     has_both = np.ones(table.n_blocks, dtype=np.bool_)
     for column in (first, second):

@@ -28,7 +28,7 @@ MOST_WORDS = 8000
 TOP_WORDS = 12
 """Number of words per masking in the table of the words masked most often."""
 LEAST_OCCURRENCES = 5
-"""Minimum number of occurrences of a word in that table."""
+"""Minimum number of occurrences of a word in the table of the words masked most often."""
 
 
 def inspect_page(seen: Inspection) -> InspectPage:
@@ -61,13 +61,16 @@ def inspect_page(seen: Inspection) -> InspectPage:
 
 
 def group_tokens(table: TokenTable, words: Sequence[str], distinct: Labels, tags: Tags | None) -> list[Grouping]:
-    """Return all groupings of the tokens.
+    """Return the groupings of the tokens that the page shows.
 
     Args:
         table: The tokens.
         words: The W words with their original case.
-        distinct: The lower-cased words as labels of the W words.
-        tags: Parts of speech and entities; their groupings are left out if None.
+        distinct: The lower-cased word of each of the W words.
+        tags: Parts of speech and entities; None leaves out the groupings by them.
+
+    Returns:
+        The groupings, in the order of the page.
     """
     found = []
     if tags is not None and tags.part_of_speech is not None:
@@ -93,9 +96,12 @@ def vocabulary_subset(distinct: Labels, views: Sequence[View], table: TokenTable
     """Return the `word_rates` of all views for the most frequent distinct words.
 
     Args:
-        distinct: The lower-cased words as labels of the W words.
-        views: The columns.
-        table: The tokens.
+        distinct: The lower-cased word of each of the W words.
+        views: The maskings and greedy choices.
+        table: The tokens of the texts.
+
+    Returns:
+        At most as many words as the page shows, most frequent first.
     """
     counts = np.bincount(distinct.of_word)
     kept = np.argsort(-counts, kind="stable")[:MOST_WORDS]
@@ -110,12 +116,15 @@ def vocabulary_subset(distinct: Labels, views: Sequence[View], table: TokenTable
 
 
 def word_rates(distinct: Labels, view: View, table: TokenTable) -> FloatArray:
-    """Return float [distinct words]: share of a word's tokens that is masked, averaged over its occurrences.
+    """Compute how much of each distinct word is masked.
 
     Args:
-        distinct: The lower-cased words as labels of the W words.
-        view: The masking, as float [N] probabilities.
-        table: The tokens.
+        distinct: The lower-cased word of each of the W words.
+        view: The masking or greedy choice.
+        table: The tokens of the texts.
+
+    Returns:
+        float [distinct words]: share of the word's tokens that is masked, from 0 to 1, averaged over its occurrences.
     """
     of_occurrence = np.bincount(table.word, weights=view.inclusion) / table.pieces
     rates: FloatArray = np.bincount(distinct.of_word, weights=of_occurrence) / np.bincount(distinct.of_word)
@@ -125,10 +134,15 @@ def word_rates(distinct: Labels, view: View, table: TokenTable) -> FloatArray:
 def top_words_table(distinct: Labels, views: Sequence[View], table: TokenTable) -> Table:
     """Return a table of the words that each view masks most often.
 
+    Words that occur fewer than `LEAST_OCCURRENCES` times are left out, unless no word occurs that often.
+
     Args:
-        distinct: The lower-cased words as labels of the W words.
-        views: The rows.
-        table: The tokens. Words that occur fewer than `LEAST_OCCURRENCES` times are left out if possible.
+        distinct: The lower-cased word of each of the W words.
+        views: The views, one row each.
+        table: The tokens of the texts.
+
+    Returns:
+        The table.
     """
     counts = np.bincount(distinct.of_word)
     least = min(LEAST_OCCURRENCES, int(counts.max()))
@@ -149,9 +163,12 @@ def overlap_table(views: Sequence[View], one: Observed, table: TokenTable) -> Ta
     """Return a table with the overlap of each pair of views, as a share of the budget and relative to chance.
 
     Args:
-        views: The rows and columns.
-        one: Any of the maskings; it gives the budget, which all share.
-        table: The tokens.
+        views: The views, one row and one column each.
+        one: Any of the maskings, from which the budget is read; the budget is the same for every masking.
+        table: The tokens of the texts.
+
+    Returns:
+        The table.
     """
     budget = budgets(one, table)
     chance = chance_overlap(table.sizes, budget)
@@ -253,5 +270,5 @@ def _facts(seen: Inspection, n_distinct: int) -> Facts:
 
 
 def _short_name(model: str) -> str:
-    """The last two parts of a folder or hub name."""
+    """Return the last two parts of a folder or hub name."""
     return "/".join(model.rstrip("/").split("/")[-2:])

@@ -1,4 +1,6 @@
-"""The page of `nmg inspect`: texts shaded by mask probability, and corpus statistics. One file that needs no network.
+"""Renders the page of `nmg inspect`: texts shaded by mask probability, and corpus statistics.
+
+The page is one file that needs no network.
 
 The page stores the data of the texts as columns: one string per text, in which each character encodes a number
 (`packed`). The browser decodes a token's number only when it needs it.
@@ -27,18 +29,18 @@ from nmg.report.document import Facts, Table
 from nmg.report.html import environment
 
 SCRIPTS = ("data", "texts", "token", "corpus", "controls")
-"""Parts of the script, in the order of inclusion."""
+"""Files of the page's script, in the order of inclusion."""
 PACKED_FROM = 48
 """Code point that encodes 0: the digit "0", so that small numbers are printable."""
 LARGEST_PACKED = 55_000
-"""Maximum encoded number; larger ones are clipped to it, because surrogate code points follow."""
+"""Maximum encoded number, because surrogate code points follow; larger numbers are clipped to it."""
 LOG_STEPS = 1500
 """A probability p is encoded as −ln p · LOG_STEPS: relative error at most 0.03 %, for p down to e^−36."""
 
 
 @dataclass(frozen=True)
 class Shares:
-    """Number of masked tokens per group: G groups, V views."""
+    """The number of masked tokens per group of a grouping (G groups, V views)."""
 
     title: str
     note: str
@@ -51,13 +53,13 @@ class Shares:
 
 @dataclass(frozen=True)
 class Words:
-    """Distinct words, most frequent first: W words, V views."""
+    """Distinct words, most frequent first, and how often each view masks them (W words, V views)."""
 
     words: Sequence[str]
     counts: IntArray
     """int [W]: number of occurrences."""
     rates: FloatArray
-    """float [V, W]: mean share of the occurrences that each view masks, from 0 to 1."""
+    """float [V, W]: `page.word_rates` of each view, from 0 to 1."""
     note: str = ""
 
 
@@ -73,7 +75,7 @@ class InspectPage:
     table: TokenTable
     """The tokens; each block is a text of the page."""
     labels: Mapping[str, Labels]
-    """Annotations of words, e.g. part of speech → labels."""
+    """Name of an annotation, e.g. 'part of speech' → labels of the words."""
     maskings: Sequence[Observed]
     views: Sequence[tuple[str, int]]
     """Rows of `shares` and `words`: name of the view, and index of its masking."""
@@ -88,7 +90,7 @@ class InspectPage:
 
 
 def render_inspect_page(page: InspectPage) -> str:
-    """Return the page as HTML. Its Content-Security-Policy forbids loading or running anything external."""
+    """Return the page as HTML, with a Content-Security-Policy that forbids external files and scripts."""
     templates = environment("nmg.inspection")
     style = _sources(templates, "page.css", "inspect.css")
     script = _sources(templates, *(f"inspect.{part}.js" for part in SCRIPTS))
@@ -107,7 +109,7 @@ def render_inspect_page(page: InspectPage) -> str:
 
 
 def write_inspect_page(path: Path, page: InspectPage) -> None:
-    """Render the page into `path`, which is replaced atomically."""
+    """Write the page as HTML to the file `path`, which is replaced atomically."""
     write_text(path, render_inspect_page(page))
 
 
@@ -140,6 +142,9 @@ def pack_spans(text: str, spans: IntArray, starts_word: BoolArray) -> str:
         text: The text of the tokens.
         spans: int [n, 2]: first character of each token, and the position after its last character.
         starts_word: bool [n]: True at the first token of a word.
+
+    Returns:
+        A string of 2 n characters.
     """
     positions = np.asarray(spans, dtype=np.int64)
     if text and max(text) > "\uffff":
@@ -171,7 +176,7 @@ def _text_data(page: InspectPage) -> dict[str, Any]:
 
 
 def _masking_data(one: Observed, table: TokenTable) -> dict[str, Any]:
-    """The numbers of a masking per text; a rule has only draws."""
+    """Return the encoded numbers of a masking, one string per text; a rule has only `drawn`."""
     data: dict[str, Any] = {"drawn": list(map(packed, table.by_block(one.drawn)))}
     if one.probability is None or one.taken is None:
         return data | {"probability": None, "taken": None, "entropy": None}
@@ -210,12 +215,12 @@ def _corpus_data(page: InspectPage) -> dict[str, Any]:
 
 
 def _rounded(numbers: FloatArray) -> list[float]:
-    """Round to four significant digits."""
+    """Round each number to four significant digits."""
     return [float(f"{number:.4g}") for number in numbers]
 
 
 def _script_safe(data: Mapping[str, Any]) -> Markup:
-    """JSON with every `<` escaped, so that no text in it can close the script element."""
+    """Return the data as JSON with every `<` escaped, so that no text in it can close the script element."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c"))
 
@@ -227,5 +232,5 @@ def _sources(templates: jinja2.Environment, *names: str) -> str:
 
 
 def _hash(source: str) -> str:
-    """The hash by which a Content-Security-Policy allows an inline style or script."""
+    """Return the hash by which a Content-Security-Policy allows an inline style or script."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"

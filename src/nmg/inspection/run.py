@@ -1,4 +1,4 @@
-"""`nmg inspect`: draws maskings and policies on texts and collects the results for a page."""
+"""Runs an inspection (`nmg inspect`): draws masks on texts with rules and policies, and collects the results."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from nmg.trials.session import ModelSession
 
 @dataclass(frozen=True)
 class Inspection:
-    """Results of an inspection."""
+    """The results of an inspection, from which its page is made."""
 
     table: TokenTable
     observed: tuple[Observed, ...]
@@ -32,7 +32,7 @@ class Inspection:
     tags: Tags | None
     """Parts of speech and entities; None if they were not requested or spaCy is missing."""
     notices: tuple[str, ...]
-    """Messages: findings of rules in the texts, e.g. anchors; and what is missing and how to add it."""
+    """Messages on what rules found in the texts, e.g. anchors, and on what is missing from the page."""
     config: Config
     text_file: Path
     n_texts: int
@@ -57,10 +57,23 @@ def inspect_texts(
     limit: int = 10_000,
     with_tags: bool = True,
 ) -> Inspection:
-    """Draw policies (name → folder) and rules `draws` times on at most `limit` texts of a file.
+    """Draw masks with policies and rules on the texts of a file, and count how often each token is masked.
 
-    If the settings have no masking rate, the rate of the first policy's training is used. `with_tags` adds parts of
-    speech and named entities. Raises UserError for an invalid file, model, policy or masking, before any long work.
+    Args:
+        config: The settings; if they have no masking rate, the rate of the first policy's training is used.
+        text_file: The file with the texts.
+        policies: Name → folder of a learned policy.
+        maskings: Names of rules.
+        reporter: Receives messages for the user.
+        draws: Number of draws per policy or rule, at least 2.
+        limit: Maximum number of texts; a larger file is sampled at random.
+        with_tags: Whether to add parts of speech and named entities, if spaCy is installed.
+
+    Returns:
+        The results.
+
+    Raises:
+        UserError: The file, the model, a policy or a masking is invalid; raised before any long work.
     """
     _check_names(policies, maskings)
     loaded = {name: load_policy(folder) for name, folder in policies.items()}
@@ -107,7 +120,7 @@ def inspect_texts(
 
 
 def _check_names(policies: Mapping[str, Path], maskings: Sequence[str]) -> None:
-    """Raises UserError for invalid names and if there is nothing to inspect."""
+    """Raise UserError for invalid names, and if there are neither policies nor maskings."""
     for name in policies:
         if name in MASKINGS:
             raise UserError(f"--policy {name}=…: '{name}' is the name of a masking; choose another name")
@@ -125,8 +138,8 @@ def _check_names(policies: Mapping[str, Path], maskings: Sequence[str]) -> None:
 def _give_head(session: ModelSession) -> tuple[str, ...]:
     """If the checkpoint has no LM head, train one on the configured data or load it from the cache.
 
-    If no data are configured, the head stays untrained. Returns a notice in this case, because the policy was trained
-    with a different model.
+    If no data are configured, the head stays untrained. Returns the notices for the page: one in this case, because the
+    policy was trained with a different model, otherwise none.
     """
     lm, data = session.lm, session.config.data
     if not lm.new_parameters:
@@ -143,7 +156,7 @@ def _give_head(session: ModelSession) -> tuple[str, ...]:
 
 
 def _tag(table: TokenTable, model: str, reporter: Reporter) -> tuple[Tags | None, tuple[str, ...]]:
-    """The tags of all words, or None and a notice if spaCy or its model is missing."""
+    """Return the tags of all words and no notices, or None and a notice if spaCy or its model is missing."""
     tagger = load_tagger(model)
     if isinstance(tagger, str):
         reporter.notify(tagger)
@@ -158,6 +171,9 @@ def sample_texts(texts: Sequence[str], limit: int, seed: int) -> list[str]:
         texts: The texts.
         limit: Maximum number of texts to return.
         seed: Seed of the sample.
+
+    Returns:
+        At most `limit` texts.
     """
     if len(texts) <= limit:
         return list(texts)
@@ -166,7 +182,7 @@ def sample_texts(texts: Sequence[str], limit: int, seed: int) -> list[str]:
 
 
 def _with_rate_of(policies: Iterable[Policy], config: Config) -> Config:
-    """Return the settings; a missing masking rate is set to the one of the first policy's training."""
+    """Return the settings; if the masking rate is missing, it is set to the rate of the first policy's training."""
     first = next(iter(policies), None)
     if first is None or "rate" in config.masking.model_fields_set:
         return config

@@ -1,4 +1,4 @@
-"""Parts of speech and named entities of the words of a corpus, tagged by spaCy if it is installed."""
+"""Tags the words of a corpus with parts of speech and named entities, if spaCy is installed."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from spacy.tokens import Doc
 
 UNTAGGED = "–"
-"""Tag of a word without a spaCy tag, and entity type of a word outside all entities."""
+"""Part of speech of a word without a spaCy tag, and entity type of a word outside all entities."""
 
 UNNEEDED = ("parser", "lemmatizer")
 """Pipeline components whose output is not used."""
@@ -39,7 +39,7 @@ PARTS_OF_SPEECH = {
     "VERB": "verb",
     "X": "other",
 }
-"""Universal part-of-speech tag (universaldependencies.org/u/pos) → plain name."""
+"""Universal part-of-speech tag (universaldependencies.org/u/pos) → its name on the page."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Labels:
 
     @classmethod
     def of(cls, labels: Iterable[str]) -> "Labels":
-        """Create labels from one label per word; `names` has them in order of first occurrence."""
+        """Create labels from one label per word; `names` has the distinct labels in order of first occurrence."""
         index: dict[str, int] = {}
         of_word = [index.setdefault(label, len(index)) for label in labels]
         return cls(tuple(index), np.array(of_word, dtype=np.int64))
@@ -92,6 +92,9 @@ def tag_words(table: TokenTable, tagger: "Language", progress: Progress) -> Tags
         table: The words; each block is one document.
         tagger: The spaCy pipeline.
         progress: Receives the number of tagged blocks and of all blocks.
+
+    Returns:
+        The part of speech and the entity type of every word; None for a kind of label that the pipeline does not set.
     """
     parts: list[str] = []
     entities: list[str] = []
@@ -118,6 +121,6 @@ def token_at(document: "Doc", characters: IntArray) -> Sequence[int]:
 
 
 def _labels(labels: Iterable[str]) -> Labels | None:
-    """The labels, or None if no word has one."""
+    """Return the labels, or None if every word is `UNTAGGED`."""
     found = Labels.of(labels)
     return found if set(found.names) - {UNTAGGED} else None

@@ -1,4 +1,4 @@
-"""The maskable tokens of a corpus as one flat table, from which all statistics and the page are computed."""
+"""The maskable tokens of a corpus as one flat table, from which statistics and the page are computed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class TokenTable:
 
     @classmethod
     def of(cls, corpus: Corpus) -> "TokenTable":
-        """Create the table in one pass over the corpus, in batches of blocks."""
+        """Create the table of a corpus in one pass over batches of blocks."""
         texts = tuple(corpus.text(block_id) for block_id in range(len(corpus)))
         sizes, starts, spans = [], [], []
         for first in range(0, len(corpus), BLOCKS_AT_A_TIME):
@@ -91,7 +91,7 @@ class TokenTable:
         return np.bincount(self.word)
 
     def rows(self, block_ids: IntArray) -> IntArray:
-        """Return int64 [n]: the row numbers of these blocks, in the order of `block_ids`."""
+        """Return int64 [n]: the rows of the tokens of some blocks, in the order of `block_ids`."""
         sizes = self.sizes[block_ids]
         within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         rows: IntArray = np.repeat(self.bounds[block_ids], sizes) + within
@@ -111,7 +111,10 @@ class TokenTable:
 
 
 def _starts_word(words: IntArray, is_maskable: BoolArray) -> BoolArray:
-    """bool [maskable]: True at the first token of each word, for `words` [B, T] and `is_maskable` [B, T]."""
+    """Return bool [N] for the N maskable tokens: True at the first token of each word.
+
+    `words` is int [B, T], `is_maskable` is bool [B, T].
+    """
     block = np.nonzero(is_maskable)[0]
     word = words[is_maskable]
     starts: BoolArray = (np.diff(word, prepend=-1) != 0) | (np.diff(block, prepend=-1) != 0)
@@ -119,7 +122,7 @@ def _starts_word(words: IntArray, is_maskable: BoolArray) -> BoolArray:
 
 
 def _trimmed(text: str, spans: IntArray) -> IntArray:
-    """Remove leading whitespace, which some tokenizers include, from spans [n, 2]; keeps at least one character."""
+    """Return spans [n, 2] without the leading whitespace that some tokenizers include; at least one character is kept."""
     trimmed = spans.copy()
     for row, (start, end) in enumerate(spans.tolist()):
         if start < end and text[start].isspace():
