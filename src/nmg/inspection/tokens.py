@@ -122,7 +122,7 @@ def _starts_word(words: IntArray, is_maskable: BoolArray) -> BoolArray:
 
 
 def _trimmed(text: str, spans: IntArray) -> IntArray:
-    """Return spans [n, 2] without the leading whitespace that some tokenizers include; at least one character is kept."""
+    """Return spans [n, 2] without leading whitespace, which some tokenizers include; one character always remains."""
     trimmed = spans.copy()
     for row, (start, end) in enumerate(spans.tolist()):
         if start < end and text[start].isspace():
