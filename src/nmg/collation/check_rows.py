@@ -1,4 +1,4 @@
-"""The rows that `check_collator` passes to a collator, and the comparison of its batches with them."""
+"""The rows that `check_collator` passes to a collator, and the comparison of its batches with the rows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -44,7 +44,7 @@ class RuleSearch(LearnerDefaults):
         self._template = policy.to(ground.device)
         self.episodes = 0
         self.scores: list[list[float]] = []
-        """Scores [episodes][exponents]; episodes in which a training diverged are left out."""
+        """Scores [episodes][exponents]; episodes in which a player's training diverged are left out."""
 
     @property
     def is_finished(self) -> bool:  # type: ignore[override]
@@ -91,8 +91,8 @@ class RuleSearch(LearnerDefaults):
     def learn(self, episode: Episode, outcomes: Mapping[str, TrialResult]) -> dict[str, Any]:  # noqa: ARG002
         """Record the scores of an episode.
 
-        Exponents are compared within an episode. An episode in which a training diverged uses up budget but adds no
-        scores.
+        Exponents are compared within an episode. If a player's training diverges, the episode uses up budget but adds
+        no scores.
         """
         self.episodes += 1
         if len(outcomes) < len(self.settings.exponents):

@@ -102,7 +102,7 @@ class Phrases:
     keys: Sequence[Keys]
     """For n = 1, 2, …: keys of the phrases of n words, uint64 [P], ascending."""
     values: Sequence[FloatArray]
-    """For n = 1, 2, …: values of these phrases, float64 [P]."""
+    """For n = 1, 2, …: values of the phrases of n words, float64 [P]."""
 
     @classmethod
     def of(cls, values: Mapping[str, float], tokenizer: "PreTrainedTokenizerBase") -> "Phrases":
@@ -147,7 +147,7 @@ class Phrases:
         return cls(keys, values)
 
     def find(self, blocks: TokenBlocks, otherwise: float) -> tuple[Tensor, Tensor]:
-        """Divide each block into phrases and the words between them.
+        """Divide each block into phrases and the words between phrases.
 
         Returns:
             int64 [B, T]: a number that identifies the token's phrase or word; -1 if the token belongs to no word.

@@ -19,7 +19,7 @@ BatchLoss: TypeAlias = Callable[[slice], Tensor]
 
 
 class Accumulation:
-    """Gradient accumulation of one training.
+    """Gradient accumulation of one training run.
 
     A pass has at most `runtime.micro_batch_size` rows. The number is halved whenever memory runs out.
 

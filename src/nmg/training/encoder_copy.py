@@ -44,7 +44,10 @@ def _check(missing: list[str]) -> None:
 
 @torch.no_grad()
 def _without_values(lm: PreTrainedModel, new_model: Callable[[], PreTrainedModel]) -> PreTrainedModel | None:
-    """Build the model on the meta device and fill it. Return None if a tensor is neither a parameter nor a buffer."""
+    """Build the model on the meta device, and give its tensors values.
+
+    Returns None if a tensor is neither a parameter nor a buffer, because such tensors cannot be filled.
+    """
     with torch.device("meta"):
         model = new_model()
     model.train(lm.training)

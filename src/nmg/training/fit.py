@@ -33,7 +33,7 @@ FIRST_SCALE = 2.0**12
 
 
 class Observer(Protocol):
-    """Follows a training, for example to log and to store it."""
+    """Follows a training run, for example to log and to store it."""
 
     def begin(self, training: "Training") -> None:
         """Called before the first step. May restore an earlier state of the training."""
@@ -90,7 +90,7 @@ def fit(
 ) -> TrainingStats:
     """Train a model with gradient clipping, and the optimiser and learning-rate schedule of the settings.
 
-    Row order and dropout depend only on `randomness`, so two trainings with the same stream differ only through their
+    Row order and dropout depend only on `randomness`, so two runs with the same stream differ only through their
     losses. In data-parallel training, the loss is that of the whole batch, and each process draws different dropout.
 
     Args:
@@ -141,7 +141,7 @@ def fit(
 
 
 class Training:
-    """State of one training: weights, optimiser, learning-rate schedule, and the losses of the steps taken.
+    """State of a training run: weights, optimiser, learning-rate schedule, and the losses of the steps taken.
 
     Args:
         model: The model, in training mode.
@@ -236,11 +236,11 @@ class Training:
 
     @property
     def is_sound(self) -> bool:
-        """Whether the last losses are finite. In fp16 one of them suffices."""
+        """Whether the last losses are finite. In fp16, one finite loss suffices."""
         return self._are_sound(self.losses[-LOOK_EVERY:])
 
     def _are_sound(self, losses: Sequence[Tensor]) -> bool:
-        """Return whether these losses do not show divergence.
+        """Return whether `losses` show no divergence.
 
         fp16 may overflow in a single batch. The scaler skips its step and tries smaller gradients.
         """

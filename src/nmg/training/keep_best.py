@@ -1,4 +1,4 @@
-"""Early stopping: the loss during a training, and the weights with its lowest value."""
+"""Early stopping: measures the loss during training, and keeps the weights with its lowest value."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 def in_passes(n_rows: int, at_once: int, read: Callable[[slice], Result]) -> Iterator[tuple[slice, Result]]:
-    """Read rows 0 to `n_rows` in order and yield (rows of a pass, result of `read` for them).
+    """Read `n_rows` rows in order, in several passes.
 
     Args:
         n_rows: Number of rows.

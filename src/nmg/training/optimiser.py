@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules of a training, by the names that settings give them."""
+"""Builds optimisers and learning-rate schedules from the names that settings give them."""
 
 import math
 from collections.abc import Sequence

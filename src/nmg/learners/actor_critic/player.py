@@ -1,4 +1,4 @@
-"""A learning player: its policy, value network, optimizer and replay, and how these are saved."""
+"""A learning player: its policy, value network, optimizer and replay, and the files that store its state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Settings of the experiment learner. None of them comes from the paper."""
+"""Settings of the experiment learner. No setting comes from the paper."""
 
 from typing import Annotated, ClassVar, Literal
 

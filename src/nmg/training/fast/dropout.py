@@ -132,7 +132,7 @@ class FastDropout(TorchFunctionMode):
 
 
 def _takes(values: Tensor) -> bool:
-    """Return whether `dropout` supports these values."""
+    """Return whether `dropout` supports `values`: floating-point numbers on the CPU."""
     return values.device.type == "cpu" and values.is_floating_point()
 
 

@@ -64,7 +64,7 @@ class RoundedWeights(Fp32Weights):
 def training_weights(
     model: nn.Module, trained: Iterable[nn.Parameter], precision: Precision, device_type: str = "cpu"
 ) -> Iterator[Fp32Weights]:
-    """Provide master weights of `trained` for one training.
+    """Provide master weights of `trained` for one training run.
 
     On exit, the model is fp32 again and holds the trained values.
 
