@@ -94,7 +94,7 @@ class Rows(torch.utils.data.Dataset[dict[str, Any]]):
 
 @dataclass
 class RowCounts:
-    """Counts of words and tokens by what a collator did with them in each of R rows. All fields are int64 [R]."""
+    """Counts of the words and tokens of each of R rows, by what a collator did. All fields are int64 [R]."""
 
     words: IntArray
     """Words that may be masked."""

@@ -1,4 +1,4 @@
-"""Rows with fixed masks, and how a collator recognises them."""
+"""Rows with fixed masks, and the mark by which a collator recognises such rows."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any

@@ -14,7 +14,7 @@ OF_BATCH = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "s
 
 
 def without_batch_columns(features: Any, has_padding: bool) -> tuple[Any, dict[str, Any]]:
-    """Separate the columns that describe a whole flattened batch; other inputs are returned as they are.
+    """Separate the columns that describe a whole flattened batch (`OF_BATCH`) from the others.
 
     Args:
         features: what the collator was given.

@@ -53,7 +53,7 @@ class RuleSearch(LearnerDefaults):
 
     @property
     def capabilities(self) -> LearnerCapabilities:  # type: ignore[override]
-        """One player per exponent; all remaining episodes are independent."""
+        """The capabilities: one player per exponent, and all remaining episodes are independent."""
         return LearnerCapabilities(
             max_players=len(self.settings.exponents),
             max_independent_episodes=max(self._max_episodes - self.episodes, 1),

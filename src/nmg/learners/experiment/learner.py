@@ -61,7 +61,10 @@ class Experiment(LearnerDefaults):
 
     @property
     def capabilities(self) -> LearnerCapabilities:  # type: ignore[override]
-        """Episodes are independent until the next interim analysis or the end of the stage."""
+        """The capabilities in the current stage.
+
+        Episodes are independent until the next interim analysis or the end of the stage.
+        """
         settings = self.settings
         return LearnerCapabilities(
             max_players=max(2, len(settings.strengths) + len(settings.rules)),

@@ -137,7 +137,8 @@ def gain_limit(x: FloatArray, y: FloatArray, confidence: float, rng: np.random.G
 
     A posterior quantile would be too low for large effects, because the posterior shrinks them. The limit therefore
     uses the sampling distribution. The explained sum of squares is noise² · χ'² with noncentrality ‖xβ‖² / noise². The
-    residual sum of squares is noise² · χ². Over directions, ‖xβ‖² is (σ‖Aβ‖)² · χ². Each draw solves all three.
+    residual sum of squares is noise² · χ². Over directions, ‖xβ‖² is (σ‖Aβ‖)² · χ². Each Monte Carlo draw solves
+    the three relations for the gain.
 
     Args:
         x: float64 [n, F], differences of mean features for randomly drawn directions.
