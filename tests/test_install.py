@@ -69,7 +69,12 @@ def test_a_clean_environment(kind: str, versions: str, distributions: dict[str, 
 def test_the_distributions_hold_what_they_should(distributions: dict[str, Path]):
     with zipfile.ZipFile(distributions["wheel"]) as packed:
         wheel = packed.namelist()
-    assert {"nmg/py.typed", "nmg/configs/chemprot-bert.yaml", "nmg/report/templates/page.css"} <= set(wheel)
+    assert {
+        "nmg/py.typed",
+        "nmg/configs/chemprot-bert.yaml",
+        "nmg/configs/recipes/default.yaml",
+        "nmg/report/templates/page.css",
+    } <= set(wheel)
     with tarfile.open(distributions["sdist"]) as packed_source:
         sdist = {name.partition("/")[2] for name in packed_source.getnames()}
     assert {"pyproject.toml", "LICENSE", "src/nmg/__init__.py", "configs/chemprot-bert.yaml"} <= sdist

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedModel
 
 from nmg.adaptation.folder import AdaptationFolder
 from nmg.adaptation.forgetting import GeneralResult, GeneralText, read_general
 from nmg.adaptation.held_out import CorpusSplit, HeldOutLoss, split_corpus
 from nmg.adaptation.length import affordable_steps, evaluate_every, steps_of
+from nmg.adaptation.recipes import Recipe
 from nmg.adaptation.recorder import OnStep, Recorder
 from nmg.adaptation.result import AdaptationResult, HeldOutResult
 from nmg.adaptation.save import save_lm
@@ -68,9 +70,11 @@ def adapt_corpus(
         check_trackers(config)
     with as_one(), output_lock(out):
         if resume and is_main_process():
-            folder.check_resumable(config, masking if isinstance(masking, str) else masking.name)
+            folder.check_unfinished(keep_checkpoint=config.runtime.keep_checkpoint)
         prepared = _prepare(config, masking, reporter or Silent())
+        config = prepared.config
         if is_main_process() and resume:
+            folder.check_settings(config, prepared.name)
             folder.check_inputs(prepared.inputs, prepared.session.runtime)
         elif is_main_process():
             folder.begin(config, prepared.name, prepared.inputs, prepared.session.runtime)
@@ -95,6 +99,10 @@ def _without_trackers(config: Config) -> Config:
 class _Prepared:
     """Everything that an adaptation needs."""
 
+    config: Config
+    """The settings, with the values of the recipe."""
+    recipe_changed: tuple[str, ...]
+    """Names of the settings whose values are not those of the recipe."""
     session: ModelSession
     split: CorpusSplit
     general: GeneralText | None
@@ -125,6 +133,11 @@ def _prepare(config: Config, masking: str | Masking, reporter: Reporter) -> _Pre
     whole = session.corpus(texts)
     randomness = StreamName(config.run.seed) / "adapt" / "held-out"
     split = split_corpus(texts, whole, config.adapt.held_out, randomness, reporter)
+    length, is_lora = float(split.training.lengths.mean()), config.adapt.lora.rank > 0
+    recipe = Recipe.of(config.adapt.recipe, _parameters(lm.model), length, is_lora=is_lora)
+    config = recipe.apply(config, reporter)
+    settled = {"masking": config.masking, "adapt": config.adapt}
+    session = replace(session, config=session.config.model_copy(update=settled))
     general = None
     if general_texts is not None:
         general = GeneralText.read(session, general_texts)
@@ -137,10 +150,15 @@ def _prepare(config: Config, masking: str | Masking, reporter: Reporter) -> _Pre
     facts = {
         "masking_reads": reads,
         "added_words": None if added is None else added.to_json(),
-        "settings": config.model_dump(mode="json"),
         "corpus_digest": split.training.digest,
     }
-    return _Prepared(session, split, general, masking, name, {**inputs, "data.corpus": whole.digest, **reads}, facts)
+    inputs |= {"data.corpus": whole.digest, **reads}
+    return _Prepared(config, tuple(recipe.changed(config)), session, split, general, masking, name, inputs, facts)
+
+
+def _parameters(model: PreTrainedModel) -> int:
+    """Return the number of parameters besides the word table."""
+    return int(model.num_parameters() - model.get_input_embeddings().weight.numel())
 
 
 @dataclass(frozen=True)
@@ -224,6 +242,8 @@ class _Run:
         split = self.prepared.split
         return AdaptationResult(
             out=self.folder.path,
+            config=self.prepared.config,
+            recipe_changed=self.prepared.recipe_changed,
             masking=self.prepared.masking.name,
             steps=trained.steps,
             loss=float("nan") if trained.loss is None else trained.loss,

@@ -75,16 +75,19 @@ class AdaptationFolder:
             raise UserError(f"--resume {self.path}: there is no adaptation in this folder")
         return load_config(self.path / "config.yaml")
 
-    def check_resumable(self, config: Config, masking: str) -> None:
-        """Check that the run is not finished and has these settings. Runtime settings may differ.
+    def check_unfinished(self, *, keep_checkpoint: bool) -> None:
+        """Check that there is a run and that it is not finished. Raises UserError if not."""
+        self.recorded()
+        if is_saved(self.path):
+            self.finish(keep_checkpoint=keep_checkpoint)  # a kill may have come just before
+            raise UserError(f"--resume {self.path}: this adaptation is finished; the folder holds the adapted model")
+
+    def check_settings(self, config: Config, masking: str) -> None:
+        """Check that the run was begun with these settings, those of its recipe included. Runtime settings may differ.
 
         Raises UserError with the names of settings that differ.
         """
-        recorded = self.recorded()
-        if is_saved(self.path):
-            self.finish(keep_checkpoint=config.runtime.keep_checkpoint)  # a kill may have come just before
-            raise UserError(f"--resume {self.path}: this adaptation is finished; the folder holds the adapted model")
-        then, now = _settings(recorded), _settings(config)
+        then, now = _settings(self.recorded()), _settings(config)
         then["--masking"], now["--masking"] = self.facts()["masking"], masking
         self._refuse(sorted(name for name in then if then[name] != now[name]))
 

@@ -1,11 +1,12 @@
 """What an adaptation did, as Python, as JSON and in words."""
 
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nmg.adaptation.forgetting import GeneralResult, trade_in_words
+from nmg.adaptation.facts import in_words, perplexity
+from nmg.adaptation.forgetting import GeneralResult
+from nmg.config import Config
 
 
 @dataclass(frozen=True)
@@ -33,21 +34,16 @@ class HeldOutResult:
         return {**asdict(self), "perplexity": {name: perplexity(loss) for name, loss in losses.items()}}
 
 
-def perplexity(loss: float) -> float:
-    """Return exp(loss): the number of equally likely words that would have the same loss.
-
-    >>> perplexity(0.0)
-    1.0
-    """
-    return math.exp(loss) if loss < 700 else math.inf
-
-
 @dataclass(frozen=True)
 class AdaptationResult:
     """Result of `nmg.adapt`."""
 
     out: Path
     """Folder of the adapted model."""
+    config: Config
+    """The settings of the run, with the values of its recipe."""
+    recipe_changed: tuple[str, ...]
+    """Names of the settings whose values are not those of the recipe `config.adapt.recipe`."""
     masking: str
     """Name of the masking."""
     steps: int
@@ -76,49 +72,13 @@ class AdaptationResult:
     def to_json(self) -> dict[str, Any]:
         """Return the facts of nmg.json, without the place of the folder."""
         measured = {"held_out": self.held_out, "general": self.general}
-        facts = {name: value for name, value in vars(self).items() if name not in {"out", *measured}}
-        return {**facts, **{name: None if one is None else one.to_json() for name, one in measured.items()}}
+        facts = {name: value for name, value in vars(self).items() if name not in {"out", "config", *measured}}
+        facts |= {name: None if one is None else one.to_json() for name, one in measured.items()}
+        return {"recipe": self.config.adapt.recipe, **facts, "settings": self.config.model_dump(mode="json")}
 
     def summary(self) -> str:
         """Return a few lines for people: losses before and after, amount of training, and how to use the model."""
-        lines = [f"{self.out}: adapted with masking '{self.masking}'"]
-        if self.held_out is not None:
-            lines.append(_losses_in_words(self.held_out, is_best=self.is_best))
-        if self.general is not None:
-            facts = self.to_json()
-            trade = trade_in_words(facts["held_out"], facts["general"], is_best=self.is_best)
-            lines.append(f"  general text    {trade}")
-        if self.steps:
-            lines.append(f"  training loss   {self.loss:.3f} (last epoch, on its own masks)")
-        lines.append(
-            f"  trained         {self.steps:,} steps, {self.documents:,} documents, {self.tokens:,} tokens, "
-            f"{self.masked_tokens:,} of them masked, {_duration(self.seconds)}"
-        )
-        if self.lora_rank:
-            lines.append(f"  LoRA            rank {self.lora_rank}, merged into the model")
-        lines.append(
-            f"  next            AutoModelForMaskedLM.from_pretrained('{self.out}'), or --model.name {self.out}"
-        )
-        return "\n".join(lines)
-
-
-def _losses_in_words(held_out: HeldOutResult, *, is_best: bool) -> str:
-    """Return one line: losses and perplexities on held-out text."""
-    before, after = (f"{loss:.3f} (perplexity {perplexity(loss):,.1f})" for loss in (held_out.before, held_out.after))
-    line = f"  held-out loss   {before} → {after}"
-    if held_out.best < held_out.after:
-        line += f"; best {held_out.best:.3f} at step {held_out.best_step}"
-        line += ", whose weights were saved" if is_best else ": adapt.patience would have kept it"
-    return line
-
-
-def _duration(seconds: float) -> str:
-    """Return seconds as text.
-
-    >>> _duration(59.6), _duration(754), _duration(7260)
-    ('60 s', '12 min 34 s', '2 h 1 min')
-    """
-    minutes, left = divmod(round(seconds), 60)
-    if minutes < 2:
-        return f"{round(seconds)} s"
-    return f"{minutes} min {left} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+        words = in_words(self.to_json())
+        words["next"] = f"AutoModelForMaskedLM.from_pretrained('{self.out}'), or --model.name {self.out}"
+        lines = [f"  {name:<15} {text}" for name, text in words.items()]
+        return "\n".join([f"{self.out}: adapted with masking '{self.masking}'", *lines])

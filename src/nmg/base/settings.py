@@ -58,6 +58,10 @@ RateShape = Literal["constant", "linear", "cosine", "two-phase"]
 """Shape of the masking-rate schedule over a training run."""
 
 
+RecipeName = Literal["default", "modern", "paper"]
+"""Names of the recipes of `nmg adapt` (`configs/recipes/`)."""
+
+
 @dataclass(frozen=True)
 class NamedContent:
     """Marks a setting whose text names content outside the settings, such as a file or a model.
@@ -271,6 +275,9 @@ class AdaptSettings(OptimiserSettings):
     """`corpus` limits the trained word embeddings and the random replacements to word pieces that occur in the
     corpus. This is faster for small models and changes results slightly."""
     lora: LoraSettings = LoraSettings()
+    recipe: RecipeName = "default"
+    """`nmg adapt`: source of masking rate, learning rate, schedule, optimiser, weight decay and batch size if they are
+    not set. Other commands use the defaults above."""
     held_out: Annotated[float, BeforeValidator(_number), Field(ge=0.0, lt=1.0)] = 0.05
     """`nmg adapt`: fraction of the text to measure the loss on instead of training on it, at most 512 blocks; 0 for no
     held-out text."""

@@ -25,6 +25,10 @@ def adapt(
         typer.Option(help="Name of a masking (see nmg maskings), or folder of a run or policy. Default: random."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Configuration file (YAML). Default: built-in settings.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="default, modern (for ModernBERT, Ettin, mmBERT) or paper: values you leave open."),
+    ] = None,
     resume: Annotated[Path | None, typer.Option(help="Folder of an adaptation to continue.")] = None,
 ) -> None:
     """Continue the training of a masked LM on a corpus, with new masks at every step.
@@ -38,6 +42,7 @@ def adapt(
     from nmg.cli.console import progress_console
 
     given = [f"--data.corpus={corpus}"] if corpus else []
+    given += [f"--adapt.recipe={recipe}"] if recipe else []
     overrides = [*context.args, *given, *([f"--model.name={model}"] if model else [])]
     if resume is not None and out not in (None, resume):
         raise UserError(f"--resume {resume}: continues in its own folder; leave out --out {out}")

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from nmg.base.errors import UserError
 from nmg.base.outputs import check_output, output_lock
 from nmg.base.progress import Reporter
 from nmg.comparison.run import TrialEvent
 from nmg.config import Config, load_config
+from nmg.config.shipped import configs_folder
 from nmg.demo.data import DemoSizes, demo_model_folder, write_demo_data
 from nmg.demo.page import TaskResult, demo_page
 from nmg.jobs.adapt import adapt
@@ -77,18 +77,6 @@ UNITS: Mapping[str, Mapping[str, float]] = {
     "qa": {"audit": 60, "episode": 3.5, "none": 1.5, "adapted": 2.5},
 }
 """Task → approximate seconds on two cores for its audit, an episode, and cells without and with adaptation."""
-
-
-def configs_folder() -> Path:
-    """Return the folder of the shipped configurations, in the installed package or in the source tree.
-
-    Raises UserError if there is none.
-    """
-    package = Path(__file__).parents[1]
-    for folder in (package / "configs", package.parents[1] / "configs"):
-        if folder.is_dir():
-            return folder
-    raise UserError("the configurations that come with nmg are missing; reinstall nmg")
 
 
 def run_demo(out: Path, seed: int, n_seeds: int, overrides: Sequence[str], reporter: DemoReporter) -> list[TaskResult]:

@@ -1,0 +1,80 @@
+"""The facts of an adaptation in words: the same ones in the terminal, on the model card and on the page."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from nmg.adaptation.forgetting import trade_in_words
+
+
+def in_words(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return what an adaptation did, in words.
+
+    Args:
+        facts: Content of nmg.json.
+
+    Returns:
+        Name of a fact → its text. Facts that were not measured are missing.
+    """
+    words = {"recipe": _recipe(facts)}
+    if facts["held_out"] is not None:
+        words["held-out loss"] = _losses(facts["held_out"], is_best=facts["is_best"])
+    if facts["general"] is not None:
+        words["general text"] = trade_in_words(facts["held_out"], facts["general"], is_best=facts["is_best"])
+    if facts["steps"]:
+        words["training loss"] = f"{facts['loss']:.3f} (last epoch, on its own masks)"
+    words["trained"] = (
+        f"{facts['steps']:,} steps, {facts['documents']:,} documents, {facts['tokens']:,} tokens, "
+        f"{facts['masked_tokens']:,} of them masked, {duration(facts['seconds'])}"
+    )
+    if facts["lora_rank"]:
+        words["LoRA"] = f"rank {facts['lora_rank']}, merged into the model"
+    if facts["near_duplicates"]:
+        words["left out"] = f"{facts['near_duplicates']:,} documents that nearly equal a held-out one"
+    return words
+
+
+def _recipe(facts: Mapping[str, Any]) -> str:
+    """Return the name of the recipe, the values used, and the settings that the user changed."""
+    adapt, masking = facts["settings"]["adapt"], facts["settings"]["masking"]
+    rate = f"{masking['rate']:.3g}"
+    if masking["rate_schedule"] != "constant":
+        rate += f" → {masking['rate_end']:.3g} ({masking['rate_schedule']})"
+    changed = f"; changed: {', '.join(facts['recipe_changed'])}" if facts["recipe_changed"] else ""
+    return (
+        f"{facts['recipe']}: masking rate {rate}, learning rate {adapt['learning_rate']:.3g} ({adapt['schedule']}, "
+        f"{adapt['optimiser']}), batches of {adapt['batch_size']}{changed}"
+    )
+
+
+def _losses(held_out: Mapping[str, Any], *, is_best: bool) -> str:
+    """Return losses and perplexities on held-out text."""
+    before, after = (
+        f"{loss:.3f} (perplexity {perplexity(loss):,.1f})" for loss in (held_out["before"], held_out["after"])
+    )
+    words = f"{before} → {after}"
+    if held_out["best"] < held_out["after"]:
+        words += f"; best {held_out['best']:.3f} at step {held_out['best_step']}"
+        words += ", whose weights were saved" if is_best else ": adapt.patience would have kept it"
+    return words
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as text.
+
+    >>> duration(59.6), duration(754), duration(7260)
+    ('60 s', '12 min 34 s', '2 h 1 min')
+    """
+    minutes, left = divmod(round(seconds), 60)
+    if minutes < 2:
+        return f"{round(seconds)} s"
+    return f"{minutes} min {left} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def perplexity(loss: float) -> float:
+    """Return exp(loss): the number of equally likely words that would have the same loss.
+
+    >>> perplexity(0.0)
+    1.0
+    """
+    return math.exp(loss) if loss < 700 else math.inf
