@@ -161,7 +161,7 @@ def test_share_writes_a_folder_and_pushes(folders: Path, nmg: Nmg, fake_hub: typ
     assert card == (fake_hub.folder / "README.md").read_text()
     assert "0.61 [0.59, 0.63]" in card
     assert Policy.from_pretrained(folders / "shared").config.masking_rate == 0.2
-    assert "give --out FOLDER, --to OWNER/NAME" in nmg("share", folders / "run").err
+    assert "give OWNER/NAME of the hub, --out FOLDER, or both" in nmg("share", folders / "run").err
 
 
 def test_what_the_hub_refuses_is_said(policy: LinearPolicy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

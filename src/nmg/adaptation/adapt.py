@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
+from nmg.adaptation.card import CARD, adapted_card
 from nmg.adaptation.folder import AdaptationFolder
 from nmg.adaptation.forgetting import GeneralResult, GeneralText, read_general
 from nmg.adaptation.held_out import CorpusSplit, HeldOutLoss, split_corpus
@@ -32,6 +33,7 @@ from nmg.tasks.loaded import load_corpus_texts
 from nmg.training.adapt import adapt
 from nmg.training.keep_best import KeepBest
 from nmg.training.masks import DrawnMasks
+from nmg.training.runtime import package_versions
 from nmg.trials.session import ModelSession
 from nmg.trials.trackers import LogNumbers, check_trackers, start_trackers
 from nmg.vocabulary.setting import WordsToAdd
@@ -85,7 +87,7 @@ def adapt_corpus(
             result = run.train()
         if is_main_process():
             facts = {**result.to_json(), **prepared.facts}
-            save_lm(session.lm, out, {"nmg.json": as_json(facts, indent=1) + "\n"})
+            save_lm(session.lm, out, {"nmg.json": as_json(facts, indent=1) + "\n", CARD: adapted_card(facts)})
             folder.finish(keep_checkpoint=config.runtime.keep_checkpoint)
     return result
 
@@ -151,6 +153,7 @@ def _prepare(config: Config, masking: str | Masking, reporter: Reporter) -> _Pre
         "masking_reads": reads,
         "added_words": None if added is None else added.to_json(),
         "corpus_digest": split.training.digest,
+        "versions": package_versions(),
     }
     inputs |= {"data.corpus": whole.digest, **reads}
     return _Prepared(config, tuple(recipe.changed(config)), session, split, general, masking, name, inputs, facts)
@@ -249,6 +252,7 @@ class _Run:
             loss=float("nan") if trained.loss is None else trained.loss,
             seconds=seconds,
             documents=len(np.unique(split.training.context_ids)),
+            blocks=len(split.training),
             tokens=trained.tokens,
             masked_tokens=trained.masked_tokens,
             lora_rank=self.prepared.session.config.adapt.lora.rank,

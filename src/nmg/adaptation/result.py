@@ -54,6 +54,8 @@ class AdaptationResult:
     """Wall time of the training, in seconds."""
     documents: int
     """Number of documents trained on."""
+    blocks: int
+    """Number of blocks that the documents were cut into."""
     tokens: int
     """Number of tokens trained on, special tokens included, over all epochs."""
     masked_tokens: int

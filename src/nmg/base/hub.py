@@ -1,5 +1,6 @@
 """Short queries to the Hugging Face hub. The libraries of the hub retry for a minute if it is unreachable."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -71,6 +72,36 @@ def is_cached(name: str, file: str) -> bool:
 
     found = try_to_load_from_cache(name, file)
     return isinstance(found, str) and Path(found).exists()
+
+
+def upload(folder: Path, name: str, files: Sequence[str], what: str, *, token: str | None, private: bool) -> str:
+    """Upload files of a folder to the hub.
+
+    Args:
+        folder: The folder.
+        name: `OWNER/NAME` of the repository, which is created if it does not exist.
+        files: Names or patterns of the files to upload; others stay here.
+        what: What the files are, for messages.
+        token: Access token. None uses the saved one.
+        private: Whether a new repository is private.
+
+    Returns:
+        The URL of the repository.
+
+    Raises:
+        UserError: The upload fails.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    try:
+        address = api.create_repo(name, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=name, folder_path=folder, allow_patterns=list(files), commit_message=f"{what.capitalize()} of nmg"
+        )
+    except Exception as error:  # errors of the hub and of whichever HTTP library it uses
+        raise UserError(f"{name}: the hub refused the {what}: {first_line(error)}") from error
+    return str(address)
 
 
 def first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""`nmg share`: writes a policy with its model card to a folder or to the hub."""
+"""`nmg share`: writes a policy with its model card to a folder or to the hub, or an adapted model to the hub."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,8 @@ import typer
 
 
 def share(
-    policy: Annotated[Path, typer.Argument(help="Folder of a run or policy.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a run, a policy or an adapted model.")],
+    name: Annotated[str | None, typer.Argument(help="Hub repository, OWNER/NAME, as --to.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write the policy and its card to.")] = None,
     to: Annotated[str | None, typer.Option(help="Hub repository, OWNER/NAME; created if it is missing.")] = None,
     audit: Annotated[Path | None, typer.Option(help="Folder of an audit to report in the card.")] = None,
@@ -16,20 +17,30 @@ def share(
 ) -> None:
     """Write a policy and its model card (training, settings, audit, scores with intervals) to a folder or the hub.
 
-    The card contains file names but no paths. Log in with `hf auth login` before you use --to.
+    An adapted model goes to the hub with the card that nmg adapt wrote. Cards contain file names but no paths.
+    Log in with `hf auth login` before you use the hub.
     """
     from nmg.base.errors import UserError
 
+    to = to or name
     if out is None and to is None:
-        raise UserError("give --out FOLDER, --to OWNER/NAME, or both")
+        raise UserError("give OWNER/NAME of the hub, --out FOLDER, or both")
+
+    from nmg.adaptation.share import is_adaptation, push_adapted
+
+    if is_adaptation(folder):
+        if to is None or out is not None or audit is not None or results is not None:
+            raise UserError(f"{folder} is an adapted model: nmg share {folder} OWNER/NAME takes no other options")
+        typer.echo(push_adapted(folder, to, private=private))
+        return
 
     from nmg.policies.card import Provenance
     from nmg.policies.registry import load_policy
     from nmg.policies.storage import find_policy
 
-    loaded = load_policy(policy)
-    folder = find_policy(policy).resolve()
-    known = Provenance.read(folder.parent if (folder.parent / "run.json").is_file() else None, audit, results)
+    loaded = load_policy(folder)
+    run = find_policy(folder).resolve().parent
+    known = Provenance.read(run if (run / "run.json").is_file() else None, audit, results)
     if out is not None:
         loaded.save_pretrained(out, known)
         typer.echo(f"policy and model card: {out}")

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from nmg.base.errors import UserError
-from nmg.base.hub import first_line, is_only_local
+from nmg.base.hub import first_line, is_only_local, upload
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 FILES = ("config.json", "model.safetensors", "README.md")
@@ -53,14 +53,4 @@ def upload_policy(folder: Path, name: str, *, token: str | None, private: bool) 
     Raises:
         UserError: If the upload fails.
     """
-    from huggingface_hub import HfApi
-
-    api = HfApi(token=token)
-    try:
-        address = api.create_repo(name, private=private, exist_ok=True)
-        api.upload_folder(
-            repo_id=name, folder_path=folder, allow_patterns=list(FILES), commit_message="Mask policy of nmg"
-        )
-    except Exception as error:  # errors of the hub and of whichever HTTP library it uses
-        raise UserError(f"{name}: the hub refused the policy: {first_line(error)}") from error
-    return str(address)
+    return upload(folder, name, FILES, "policy", token=token, private=private)
