@@ -44,7 +44,7 @@ def make_config(model: Path, corpus_file: Path, general_file: Path) -> MakeConfi
     def make(**changes: dict[str, Any]) -> Config:
         sections: dict[str, Any] = {name: dict(SMALL[name]) for name in ("masking", "adapt", "runtime")}
         sections |= {"model": {"name": str(model)}, "data": {"corpus": str(corpus_file)}}
-        sections["adapt"]["held_out"] = 0.2
+        sections["adapt"] |= {"held_out": 0.2, "recipe": "paper"}
         for name, fields in changes.items():
             sections[name] = sections.get(name, {}) | fields
         if "replay" in sections["adapt"]:

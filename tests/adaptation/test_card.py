@@ -49,8 +49,8 @@ def test_the_card_has_the_header_of_the_hub_and_the_facts_of_the_run(folder: Pat
     held_out = facts["held_out"]
     before, after = (f"{held_out[name]:.3f}" for name in ("before", "after"))
     assert f"| held-out documents of the corpus | {before} | {after} |" in card
-    assert "- recipe: default: masking rate 0.3, learning rate 0.005" in card
-    assert "changed: adapt.learning_rate, masking.rate, adapt.batch_size" in card
+    assert "- recipe: paper: masking rate 0.3, learning rate 0.005 (linear, adamw), batches of 4" in card
+    assert "changed: adapt.learning_rate, masking.rate, adapt.batch_size\n" in card
     assert f"{facts['steps']:,} steps, {facts['documents']:,} documents, {facts['tokens']:,} tokens" in card
     assert f"- corpus: {facts['blocks']:,} blocks of up to 16 tokens, digest {facts['corpus_digest']}" in card
     for words in (
@@ -96,7 +96,7 @@ def outside_of_code(folder: Path, name: str) -> list[str]:
     card = adapted_card(facts)
     header_of(card)
     start, settings, end = card.split("````")
-    assert yaml.safe_load(settings.removeprefix("yaml"))["adapt"]["recipe"] == "default"
+    assert yaml.safe_load(settings.removeprefix("yaml"))["adapt"]["recipe"] == "paper"
     return [*start.split("`")[::2], end]
 
 

@@ -16,7 +16,7 @@ def in_words(facts: Mapping[str, Any]) -> dict[str, str]:
     Returns:
         Name of a fact → its text. Facts that were not measured are missing.
     """
-    words = {"recipe": _recipe(facts)}
+    words: dict[str, str] = {}
     if facts["held_out"] is not None:
         words["held-out loss"] = _losses(facts["held_out"], is_best=facts["is_best"])
     if facts["general"] is not None:
@@ -27,6 +27,7 @@ def in_words(facts: Mapping[str, Any]) -> dict[str, str]:
         f"{facts['steps']:,} steps, {facts['documents']:,} documents, {facts['tokens']:,} tokens, "
         f"{facts['masked_tokens']:,} of them masked, {duration(facts['seconds'])}"
     )
+    words["recipe"] = _recipe(facts)
     if facts["lora_rank"]:
         words["LoRA"] = f"rank {facts['lora_rank']}, merged into the model"
     if facts["near_duplicates"]:
