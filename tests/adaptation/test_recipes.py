@@ -112,7 +112,7 @@ def test_the_run_uses_the_recipe_and_says_so(make_config: MakeConfig, tmp_path: 
     assert facts["settings"]["adapt"]["learning_rate"] == expected
     assert facts["settings"]["masking"]["rate"] == 0.15
     assert load_config(tmp_path / "out" / "config.yaml").adapt == result.config.adapt
-    line = f"recipe          default: masking rate 0.15, learning rate {expected:g} (linear, adamw), batches of 16"
+    line = f"recipe          default: masking rate 0.15, learning rate {expected:g} (linear, adamw), batches of 8"
     assert line in result.summary()
 
 

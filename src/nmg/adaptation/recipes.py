@@ -19,7 +19,7 @@ from nmg.training.optimiser import has_stable_adamw
 
 SECTIONS = ("masking", "adapt")
 """Sections that a recipe may contain."""
-LEARNING_RATES = ((3e6, 3e-4), (2e8, 1e-4))
+LEARNING_RATES = ((3e6, 2e-4), (2e8, 1e-4))
 """Maximum number of parameters besides the word table → learning rate."""
 LARGE_LEARNING_RATE = 5e-5
 """Learning rate of larger models."""
@@ -41,7 +41,7 @@ def learning_rate_for(parameters: int) -> float:
         The peak learning rate of AdamW.
 
     >>> [learning_rate_for(int(n)) for n in (4e5, 1.1e7, 8.6e7, 3e8)]  # BERT-tiny, MiniLM, BERT-base, BERT-large
-    [0.0003, 0.0001, 0.0001, 5e-05]
+    [0.0002, 0.0001, 0.0001, 5e-05]
     """
     return next((rate for most, rate in LEARNING_RATES if parameters <= most), LARGE_LEARNING_RATE)
 
