@@ -71,7 +71,7 @@ def test_the_terminal_and_the_card_say_the_same(folder: Path, make_config: MakeC
 
 
 def test_general_text_is_in_the_table_if_it_was_measured(folder: Path):
-    facts = facts_of(folder) | {"general": {"before": 2.0, "after": 2.25}}
+    facts = facts_of(folder) | {"general": {"before": 2.0, "after": 2.25, "replayed_blocks": 0}}
     assert "| general text | 2.000 | 2.250 | 7.4 | 9.5 |" in adapted_card(facts)
 
 

@@ -104,7 +104,7 @@ def _facts(facts: Mapping[str, Any]) -> Iterator[str]:
 
 def _losses(facts: Mapping[str, Any]) -> Iterator[str]:
     """Section on the losses before and after."""
-    held_out, general = facts["held_out"], facts.get("general")
+    held_out, general = facts["held_out"], facts["general"]
     if not held_out and not general:
         return
     yield "## Losses\n\nNats per masked token, lower is better. Blocks and masks are the same each time.\n"
