@@ -131,8 +131,8 @@ def test_what_is_wrong_with_json(content: str, problem: str, write: Write):
 def test_several_labels_are_refused(label: str, write: Write):
     path = write("a.jsonl", f'{{"text": "one", "label": {label}}}')
     assert message(lambda: read_classification(path)) == (
-        f"{path}, line 1, field 'label': contains a list, but each text must have one label "
-        "(nmg does not support multi-label classification)"
+        f"{path}, line 1, field 'label': contains a list, but each text must have one label. "
+        "For lists, set data.task to multi-label."
     )
 
 
@@ -142,7 +142,7 @@ def test_several_labels_are_refused(label: str, write: Write):
 def test_numbers_are_refused(name: str, content: str, write: Write):
     path = write(name, content)
     assert message(lambda: read_classification(path)).endswith(
-        "field 'label': contains the number 2.5, but labels must be classes (nmg does not support regression)"
+        "field 'label': contains the number 2.5, but labels must be classes. For numbers, set data.task to regression."
     )
 
 

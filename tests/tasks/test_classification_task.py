@@ -53,7 +53,10 @@ def test_building_the_task_sorts_the_labels(tokenizer: PreTrainedTokenizerBase) 
 
 
 def test_what_no_task_can_be_built_from(tokenizer: PreTrainedTokenizerBase) -> None:
-    with pytest.raises(UserError, match=r"no task 'tagging' \(known: classification, qa, token-classification\)"):
+    with pytest.raises(
+        UserError,
+        match=r"no task 'tagging' \(known: classification, qa, token-classification, multi-label, regression\)",
+    ):
         task_kind("tagging")
     with pytest.raises(UserError, match=r"at least two labels \(found: \['noun'\]\)"):
         task_kind("classification").build(tokenizer, EXAMPLES[:1], SETTINGS)

@@ -153,7 +153,7 @@ class DataSettings(Section):
     text_field: str = "text"
     label_field: str = "label"
     pair_field: str | None = None
-    """Field of the second text if the task classifies pairs of texts (e.g. MNLI's hypothesis)."""
+    """Field of the second text if examples are pairs of texts (e.g. MNLI's hypothesis)."""
     word_column: Count = 1
     """Column of the words, from 1, in files with one word per line (CoNLL)."""
     tag_column: Count | None = None

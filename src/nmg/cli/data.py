@@ -22,13 +22,11 @@ File = Annotated[
 ]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="File to write; it must not exist.")]
 TaskOption = Annotated[str | None, typer.Option("--task", help="Task of the file. Default: guessed from its content.")]
-TextField = Annotated[
-    str, typer.Option(help="Field (column) of the text, for classification and token classification.")
-]
+TextField = Annotated[str, typer.Option(help="Field (column) of the text, for all tasks except question answering.")]
 LabelField = Annotated[
-    str, typer.Option(help="Field (column) of the label, for classification and token classification.")
+    str, typer.Option(help="Field (column) of the label or number, for all tasks except question answering.")
 ]
-PairField = Annotated[str | None, typer.Option(help="Field (column) of the second text, for classification of pairs.")]
+PairField = Annotated[str | None, typer.Option(help="Field (column) of the second text, for pairs of texts.")]
 WordColumn = Annotated[
     int, typer.Option(help="Column of the words in CoNLL files (one word per line), counted from 1.")
 ]

@@ -25,7 +25,8 @@ AnyExample = TypeVar("AnyExample")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a task model. All are between 0 and 1, except `loss` (in nats); tables show them times 100."""
+    """Scores of a task model. All are at most 1 and tables show them times 100, except `loss`, the loss of the task:
+    in nats for labels, a squared error for numbers."""
 
     scores: Mapping[str, float]
     """Metric name → score; higher is better for every metric except `loss`, which is always included."""

@@ -21,7 +21,8 @@ from nmg.data.formats.hub import HUB
 from nmg.data.framing import vocabulary_size
 from nmg.data.plausibility import label_doubts
 from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only
-from nmg.tasks.rows import RowBuilder, TaskFeatures
+from nmg.tasks.rows import TaskFeatures
+from nmg.tasks.texts import PRIOR_TEXTS, encode_texts, token_sets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -51,22 +52,9 @@ class ClassificationTask:
 
     def encode(self, examples: Sequence[Example]) -> TaskFeatures:
         """Encode one row per example, truncated to `max_length`. Raises UserError for a label not seen in training."""
-        builder = RowBuilder(self._tokenizer)
-        if examples:
-            texts = [example.text for example in only(ClassificationExample, examples)]
-            pairs = [example.pair for example in only(ClassificationExample, examples) if example.pair is not None]
-            encoded = self._tokenizer(
-                texts,
-                pairs or None,
-                truncation=True,
-                max_length=self._max_length,
-                padding=False,
-                return_token_type_ids=True,
-            )
-            for input_ids, token_types in zip(encoded["input_ids"], encoded["token_type_ids"], strict=True):
-                builder.add(input_ids, token_types)
-        labels = np.array([self._label_index(e) for e in only(ClassificationExample, examples)], dtype=np.int64)
-        return TaskFeatures(builder.lengths, np.arange(len(examples)), builder.tokens, {"labels": labels})
+        chosen = only(ClassificationExample, examples)
+        labels = np.array([self._label_index(e) for e in chosen], dtype=np.int64)
+        return encode_texts(self._tokenizer, chosen, self._max_length, labels)
 
     def _label_index(self, example: ClassificationExample) -> int:
         if example.label not in self._index:
@@ -110,7 +98,7 @@ class ClassificationTask:
             `example_scores` contains `accuracy` and `loss`.
         """
         log_probs = outputs["logits"].double().log_softmax(dim=1).numpy()
-        gold, predicted = features.targets["labels"], log_probs.argmax(axis=1)
+        gold, predicted = features.targets["labels"].astype(np.int64), log_probs.argmax(axis=1)
         accuracy = (predicted == gold).astype(np.float64)
         loss = -log_probs[np.arange(len(gold)), gold]
         micro_f1, macro_f1 = f1_scores(gold, predicted, len(self.labels))
@@ -176,10 +164,6 @@ def _describe(examples: Sequence[ClassificationExample]) -> list[tuple[str, str]
     return [(f"{len(counts)} labels", "\n".join(shares)), ("sample", f"{texts}\n= {first.label}")]
 
 
-PRIOR_TEXTS = 5.0
-"""Pseudo-count per token: number of assumed texts that contain it, with the overall label distribution."""
-
-
 def token_relevance(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[ClassificationExample]) -> FloatArray:
     """Return float [V]: KL divergence (nats) of the labels of texts with a token from the labels of all texts.
 
@@ -188,10 +172,8 @@ def token_relevance(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[Cla
     """
     names = {label: number for number, label in enumerate(labels(examples))}
     counts = np.zeros((vocabulary_size(tokenizer), len(names)))
-    texts = [example.passage for example in examples]
-    encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-    for example, ids in zip(examples, encoded, strict=True):
-        counts[list(set(ids)), names[example.label]] += 1
+    for example, ids in zip(examples, token_sets(tokenizer, examples), strict=True):
+        counts[ids, names[example.label]] += 1
     overall = np.bincount([names[example.label] for example in examples], minlength=len(names)) / len(examples)
     share = (counts + PRIOR_TEXTS * overall) / (counts.sum(axis=1, keepdims=True) + PRIOR_TEXTS)
     relevance: FloatArray = (share * np.log(share / overall)).sum(axis=1)

@@ -226,7 +226,7 @@ class QuestionAnsweringTask:
         answers = self._predict(outputs["start_logits"], outputs["end_logits"], features, chosen)
         rows = _gold_windows(features)
         pairs = (("start_logits", "start_positions"), ("end_logits", "end_positions"))
-        heads = [_score_index(outputs[name], features.targets[gold], rows) for name, gold in pairs]
+        heads = [_score_index(outputs[name], features.targets[gold].astype(np.int64), rows) for name, gold in pairs]
         exact, overlap = self._score_answers(answers, chosen)
         example_scores = {
             "exact_match": exact,

@@ -3,7 +3,9 @@
 from nmg.base.errors import UserError
 from nmg.tasks.base import TaskKind
 from nmg.tasks.classification import CLASSIFICATION
+from nmg.tasks.multi_label import MULTI_LABEL
 from nmg.tasks.qa import QUESTION_ANSWERING
+from nmg.tasks.regression import REGRESSION
 from nmg.tasks.tokens import TOKEN_CLASSIFICATION
 
 TASKS: dict[str, TaskKind] = {
@@ -12,6 +14,8 @@ TASKS: dict[str, TaskKind] = {
         CLASSIFICATION,
         QUESTION_ANSWERING,
         TOKEN_CLASSIFICATION,
+        MULTI_LABEL,
+        REGRESSION,
     )
 }
 """Name → task; one line per task."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nmg.base.types import IGNORED_LABEL, IntArray
+from nmg.base.types import IGNORED_LABEL, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,8 +40,13 @@ class TaskFeatures:
     """int64 [F]: index of the example of each row, non-decreasing."""
     tokens: Mapping[str, TokenColumn]
     """Model inputs with one integer per token: `input_ids`, and `token_type_ids` if the model uses them."""
-    targets: Mapping[str, IntArray]
-    """Targets with one integer per row, int64 [F]: `labels`, or `start_positions` and `end_positions`."""
+    targets: Mapping[str, IntArray | FloatArray]
+    """Targets of each row. The dtype and shape define the loss:
+
+    - int64 [F]: a class or a position (`labels`, or `start_positions` and `end_positions`): cross-entropy
+    - float64 [F, C]: 1 for each label of the row, otherwise 0: binary cross-entropy, averaged over labels
+    - float64 [F]: a number: squared error
+    """
     token_targets: Mapping[str, TokenColumn] = field(default_factory=dict, kw_only=True)
     """Targets with one integer per token: `labels` of words; `IGNORED_LABEL` for tokens without a target."""
 
@@ -61,13 +66,15 @@ class TaskFeatures:
         return ids
 
     def batch(self, rows: IntArray) -> dict[str, Tensor]:
-        """Return inputs and targets of the given rows; targets are int64 [B], or [B, T] for targets per token.
+        """Return inputs and targets of the given rows.
+
+        Targets are int64 [B] or float32 [B] or [B, C] (`targets`), or int64 [B, T] for targets per token.
 
         >>> features.batch(np.array([4, 0]))
         {'input_ids': tensor([[101, 2748, 102, 0], [101, 2053, 999, 102]]),
          'attention_mask': tensor([[1, 1, 1, 0], [1, 1, 1, 1]]), 'labels': tensor([1, 0])}
         """
-        targets = {name: torch.from_numpy(values[rows].astype(np.int64)) for name, values in self.targets.items()}
+        targets = {name: _tensor(values[rows]) for name, values in self.targets.items()}
         return self.inputs(rows) | targets | self._padded(self.token_targets, rows)
 
     def loss_terms(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -77,6 +84,8 @@ class TaskFeatures:
         by their numbers of terms.
         """
         name = next(iter((*self.targets, *self.token_targets)))
+        if batch[name].is_floating_point():  # no number means "no target"
+            return torch.ones(len(batch[name]), dtype=torch.int64)
         is_term: Tensor = batch[name] != IGNORED_LABEL
         return is_term.view(len(is_term), -1).sum(dim=1)
 
@@ -91,6 +100,12 @@ class TaskFeatures:
         index = np.where(is_token, self._starts[rows, None] + columns, 0)
         padded = {name: np.where(is_token, column.values[index], column.padding) for name, column in tokens.items()}
         return {name: torch.from_numpy(values.astype(np.int64)) for name, values in padded.items()}
+
+
+def _tensor(targets: IntArray | FloatArray) -> Tensor:
+    """Return integers as int64 and other numbers as float32, the dtypes that the losses of models take."""
+    is_number = np.issubdtype(targets.dtype, np.floating)
+    return torch.from_numpy(targets.astype(np.float32 if is_number else np.int64))
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """Linear probe on frozen encoder features, solved to its optimum: a score without the noise of fine-tuning.
 
-The probe is multinomial logistic regression with a quadratic penalty (like scikit-learn's with C = 0.01). For texts,
-the features are the mean of the last hidden states and the state at the first position. For tokens (start or end
+The probe is multinomial logistic regression with a quadratic penalty (like scikit-learn's with C = 0.01). Texts with
+several labels have one logistic regression per label, and numbers have ridge regression (alpha = 100). For texts, the
+features are the mean of the last hidden states and the state at the first position. For tokens (start or end
 positions, or token classes), the features are the last hidden state of each token.
 """
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nmg.base.types import IGNORED_LABEL, IntArray
+from nmg.base.types import IGNORED_LABEL, FloatArray, IntArray
 from nmg.tasks.base import Task
 from nmg.tasks.rows import TaskFeatures
 from nmg.training.context import TrainingContext
@@ -34,8 +35,9 @@ def probe(
     """Fit a probe on `rows` of `train` and return the task's outputs for all rows of `held_out`.
 
     The probe predicts one distribution per output and row, over classes or over the tokens of the row. The i-th name in
-    `task.outputs` is trained on the i-th entry of `train.targets`. If each token has a target, the probe predicts a
-    distribution over classes for every token. The probe is deterministic: equal encoders give equal outputs.
+    `task.outputs` is trained on the i-th entry of `train.targets`, whose dtype and shape define the loss. If each token
+    has a target, the probe predicts a distribution over classes for every token. The probe is deterministic: equal
+    encoders give equal outputs.
 
     Args:
         context: Context with the adapted LM.
@@ -57,8 +59,7 @@ def probe(
     seen.sub_(mean).div_(deviation)
     layers = []
     for name, targets in train.targets.items():
-        # Classes that occur only in held-out rows need an output, too.
-        n_outputs = 1 if per_token else int(max(targets.max(), held_out.targets[name].max())) + 1
+        n_outputs = 1 if per_token else _n_outputs(targets, held_out.targets[name])
         layers.append(_solve(seen, torch.from_numpy(targets[rows]), n_outputs, is_token))
     longest = int(held_out.lengths.max())
     found = [torch.full((len(held_out), longest if per_token else len(bias)), -torch.inf) for _, bias in layers]
@@ -70,6 +71,15 @@ def probe(
         is_after = torch.from_numpy(np.arange(longest) >= held_out.lengths[:, None])
         found = [outputs.masked_fill(is_after, -torch.inf) for outputs in found]
     return dict(zip(task.outputs, found, strict=True))
+
+
+def _n_outputs(targets: IntArray | FloatArray, held_out: IntArray | FloatArray) -> int:
+    """Return the number of outputs for targets of each row, given those of training and held-out rows."""
+    if targets.ndim == 2:
+        return int(targets.shape[1])
+    if np.issubdtype(targets.dtype, np.floating):
+        return 1
+    return int(max(targets.max(), held_out.max())) + 1  # classes that occur only in held-out rows need an output, too
 
 
 def _probe_words(context: TrainingContext, train: TaskFeatures, rows: IntArray, held_out: TaskFeatures) -> Tensor:
@@ -164,9 +174,10 @@ def _solve(inputs: Tensor, gold: Tensor, n_outputs: int, is_token: Tensor | None
     """Minimise the penalised mean loss of the probe.
 
     Args:
-        inputs: float64 [N, D] to predict classes, or [N, T, D] to select one token per row.
-        gold: int64 [N]: correct classes or token positions.
-        n_outputs: Number of classes, or 1 to select a token.
+        inputs: float64 [N, D] to predict classes, labels or numbers, or [N, T, D] to select one token per row.
+        gold: int64 [N]: correct classes or token positions; float64 [N, C]: labels; float64 [N]: numbers. Dtype and
+            shape define the loss (`TaskFeatures.targets`).
+        n_outputs: Number of classes or labels, or 1 for a number or to select a token.
         is_token: bool [N, T], False at padding; None to predict classes.
 
     Returns:
@@ -185,9 +196,18 @@ def _solve(inputs: Tensor, gold: Tensor, n_outputs: int, is_token: Tensor | None
         scores = inputs @ weights + bias
         if is_token is not None:
             scores = scores.squeeze(2).masked_fill(~is_token, -torch.inf)
-        value = F.cross_entropy(scores, gold) + PENALTY * weights.square().sum() / (2 * len(gold))
+        value = _loss(scores, gold) + PENALTY * weights.square().sum() / (2 * len(gold))
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
     return weights.detach(), bias.detach()
+
+
+def _loss(scores: Tensor, gold: Tensor) -> Tensor:
+    """Return the mean over rows of the loss that `gold` defines, summed over labels. A squared error counts half."""
+    if gold.ndim == 2:
+        return F.binary_cross_entropy_with_logits(scores, gold, reduction="sum") / len(gold)
+    if gold.is_floating_point():
+        return F.mse_loss(scores.squeeze(1), gold) / 2
+    return F.cross_entropy(scores, gold)

@@ -1,25 +1,20 @@
 """Labelled texts or pairs of texts, in tables or in one folder per label."""
 
-import csv
-import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
 
 from nmg.base.errors import bad_input
-from nmg.base.files import write_aside
-from nmg.data.formats.labels import MISSING_CELLS, class_names, is_missing
-from nmg.data.formats.reading import NO_CONTEXT, name_field, read_text, string_field
-from nmg.data.formats.tables import DELIMITERS, ending_of, read_records
-from nmg.data.notices import warn_once
+from nmg.data.formats.labelled_texts import TextFields, Texts, read_labelled_texts, write_labelled_texts
+from nmg.data.formats.labels import class_names
+from nmg.data.formats.reading import NO_CONTEXT, read_text
 
 UNLABELLED = "unsup"
 """Name of a folder of unlabelled texts, as in IMDb's training set."""
 
 
 @dataclass(frozen=True)
-class ClassificationExample:
+class ClassificationExample(Texts):
     """A text, or a pair of texts, with its label."""
 
     id: str
@@ -27,12 +22,6 @@ class ClassificationExample:
     label: str
     context_id: int
     pair: str | None = None
-    """The second text of a pair; None for a single text."""
-
-    @property
-    def passage(self) -> str:
-        """The text, or both texts of a pair with a space between them."""
-        return self.text if self.pair is None else f"{self.text} {self.pair}"
 
 
 def read_classification(
@@ -61,38 +50,16 @@ def read_classification(
         UserError: with line and field, for a missing, blank or non-string text, a duplicate id, a file without labels,
             or a label outside `known_labels`.
     """
-    examples = []
-    labels: list[tuple[int, Any]] = []
-    lines_of_ids: dict[str, int] = {}
-    n_missing, is_table = 0, ending_of(path) in DELIMITERS
-    for line, record in read_records(path, (text_field, label_field, *([pair_field] if pair_field else []))):
-        if label_field in record and is_missing(record[label_field], is_cell=is_table):
-            n_missing += 1
-            continue
-        text = string_field(record, text_field, path, line=line)
-        pair = None if pair_field is None else string_field(record, pair_field, path, line=line)
-        if label_field not in record:
-            string_field(record, label_field, path, line=line)  # raises
-        identity = name_field(record, "id", path, line=line) if "id" in record else str(line)
-        if identity in lines_of_ids:
-            raise bad_input(
-                path, f"'{identity}' is also the id of line {lines_of_ids[identity]}", line=line, field="id"
-            )
-        lines_of_ids[identity] = line
-        labels.append((line, record[label_field]))
-        examples.append(ClassificationExample(identity, text, "", NO_CONTEXT, pair))
-    if not examples and n_missing:
-        raise bad_input(path, "no record has a label", field=label_field)
-    if not examples:
-        raise bad_input(path, "contains no examples")
-    names = class_names(labels, path, label_field)
-    for (line, _), name in zip(labels, names, strict=True):
+    fields = TextFields(text_field, label_field, pair_field)
+    found = read_labelled_texts(path, fields)
+    names = class_names([(one.line, one.value) for one in found], path, label_field)
+    for one, name in zip(found, names, strict=True):
         if known_labels is not None and name not in known_labels:
-            raise bad_input(path, f"no training example has the label '{name}'", line=line, field=label_field)
-    if n_missing:
-        kinds, count = "NA" if is_table else "null", f"{n_missing} of {n_missing + len(examples)}"
-        warn_once(path, f"records whose {label_field} is empty or {kinds} are left out: {count}")
-    return [replace(example, label=name) for example, name in zip(examples, names, strict=True)]
+            raise bad_input(path, f"no training example has the label '{name}'", line=one.line, field=label_field)
+    return [
+        ClassificationExample(one.id, one.text, name, NO_CONTEXT, one.pair)
+        for one, name in zip(found, names, strict=True)
+    ]
 
 
 def write_classification(
@@ -114,34 +81,7 @@ def write_classification(
     Raises:
         UserError: for a label that would be read as missing from a table, or if the file cannot be written.
     """
-    pair = {pair_field: "pair"} if pair_field else {}
-    columns = {"id": "id", text_field: "text", **pair, label_field: "label"}
-    rows = [{column: getattr(one, attribute) for column, attribute in columns.items()} for one in examples]
-    lost = MISSING_CELLS.intersection(one.label for one in examples)
-    if lost and path.suffix in DELIMITERS:
-        raise bad_input(path, f"the label '{min(lost)}' means a missing label in a table. Write a .jsonl file.")
-    with write_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
-        if path.suffix in DELIMITERS:
-            _write_table(list(columns), rows, file, DELIMITERS[path.suffix])
-        else:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def _write_table(columns: Sequence[str], rows: Sequence[Mapping[str, str]], file: TextIO, delimiter: str) -> None:
-    """Write a header and rows. Rows with a carriage return in a cell, which would end the line, are quoted.
-
-    Args:
-        columns: names of the columns.
-        rows: column name → cell of each row.
-        file: the file to write to.
-        delimiter: the character between cells.
-    """
-    plain, quoted = (
-        csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=quoting)
-        for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
-    )
-    for cells in (list(columns), *([row[column] for column in columns] for row in rows)):
-        (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
+    write_labelled_texts(examples, path, TextFields(text_field, label_field, pair_field), lambda one: one.label)
 
 
 def read_label_folders(path: Path, known_labels: Collection[str] | None = None) -> list[ClassificationExample]:

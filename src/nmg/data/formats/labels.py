@@ -57,7 +57,7 @@ def class_names(values: Sequence[tuple[int, Any]], path: Path, field: str) -> li
         return names
     if not all(map(_WHOLE.fullmatch, names)):
         line, name = next((one for one in fractions if not _WHOLE.fullmatch(one[1])), fractions[0])
-        problem = f"contains the number {name}, but labels must be classes (nmg does not support regression)"
+        problem = f"contains the number {name}, but labels must be classes. For numbers, set data.task to regression."
         raise bad_input(path, problem, line=line, field=field)
     return [str(int(name.partition(".")[0])) for name in names]
 
@@ -78,7 +78,7 @@ def _as_text(value: Any, path: Path, line: int, field: str) -> str:
         UserError: if the label is a list or blank.
     """
     if isinstance(value, list):
-        problem = "contains a list, but each text must have one label (nmg does not support multi-label classification)"
+        problem = "contains a list, but each text must have one label. For lists, set data.task to multi-label."
         raise bad_input(path, problem, line=line, field=field)
     if isinstance(value, bool):
         return str(value).lower()
