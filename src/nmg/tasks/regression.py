@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import rankdata
 from torch import Tensor
 
 from nmg.base.errors import UserError, bad_input
@@ -107,6 +106,8 @@ def pearson(first: FloatArray, second: FloatArray) -> float:
 
 def spearman(first: FloatArray, second: FloatArray) -> float:
     """Return Spearman's correlation, with average ranks for equal values; 0 if a series is constant."""
+    from scipy.stats import rankdata  # takes a second to import
+
     return pearson(rankdata(first), rankdata(second))
 
 
