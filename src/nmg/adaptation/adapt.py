@@ -18,6 +18,7 @@ from nmg.adaptation.recipes import Recipe
 from nmg.adaptation.recorder import OnStep, Recorder
 from nmg.adaptation.result import AdaptationResult, HeldOutResult
 from nmg.adaptation.save import save_lm
+from nmg.adaptation.terms import Terms, find_terms
 from nmg.base.distributed import as_one, from_first, is_main_process
 from nmg.base.files import as_json
 from nmg.base.fingerprint import model_digest
@@ -37,6 +38,7 @@ from nmg.training.runtime import package_versions
 from nmg.trials.session import ModelSession
 from nmg.trials.trackers import LogNumbers, check_trackers, start_trackers
 from nmg.vocabulary.setting import WordsToAdd
+from nmg.vocabulary.terms import read_terms
 
 
 def adapt_corpus(
@@ -109,6 +111,8 @@ class _Prepared:
     split: CorpusSplit
     general: GeneralText | None
     """Text of `adapt.general_corpus`."""
+    terms: Terms | None
+    """Terms of `adapt.terms`."""
     masking: Masking
     name: str
     """The masking as it was named."""
@@ -122,6 +126,7 @@ def _prepare(config: Config, masking: str | Masking, reporter: Reporter) -> _Pre
     """Read the text, load model and masking, and test the model."""
     to_add = None if config.adapt.add_words is None else WordsToAdd.read(config.adapt.add_words)
     texts, general_texts = load_corpus_texts(config.data), read_general(config.adapt.general_corpus)
+    terms, given_terms = None, () if config.adapt.terms is None else read_terms(config.adapt.terms)
     session, added = ModelSession.open(config, reporter), None
     lm = session.lm
     inputs = {
@@ -144,6 +149,10 @@ def _prepare(config: Config, masking: str | Masking, reporter: Reporter) -> _Pre
     if general_texts is not None:
         general = GeneralText.read(session, general_texts)
         inputs["adapt.general_corpus"] = general.digest
+    if config.adapt.terms is not None:
+        sources = (texts, general_texts, split.held_out)
+        terms = find_terms(config.adapt.terms, given_terms, *sources, session.lm, reporter)
+        inputs["adapt.terms"] = "not measured" if terms is None else terms.digest
     reads: dict[str, str] = {}
     name = masking if isinstance(masking, str) else masking.name
     if isinstance(masking, str):
@@ -156,7 +165,9 @@ def _prepare(config: Config, masking: str | Masking, reporter: Reporter) -> _Pre
         "versions": package_versions(),
     }
     inputs |= {"data.corpus": whole.digest, **reads}
-    return _Prepared(config, tuple(recipe.changed(config)), session, split, general, masking, name, inputs, facts)
+    return _Prepared(
+        config, tuple(recipe.changed(config)), session, split, general, terms, masking, name, inputs, facts
+    )
 
 
 def _parameters(model: PreTrainedModel) -> int:
@@ -177,16 +188,20 @@ class _Run:
     """`perf_counter` at which the command began."""
 
     def train(self) -> AdaptationResult:
-        """Train the model in place, and measure its loss on general text before and after."""
-        context, general = self.prepared.session.context, self.prepared.general
-        if general is None:
-            return self._train(0.0)
-        began, loss = time.perf_counter(), general.loss(context)
-        before = loss.of(context)
+        """Train the model in place, and measure it on general text and on terms before and after."""
+        context, general, terms = self.prepared.session.context, self.prepared.general, self.prepared.terms
+        began = time.perf_counter()
+        loss = None if general is None else general.loss(context)
+        loss_before = None if loss is None else loss.of(context)
+        terms_before = None if terms is None else terms.measure(context)
         result = self._train(time.perf_counter() - began)
-        replay = general.replay(self.prepared.split.training) if result.steps else None
-        sizes = (loss.documents, len(loss.lengths), loss.masked_tokens, 0 if replay is None else replay.per_epoch)
-        return replace(result, general=GeneralResult(before, loss.of(context), *sizes))
+        if general is not None and loss is not None and loss_before is not None:
+            replay = general.replay(self.prepared.split.training) if result.steps else None
+            result = replace(result, general=GeneralResult.of(loss, loss_before, loss.of(context), replay))
+        if terms is not None and terms_before is not None:
+            measured = terms.result(terms_before, terms.measure(context), self.prepared.session.lm)
+            result = replace(result, terms=measured)
+        return result
 
     def _train(self, seconds_after: float) -> AdaptationResult:
         """Train the model in place, and measure its loss on held-out text before, during and after.

@@ -96,6 +96,12 @@ class GeneralResult:
     replayed_blocks: int
     """Number of general blocks in every epoch of training."""
 
+    @classmethod
+    def of(cls, loss: HeldOutLoss, before: float, after: float, replay: Replay | None) -> Self:
+        """Return the result of two measurements of a loss, and of an adaptation with or without replay."""
+        n_replayed = 0 if replay is None else replay.per_epoch
+        return cls(before, after, loss.documents, len(loss.lengths), loss.masked_tokens, n_replayed)
+
     def to_json(self) -> dict[str, Any]:
         """Return the entry `general` of nmg.json."""
         return asdict(self)

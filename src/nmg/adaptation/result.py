@@ -6,6 +6,7 @@ from typing import Any
 
 from nmg.adaptation.facts import in_words, perplexity
 from nmg.adaptation.forgetting import GeneralResult
+from nmg.adaptation.terms import TermsResult
 from nmg.config import Config
 
 
@@ -70,10 +71,12 @@ class AdaptationResult:
     """Loss on held-out text; None if no text was held out."""
     general: GeneralResult | None = None
     """Loss on general text; None without `adapt.general_corpus`."""
+    terms: TermsResult | None = None
+    """How well the model predicts terms; None without `adapt.terms`."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts of nmg.json, without the place of the folder."""
-        measured = {"held_out": self.held_out, "general": self.general}
+        measured = {"held_out": self.held_out, "general": self.general, "terms": self.terms}
         facts = {name: value for name, value in vars(self).items() if name not in {"out", "config", *measured}}
         facts |= {name: None if one is None else one.to_json() for name, one in measured.items()}
         return {"recipe": self.config.adapt.recipe, **facts, "settings": self.config.model_dump(mode="json")}

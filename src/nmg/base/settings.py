@@ -45,13 +45,21 @@ Tracker = Annotated[str, AfterValidator(_tracker)]
 
 
 AUTO_WORDS = re.compile(r"auto:([1-9]\d{0,5})")
-"""Pattern of `auto:N`, which means the N words that save the most tokens."""
+"""Pattern of `auto:N`, which means the N words that suit the setting best."""
+
+
+def _file_or_auto(value: str, line: str) -> str:
+    if not value.strip() or (value.startswith("auto:") and not AUTO_WORDS.fullmatch(value)):
+        raise ValueError(f"must be auto:N with N from 1 to 999999, or the name of a file with one {line} per line")
+    return value
 
 
 def _words_to_add(value: str) -> str:
-    if not value.strip() or (value.startswith("auto:") and not AUTO_WORDS.fullmatch(value)):
-        raise ValueError("must be auto:N with N from 1 to 999999, or the name of a file with one word per line")
-    return value
+    return _file_or_auto(value, "word")
+
+
+def _terms(value: str) -> str:
+    return _file_or_auto(value, "term")
 
 
 RateShape = Literal["constant", "linear", "cosine", "two-phase"]
@@ -299,6 +307,10 @@ class AdaptSettings(OptimiserSettings):
     show what the model forgets."""
     replay: Annotated[float, BeforeValidator(_number), Field(ge=0.0, lt=1.0)] = 0.0
     """`nmg adapt`: fraction of the blocks of every epoch that come from `general_corpus`."""
+
+    terms: Annotated[str, NamedContent("data"), AfterValidator(_terms)] | None = None
+    """`nmg adapt`: terms whose prediction in held-out text is measured before and after, from a file with one term per
+    line. `auto:N` measures the N words that are most typical of the corpus."""
 
     @model_validator(mode="after")
     def _has_text_to_replay(self) -> Self:

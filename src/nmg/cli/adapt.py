@@ -69,6 +69,11 @@ def adapt(
         result = run_adapt(settings, masking or "random", folder, console, resume=resume is not None, on_step=on_step)
     if is_main_process():
         typer.echo(result.summary())
+        if result.terms is not None and result.terms.measured:
+            from nmg.report.terminal import show
+            from nmg.report.terms import SHOWN, terms_table
+
+            show([terms_table(result.terms.to_json(), SHOWN)])
 
 
 def _recorded(folder: Path, config: Path | None, overrides: list[str], masking: str | None) -> "tuple[Config, str]":

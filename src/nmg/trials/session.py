@@ -283,6 +283,8 @@ def _check_adaptation(config: Config) -> None:
             raise UserError(f"adapt.{name}: only 'nmg adapt' takes it. Use adapt.epochs here.")
     if config.adapt.general_corpus is not None:
         raise UserError("adapt.general_corpus: only 'nmg adapt' measures the loss on general text. Remove the setting.")
+    if config.adapt.terms is not None:
+        raise UserError("adapt.terms: only 'nmg adapt' measures terms. Remove the setting.")
     if config.adapt.add_words is not None:
         raise UserError(
             "adapt.add_words: only 'nmg adapt' adds words to a model. Save the model with its words (nmg adapt "
