@@ -1,12 +1,15 @@
-"""Atomic checkpoints: a folder of safetensors and one JSON file, complete as soon as its name exists.
+"""Saves and loads the checkpoints of a meta-training run.
+
+A checkpoint is a folder of safetensors files and one JSON file. It is written under a temporary name and then renamed,
+so a folder with the final name is complete.
 
 RUN/checkpoints/episode-00007/   the last one: everything a resumed run needs, except for states of the replay
-RUN/checkpoints/episode-00006/   the one before, used if the last one is damaged
+RUN/checkpoints/episode-00006/   the previous one, used if the last one is damaged
 RUN/checkpoints/kept-00050/      policy and LM of every n-th episode, never deleted
 RUN/replay/episode-00003.safetensors   states of one episode, written once and kept while the learner needs them
 RUN/policy/                      the learner's policy as a Hugging Face folder, as of the last checkpoint
 
-Everything except the policy has digests (`nmg.base.digests`).
+All files except the policy have digests (`nmg.base.digests`).
 """
 
 import shutil
@@ -25,21 +28,21 @@ from nmg.base.files import file_digest, save_tensors
 from nmg.learners.base import Tensors
 
 HELD = 2
-"""Number of most recent checkpoints to hold, in addition to the numbered ones."""
+"""Number of most recent checkpoints to hold, in addition to the `kept-…` ones."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The content of a checkpoint, and the files found to be damaged."""
+    """The content of a checkpoint, and the names of damaged files."""
 
     files: Mapping[str, Tensors]
     """Name of a file → its tensors, on the CPU."""
     facts: Mapping[str, Any]
     """The content of facts.json."""
     immutable: Mapping[str, Callable[[], Tensors]]
-    """Name → function that loads the long-lived tensors of the learner; without lost ones."""
+    """Name → function that loads tensors of the learner that never change; without the `lost` ones."""
     lost: tuple[str, ...]
-    """Names in `immutable` whose files are damaged."""
+    """Names of immutable tensors whose files are damaged."""
     damaged: tuple[Path, ...]
     """Damaged files of this and later checkpoints."""
 
@@ -74,7 +77,7 @@ def save_checkpoint(
 
 
 def keep_checkpoint(run: Path, episode: int, files: Mapping[str, Tensors], facts: Mapping[str, Any]) -> None:
-    """Write a numbered checkpoint that later ones do not replace.
+    """Write a checkpoint that is never deleted (`kept-…`).
 
     Args:
         run: The folder of the run.
@@ -125,13 +128,13 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
 
 
 def _folders(run: Path) -> list[Path]:
-    """Folders of the most recent checkpoints, the newest first."""
+    """Return the folders of the most recent checkpoints, the newest first."""
     found = (run / "checkpoints").glob("episode-*")
     return sorted((folder for folder in found if folder.suffix != ".tmp"), reverse=True)
 
 
 def _needed(run: Path, folder: Path) -> set[str]:
-    """Names of the replay files that a checkpoint refers to; all existing names if its facts cannot be read."""
+    """Return the names of the replay files that a checkpoint needs; all existing names if it cannot be read."""
     names = read_facts(folder).get("immutable")
     return {path.stem for path in _lasting(run)} if names is None else set(names)
 
@@ -146,7 +149,7 @@ def _save_lasting(run: Path, name: str, tensors: Callable[[], Tensors]) -> None:
 
 
 def _drop_unneeded(run: Path) -> None:
-    """Delete replay files that no checkpoint refers to."""
+    """Delete replay files that no checkpoint needs."""
     wanted: set[str] = set().union(*(_needed(run, folder) for folder in _folders(run)))
     dropped = {path.name for path in _lasting(run) if path.stem not in wanted}
     if dropped:  # digests first: an interruption may leave a file without a digest, but no digest without a file

@@ -1,4 +1,4 @@
-"""The disk space that the folder of a run uses, and a forecast for more episodes."""
+"""Measures the disk space that the folder of a run uses, and forecasts it for more episodes."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ PARTS = {
     "kept checkpoints": "checkpoints/kept-*/*",
     "immutable": "replay/*.safetensors",
 }
-"""The parts that grow during a run, each at its own rate. All other files are rewritten at the same size."""
+"""Part of a run's folder that grows during the run → pattern of its files. Other files keep their size."""
 
 
 class FolderGrowth:
@@ -28,7 +28,7 @@ class FolderGrowth:
         self._lasting_files = 0
 
     def look(self) -> None:
-        """Record the current sizes. Call this after each episode, and once more at the end of the run."""
+        """Record the current sizes; to be called after each episode and once more at the end of the run."""
         sizes = {part: _size(self._run, pattern) for part, pattern in PARTS.items()}
         others = _size(self._run, "**/*") - sum(sizes.values())
         newest = max((self._run / "checkpoints").glob("episode-*"))  # earlier checkpoints may be smaller

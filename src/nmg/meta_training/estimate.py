@@ -1,9 +1,9 @@
-"""Estimate the time, memory and disk space of a meta-training from three short episodes.
+"""Estimates the time, memory and disk space of a meta-training run from three short episodes.
 
 The episodes use the model, data, learner and executor of the run, and a temporary folder. Each training stops after a
 few steps, and at most `HELD_OUT` examples are scored. The first episode includes one-time start-up costs. The third
-takes more steps than the second, and the difference gives the cost of one step. All other costs are the same for
-every episode.
+takes more steps than the second, and the difference gives the cost of one step. Costs other than training steps are
+assumed to be the same for every episode.
 """
 
 import tempfile
@@ -39,14 +39,14 @@ LEAST, MOST = 8, 40
 SECONDS = 30.0
 """Target duration of the trainings in the third episode, in seconds."""
 HELD_OUT = 512
-"""Maximum number of examples scored."""
+"""Maximum number of examples that a short episode scores."""
 KEPT = 1.3
-"""Factor by which peak memory may exceed that of three episodes if freed memory is kept.
+"""Factor by which the peak memory of a run may exceed that of three episodes, if freed memory is not returned.
 
 Freed memory is fragmented, so memory grows for about a dozen inner loops. Measured in three runs: 1.24, 1.31, 1.35.
 """
 SAMPLED = 20
-"""Number of episodes whose size is computed."""
+"""Number of episodes from which the average number of steps is computed."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Estimate:
     """The resources that a run is expected to need."""
 
     minutes: float
-    """Minutes from start to end, if the run does not stop early."""
+    """Duration in minutes, if the run does not stop early."""
     peak_mib: float
     """Upper limit of the resident memory of all processes together, in MiB."""
     disk_mib: float
@@ -69,18 +69,18 @@ class Estimate:
     """Maximum number of training steps for a missing LM head before the first episode; 0 if no training is needed."""
 
     def to_json(self) -> dict[str, Any]:
-        """The estimate as a JSON object."""
+        """Return the estimate as a JSON object."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Work:
-    """The average amount of work of an inner loop."""
+    """The average amount of work of an inner loop, in steps and examples."""
 
     lm_steps: float
     """Mean number of adaptation steps."""
     task_steps: float
-    """Mean number of steps per fine-tuning; the seconds of several fine-tunings are summed."""
+    """Mean number of steps per fine-tuning."""
     rows: float
     """Mean number of rows (model inputs) of the labelled examples."""
     held_out: int
@@ -91,7 +91,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Measured:
-    """A measured episode whose trainings stop after `steps` steps."""
+    """The measurements of an episode whose trainings stop after `steps` steps."""
 
     steps: int
     record: EpisodeRecord
@@ -153,7 +153,7 @@ def estimate(config: Config, reporter: Reporter) -> Estimate:
 
 
 def _short(config: Config) -> Config:
-    """A copy of the settings for three episodes, each with a checkpoint, and a learner that starts to learn at once."""
+    """Return the settings with three episodes, a checkpoint after each, and a learner that learns from the first."""
     meta = {"episodes": 3, "checkpoint_every": 1, "parallel_episodes": 1}
     meta["max_validation_examples"] = min(HELD_OUT, config.meta.max_validation_examples)
     # Other trackers may publish the run.
@@ -169,7 +169,7 @@ def _short(config: Config) -> Config:
 
 
 def _head(session: Session) -> tuple[int, float]:
-    """Upper limits of the steps and seconds to train a missing head; a cached head is only loaded."""
+    """Return upper limits of the steps and the seconds to train a missing LM head; 0 steps if it is in the cache."""
     settings, context = session.config.model, session.context.silent()
     if not session.lm.new_parameters or settings.head_warmup_steps == 0:
         return 0, 0.0
@@ -189,7 +189,7 @@ def _head(session: Session) -> tuple[int, float]:
 
 
 def _short_run(training: MetaTraining, out: Path, reporter: Reporter) -> tuple[list[Measured], FolderGrowth]:
-    """Run and measure the three episodes in the folder `out`."""
+    """Run the three episodes in the folder `out`, and return their measurements and the growth of the folder."""
     measured: list[Measured] = []
     growth = FolderGrowth(out)
     last = time.perf_counter()
@@ -218,7 +218,10 @@ def _short_run(training: MetaTraining, out: Path, reporter: Reporter) -> tuple[l
 
 
 def _work(training: MetaTraining, session: Session, config: Config) -> Work:
-    """The average work of an inner loop of the full run."""
+    """Return the average work of an inner loop of the full run.
+
+    `training` and `session` are those of the short run; `config` has the settings of the full run.
+    """
     adapting, tuning = config.adapt, config.finetune
     blocks, rows = [], []
     for index in range(min(SAMPLED, config.meta.episodes)):
@@ -235,7 +238,7 @@ def _work(training: MetaTraining, session: Session, config: Config) -> Work:
 
 
 def _inner_loops(measured: Sequence[Measured], work: Work, config: Config) -> float:
-    """Seconds of the inner loops of an episode with as many players as the last measured episode."""
+    """Return the seconds of the inner loops of a full episode with as many players as the last measured episode."""
     few, more = measured[-2:]
     same = more.players / few.players
     adapting = extrapolate((few.steps, few.seconds("adapt") * same), (more.steps, more.seconds("adapt")), work.lm_steps)

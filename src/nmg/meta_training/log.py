@@ -1,4 +1,4 @@
-"""Read the log of a meta-training run from its folder, even while the run is in progress."""
+"""Reads the log of a meta-training run from its folder, even while the run is in progress."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ class RunLog:
 
     @property
     def planned_episodes(self) -> int:
-        """Maximum number of episodes of a running run; actual number of episodes of a finished run."""
+        """Maximum number of episodes; after the run is finished, its actual number of episodes."""
         return int(self.facts["planned_episodes"])
 
     @property
@@ -49,11 +49,14 @@ class RunLog:
 
     @property
     def metric(self) -> str:
-        """The metric that players are compared by. Requires at least one episode."""
+        """Name of the metric that players are compared by; the log must have at least one episode."""
         return str(self.episodes[0]["metric"])
 
     def series(self, *names: str) -> list[float]:
-        """One number per episode, found under these nested names; NaN for an episode that lacks it."""
+        """Return one number per episode, read by nested keys; NaN for an episode without it.
+
+        `names` are the keys, the outermost first.
+        """
         return [_inner(episode, names) for episode in self.episodes]
 
 
@@ -83,12 +86,12 @@ def read_run(run: Path) -> RunLog:
 
 
 def read_facts(run: Path) -> dict[str, Any]:
-    """The content of run.json; empty if the file is missing. Raises UserError if it is damaged."""
+    """Return the content of run.json; empty if the file is missing. Raises UserError if it is damaged."""
     return _json(run / "run.json")
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """The JSON object of a file; empty if the file is missing. Raises UserError if it is damaged."""
+    """Return the JSON object of a file; empty if the file is missing. Raises UserError if it is damaged."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
     except (ValueError, TypeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Meta-training: learns a masking policy from the task score of the model that was adapted with its masks.
+"""Meta-training: learns a masking policy from the task scores of models that were adapted with its masks.
 
 `MetaTraining.round` is the outer loop. Each learner defines how it explores, computes rewards and updates its policy.
 """
@@ -30,7 +30,7 @@ RESET_EPISODES = 25
 
 @dataclass(frozen=True)
 class EpisodeRecord:
-    """Log record of one episode: one line of metrics.jsonl."""
+    """The log record of one episode: one line of metrics.jsonl."""
 
     episode: int
     """Episode number, from 0."""
@@ -39,15 +39,15 @@ class EpisodeRecord:
     scores: Mapping[str, Mapping[str, float]]
     """Player → metric → score."""
     lm_loss: Mapping[str, float | None]
-    """Player → mean masked-LM loss of its adaptation, in nats; None without a step."""
+    """Player → mean masked-LM loss of its adaptation, in nats; None if the adaptation had no steps."""
     is_tie: bool
-    """True if all players have the same score."""
+    """Whether all players have the same score."""
     learning: Mapping[str, Any]
     """Values that the learner reports for the episode."""
     seconds: Mapping[str, float]
     """Phase → duration in seconds."""
     diverged: Mapping[str, str] = field(default_factory=dict)
-    """Player whose training diverged → description. Such a player has no scores."""
+    """Player whose training diverged → what went wrong. Such a player has no scores."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as a JSON object; the learner's values become top-level fields."""
@@ -86,7 +86,7 @@ class MetaTraining:
         self.engine = self._new_engine(session)
         self.next_episode = 0
         self.trial = TrialSpec("", config.run.seed, evaluation=config.reward.evaluation)
-        """The trial of each player, apart from its name. Only `meta_training.estimate` limits its steps."""
+        """The trial of each player except for its name. Only `meta_training.estimate` limits its steps."""
         self.diverged_in_a_row = 0
         """Number of most recent consecutive episodes in which the training of a player diverged."""
 
@@ -137,7 +137,10 @@ class MetaTraining:
         return records
 
     def jobs_at_once(self, asked: Literal["auto"] | int) -> int:
-        """Return the maximum number of inner loops in a round. An executor may run fewer of them in parallel."""
+        """Return the maximum number of inner loops in a round; an executor may run fewer of them in parallel.
+
+        `asked` is the number of episodes per round, as in `meta.parallel_episodes`.
+        """
         players, most = self.learner.capabilities.max_players, self._most_together(asked)
         if asked == "auto":
             return max(players, self.context.runtime.threads) if most > 1 else players
@@ -146,7 +149,7 @@ class MetaTraining:
     def _most_together(self, asked: Literal["auto"] | int) -> int:
         """Return the maximum number of episodes per round.
 
-        An explicit number is used in full if the learner is off-policy. Otherwise the result is limited so that
+        An explicit number is returned unchanged if the learner is off-policy. Otherwise the number is limited so that
         parallel execution does not change results.
         """
         able = self.learner.capabilities
@@ -155,10 +158,10 @@ class MetaTraining:
         return asked if able.off_policy else min(asked, able.max_independent_episodes)
 
     def _has_room(self, proposed: Sequence[_Proposed], asked: Literal["auto"] | int) -> bool:
-        """Return whether another episode joins the round; with "auto", only if results stay the same and workers are
-        idle.
+        """Return whether the round gets another episode, after the `proposed` ones.
 
-        A serial executor has no idle workers, so each episode is learned from, logged and saved as soon as it ends.
+        With "auto", it does only if results stay the same and workers are idle. A serial executor has no idle workers,
+        so each episode is learned from, logged and saved as soon as it ends.
         """
         n = len(proposed)
         if n == 0 or self.next_episode + n >= self.config.meta.episodes or n >= self._most_together(asked):
@@ -167,7 +170,7 @@ class MetaTraining:
         return asked != "auto" or sum(players) + players[-1] <= self.engine.processes
 
     def sample(self, index: int) -> Episode:
-        """Return the blocks and rows of episode `index`, which all of its players share."""
+        """Return episode `index`, with the blocks and rows that all of its players share."""
         meta, seed, rows = self.config.meta, self.config.run.seed, self.runner.train.features.example_index
         return sample_episode(index, self.split, self.data, self.corpus, meta, seed, rows)
 
@@ -206,7 +209,17 @@ class MetaTraining:
         learning: Mapping[str, Any],
         laps: Mapping[str, float],
     ) -> EpisodeRecord:
-        """Count the episode as finished and return its log record."""
+        """Count the episode as finished and return its log record.
+
+        Args:
+            episode: The episode.
+            results: Player → result.
+            learning: Values that the learner reports for the episode.
+            laps: Phase → duration in seconds.
+
+        Returns:
+            The record.
+        """
         self.next_episode += 1
         diverged = {player: result.error for player, result in results.items() if result.error is not None}
         self.diverged_in_a_row = self.diverged_in_a_row + 1 if diverged else 0
@@ -264,7 +277,7 @@ class MetaTraining:
 
 
 def _sound(results: Mapping[str, TrialResult]) -> dict[str, TrialResult]:
-    """The results of players whose training did not diverge."""
+    """Return the results of the players whose training did not diverge."""
     return {player: result for player, result in results.items() if result.error is None}
 
 

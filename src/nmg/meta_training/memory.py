@@ -1,4 +1,4 @@
-"""Peak memory of this process and its child processes."""
+"""Measures the peak memory of this process and its child processes."""
 
 import threading
 from contextlib import AbstractContextManager
@@ -28,7 +28,7 @@ class PeakMemory(AbstractContextManager["PeakMemory"]):
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def look(self) -> float:
-        """Measure the current resident memory, in MiB, and update the peak."""
+        """Return the current resident memory in MiB, and update the peak."""
         held = 0
         for process in self._processes:
             try:

@@ -1,4 +1,4 @@
-"""A meta-training run on disk: folder, log, checkpoints and trackers, for new and for resumed runs.
+"""Runs a meta-training in a folder with log, checkpoints and trackers, as a new or as a resumed run.
 
 RUN/config.yaml      every setting as it was resolved
 RUN/run.json         command, versions, seed, digest of the settings, planned episodes, whether the run is finished
@@ -50,7 +50,7 @@ OnEpisode = Callable[[EpisodeRecord, int], None]
 
 
 def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) -> MetaTraining:
-    """Start a meta-training run in the empty folder `out`.
+    """Start a meta-training run in the empty folder `out` and run all its episodes.
 
     Args:
         config: The settings of the run.
@@ -164,7 +164,7 @@ def _publish(training: MetaTraining, out: Path) -> None:
 
 
 def checkpoint(training: MetaTraining, out: Path, n_new: int = 1) -> None:
-    """Write everything that an exact continuation needs, and delete what is no longer needed.
+    """Write a checkpoint with everything that an exact continuation needs, and delete files no longer needed.
 
     Args:
         training: The training after an episode.
@@ -172,7 +172,7 @@ def checkpoint(training: MetaTraining, out: Path, n_new: int = 1) -> None:
         n_new: Number of episodes since the last checkpoint.
 
     Raises:
-        Diverged: The learner's weights are not finite. The previous checkpoint is not changed.
+        Diverged: The learner's weights are not finite; the previous checkpoint is left unchanged.
     """
     saved, policy = training.learner.save(), training.learner.policy
     if not all(bool(tensor.isfinite().all()) for tensors in saved.files.values() for tensor in tensors.values()):
@@ -197,10 +197,10 @@ def checkpoint(training: MetaTraining, out: Path, n_new: int = 1) -> None:
 
 
 def restore(training: MetaTraining, out: Path, reporter: Reporter) -> None:
-    """Restore the state of the last valid checkpoint; without a checkpoint, `training` is not changed.
+    """Restore the state of the newest intact checkpoint; without a checkpoint, `training` is left unchanged.
 
     Args:
-        training: The new training of the same run.
+        training: The training to restore, built from the same settings.
         out: The folder of the run.
         reporter: Receives messages about damaged files.
 
@@ -262,7 +262,7 @@ def describe_run(out: Path, training: MetaTraining, inputs: Mapping[str, str]) -
 
 
 def _progress(training: MetaTraining) -> dict[str, Any]:
-    """The planned number of episodes, and whether the run is finished."""
+    """Return the facts of run.json that change: planned number of episodes, and whether the run is finished."""
     return {"planned_episodes": training.planned_episodes, "is_finished": training.is_finished}
 
 
@@ -277,7 +277,7 @@ def _write_facts(out: Path, facts: Mapping[str, Any]) -> None:
 
 
 def _inputs_then(run: Path) -> dict[str, str]:
-    """The `input_digests` that the run began with. Raises UserError if run.json does not contain them."""
+    """Return the `input_digests` that the run began with. Raises UserError if run.json does not contain them."""
     inputs = read_facts(run).get("inputs")
     if not isinstance(inputs, dict):
         problem = "the file or the field is missing, so the inputs of the run cannot be checked: start a new run"
@@ -286,7 +286,7 @@ def _inputs_then(run: Path) -> dict[str, str]:
 
 
 def _sides(training: MetaTraining, loaded: LoadedData) -> dict[str, Collection[str]]:
-    """The texts of the run by purpose, one entry per example, without sides that can share no text."""
+    """Return purpose ('train', …) → texts of the run, one per example; only purposes that may share texts."""
     data, seen = training.data, set(training.split.train_context_ids.tolist())
     settings, validation = training.config.data, [example.passage for example in training.split.validation_examples]
     if settings.drop_duplicates:  # only a validation set that was split off may still be in the corpus
@@ -303,7 +303,7 @@ def _sides(training: MetaTraining, loaded: LoadedData) -> dict[str, Collection[s
 
 
 def _cut_log(path: Path, episodes: int, reporter: Reporter) -> None:
-    """Drop lines of episodes after the checkpoint, repeated lines and broken lines."""
+    """Remove lines of episodes after the checkpoint, repeated lines and broken lines from the log."""
     found = read_lines(path)
     of_episode = {line["episode"]: line for line in found.records if line.get("episode") in range(episodes)}
     if found.broken:
@@ -318,7 +318,7 @@ def _diverged(record: EpisodeRecord, in_a_row: int) -> str:
 
 
 def episode_line(record: EpisodeRecord, episodes: int) -> str:
-    """One line per episode for the terminal: scores of the players, reward, entropy and seconds."""
+    """Return one line for the terminal: scores of the players, reward, entropy and seconds of the episode."""
     players = "  ".join(f"{name} {record.scores[name][record.metric]:.4f}" for name in sorted(record.scores))
     reward, update = record.learning.get("mean_reward"), record.learning.get("learner_update")
     reward = "" if reward is None else f"  reward {reward:+.3f}"

@@ -1,12 +1,13 @@
-"""Sample masks: the probability that the policy masks each token of a few fixed texts, recorded in RUN/samples.jsonl.
+"""Records in RUN/samples.jsonl the probability that the policy masks each token of a few fixed texts.
 
-The first line holds the texts. Every other line is a snapshot of all texts:
+The first line has the texts. Every other line is a snapshot of the probabilities in all texts:
 
 {"texts": [{"block": 3, "tokens": ["[CLS]", "Aspirin", …], "starts_word": [true, …], "is_maskable": [false, …]}, …]}
 {"episodes": 8, "probabilities": [[0.0, 0.031, …], …], "taken": [[1, 7], …]}
 
-A snapshot shows policy and LM after this number of episodes. `probabilities` are those of a single draw per token.
-`taken` lists the positions that the policy masks at the run's rate without exploration (top k).
+A snapshot shows policy and LM after `episodes` episodes. `probabilities` has, for each token of each text, the
+probability that a single draw selects it. `taken` has the positions that the policy masks at the run's rate without
+exploration (top k).
 """
 
 from pathlib import Path
@@ -28,7 +29,7 @@ MAX_SNAPSHOTS = 40
 
 
 def log_samples(training: MetaTraining, path: Path) -> None:
-    """Add a snapshot of the current state; drop snapshots that are no longer held and those of later episodes."""
+    """Add a snapshot of the current state; remove snapshots of later episodes and those that are no longer held."""
     now, block_ids = training.next_episode, sample_blocks(training)
     snapshots = [line for line in read_lines(path).records if isinstance(line.get("episodes"), int)]
     held = [line for line in snapshots if line["episodes"] != now and is_held(line["episodes"], now)]
@@ -38,10 +39,10 @@ def log_samples(training: MetaTraining, path: Path) -> None:
 
 
 def is_held(episodes: int, now: int) -> bool:
-    """Whether the snapshot after `episodes` is still held after `now` episodes; at most `MAX_SNAPSHOTS` + 1 are held.
+    """Return whether the snapshot after `episodes` episodes is still held after `now` episodes.
 
-    These are the newest snapshot and every s-th one; s doubles as the run gets longer. The choice depends only on
-    `now`, so a resumed or extended run ends with the same snapshots as an uninterrupted one.
+    The newest snapshot and every s-th one are held, at most `MAX_SNAPSHOTS` + 1; s doubles as the run gets longer. The
+    choice depends only on `now`, so a resumed or extended run ends with the same snapshots as an uninterrupted one.
     """
     stride = 1
     while now > MAX_SNAPSHOTS * stride:
@@ -50,7 +51,7 @@ def is_held(episodes: int, now: int) -> bool:
 
 
 def sample_blocks(training: MetaTraining) -> IntArray:
-    """Indices of the blocks in every snapshot of the run, drawn from its corpus; int64, ascending."""
+    """Return the indices of the blocks in every snapshot of the run, drawn from its corpus; int64, ascending."""
     n_blocks = len(training.corpus)
     drawn = (training.randomness / "samples").generator().choice(n_blocks, min(N_TEXTS, n_blocks), replace=False)
     drawn.sort()
@@ -58,7 +59,7 @@ def sample_blocks(training: MetaTraining) -> IntArray:
 
 
 def describe_block(training: MetaTraining, block: int) -> dict[str, Any]:
-    """The tokens of a block as written in the text.
+    """Return the first line's entry for a block: its tokens as written in the text.
 
     `starts_word` is False for a token that follows another one without a space.
     """
@@ -76,9 +77,9 @@ def describe_block(training: MetaTraining, block: int) -> dict[str, Any]:
 
 
 def snapshot(training: MetaTraining, block_ids: IntArray) -> dict[str, Any]:
-    """The current mask probabilities and masked positions of these blocks.
+    """Return a snapshot: the current mask probabilities and masked positions of the blocks `block_ids`.
 
-    It draws no random numbers. It overwrites only the weights of the working model, which every user of it resets.
+    Draws no random numbers. Overwrites only the weights of the working model, which every user of the model resets.
     """
     blocks, context = training.corpus.blocks(block_ids), training.context
     restore_state(context.model, training.lm_state)
