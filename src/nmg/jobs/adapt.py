@@ -33,8 +33,8 @@ def adapt(
         on_step: Called about once a second with the last line of metrics.jsonl and the number of steps.
 
     Returns:
-        Losses on held-out text before and after, number of steps and tokens, and wall time in seconds. `summary()` puts
-        them in words.
+        Losses on held-out text before and after, number of steps and tokens, and wall time in seconds; `summary()`
+        returns a text with the main numbers.
 
     Raises:
         UserError: Settings, text, model or policy are invalid, `out` cannot be used, or training diverges. Also if the

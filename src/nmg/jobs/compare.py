@@ -20,7 +20,7 @@ from nmg.report.comparison_files import write_comparison
 from nmg.trials.inputs import SharedInputs
 
 OnCell = Callable[[TrialEvent, int], None]
-"""Called after each cell with its event and the number of cells that were missing at the start."""
+"""Called after each trial with its event and the number of trials that were missing at the start."""
 
 
 def compare(
@@ -38,29 +38,29 @@ def compare(
     reporter: Reporter | None = None,
     on_cell: OnCell = lambda _event, _missing: None,
 ) -> ComparisonResults:
-    """Run every masking with every seed, analyse the cells, and write all files into `out`.
+    """Run every masking with every seed, analyse the trials, and write all files into `out`.
 
-    Cells that an earlier call completed in `out` are reused. Several configurations or `models` make a grid: each
+    Trials that an earlier call completed in `out` are reused. Several configurations or `models` make a grid: each
     configuration with each model is a part in a separate folder in `out`, and a part that fails does not stop the
     others.
 
     Args:
-        config: Settings shared by all cells (seeds count up from `run.seed`); for a grid, name → settings.
+        config: Settings shared by all trials (seeds count up from `run.seed`); for a grid, name → settings.
         maskings: Names of the maskings to compare.
         out: Folder of the comparison.
         models: For a grid, name → folder or hub name; None uses the model of each configuration.
-        baseline: The masking that all others are tested against. None tests all pairs; in a grid, `random` or else the
-            first masking.
+        baseline: The masking that all others are tested against. None tests all pairs; in a grid, None chooses
+            `random` or, without it, the first masking.
         policies: Name → folder of a run or policy. A grid uses each only with the models that it fits.
         seeds: Number of seeds.
         labelled: Numbers of labelled examples for learning curves; None means as configured.
         adapt_steps: Numbers of adaptation steps for learning curves; None means as configured.
-        save_models: True keeps the adapted models of the first seed under the first condition.
-        reporter: Receives progress and messages; None is silent.
-        on_cell: See `OnCell`.
+        save_models: True saves the adapted models of the first seed under the first condition.
+        reporter: Receives progress and messages; None for no messages.
+        on_cell: Called after each trial with its event and the number of trials that were missing at the start.
 
     Returns:
-        All scores, costs and tests; what failed is in `failures`.
+        All scores, costs and tests; `failures` has the errors of failed trials and parts.
 
     Raises:
         UserError: Invalid input or output; raised before any training.
@@ -82,7 +82,7 @@ def compare(
 
 @dataclass(frozen=True)
 class _Job:
-    """Runs the parts of a comparison."""
+    """A call of `compare`: runs the parts of the comparison and writes their files."""
 
     out: Path
     reporter: Reporter
@@ -90,7 +90,7 @@ class _Job:
     save_models: bool
 
     def single(self, part: Part, baseline: str | None) -> ComparisonResults:
-        """Run the only part. Raises UserError for invalid input or output."""
+        """Run a comparison with a single part. Raises UserError for invalid input or output."""
         if baseline is not None:
             baseline = chosen_baseline(baseline, [part])
         with as_one():
@@ -108,8 +108,8 @@ class _Job:
         Args:
             configs: Name → settings.
             models: Name → folder or hub name; empty for the model of each configuration.
-            cells: The cells of every part.
-            baseline: The baseline; None chooses one.
+            cells: The maskings, seeds and conditions of every part.
+            baseline: The baseline; None chooses `random` or, without it, the first masking.
 
         Returns:
             The results; each part also has its own files, with tests of all its pairs.
@@ -153,7 +153,10 @@ class _Job:
         return Comparison.open(part.config, part.plan, out, reporter, save_models=save, inputs=inputs)
 
     def _run(self, part: Part, inputs: SharedInputs, missing: int | None = None) -> PartResults:
-        """Run the missing cells of the part; `missing` is their number in all parts, or None for the only part."""
+        """Run the missing trials of the part and analyse the part.
+
+        `missing` is the number of missing trials of all parts; None if there is only this part.
+        """
         comparison = self._open(part, self.reporter, inputs)
         n_missing = comparison.n_missing if missing is None else missing
         finished = comparison.with_head().run(lambda event: self.on_cell(event, n_missing))
@@ -166,7 +169,7 @@ class _Job:
 
 
 def _by_model(parts: Sequence[Part]) -> list[Part]:
-    """The parts in an order that needs each model once."""
+    """Return the parts in an order in which parts with the same model are consecutive."""
     models = [part.config.model.name for part in parts]
     return sorted(parts, key=lambda part: models.index(part.config.model.name))
 
@@ -185,7 +188,7 @@ def _error_file(out: Path, part: Part) -> Path:
 
 
 def _save_error(out: Path, part: Part, error: Exception) -> str:
-    """Save the traceback; returns the problem in one line."""
+    """Save the traceback of a failed part in `_error_file`, and return the problem in one line."""
     problem, report = described(error)
     with as_one():
         if is_main_process():
