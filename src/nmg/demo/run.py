@@ -1,7 +1,8 @@
-"""`nmg demo`: the whole workflow on both tasks, with data from installed packages and no download.
+"""Runs the demo (`nmg demo`): the whole workflow on both tasks, with data from installed packages and no download.
 
-It trains a small language model on news, audits each task, and learns masks. Then it adapts fresh models with learned
-masks and with rules, and writes the results to one page. The sizes are chosen for minutes on two CPU cores.
+The demo trains a small language model on news, audits each task, and learns masks. Then it adapts copies of the
+language model with learned masks and with rules, and writes the results to one page. The sizes are chosen so that it
+takes minutes on two CPU cores.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,12 +51,21 @@ class DemoReporter(Reporter, Protocol):
     """A reporter that also shows the progress of the whole demo."""
 
     def overall(self, description: str, done: float, total: float) -> None:
-        """Update the progress bar of the whole demo; `done` and `total` have the same unit."""
+        """Update the progress bar of the whole demo.
+
+        Args:
+            description: Text next to the bar.
+            done: Amount of work done.
+            total: Total amount of work, in the unit of `done`.
+        """
 
 
 @dataclass
 class _Work:
-    """Progress of the demo, in units of about one second on two cores; the bar's remaining time depends on them."""
+    """The progress of the demo, in units of about one second on two cores.
+
+    The progress bar computes the remaining time from these units.
+    """
 
     reporter: DemoReporter
     total: float
@@ -76,7 +86,7 @@ UNITS: Mapping[str, Mapping[str, float]] = {
     "classification": {"audit": 50, "episode": 2.6, "none": 1.5, "adapted": 2.5},
     "qa": {"audit": 60, "episode": 3.5, "none": 1.5, "adapted": 2.5},
 }
-"""Task → approximate seconds on two cores for its audit, an episode, and cells without and with adaptation."""
+"""Task → approximate seconds on two cores for its audit, an episode, and trials without and with adaptation."""
 
 
 def run_demo(out: Path, seed: int, n_seeds: int, overrides: Sequence[str], reporter: DemoReporter) -> list[TaskResult]:
@@ -123,7 +133,7 @@ def _run_all(out: Path, seed: int, n_seeds: int, overrides: Sequence[str], repor
 
 
 def _train_lm(text: Path, config: Config, out: Path, work: _Work) -> None:
-    """Train the small BERT as a language model, because its shipped head is tuned for retrieval."""
+    """Train the small BERT as a language model on `text`, because its LM head is tuned for retrieval."""
     work.reporter.notify("training a small language model on news")
     work.add(0, "training a language model on news")
     words = [f"--model.name={demo_model_folder()}", f"--data.corpus={text}", *LM_SETTINGS]
@@ -134,7 +144,7 @@ def _train_lm(text: Path, config: Config, out: Path, work: _Work) -> None:
 
 
 def _units(config: Config, n_seeds: int) -> float:
-    """Estimated units of work of one task."""
+    """Return the estimated work for one task, in units of `_Work`."""
     unit = UNITS[config.data.task]
     cells = unit["none"] + unit["adapted"] * (len(MASKINGS) - 1)
     plays = getattr(config.learner, "budget", 2 * config.meta.episodes)
