@@ -53,7 +53,7 @@ def add_words(lm: PretrainedLM, words: Sequence[str]) -> PretrainedLM:
 
 
 def _resize(model: PreTrainedModel, n_rows: int) -> None:
-    """Extend all tables of words to `n_rows` rows."""
+    """Extend all tables and biases with one row per token id to `n_rows` rows."""
     before = model.get_input_embeddings().weight.shape[0]
     output = model.get_output_embeddings()
     if output is None or output.weight.shape[0] == before:
@@ -69,7 +69,7 @@ def _resize(model: PreTrainedModel, n_rows: int) -> None:
 
 
 def _tables(model: PreTrainedModel) -> list[Tensor]:
-    """Return the parameters of the model with a row or a value per token id, each once."""
+    """Return the parameters of the model that have one row or value per token id, without repetitions."""
     embeddings = model.get_input_embeddings().weight
     n_rows = embeddings.shape[0]
     found = {id(embeddings): embeddings}
@@ -88,5 +88,8 @@ def _head_modules(model: PreTrainedModel) -> list[nn.Module]:
 
 @torch.no_grad()
 def _start_rows(table: Tensor, first: int, pieces: Sequence[Ids]) -> None:
-    """Set the rows from `first` on to the mean of the rows of their pieces; `table` is [V, H] or [V]."""
+    """Initialise the rows of new words as the mean of the rows of their pieces.
+
+    `table` is [V, H] or [V]; row `first` + i belongs to the word with the ids `pieces`[i].
+    """
     table[first : first + len(pieces)] = torch.stack([table[list(ids)].mean(dim=0) for ids in pieces])

@@ -1,6 +1,6 @@
 """Counts the words of a corpus and the pieces that a tokenizer splits them into.
 
-A word is one of nmg (`data.words`) with at least one letter: numbers and punctuation do not count.
+Only words as defined in `data.words` with at least one letter count; numbers and punctuation do not.
 """
 
 from collections import Counter, defaultdict
@@ -29,7 +29,7 @@ class WordCount:
 
     word: str
     forms: dict[Ids, int]
-    """Pieces of the word → number of occurrences. Byte-level tokenizers have two forms: with and without a space."""
+    """Pieces of the word → number of occurrences. In byte-level tokenizers, a word after a space has other pieces."""
 
     @property
     def count(self) -> int:
@@ -38,7 +38,7 @@ class WordCount:
 
     @property
     def pieces(self) -> int:
-        """Number of pieces of all occurrences."""
+        """Number of pieces of all occurrences together."""
         return sum(len(ids) * count for ids, count in self.forms.items())
 
     @property
@@ -48,13 +48,13 @@ class WordCount:
 
     @property
     def usual_form(self) -> Ids:
-        """The most frequent pieces."""
+        """The most frequent of the `forms`."""
         return max(self.forms, key=lambda ids: (self.forms[ids], ids))
 
 
 @dataclass(frozen=True)
 class Fragmentation:
-    """How a tokenizer splits the words of a corpus."""
+    """Statistics of how a tokenizer splits the words of a corpus."""
 
     n_texts: int
     n_tokens: int
@@ -94,7 +94,7 @@ class Fragmentation:
         return n / max(self.n_words, 1)
 
     def worst(self, n: int) -> list[WordCount]:
-        """Return at most `n` split words: those with the largest `excess`; ties in alphabetical order."""
+        """Return the split words with the largest `excess`, at most `n`; ties in alphabetical order."""
         split = (word for word in self.words if word.excess)
         return sorted(split, key=lambda word: (-word.excess, word.word))[:n]
 
@@ -102,12 +102,12 @@ class Fragmentation:
 def count_fragments(
     texts: Collection[str], tokenizer: "PreTrainedTokenizerBase", progress: Progress | None = None
 ) -> Fragmentation:
-    """Count the words and their pieces in one pass. Only a few texts and the distinct words are in memory at a time.
+    """Count the words and their pieces in one pass, with only a few texts and the distinct words in memory at a time.
 
     Args:
         texts: The texts of a corpus.
         tokenizer: A fast tokenizer with a padding token.
-        progress: Called with (texts done, total texts).
+        progress: Called with the number of finished texts and the total; None for no progress.
 
     Returns:
         The counts.
@@ -134,12 +134,12 @@ def count_fragments(
 
 
 def count_tokens(texts: Iterable[str], tokenizer: "PreTrainedTokenizerBase") -> int:
-    """Return the number of tokens of the texts, without those that frame a block."""
+    """Return the number of tokens of the texts, without the special tokens that start and end a block."""
     return sum(len(encoding.ids) for some in text_batches(texts) for encoding in encodings(tokenizer, some))
 
 
 def encodings(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> Sequence[Any]:
-    """Return the encoding of each text, without the tokens that frame a block."""
+    """Return the encoding of each text, without the special tokens that start and end a block."""
     found: Sequence[Any] = tokenizer(
         list(texts), add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
     ).encodings
@@ -151,8 +151,11 @@ def words_of(text: str, encoding: Any, special: SpecialTokens) -> Iterator[tuple
 
     Args:
         text: The text.
-        encoding: Its encoding.
+        encoding: The encoding of the text.
         special: The special tokens of the tokenizer.
+
+    Yields:
+        The word as written in the text, and the ids of its pieces.
     """
     ids = encoding.ids
     if not ids:
@@ -175,6 +178,6 @@ def has_letter(word: str) -> bool:
 
 
 def normaliser(tokenizer: "PreTrainedTokenizerBase") -> Any:
-    """Return the function from a word to the text that the tokenizer reads, such as the word in lower case."""
+    """Return a function that normalises a word as the tokenizer does, e.g. to lower case."""
     found = tokenizer.backend_tokenizer.normalizer
     return (lambda word: word) if found is None else (lambda word: found.normalize_str(word).strip(" ▁"))

@@ -1,4 +1,4 @@
-"""What the setting `adapt.add_words` asks for: the words of a file, or the words that save the most tokens."""
+"""Adds the words that the setting `adapt.add_words` selects: those of a file, or those that save the most tokens."""
 
 import hashlib
 from collections.abc import Collection, Sequence
@@ -31,12 +31,15 @@ class AddedWords:
     """Number of tokens of the corpus with the words."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the facts of nmg.json."""
+        """Return the facts as an entry of nmg.json."""
         facts = {"source": self.source, "number": self.number, "digest": self.digest}
         return {**facts, "tokens": {"before": self.tokens_before, "after": self.tokens_after}}
 
     def summary(self, left_out: str = "") -> str:
-        """Return one line for people; `left_out` says which lines of the file are not added."""
+        """Return one line for the user: number of added words, and tokens of the corpus before and after.
+
+        `left_out` says which lines of the file are not added, e.g. '2 already in the vocabulary'; "" for none.
+        """
         change = self.tokens_after / max(self.tokens_before, 1) - 1
         line = f"adapt.add_words {self.source}: {self.number:,} words are added"
         line += f" (left out: {left_out})" if left_out else ""
@@ -64,7 +67,7 @@ class WordsToAdd:
         Args:
             lm: The model and its tokenizer.
             texts: The texts to adapt on. They are iterated over twice; `auto:N` chooses among their words.
-            reporter: Receives a message with the number of words and tokens.
+            reporter: Receives a message with the numbers of words and tokens.
 
         Returns:
             The model with the new tokenizer, and the facts.

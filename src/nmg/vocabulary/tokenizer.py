@@ -1,15 +1,15 @@
 """Adds whole words to a fast tokenizer so that no text gets more tokens than before.
 
-How depends on the model of the tokenizer:
+The method depends on the model of the tokenizer. A new word becomes:
 
-- WordPiece (BERT): an added token that matches between characters that are not of a word (`\\w`). The greedy search for
-  the longest piece does not see the word, so "inhibitors" keeps its pieces. One exception: a word that is joined to a
-  symbol such as "™" may have been one unknown token before; then the word becomes known, and the symbol is one more.
+- WordPiece (BERT): an added token, which matches only if no word character (`\\w`) precedes or follows it. The greedy
+  search for the longest piece ignores added tokens, so "inhibitors" keeps its pieces. There is one exception to the
+  rule above: a word joined to a symbol such as "™" may have been one unknown token, and becomes two tokens.
 - BPE of bytes (RoBERTa, ModernBERT): an entry of the vocabulary that is used if a whole word equals it
   (`ignore_merges`). Every other word is merged as before.
 - Unigram (XLM-R, ALBERT, DeBERTa v2 and v3): a piece whose score is the sum of the scores of the pieces that it
-  replaces. The best segmentation of any text stays the best one, with those pieces contracted. "inhibitors" may
-  therefore become "inhibitor" and "s" if it was split there before.
+  replaces. The best segmentation of any text stays the same, except that these pieces become one. "inhibitors" may
+  therefore become "inhibitor" and "s" if it was split between these two before.
 """
 
 import copy
@@ -34,7 +34,7 @@ KEPT = ("model_max_length", "padding_side", "truncation_side", "model_input_name
 
 
 def pieces_of(tokenizer: "PreTrainedTokenizerBase", words: Sequence[str]) -> list[list[tuple[str, Ids]]]:
-    """Return what the tokenizer makes of each text after a space: its words, each with the ids of its pieces.
+    """Return the words into which the tokenizer splits each text after a space, each with the ids of its pieces.
 
     >>> pieces_of(bert, ["inhibitor", "il-2"])  # doctest: +SKIP
     [[("inhibitor", (26935,))], [("il", (6335,)), ("-", (1011,)), ("2", (1016,))]]
@@ -53,7 +53,7 @@ def pieces_of(tokenizer: "PreTrainedTokenizerBase", words: Sequence[str]) -> lis
 
 
 def can_add_unknown(tokenizer: "PreTrainedTokenizerBase") -> bool:
-    """Return whether words with characters that the tokenizer does not know can be added."""
+    """Return whether words with characters that are unknown to the tokenizer can be added to it."""
     return bool(json.loads(tokenizer.backend_tokenizer.to_str())["model"].get("type") == "WordPiece")
 
 
@@ -67,10 +67,10 @@ def extend_tokenizer(tokenizer: "PreTrainedTokenizerBase", words: Sequence[str])
         words: Distinct words, normalised, each one word of the tokenizer with more than one piece.
 
     Returns:
-        The new tokenizer. It stays a fast one when it is saved and loaded.
+        The new tokenizer, which is still a fast tokenizer after saving and loading.
 
     Raises:
-        UserError: The tokenizer is of another kind, or does not split texts into words first.
+        UserError: The tokenizer is of an unsupported kind, or does not split texts into words first.
     """
     facts = json.loads(tokenizer.backend_tokenizer.to_str())
     kind = facts["model"].get("type")
@@ -102,10 +102,16 @@ def _with_added_tokens(tokenizer: "PreTrainedTokenizerBase", words: Sequence[str
 
 
 def _enter(facts: dict[str, Any], tokenizer: "PreTrainedTokenizerBase", pieces: Sequence[Ids], first: int) -> None:
-    """Enter the words with these pieces in the vocabulary of a serialised BPE or Unigram tokenizer.
+    """Add words to the vocabulary of a serialised BPE or Unigram tokenizer, in place.
 
-    Added tokens with ids after the vocabulary, such as [MASK], are entered as well: on loading, their ids would
+    Added tokens with ids after the vocabulary, such as [MASK], are added to it as well: on loading, their ids would
     otherwise move after the new entries.
+
+    Args:
+        facts: The serialised tokenizer.
+        tokenizer: The tokenizer before the change.
+        pieces: The ids of the pieces of each word.
+        first: The id of the first word.
     """
     model = facts["model"]
     added = {token["id"]: token["content"] for token in facts["added_tokens"]}
@@ -127,8 +133,10 @@ def _enter(facts: dict[str, Any], tokenizer: "PreTrainedTokenizerBase", pieces: 
 
 
 def _rebuilt(tokenizer: "PreTrainedTokenizerBase", facts: dict[str, Any]) -> "PreTrainedTokenizerBase":
-    """Return a tokenizer with another backend. Its class is a plain one: others are rebuilt on loading, from their
-    vocabulary and merges alone."""
+    """Return a tokenizer with the serialised backend `facts` and the properties of `tokenizer`.
+
+    It has a general class, because transformers rebuilds others on loading from their vocabulary and merges alone.
+    """
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""Words to add to a vocabulary: read from a file, or chosen by the tokens that they save.
+"""Reads the words to add to a vocabulary from a file, or chooses those that save the most tokens.
 
 Choosing whole words of the domain by how much the vocabulary splits them is the idea of AVocaDo (Hong et al. 2021,
 arXiv 2110.13434).
@@ -27,7 +27,7 @@ AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Proposal:
-    """A word to add."""
+    """A proposed word, and what adding it to the vocabulary saves."""
 
     word: str
     count: int
@@ -46,8 +46,8 @@ def choose_words(
 
     Args:
         fragmentation: The words of the corpus.
-        tokenizer: The tokenizer that split them.
-        n: Maximum number of words.
+        tokenizer: The tokenizer that split the words.
+        n: Maximum number of chosen words.
         min_count: Minimum number of occurrences.
 
     Returns:
@@ -64,7 +64,7 @@ def choose_words(
 def _candidates(
     fragmentation: Fragmentation, tokenizer: "PreTrainedTokenizerBase", min_count: int
 ) -> Iterator[Proposal]:
-    """Yield all candidates in order."""
+    """Yield the candidates for `choose_words`, in the order of its result."""
     forms = [
         (-count * (len(ids) - 1), word.word, ids, count)
         for word in fragmentation.words
@@ -96,12 +96,12 @@ class WordList:
     known: int
     """Number of words that are already one token."""
     repeated: int
-    """Number of words that occur more than once, or that the tokenizer does not distinguish from another."""
+    """Number of repetitions of words, including words that the tokenizer does not distinguish from another."""
     blank: int
     """Number of blank lines."""
 
     def left_out(self) -> str:
-        """Return what is not added and why, as the end of a sentence; an empty text if all lines are added.
+        """Return how many lines are not added and why, as the end of a sentence; empty if all lines are added.
 
         >>> WordList((), known=2, repeated=0, blank=1).left_out()
         '2 already in the vocabulary, 1 blank lines'
@@ -111,7 +111,7 @@ class WordList:
 
 
 def read_word_list(path: Path) -> list[tuple[int, str]]:
-    """Read a file with one word per line: (line number, word or an empty text).
+    """Read a file with one word per line, and return (line number, word) of each line; the word of a blank line is "".
 
     Raises UserError if the file cannot be read, is not UTF-8 or contains no word.
     """
@@ -123,11 +123,11 @@ def check_word_list(path: Path, lines: Iterable[tuple[int, str]], tokenizer: "Pr
 
     Args:
         path: The file of the words, for messages.
-        lines: Its content, from `read_word_list`.
+        lines: The lines of the file, from `read_word_list`.
         tokenizer: The tokenizer to add the words to.
 
     Returns:
-        The words.
+        The words to add, and the numbers of lines left out.
 
     Raises:
         UserError: A line is not exactly one word of the tokenizer; the message names the line.
