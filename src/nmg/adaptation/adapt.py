@@ -1,4 +1,4 @@
-"""Further pre-training of one model on one corpus, saved in a folder that transformers loads."""
+"""Adapts one model to one corpus (further pre-training), and saves it in a folder that transformers loads."""
 
 import time
 from collections.abc import Mapping
@@ -58,10 +58,10 @@ def adapt_corpus(
         out: The output folder; it must be empty or missing, unless the run is resumed.
         reporter: Receives messages for the user; None for no messages.
         resume: Whether to continue the run in `out` from its last checkpoint, as if it had not been interrupted.
-        on_step: Called about once a second with the last line of the log and the number of steps.
+        on_step: Called about once a second with the last line of the log and the number of steps of the run.
 
     Returns:
-        Losses, number of steps and tokens, and wall time.
+        Losses, number of steps and tokens, and wall time in seconds.
 
     Raises:
         UserError: Settings, text, model or policy are invalid, `out` cannot be used, or training diverges. Also if the
@@ -101,7 +101,7 @@ def _without_trackers(config: Config) -> Config:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """Everything that an adaptation needs."""
+    """The model, text and masking of an adaptation, and facts about them."""
 
     config: Config
     """The settings, with the values of the recipe."""
@@ -115,9 +115,9 @@ class _Prepared:
     """Terms of `adapt.terms`."""
     masking: Masking
     name: str
-    """The masking as it was named."""
+    """Name of the masking as the caller gave it."""
     inputs: Mapping[str, str]
-    """Name → digest of what the result depends on besides the settings."""
+    """Name → digest of each file, model or other content that the result depends on besides the settings."""
     facts: Mapping[str, Any]
     """Facts of nmg.json about the settings and the inputs."""
 
@@ -177,7 +177,7 @@ def _parameters(model: PreTrainedModel) -> int:
 
 @dataclass(frozen=True)
 class _Run:
-    """The training of an adaptation."""
+    """The training of an adaptation, new or resumed."""
 
     folder: AdaptationFolder
     prepared: _Prepared
@@ -238,7 +238,16 @@ class _Run:
         return StreamName(self.prepared.session.config.run.seed) / "adapt"
 
     def _n_steps(self, masks: DrawnMasks, held_out: HeldOutLoss | None, seconds_after: float) -> int:
-        """Return the number of steps, and record it when the run begins."""
+        """Return the number of steps of the run, and record it when the run begins.
+
+        Args:
+            masks: Text and masks to adapt on.
+            held_out: Loss on held-out text; None if no text is held out.
+            seconds_after: Time that measurements after the training will take, in seconds.
+
+        Returns:
+            The recorded number of a resumed run; otherwise the number that the settings give or that the time allows.
+        """
         context = self.prepared.session.context
         minutes = context.adapt.minutes
         steps = from_first(self.folder.planned_steps if is_main_process() else None)
@@ -256,7 +265,17 @@ class _Run:
     def _result(
         self, trained: TrainingStats, seconds: float, held_out: HeldOutResult | None, *, is_best: bool
     ) -> AdaptationResult:
-        """Return the result of a training."""
+        """Return the result of a training.
+
+        Args:
+            trained: Statistics of the training.
+            seconds: Wall time of the training, in seconds.
+            held_out: Loss on held-out text; None if no text was held out.
+            is_best: Whether the saved weights are those with the lowest held-out loss.
+
+        Returns:
+            The result, without the loss on general text.
+        """
         split = self.prepared.split
         return AdaptationResult(
             out=self.folder.path,

@@ -1,4 +1,4 @@
-"""The model card of an adapted model: README.md of its folder, which the Hugging Face hub shows.
+"""Writes the model card of an adapted model: README.md of its folder, which the Hugging Face hub shows.
 
 Files are named without their folders, because a card may be published.
 """
@@ -33,6 +33,9 @@ def adapted_card(facts: Mapping[str, Any]) -> str:
 
     Args:
         facts: Content of nmg.json.
+
+    Returns:
+        The content of README.md.
     """
     settings = facts["settings"]
     base, corpus = settings["model"]["name"], settings["data"]["corpus"]
@@ -52,7 +55,7 @@ def adapted_card(facts: Mapping[str, Any]) -> str:
 
 
 def _header(base: str) -> dict[str, Any]:
-    """Return the fields of the YAML header; licence and language are those that the base model's card names."""
+    """Return the fields of the YAML header, with licence and language from the card of the base model."""
     header: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "fill-mask", "tags": list(TAGS)}
     if not is_folder(base) and not Path(base).is_absolute() and not base.startswith("."):
         header["base_model"] = base
@@ -91,7 +94,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _facts(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Section on the corpus and the training."""
+    """Yield the lines of the section on the corpus and the training."""
     yield "## What was done\n"
     masking, adapt = facts["settings"]["masking"], facts["settings"]["adapt"]
     for name, text in in_words(facts).items():
@@ -103,7 +106,7 @@ def _facts(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _losses(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Section on the losses before and after."""
+    """Yield the lines of the section on the losses before and after."""
     held_out, general = facts["held_out"], facts["general"]
     if not held_out and not general:
         return
@@ -118,7 +121,7 @@ def _losses(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _use() -> Iterator[str]:
-    """Section on how to load the model."""
+    """Yield the lines of the section on how to load the model."""
     yield """## Use
 
 ```python
@@ -139,7 +142,7 @@ model = SentenceTransformer("OWNER/NAME")  # mean pooling
 
 
 def _details(facts: Mapping[str, Any]) -> Iterator[str]:
-    """All settings, folded, without the folders of files."""
+    """Yield the lines of a folded section with all settings, in which files are named without their folders."""
     settings = facts["settings"]
     shown = {name: dict(settings[name]) for name in ("model", "data", "masking", "adapt")}
     shown["model"]["name"] = Path(settings["model"]["name"]).name
@@ -152,14 +155,14 @@ def _details(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _file_name(path: str | None) -> str:
-    """Return the last part of a path, or a name on the hub as it is."""
+    """Return the last part of a path; a name that starts with `hub:` is returned unchanged."""
     if path is None:
         return "text"
     return path if path.startswith("hub:") else re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
 def _masking_name(masking: str) -> str:
-    """Return the name of a masking; a folder without the folders above it."""
+    """Return the name of a masking; for the folder of a policy, only the last part of its path."""
     return _file_name(masking) if masking.startswith(("/", ".", "~")) else masking
 
 

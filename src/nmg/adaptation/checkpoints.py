@@ -1,7 +1,7 @@
-"""Checkpoints of an adaptation.
+"""Saves and loads the checkpoints of an adaptation.
 
 DIR/checkpoints/step-00000120/   the last one: everything that a resumed run needs
-DIR/checkpoints/step-00000060/   the one before, used if the last one is damaged
+DIR/checkpoints/step-00000060/   the previous one, used if the last one is damaged
 """
 
 import shutil
@@ -23,14 +23,14 @@ HELD = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The content of a checkpoint."""
+    """The content of a checkpoint, and the names of damaged files."""
 
     step: int
     """Number of steps taken."""
     parts: Mapping[str, State]
     """Name of each part of the training → its state, on the CPU."""
     facts: Mapping[str, Any]
-    """Further values."""
+    """Further values, as stored in JSON."""
     damaged: tuple[Path, ...]
     """Damaged files of later checkpoints, which were deleted."""
 
@@ -50,7 +50,7 @@ class Checkpoints:
             facts: Further values, stored as JSON.
 
         Raises:
-            UserError: The files cannot be written. Earlier checkpoints are left unchanged.
+            UserError: The files cannot be written; earlier checkpoints are left unchanged.
         """
         tensors = {name: state.tensors for name, state in parts.items() if state.tensors}
         content = {**facts, "step": step, "parts": {name: dict(state.facts) for name, state in parts.items()}}
@@ -59,7 +59,7 @@ class Checkpoints:
             shutil.rmtree(older)
 
     def load(self) -> Checkpoint | None:
-        """Load the newest intact checkpoint and delete newer ones; None if there is no checkpoint yet.
+        """Load the newest intact checkpoint and delete newer ones, or return None if there is no checkpoint yet.
 
         Raises UserError if every checkpoint is damaged.
         """
@@ -84,7 +84,7 @@ class Checkpoints:
 
 
 def _read(folder: Path, damaged: list[Path]) -> Checkpoint:
-    """Read an intact checkpoint, and delete newer ones, whose files are damaged."""
+    """Read an intact checkpoint and delete newer ones; `damaged` are the damaged files of the newer ones."""
     for newer in {path.parent for path in damaged}:
         shutil.rmtree(newer, ignore_errors=True)
     facts = read_facts(folder)

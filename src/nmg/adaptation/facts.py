@@ -1,4 +1,4 @@
-"""The facts of an adaptation in words: the same ones in the terminal, on the model card and on the page."""
+"""Describes the facts of an adaptation in words, for the terminal, the model card and the page."""
 
 import math
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from nmg.adaptation.forgetting import trade_in_words
 
 
 def in_words(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Return what an adaptation did, in words.
+    """Describe the settings, the amount of training and the losses of an adaptation.
 
     Args:
         facts: Content of nmg.json.
@@ -49,7 +49,7 @@ def _recipe(facts: Mapping[str, Any]) -> str:
 
 
 def _losses(held_out: Mapping[str, Any], *, is_best: bool) -> str:
-    """Return losses and perplexities on held-out text."""
+    """Return the losses and perplexities on held-out text, in words."""
     before, after = (
         f"{loss:.3f} (perplexity {perplexity(loss):,.1f})" for loss in (held_out["before"], held_out["after"])
     )
@@ -61,7 +61,7 @@ def _losses(held_out: Mapping[str, Any], *, is_best: bool) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as text.
+    """Format a duration in seconds as text.
 
     >>> duration(59.6), duration(754), duration(7260)
     ('60 s', '12 min 34 s', '2 h 1 min')
@@ -73,7 +73,7 @@ def duration(seconds: float) -> str:
 
 
 def perplexity(loss: float) -> float:
-    """Return exp(loss): the number of equally likely words that would have the same loss.
+    """Return exp(loss), the number of equally likely words that would have the same loss; infinite from 700 nats.
 
     >>> perplexity(0.0)
     1.0

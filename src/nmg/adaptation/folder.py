@@ -1,4 +1,4 @@
-"""The folder of an adaptation: what it was begun with, whether it may be resumed, and whether it is finished.
+"""The folder of an adaptation: records how the run began, and checks whether it may be resumed.
 
 DIR/config.yaml      every setting as it was resolved
 DIR/run.json         masking, digests of model and text, versions, planned steps, whether the run is finished
@@ -26,13 +26,13 @@ from nmg.trials.provenance import changed_names
 from nmg.trials.trackers import flat
 
 JOB = "adapt"
-"""Value of `job` in run.json, which runs of other commands do not have."""
+"""Value of `job` in run.json, which distinguishes an adaptation from runs of other commands."""
 SECTIONS = ("run", "model", "data", "masking", "adapt", "test")
-"""Sections of the settings that an adaptation depends on."""
+"""Sections of the settings on which the result of an adaptation depends."""
 
 
 class AdaptationFolder:
-    """The folder of an adaptation."""
+    """The folder of an adaptation, with the state of the run in run.json."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,13 +42,13 @@ class AdaptationFolder:
         check_output(self.path, "another run (continue that one with --resume)")
 
     def begin(self, config: Config, masking: str, inputs: Mapping[str, str], runtime: Runtime) -> None:
-        """Write what the run begins with, and remove what an interrupted one may have left.
+        """Write the settings and facts of a new run, and remove files of an interrupted run.
 
         Args:
-            config: The settings.
+            config: The settings of the run.
             masking: The name of the masking.
-            inputs: Name → digest of everything else that the result depends on.
-            runtime: Device and precision.
+            inputs: Name → digest of each content that the result depends on besides the settings.
+            runtime: Device, precision and number of processes.
         """
         Checkpoints(self.path).clear()
         self._write(
@@ -76,25 +76,25 @@ class AdaptationFolder:
         return load_config(self.path / "config.yaml")
 
     def check_unfinished(self, *, keep_checkpoint: bool) -> None:
-        """Check that there is a run and that it is not finished. Raises UserError if not."""
+        """Raise UserError if the folder has no run, or if its run is finished."""
         self.recorded()
         if is_saved(self.path):
             self.finish(keep_checkpoint=keep_checkpoint)  # a kill may have come just before
             raise UserError(f"--resume {self.path}: this adaptation is finished; the folder holds the adapted model")
 
     def check_settings(self, config: Config, masking: str) -> None:
-        """Check that the run was begun with these settings, those of its recipe included. Runtime settings may differ.
+        """Check that the run was begun with the same masking and settings, including those of its recipe.
 
-        Raises UserError with the names of settings that differ.
+        Runtime settings may differ. Raises UserError with the names of settings that differ.
         """
         then, now = _settings(self.recorded()), _settings(config)
         then["--masking"], now["--masking"] = self.facts()["masking"], masking
         self._refuse(sorted(name for name in then if then[name] != now[name]))
 
     def check_inputs(self, inputs: Mapping[str, str], runtime: Runtime) -> None:
-        """Check that text, model, tokenizer and masking are those that the run began with.
+        """Check that text, model, tokenizer, masking and number of processes are those that the run began with.
 
-        Raises UserError with the names of what differs.
+        Raises UserError with the names of inputs that differ.
         """
         facts = self.facts()
         changed = changed_names(facts["inputs"], inputs)
@@ -103,7 +103,7 @@ class AdaptationFolder:
         self._refuse(changed)
 
     def _refuse(self, changed: list[str]) -> None:
-        """Raise UserError if anything changed."""
+        """Raise UserError with the names in `changed`, unless it is empty."""
         if changed:
             raise UserError(
                 f"--resume {self.path}: the run was begun with other values of {', '.join(changed)}; use the same, or "
@@ -112,12 +112,12 @@ class AdaptationFolder:
 
     @property
     def planned_steps(self) -> int | None:
-        """Number of steps of the run; None if it has not been decided."""
+        """Number of steps of the run; None if it is not recorded yet."""
         steps = self.facts()["planned_steps"]
         return None if steps is None else int(steps)
 
     def plan(self, steps: int) -> None:
-        """Record the number of steps, which a resumed run keeps."""
+        """Record the number of steps of the run; a resumed run has the same number."""
         self._write({**self.facts(), "planned_steps": steps})
 
     def finish(self, *, keep_checkpoint: bool) -> None:
@@ -139,7 +139,7 @@ class AdaptationFolder:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """Return name → value of all settings that the result depends on, without names of files and models."""
+    """Return name → value of the settings on which the result depends, without names of files and models."""
     settings = config.model_dump(mode="json", include=dict.fromkeys(SECTIONS, True))
     leaves = flat(settings)
     contents = {name.replace(".", "/") for name, _, _ in named_contents(config)}

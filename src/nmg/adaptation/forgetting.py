@@ -1,7 +1,8 @@
-"""General text next to the text of an adaptation: shows what the model forgets, and lets it forget less.
+"""Uses general text during an adaptation: to measure what the model forgets, and to replay text so it forgets less.
 
-A part of the documents measures the loss before and after, as `held_out` does for the domain. The rest may be replayed.
-Both parts depend only on the text and the seed, so runs with and without replay are measured on the same blocks.
+The loss on a part of the documents is measured before and after, as `held_out` does for the domain. The other documents
+may be replayed. Both parts depend only on the text and the seed, so runs with and without replay are measured on the
+same blocks.
 """
 
 from collections.abc import Collection, Mapping
@@ -20,19 +21,19 @@ from nmg.training.replay import Replay, ReplayMasking
 from nmg.trials.session import ModelSession
 
 MEASURED_SHARE = 0.5
-"""Fraction of the characters of general text that measure the loss, up to `held_out.MAX_CHARACTERS`."""
+"""Fraction of the characters of general text on which the loss is measured, up to `held_out.MAX_CHARACTERS`."""
 
 
 @dataclass(frozen=True)
 class GeneralText:
-    """Blocks of general text."""
+    """The blocks of general text, divided into a measured part and the rest."""
 
     measured: Corpus
-    """Blocks that measure the loss and are never trained on."""
+    """Blocks on which the loss is measured; they are never trained on."""
     rest: Corpus
     """Blocks that may be replayed."""
     digest: str
-    """Digest of the whole text under the tokenizer and the block size."""
+    """Digest of the whole text as cut with the tokenizer and the block size."""
     share: float
     """Fraction of the blocks of an epoch that are general (`adapt.replay`)."""
     randomness: StreamName
@@ -60,13 +61,13 @@ class GeneralText:
         return HeldOutLoss.build(context, self.measured, self.randomness / "general")
 
     def replay(self, domain: Corpus) -> Replay | None:
-        """Return the rows of an adaptation on `domain`; None if `adapt.replay` is 0."""
+        """Return the mixture of rows of `domain` and of replayed rows; None if `adapt.replay` is 0."""
         if not self.share:
             return None
         return Replay(len(domain), len(self.rest), self.share, self.randomness / "replay")
 
     def mixed_into(self, masks: DrawnMasks) -> DrawnMasks:
-        """Return the masks of an adaptation with replay; the same ones if `adapt.replay` is 0."""
+        """Return the masks of an adaptation with replay added; `masks` itself if `adapt.replay` is 0."""
         replay = self.replay(masks.corpus)
         if replay is None:
             return masks
@@ -81,7 +82,7 @@ def read_general(setting: str | None) -> Collection[str] | None:
 
 @dataclass(frozen=True)
 class GeneralResult:
-    """Loss on general text, in nats per masked token, for the same blocks and masks each time."""
+    """Losses on general text, in nats per masked token, all on the same blocks and masks."""
 
     before: float
     """Loss of the model before the first step."""
@@ -94,7 +95,7 @@ class GeneralResult:
     masked_tokens: int
     """Number of masked tokens that the loss is averaged over."""
     replayed_blocks: int
-    """Number of general blocks in every epoch of training."""
+    """Number of general blocks in every epoch of training; 0 without replay."""
 
     @classmethod
     def of(cls, loss: HeldOutLoss, before: float, after: float, replay: Replay | None) -> Self:
@@ -108,7 +109,7 @@ class GeneralResult:
 
 
 def trade_in_words(held_out: Mapping[str, Any] | None, general: Mapping[str, Any], *, is_best: bool) -> str:
-    """Say what the model gained on the text of the adaptation and lost on general text.
+    """Describe the change of the loss on the text of the adaptation and on general text.
 
     Args:
         held_out: The entry `held_out` of nmg.json; None if no text was held out.
@@ -136,7 +137,7 @@ def trade_in_words(held_out: Mapping[str, Any] | None, general: Mapping[str, Any
 
 
 def _change(before: float, after: float) -> str:
-    """Return how a loss changed, to two decimals."""
+    """Describe the change of a loss, to two decimals: 'rose from … to …', 'fell from … to …' or 'stayed at …'."""
     first, last = f"{before:.2f}", f"{after:.2f}"
     if first == last:
         return f"stayed at {last}"

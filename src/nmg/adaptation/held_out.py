@@ -1,7 +1,7 @@
-"""Held-out text of an adaptation: documents that are not trained on, under masks that never change.
+"""Measures the loss of an adaptation on held-out text: documents that are not trained on, under fixed masks.
 
-Documents and masks depend only on the texts and the seed of the run. So losses compare between maskings, rates,
-executors and batch sizes: only the model differs.
+Documents and masks depend only on the texts and the seed of the run, so losses can be compared between maskings, rates,
+executors and batch sizes.
 """
 
 from collections.abc import Collection
@@ -22,13 +22,13 @@ from nmg.training.masks import Batches
 MAX_BLOCKS = 512
 """Maximum number of blocks that are measured."""
 MAX_CHARACTERS = 600_000
-"""Approximate number of characters to hold out at most: those of `MAX_BLOCKS` blocks of 254 tokens."""
+"""Approximate maximum number of characters to hold out: those of `MAX_BLOCKS` blocks of 254 tokens."""
 MIN_TOKENS = 512
-"""Minimum number of maskable tokens: fewer would mask less than 77, and the loss would be mostly noise."""
+"""Minimum number of maskable held-out tokens; with fewer, less than 77 are masked and the loss is mostly noise."""
 MIN_TRAINING_SHARE = 0.5
 """Minimum fraction of the blocks that must remain to train on."""
 ROWS_PER_PASS = 16
-"""Rows per forward pass, always the same, because the size of a batch changes the rounding of the loss."""
+"""Rows per forward pass, independent of the settings, because the size of a batch changes the rounding of the loss."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class CorpusSplit:
     held_out: Corpus | None
     """Blocks that are not trained on; None if no text is held out."""
     near_duplicates: int = 0
-    """Number of documents that are in neither part, because they nearly equal a held-out one."""
+    """Number of documents that are in neither part, because they are near duplicates of held-out documents."""
 
 
 def split_corpus(
@@ -83,8 +83,8 @@ def divide(texts: Collection[str], corpus: Corpus, share: float, randomness: Str
         randomness: Random stream that selects the documents.
 
     Returns:
-        Blocks to train on, held-out blocks, and the number of documents in neither part, because they nearly equal a
-        held-out one.
+        Blocks to train on, held-out blocks, and the number of documents in neither part, because they are near
+        duplicates of held-out documents.
     """
     is_held_out = _draw_documents(texts, share, randomness)
     is_near = near_few(texts, compress(texts, is_held_out)) & ~is_held_out
@@ -94,7 +94,10 @@ def divide(texts: Collection[str], corpus: Corpus, share: float, randomness: Str
 
 
 def too_small(held_out: Corpus, share: float) -> str | None:
-    """Say why the loss on a held-out corpus, `share` of the whole text, would be noise; None if it would not."""
+    """Return the reason why the loss on the held-out corpus would be mostly noise, or None if it would not.
+
+    `share` is the fraction of the whole text that is held out.
+    """
     n_tokens = _maskable_tokens(held_out)
     if n_tokens >= MIN_TOKENS:
         return None
@@ -102,7 +105,10 @@ def too_small(held_out: Corpus, share: float) -> str | None:
 
 
 def _draw_documents(texts: Collection[str], share: float, randomness: StreamName) -> BoolArray:
-    """Return bool [n texts]: True for documents with about `share` of all characters, at least one document."""
+    """Draw documents with about `share` of all characters, at least one document.
+
+    Returns bool [number of texts], True for a drawn document.
+    """
     sizes: IntArray = np.fromiter((len(text) for text in texts), dtype=np.int64)
     order = (randomness / "documents").generator().permutation(len(sizes))
     wanted = min(share * sizes.sum(), MAX_CHARACTERS)
@@ -113,7 +119,7 @@ def _draw_documents(texts: Collection[str], share: float, randomness: StreamName
 
 
 def _maskable_tokens(corpus: Corpus) -> int:
-    """Count maskable tokens, at least up to `MIN_TOKENS`, without reading more blocks than needed."""
+    """Count the maskable tokens of a corpus, but stop once the count is at least `MIN_TOKENS`."""
     n = 0
     for first in range(0, len(corpus), ROWS_PER_PASS):
         if n >= MIN_TOKENS:
@@ -128,7 +134,7 @@ class HeldOutLoss:
     """Masked-LM loss of a model on fixed blocks with fixed masks: `RATE` of the tokens, all replaced by the mask."""
 
     lengths: IntArray
-    """int64 [F]: tokens of each block."""
+    """int64 [F]: number of tokens of each block."""
     documents: int
     """Number of documents that the blocks belong to."""
     masked_tokens: int
@@ -145,7 +151,7 @@ class HeldOutLoss:
             randomness: Random stream of blocks and masks.
 
         Returns:
-            The loss, which measures any model with the same vocabulary.
+            The loss, for any model with the same vocabulary.
         """
         size = min(MAX_BLOCKS, len(corpus))
         rows = np.sort((randomness / "blocks").generator().choice(len(corpus), size, replace=False))

@@ -1,4 +1,4 @@
-"""The number of steps of an adaptation: given, from a number of epochs, or as many as fit into some minutes."""
+"""Computes the number of steps of an adaptation: as set, from the number of epochs, or from the time in minutes."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ FIRST_STEPS = 3
 MAX_STEPS = 30
 """Maximum number of steps that measure the speed."""
 SHARE_OF_TIME = 0.03
-"""Approximate fraction of the time that these steps may take."""
+"""Approximate fraction of the time that the steps that measure the speed may take."""
 USED_SHARE = 0.95
 """Fraction of the time that is planned; the rest is for checkpoints and for saving the model."""
 EVALUATIONS = 10
@@ -25,7 +25,7 @@ EVALUATIONS = 10
 
 
 def steps_of(settings: AdaptSettings, n_blocks: int) -> int:
-    """Return the number of steps that `adapt.steps` or `adapt.epochs` gives, for a text of `n_blocks` blocks."""
+    """Return the number of steps from `adapt.steps` or, if it is not set, from `adapt.epochs` and `n_blocks` blocks."""
     return settings.steps if settings.steps is not None else settings.epochs * -(-n_blocks // settings.batch_size)
 
 
@@ -37,9 +37,9 @@ def evaluate_every(settings: AdaptSettings, n_steps: int) -> int:
 def affordable_steps(
     context: TrainingContext, masks: Masks, randomness: StreamName, seconds: float, measure: Callable[[], object]
 ) -> int:
-    """Measure the speed of a few steps and return how many fit into some seconds, at least 1.
+    """Measure the speed of a few steps, and compute how many steps fit into a number of seconds.
 
-    The model has its weights back afterwards, so a run of that many steps does not depend on the measurement.
+    The weights of the model are restored, so a run with this number of steps does not depend on the measurement.
 
     Args:
         context: Context with the model and the settings.
@@ -74,7 +74,7 @@ def _seconds_per_step(context: TrainingContext, masks: Masks, randomness: Stream
 
 
 class _Stopwatch:
-    """An `Observer` that measures the steps alone, without masks that are selected before them."""
+    """An `Observer` that measures the time of the steps, without the selection of masks before the first one."""
 
     def __init__(self) -> None:
         self.seconds, self.steps = 0.0, 1

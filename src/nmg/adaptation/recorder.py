@@ -1,4 +1,4 @@
-"""Follows an adaptation: logs its steps, saves checkpoints, and restores the last one."""
+"""Records an adaptation: logs its steps, saves checkpoints, and restores the last one."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ OnStep: TypeAlias = Callable[[Mapping[str, Any], int], None]
 
 @dataclass
 class Recorder:
-    """The `Observer` of an adaptation."""
+    """The `Observer` of an adaptation, which writes its log and its checkpoints."""
 
     out: Path
     """Folder of the run."""
@@ -37,7 +37,7 @@ class Recorder:
     resume: bool
     """Whether to continue from the last checkpoint."""
     seconds: float = 0.0
-    """Wall time of the training until the last step, over all sessions of a resumed run."""
+    """Wall time in seconds of the training until the last step, including the time before the run was resumed."""
     _began: float = 0.0
     """`perf_counter` at which an uninterrupted training would have begun."""
     _saved_at: float = 0.0
@@ -51,7 +51,7 @@ class Recorder:
     _rate: float = 0.0
     """Learning rate of the next step."""
     _pending: list[tuple[int, float, float]] = field(default_factory=list)
-    """Number, learning rate and seconds of steps that are not yet in the log."""
+    """(number, learning rate, seconds) of each step that is not yet in the log."""
 
     def begin(self, training: Training) -> None:
         """Restore the last checkpoint, if the run is resumed."""
@@ -123,7 +123,7 @@ class Recorder:
 
 
 def _cut_log(path: Path, steps: int, reporter: Reporter) -> None:
-    """Drop lines of steps after the checkpoint, repeated lines and broken lines; all lines if `steps` is negative."""
+    """Remove lines of steps after `steps`, repeated lines and broken lines; all lines if `steps` is negative."""
     if not path.is_file():
         return
     found = read_lines(path)

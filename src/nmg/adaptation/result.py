@@ -1,4 +1,4 @@
-"""What an adaptation did, as Python, as JSON and in words."""
+"""The result of an adaptation, as a Python object, as JSON and as text."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from nmg.config import Config
 
 @dataclass(frozen=True)
 class HeldOutResult:
-    """Loss on held-out text, in nats per masked token, for the same blocks and masks each time."""
+    """Losses on held-out text, in nats per masked token, all on the same blocks and masks."""
 
     before: float
     """Loss of the model before the first step."""
@@ -21,7 +21,7 @@ class HeldOutResult:
     best: float
     """Lowest loss that was measured."""
     best_step: int
-    """Number of steps before `best` was measured; 0 is the model as it was."""
+    """Number of steps after which `best` was measured; 0 for the model before the adaptation."""
     documents: int
     """Number of held-out documents that were measured."""
     blocks: int
@@ -30,14 +30,14 @@ class HeldOutResult:
     """Number of masked tokens that the loss is averaged over."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the losses, their perplexities exp(loss), and the size of the text."""
+        """Return the losses, their perplexities exp(loss), and the size of the measured text."""
         losses = {"before": self.before, "after": self.after, "best": self.best}
         return {**asdict(self), "perplexity": {name: perplexity(loss) for name, loss in losses.items()}}
 
 
 @dataclass(frozen=True)
 class AdaptationResult:
-    """Result of `nmg.adapt`."""
+    """The result of `nmg.adapt`."""
 
     out: Path
     """Folder of the adapted model."""
@@ -66,7 +66,7 @@ class AdaptationResult:
     is_best: bool
     """Whether the saved weights are those with the lowest held-out loss (`adapt.patience`), not the last ones."""
     near_duplicates: int
-    """Number of documents left out because they nearly equal a held-out one."""
+    """Number of documents left out because they are near duplicates of held-out documents."""
     held_out: HeldOutResult | None
     """Loss on held-out text; None if no text was held out."""
     general: GeneralResult | None = None
@@ -75,14 +75,14 @@ class AdaptationResult:
     """How well the model predicts terms; None without `adapt.terms`."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the facts of nmg.json, without the place of the folder."""
+        """Return the result as an entry of nmg.json, without the path of the folder."""
         measured = {"held_out": self.held_out, "general": self.general, "terms": self.terms}
         facts = {name: value for name, value in vars(self).items() if name not in {"out", "config", *measured}}
         facts |= {name: None if one is None else one.to_json() for name, one in measured.items()}
         return {"recipe": self.config.adapt.recipe, **facts, "settings": self.config.model_dump(mode="json")}
 
     def summary(self) -> str:
-        """Return a few lines for people: losses before and after, amount of training, and how to use the model."""
+        """Return a few lines of text: losses before and after, amount of training, and how to use the model."""
         words = in_words(self.to_json())
         words["next"] = f"AutoModelForMaskedLM.from_pretrained('{self.out}'), or --model.name {self.out}"
         lines = [f"  {name:<15} {text}" for name, text in words.items()]

@@ -49,5 +49,5 @@ def save_lm(lm: PretrainedLM, folder: Path, texts: Mapping[str, str] | None = No
 
 
 def is_saved(folder: Path) -> bool:
-    """Whether `save_lm` has written the complete folder."""
+    """Return whether `save_lm` has written the complete folder."""
     return (folder / MODEL_CONFIG).is_file()
