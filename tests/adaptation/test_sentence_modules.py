@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from transformers import AutoModelForMaskedLM
 
 from nmg.adaptation.save import save_lm
+from nmg.adaptation.sentence_modules import copy_sentence_modules
 from nmg.base.seeding import torch_stream
 from nmg.base.settings import ModelSettings
 from nmg.training.lm import load_pretrained
@@ -92,6 +94,28 @@ def test_a_list_of_modules_that_cannot_be_used(
     model = sentence_model(tmp_path / "model", modules=modules)
     assert saved(model, tmp_path / "out") == plain
     assert f"warning: {model}: its modules.json does not list the encoder first" in caplog.text
+
+
+def test_a_model_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its files of modules come from the hub's cache; without them, the adapted model is saved all the same."""
+    sentence_model(tmp_path / "cache")
+    asked: list[tuple[str, bool]] = []
+
+    def download(name: str, *, allow_patterns: list[str], local_files_only: bool) -> str:
+        asked.append((name, local_files_only))
+        assert not any(fnmatch("model.safetensors", pattern) for pattern in allow_patterns)
+        if name == "owner/gone":
+            raise ConnectionError("no network")
+        return str(tmp_path / "cache")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    monkeypatch.setattr("nmg.adaptation.sentence_modules.is_only_local", lambda _name: True)
+    for name in ("there", "gone"):
+        (tmp_path / name).mkdir()
+        copy_sentence_modules(f"owner/{name}", tmp_path / name)
+    assert asked == [("owner/there", True), ("owner/gone", True)]
+    assert json.loads((tmp_path / "there" / "modules.json").read_text()) == MODULES
+    assert not list((tmp_path / "gone").iterdir())
 
 
 @pytest.mark.skipif(
