@@ -20,19 +20,19 @@ from nmg.training.optimiser import has_stable_adamw
 SECTIONS = ("masking", "adapt")
 """Sections that a recipe may contain."""
 LEARNING_RATES = ((3e6, 2e-4), (2e8, 1e-4))
-"""Maximum number of parameters besides the word table → learning rate."""
+"""(maximum number of parameters besides the word table, learning rate), in ascending order."""
 LARGE_LEARNING_RATE = 5e-5
 """Learning rate of larger models."""
 LORA_FACTOR = 4.0
 """Factor of the learning rate if only low-rank matrices are trained."""
 MASKING_RATES = ((64.0, 0.15), (192.0, 0.2))
-"""Maximum mean number of tokens in a block → masking rate."""
+"""(maximum mean number of tokens in a block, masking rate), in ascending order."""
 LONG_MASKING_RATE = 0.3
 """Masking rate of longer blocks."""
 
 
 def learning_rate_for(parameters: int) -> float:
-    """Return the learning rate for a model of this size.
+    """Return the learning rate for a model, by its size.
 
     Args:
         parameters: Number of parameters besides the word table.
@@ -47,7 +47,7 @@ def learning_rate_for(parameters: int) -> float:
 
 
 def masking_rate_for(length: float) -> float:
-    """Return the masking rate for blocks of this mean length, in tokens.
+    """Return the masking rate for a text whose blocks have `length` tokens on average.
 
     >>> [masking_rate_for(n) for n in (30, 100, 250)]
     [0.15, 0.2, 0.3]
@@ -90,11 +90,11 @@ class Recipe:
         """Return the settings with the recipe's values for all settings that the user left open.
 
         Args:
-            config: The settings. Fields that were given explicitly keep their values.
+            config: The settings; fields that were given explicitly keep their values.
             reporter: Receives a message if StableAdamW is not installed.
 
         Returns:
-            The settings.
+            A copy of the settings.
 
         Raises:
             UserError: The recipe contradicts a setting.

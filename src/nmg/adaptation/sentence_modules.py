@@ -1,7 +1,7 @@
-"""Keeps the files of a sentence-transformers model, so that its adapted encoder loads there again.
+"""Copies the files of a sentence-transformers model, so that sentence-transformers loads the adapted encoder again.
 
-Such a model is a list of modules, `modules.json`: first the encoder, then for example pooling and a dense layer, each
-in a folder. The encoder is in the root of the model or in a folder such as `0_Transformer`.
+The file `modules.json` of such a model lists its modules: first the encoder, then for example pooling and a dense
+layer, each in a folder. The encoder is in the root of the model or in a folder such as `0_Transformer`.
 """
 
 import json
@@ -19,7 +19,7 @@ ROOT_FILES = ("config_sentence_transformers.json",)
 ENCODER_FILES = "sentence_*_config.json"
 """Files of sentence-transformers in the encoder's folder, such as sentence_bert_config.json."""
 DOWNLOADED = (MODULES, *ROOT_FILES, ENCODER_FILES, "[0-9]_*/*")
-"""Files of a model of the hub that are read; folders of modules have names such as 1_Pooling."""
+"""Patterns of the files that are read from a model on the hub; folders of modules have names such as 1_Pooling."""
 
 
 def copy_sentence_modules(name: str, folder: Path) -> None:
@@ -29,11 +29,11 @@ def copy_sentence_modules(name: str, folder: Path) -> None:
     come from sentence-transformers. Warns if its list of modules cannot be used.
 
     Args:
-        name: Hub name or folder of the model, or the folder of the encoder inside of the model.
+        name: Hub name or folder of the model, or the folder of the encoder inside it.
         folder: Folder with the adapted encoder.
 
     Raises:
-        OSError: If a file cannot be copied.
+        OSError: A file cannot be copied.
     """
     root, inner = _root(name)
     if root is None:
@@ -58,7 +58,7 @@ def copy_sentence_modules(name: str, folder: Path) -> None:
 
 
 def _root(name: str) -> tuple[Path | None, str]:
-    """Return the folder with `MODULES`, or None, and the path of the encoder in it, empty for the folder itself."""
+    """Return the folder that contains `MODULES`, or None, and the path of the encoder inside it ("" for its root)."""
     if not is_folder(name):
         return _downloaded(name), ""
     path = Path(name).resolve()
@@ -68,7 +68,7 @@ def _root(name: str) -> tuple[Path | None, str]:
 
 
 def _downloaded(name: str) -> Path | None:
-    """Return the folder of the hub's cache with the model's files of modules; None if there are none."""
+    """Return the folder of the hub's cache with the files of the model's modules; None if the model has none."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -79,9 +79,10 @@ def _downloaded(name: str) -> Path | None:
 
 
 def _modules(root: Path) -> list[dict[str, Any]] | None:
-    """Return the entries of `MODULES`; None unless each has a path inside of the model and only the first may be empty.
+    """Return the entries of `MODULES`, or None if a path in them is invalid.
 
-    Paths come from other people's files, so none may lead out of the folder.
+    A path must be inside the folder of the model, because the file comes from other people. Only the path of the first
+    module may be empty.
     """
     try:
         modules = json.loads((root / MODULES).read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ FILES = (
     *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "README.md"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.model"),
 )
-"""Files of the model, its tokenizer and its card. The others of an adaptation hold paths of this machine."""
+"""Files to upload: model, tokenizer and card. Other files of an adaptation contain paths of this machine."""
 
 
 def is_adaptation(folder: Path) -> bool:
@@ -24,7 +24,7 @@ def push_adapted(folder: Path, name: str, *, token: str | None = None, private: 
     Args:
         folder: Folder of a finished adaptation.
         name: `OWNER/NAME` of the repository, which is created if it does not exist.
-        token: Access token. None uses the saved one.
+        token: Access token; None uses the saved one.
         private: Whether a new repository is private.
 
     Returns:

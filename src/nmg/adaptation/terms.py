@@ -1,4 +1,4 @@
-"""How well a model predicts the terms of a domain in held-out text, before and after an adaptation.
+"""Measures how well a model predicts the terms of a domain in held-out text, before and after an adaptation.
 
 In each text, all pieces of one occurrence of a term are masked. The model predicts them in one pass.
 """
@@ -32,7 +32,7 @@ MAX_ROWS = 512
 
 @dataclass(frozen=True)
 class Occurrence:
-    """A term in a block."""
+    """One occurrence of a term in a block."""
 
     term: int
     """Index of the term."""
@@ -46,7 +46,7 @@ class Occurrence:
 
 @dataclass(frozen=True)
 class TermScore:
-    """How well a model predicts a term, before and after."""
+    """Scores of how well a model predicts a term, before and after the adaptation."""
 
     term: str
     pieces: tuple[str, ...]
@@ -54,15 +54,15 @@ class TermScore:
     occurrences: int
     """Number of occurrences that were measured."""
     before: float
-    """Mean log-probability of a right piece in nats, before the first step; the mean over pieces, then occurrences."""
+    """Log-probability in nats of the right pieces before the first step, averaged over pieces, then occurrences."""
     after: float
-    """The same of the saved model."""
+    """The same log-probability under the saved model."""
     rank_before: float
-    """Rank of the right first piece among all pieces, from 1; the median over occurrences."""
+    """Median over occurrences of the rank of the right first piece among all pieces, from 1, before the first step."""
     rank_after: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return the facts of one term."""
+        """Return the scores as an entry of nmg.json."""
         return {
             "term": self.term,
             "pieces": list(self.pieces),
@@ -74,14 +74,14 @@ class TermScore:
 
 @dataclass(frozen=True)
 class TermsResult:
-    """How well a model predicts terms, before and after."""
+    """Scores of how well a model predicts terms, before and after the adaptation."""
 
     source: str
     """The setting `adapt.terms`."""
     measured: tuple[TermScore, ...]
     """Terms that occur in held-out text."""
     left_out: tuple[str, ...]
-    """Terms that do not, or that are beyond the first `MAX_ROWS`."""
+    """Terms without a measured occurrence: absent from held-out text, or beyond `MAX_ROWS` occurrences in all."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry `terms` of nmg.json."""
@@ -91,7 +91,7 @@ class TermsResult:
 
 @dataclass(frozen=True)
 class Terms:
-    """Terms and where they occur in held-out text."""
+    """Terms and their occurrences in held-out text."""
 
     source: str
     names: tuple[str, ...]
@@ -123,14 +123,14 @@ class Terms:
 
     @property
     def digest(self) -> str:
-        """16 hex digits of the terms."""
+        """16 hex digits of the SHA-256 of the terms."""
         return hashlib.sha256("\n".join(self.names).encode()).hexdigest()[:16]
 
     def measure(self, context: TrainingContext) -> tuple[FloatArray, IntArray]:
-        """Measure `context.model` in evaluation mode.
+        """Measure how well `context.model` predicts the O occurrences, in evaluation mode.
 
         Returns the mean log-probability of the right pieces of each occurrence in nats, float64 [O], and the rank of
-        the first right piece from 1, int64 [O].
+        the right first piece from 1, int64 [O].
         """
         model, n = context.model, len(self.occurrences)
         scores, ranks = np.zeros(n), np.zeros(n, dtype=np.int64)
@@ -167,12 +167,15 @@ class Terms:
     def result(
         self, before: tuple[FloatArray, IntArray], after: tuple[FloatArray, IntArray], lm: PretrainedLM
     ) -> TermsResult:
-        """Return the means and medians of two measurements.
+        """Summarise two measurements per term.
 
         Args:
-            before: `measure` of the model before the first step.
-            after: `measure` of the saved model.
+            before: Result of `measure` for the model before the first step.
+            after: Result of `measure` for the saved model.
             lm: The model with its tokenizer.
+
+        Returns:
+            The scores of each term, and the terms that were not measured.
         """
         of_term = np.array([one.term for one in self.occurrences], dtype=np.int64)
         measured = []
@@ -198,10 +201,10 @@ def find_terms(
     """Find the terms of `adapt.terms` in held-out text.
 
     Args:
-        setting: The setting.
-        given: The terms of its file; none for `auto:N`.
+        setting: The setting `adapt.terms`.
+        given: The terms of its file; empty for `auto:N`.
         texts: The texts to adapt on, among whose words `auto:N` chooses.
-        general: General texts to compare them with; None if there are none.
+        general: General texts to compare `texts` with; None if there are none.
         held_out: Held-out blocks; None if no text is held out.
         lm: The model with the tokenizer of the blocks.
         reporter: Receives a message if terms cannot be measured.
@@ -225,7 +228,10 @@ def find_terms(
 
 
 def _occurrences(corpus: Corpus, forms: Sequence[Sequence[Ids]]) -> Iterator[Occurrence]:
-    """Yield the first occurrence of each term in each block: whole words, never a part of one."""
+    """Yield the first occurrence of each term in each block, only as whole words.
+
+    `forms` has the possible pieces of each term (`forms_of`).
+    """
     by_first: dict[int, list[tuple[Ids, int]]] = defaultdict(list)
     for term, of_term in enumerate(forms):
         for pieces in of_term:
@@ -244,7 +250,17 @@ def _occurrences(corpus: Corpus, forms: Sequence[Sequence[Ids]]) -> Iterator[Occ
 
 
 def _is_at(pieces: Ids, first: int, ids: Sequence[int], words: Sequence[int]) -> bool:
-    """Return whether a block has these pieces from position `first` on, as whole words."""
+    """Return whether a block has the given pieces at a position, as whole words.
+
+    Args:
+        pieces: Token ids of the pieces.
+        first: Position of the first piece.
+        ids: Token ids of the block.
+        words: Word number of each token of the block.
+
+    Returns:
+        Whether `ids` continues with `pieces` at `first`, and words begin and end with them.
+    """
     end = first + len(pieces)
     if tuple(ids[first:end]) != pieces or min(words[first:end]) < 0:
         return False

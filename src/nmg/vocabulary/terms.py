@@ -1,4 +1,4 @@
-"""Terms of a domain: words or phrases of a file, or the words that set a corpus apart from general text."""
+"""Reads the terms of a domain (words or phrases) from a file, or chooses words that are typical of a corpus."""
 
 import math
 from collections import Counter
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def read_terms(setting: str) -> tuple[str, ...]:
-    """Return the distinct lines of the file of `adapt.terms`; none for `auto:N`.
+    """Return the distinct terms of the file that `adapt.terms` names; empty for `auto:N`.
 
     Raises UserError if the file cannot be read or is blank.
     """
@@ -36,10 +36,11 @@ def choose_terms(
 ) -> tuple[str, ...]:
     """Choose the words that are typical of a corpus, among those that occur at least `MIN_COUNT` times.
 
-    With general text, they have the largest count · ln(p / q), where p and q are the frequencies of the word in the
-    corpus and in general text, with one more occurrence of each. It is the word's part of the Kullback-Leibler
-    divergence of the two (Tomokiyo and Hurst 2003). Without general text, they are the words that the tokenizer splits
-    into the most pieces in all: a vocabulary has the frequent words of general text.
+    With general text, the chosen words have the largest count · ln(p / q), where p and q are the frequencies of the
+    word in the corpus and in general text, with one occurrence added to each count. This is the word's part of the
+    Kullback-Leibler divergence of the two texts (Tomokiyo and Hurst 2003). Without general text, the chosen words are
+    those that the tokenizer splits into the most pieces in total, because a vocabulary contains the frequent words of
+    general text.
 
     Args:
         texts: The texts of the corpus.
@@ -73,9 +74,10 @@ def choose_terms(
 
 
 def forms_of(terms: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> list[tuple[Ids, ...]]:
-    """Return the distinct pieces of each term: as given and with a first capital, each with and without a space before.
+    """Return the distinct forms (sequences of pieces) that the tokenizer gives each term.
 
-    Forms with unknown pieces are left out, so a term may have no form.
+    A term is read as given and with a capital first letter, each with and without a space before it. Forms with unknown
+    pieces are left out, so a term may have no form.
     """
     spelled = [
         (number, before + form)
