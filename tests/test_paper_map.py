@@ -10,8 +10,8 @@ import torch
 import yaml
 
 from nmg.auditing.findings import Adaptation, RewardFinding, Schedule, Spread
+from nmg.base.section import Section
 from nmg.base.seeding import StreamName
-from nmg.base.settings import Section
 from nmg.config import Config
 from nmg.learners.base import LearnerContext, LearnerKind
 from nmg.learners.experiment.settings import ExperimentSettings

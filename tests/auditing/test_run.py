@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nmg.auditing.budget import FEW_RULES, MOST, RULES, Budget
 from nmg.auditing.findings import Adaptation, RewardFinding, Schedule
 from nmg.auditing.recommend import best_reward, is_sound, recommend
-from nmg.auditing.run import FEW_RULES, MOST, RULES, Budget, audit
+from nmg.auditing.run import audit
 from nmg.auditing.trials import AuditTrial, AuditWorker
 from nmg.base.errors import UserError
 from nmg.base.progress import Silent
@@ -114,7 +115,7 @@ def test_a_damaged_line_is_named(inputs: Inputs, tmp_path: Path):
 
 def test_a_short_audit_fine_tunes_on_fewer_examples(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Many labels must not make it long; fewer examples are some of the more."""
-    monkeypatch.setattr("nmg.auditing.run.LEAST_EXAMPLES", 4)
+    monkeypatch.setattr("nmg.auditing.budget.LEAST_EXAMPLES", 4)
     session = AuditWorker.open(settings(inputs), Silent())
     assert set(session.rows(4)) < set(session.rows(10)) < set(session.rows(10**6))
     assert (len(session.rows(4)), len(session.rows(10))) == (4, 10)

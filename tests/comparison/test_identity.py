@@ -12,7 +12,8 @@ from transformers import BertConfig, BertForTokenClassification
 
 from nmg.base.errors import UserError
 from nmg.base.progress import Silent
-from nmg.base.settings import MaskingSettings, named_contents
+from nmg.base.section import named_contents
+from nmg.base.settings import MaskingSettings
 from nmg.comparison.run import Comparison
 from nmg.masking.registry import READS
 from nmg.policies.maskings import masking_identity

@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
-from nmg.base.settings import Section, named_contents
+from nmg.base.section import Section, named_contents
 from nmg.config import Config
 from nmg.learners.registry import LearnerSettings
 from nmg.policies.registry import PolicySettings

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from nmg.base.settings import FinetuneSettings
 from nmg.data.formats.questions import QAExample
 from nmg.tasks.offsets import mended_offsets
-from nmg.tasks.qa import QAFeatures
+from nmg.tasks.qa_windows import QAFeatures
 from nmg.tasks.registry import task_kind
 
 CONTEXT = "Rouen is a city in Normandy which lies in France today."

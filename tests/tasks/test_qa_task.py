@@ -15,7 +15,8 @@ from nmg.base.errors import UserError
 from nmg.base.seeding import torch_stream
 from nmg.base.settings import FinetuneSettings
 from nmg.data.formats.questions import QAExample
-from nmg.tasks.qa import QAFeatures, QuestionAnsweringTask
+from nmg.tasks.qa import QuestionAnsweringTask
+from nmg.tasks.qa_windows import QAFeatures
 from nmg.tasks.registry import task_kind
 from nmg.tasks.rows import TaskFeatures
 from nmg.tasks.spans import best_spans

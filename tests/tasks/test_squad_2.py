@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from nmg.base.settings import FinetuneSettings
 from nmg.data.formats.questions import QAExample
-from nmg.tasks.qa import QAFeatures, QuestionAnsweringTask
+from nmg.tasks.qa import QuestionAnsweringTask
+from nmg.tasks.qa_windows import QAFeatures
 from nmg.tasks.registry import task_kind
 from nmg.tasks.squad_metrics import normalize_answer, scores_2
 from support.tiny import word_tokenizer

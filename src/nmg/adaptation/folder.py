@@ -19,7 +19,7 @@ from nmg.adaptation.save import is_saved
 from nmg.base.errors import UserError, bad_input
 from nmg.base.files import as_json, write_text
 from nmg.base.outputs import check_output
-from nmg.base.settings import named_contents
+from nmg.base.section import named_contents
 from nmg.config import Config, load_config
 from nmg.training.runtime import Runtime, package_versions
 from nmg.trials.provenance import changed_names

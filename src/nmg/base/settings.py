@@ -6,30 +6,26 @@ Settings of a policy or learner are defined next to it; `nmg.config` combines al
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-
-def _number(value: object) -> object:
-    """Reject booleans: Python and pydantic accept True as 1, but a YAML `yes` in place of a number is a mistake."""
-    if isinstance(value, bool):
-        raise ValueError("Input should be a number")
-    return value
-
-
-Rate = Annotated[float, BeforeValidator(_number), Field(gt=0.0, lt=1.0)]
-Share = Annotated[float, BeforeValidator(_number), Field(ge=0.0, le=1.0)]
-PositiveShare = Annotated[float, BeforeValidator(_number), Field(gt=0.0, le=1.0)]
-Positive = Annotated[float, BeforeValidator(_number), Field(gt=0.0)]
-NonNegative = Annotated[float, BeforeValidator(_number), Field(ge=0.0)]
-LARGEST_COUNT = 2**63 - 1
-"""Largest accepted count; arrays and files cannot hold larger integers."""
-Count = Annotated[int, BeforeValidator(_number), Field(ge=1, le=LARGEST_COUNT)]
-CountOrZero = Annotated[int, BeforeValidator(_number), Field(ge=0, le=LARGEST_COUNT)]
-Seed = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=2**128)]
+from nmg.base.section import (
+    LARGEST_COUNT,
+    Count,
+    CountOrZero,
+    DataFile,
+    NamedContent,
+    NonNegative,
+    Positive,
+    PositiveShare,
+    Rate,
+    Section,
+    Seed,
+    Share,
+    ShareBelowOne,
+    number_only,
+)
 
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow", "aim", "clearml", "comet_ml", "dvclive", "swanlab")
 """Names of accelerate's trackers, which are also their package names on PyPI."""
@@ -68,54 +64,6 @@ RateShape = Literal["constant", "linear", "cosine", "two-phase"]
 
 RecipeName = Literal["default", "modern", "paper"]
 """Names of the recipes of `nmg adapt` (`configs/recipes/`)."""
-
-
-@dataclass(frozen=True)
-class NamedContent:
-    """Marks a setting whose text names content outside the settings, such as a file or a model.
-
-    Results depend on the content, not on its name or path. `Config.digest` therefore ignores these settings, and runs
-    and trials store digests of the content instead.
-    """
-
-    kind: Literal["data", "language model", "token classifier", "spaCy pipeline"]
-
-
-DataFile: TypeAlias = Annotated[str, NamedContent("data")]
-"""A file, a folder or a data set of the hub."""
-
-
-class Section(BaseModel):
-    """Base class of all groups of settings: immutable, validated, and without unknown fields."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
-
-def named_contents(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, NamedContent, str | None]]:
-    """Yield (setting, kind of content, name) for every setting that names content, including nested sections.
-
-    The name is None if the setting is not given or holds the content itself.
-    """
-    for field, info in type(section).model_fields.items():
-        value = getattr(section, field)
-        if isinstance(value, BaseModel):
-            yield from named_contents(value, f"{prefix}{field}.")
-        elif (named := _marker((info.annotation, *info.metadata))) is not None:
-            yield f"{prefix}{field}", named, value if isinstance(value, str) else None
-
-
-def _marker(types: tuple[Any, ...]) -> NamedContent | None:
-    """Return the `NamedContent` in a type's arguments at any depth, or None."""
-    for one in types:
-        found = one if isinstance(one, NamedContent) else _marker(get_args(one))
-        if found is not None:
-            return found
-    return None
-
-
-def default_kind(kind: str) -> BeforeValidator:
-    """Return a validator that adds `kind` to settings without one, for a union with the discriminator `kind`."""
-    return BeforeValidator(lambda fields: {"kind": kind, **fields} if isinstance(fields, Mapping) else fields)
 
 
 class RunSettings(Section):
@@ -207,7 +155,7 @@ class MaskingSettings(Section):
     """A file of weighted words and phrases: `word<tab>weight` lines or a JSON object."""
     frequency_alpha: NonNegative = 0.5
     """Exponent of the frequency weights, count ** −alpha; 0 gives uniform weights."""
-    pmi_longest: Annotated[int, BeforeValidator(_number), Field(ge=2)] = 5
+    pmi_longest: Annotated[int, BeforeValidator(number_only), Field(ge=2)] = 5
     """Maximum number of words in an n-gram."""
     pmi_least_count: Count = 10
     """Minimum number of occurrences of an n-gram that may become a unit."""
@@ -265,7 +213,7 @@ class LoraSettings(Section):
     """Rank of the trained matrices; 0 trains the whole model."""
     alpha: Positive = 8.0
     """Scale of the change: alpha / rank times the product of the two matrices."""
-    dropout: Annotated[float, BeforeValidator(_number), Field(ge=0.0, lt=1.0)] = 0.0
+    dropout: ShareBelowOne = 0.0
     """Dropout probability of the inputs of the trained matrices."""
     targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """Linear layers to adapt: `all-linear` for all of the encoder, or their names, such as query and value."""
@@ -286,7 +234,7 @@ class AdaptSettings(OptimiserSettings):
     recipe: RecipeName = "default"
     """`nmg adapt`: source of masking rate, learning rate, schedule, optimiser, weight decay and batch size if they are
     not set. Other commands use the defaults above."""
-    held_out: Annotated[float, BeforeValidator(_number), Field(ge=0.0, lt=1.0)] = 0.05
+    held_out: ShareBelowOne = 0.05
     """`nmg adapt`: fraction of the text to measure the loss on instead of training on it, at most 512 blocks; 0 for no
     held-out text."""
     steps: Count | None = None
@@ -305,7 +253,7 @@ class AdaptSettings(OptimiserSettings):
     general_corpus: Annotated[str, NamedContent("data")] | None = None
     """`nmg adapt`: general text, in the formats of `data.corpus`. Its masked-LM loss is measured before and after, to
     show what the model forgets."""
-    replay: Annotated[float, BeforeValidator(_number), Field(ge=0.0, lt=1.0)] = 0.0
+    replay: ShareBelowOne = 0.0
     """`nmg adapt`: fraction of the blocks of every epoch that come from `general_corpus`."""
 
     terms: Annotated[str, NamedContent("data"), AfterValidator(_terms)] | None = None

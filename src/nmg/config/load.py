@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from nmg.base.errors import UserError, bad_input, shown
-from nmg.base.settings import Section
+from nmg.base.section import Section
 from nmg.config.former_names import FORMER_NAMES
 from nmg.config.schema import Config
 from nmg.config.text_values import keep_written_text, value_of_word

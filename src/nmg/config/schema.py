@@ -12,6 +12,7 @@ import yaml
 from pydantic import AfterValidator, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from nmg.base.section import Section, named_contents
 from nmg.base.settings import (
     AdaptSettings,
     DataSettings,
@@ -23,8 +24,6 @@ from nmg.base.settings import (
     RewardSettings,
     RunSettings,
     RuntimeSettings,
-    Section,
-    named_contents,
 )
 from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.learners.registry import LearnerSettings

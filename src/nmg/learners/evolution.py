@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn.utils import vector_to_parameters
 
 from nmg.base.errors import UserError
+from nmg.base.section import Count, Positive, Section
 from nmg.base.seeding import stream_seed
-from nmg.base.settings import Count, Positive, Section
 from nmg.base.trial import TrialResult
 from nmg.base.types import Episode, FloatArray, MaskPlan, StateEncoder, TokenBlocks
 from nmg.learners.base import LearnerCapabilities, LearnerContext, LearnerDefaults, LearnerState

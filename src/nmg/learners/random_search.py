@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import vector_to_parameters
 
-from nmg.base.settings import Count, Positive, Section
+from nmg.base.section import Count, Positive, Section
 from nmg.base.trial import TrialResult
 from nmg.base.types import Episode, MaskPlan, StateEncoder, TokenBlocks
 from nmg.learners.base import LearnerCapabilities, LearnerContext, LearnerDefaults, LearnerState

@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
-from nmg.base.settings import default_kind
+from nmg.base.section import default_kind
 from nmg.learners.actor_critic.settings import ActorCriticSettings
 from nmg.learners.base import Learner, LearnerContext
 from nmg.learners.evolution import EvolutionSettings

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from nmg.base.settings import Count, NonNegative, Section
+from nmg.base.section import Count, NonNegative, Section
 from nmg.base.trial import TrialResult
 from nmg.base.types import Episode, MaskPlan, StateEncoder, TokenBlocks
 from nmg.learners.base import LearnerCapabilities, LearnerContext, LearnerDefaults, LearnerState

@@ -9,7 +9,8 @@ from pathlib import Path
 from nmg.base.errors import UserError
 from nmg.base.files import content_digest, is_folder, user_path
 from nmg.base.fingerprint import model_digest
-from nmg.base.settings import MaskingSettings, named_contents
+from nmg.base.section import named_contents
+from nmg.base.settings import MaskingSettings
 from nmg.data.formats.tables import source_digest
 from nmg.masking.selective import load_token_classifier
 

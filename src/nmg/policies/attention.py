@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nmg.base.errors import UserError
-from nmg.base.settings import Count, Positive, Section
+from nmg.base.section import Count, Positive, Section
 from nmg.base.types import StateEncoder, TokenBlocks
 from nmg.policies.base import Policy, PolicyConfig, PolicyContext, Unit
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 import torch
 from torch import Tensor
 
-from nmg.base.settings import Rate
+from nmg.base.section import Rate
 from nmg.base.types import FloatArray, StateEncoder, TokenBlocks
 from nmg.policies.storage import StoredPolicy
 

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from nmg.base.errors import UserError
-from nmg.base.settings import CountOrZero, Positive, Section
+from nmg.base.section import CountOrZero, Positive, Section
 from nmg.base.types import StateEncoder, TokenBlocks
 from nmg.policies.base import Policy, PolicyConfig, PolicyContext, Unit
 from nmg.policies.features import FEATURES, READ_THE_LM, ObservationCache, TypeFeature, Vocabulary, piece_table

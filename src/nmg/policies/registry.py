@@ -5,7 +5,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
-from nmg.base.settings import default_kind
+from nmg.base.section import default_kind
 from nmg.policies.attention import AttentionSettings
 from nmg.policies.base import Policy, PolicyContext
 from nmg.policies.linear import LinearSettings

@@ -7,7 +7,6 @@ gives several windows. The step between them is `stride` tokens, or half a windo
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from nmg.base.errors import UserError
 from nmg.base.settings import FinetuneSettings
-from nmg.base.types import BoolArray, Example, FloatArray, IntArray
+from nmg.base.types import Example, FloatArray, IntArray
 from nmg.data.formats.hub import HUB
 from nmg.data.formats.mrqa import write_mrqa
 from nmg.data.formats.newsqa import COLUMN as NEWSQA_COLUMN
@@ -34,43 +33,13 @@ from nmg.tasks import qa_remarks
 from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only
 from nmg.tasks.frame import Frame
 from nmg.tasks.offsets import mended_offsets
+from nmg.tasks.qa_windows import QAFeatures, answer_tokens, gold_windows, score_index
 from nmg.tasks.rows import RowBuilder, TaskFeatures
 from nmg.tasks.spans import best_spans
 from nmg.tasks.squad_metrics import Normalize, normalize_answer, normalize_characters, scores_1, scores_2
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-
-@dataclass(frozen=True)
-class QAFeatures(TaskFeatures):
-    """Windows, with the mapping from their columns to characters of the context."""
-
-    context_columns: IntArray
-    """int64 [F, 2]: first column of a row that holds context, and the exclusive end."""
-    context_start: IntArray
-    """int64 [F]: index, among all tokens of the context, of the token in the first column of `context_columns`."""
-    is_answer_inside: BoolArray
-    """bool [F]: whether the window holds all tokens of the first answer; if not, both targets are the CLS column."""
-    cls_columns: IntArray
-    """int64 [F]: column of the CLS token; 0 for tokenizers without one."""
-    offsets: Sequence[IntArray]
-    """For each example, int64 [context tokens, 2]: start and exclusive end of each context token, in characters."""
-
-    def characters(self, row: int, first: int, last: int) -> tuple[int, int]:
-        """Map columns of a row to characters of the context.
-
-        Args:
-            row: Index of the row.
-            first: First column; it must hold a context token.
-            last: Last column (inclusive); it must hold a context token.
-
-        Returns:
-            Start and exclusive end, in characters.
-        """
-        offsets = self.offsets[self.example_index[row]]
-        shift = self.context_start[row] - self.context_columns[row, 0]
-        return int(offsets[first + shift, 0]), int(offsets[last + shift, 1])
 
 
 class QuestionAnsweringTask:
@@ -122,7 +91,7 @@ class QuestionAnsweringTask:
         lengths = builder.lengths
         context_columns = np.stack([first_columns, lengths - len(self._frame.after)], axis=1)
         offsets = [contexts[example.context].offsets for example in chosen]
-        columns = _answer_tokens(chosen, offsets)[example_index] + (first_columns - context_start)[:, None]
+        columns = answer_tokens(chosen, offsets)[example_index] + (first_columns - context_start)[:, None]
         is_inside = (columns[:, 0] >= context_columns[:, 0]) & (columns[:, 1] < context_columns[:, 1])
         columns = np.where(is_inside[:, None], columns, cls_columns[:, None])
         return QAFeatures(
@@ -224,9 +193,9 @@ class QuestionAnsweringTask:
             raise TypeError("the features must come from `encode` of this task")
         chosen = only(QAExample, examples)
         answers = self._predict(outputs["start_logits"], outputs["end_logits"], features, chosen)
-        rows = _gold_windows(features)
+        rows = gold_windows(features)
         pairs = (("start_logits", "start_positions"), ("end_logits", "end_positions"))
-        heads = [_score_index(outputs[name], features.targets[gold].astype(np.int64), rows) for name, gold in pairs]
+        heads = [score_index(outputs[name], features.targets[gold].astype(np.int64), rows) for name, gold in pairs]
         exact, overlap = self._score_answers(answers, chosen)
         example_scores = {
             "exact_match": exact,
@@ -329,41 +298,6 @@ def _attend_to_question(
 class _Tokens(NamedTuple):
     ids: list[int]
     offsets: IntArray
-
-
-def _answer_tokens(examples: Sequence[QAExample], offsets: Sequence[IntArray]) -> IntArray:
-    """Return int64 [E, 2]: first and last context token that overlap the first answer; −1 without an answer or token.
-
-    Spaces around an answer are ignored, because some tokenizers include the space before a word in its token.
-    """
-    tokens = np.full((len(examples), 2), -1, dtype=np.int64)
-    for index, (example, spans) in enumerate(zip(examples, offsets, strict=True)):
-        if not example.answers:
-            continue
-        answer = example.answers[0].rstrip() or example.answers[0]
-        first, end = example.answer_starts[0], example.answer_starts[0] + len(answer)
-        first = end - len(answer.lstrip() or answer)
-        overlapping = np.flatnonzero((spans[:, 0] < end) & (spans[:, 1] > first))
-        if len(overlapping):
-            tokens[index] = overlapping[0], overlapping[-1]
-    return tokens
-
-
-def _gold_windows(features: QAFeatures) -> IntArray:
-    """Return int64 [E]: the first row of each example that holds its whole first answer, or else its first row."""
-    order = np.lexsort((~features.is_answer_inside, features.example_index))
-    _, firsts = np.unique(features.example_index[order], return_index=True)
-    return order[firsts]
-
-
-def _score_index(logits: Tensor, gold: IntArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Return accuracy (0 or 1) and loss (nats) of each row in `rows`, both float64 [rows].
-
-    `logits` is float [F, T] and `gold` int64 [F]. Accuracy is 1 if the largest logit is in the gold column.
-    """
-    log_probs = logits[torch.from_numpy(rows)].double().log_softmax(dim=1).numpy()
-    is_right = log_probs.argmax(axis=1) == gold[rows]
-    return is_right.astype(np.float64), -log_probs[np.arange(len(rows)), gold[rows]]
 
 
 def _describe(examples: Sequence[QAExample]) -> list[tuple[str, str]]:

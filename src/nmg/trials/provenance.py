@@ -10,7 +10,8 @@ from pathlib import Path
 from nmg.base.errors import UserError
 from nmg.base.files import user_path
 from nmg.base.fingerprint import model_digest
-from nmg.base.settings import DataSettings, named_contents
+from nmg.base.section import named_contents
+from nmg.base.settings import DataSettings
 from nmg.base.trial import TrialResult
 from nmg.config import Config
 from nmg.data.cutting import tokenizer_digest

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from nmg.base.settings import Count, CountOrZero, NonNegative, Positive, Section
+from nmg.base.section import Count, CountOrZero, NonNegative, Positive, Section
 
 
 class ActorCriticSettings(Section):

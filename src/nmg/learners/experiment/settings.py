@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from nmg.base.settings import LARGEST_COUNT, Count, NonNegative, Positive, Section, Share
+from nmg.base.section import LARGEST_COUNT, Count, NonNegative, Positive, Section, Share
 
 
 class ExperimentSettings(Section):
