@@ -159,7 +159,9 @@ class TestModels:
         n = len(tokenizer)
         tokenizer.add_tokens(["osimertinib", "nivolumab"])
         tokenizer.save_pretrained(tmp_path)
-        with pytest.raises(UserError, match=rf"has {n + 2} tokens, the model embeds {n}: call .*resize_token_embedd"):
+        with pytest.raises(
+            UserError, match=rf"has {n + 2} tokens, but the model embeds only {n}. Call .*resize_token_emb"
+        ):
             session(tmp_path, data).preflight(corpus(data))
 
     def test_a_model_of_one_token_type_reads_the_rows_of_a_tokenizer_that_gives_two(self, model, data):

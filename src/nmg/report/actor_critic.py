@@ -79,8 +79,8 @@ def _rewards(log: RunLog) -> list[Block]:
     blocks: list[Block] = [
         Figure(
             curves_plot([Panel("reward", curves, reference=0.0)], "Rewards by episode"),
-            f"Rewards of the learner ({kind} of {log.metric}) against each other player, and their mean "
-            "over its stored actions.",
+            f"Rewards of the learner ({kind} of {log.metric}) against every other player, and the mean reward of the "
+            "learner's stored actions.",
         )
     ]
     actions = {case: np.nan_to_num(log.series("credit", case, "actions")) for case in CASES}

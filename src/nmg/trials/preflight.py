@@ -102,8 +102,8 @@ def check_tokenizer(lm: PretrainedLM) -> None:
     embedded = table.num_embeddings if isinstance(table, nn.Embedding) else None
     if embedded is not None and lm.vocabulary_size > embedded:
         raise UserError(
-            f"model.name: the tokenizer of '{lm.name}' has {lm.vocabulary_size} tokens, the model embeds {embedded}: "
-            "call model.resize_token_embeddings(len(tokenizer)) in transformers, and save both"
+            f"model.name: the tokenizer of '{lm.name}' has {lm.vocabulary_size} tokens, but the model embeds only "
+            f"{embedded}. Call model.resize_token_embeddings(len(tokenizer)) in transformers and save both."
         )
 
 

@@ -27,8 +27,8 @@ def check_trackers(config: Config) -> None:
     for name in config.runtime.trackers:
         if name not in installed:
             raise UserError(
-                f"runtime.trackers: '{name}': its package is not installed: pip install {name} "
-                f"(installed: {', '.join(installed) or 'none'}; [] for no tracker)"
+                f"runtime.trackers: the package of '{name}' is not installed. Run `pip install {name}`, or set "
+                f"runtime.trackers to [] (installed: {', '.join(installed) or 'none'})."
             )
 
 

@@ -85,7 +85,7 @@ def extend_tokenizer(tokenizer: "PreTrainedTokenizerBase", words: Sequence[str])
         case _:
             raise UserError(
                 f"model.name: the tokenizer of '{tokenizer.name_or_path}' ({kind}) does not split words into pieces, "
-                "so no words can be added to it"
+                "so no words can be added to it. Choose another model, or leave out adapt.add_words."
             )
     for number, (word, found) in enumerate(zip(words, pieces_of(extended, words), strict=True)):
         if [ids for _, ids in found] != [(first + number,)]:
