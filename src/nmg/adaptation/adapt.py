@@ -297,6 +297,16 @@ class _Run:
 
 
 def _in_short(held_out: HeldOutLoss, measured: list[tuple[int, float]], best: float, step: int) -> HeldOutResult:
-    """Return the first, last and lowest measurement."""
+    """Return the result of the measurements of the loss on held-out text.
+
+    Args:
+        held_out: The loss.
+        measured: (step, loss) of each measurement, in order.
+        best: The lowest loss.
+        step: Number of steps after which `best` was measured.
+
+    Returns:
+        The first, last and lowest loss, and the size of the measured text.
+    """
     sizes = (held_out.documents, len(held_out.lengths), held_out.masked_tokens)
     return HeldOutResult(measured[0][1], measured[-1][1], best, step, *sizes)

@@ -99,7 +99,17 @@ class GeneralResult:
 
     @classmethod
     def of(cls, loss: HeldOutLoss, before: float, after: float, replay: Replay | None) -> Self:
-        """Return the result of two measurements of a loss, and of an adaptation with or without replay."""
+        """Create the result from two measurements.
+
+        Args:
+            loss: The measured loss.
+            before: Its value before the first step, in nats.
+            after: Its value for the saved model, in nats.
+            replay: The replay of the adaptation; None without replay.
+
+        Returns:
+            The result.
+        """
         n_replayed = 0 if replay is None else replay.per_epoch
         return cls(before, after, loss.documents, len(loss.lengths), loss.masked_tokens, n_replayed)
 

@@ -168,10 +168,21 @@ class ComparisonWorker:
 def _reopened(
     config: Config, plan: Plan, out: Path, save_models: bool, then: TrialProvenance, threads: int
 ) -> ComparisonWorker:
-    """Open a worker as in the main process, with `threads` torch threads.
+    """Open the worker of a comparison in another process.
 
-    Raises UserError if files or models differ from those of the process that opened the comparison. They may have
-    changed since then, or differ on another machine.
+    Args:
+        config: The settings that trials run under.
+        plan: The trials of the comparison.
+        out: The folder of the comparison.
+        save_models: Whether to save the adapted LMs of the first seed.
+        then: The provenance in the process that opened the comparison.
+        threads: Number of torch threads.
+
+    Returns:
+        The worker, ready to run trials.
+
+    Raises:
+        UserError: Files or models differ from `then`, because they have changed or differ on another machine.
     """
     worker = ComparisonWorker.open(
         config.with_threads(threads), plan, out, Silent(), save_models=save_models, is_checked=True

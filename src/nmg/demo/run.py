@@ -133,7 +133,14 @@ def _run_all(out: Path, seed: int, n_seeds: int, overrides: Sequence[str], repor
 
 
 def _train_lm(text: Path, config: Config, out: Path, work: _Work) -> None:
-    """Train the small BERT as a language model on `text`, because its LM head is tuned for retrieval."""
+    """Train the small BERT as a language model on news, because its LM head is tuned for retrieval.
+
+    Args:
+        text: File with one text per line.
+        config: Settings with the seed and the runtime.
+        out: The output folder of the model.
+        work: Progress of the demo.
+    """
     work.reporter.notify("training a small language model on news")
     work.add(0, "training a language model on news")
     words = [f"--model.name={demo_model_folder()}", f"--data.corpus={text}", *LM_SETTINGS]

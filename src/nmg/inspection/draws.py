@@ -222,7 +222,13 @@ class _Columns:
         self.taken = np.zeros(n_tokens, dtype=np.bool_) if is_policy else None
 
     def fill_policy(self, rows: IntArray, blocks: TokenBlocks, seen: PolicyOutput) -> None:
-        """Fill the rows of a batch of blocks with a policy's probabilities and greedy choice."""
+        """Fill the rows of a batch of blocks with a policy's probabilities and greedy choice.
+
+        Args:
+            rows: int [n]: rows of the table for the maskable tokens of the batch.
+            blocks: The batch.
+            seen: Output of the policy for the batch.
+        """
         assert self.probability is not None
         assert self.taken is not None
         is_maskable = blocks.is_maskable
@@ -230,5 +236,5 @@ class _Columns:
         self.taken[rows] = seen.taken.is_masked(blocks.input_ids.shape[1])[is_maskable].numpy()
 
     def observed(self, name: str, about: str, draws: int) -> Observed:
-        """Return the filled columns as an `Observed`."""
+        """Return the filled columns as an `Observed`, with a name, a description and the number of draws."""
         return Observed(name, about, draws, self.drawn, self.probability, self.taken)

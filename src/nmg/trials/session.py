@@ -234,6 +234,9 @@ class Session(ModelSession):
         Args:
             corpus: The blocks that the policy masks.
             labelled: Training examples whose labels the policy may use.
+
+        Returns:
+            The context, with a copy of the model's input embeddings.
         """
         lm, kind = self.lm, task_kind(self.config.data.task)
         return PolicyContext(

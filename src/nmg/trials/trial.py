@@ -104,7 +104,17 @@ def run_trials(
 
 
 def _adapt(context: TrainingContext, masks: Masks, randomness: StreamName, spec: TrialSpec) -> TrainingStats:
-    """Adapt `context.model` with the steps and the learning rate of `spec`."""
+    """Adapt `context.model` with the steps and the learning rate of a trial.
+
+    Args:
+        context: Context with the working copy of the model.
+        masks: Text and masks to adapt on.
+        randomness: Random stream of the adaptation.
+        spec: The trial.
+
+    Returns:
+        Statistics of the training.
+    """
     settings = context.adapt
     if spec.learning_rate is not None:
         settings = settings.model_copy(update={"learning_rate": spec.learning_rate})
