@@ -72,7 +72,7 @@ def is_distributed() -> bool:
 
 
 def is_main_process() -> bool:
-    """Return whether this process has rank 0. True as well if it is the only process."""
+    """Return whether this process has rank 0 or is the only process."""
     return not is_distributed() or os.environ.get("RANK", "0") == "0"
 
 

@@ -32,7 +32,7 @@ def model_digest(state: "Mapping[str, Tensor]", config: "PretrainedConfig", with
         without: names of weights to leave out.
 
     Returns:
-        The digest; the same for equal content.
+        The digest. Equal content gives equal digests.
     """
     facts: dict[str, Any] = {
         name: value for name, value in config.to_dict().items() if name not in _PROVENANCE and name[0] != "_"

@@ -16,7 +16,7 @@ Kind = Literal["model", "dataset"]
 
 @cache
 def is_reachable(name: str, kind: Kind) -> bool:
-    """Return whether the hub responds; False as well if offline mode is set in the environment.
+    """Return whether the hub responds. The result is also False if offline mode is set in the environment.
 
     The answer is cached for the lifetime of the process.
 
@@ -89,7 +89,7 @@ def upload(folder: Path, name: str, files: Sequence[str], what: str, *, token: s
         The URL of the repository.
 
     Raises:
-        UserError: The upload fails.
+        UserError: If the upload fails.
     """
     from huggingface_hub import HfApi
 

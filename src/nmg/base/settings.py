@@ -197,8 +197,8 @@ class OptimiserSettings(Section):
     """How the learning rate falls to 0 after the warm-up. `constant`: not at all. `warmup-stable-decay`: only over the
     last `decay_ratio` of the steps, as 1 − √progress."""
     decay_ratio: PositiveShare = 0.2
-    """Fraction of the steps that are the decay phase of `schedule: warmup-stable-decay`. In `adapt`, also the second
-    phase of `masking.rate_schedule: two-phase`."""
+    """Fraction of the steps that are the decay phase of `schedule: warmup-stable-decay`. In `adapt`, they are also the
+    second phase of `masking.rate_schedule: two-phase`."""
     optimiser: Literal["adamw", "stable-adamw"] = "adamw"
     """`stable-adamw` limits the size of each weight matrix's step. It needs the extra `stable-adamw`."""
     weight_decay: NonNegative = 0.0
@@ -243,7 +243,8 @@ class AdaptSettings(OptimiserSettings):
     """`nmg adapt`: approximate duration of the whole command in minutes, instead of `epochs`. The number of steps is
     computed from the measured speed of a few steps."""
     evaluate_every: Count | None = None
-    """`nmg adapt`: steps between two measurements of the held-out loss; about ten in a run if not given."""
+    """`nmg adapt`: number of steps between measurements of the held-out loss. If not given, a run has about ten
+    measurements."""
     patience: Count | None = None
     """`nmg adapt`: number of measurements without a new lowest held-out loss after which training stops. The best
     weights are then saved. If not given, all steps are taken and the last weights are saved."""
@@ -372,13 +373,13 @@ class RuntimeSettings(Section):
     """Whether training stores only the inputs of layers and runs them again in the backward pass. This saves most of
     the memory of activations and costs one more forward pass."""
     micro_batch_size: Count | None = None
-    """Maximum number of rows per forward pass and process; gradients of a batch are accumulated. All rows if not
-    given."""
+    """Maximum number of rows per forward pass and process; gradients of a batch are accumulated. If not given, a pass
+    may have all rows of a batch."""
     threads: Count | None = None
     """Number of CPU threads."""
     engine: Literal["auto", "serial", "processes", "ray"] = "auto"
-    """Executor of inner loops: sequentially in this process, in parallel processes on this machine, or on a Ray
-    cluster."""
+    """Executor of inner loops. It runs them one after another in this process, in parallel processes on this machine,
+    or on a Ray cluster."""
     processes: Literal["auto"] | Count = "auto"
     """Number of parallel processes, which share the threads equally. `auto`: one per
     player or trial for a small model on several CPU cores (at most cores + 1) and on an existing Ray cluster; one per

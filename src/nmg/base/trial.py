@@ -13,7 +13,7 @@ from pydantic import ConfigDict
 from nmg.base.types import FloatArray
 
 Labelled: TypeAlias = int | Literal["all"] | None
-"""Number of labelled examples to fine-tune on (per class in a classification). None: as configured."""
+"""Number of labelled examples to fine-tune on (per class in a classification), or None for the configured number."""
 Evaluation: TypeAlias = Literal["finetune", "linear-probe"]
 """How an adapted LM is evaluated: by fine-tuning or by a linear probe."""
 
@@ -24,7 +24,7 @@ class Condition:
 
     labelled: Labelled = None
     adapt_steps: int | None = None
-    """Number of adaptation steps. None: the number that `adapt.epochs` gives."""
+    """Number of adaptation steps, or None for the number that `adapt.epochs` gives."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class TrialSpec:
     seed: int
     condition: Condition = Condition()
     learning_rate: float | None = None
-    """Learning rate of the adaptation. None: `adapt.learning_rate`."""
+    """Learning rate of the adaptation, or None for `adapt.learning_rate`."""
     finetune_steps: int | None = None
-    """Maximum number of fine-tuning steps. None: no limit."""
+    """Maximum number of fine-tuning steps, or None for no limit."""
     evaluation: Evaluation = "finetune"
     replicate: int = 0
     """Replicate number among trials that differ only in the randomness of their fine-tuning."""
@@ -101,7 +101,7 @@ class TrialResult:
     """Metric → float64 [examples], for metrics that are means over examples. It is not stored."""
     adaptation: TrainingStats = TrainingStats()
     finetuning: TrainingStats = TrainingStats()
-    """Statistics of the training in the evaluation. A linear probe has no steps, only seconds."""
+    """Statistics of the fine-tuning run, or of the linear probe, which has no steps, only seconds."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall time of other phases, in seconds: `evaluate`, and in a comparison `masks`, which is part of the adaptation,
     and `held_out`."""

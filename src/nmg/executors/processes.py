@@ -28,7 +28,8 @@ from nmg.executors.worker import open_worker, run
 IDLE_SECONDS = 300
 """Seconds after which an idle process ends. A new process starts if there are jobs again."""
 KEEPS_MEMORY = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e15"}
-"""Disables loky's memory-leak check (limit in bytes), which would replace a process that keeps memory during a run."""
+"""Environment variable that sets loky's limit on memory growth (in bytes) so high that no process is replaced because
+it keeps memory."""
 
 
 class ProcessExecutor(AbstractContextManager["ProcessExecutor"]):

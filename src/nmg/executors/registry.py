@@ -85,7 +85,7 @@ def process_count(settings: RuntimeSettings, at_once: int, n_parameters: int) ->
 def visible_gpus(settings: RuntimeSettings) -> list[str]:
     """Return the GPUs that this run may use, by their names in CUDA_VISIBLE_DEVICES.
 
-    Empty if the run does not use CUDA.
+    The list is empty if the run does not use CUDA.
     """
     if settings.device not in ("auto", "cuda") or not torch.cuda.is_available():
         return []

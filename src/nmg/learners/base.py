@@ -46,7 +46,11 @@ class RunForecast:
 
 @dataclass(frozen=True)
 class LearnerCapabilities:
-    """What the outer loop may do with a learner. All fields except `leader` affect only speed."""
+    """Limits within which the outer loop may run a learner's episodes.
+
+    `leader` and `off_policy` affect results: `off_policy` allows parallel episodes to use an older policy. The other
+    fields affect only speed.
+    """
 
     max_players: int
     """Maximum number of players per episode."""

@@ -34,7 +34,7 @@ class RandomSearchSettings(Section):
 
 
 class RandomSearch(LearnerDefaults):
-    """A learner that searches the policy's weights at random."""
+    """A learner that samples candidate policies around the current one and moves to the mean of the better half."""
 
     def __init__(self, settings: RandomSearchSettings, ground: LearnerContext) -> None:
         self.settings, self.ground = settings, ground

@@ -110,7 +110,8 @@ class Phrases:
 
         Each spelling is stored with and without a space before it. A spelling given in `values` keeps its given value,
         even if another phrase has the same derived spelling. If several phrases derive a spelling that is not given,
-        the largest value applies. The same holds, with a warning, if several given phrases have the same tokens.
+        the largest value applies. It also applies, with a warning, if several given phrases have the same
+        tokens.
         """
         given: dict[tuple[int, int], float] = {}
         derived: dict[tuple[int, int], float] = {}

@@ -94,7 +94,7 @@ def draw_punctuation(blocks: TokenBlocks, rate: float, rng: np.random.Generator,
 
 
 def punctuation_masking(ingredients: MaskingContext) -> Draw:
-    """Build the rule `punctuation`."""
+    """Build the rule `punctuation` for the vocabulary of the tokenizer."""
     return partial(draw_punctuation, is_punctuation=punctuation_table(ingredients.tokenizer))
 
 

@@ -53,7 +53,7 @@ class RateSchedule:
 
         Args:
             settings: Rates and shape.
-            steps: Number of steps of the training; 0 counts as 1.
+            steps: Number of training steps; 0 counts as 1.
             decay_ratio: Fraction of the steps in the second of two phases.
 
         Returns:
@@ -81,7 +81,7 @@ class RateSchedule:
 
 @dataclass(frozen=True)
 class RatePhases:
-    """A constant masking rate in each of several phases of the training, such as 30 %, then 15 %.
+    """A constant masking rate in each of several phases of training, such as 30 %, then 15 %.
 
     Example:
         `RatePhases([(10_000, 0.30), (12_000, 0.15)])` masks 30 % at steps 0 to 9999 and 15 % afterwards.

@@ -36,10 +36,10 @@ def sample_by_loss(
 
 
 def loss_masking(_ingredients: MaskingContext) -> ReadingDraw:
-    """Build the rule `loss`."""
+    """Build the rule `loss`, which needs no inputs."""
     return partial(sample_by_loss, column=LOSS)
 
 
 def entropy_masking(_ingredients: MaskingContext) -> ReadingDraw:
-    """Build the rule `entropy`."""
+    """Build the rule `entropy`, which needs no inputs."""
     return partial(sample_by_loss, column=ENTROPY)

@@ -129,7 +129,8 @@ def policy_place(name: str) -> str:
 
 
 def mixture_members(name: str, policy_folder: Path | None) -> list[tuple[float, str]]:
-    """Return (share, name) of each member of a mixture, or [] for other maskings. Raises like `parse_mixture`."""
+    """Return (share, name) of each member of a mixture, or [] for other maskings. Raises UserError like
+    `parse_mixture`."""
     return parse_mixture(name) if policy_folder is None and not is_folder(name) else []
 
 

@@ -25,8 +25,11 @@ AnyExample = TypeVar("AnyExample")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a task model. All are at most 1 and tables show them times 100, except `loss`, the loss of the task:
-    in nats for labels, a squared error for numbers."""
+    """Scores of a task model.
+
+    Every score except `loss` is at most 1, and tables show it times 100. `loss` is in nats for labels and a squared
+    error for numbers.
+    """
 
     scores: Mapping[str, float]
     """Metric name → score; higher is better for every metric except `loss`, which is always included."""

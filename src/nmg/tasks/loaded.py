@@ -154,7 +154,7 @@ class LoadedData:
     def test_overlaps(self) -> list[Overlap]:
         """Overlaps of the whole test set with the training file (labelled or not) and with `data.corpus`.
 
-        Empty if `data.drop_duplicates` is set, because the near duplicates are already removed.
+        There are none if `data.drop_duplicates` is set, because the near duplicates are already removed.
         """
         if self._settings.drop_duplicates:
             return []

@@ -58,7 +58,7 @@ class MultiLabelTask:
         return encode_texts(self._tokenizer, chosen, self._max_length, targets)
 
     def without_tokens(self, _examples: Sequence[Example], /) -> Sequence[Example]:
-        """Always empty: a text without tokens is a valid row."""
+        """Return an empty sequence, because a text without tokens is a valid row."""
         return ()
 
     def remarks(self, _name: str, _examples: Sequence[Example], /) -> list[str]:
@@ -130,8 +130,8 @@ def multi_label_f1(is_gold: BoolArray, is_predicted: BoolArray) -> tuple[float, 
 def token_relevance(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[MultiLabelExample]) -> FloatArray:
     """Return float [V]: KL divergence (nats) of the labels of texts with a token from the labels of all texts.
 
-    The sum over labels of the divergence of p(label | token) from p(label). Each token counts once per text; smoothed
-    by `PRIOR_TEXTS`.
+    It is the sum over labels of the divergence of p(label | token) from p(label). Each token counts once per text.
+    Probabilities are smoothed by `PRIOR_TEXTS`.
     """
     index = {label: number for number, label in enumerate(label_set(examples))}
     n_texts = np.zeros(vocabulary_size(tokenizer))

@@ -171,8 +171,8 @@ class QuestionAnsweringTask:
         - `index_accuracy`: on the gold window, the mean accuracy of the argmax of start and end logits over all
           columns.
         - `loss`: mean negative log-likelihood of gold start and end in the gold window, in nats, as in training.
-        - `window_accuracy`: as `index_accuracy`, over all windows. If a window does not contain the answer, its gold
-          start and end are the CLS column (the reward of the original). This score is not a mean over examples.
+        - `window_accuracy`: `index_accuracy` over all windows. If a window does not contain the answer, its gold start
+          and end are the CLS column. This score is the reward in the original code. It is not a mean over examples.
 
         The gold window is the first that holds the whole first answer. If no window does, it is the first window, with
         the CLS column as gold start and end.

@@ -47,7 +47,7 @@ class RegressionTask:
         )
 
     def without_tokens(self, _examples: Sequence[Example], /) -> Sequence[Example]:
-        """Always empty: a text without tokens is a valid row."""
+        """Return an empty sequence, because a text without tokens is a valid row."""
         return ()
 
     def remarks(self, _name: str, _examples: Sequence[Example], /) -> list[str]:
@@ -119,8 +119,9 @@ def numbers_of(examples: Sequence[Example]) -> FloatArray:
 def token_relevance(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[RegressionExample]) -> FloatArray:
     """Return float [V]: KL divergence (nats) of the numbers of texts with a token from the numbers of all texts.
 
-    Both are taken as normal distributions with the variance of all numbers: half the squared difference of their means
-    in standard deviations. Each token counts once per text; `PRIOR_TEXTS` texts of average number are added.
+    Both distributions are assumed to be normal with the variance of all numbers. The divergence is then half the
+    squared difference of their means, in standard deviations. Each token counts once per text. `PRIOR_TEXTS` texts with
+    the average number are added.
     """
     numbers = numbers_of(examples)
     standardised = (numbers - numbers.mean()) / (numbers.std() or 1.0)

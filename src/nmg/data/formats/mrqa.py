@@ -22,8 +22,8 @@ def read_mrqa(path: Path) -> list[QAExample]:
     as in the official evaluation, or against the spans if there are no `answers`.
 
     Raises UserError with line and field for an invalid structure, a duplicate question id, a question without detected
-    answers or a span outside the context. The same holds for a span whose text differs from the answer in more than
-    case, white space and Unicode form.
+    answers, a span outside the context, or a span whose text differs from the answer in more than case, white space and
+    Unicode form.
     """
     examples = []
     lines_of_ids: dict[str, int] = {}

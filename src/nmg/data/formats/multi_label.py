@@ -12,7 +12,7 @@ from nmg.data.formats.reading import NO_CONTEXT
 from nmg.data.formats.tables import DELIMITERS, ending_of
 
 SEPARATOR = "|"
-"""Separates the labels of a cell of a table."""
+"""Separator of the labels in a cell of a table."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class MultiLabelExample(Texts):
 def read_multi_label(
     path: Path, fields: TextFields, label_set: tuple[str, ...] | None = None
 ) -> list[MultiLabelExample]:
-    """Read the examples in file order. An empty list, or an empty cell of a table, is a text without labels.
+    """Read the examples in file order. An empty list, or an empty cell of a table, means that the text has no labels.
 
     Args:
         path: a table, JSON, or a data set of the hub (`tables.read_records`).
@@ -43,8 +43,8 @@ def read_multi_label(
         The examples, without contexts.
 
     Raises:
-        UserError: with line and field, as `read_labelled_texts`, for a label field that is not a list, a blank label,
-            or a label outside `label_set`.
+        UserError: With line and field, as in `read_labelled_texts`. Also if a label field is not a list, a label is
+            blank, or a label is not in `label_set`.
     """
     is_table = ending_of(path) in DELIMITERS
     found = read_labelled_texts(path, fields, may_be_blank=is_table)

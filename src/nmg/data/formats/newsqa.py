@@ -26,10 +26,10 @@ _PLACE = re.compile(r"[0-9]{1,18}")
 def read_newsqa_csv(path: Path) -> list[QAExample]:
     """Return the questions of combined-newsqa-data-*.csv with their consensus answers, as in NewsQA's own scripts.
 
-    Validated answers decide if there are any: the most frequent one wins if it has at least half of the votes.
-    Otherwise the most frequent of all ranges wins, or the first of equally frequent ones. A question without a
-    consensus is skipped if at least half of the votes call it bad; otherwise it has no answer. A question whose ranges
-    were all removed by NewsQA's scripts is skipped, and a warning gives their number. Offsets count the characters of
+    If there are validated answers, they decide: the most frequent one wins if it has at least half of the votes.
+    Otherwise the most frequent of all ranges wins; ties go to the first. A question without a consensus is skipped if
+    at least half of the votes call it bad; otherwise it has no answer. A question whose ranges were all removed by
+    NewsQA's scripts is skipped, and a warning gives the number of such questions. Offsets count the characters of
     stories with `\\n` line breaks.
 
     Raises UserError with line and field if the table is invalid or if most answers begin or end inside a word.
@@ -113,7 +113,10 @@ def _consensus(record: Mapping[str, Any], path: Path, line: int) -> Verdict:
 
 
 def _is_bad(record: Mapping[str, Any], verdict: Verdict) -> bool:
-    """Return whether a question without an answer is bad: by its fraction of such votes, or else by the verdict."""
+    """Return whether a question without an answer is bad.
+
+    It is bad if at least half of the votes call it bad. If the file does not give the votes, `verdict` decides.
+    """
     try:
         return float(record.get("is_question_bad") or "") >= 0.5
     except ValueError:  # "?" or a missing column

@@ -27,7 +27,7 @@ MAX_DOCUMENT = 256 * 2**20
 MAX_GROWTH = 100
 """Maximum ratio of unpacked to packed size of a .gz file. Text has a ratio of 3 to 20."""
 ALWAYS_UNPACKED = 16 * 2**20
-"""Number of bytes that any .gz file may unpack to."""
+"""Number of bytes to which any .gz file may be unpacked, whatever the ratio."""
 
 
 def part_of(path: Path) -> tuple[Path, str | None]:
@@ -152,7 +152,10 @@ def _size(n_bytes: int) -> str:
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number from 1, object) of a JSONL file. Blank lines are skipped. Raises UserError with the line."""
+    """Yield (line number from 1, object) for each line of a JSONL file. Blank lines are skipped.
+
+    Raises UserError with the line number if a line is not a JSON object.
+    """
     for number, line in read_lines(path):
         record = parse_json(line, path, first_line=number)
         if not isinstance(record, dict):

@@ -33,7 +33,7 @@ def read_regression(path: Path, fields: TextFields) -> list[RegressionExample]:
         The examples, without contexts.
 
     Raises:
-        UserError: with line and field, as `read_labelled_texts`, or for a value that is not a finite number.
+        UserError: With line and field, as in `read_labelled_texts`. Also if a value is not a finite number.
     """
     return [
         RegressionExample(one.id, one.text, _number(one.value, path, one.line, fields.label), NO_CONTEXT, one.pair)

@@ -100,7 +100,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _check_growth(metadata: "FileMetaData", path: Path) -> None:
-    """Check that no column of a row group exceeds the limits of decompression. Raises UserError with the column."""
+    """Raise UserError, which names the column, if a column of a row group exceeds the limits of decompression."""
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for column in map(group.column, range(group.num_columns)):
             limit = max(ALWAYS_UNPACKED, MAX_GROWTH * column.total_compressed_size)

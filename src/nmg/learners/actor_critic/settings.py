@@ -41,9 +41,10 @@ class ActorCriticSettings(Section):
     value_coef: NonNegative = 0.25
     """Coefficient of the value loss."""
     value_hidden: Count | None = None
-    """Number of hidden units of the value network. The default is the number in the policy's head."""
+    """Number of hidden units of the value network. If not given, it is that of the policy's head."""
     objective: Literal["actor-critic", "policy-gradient"] = "actor-critic"
-    """`actor-critic`: the advantage is reward minus value. `policy-gradient`: reward; no value loss."""
+    """`actor-critic`: the advantage is reward minus value. `policy-gradient`: it is the reward, and there is no value
+    loss."""
     importance_ratio: bool = True
     """Whether the policy loss differentiates the importance ratio instead of the log-probability."""
     clip_range: Positive | None = None

@@ -20,7 +20,7 @@ class UpdateStatistics:
     """Statistics of the updates after one episode. All except `ratio_max` are means over the updates."""
 
     policy_loss: float
-    """Policy loss."""
+    """The policy's part of the loss (`losses.policy_loss`)."""
     value_loss: float
     """Mean (r - V)², even if the objective has no value loss."""
     entropy: float

@@ -12,7 +12,8 @@ class ExperimentSettings(Section):
 
     kind: Literal["experiment"] = "experiment"
     budget: Annotated[int, Field(ge=20, le=LARGEST_COUNT)] = 200
-    """Number of inner loops per run: half to explore, a quarter to tune strength and rule, a quarter for the gate."""
+    """Number of inner loops per run. Half of them explore, a quarter tunes strength and rule, and a quarter is for the
+    gate."""
     std: Positive = 2.0
     """Standard deviation of each weight of the explored directions."""
     strengths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0, 2.0, 4.0)
@@ -22,7 +23,8 @@ class ExperimentSettings(Section):
     min_effect: NonNegative = 0.0
     """Smallest relevant gain in score over random masks. Exploration ends if a larger gain is ruled out."""
     min_pairs: Count = 5
-    """Number of pairs beyond the number of features at the first interim analysis; others follow every ten pairs."""
+    """Number of pairs, in addition to the number of features, before the first interim analysis. Further analyses
+    follow every ten pairs."""
     early_stop_alpha: Share = 0.001
     """Exploration ends early if the p-value of the F test of "no feature matters" is below this level."""
     gate_alpha: Share = 0.05
