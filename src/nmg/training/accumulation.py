@@ -25,7 +25,7 @@ class Accumulation:
 
     Args:
         batch_size: Rows of a batch.
-        runtime: Runtime of the training.
+        runtime: Runtime of the training run.
         scale: Scales a loss before the backward pass, so that its gradients fit into fp16.
     """
 

@@ -135,7 +135,7 @@ class _Losses:
     def restore(self, state: State) -> None:
         """Restore the token counts and the batches from `state`.
 
-        Training continues after the last batch that it covers.
+        Training then continues after the last batch in `state`.
         """
         self.masked_tokens, self.tokens = (int(state.facts[name]) for name in ("masked_tokens", "tokens"))
         self._batches.restore(State(state.tensors, state.facts["batches"]))

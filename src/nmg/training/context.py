@@ -27,7 +27,7 @@ class TrainingContext:
     """Number of adaptation steps, over which the learning rate falls to 0. None: the number that `adapt.epochs` gives.
     """
     trained_fully: tuple[str, ...] = ()
-    """Names of parameters that LoRA trains as well: those of a new LM head, and tables with rows for added words."""
+    """Names of parameters trained in addition to LoRA matrices: a new LM head, and tables with rows for added words."""
 
     @property
     def reader(self) -> LMReader:

@@ -57,7 +57,7 @@ class DataParallel:
                 torch.distributed.broadcast(tensor, src=0)
 
     def mean(self, value: float, device: torch.device) -> float:
-        """Return the mean of a number over all processes. All get the same value, so their decisions agree."""
+        """Return the mean of a number over all processes. Every process gets the same value, so decisions agree."""
         if self.processes == 1:
             return value
         shared = torch.tensor([value], dtype=torch.float64, device=device)

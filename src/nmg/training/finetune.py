@@ -74,7 +74,7 @@ def finetune(
         progress: Called with (step, number of steps) after each step.
 
     Returns:
-        Number of steps, mean loss of the last epoch, and seconds.
+        Number of steps, mean loss of the last epoch, and wall time in seconds.
 
     Raises:
         Diverged: If a loss or the final weights are not finite.

@@ -29,7 +29,7 @@ POOL_BATCHES = 32
 LOOK_EVERY = 20
 """Steps between two checks for finite losses, which also release cached memory. A check waits for the GPU."""
 FIRST_SCALE = 2.0**12
-"""First factor of the loss in fp16. torch's default of 2^16 would skip some of the few steps of an inner loop."""
+"""Initial loss scale in fp16. torch's default of 2^16 would skip some of the few steps of an inner loop."""
 
 
 class Observer(Protocol):
@@ -107,10 +107,10 @@ def fit(
         progress: Called with (step, number of steps) after each step.
         watch: Measures a loss during training. It may stop the training and restore the best weights at the end.
         observer: Follows the training; may restore it before the first step.
-        parts: Name → part with a state of its own kind, such as the masks. A checkpoint stores them all.
+        parts: Name → part with a state of its own kind, such as the masks. A checkpoint stores every state.
 
     Returns:
-        Number of steps, mean loss of the last epoch, and seconds.
+        Number of steps, mean loss of the last epoch, and wall time in seconds.
 
     Raises:
         Diverged: If the final weights are not finite, or a loss is not finite and there is no `watch`.
@@ -164,7 +164,7 @@ class Training:
         self.losses: list[Tensor] = []
         """Loss of each step taken, a scalar on the device."""
         self.watch: KeepBest | None = None
-        """Measures the loss on other data."""
+        """Measures a loss during training; None for no measurements."""
         self.parts: Mapping[str, Resumable] = {}
         """Name → part with a state, this object included."""
         self._model, self._weights, self._settings, self._runtime = model, weights, settings, runtime
@@ -181,7 +181,7 @@ class Training:
 
     @property
     def n_steps(self) -> int:
-        """Number of steps of the whole training, unless it stops early."""
+        """Number of steps of the training run, unless it stops early."""
         return len(self._batches)
 
     @property
@@ -309,7 +309,7 @@ class Training:
     def restore(self, state: State) -> None:
         """Restore weights, optimiser, scaler, losses and random generators from `state`.
 
-        Training continues after the last step that it covers, with the same batches.
+        Training then continues after the last step in `state`, with the batches of an uninterrupted run.
         """
         parts: dict[str, dict[str, Tensor]] = {}
         for name, tensor in state.tensors.items():

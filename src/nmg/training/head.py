@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 VERSION = 3
 """Version of the procedure, part of every digest. Increase it if the resulting head changes."""
 MASKING = MaskingSettings(rate=0.2)
-"""Masking settings of the head training. They are independent of the run's masking."""
+"""Masking settings for training the head. They are independent of the run's masking."""
 HELD_OUT_SHARE, LEAST_HELD_OUT, HELD_OUT_TOKENS = 0.05, 32, 20_000
 """Held-out blocks: fraction of all blocks, minimum number of blocks, and maximum number of tokens."""
 LOOK_EVERY, PATIENCE = 50, 3
@@ -151,7 +151,7 @@ def head_file(context: TrainingContext, settings: ModelSettings, corpus: "Corpus
 
 
 def head_randomness(seed: int) -> StreamName:
-    """Return the random stream of the head training."""
+    """Return the random stream for training the head."""
     return StreamName(seed) / "head warm-up"
 
 

@@ -28,8 +28,8 @@ def low_rank(
 ) -> Iterator[list[nn.Parameter]]:
     """Give linear layers of the encoder trainable matrices within the context; on exit, merge them into the model.
 
-    LM head and embeddings are not trained, except `trained_fully`. If the training fails, the matrices are removed
-    without merging. Without a rank, the context changes nothing.
+    LM head and embeddings are not trained, except for parameters in `trained_fully`. If training fails, the matrices
+    are removed without merging. If `settings` has no rank, the context changes nothing.
 
     Args:
         model: The masked LM, changed in place.

@@ -202,7 +202,7 @@ class DrawnBatches:
     def restore(self, state: State) -> None:
         """Restore the generators, the number of batches, and the cached masks or token losses from `state`.
 
-        Training continues after the last batch that it covers.
+        Training then continues after the last batch in `state`.
         """
         self.n_batches = int(state.facts["n_batches"])
         restore_generator(self.choices, state.facts["choices"])

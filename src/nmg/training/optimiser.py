@@ -73,7 +73,7 @@ def new_schedule(optimiser: Optimizer, settings: OptimiserSettings, n_steps: int
     Args:
         optimiser: The optimiser.
         settings: Name of the schedule and its ratios.
-        n_steps: Number of steps of the training.
+        n_steps: Number of training steps.
 
     Returns:
         The schedule, to be advanced after each step.

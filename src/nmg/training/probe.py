@@ -74,7 +74,10 @@ def probe(
 
 
 def _n_outputs(targets: IntArray | FloatArray, held_out: IntArray | FloatArray) -> int:
-    """Return the number of outputs for targets of each row, given those of training and held-out rows."""
+    """Return the number of outputs of the probe.
+
+    `targets` and `held_out` are the targets of training and held-out rows, with one target per row.
+    """
     if targets.ndim == 2:
         return int(targets.shape[1])
     if np.issubdtype(targets.dtype, np.floating):

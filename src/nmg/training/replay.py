@@ -25,7 +25,7 @@ class Replay:
     n_domain: int
     """Number of domain blocks; they are the first rows."""
     n_general: int
-    """Number of general blocks, at least 1; they are the rows after."""
+    """Number of general blocks, at least 1; their rows follow those of the domain."""
     share: float
     """Fraction of the blocks of an epoch that are general."""
     randomness: StreamName

@@ -27,7 +27,7 @@ def gradient_checkpointing(model: nn.Module, runtime: Runtime) -> Iterator[None]
 
     Args:
         model: The model, in training mode.
-        runtime: Runtime of the training.
+        runtime: Runtime of the training run.
 
     Raises:
         UserError: If the model does not support it.

@@ -1,7 +1,7 @@
 """Drops positions as soon as no other position needs them.
 
 In its last layer, an encoder mixes positions for the last time. A loss that reads only a few positions (the masked
-ones, or the first) needs the keys and values of all positions. Everything else is needed only at these few. This saves
+ones, or the first) needs the keys and values of all positions. Other values are needed only where it reads. This saves
 two fifths of the encoder's work in a model of two layers, and 7 % in one of twelve layers. It also avoids vocabulary
 logits at positions without a label.
 """

@@ -24,10 +24,13 @@ class Fp32Weights:
         self.masters = trained
 
     def collect_gradients(self) -> None:
-        """Move the gradients of a backward pass from the model to the master weights."""
+        """Move the gradients of a backward pass to the master weights.
+
+        Does nothing here: the parameters are the master weights.
+        """
 
     def publish(self) -> None:
-        """Copy the updated master weights to the model."""
+        """Copy the updated master weights to the model. Does nothing here, too."""
 
 
 class RoundedWeights(Fp32Weights):
