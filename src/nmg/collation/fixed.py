@@ -34,7 +34,10 @@ class FixedRows(IterableDataset[FixedRow]):
 
 
 def is_streamed(dataset: Any) -> bool:
-    """Return whether a data set is streamed, as an `IterableDataset` of torch or datasets. Iterators are not."""
+    """Return whether a data set is streamed: an `IterableDataset` of torch, or an iterable without a length.
+
+    The latter includes the `IterableDataset` of datasets, but not iterators.
+    """
     is_unsized = not hasattr(dataset, "__len__") and not hasattr(dataset, "__next__")
     return isinstance(dataset, IterableDataset) or (is_unsized and hasattr(dataset, "__iter__"))
 

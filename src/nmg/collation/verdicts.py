@@ -28,7 +28,7 @@ class Check:
     total: int
     """Number of tokens, words, rows or batches that were checked."""
     interval: Range | None = None
-    """Interval of the fraction `count / total`; None if the check compares no fraction."""
+    """Confidence interval of the fraction `count / total`; None if the check compares no fraction."""
     claimed: Range | None = None
     """Lowest and highest fraction that the collator claims; None if it claims nothing."""
 
