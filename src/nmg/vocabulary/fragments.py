@@ -94,7 +94,7 @@ class Fragmentation:
         return n / max(self.n_words, 1)
 
     def worst(self, n: int) -> list[WordCount]:
-        """Return the split words with the largest `excess`, at most `n`; ties in alphabetical order."""
+        """Return the split words with the largest `excess`, at most `n`; ties are in alphabetical order."""
         split = (word for word in self.words if word.excess)
         return sorted(split, key=lambda word: (-word.excess, word.word))[:n]
 

@@ -24,7 +24,7 @@ class AddedWords:
     number: int
     """Number of words added."""
     digest: str
-    """16 hex digits of the words in the order of their ids."""
+    """Digest (16 hex digits) of the words, in the order of their ids."""
     tokens_before: int
     """Number of tokens of the corpus without the words, without special tokens."""
     tokens_after: int

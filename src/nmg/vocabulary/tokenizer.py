@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 CONTEXT = "a "
 """Text before a word: the form after a space is the one that is added."""
 TIE = 1e-9
-"""Added to the score of a Unigram piece, so that it wins against its own pieces despite rounding. Far less than the
-differences between scores, which are stored as 32-bit numbers."""
+"""Amount added to the score of a new Unigram piece, so that it wins against its own pieces despite rounding.
+
+The amount is far less than differences between scores, which are stored as 32-bit numbers.
+"""
 KEPT = ("model_max_length", "padding_side", "truncation_side", "model_input_names", "clean_up_tokenization_spaces")
 """Properties that a tokenizer keeps when it is built from another backend."""
 

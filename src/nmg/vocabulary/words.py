@@ -51,7 +51,7 @@ def choose_words(
         min_count: Minimum number of occurrences.
 
     Returns:
-        At most `n` words in the order of decreasing `saved`; ties in alphabetical order.
+        At most `n` words in the order of decreasing `saved`; ties are in alphabetical order.
     """
     chosen: list[Proposal] = []
     for proposal in _candidates(fragmentation, tokenizer, min_count):
