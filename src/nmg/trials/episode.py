@@ -35,7 +35,7 @@ class PlayerJob(NamedTuple):
 
 @dataclass(frozen=True)
 class EpisodeRunner:
-    """Runs the trial of one player; fixed for the whole run."""
+    """Runs the trial of one player; it does not change during a run."""
 
     context: TrainingContext
     task: Task
@@ -44,7 +44,7 @@ class EpisodeRunner:
     validation: Encoded
     """Examples to score."""
     num_replicates: int
-    """Number of fine-tunings per trial; its score is their mean."""
+    """Number of fine-tuning runs per trial; the score of the trial is their mean score."""
 
     def run(self, start: ModelState, job: PlayerJob) -> tuple[TrialResult, ModelState | None]:
         """Adapt with the plan, evaluate on the episode's examples, and score on the validation set.
@@ -54,8 +54,8 @@ class EpisodeRunner:
             job: The player's job.
 
         Returns:
-            The mean result of the replicates, and the weights of the adapted LM; these are None if `job.keep` is False
-            or a training diverged.
+            The mean result of the replicates, and the weights of the adapted LM. The weights are None if `job.keep` is
+            False or if training diverged.
         """
         times = self.num_replicates if job.spec.evaluation == "finetune" else 1
         specs = [replace(job.spec, replicate=number) for number in range(times)]

@@ -144,7 +144,7 @@ def _working(
         The context to use.
 
     Raises:
-        UserError: Neither works; the message names the setting that causes the failure, if there is one.
+        UserError: Neither context works; the message names the setting that causes the failure, if there is one.
     """
     failed = _failure(attempt, context)
     if failed is None:

@@ -124,7 +124,7 @@ def _adapt(context: TrainingContext, masks: Masks, randomness: StreamName, spec:
 def _evaluate(
     context: TrainingContext, trial: Trial, randomness: StreamName
 ) -> tuple[Evaluation, TrainingStats, float]:
-    """Return the evaluation of the adapted LM, the statistics of its training, and the seconds of the scoring."""
+    """Return the evaluation of the adapted LM, the statistics of its training, and the seconds that scoring took."""
     spec, features, began = trial.spec, trial.held_out.features, time.perf_counter()
     if spec.evaluation == "linear-probe":
         outputs = probe(context, trial.task, trial.train.features, trial.rows, features)
