@@ -40,7 +40,7 @@ class Checkpoint:
     facts: Mapping[str, Any]
     """The content of facts.json."""
     immutable: Mapping[str, Callable[[], Tensors]]
-    """Name → function that loads tensors of the learner that never change; without the `lost` ones."""
+    """Name → function that loads tensors of the learner that never change; without those in `lost`."""
     lost: tuple[str, ...]
     """Names of immutable tensors whose files are damaged."""
     damaged: tuple[Path, ...]

@@ -1,7 +1,7 @@
 """Estimates the time, memory and disk space of a meta-training run from three short episodes.
 
-The episodes use the model, data, learner and executor of the run, and a temporary folder. Each training stops after a
-few steps, and at most `HELD_OUT` examples are scored. The first episode includes one-time start-up costs. The third
+The episodes use the model, data, learner and executor of the run, and a temporary folder. Each training run stops after
+a few steps, and at most `HELD_OUT` examples are scored. The first episode includes one-time start-up costs. The third
 takes more steps than the second, and the difference gives the cost of one step. Costs other than training steps are
 assumed to be the same for every episode.
 """
@@ -33,17 +33,18 @@ from nmg.training.masks import DrawnMasks
 from nmg.trials.session import Session
 
 FEW = 4
-"""Number of steps per training in the first two episodes."""
+"""Number of steps per training run in the first two episodes."""
 LEAST, MOST = 8, 40
 """Lower and upper limit of the number of steps in the third episode."""
 SECONDS = 30.0
-"""Target duration of the trainings in the third episode, in seconds."""
+"""Target duration of training in the third episode, in seconds."""
 HELD_OUT = 512
 """Maximum number of examples that a short episode scores."""
 KEPT = 1.3
 """Factor by which the peak memory of a run may exceed that of three episodes, if freed memory is not returned.
 
-Freed memory is fragmented, so memory grows for about a dozen inner loops. Measured in three runs: 1.24, 1.31, 1.35.
+Freed memory is fragmented, so memory grows for about a dozen inner loops. Three runs had factors of 1.24, 1.31
+and 1.35.
 """
 SAMPLED = 20
 """Number of episodes from which the average number of steps is computed."""
@@ -80,7 +81,7 @@ class Work:
     lm_steps: float
     """Mean number of adaptation steps."""
     task_steps: float
-    """Mean number of steps per fine-tuning."""
+    """Mean number of steps per fine-tuning run."""
     rows: float
     """Mean number of rows (model inputs) of the labelled examples."""
     held_out: int
@@ -91,7 +92,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Measured:
-    """The measurements of an episode whose trainings stop after `steps` steps."""
+    """The measurements of an episode whose training runs stop after `steps` steps."""
 
     steps: int
     record: EpisodeRecord
@@ -117,7 +118,7 @@ def estimate(config: Config, reporter: Reporter) -> Estimate:
     """Measure three short episodes of the run that `config` describes, and forecast the whole run.
 
     It reads and checks everything as the run would. The tokenized corpus stays in the cache, so the run can reuse it.
-    Raises UserError if the run would, or if the run ends before three episodes.
+    Raises UserError if inputs of the run are invalid, or if it would end before three episodes.
     """
     with tempfile.TemporaryDirectory() as name, PeakMemory() as memory:
         began = time.perf_counter()
@@ -253,15 +254,15 @@ def _inner_loops(measured: Sequence[Measured], work: Work, config: Config) -> fl
 
 
 def extrapolate(few: tuple[float, float], more: tuple[float, float], steps: float) -> float:
-    """Extrapolate the duration of a training linearly from two measurements.
+    """Extrapolate the duration of a training run linearly from two measurements.
 
     Args:
-        few: (steps, seconds) of the shorter training.
-        more: (steps, seconds) of the longer training.
+        few: (steps, seconds) of the shorter run.
+        more: (steps, seconds) of the longer run.
         steps: The number of steps to extrapolate to.
 
     Returns:
-        Seconds of `steps` steps. The slope of the line is at least 0.
+        Duration of `steps` steps in seconds. The cost per step is never negative.
     """
     (n, seconds), (n_more, seconds_more) = few, more
     if steps == 0:

@@ -1,4 +1,4 @@
-"""Runs a meta-training in a folder with log, checkpoints and trackers, as a new or as a resumed run.
+"""Runs meta-training in a folder with log, checkpoints and trackers, as a new or as a resumed run.
 
 RUN/config.yaml      every setting as it was resolved
 RUN/run.json         command, versions, seed, digest of the settings, planned episodes, whether the run is finished
@@ -43,7 +43,7 @@ TIED = (
     "more validation examples, a longer adaptation, or '--reward.metric loss' to distinguish the players."
 )
 DIVERGED_BEFORE_END = 3
-"""Number of consecutive episodes with a diverged training after which the run stops."""
+"""Number of consecutive episodes with diverged training after which the run stops."""
 
 OnEpisode = Callable[[EpisodeRecord, int], None]
 """Called with the record of an episode and the number of episodes of the run."""
@@ -59,10 +59,11 @@ def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) 
         on_episode: Called after each episode.
 
     Returns:
-        The finished training.
+        The finished run.
 
     Raises:
-        UserError: Settings, data, model or folder are invalid, or trainings diverge in several consecutive episodes.
+        UserError: If the settings, data, model or folder are invalid, or if training diverges in several consecutive
+            episodes.
     """
     require_single_process("meta-train")
     check_output(out, "another run (continue it with --resume)")
@@ -94,10 +95,11 @@ def continue_run(config: Config, out: Path, reporter: Reporter, on_episode: OnEp
         on_episode: Called after each episode.
 
     Returns:
-        The finished training.
+        The finished run.
 
     Raises:
-        UserError: Settings, data or model have changed, no usable checkpoint is left, or trainings diverge.
+        UserError: If settings, data or model have changed, if no usable checkpoint is left, or if training diverges in
+            several consecutive episodes.
     """
     require_single_process("meta-train")
     recorded = recorded_config(out)
@@ -121,13 +123,13 @@ def go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnE
     """Run the remaining episodes and record each one in the folder of the run.
 
     Args:
-        training: The training, new or restored.
+        training: The run, new or restored.
         out: The folder of the run.
         reporter: Receives messages for the user.
         on_episode: Called after each episode.
 
     Raises:
-        UserError: A training diverged in each of `DIVERGED_BEFORE_END` consecutive episodes.
+        UserError: Training diverged in each of `DIVERGED_BEFORE_END` consecutive episodes.
         Diverged: The weights of the learner are not finite.
     """
     _write_progress(training, out)
@@ -167,7 +169,7 @@ def checkpoint(training: MetaTraining, out: Path, n_new: int = 1) -> None:
     """Write a checkpoint with everything that an exact continuation needs, and delete files no longer needed.
 
     Args:
-        training: The training after an episode.
+        training: The run, after an episode.
         out: The folder of the run.
         n_new: Number of episodes since the last checkpoint.
 
@@ -200,7 +202,7 @@ def restore(training: MetaTraining, out: Path, reporter: Reporter) -> None:
     """Restore the state of the newest intact checkpoint; without a checkpoint, `training` is left unchanged.
 
     Args:
-        training: The training to restore, built from the same settings.
+        training: The run to restore, built from the same settings.
         out: The folder of the run.
         reporter: Receives messages about damaged files.
 
@@ -286,7 +288,7 @@ def _inputs_then(run: Path) -> dict[str, str]:
 
 
 def _sides(training: MetaTraining, loaded: LoadedData) -> dict[str, Collection[str]]:
-    """Return purpose ('train', …) → texts of the run, one per example; only purposes that may share texts."""
+    """Return purpose ('train', …) → texts of the run, one per example, for purposes that may share texts."""
     data, seen = training.data, set(training.split.train_context_ids.tolist())
     settings, validation = training.config.data, [example.passage for example in training.split.validation_examples]
     if settings.drop_duplicates:  # only a validation set that was split off may still be in the corpus
