@@ -25,7 +25,7 @@ class Costs:
     masks: float
     """Wall time of drawing masks, in seconds."""
     finetune: float
-    """Wall time of the fine-tuning, in seconds."""
+    """Wall time of fine-tuning, in seconds."""
     total: float
     """Total wall time, in seconds."""
 

@@ -95,7 +95,7 @@ class Comparison:
             The comparison; `with_head` makes it ready to run.
 
         Raises:
-            UserError: Anything is wrong with settings, data, model or folder.
+            UserError: Settings, data, model or folder are invalid.
         """
         check_folder(out)
         for policy in plan.learned.values():

@@ -205,7 +205,7 @@ def seeds_needed(effect: float) -> int | None:
 
 
 def holm(p_values: Sequence[float | None], n_planned: int = 0) -> list[float | None]:
-    """Holm's step-down adjustment of the p values of one family.
+    """Adjust the p values of one family by Holm's step-down procedure.
 
     The family is what was planned, independent of the data: a planned test without a p value counts as p = 1.
 

@@ -92,7 +92,7 @@ class ComparisonWorker:
 
     @property
     def factory(self) -> WorkerFactory:
-        """Opens the same worker in another process, from files and caches."""
+        """Function that opens the same worker in another process, from files and caches."""
         return partial(_reopened, self.config, self.plan, self.out, self.save_models, self.provenance)
 
     def with_head(self) -> "ComparisonWorker":
@@ -158,7 +158,7 @@ class ComparisonWorker:
         return replace(self._data[seed, labelled], spec=spec)
 
     def _model_folder(self, spec: TrialSpec) -> Path | None:
-        """Folder for the adapted LM of the trial, or None if the model is not saved."""
+        """Return the folder for the adapted LM of the trial, or None if the model is not saved."""
         if not self.save_models or spec.seed != self.plan.seeds[0] or spec.condition != self.plan.settings[0]:
             return None
         # A masking may be named by the path of a folder.
