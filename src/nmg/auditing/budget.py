@@ -8,13 +8,13 @@ import numpy as np
 from nmg.auditing.trials import AuditTrial
 
 LEAST_STEPS, LEAST_EXAMPLES = 20, 100
-"""Lower limit of the number of adaptation steps, and of labelled examples per fine-tuning, after the pilot."""
+"""Lower limit of the number of adaptation steps, and of labelled examples per fine-tuning run, after the pilot."""
 RULES = ("random", "idf-5", "whole-word", "idf-2", "idf-10")
 """Rules to compare."""
 FEW_RULES = RULES[:2]
 """Rules to compare if there is not enough time for all."""
 FEWEST, MOST = 4, 16
-"""Lower and upper limit of the number of random directions; the time budget decides."""
+"""Lower and upper limit of the number of random directions; the time budget determines it."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Budget:
         return self.seconds / self.fewest
 
     def examples(self, pilot: AuditTrial, labelled: int) -> int:
-        """Choose the number of labelled examples per fine-tuning.
+        """Choose the number of labelled examples per fine-tuning run.
 
         Args:
             pilot: The pilot trial.
@@ -62,7 +62,7 @@ class Budget:
 
         Args:
             pilot: The pilot trial.
-            n_examples: Number of labelled examples per fine-tuning.
+            n_examples: Number of labelled examples per fine-tuning run.
             wanted: Number of steps that the settings request.
 
         Returns:
@@ -77,7 +77,7 @@ class Budget:
 
         Args:
             pilot: The pilot trial.
-            n_examples: Number of labelled examples per fine-tuning.
+            n_examples: Number of labelled examples per fine-tuning run.
             n_steps: Number of adaptation steps.
 
         Returns:
@@ -108,7 +108,7 @@ class Budget:
 
 
 def _an_example(trial: AuditTrial) -> float:
-    """Return the seconds per labelled example that the probe and the fine-tunings of a trial take together."""
+    """Return the seconds per labelled example that the probe and the fine-tuning runs of a trial take together."""
     return (_cost(trial) - trial.seconds["adapt"] - trial.seconds["scoring"]) / trial.examples
 
 

@@ -42,7 +42,7 @@ def score_of(scores: Mapping[str, float], metric: str) -> float:
 
 
 def full_score(trial: AuditTrial, metric: str) -> float:
-    """Return the mean score of the fine-tunings, or the score of the probe if there are none; higher is better."""
+    """Return the mean score of the fine-tuning runs or, without any, the score of the probe; higher is better."""
     return float(np.mean([score_of(one, metric) for one in trial.counted]))
 
 
@@ -96,7 +96,7 @@ class RewardFinding:
     seconds: float
     """Seconds per trial, including adaptation."""
     rank_correlation: float | None
-    """Spearman's correlation of the maskings' mean scores with their full scores from other fine-tunings."""
+    """Spearman's correlation of the maskings' mean scores with their full scores from other fine-tuning runs."""
     corrected: float | None
     """Estimated correlation between the true scores of the reward and the true full scores.
 
@@ -128,11 +128,11 @@ class RewardFinding:
 
 
 def rewards(trials: Sequence[AuditTrial], metric: str) -> list[RewardFinding]:
-    """Compare each possible reward with the full score, which is `metric` of the last fine-tuning.
+    """Compare each possible reward with the full score, which is `metric` of the last fine-tuning run.
 
-    No reward is compared with the fine-tuning that it uses itself. The mean of all fine-tunings has less noise than one
-    fine-tuning; its agreement with the full score is estimated from the first. If the encoder stays frozen, the full
-    score is that of the probe.
+    No reward is compared with the fine-tuning run that it uses itself. The mean of all fine-tuning runs has less noise
+    than one run; its agreement with the full score is estimated from the first run. If the encoder stays frozen, the
+    full score is that of the probe.
     """
 
     def tuned(number: int, of: str) -> Callable[[AuditTrial], float]:

@@ -45,7 +45,7 @@ from nmg.trials.store import TrialStore
 PILOT_STEPS, MAX_STEPS = 10, 200
 """Number of adaptation steps of the pilot, and the upper limit in other trials."""
 PILOT_EXAMPLES = 100
-"""Number of labelled examples per fine-tuning of the pilot."""
+"""Number of labelled examples per fine-tuning run of the pilot."""
 SHORTER, FASTER = 3, 3.0
 """Further schedules to try: a third of the configured steps, and three times the learning rate."""
 
@@ -76,7 +76,7 @@ def audit(
         The findings and the recommendation.
 
     Raises:
-        UserError: Settings or data are invalid, or a training diverges under every schedule.
+        UserError: Settings or data are invalid, or training diverges under every schedule.
     """
     require_single_process("audit")
     with output_lock(out):
@@ -215,7 +215,7 @@ def _warn_of_time(
     Args:
         budget: The time budget.
         pilot: The pilot trial.
-        n_examples: Number of labelled examples per fine-tuning.
+        n_examples: Number of labelled examples per fine-tuning run.
         n_steps: Number of adaptation steps.
         minutes: Requested duration of the audit, in minutes.
         reporter: Receives the warning.
@@ -259,7 +259,7 @@ def _schedules(worker: AuditWorker, seeds: Sequence[int], steps: int, n_examples
         worker: The worker of the audit, with the configured learning rate.
         seeds: Seeds of the trials; the outermost loop is over seeds.
         steps: Configured number of adaptation steps.
-        n_examples: Number of labelled examples per fine-tuning.
+        n_examples: Number of labelled examples per fine-tuning run.
 
     Returns:
         Masking, seed, condition and learning rate of each trial.
@@ -281,7 +281,7 @@ def _maskings(best: Schedule, seeds: Sequence[int], names: Sequence[str], n_exam
         best: The best schedule.
         seeds: Seeds of the trials; the outermost loop is over seeds.
         names: Names of the maskings.
-        n_examples: Number of labelled examples per fine-tuning.
+        n_examples: Number of labelled examples per fine-tuning run.
 
     Returns:
         Masking, seed, condition and learning rate of each trial.

@@ -26,7 +26,7 @@ from nmg.trials.session import Session
 from nmg.trials.trial import Encoded, Trial, run_trials
 
 FINE_TUNINGS = 2
-"""Number of fine-tunings per adapted LM, each with another task head and batch order; their difference is noise."""
+"""Number of fine-tuning runs per adapted LM. Each has another task head and batch order; they differ only by noise."""
 SPREAD = ExperimentSettings().std
 """Standard deviation of the weights of a random direction, as in the learner's exploration."""
 _SLOW_FEATURES = {"usual_loss", "usual_entropy", "concentration"}
@@ -36,7 +36,7 @@ MAX_FEATURES = tuple(name for name in LinearSettings().features if name not in _
 
 
 def evaluations(spec: TrialSpec, evaluation: Evaluation) -> list[TrialSpec]:
-    """Return the evaluations of one adaptation: a probe, then the fine-tunings unless the encoder stays frozen.
+    """Return the evaluations of one adaptation: a probe, then fine-tuning runs unless the encoder stays frozen.
 
     Args:
         spec: Masking, seed, condition and learning rate of the adaptation.
@@ -80,12 +80,12 @@ class AuditTrial:
 
     @property
     def examples(self) -> int:
-        """Number of labelled examples for the fine-tunings and the probe."""
+        """Number of labelled examples for fine-tuning and the probe."""
         return _examples(self.spec)
 
     @property
     def error(self) -> str | None:
-        """Error message of the first evaluation that failed; None if no training diverged."""
+        """Error message of the first evaluation that failed; None if training never diverged."""
         return next((one.error for one in self.results if one.error is not None), None)
 
     @property
@@ -95,12 +95,12 @@ class AuditTrial:
 
     @property
     def finetune(self) -> list[Mapping[str, float]]:
-        """Metric → score, for each fine-tuning; empty if the encoder stays frozen."""
+        """Metric → score, for each fine-tuning run; empty if the encoder stays frozen."""
         return [one.scores for one in self.results[1:]]
 
     @property
     def counted(self) -> Sequence[Mapping[str, float]]:
-        """Metric → score, for each fine-tuning or, if there are none, for the probe only."""
+        """Metric → score, for each fine-tuning run or, if there are none, for the probe only."""
         return self.finetune or (self.probe,)
 
     @cached_property
@@ -191,7 +191,7 @@ class AuditWorker:
         return -(-len(self.corpus) // self.config.adapt.batch_size)
 
     def run(self, _shared: None, job: Sequence[TrialSpec]) -> list[TrialResult]:
-        """Adapt once and return one result per evaluation, with an error instead of scores if a training diverges."""
+        """Adapt once and return one result per evaluation, with an error instead of scores if training diverges."""
         spec = job[0]
         masks = None if spec.masking == "none" else DrawnMasks(self.corpus, self._masking(spec.masking))
         trials = [Trial(one, self.session.task, self.train, self.rows(_examples(spec)), self.validation) for one in job]
