@@ -21,7 +21,7 @@ CASES = {
 HIGH_RATIO = 1e3
 """Importance ratio above which the page warns."""
 COLLAPSED = 0.1
-"""The page warns if the entropy falls below this fraction of its first value."""
+"""Fraction of its first value below which the entropy of the policy causes a warning."""
 
 
 def sections(log: RunLog) -> list[Section]:

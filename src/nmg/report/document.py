@@ -102,7 +102,7 @@ class ShadedToken:
     text: str
     probability: float
     starts_word: bool = True
-    """False displays the token joined to the previous one."""
+    """Whether the token starts a word; if not, it is displayed joined to the previous token."""
     is_special: bool = False
     is_masked: bool = False
     """Whether the masking selected the token; such a token is underlined."""

@@ -44,5 +44,5 @@ def terms_table(terms: Mapping[str, Any], shown: int | None = None) -> Table:
 
 
 def _gain(one: Mapping[str, Any]) -> float:
-    """Return by how much the log-probability of a term rose."""
+    """Return the increase of the log-probability of a term, in nats."""
     return float(one["log_probability"]["after"] - one["log_probability"]["before"])
