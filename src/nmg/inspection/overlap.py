@@ -62,7 +62,7 @@ def unit_ranks(column: FloatArray, table: TokenTable) -> FloatArray:
 
 
 def _mean_product(first: FloatArray, second: FloatArray, table: TokenTable) -> float:
-    """Return the mean of ρ over the blocks in which neither column of `unit_ranks` is constant; NaN without any."""
+    """Return the mean of ρ over blocks in which neither column of `unit_ranks` is constant; NaN if there are none."""
     of_block = np.bincount(table.block, weights=first * second, minlength=table.n_blocks)
     has_both = np.ones(table.n_blocks, dtype=np.bool_)
     for column in (first, second):

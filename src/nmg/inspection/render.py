@@ -35,7 +35,10 @@ PACKED_FROM = 48
 LARGEST_PACKED = 55_000
 """Maximum encoded number, because surrogate code points follow; larger numbers are clipped to it."""
 LOG_STEPS = 1500
-"""A probability p is encoded as −ln p · LOG_STEPS: relative error at most 0.03 %, for p down to e^−36."""
+"""Number of steps per nat: a probability p is encoded as −ln p · LOG_STEPS.
+
+The relative error is at most 0.03 % for p down to e^−36.
+"""
 
 
 @dataclass(frozen=True)
