@@ -35,7 +35,7 @@ def audit(
         The findings and the recommended settings.
 
     Raises:
-        UserError: Settings or data are invalid, or a training diverges under every schedule.
+        UserError: Settings or data are invalid, or training diverges under every schedule.
 
     Example:
         ```python

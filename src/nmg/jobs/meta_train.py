@@ -1,4 +1,4 @@
-"""Runs a meta-training in a folder and writes its page: `nmg.meta_train` and `nmg meta-train`."""
+"""Runs meta-training in a folder and writes its page: `nmg.meta_train` and `nmg meta-train`."""
 
 from pathlib import Path
 
@@ -31,10 +31,10 @@ def meta_train(
         on_episode: Called after each episode with its record and the number of episodes of the run.
 
     Returns:
-        The finished training; `learner.policy` is the learned policy, which is also saved in `out`.
+        The finished run; `learner.policy` is the learned policy, which is also saved in `out`.
 
     Raises:
-        UserError: Settings, data, model or folder are invalid, or trainings diverge in several consecutive episodes.
+        UserError: Settings, data, model or folder are invalid, or training diverges in several consecutive episodes.
 
     Example:
         ```python
