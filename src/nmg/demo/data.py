@@ -31,7 +31,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 SPLIT_SHARES: Mapping[Split, float] = {"train": 0.6, "validation": 0.15, "test": 0.25}
 
 MIN_WORDS, MAX_WORDS = 15, 60
-"""Lower and upper limit of the number of words of a classification text; the next two pairs: of passages, questions."""
+"""Lower and upper limit of the number of words in a classification text; the next pairs are for passages, questions."""
 MIN_PASSAGE_WORDS, MAX_PASSAGE_WORDS = 30, 70
 MIN_QUESTION_WORDS, MAX_QUESTION_WORDS = 8, 45
 BLANK = "what"
