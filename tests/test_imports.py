@@ -153,7 +153,8 @@ def test_what_a_package_does_not_see(package: str, hidden: str):
     assert not [edge for edge in edges() if is_in(edge[0], package) and is_in(edge[1], hidden)]
 
 
-RUNS = ("executors", "training", "adaptation", "demo", "jobs", "trials.session", "trials.trial", "trials.episode")
+RUNS = ("executors", "training", "demo", "jobs", "trials.session", "trials.trial", "trials.episode")
+RUNS += ("adaptation.adapt", "adaptation.recorder", "adaptation.held_out", "adaptation.length", "adaptation.examples")
 RUNS += ("comparison.run", "comparison.worker", "auditing.run", "meta_training.run", "meta_training.loop")
 
 

@@ -10,10 +10,12 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from nmg.adaptation.card import CARD, adapted_card
+from nmg.adaptation.examples import Guesses, compared
 from nmg.adaptation.folder import AdaptationFolder
 from nmg.adaptation.forgetting import GeneralResult, GeneralText, read_general
 from nmg.adaptation.held_out import CorpusSplit, HeldOutLoss, split_corpus
 from nmg.adaptation.length import affordable_steps, evaluate_every, steps_of
+from nmg.adaptation.mask_counts import CountedMasks, MaskCounts
 from nmg.adaptation.recipes import Recipe
 from nmg.adaptation.recorder import OnStep, Recorder
 from nmg.adaptation.result import AdaptationResult, HeldOutResult
@@ -226,12 +228,24 @@ class _Run:
             every = evaluate_every(settings, steps)
             watch = KeepBest(lambda: held_out.of(context), every, settings.patience)
         minutes = session.config.runtime.checkpoint_minutes
+        counts = MaskCounts(context.model.get_input_embeddings().num_embeddings)
+        before = None if held_out is None else Guesses.of(held_out, context)
         recorder = Recorder(self.folder.path, session.reporter, self.track, self.on_step, minutes, self.resume)
-        trained = adapt(replace(context, adapt_steps=steps), masks, self._randomness, watch=watch, observer=recorder)
+        trained = adapt(
+            replace(context, adapt_steps=steps),
+            CountedMasks(masks, counts),
+            self._randomness,
+            watch=watch,
+            observer=recorder,
+        )
         measured = None
         if held_out is not None and watch is not None:
             measured = _in_short(held_out, watch.measured, watch.best, watch.best_step)
-        return self._result(trained, recorder.seconds, measured, is_best=settings.patience is not None)
+        result = self._result(trained, recorder.seconds, measured, is_best=settings.patience is not None)
+        tokenizer, examples = session.lm.tokenizer, []
+        if held_out is not None and before is not None:
+            examples = compared(before, Guesses.of(held_out, context), tokenizer)
+        return replace(result, masked=counts.extremes(tokenizer), examples=examples)
 
     @property
     def _randomness(self) -> StreamName:

@@ -12,7 +12,7 @@ import numpy as np
 
 from nmg.base.progress import Reporter
 from nmg.base.seeding import StreamName
-from nmg.base.types import IGNORED_LABEL, BoolArray, IntArray
+from nmg.base.types import IGNORED_LABEL, BoolArray, CorruptedBlocks, IntArray
 from nmg.data.corpus import Corpus
 from nmg.data.near_duplicates import near_few
 from nmg.training.context import TrainingContext
@@ -158,6 +158,10 @@ class HeldOutLoss:
         batches, lengths = hidden_words(context, corpus, rows, RATE, randomness / "masks")
         n_masked = int((batches(np.arange(size)).labels != IGNORED_LABEL).sum())
         return cls(lengths, len(np.unique(corpus.context_ids[rows])), n_masked, batches)
+
+    def batch(self, rows: IntArray) -> CorruptedBlocks:
+        """Return some blocks with their masks, by their numbers from 0: int [B]."""
+        return self._batches(rows)
 
     def of(self, context: TrainingContext) -> float:
         """Return the mean cross-entropy of `context.model` in nats per masked token, in evaluation mode."""

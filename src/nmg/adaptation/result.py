@@ -1,5 +1,6 @@
 """The result of an adaptation, as a Python object, as JSON and as text."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,10 @@ class AdaptationResult:
     """Loss on general text; None without `adapt.general_corpus`."""
     terms: TermsResult | None = None
     """How well the model predicts terms; None without `adapt.terms`."""
+    masked: Mapping[str, Any] | None = None
+    """How often tokens were masked, see `MaskCounts.extremes`; None without a step."""
+    examples: Sequence[Mapping[str, Any]] = ()
+    """A few held-out texts with the model's guesses before and after, see `examples.compared`."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as an entry of nmg.json, without the path of the folder."""

@@ -1,4 +1,4 @@
-"""`nmg report`: writes an HTML report of a meta-training run."""
+"""`nmg report`: writes an HTML report of a meta-training run or an adaptation."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,31 +7,51 @@ import typer
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder of a run of meta-train, finished or not.")],
-    out: Annotated[Path | None, typer.Option(help="File of the page. Default: RUN/report.html.")] = None,
+    run: Annotated[Path, typer.Argument(help="Folder of meta-train or adapt, finished or not.")],
+    out: Annotated[
+        Path | None, typer.Option(help="File of the page. Default: RUN/report.html, or RUN/index.html for adapt.")
+    ] = None,
     watch: Annotated[
         int | None, typer.Option(min=1, help="Rewrite the page every N seconds until the run is finished.")
     ] = None,
 ) -> None:
     """Write an HTML report of a meta-training run: scores, rewards, credit, the policy's state, time, and sample masks.
 
-    The run may still be in progress. With --watch, an open page reloads itself.
+    For an adaptation: losses, what was masked, and guesses before and after. The run may still be in progress.
+    With --watch, an open page reloads itself.
     """
     import time
 
     from nmg.base.files import write_text
     from nmg.base.outputs import check_file
-    from nmg.report.run_files import render_run
 
-    out = out or run / "report.html"
+    out = out or run / ("index.html" if _is_adaptation(run) else "report.html")
     check_file(out)
     said = None
     while True:
-        log, html = render_run(run, watch)
+        progress, is_finished, html = _page(run, watch)
         write_text(out, html)
-        if said != len(log.episodes):
-            said = len(log.episodes)
-            typer.echo(f"{out}: {said} of {log.planned_episodes} episodes")
-        if watch is None or log.is_finished:
+        if said != progress:
+            said = progress
+            typer.echo(f"{out}: {progress}")
+        if watch is None or is_finished:
             return
         time.sleep(watch)
+
+
+def _is_adaptation(run: Path) -> bool:
+    """Return whether the folder is that of an adaptation."""
+    from nmg.adaptation.folder import JOB, AdaptationFolder
+
+    return bool(AdaptationFolder(run).facts().get("job") == JOB)
+
+
+def _page(run: Path, watch: int | None) -> tuple[str, bool, str]:
+    """Return how much of a run is done, whether it is finished, and its page as HTML."""
+    from nmg.report.run_files import render_adaptation, render_run
+
+    if _is_adaptation(run):
+        adaptation, html = render_adaptation(run, watch)
+        return adaptation.progress, adaptation.is_finished, html
+    log, html = render_run(run, watch)
+    return f"{len(log.episodes)} of {log.planned_episodes} episodes", log.is_finished, html

@@ -6,10 +6,15 @@ from pathlib import Path
 from nmg.adaptation.adapt import adapt_corpus
 from nmg.adaptation.recorder import OnStep
 from nmg.adaptation.result import AdaptationResult
-from nmg.base.files import user_path
+from nmg.base.distributed import is_main_process
+from nmg.base.files import user_path, write_text
 from nmg.base.progress import Reporter
 from nmg.config import Config
 from nmg.masking.base import Masking
+from nmg.report.run_files import render_adaptation
+
+PAGE = "index.html"
+"""File name of the page of an adaptation."""
 
 
 def adapt(
@@ -22,6 +27,8 @@ def adapt(
     on_step: OnStep = lambda _record, _steps: None,
 ) -> AdaptationResult:
     """Adapt `config.model` to the text of `config.data.corpus`, and save it in a folder that transformers loads.
+
+    The folder also has a model card (README.md) and a page (index.html).
 
     Args:
         config: The settings of the run.
@@ -47,4 +54,8 @@ def adapt(
         ```
     """
     named = os.fspath(masking) if isinstance(masking, os.PathLike) else masking
-    return adapt_corpus(config, named, user_path(Path(out)), reporter, resume=resume, on_step=on_step)
+    folder = user_path(Path(out))
+    result = adapt_corpus(config, named, folder, reporter, resume=resume, on_step=on_step)
+    if is_main_process():
+        write_text(folder / PAGE, render_adaptation(folder)[1])
+    return result
