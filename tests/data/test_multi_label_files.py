@@ -105,7 +105,7 @@ def test_what_is_written_is_read(name: str, tmp_path: Path):
 def test_a_label_that_holds_the_separator(tmp_path: Path):
     examples = [MultiLabelExample("1", "t", ("a|b",), -1, label_set=("a|b",))]
     assert message(lambda: write_multi_label(examples, tmp_path / "a.csv", FIELDS)).endswith(
-        "a.csv: the label 'a|b' contains '|', which separates labels in a table. Write .jsonl."
+        "a.csv: the label 'a|b' contains '|', which separates labels in a table. Write a .jsonl file."
     )
     write_multi_label(examples, tmp_path / "a.jsonl", FIELDS)
     assert read_multi_label(tmp_path / "a.jsonl", FIELDS) == examples

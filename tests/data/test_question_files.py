@@ -169,7 +169,7 @@ def test_subjqa_leaves_out_what_its_review_lacks(tmp_path: Path, caplog: pytest.
         assert [example.id for example in read_question_table(path)] == ["food"]
     assert "questions whose answers are not in their review are left out: 1" in caplog.text
     none = subjqa(tmp_path / "none.csv", ("wine", "good wine", "(27, 43)"))
-    assert message(read_question_table, none) == ": contains no questions whose answers are in their reviews"
+    assert message(read_question_table, none) == ": contains no question with an answer in its review"
 
 
 def test_what_is_wrong_with_subjqa(tmp_path: Path):

@@ -64,7 +64,7 @@ def test_squad_2(write: Write, tmp_path: Path):
 def test_no_answer_must_be_said(write: Write):
     text = json.dumps(SQUAD_2).replace("true", "false")
     assert message(read_question_json, write("a.json", text)) == (
-        ", field 'data[0].paragraphs[0].qas[1].answers': question '2' has no answer. If its context has none, "
+        ", field 'data[0].paragraphs[0].qas[1].answers': question '2' has no answer. If its context contains none, "
         'mark it "is_impossible": true.'
     )
 
@@ -288,7 +288,7 @@ def test_emrqa_counts_characters_in_the_part_on_risk(write: Write):
 )
 def test_emrqa_leaves_out_what_its_note_lacks(lost: dict[str, str], write: Write, caplog: pytest.LogCaptureFixture):
     content = emrqa(**lost)
-    assert "contains no questions whose evidence" in message(read_question_json, write("a.json", json.dumps(content)))
+    assert "contains no question with its evidence" in message(read_question_json, write("a.json", json.dumps(content)))
     content["data"] += emrqa()["data"]
     with caplog.at_level(logging.WARNING):
         assert len(read_question_json(write("a.json", json.dumps(content)))) == 2

@@ -180,7 +180,7 @@ def test_what_is_written_is_read(sentences: list[list[tuple[str, str]]]):
 @pytest.mark.parametrize("word", ["a\tb", "a\nb", "-DOCSTART-"])
 def test_columns_refuse_words_that_they_cannot_hold(word: str, tmp_path: Path):
     with pytest.raises(
-        UserError, match=r"a\.conll: '[^']*' of sentence '7' cannot be written in columns\. Write \.jsonl"
+        UserError, match=r"a\.conll: '[^']*' of sentence '7' cannot be written in columns\. Write a \.jsonl file"
     ):
         write_conll([TokenExample("7", (word,), ("O",), -1)], tmp_path / "a.conll")
     assert not (tmp_path / "a.conll").exists()

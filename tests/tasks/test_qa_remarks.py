@@ -70,7 +70,7 @@ def test_characters_are_compared_for_passages_without_spaces(wordpiece: PreTrain
     chinese = [QAExample("1", "?", "日本", ("日本",), (0,), 0), *ANSWERED[:1]]
     (line,) = remarks("data.test", chinese, tokenizer=wordpiece)
     assert line.startswith(
-        "data.test: 1 of 2 questions are on passages without spaces between words. For these, exact match"
+        "data.test: 1 of 2 questions are on passages without spaces between words. For these questions, exact match"
     )
     (line,) = remarks("data.test", chinese, tokenizer=wordpiece, f1_tokens="words")
     assert line.startswith("warning: data.test: 1 of 2 questions")

@@ -27,7 +27,10 @@ def adapt(
     config: Annotated[Path | None, typer.Option(help="Configuration file (YAML). Default: built-in settings.")] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="default, modern (for ModernBERT, Ettin, mmBERT) or paper: values you leave open."),
+        typer.Option(
+            help="Recipe that supplies the settings you do not give: default, modern (for ModernBERT, Ettin, mmBERT) "
+            "or paper."
+        ),
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Folder of an adaptation to continue.")] = None,
 ) -> None:
@@ -45,7 +48,7 @@ def adapt(
     given += [f"--adapt.recipe={recipe}"] if recipe else []
     overrides = [*context.args, *given, *([f"--model.name={model}"] if model else [])]
     if resume is not None and out not in (None, resume):
-        raise UserError(f"--resume {resume}: continues in its own folder; leave out --out {out}")
+        raise UserError(f"--resume {resume}: the run continues in its own folder; leave out --out {out}")
     folder = resume or out
     if folder is None:
         raise UserError("give --out FOLDER for a new adaptation, or --resume FOLDER to continue one")

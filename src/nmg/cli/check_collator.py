@@ -23,10 +23,11 @@ def check_collator(
         Path | None, typer.Option(help="Text file. Without it, texts are random pieces of the vocabulary.")
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(help="Fraction of tokens that should be masked. Default: what the collator claims.")
+        float | None,
+        typer.Option(help="Fraction of tokens that should be masked. Default: the rate that the collator claims."),
     ] = None,
-    whole_words: Annotated[bool, typer.Option("--whole-words", help="A cut word is a fault.")] = False,
-    workers: Annotated[int, typer.Option(help="Worker processes of the data loader; 0 skips their checks.")] = 2,
+    whole_words: Annotated[bool, typer.Option("--whole-words", help="Count cut words as faults.")] = False,
+    workers: Annotated[int, typer.Option(help="Number of worker processes; 0 skips the checks that use them.")] = 2,
     epochs: Annotated[int, typer.Option(help="Number of epochs.")] = 2,
     batch_size: Annotated[int, typer.Option(help="Rows per batch.")] = 16,
     max_length: Annotated[int, typer.Option(help="Maximum number of tokens in a row.")] = 128,

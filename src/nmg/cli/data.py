@@ -21,7 +21,12 @@ File = Annotated[
     Path, typer.Argument(metavar="FILE", help="Data file of a task, folder, hub:OWNER/NAME@SPLIT, or text file.")
 ]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="File to write; it must not exist.")]
-TaskOption = Annotated[str | None, typer.Option("--task", help="Task of the file. Default: guessed from its content.")]
+TaskOption = Annotated[
+    str | None,
+    typer.Option(
+        "--task", help="Task of the file. Default: guessed from its extension and, if needed, its first record."
+    ),
+]
 TextField = Annotated[str, typer.Option(help="Field (column) of the text, for all tasks except question answering.")]
 LabelField = Annotated[
     str, typer.Option(help="Field (column) of the label or number, for all tasks except question answering.")

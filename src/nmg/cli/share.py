@@ -8,7 +8,7 @@ import typer
 
 def share(
     folder: Annotated[Path, typer.Argument(help="Folder of a run, a policy or an adapted model.")],
-    name: Annotated[str | None, typer.Argument(help="Hub repository, OWNER/NAME, as --to.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Hub repository, OWNER/NAME; the same as --to.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write the policy and its card to.")] = None,
     to: Annotated[str | None, typer.Option(help="Hub repository, OWNER/NAME; created if it is missing.")] = None,
     audit: Annotated[Path | None, typer.Option(help="Folder of an audit to report in the card.")] = None,

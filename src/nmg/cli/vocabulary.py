@@ -17,9 +17,11 @@ def vocabulary(
     model: Annotated[str, typer.Option(help="Model whose tokenizer splits the words: a hub name or a folder.")],
     words: Annotated[int, typer.Option(min=1, help="Maximum number of words to propose.")] = 200,
     min_count: Annotated[int, typer.Option(min=1, help="Minimum number of occurrences of a proposed word.")] = 5,
-    shown: Annotated[int, typer.Option(min=1, help="Number of words in the table of the worst.")] = 20,
-    out: Annotated[Path | None, typer.Option(help="Write the proposed words, one per line.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Write all figures as JSON.")] = None,
+    shown: Annotated[
+        int, typer.Option(min=1, help="Maximum number of rows in the table of the most fragmented words.")
+    ] = 20,
+    out: Annotated[Path | None, typer.Option(help="File to write the proposed words to, one per line.")] = None,
+    json: Annotated[Path | None, typer.Option(help="JSON file to write all figures to.")] = None,
 ) -> None:
     """Report how many word pieces a model needs per word of a corpus, and which words to add to its vocabulary.
 

@@ -48,9 +48,11 @@ def on_characters(name: str, examples: Sequence[QAExample], settings: FinetuneSe
         return []
     found = f"{name}: {n_unspaced} of {len(examples)} questions are on passages without spaces between words"
     if settings.f1_tokens == "auto":
-        return [f"{found}. For these, exact match and F1 compare characters, as MLQA does (finetune.f1_tokens)."]
+        return [
+            f"{found}. For these questions, exact match and F1 compare characters, as MLQA does (finetune.f1_tokens)."
+        ]
     advice = "Set --finetune.f1_tokens auto to compare characters."
-    return [f"warning: {found}. For these, F1 by words equals exact match. {advice}"]
+    return [f"warning: {found}. For these questions, F1 by words equals exact match. {advice}"]
 
 
 def read_back(name: str, examples: Sequence[QAExample], task: Task, settings: FinetuneSettings) -> list[str]:

@@ -41,7 +41,7 @@ def emrqa_examples(content: Any, path: Path) -> list[QAExample]:
                     identity = f"{place}.question[{number}]"
                     examples.append(QAExample(identity, paraphrase, context, tuple(texts), tuple(starts), NO_CONTEXT))
     if not examples:
-        raise bad_input(path, "contains no questions whose evidence is in their note")
+        raise bad_input(path, "contains no question with its evidence in the note")
     if n_lost:
         total = n_lost + len(examples)
         warn_once(path, f"questions without evidence in their note are left out: {n_lost} of {total}")

@@ -50,7 +50,9 @@ def write_mrqa(examples: Sequence[QAExample], path: Path) -> None:
     """
     for example in examples:
         if not example.answers:
-            raise bad_input(path, f"question '{example.id}' has no answer, which MRQA does not allow. Write .json.")
+            raise bad_input(
+                path, f"question '{example.id}' has no answer, which MRQA does not allow. Write a .json file."
+            )
     lines: list[dict[str, Any]] = [{"header": {"dataset": path.name.partition(".")[0]}}]
     for context, group in groupby(examples, key=lambda example: example.context):
         lines.append({"context": context, "qas": [_as_json(example) for example in group]})

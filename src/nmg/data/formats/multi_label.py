@@ -90,7 +90,9 @@ def write_multi_label(examples: Sequence[MultiLabelExample], path: Path, fields:
     is_table = path.suffix in DELIMITERS
     for label in {label for one in examples for label in one.labels} if is_table else ():
         if SEPARATOR in label:
-            problem = f"the label '{label}' contains '{SEPARATOR}', which separates labels in a table. Write .jsonl."
+            problem = (
+                f"the label '{label}' contains '{SEPARATOR}', which separates labels in a table. Write a .jsonl file."
+            )
             raise bad_input(path, problem)
     write_labelled_texts(
         examples, path, fields, lambda one: SEPARATOR.join(one.labels) if is_table else list(one.labels)

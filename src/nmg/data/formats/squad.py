@@ -102,7 +102,7 @@ def _question(question: Mapping[str, Any], context: str, path: Path, place: str)
     if question.get("is_impossible") is True:
         answers = []
     elif not answers:
-        problem = f"question '{identity}' has no answer. If its context has none, mark it \"is_impossible\": true."
+        problem = f"question '{identity}' has no answer. If its context contains none, mark it \"is_impossible\": true."
         raise bad_input(path, problem, field=f"{place}.answers")
     return QAExample(
         id=identity,

@@ -48,7 +48,7 @@ def read_subjqa(path: Path) -> list[QAExample]:
             lost.add(identity)
     left_out = {identity for identity in lost if not answers[identity]}
     if len(left_out) == len(questions):
-        raise bad_input(path, "contains no questions whose answers are in their reviews")
+        raise bad_input(path, "contains no question with an answer in its review")
     if left_out:
         warn_once(path, f"questions whose answers are not in their review are left out: {len(left_out)}")
     return [

@@ -174,7 +174,7 @@ def write_conll(examples: Sequence[TokenExample], path: Path) -> None:
     for example in examples:
         for cell in (*example.words, *example.labels):
             if _NOT_IN_COLUMNS.match(cell):
-                problem = f"'{cell}' of sentence '{example.id}' cannot be written in columns. Write .jsonl."
+                problem = f"'{cell}' of sentence '{example.id}' cannot be written in columns. Write a .jsonl file."
                 raise bad_input(path, problem)
     sentences = (zip(example.words, example.labels, strict=True) for example in examples)
     write_text(path, "\n".join("".join(f"{word}\t{label}\n" for word, label in one) for one in sentences))
