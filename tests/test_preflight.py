@@ -285,7 +285,7 @@ class TestDroppedText:
     def test_sentences_without_any_token_are_named_with_their_file(self, model, data, tmp_path, side):
         found = self.conll(tmp_path / "some.conll", ("gene\tO", "Berlin\tB-PLACE"), ("\u200d\tO",), ("\u200b\tO",))
         files = {"train": data["token-classification"], "test": data["token-classification"]} | {side: found}
-        said = r"some.conll: .* no token in 2 of 3 examples \(line or id: '4', '6'\), as in .*; take them out"
+        said = r"some.conll: .* no token in 2 of 3 examples \(line or id: '4', '6'\), as in .*; remove them"
         with pytest.raises(UserError, match=said):
             self.session(model("bert"), **files).preflight()
 

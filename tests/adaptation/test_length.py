@@ -60,7 +60,7 @@ def test_other_commands_refuse_a_length_that_they_would_ignore(
     config = inputs.write_config(tmp_path / "config.yaml", adapt={"epochs": 3, name: value})
     answer = nmg("compare", config, "--out", "out", "--maskings", "none", "--seeds", 1)
     assert answer.code == 2
-    assert f"adapt.{name}: only 'nmg adapt' takes it" in answer.err
+    assert f"adapt.{name}: only 'nmg adapt' accepts it" in answer.err
 
 
 def test_minutes_are_held_approximately_and_a_run_of_as_many_steps_is_the_same(make_config: MakeConfig, tmp_path: Path):

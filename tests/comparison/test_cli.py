@@ -36,7 +36,7 @@ def test_a_comparison_with_a_policy_and_more_seeds_later(nmg: Nmg, config: Path,
 
     answer = nmg(*words, "--seeds", "2")
     assert answer.code == 0, answer.err
-    assert "3 cells are finished, 3 are missing" in answer.err
+    assert "3 trials are finished, 3 are missing" in answer.err
     assert "random.seed-0" not in answer.err
     assert "learned − random" in answer.out
     results = json.loads((tmp_path / "out" / "results.json").read_text())

@@ -64,12 +64,12 @@ def test_cells_of_another_file_are_not_mixed_in(inputs: Inputs, tmp_path: Path, 
         shutil.copy(first, copy)
     notes = Notes()
     compare(quick(inputs, masking={setting: str(copy)}), plan([name, "random"], 1), out, notes)
-    assert "2 cells are finished, 0 are missing" in notes.lines, "the same content in another place"
+    assert "2 trials are finished, 0 are missing" in notes.lines, "the same content in another place"
     change(first)
     with pytest.raises(UserError, match=rf"--out {out}: .*seed-0\) was made with another masking\.{setting}; choose"):
         compare(config, plan([name, "random"], 2), out)
     compare(config, plan(["random"], 1), out, notes)
-    assert "1 cells are finished, 0 are missing" in notes.lines, "random does not read it"
+    assert "1 trials are finished, 0 are missing" in notes.lines, "random does not read it"
 
 
 def test_a_file_that_is_no_longer_given_is_another_masking(inputs: Inputs, tmp_path: Path):

@@ -276,7 +276,7 @@ def test_unchanged_inputs_may_lie_elsewhere(own: Inputs, tmp_path: Path):
     data = {"train": str(moved / "train.jsonl"), "test": str(moved / "test.jsonl")}
     config = quick(own, data=data, model={"name": str(moved / "model")})
     compare(config, plan(["none"], 1), tmp_path / "out", notes)
-    assert any("1 cells are finished, 0 are missing" in line for line in notes.lines)
+    assert any("1 trials are finished, 0 are missing" in line for line in notes.lines)
 
 
 def test_speed_may_change(inputs: Inputs, tmp_path: Path):

@@ -91,8 +91,8 @@ def test_two_data_sets_with_two_models(
     stored.write_text("".join(stored.read_text().splitlines(keepends=True)[:-1]))
     answer = nmg(*words, "--seeds", "2")
     assert answer.code == 0, answer.err
-    assert answer.err.count("4 cells are finished, 0 are missing") == 3
-    assert "3 cells are finished, 1 are missing" in answer.err
+    assert answer.err.count("4 trials are finished, 0 are missing") == 3
+    assert "3 trials are finished, 1 are missing" in answer.err
 
 
 def test_lora_is_one_more_condition(nmg: Nmg, inputs: Inputs, tmp_path: Path):

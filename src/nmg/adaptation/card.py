@@ -21,10 +21,10 @@ _LONGEST_BASE_CARD = 2**20
 """Maximum number of characters to read of a base model's card."""
 _LIMITS = """## Limits
 
-- The losses are those of predicting masked words of this corpus. They do not say that the model does a task better.
-  Compare it with the base model on your task.
-- The model may have forgotten other domains, and it repeats what the corpus says, errors and biases included.
-- Licence and privacy of the corpus apply to a model trained on it.
+- The losses measure how well the model predicts masked words of this corpus. They do not show that it performs better
+  on a task. Compare it with the base model on your task.
+- The model may have forgotten other domains. It may reproduce the content of the corpus, including errors and biases.
+- The licence and privacy restrictions of the corpus also apply to a model trained on it.
 """
 
 
@@ -131,7 +131,7 @@ fill = pipeline("fill-mask", "OWNER/NAME")  # or the path of this folder
 fill(f"A sentence with a {fill.tokenizer.mask_token}.")
 ```
 
-As an encoder of sentences. Train it on pairs next: masked language modeling alone gives no good similarities.
+To use it as a sentence encoder, train it on pairs first: masked language modeling alone gives no good similarities.
 
 ```python
 from sentence_transformers import SentenceTransformer

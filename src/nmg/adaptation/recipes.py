@@ -104,7 +104,7 @@ class Recipe:
             given |= {"masking.rate_schedule", "masking.rate_end"}
         new = {name: value for name, value in self.values.items() if name not in given}
         if new.get("adapt.optimiser") == "stable-adamw" and not has_stable_adamw():
-            reporter.notify(f"recipe {self.name}: AdamW, because pip install 'nmg[stable-adamw]' was not run")
+            reporter.notify(f"recipe {self.name}: AdamW is used; for StableAdamW, pip install 'nmg[stable-adamw]'")
             del new["adapt.optimiser"]
         sections = config.model_dump()
         for name, value in new.items():

@@ -261,7 +261,7 @@ def schedules_of(trials: Sequence[AuditTrial], metric: str) -> list[Schedule]:
             by_schedule.setdefault((trial.steps, trial.learning_rate), {})[trial.spec.seed] = trial
     whole = [of for of in by_schedule.values() if set(of) >= set(none)]
     if not none or not whole:
-        raise UserError("adapt.learning_rate: a training diverged under every schedule of the audit; lower it")
+        raise UserError("adapt.learning_rate: training diverged under every schedule of the audit; lower it")
     return [_against(of, none, metric, len(whole)) for of in whole]
 
 

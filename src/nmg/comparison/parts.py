@@ -92,8 +92,8 @@ def parts_of(
             same = next((known for known in named if known.lower() == name.lower()), None)  # as file systems may
             if same is not None:
                 raise UserError(
-                    f"{_quoted(named[same])} and {_quoted(found)} would share a folder; rename one: NAME=CONFIG.yaml, "
-                    "--models NAME=MODEL"
+                    f"{_quoted(named[same])} and {_quoted(found)} would share a folder; rename one with "
+                    "NAME=CONFIG.yaml or --models NAME=MODEL"
                 )
             named[name] = found
     misfits = _misfits([config for _, _, config in named.values()], cells.policies, inputs)

@@ -115,7 +115,7 @@ class Comparison:
         missing = store.missing(plan.specs())
         found = [store.results[spec] for spec in plan.specs() if spec not in missing]
         if found:
-            reporter.notify(f"{len(found)} cells are finished, {len(missing)} are missing")
+            reporter.notify(f"{len(found)} trials are finished, {len(missing)} are missing")
             if missing:
                 _say_circumstances(found, session.model.runtime, reporter)
         return cls(session.config, plan, session, store, found)
@@ -215,7 +215,7 @@ def _say_circumstances(found: Sequence[TrialResult], runtime: Runtime, reporter:
     then = ({name: value for name, value in cell.environment.items() if name != "threads"} for cell in found)
     if differences := differing([*then, now]):
         reporter.notify(
-            f"warning: finished cells ran in another environment than the next ones will: {described(differences)}. "
+            f"warning: finished trials ran in a different environment from the next ones: {described(differences)}. "
             "Pairs that mix environments will be marked, because they differ in more than their masks. To avoid this, "
             "use the same runtime.precision and runtime.device, or choose another --out"
         )

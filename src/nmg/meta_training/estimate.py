@@ -198,10 +198,10 @@ def _short_run(training: MetaTraining, out: Path, reporter: Reporter) -> tuple[l
     def on_episode(record: EpisodeRecord, _episodes: int) -> None:
         nonlocal last
         steps = training.trial.finetune_steps
-        assert steps is not None, "the estimate limits the steps of each training"
+        assert steps is not None, "the estimate limits the steps of each training run"
         measured.append(Measured(steps, record, time.perf_counter() - last))
         growth.look()
-        reporter.notify(f"measured {len(measured)} of 3 episodes with {steps} steps per training")
+        reporter.notify(f"measured {len(measured)} of 3 episodes with {steps} steps per training run")
         if len(measured) == 2:
             a_step = (record.seconds["adapt"] + record.seconds["finetune"]) / FEW
             training.trial = training.trial.limited(int(np.clip(SECONDS / a_step, LEAST, MOST)))

@@ -316,7 +316,7 @@ def _cut_log(path: Path, episodes: int, reporter: Reporter) -> None:
 
 def _diverged(record: EpisodeRecord, in_a_row: int) -> str:
     player, what = next(iter(record.diverged.items()))
-    return f"a training diverged in {in_a_row} consecutive episodes, last that of the player '{player}': {what}"
+    return f"training diverged in {in_a_row} consecutive episodes, most recently for the player '{player}': {what}"
 
 
 def episode_line(record: EpisodeRecord, episodes: int) -> str:

@@ -86,7 +86,7 @@ def _schedules(result: AuditResult) -> Table:
     rows = [*(row(one, "") for one in adapting.schedules), row(adapting.best, "best, repeated: ")]
     notes = (
         "Δ: score with random masks minus score without adaptation, on the validation set, averaged over the "
-        "fine-tunings of each seed; p: paired t test over seeds, corrected for the number of schedules.",
+        "fine-tuning runs of each seed; p: paired t test over seeds, corrected for the number of schedules.",
         "The scores that choose the best schedule overestimate it. The last row repeats it with new seeds and shows "
         f"whether adaptation helps (score without adaptation: {score_text(adapting.none, metric)}).",
     )
@@ -107,8 +107,8 @@ def _rewards(result: AuditResult) -> Table:
         for one in result.rewards
     ]
     notes = (
-        "Rank correlation: between the maskings' mean rewards and their mean full scores from another fine-tuning; "
-        "corrected: estimated correlation without noise, with two one-sided 95 % limits. A reward is sound if the "
+        "Rank correlation: between the maskings' mean rewards and their mean full scores from another fine-tuning "
+        "run; corrected: estimated correlation without noise, with two one-sided 95 % limits. A reward is sound if the "
         f"maskings differ and the lower limit is at least {LEAST_CORRELATION}.",
         "Signal: standard deviation between maskings divided by the noise of one trial. Trials: number that finds a "
         "difference of one such standard deviation with 80 % power at 5 %, if the signal is as estimated. Time: with "

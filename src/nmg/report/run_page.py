@@ -145,7 +145,7 @@ def _time(log: RunLog) -> list[Block]:
             tuple(rows),
             (
                 "States, masks: computing the LM's states for the policy, and selecting masks. Other: the rest of the "
-                "inner loops, like copying weights. Writing logs and checkpoints is not counted.",
+                "inner loops, such as copying weights. Writing logs and checkpoints is not counted.",
             ),
             "Time by phase",
         ),

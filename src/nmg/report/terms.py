@@ -39,7 +39,7 @@ def terms_table(terms: Mapping[str, Any], shown: int | None = None) -> Table:
         for one in measured
     )
     header = ("term", "pieces", "texts", "ln p before", "after", "gain", "rank before", "after")
-    note = "ln p: mean log-probability of the right pieces, all masked at once. rank: of the right first piece, median."
+    note = "ln p: mean log-probability of the right pieces, all masked at once. rank: median rank of the first piece."
     return Table(header, rows, (note,), caption, n_words=2)
 
 

@@ -69,7 +69,7 @@ class Accumulation:
             torch.cuda.empty_cache()
             warnings.warn(
                 f"out of GPU memory: from now on, gradients of a batch are accumulated {self.at_once} rows at a time, "
-                f"which changes only dropout. Set runtime.micro_batch_size {self.at_once} to start so.",
+                f"which changes only dropout. Set runtime.micro_batch_size {self.at_once} to start with that size.",
                 stacklevel=3,
             )
 

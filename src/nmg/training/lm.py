@@ -77,7 +77,7 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _cannot_load(name, "tokenizer", error) from error
     if not tokenizer.is_fast:
-        raise UserError(f"model.name: '{name}' has no fast tokenizer, which nmg needs to find words: choose another")
+        raise UserError(f"model.name: '{name}' has no fast tokenizer, which nmg needs to find words: use another model")
     if tokenizer.mask_token_id is None:
         raise UserError(f"model.name: the tokenizer of '{name}' has no mask token: choose a masked language model")
     return tokenizer

@@ -46,6 +46,6 @@ def in_passes(n_rows: int, at_once: int, read: Callable[[slice], Result]) -> Ite
         torch.cuda.empty_cache()
         warnings.warn(
             f"out of GPU memory: from now on, texts are read {at_once} rows at a time. Set "
-            f"runtime.evaluation_batch_size {at_once} to start so.",
+            f"runtime.evaluation_batch_size {at_once} to start with that size.",
             stacklevel=3,
         )

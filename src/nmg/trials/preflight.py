@@ -307,8 +307,8 @@ def _missing_row(lm: PretrainedLM, missing: _MissingRow, length: str) -> str:
         )
     if "type" in kind:
         return (
-            f"{name} knows {missing.rows} token types, and its tokenizer gives type {missing.asked}: take "
-            "token_type_ids out of model_input_names in its tokenizer_config.json"
+            f"{name} has {missing.rows} token types, but its tokenizer gives type {missing.asked}: remove "
+            "token_type_ids from model_input_names in its tokenizer_config.json"
         )
     return f"{name} cannot read its tokenizer's rows: {missing}; choose a tokenizer that belongs to the model"
 

@@ -145,8 +145,8 @@ def check_unchanged(run: Path, then: Mapping[str, str], session: Session) -> Non
     if changed:
         described = ", ".join(_described(name, session) for name in changed)
         raise UserError(
-            f"--resume {run}: {described} {'has' if len(changed) == 1 else 'have'} changed since the run began, so it "
-            "would not end as an uninterrupted one; bring back what it began with, or start a new run"
+            f"--resume {run}: {described} {'has' if len(changed) == 1 else 'have'} changed since the run began, so its "
+            "result would differ from that of an uninterrupted run; restore the original inputs, or start a new run"
         )
 
 

@@ -202,7 +202,7 @@ class Session(ModelSession):
                 ids += ", …" if len(empty) > 5 else ""
                 problem = (
                     f"the tokenizer of '{self.lm.name}' finds no token in {len(empty)} of {len(examples)} "
-                    f"examples (line or id: {ids}), as in {shown(empty[0].passage)}; take them out, or "
+                    f"examples (line or id: {ids}), as in {shown(empty[0].passage)}; remove them, or "
                     "choose a model whose tokenizer knows these characters"
                 )
                 raise bad_input(user_path(file), problem)
@@ -283,7 +283,7 @@ def _check_adaptation(config: Config) -> None:
     """Raise UserError for settings of an adaptation that only `nmg adapt` accepts."""
     for name in ("steps", "minutes"):
         if getattr(config.adapt, name) is not None:
-            raise UserError(f"adapt.{name}: only 'nmg adapt' takes it. Use adapt.epochs here.")
+            raise UserError(f"adapt.{name}: only 'nmg adapt' accepts it. Use adapt.epochs here.")
     if config.adapt.general_corpus is not None:
         raise UserError("adapt.general_corpus: only 'nmg adapt' measures the loss on general text. Remove the setting.")
     if config.adapt.terms is not None:
