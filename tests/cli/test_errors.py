@@ -194,7 +194,7 @@ def test_a_policy_for_another_size_of_model(refused: Callable[..., str], inputs:
     sizes = r"size 8\b.*size 16\b"
     assert re.search(sizes, refused("meta-test", config, "--out", "out", "--policy", policy))
     words = ("adapt", "--corpus", inputs.train, "--model", inputs.model, "--masking", policy, "--out", "out")
-    words = (*words, "--adapt.block_size=16")
+    words = (*words, "--adapt.block_size=16", "--adapt.held_out=0")
     assert re.search(sizes, refused(*words))
 
 
@@ -234,7 +234,7 @@ def test_a_masking_that_does_not_exist(refused: Callable[..., str], inputs: Inpu
     wanted = "there is no masking 'whole_wort'; did you mean 'whole-word'?"
     assert wanted in refused("meta-test", config, "--out", "out", "--maskings", "random,whole_wort")
     words = ("adapt", "--corpus", inputs.train, "--model", inputs.model, "--masking", "whole_wort", "--out", "out")
-    words = (*words, "--adapt.block_size=16")
+    words = (*words, "--adapt.block_size=16", "--adapt.held_out=0")
     assert wanted in refused(*words)
     assert "at least one" in refused("meta-test", config, "--out", "out", "--maskings", " , ")
 
@@ -284,7 +284,7 @@ def test_resuming_nothing(refused: Callable[..., str], config: Path, tmp_path: P
 
 @pytest.mark.parametrize(
     "words",
-    [["meta-test"], ["no-such-command"], ["meta-test", "c.yaml", "--out"], ["adapt", "--out", "out"], ["data", "no"]],
+    [["meta-test"], ["no-such-command"], ["meta-test", "c.yaml", "--out"], ["adapt", "--out"], ["data", "no"]],
     ids=" ".join,
 )
 def test_words_that_are_no_command(nmg: Nmg, words: Sequence[str]):
