@@ -317,7 +317,8 @@ class MetaSettings(Section):
     """Whether each episode starts from the LM that the leading player adapted in the previous one, not the
     pre-trained LM."""
     reset: bool = False
-    """With `continual`: return to the pre-trained LM every max(contexts in the corpus / `contexts`, 25) episodes."""
+    """Whether a `continual` run returns to the pre-trained LM every max(contexts in the corpus / `contexts`, 25)
+    episodes."""
     parallel_episodes: Literal["auto"] | Count = "auto"
     """Number of episodes that run in parallel; `auto`: as many as the executor can run without changing results."""
     checkpoint_every: Count = 50

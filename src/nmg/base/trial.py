@@ -114,9 +114,9 @@ class TrialResult:
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Name → digest of everything that determines the trial in addition to `spec`: settings, data, model."""
     error: str | None = None
-    """What went wrong, in one line; there are no scores then. None if the trial succeeded."""
+    """The error in one line, or None if the trial succeeded. A failed trial has no scores."""
     traceback: str = ""
-    """Where it went wrong. It is not stored with the results."""
+    """Traceback of the error. It is not stored with the results."""
 
     @property
     def phase_seconds(self) -> dict[str, float]:

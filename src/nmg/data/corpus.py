@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CACHE_VERSION = 1
-"""Part of every digest. Increase it whenever the blocks or the file layout change."""
+"""Version of the blocks and of the file layout, part of every digest. Increase it whenever one of them changes."""
 
 _log = logging.getLogger(__name__)
 

@@ -25,8 +25,8 @@ SCHEMA = pa.schema(
         *(pa.field(name, pa.large_list(pa.int32()), nullable=False) for name in TOKEN_COLUMNS),
     ]
 )
-"""One row per block. `word_index` is as in `TokenBlocks`; `starts` and `ends` are character offsets in the block's
-`text`."""
+"""Columns of a record batch, which has one row per block. `word_index` is as in `TokenBlocks`. `starts` and `ends` are
+character offsets in the block's `text`."""
 
 TEXTS_AT_ONCE = 256
 """Maximum number of texts per call of the tokenizer."""

@@ -125,7 +125,7 @@ def _union(of_texts: dict[str, Shingles]) -> set[str]:
 
 
 def _sharing(of_texts: Iterable[tuple[str, Shingles]], others: AbstractSet[str]) -> dict[str, Shingles]:
-    """Return each text of which at least the fraction `NEAR` of shingles is in `others`, with its shingles."""
+    """Return text → shingles for each text with at least the fraction `NEAR` of its shingles in `others`."""
     return {text: own for text, own in of_texts if len(own & others) >= NEAR * len(own)}
 
 

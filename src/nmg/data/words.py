@@ -3,7 +3,7 @@
 Words are those of the tokenizer, split further if the tokenizer only knows spaces.
 
 Tokenizers of the BERT and GPT-2 families split text at spaces and punctuation before they look for pieces. Those of the
-SentencePiece family (XLM-RoBERTa, ALBERT, DeBERTa v2 and v3) split only at spaces. With these "hello," or a sentence in
+SentencePiece family (XLM-RoBERTa, ALBERT, DeBERTa v2 and v3) split only at spaces. With them, "hello," or a sentence in
 Chinese would be one word. For these tokenizers a word therefore also ends between letters or digits and other
 characters. An apostrophe between letters counts as a letter ("don't"). For every tokenizer, in scripts that are written
 without spaces, each token that begins with a letter is a word: finding real words would require a dictionary.

@@ -154,7 +154,7 @@ class LearnerDefaults:
 
 @dataclass(frozen=True)
 class LearnerContext:
-    """The context that a learner is built from."""
+    """What a learner is built from: a source of policies, the masking rate, the score and random streams."""
 
     new_policy: Callable[[], Policy]
     """Creates a policy on the CPU with the initial weights of its modules (see `Policy.reset_parameters`)."""

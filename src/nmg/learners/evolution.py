@@ -1,7 +1,7 @@
 """CMA-ES: sample candidate weights from a Gaussian whose mean and covariance move towards the better candidates.
 
-Uses the package `cmaes` (arXiv 2402.01373), with learning rates that adapt to the noise of the scores (arXiv
-2304.03473). The returned policy is the mean rather than the best candidate, because under noise the best candidate is
+The learner uses the package `cmaes` (arXiv 2402.01373), with learning rates that adapt to the noise of the scores
+(arXiv 2304.03473). The returned policy is the mean rather than the best candidate, because under noise the best one is
 mostly the luckiest one. All candidates of an episode share the sampling noise, so they differ only in their weights.
 This learner is intended for policies with few weights.
 """

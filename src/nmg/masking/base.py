@@ -69,7 +69,7 @@ class Rule:
     name: str
     draw: Draw
     reads_words: bool = True
-    """False if the rule ignores which tokens form a word."""
+    """Whether the rule needs to know which tokens form a word."""
     reads_states = False
 
     def plan(

@@ -60,7 +60,7 @@ class CorpusEntities:
         self._recogniser = recogniser
 
     def of(self, blocks: TokenBlocks) -> torch.Tensor:
-        """Implement `Entities.of`."""
+        """Return int64 [B, T]: number of the entity that contains the token, -1 if there is none."""
         return _padded([self._of(block_id) for block_id in blocks.block_ids.tolist()], blocks)
 
     def _of(self, block_id: int) -> npt.NDArray[np.int16]:
@@ -97,7 +97,7 @@ class TextEntities:
         self._entity_of: dict[int, npt.NDArray[np.int16]] = {}
 
     def of(self, blocks: TokenBlocks) -> torch.Tensor:
-        """Implement `Entities.of`."""
+        """Return int64 [B, T]: number of the entity that contains the token, -1 if there is none."""
         block_ids = blocks.block_ids.tolist()
         new = [block_id for block_id in dict.fromkeys(block_ids) if block_id not in self._entity_of]
         self._entity_of.update(zip(new, _find(self._recogniser, self._texts, new), strict=True))

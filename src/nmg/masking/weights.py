@@ -94,7 +94,7 @@ def _is_weight(weight: object) -> TypeGuard[float]:
 
 
 def read_weights(path: Path) -> dict[str, float]:
-    """Read a file of weights: a JSON object (.json), or one word or phrase per line, a tab, and its weight.
+    """Read a file of weights: a JSON object (.json), or lines with a word or phrase, a tab and a weight.
 
     In .csv files, a comma separates the columns, and quotes have their CSV meaning. In other files, quotes are part of
     the word. Raises UserError, with line and word, for an unreadable file and for a word with two weights.

@@ -98,7 +98,8 @@ class Policy(StoredPolicy):
 
 @dataclass(frozen=True)
 class PolicyContext:
-    """The context that a policy is built from."""
+    """What a policy is built from: the language model, its tokenizer, a corpus and the relevance of tokens to the
+    task."""
 
     base_model: str
     """Name of the language model."""

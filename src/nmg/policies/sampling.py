@@ -143,7 +143,7 @@ def perturbed(logits: Tensor, blocks: TokenBlocks, rng: np.random.Generator) -> 
 
 @dataclass(frozen=True)
 class PolicyOutput:
-    """The output of a policy for blocks."""
+    """Logits, probabilities and greedy plan of a policy for a batch of blocks."""
 
     logits: Tensor
     """float32 [B, T]: logits of the positions; -inf if not maskable."""

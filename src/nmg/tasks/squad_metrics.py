@@ -1,6 +1,6 @@
 """Computes exact match and F1 of SQuAD 1.1 and 2.0, as the official evaluation scripts define them.
 
-Rajpurkar et al., EMNLP 2016 and ACL 2018.
+The scripts are by Rajpurkar et al. (EMNLP 2016 and ACL 2018).
 
 Answers are compared in lower case, without ASCII punctuation and English articles, and with single spaces.
 
@@ -63,7 +63,7 @@ def exact_match(prediction: str, answers: Sequence[str], normalize: Normalize = 
     Args:
         prediction: The predicted answer.
         answers: The accepted answers, at least one.
-        normalize: Applied to both before they are compared.
+        normalize: Applied to prediction and answers before they are compared.
 
     Returns:
         0.0 or 1.0.
@@ -77,10 +77,10 @@ def f1(prediction: str, answers: Sequence[str], normalize: Normalize = normalize
     Args:
         prediction: The predicted answer.
         answers: The accepted answers, at least one.
-        normalize: Applied to both before they are compared.
+        normalize: Applied to prediction and answers before they are compared.
 
     Returns:
-        F1, from 0 to 1. It is 0 if no word is shared, even if neither has a word (as in 1.1; version 2.0 differs).
+        F1, from 0 to 1. It is 0 if no word is shared, even if neither text has a word (as in 1.1; version 2.0 differs).
     """
     return _best(_overlap, prediction, answers, normalize)
 
@@ -91,7 +91,7 @@ def scores_1(prediction: str, answers: Sequence[str], normalize: Normalize = nor
     Args:
         prediction: The predicted answer.
         answers: The accepted answers.
-        normalize: Applied to both before they are compared.
+        normalize: Applied to prediction and answers before they are compared.
 
     Returns:
         Exact match and F1, from 0 to 1; both are 0 if there is no accepted answer.
@@ -104,13 +104,13 @@ def scores_1(prediction: str, answers: Sequence[str], normalize: Normalize = nor
 def scores_2(prediction: str, answers: Sequence[str], normalize: Normalize = normalize_answer) -> tuple[float, float]:
     """Return exact match and F1 of version 2.0. The correct answer to a question without `answers` is the empty text.
 
-    Accepted answers that are empty after normalization are ignored. If prediction or answer has no word, F1 is 1 if
-    neither has one, else 0.
+    Accepted answers that are empty after normalization are ignored. If neither the prediction nor the answer has a
+    word, F1 is 1. If only one of them has words, it is 0.
 
     Args:
         prediction: The predicted answer; empty to abstain.
         answers: The accepted answers.
-        normalize: Applied to both before they are compared.
+        normalize: Applied to prediction and answers before they are compared.
 
     Returns:
         Exact match and F1, from 0 to 1.

@@ -1,7 +1,7 @@
 """Parameter noise: exploration that is consistent over an episode. It is not part of the paper.
 
 Independent noise at each token averages out over the thousands of tokens of an episode. One random direction of feature
-weights per episode does not average out, so it affects the score. Compare parameter-space noise (arXiv 1706.01905).
+weights per episode does not average out, so it affects the score. Parameter-space noise (arXiv 1706.01905) is similar.
 """
 
 import numpy as np

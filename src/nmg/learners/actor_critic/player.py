@@ -61,7 +61,7 @@ class Player:
         return update_policy(self.policy, self.value, self.optimiser, self.replay, self.settings, episode, rng)
 
     def to_files(self) -> dict[str, Tensors]:
-        """Return everything except the states, as file name → tensors."""
+        """Return the state of the player as file name → tensors, without the states in its replay."""
         return {
             f"{self.name}-policy": self.policy.state_dict(),
             f"{self.name}-value": self.value.state_dict(),

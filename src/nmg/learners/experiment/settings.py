@@ -26,7 +26,7 @@ class ExperimentSettings(Section):
     """Number of pairs, in addition to the number of features, before the first interim analysis. Further analyses
     follow every ten pairs."""
     early_stop_alpha: Share = 0.001
-    """Exploration ends early if the p-value of the F test of "no feature matters" is below this level."""
+    """Significance level of the F test of "no feature matters". Exploration ends early if the p-value is below it."""
     gate_alpha: Share = 0.05
     """One-sided significance level of the gate: the policy is selected if it beats the best rule at this level."""
 
