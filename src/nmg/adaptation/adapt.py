@@ -279,7 +279,7 @@ class _Run:
     def _result(
         self, trained: TrainingStats, seconds: float, held_out: HeldOutResult | None, *, is_best: bool
     ) -> AdaptationResult:
-        """Return the result of a training.
+        """Return the result of the adaptation.
 
         Args:
             trained: Statistics of the training.
@@ -311,10 +311,10 @@ class _Run:
 
 
 def _in_short(held_out: HeldOutLoss, measured: list[tuple[int, float]], best: float, step: int) -> HeldOutResult:
-    """Return the result of the measurements of the loss on held-out text.
+    """Summarise the measurements of the loss on held-out text.
 
     Args:
-        held_out: The loss.
+        held_out: The loss that was measured.
         measured: (step, loss) of each measurement, in order.
         best: The lowest loss.
         step: Number of steps after which `best` was measured.

@@ -85,7 +85,7 @@ class AdaptationFolder:
     def check_settings(self, config: Config, masking: str) -> None:
         """Check that the run was begun with the same masking and settings, including those of its recipe.
 
-        Runtime settings may differ. Raises UserError with the names of settings that differ.
+        Runtime settings may differ. Raises UserError with their names if other settings differ.
         """
         then, now = _settings(self.recorded()), _settings(config)
         then["--masking"], now["--masking"] = self.facts()["masking"], masking
@@ -94,7 +94,7 @@ class AdaptationFolder:
     def check_inputs(self, inputs: Mapping[str, str], runtime: Runtime) -> None:
         """Check that text, model, tokenizer, masking and number of processes are those that the run began with.
 
-        Raises UserError with the names of inputs that differ.
+        Raises UserError with their names if inputs differ.
         """
         facts = self.facts()
         changed = changed_names(facts["inputs"], inputs)
@@ -103,7 +103,7 @@ class AdaptationFolder:
         self._refuse(changed)
 
     def _refuse(self, changed: list[str]) -> None:
-        """Raise UserError with the names in `changed`, unless it is empty."""
+        """Raise UserError with the names in `changed`; do nothing if `changed` is empty."""
         if changed:
             raise UserError(
                 f"--resume {self.path}: the run was begun with other values of {', '.join(changed)}; use the same, or "

@@ -123,7 +123,7 @@ class Terms:
 
     @property
     def digest(self) -> str:
-        """16 hex digits of the SHA-256 of the terms."""
+        """Digest of the terms: 16 hex digits of their SHA-256."""
         return hashlib.sha256("\n".join(self.names).encode()).hexdigest()[:16]
 
     def measure(self, context: TrainingContext) -> tuple[FloatArray, IntArray]:
@@ -228,9 +228,9 @@ def find_terms(
 
 
 def _occurrences(corpus: Corpus, forms: Sequence[Sequence[Ids]]) -> Iterator[Occurrence]:
-    """Yield the first occurrence of each term in each block, only as whole words.
+    """Yield the first whole-word occurrence of each term in each block.
 
-    `forms` has the possible pieces of each term (`forms_of`).
+    `forms` has, for each term, the token id sequences that may represent it (`forms_of`).
     """
     by_first: dict[int, list[tuple[Ids, int]]] = defaultdict(list)
     for term, of_term in enumerate(forms):
