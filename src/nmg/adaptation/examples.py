@@ -1,4 +1,4 @@
-"""What a model fills into masked words of a few held-out texts, before and after its adaptation."""
+"""Examples of what a model predicts for masked words of held-out texts, before and after its adaptation."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from nmg.training.context import TrainingContext
 from nmg.training.lm import masked_logits
 
 EXAMPLES = 8
-"""Number of texts."""
+"""Maximum number of texts that are shown."""
 MAX_TOKENS = 40
-"""Number of tokens of a text that are shown."""
+"""Maximum number of tokens that are shown of a text."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Guesses:
 
 
 def compared(before: Guesses, after: Guesses, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-    """Return the texts with the guesses before and after.
+    """Return the texts with the guesses before and after the adaptation.
 
     Args:
         before: Guesses of the model before its adaptation.
@@ -88,5 +88,5 @@ def _names(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> list[str]:
 
 
 def _plain(token: str) -> str:
-    """Return a token without the sign of a word's beginning."""
+    """Return a token without the mark of the beginning of a word."""
     return token.lstrip("Ġ▁") or token

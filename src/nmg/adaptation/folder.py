@@ -85,7 +85,7 @@ class AdaptationFolder:
     def check_settings(self, config: Config, masking: str) -> None:
         """Check that the run was begun with the same masking and settings, including those of its recipe.
 
-        Runtime settings may differ. Raises UserError with their names if other settings differ.
+        Runtime settings may differ. Raises UserError if other settings differ; the message names them.
         """
         then, now = _settings(self.recorded()), _settings(config)
         then["--masking"], now["--masking"] = self.facts()["masking"], masking
@@ -94,7 +94,7 @@ class AdaptationFolder:
     def check_inputs(self, inputs: Mapping[str, str], runtime: Runtime) -> None:
         """Check that text, model, tokenizer, masking and number of processes are those that the run began with.
 
-        Raises UserError with their names if inputs differ.
+        Raises UserError if one of them differs; the message names it.
         """
         facts = self.facts()
         changed = changed_names(facts["inputs"], inputs)

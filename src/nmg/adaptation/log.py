@@ -47,13 +47,13 @@ class AdaptationLog:
 
     @property
     def progress(self) -> str:
-        """Number of steps taken, of those planned."""
+        """Number of steps taken, and the planned number, as text."""
         planned = self.run["planned_steps"]
         return f"{len(self.steps):,} of {'?' if planned is None else f'{planned:,}'} steps"
 
     @property
     def steps(self) -> list[Mapping[str, Any]]:
-        """The lines of steps."""
+        """The lines of the log that describe a step."""
         return [record for record in self.records if record["step"]]
 
     @property

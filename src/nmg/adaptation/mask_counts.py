@@ -20,17 +20,17 @@ SHOWN = 10
 
 @dataclass
 class MaskCounts:
-    """How often each token occurred in the batches of a training, and how often it was masked."""
+    """How often each token occurred in the batches of an adaptation, and how often it was masked."""
 
     size: int
     """Number of token ids V."""
     seen: IntArray = field(init=False)
-    """int64 [V]: occurrences."""
+    """int64 [V]: number of occurrences of each token."""
     masked: IntArray = field(init=False)
-    """int64 [V]: occurrences that were masked."""
+    """int64 [V]: number of occurrences of each token that were masked."""
 
     def __post_init__(self) -> None:
-        """Start with no counts."""
+        """Set all counts to 0."""
         self.seen, self.masked = np.zeros(self.size, dtype=np.int64), np.zeros(self.size, dtype=np.int64)
 
     def add(self, batch: CorruptedBlocks) -> None:
@@ -72,7 +72,7 @@ class MaskCounts:
 
 @dataclass(frozen=True)
 class CountedMasks:
-    """Masks that are counted while they are trained on; otherwise as `masks`."""
+    """Wrapper that leaves `masks` unchanged and counts the masks of each batch."""
 
     masks: Masks
     counts: MaskCounts
@@ -131,7 +131,7 @@ class _CountedBatches:
         return State({**tensors, **{name: torch.from_numpy(one) for name, one in counts.items()}}, inner.facts)
 
     def restore(self, state: State) -> None:
-        """Continue after the last batch of a state."""
+        """Restore the batches and the counts from a state; training then continues after its last batch."""
         parts = {
             name.removeprefix("batches."): one for name, one in state.tensors.items() if name.startswith("batches.")
         }

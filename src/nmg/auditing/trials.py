@@ -133,7 +133,7 @@ class AuditWorker:
 
     @classmethod
     def open(cls, config: Config, reporter: Reporter, *, is_checked: bool = False) -> "AuditWorker":
-        """Read and check everything, and warm up a missing head. The test set is not read.
+        """Read and check all inputs, and warm up a missing head. The test set is not read.
 
         Args:
             config: The settings of the audit.

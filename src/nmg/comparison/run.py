@@ -81,7 +81,7 @@ class Comparison:
         save_models: bool = False,
         inputs: SharedInputs | None = None,
     ) -> "Comparison":
-        """Read and check everything, and load the trials that are already finished. No training starts.
+        """Read and check all inputs, and load the trials that are already finished. No training starts.
 
         Args:
             config: The settings of the user.

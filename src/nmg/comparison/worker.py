@@ -60,7 +60,7 @@ class ComparisonWorker:
         is_checked: bool = False,
         inputs: SharedInputs | None = None,
     ) -> "ComparisonWorker":
-        """Read and check everything, but do not yet warm up a head that the checkpoint lacks.
+        """Read and check all inputs, but do not yet warm up a head that the checkpoint lacks.
 
         Args:
             config: The settings that trials run under.

@@ -148,7 +148,7 @@ class _Job:
         return results
 
     def _open(self, part: Part, reporter: Reporter, inputs: SharedInputs) -> Comparison:
-        """Read and check everything that the part needs. Raises UserError for invalid inputs."""
+        """Read and check all inputs of the part. Raises UserError if one is invalid."""
         out, save = self.out / part.name, self.save_models
         return Comparison.open(part.config, part.plan, out, reporter, save_models=save, inputs=inputs)
 

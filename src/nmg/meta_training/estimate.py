@@ -117,7 +117,7 @@ class Measured:
 def estimate(config: Config, reporter: Reporter) -> Estimate:
     """Measure three short episodes of the run that `config` describes, and forecast the whole run.
 
-    It reads and checks everything as the run would. The tokenized corpus stays in the cache, so the run can reuse it.
+    All inputs are read and checked as in the run. The tokenized corpus stays in the cache, so the run can reuse it.
     Raises UserError if inputs of the run are invalid, or if it would end before three episodes.
     """
     with tempfile.TemporaryDirectory() as name, PeakMemory() as memory:

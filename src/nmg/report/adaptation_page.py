@@ -66,7 +66,7 @@ def verdict(log: AdaptationLog) -> Verdict:
 
 
 def _facts(log: AdaptationLog) -> Facts:
-    """The facts that the terminal and the card show, or the progress of a run that is not finished."""
+    """Return the facts that the terminal and the card show, or the progress of a run that is not finished."""
     if log.facts is not None:
         return Facts(tuple({"masking": str(log.facts["masking"]), **in_words(log.facts)}.items()))
     facts = [("masking", str(log.run["masking"])), ("recipe", log.config.adapt.recipe)]
@@ -78,7 +78,7 @@ def _facts(log: AdaptationLog) -> Facts:
 
 
 def _losses(log: AdaptationLog) -> list[Block]:
-    """Figure of both losses, and a table of the measurements."""
+    """Return a figure of both losses, and a table of the measurements."""
     blocks: list[Block] = [
         Figure(
             loss_plot([record["step"] for record in log.steps], [record["loss"] for record in log.steps], log.held_out),
@@ -130,7 +130,7 @@ def _name_end(axes: Any, step: int, loss: float, name: str) -> None:
 
 
 def _masked(masked: Mapping[str, Any]) -> list[Block]:
-    """Paragraph with the realised rate, and the tokens masked most and least for their frequency."""
+    """Return a paragraph with the realised rate, and the tokens masked most and least for their frequency."""
     header = ("token", "occurrences", "masked", "share masked", "z")
     tables = [
         Table(
@@ -159,7 +159,7 @@ def _masked(masked: Mapping[str, Any]) -> list[Block]:
 
 
 def _examples(examples: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """Table of held-out texts with the guesses before and after."""
+    """Return a table of held-out texts with the guesses before and after the adaptation."""
     rows = [
         (one["text"], *(", ".join(one[column]) for column in ("masked", "before", "after")), _right(one))
         for one in examples
@@ -173,7 +173,7 @@ def _examples(examples: Sequence[Mapping[str, Any]]) -> list[Block]:
 
 
 def _right(one: Mapping[str, Any]) -> str:
-    """Return the numbers of right guesses before and after."""
+    """Return the numbers of right guesses before and after the adaptation."""
     before, after = (
         sum(guess == word for guess, word in zip(one[column], one["masked"], strict=True))
         for column in ("before", "after")

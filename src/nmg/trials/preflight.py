@@ -1,4 +1,4 @@
-"""Preflight check: runs a small part of everything that a command will train before any long work.
+"""Preflight check: passes a few rows through every model that a command will train, before any long work.
 
 A few real rows pass through the language model and the task model: scoring, then one training step with a learning rate
 of 0. A model that cannot be used therefore fails within seconds and with one sentence, not in every trial after its

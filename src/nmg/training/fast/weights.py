@@ -30,7 +30,7 @@ class Fp32Weights:
         """
 
     def publish(self) -> None:
-        """Copy the updated master weights to the model. Does nothing here, too."""
+        """Copy the updated master weights to the model. Does nothing here."""
 
 
 class RoundedWeights(Fp32Weights):
