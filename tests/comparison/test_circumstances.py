@@ -102,7 +102,7 @@ def test_another_precision_in_the_same_folder(inputs: Inputs, tmp_path: Path):
     notes, bf16 = Notes(), quick(inputs, runtime={"precision": "bf16"})
     both = compare(bf16, plan(["none", "random", "idf"], 1), tmp_path, notes)
     assert [cell.environment["precision"] for cell in both.cells] == ["fp32", "fp32", "bf16"]
-    assert any("another environment than the next ones will: precision (fp32, bf16)" in line for line in notes.lines)
+    assert any("different environment from the next ones: precision (fp32, bf16)" in line for line in notes.lines)
 
     notes, files = Notes(), written(tmp_path)
     compare(bf16, plan(["none", "random"], 1), tmp_path, notes)

@@ -9,7 +9,9 @@ from transformers import PreTrainedTokenizerFast
 
 from nmg.base.types import Example
 from nmg.data.formats.classification import ClassificationExample
+from nmg.data.formats.multi_label import MultiLabelExample
 from nmg.data.formats.questions import QAExample
+from nmg.data.formats.regression import RegressionExample
 from nmg.data.formats.tokens import TokenExample
 from nmg.tasks.registry import TASKS, task_kind
 from support.tiny import SPECIAL, word_tokenizer
@@ -114,6 +116,8 @@ def test_ids_of_a_tokenizer_may_have_gaps(task: str):
         "classification": labelled(("drug", "a"), ("drug", "a"), ("enzyme", "b")),
         "qa": [question("drug enzyme enzyme", "drug")],
         "token-classification": [TokenExample("0", ("drug", "enzyme", "enzyme"), ("B-X", "O", "O"), 0)],
+        "multi-label": [MultiLabelExample("0", "drug", ("a",), 0), MultiLabelExample("1", "enzyme", ("b",), 1)],
+        "regression": [RegressionExample("0", "drug", 1.0, 0), RegressionExample("1", "enzyme", 2.0, 1)],
     }
     found = task_kind(task).relevance(tokenizer, examples[task])
     assert found.shape == (10,)

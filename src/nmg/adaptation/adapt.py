@@ -106,7 +106,7 @@ class _Prepared:
     """The model, text and masking of an adaptation, and facts about them."""
 
     config: Config
-    """The settings, with the values of the recipe."""
+    """The settings, with the recipe's values for those that the user did not give."""
     recipe_changed: tuple[str, ...]
     """Names of the settings whose values are not those of the recipe."""
     session: ModelSession

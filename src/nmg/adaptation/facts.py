@@ -56,7 +56,11 @@ def _losses(held_out: Mapping[str, Any], *, is_best: bool) -> str:
     words = f"{before} → {after}"
     if held_out["best"] < held_out["after"]:
         words += f"; best {held_out['best']:.3f} at step {held_out['best_step']}"
-        words += ", whose weights were saved" if is_best else ": adapt.patience would have kept it"
+        words += (
+            ", whose weights were saved"
+            if is_best
+            else "; these weights were not saved (set adapt.patience to save the best ones)"
+        )
     return words
 
 

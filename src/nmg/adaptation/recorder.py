@@ -54,7 +54,7 @@ class Recorder:
     """(number, learning rate, seconds) of each step that is not yet in the log."""
 
     def begin(self, training: Training) -> None:
-        """Restore the last checkpoint, if the run is resumed."""
+        """Prepare the log and start the clock. If the run is resumed, restore the last checkpoint first."""
         found = Checkpoints(self.out).load() if self.resume else None
         if found is not None:
             for name, part in training.parts.items():
@@ -86,7 +86,10 @@ class Recorder:
             self._save(training)
 
     def _save(self, training: Training) -> None:
-        """Write a checkpoint. All processes take part, because each has its own dropout."""
+        """Write a checkpoint.
+
+        All processes take part, because it contains the random state of each one (for dropout).
+        """
         parts = {name: part.state() for name, part in training.parts.items()}
         with as_one():
             if is_main_process():

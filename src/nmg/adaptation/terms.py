@@ -27,7 +27,7 @@ from nmg.vocabulary.terms import choose_terms, forms_of
 MAX_OCCURRENCES = 8
 """Maximum number of occurrences of a term that are measured, each in another block."""
 MAX_ROWS = 512
-"""Maximum number of occurrences of all terms that are measured."""
+"""Maximum number of occurrences that are measured, over all terms together."""
 
 
 @dataclass(frozen=True)

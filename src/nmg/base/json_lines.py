@@ -16,7 +16,7 @@ class Lines(NamedTuple):
 
 
 def read_lines(path: Path) -> Lines:
-    """Return the objects of a JSONL file and the numbers of its broken lines; both are empty without a file.
+    """Return the objects of a JSONL file and the numbers of its broken lines. Both are empty if the file does not exist.
 
     An incomplete last line is ignored.
     """

@@ -89,7 +89,7 @@ def _replacements(epochs: RowCounts, claims: Claims) -> Iterator[Check]:
         claim = max(share - 0.01 * random, 0.0), share + 0.01 * random
         differs = _differs(found, claim)
         verdict: Verdict = "ok" if not differs else "fault" if has_claims else "note"
-        expected = f"{100 * share:.4g} % {'is claimed' if has_claims else 'in BERT; the collator claims nothing'}"
+        expected = f"{100 * share:.4g} % {'is claimed' if has_claims else 'in BERT; the collator declares no value'}"
         sentence = f"{100 * n / max(total, 1):.2f} % of the masked tokens are {name} ({_shown(found)}; {expected})."
         yield Check(name, verdict, sentence, n, total, found, (share, share) if has_claims else None)
 

@@ -169,7 +169,7 @@ class Comparison:
 def check_folder(out: Path) -> None:
     """Raise UserError if the folder `out` contains files but no trials."""
     if not has_trials(out):
-        check_output(out, "other files than a comparison")
+        check_output(out, "files that do not belong to a comparison")
 
 
 def distinct_points(config: Config, plan: Plan, loaded: LoadedData, reporter: Reporter) -> Plan:

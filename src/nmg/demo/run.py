@@ -160,7 +160,7 @@ def _units(config: Config, n_seeds: int) -> float:
 
 def _run_task(task: str, config: Config, out: Path, n_seeds: int, work: _Work) -> TaskResult:
     unit, whole = UNITS[task], work.done + _units(config, n_seeds)
-    work.reporter.notify(f"\n{task}: is there anything to learn?")
+    work.reporter.notify(f"\n{task}: auditing whether it can help to learn what to mask")
     audited = audit(config, out / "audit", seeds=AUDIT_SEEDS, minutes=AUDIT_MINUTES, reporter=work.reporter)
     work.reporter.notify(audited.facts["recommendation"])
     work.add(unit["audit"], f"{task} · audited")

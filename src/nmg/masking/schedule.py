@@ -134,7 +134,9 @@ class RowRates:
         for rate in (self.low, self.high):
             _check_rate(rate)
         if self.low > self.high:
-            raise UserError(f"rate: the lowest must come first, not {shown((self.low, self.high))}")
+            raise UserError(
+                f"rate: the lower bound must not exceed the upper bound, but the bounds are {shown((self.low, self.high))}"
+            )
 
     @property
     def bounds(self) -> tuple[float, float]:

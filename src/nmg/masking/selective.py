@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 IMPORTANT = 0.5
 """Minimum probability for a token to count as important."""
 LEAST_GAIN = 0.05
-"""δ of the paper: a token is important if, with it, the loss of confidence is below this value."""
+"""δ of the paper: a token is important if P(label | whole text) − P(label | unimportant tokens and this token) is below
+this value."""
 
 
 def draw_important(

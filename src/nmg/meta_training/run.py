@@ -46,7 +46,7 @@ DIVERGED_BEFORE_END = 3
 """Number of consecutive episodes with diverged training after which the run stops."""
 
 OnEpisode = Callable[[EpisodeRecord, int], None]
-"""Called with the record of an episode and the number of episodes of the run."""
+"""Called after each episode with its record and the planned number of episodes of the run."""
 
 
 def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) -> MetaTraining:

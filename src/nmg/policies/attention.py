@@ -133,7 +133,7 @@ class AttentionPolicy(Policy):
         draw_as_bert(self)
 
     def check_fits(self, hidden_size: int, vocabulary_size: int) -> None:  # noqa: ARG002
-        """Raise UserError if the hidden size of the language model differs."""
+        """Raise UserError if the hidden size of the language model differs from that of the policy."""
         if self.config.hidden_size != hidden_size:
             raise UserError(
                 f"the mask policy was trained on hidden states of size {self.config.hidden_size}, but those of the "

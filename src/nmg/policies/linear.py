@@ -161,7 +161,7 @@ class LinearPolicy(Policy):
         return rule_words(float(f"{named.get('idf', 0.0):.3g}"))  # rounded to hide the float32 error
 
     def check_fits(self, hidden_size: int, vocabulary_size: int) -> None:  # noqa: ARG002
-        """Raise UserError if the vocabulary size of the language model differs."""
+        """Raise UserError if the vocabulary size of the language model differs from that of the policy."""
         if self.config.vocabulary_size != vocabulary_size:
             raise UserError(
                 f"the mask policy was trained for a vocabulary of {self.config.vocabulary_size} tokens, but that of "

@@ -125,7 +125,7 @@ def signed_text(reward: float) -> str:
 
 
 def listed(words: Sequence[str], last: str) -> str:
-    """Join words to 'a, b and c'; `last` is the conjunction before the last word."""
+    """Join words into a list in running text, such as 'a, b and c'; `last` is the conjunction before the last word."""
     return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 

@@ -103,7 +103,7 @@ def _draw(axes: Axes, panel: Panel, width: float) -> None:
 
 
 def _names_a_row(names: Sequence[str], width: float) -> int:
-    """Return the number of legend names per row that fit into `width` inches; at least 1, at most the names given."""
+    """Return how many legend names fit into a row of `width` inches: at least 1, and at most `len(names)`."""
     letters = [len(name) + 5 for name in names]  # each with its line and some space
     room = width * LETTERS_AN_INCH
     return max(len(names) if sum(letters) <= room else int(room // max(letters)), 1)

@@ -92,7 +92,7 @@ class TrialProvenance:
     common: Mapping[str, str]
     """Name of settings, a data file or a model → digest; the same for all trials (`provenance`)."""
     of_maskings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Masking → digests of what it reads (`masking_identity`), for maskings that read something."""
+    """Masking → digests of the files, models and policies that it reads (`masking_identity`), if it reads any."""
 
     def of(self, masking: str) -> dict[str, str]:
         """Return the provenance of the trials of `masking`: name → digest."""

@@ -123,7 +123,7 @@ class Session(ModelSession):
     data: TaskData
     task: Task
     loaded: LoadedData
-    """The files of `config.data`. `data` is the sample of the run's seed."""
+    """All data read from the files of `config.data`. `data` is the sample of them that the run's seed selects."""
 
     @classmethod
     def prepare(cls, config: Config, reporter: Reporter | None = None) -> Self:

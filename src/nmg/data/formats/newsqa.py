@@ -91,9 +91,10 @@ def newsqa_examples(content: Any, path: Path, part: str | None) -> list[QAExampl
 
 
 def _consensus(record: Mapping[str, Any], path: Path, line: int) -> Verdict:
-    """Return the consensus answer of a row, or None if the consensus is that the story has no answer.
+    """Return the consensus answer of a row, or None if there is no consensus or if it says that the story has no answer.
 
-    Returns `_BAD_QUESTION` if the consensus is a bad question, and `_EMPTIED` if the row contains no choices.
+    Returns `_BAD_QUESTION` instead of None if the question is bad (`_is_bad`), and `_EMPTIED` if the row contains no
+    choices.
     """
     choices = _validated(record, path, line)
     field = "validated_answers"

@@ -68,7 +68,9 @@ def read_records(path: Path, fields: Sequence[str] = ()) -> Iterator[tuple[int, 
 
 
 def source_digest(path: Path) -> str:
-    """Return 16 hex digits for the content of a file, folder or data set of the hub; a named part is appended.
+    """Return a digest (16 hex digits) of the content of a file, a folder or a data set of the hub.
+
+    If the path names a part, `@PART` follows the digits.
 
     Raises UserError if the content cannot be read.
     """
