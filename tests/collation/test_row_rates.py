@@ -90,7 +90,7 @@ def test_phases(workers: int):
     ("rate", "message"),
     [
         ((0.15,), "must be a number or a pair"),
-        ((0.5, 0.15), "the lowest must come first"),
+        ((0.5, 0.15), "the lower bound must not exceed"),
         ((0.0, 0.5), "between 0 and 1, not 0.0"),
         (("a", 0.5), "between 0 and 1, not 'a'"),
     ],

@@ -288,7 +288,7 @@ def test_speed_may_change(inputs: Inputs, tmp_path: Path):
 
 def test_a_folder_that_holds_something_else(inputs: Inputs, tmp_path: Path):
     (tmp_path / "precious.txt").write_text("precious")
-    with pytest.raises(UserError, match="other files than a comparison"):
+    with pytest.raises(UserError, match="files that do not belong to a comparison"):
         compare(quick(inputs), plan(), tmp_path)
 
 

@@ -194,7 +194,7 @@ def test_a_cell_and_a_comparison_that_fail_do_not_stop_the_others(
         (("first.yaml",), "first.yaml: 'first' is also the name of "),
         (("FIRST=second.yaml",), "would share a folder"),
         (("--data.test", "null"), "first: data.test: a comparison needs a test set"),
-        (("--out", "full"), "other files than a grid"),
+        (("--out", "full"), "files that do not belong to a grid"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )

@@ -16,9 +16,9 @@ class Lines(NamedTuple):
 
 
 def read_lines(path: Path) -> Lines:
-    """Return the objects of a JSONL file and the numbers of its broken lines. Both are empty if the file does not exist.
+    """Return the objects of a JSONL file and the numbers of its broken lines.
 
-    An incomplete last line is ignored.
+    Both are empty if the file does not exist. An incomplete last line is ignored.
     """
     lines = path.read_bytes().split(b"\n") if path.is_file() else []
     found = Lines([], [])

@@ -125,7 +125,7 @@ class _Job:
             baseline = chosen_baseline(baseline, parts)
             is_grid = (self.out / "results.json").is_file() and not (self.out / "cells").is_dir()
             if not is_grid and not any((self.out / part.name).is_dir() for part in parts):
-                check_output(self.out, "other files than a grid")
+                check_output(self.out, "files that do not belong to a grid")
             queue, missing = _by_model(parts), 0
             for part in queue:
                 with _named(part):

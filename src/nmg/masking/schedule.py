@@ -134,9 +134,8 @@ class RowRates:
         for rate in (self.low, self.high):
             _check_rate(rate)
         if self.low > self.high:
-            raise UserError(
-                f"rate: the lower bound must not exceed the upper bound, but the bounds are {shown((self.low, self.high))}"
-            )
+            bounds = shown((self.low, self.high))
+            raise UserError(f"rate: the lower bound must not exceed the upper bound, but the bounds are {bounds}")
 
     @property
     def bounds(self) -> tuple[float, float]:

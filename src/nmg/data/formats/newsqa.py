@@ -91,7 +91,9 @@ def newsqa_examples(content: Any, path: Path, part: str | None) -> list[QAExampl
 
 
 def _consensus(record: Mapping[str, Any], path: Path, line: int) -> Verdict:
-    """Return the consensus answer of a row, or None if there is no consensus or if it says that the story has no answer.
+    """Return the consensus answer of a row, or None if there is no consensus.
+
+    The result is None too if the consensus is that the story has no answer.
 
     Returns `_BAD_QUESTION` instead of None if the question is bad (`_is_bad`), and `_EMPTIED` if the row contains no
     choices.
