@@ -157,7 +157,7 @@ class Terms:
         with context.runtime.autocast():
             logits = masked_logits(context.model, ids, blocks.is_token, is_masked).float()
         right = blocks.input_ids[is_masked].to(logits.device)[:, None]
-        log_p = logits.log_softmax(dim=1).gather(1, right).squeeze(1).double().cpu()
+        log_p = logits.log_softmax(dim=1).gather(1, right).squeeze(1).cpu().double()
         rank = (logits > logits.gather(1, right)).sum(dim=1).cpu() + 1
         sizes = is_masked.sum(dim=1)
         row = torch.arange(len(some)).repeat_interleave(sizes)
