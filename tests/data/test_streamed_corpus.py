@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from nmg.base.errors import UserError
 from nmg.data.corpus import Corpus
-from nmg.data.cutting import _in_parts, cut_texts
+from nmg.data.cutting import cut_texts, text_batches
 from nmg.data.formats.text import Texts, read_texts
 
 TEXTS = [f"The cat number {number} sat on the mat." for number in range(50)]
@@ -60,7 +60,7 @@ def test_in_many_batches_it_is_the_same_corpus(
 
 def test_a_long_text_is_not_tokenised_beside_many_others(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("nmg.data.cutting.CHARACTERS_AT_ONCE", 10)
-    assert list(_in_parts(["a" * 12, "b", "c" * 9, "d"])) == [["a" * 12], ["b", "c" * 9], ["d"]]
+    assert list(text_batches(["a" * 12, "b", "c" * 9, "d"])) == [["a" * 12], ["b", "c" * 9], ["d"]]
 
 
 def test_a_mistake_far_into_the_file_leaves_nothing_behind(tokenizer: PreTrainedTokenizerBase, tmp_path: Path):
