@@ -308,9 +308,7 @@ def encoder_states(model: PreTrainedModel, blocks: TokenBlocks | CorruptedBlocks
 
 
 HIDDEN_AT_ONCE = 7
-"""Distance between the positions that one pass masks to measure how hard tokens are to predict.
-
-Each pass thus hides as many tokens as training at a masking rate of 1/7."""
+"""Distance between the positions that one pass masks to measure how hard tokens are to predict (a rate of 1/7)."""
 
 
 class Passes(Protocol):
