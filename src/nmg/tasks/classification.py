@@ -20,15 +20,15 @@ from nmg.data.formats.classification import (
 from nmg.data.formats.hub import HUB
 from nmg.data.framing import vocabulary_size
 from nmg.data.plausibility import label_doubts
-from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only
+from nmg.tasks.base import Evaluation, Format, TaskKind, only
 from nmg.tasks.rows import TaskFeatures
-from nmg.tasks.texts import PRIOR_TEXTS, encode_texts, token_sets
+from nmg.tasks.texts import PRIOR_TEXTS, TextTask, encode_texts, token_sets
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 
-class ClassificationTask:
+class ClassificationTask(TextTask):
     """Predicts one of several labels for each text.
 
     Players are compared by `accuracy`. `micro_f1` equals it if every text has one label. Both are reported because
@@ -38,50 +38,18 @@ class ClassificationTask:
     default_metric = "accuracy"
     reward_metrics: tuple[str, ...] = ()
     table_metrics: tuple[str, ...] = ("accuracy", "micro_f1", "macro_f1", "loss")
-    outputs: tuple[str, ...] = ("logits",)
-    outputs_are_per_token = False
+    problem_type = "single_label_classification"
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", labels: Sequence[str], settings: FinetuneSettings) -> None:
         if len(set(labels)) < 2:
             raise UserError(f"classification needs training examples of at least two labels (found: {list(labels)})")
-        self.labels = tuple(labels)
-        """Index of a logit → label."""
-        self._index = {label: index for index, label in enumerate(labels)}
-        self._tokenizer = tokenizer
-        self._max_length = settings.max_length
+        super().__init__(tokenizer, labels, settings)
 
     def encode(self, examples: Sequence[Example]) -> TaskFeatures:
         """Encode one row per example, truncated to `max_length`. Raises UserError for a label not seen in training."""
         chosen = only(ClassificationExample, examples)
-        labels = np.array([self._label_index(e) for e in chosen], dtype=np.int64)
+        labels = np.array([self._label_index(e.id, e.label) for e in chosen], dtype=np.int64)
         return encode_texts(self._tokenizer, chosen, self._max_length, labels)
-
-    def _label_index(self, example: ClassificationExample) -> int:
-        if example.label not in self._index:
-            raise UserError(
-                f"example '{example.id}' has the label '{example.label}', which no training example has "
-                f"(known: {', '.join(self.labels)})"
-            )
-        return self._index[example.label]
-
-    def without_tokens(self, _examples: Sequence[Example], /) -> Sequence[Example]:
-        """Return an empty sequence, because a text without tokens is a valid row."""
-        return ()
-
-    def remarks(self, _name: str, _examples: Sequence[Example], /) -> list[str]:
-        return []
-
-    def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":
-        from transformers import AutoModelForSequenceClassification
-
-        return model_with_head(
-            AutoModelForSequenceClassification,
-            config,
-            trust_remote_code=trust_remote_code,
-            id2label=dict(enumerate(self.labels)),
-            label2id=dict(self._index),
-            problem_type="single_label_classification",
-        )
 
     def evaluate(
         self, outputs: Mapping[str, Tensor], features: TaskFeatures, examples: Sequence[Example]

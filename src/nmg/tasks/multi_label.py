@@ -17,31 +17,26 @@ from nmg.data.formats.hub import HUB
 from nmg.data.formats.labelled_texts import TextFields
 from nmg.data.formats.multi_label import SEPARATOR, MultiLabelExample, read_multi_label, write_multi_label
 from nmg.data.framing import vocabulary_size
-from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only
+from nmg.tasks.base import Evaluation, Format, TaskKind, only
 from nmg.tasks.rows import TaskFeatures
-from nmg.tasks.texts import PRIOR_TEXTS, encode_texts, token_sets
+from nmg.tasks.texts import PRIOR_TEXTS, TextTask, encode_texts, token_sets
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 
-class MultiLabelTask:
+class MultiLabelTask(TextTask):
     """Decides for each label whether a text has it: at a probability above 0.5."""
 
     default_metric = "micro_f1"
     reward_metrics: tuple[str, ...] = ()
     table_metrics: tuple[str, ...] = ("micro_f1", "macro_f1", "subset_accuracy", "loss")
-    outputs: tuple[str, ...] = ("logits",)
-    outputs_are_per_token = False
+    problem_type = "multi_label_classification"
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", labels: Sequence[str], settings: FinetuneSettings) -> None:
         if not labels:
             raise UserError("multi-label classification needs a training example with a label")
-        self.labels = tuple(labels)
-        """Index of a logit → label."""
-        self._index = {label: index for index, label in enumerate(labels)}
-        self._tokenizer = tokenizer
-        self._max_length = settings.max_length
+        super().__init__(tokenizer, labels, settings)
 
     def encode(self, examples: Sequence[Example]) -> TaskFeatures:
         """Encode one row per example, truncated to `max_length`. Raises UserError for a label not seen in training."""
@@ -49,32 +44,8 @@ class MultiLabelTask:
         targets = np.zeros((len(chosen), len(self.labels)))
         for row, example in zip(targets, chosen, strict=True):
             for label in example.labels:
-                if label not in self._index:
-                    raise UserError(
-                        f"example '{example.id}' has the label '{label}', which no training example has "
-                        f"(known: {', '.join(self.labels)})"
-                    )
-                row[self._index[label]] = 1.0
+                row[self._label_index(example.id, label)] = 1.0
         return encode_texts(self._tokenizer, chosen, self._max_length, targets)
-
-    def without_tokens(self, _examples: Sequence[Example], /) -> Sequence[Example]:
-        """Return an empty sequence, because a text without tokens is a valid row."""
-        return ()
-
-    def remarks(self, _name: str, _examples: Sequence[Example], /) -> list[str]:
-        return []
-
-    def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":
-        from transformers import AutoModelForSequenceClassification
-
-        return model_with_head(
-            AutoModelForSequenceClassification,
-            config,
-            trust_remote_code=trust_remote_code,
-            id2label=dict(enumerate(self.labels)),
-            label2id=dict(self._index),
-            problem_type="multi_label_classification",
-        )
 
     def evaluate(
         self, outputs: Mapping[str, Tensor], features: TaskFeatures, examples: Sequence[Example]

@@ -14,55 +14,34 @@ from nmg.data.formats.hub import HUB
 from nmg.data.formats.labelled_texts import TextFields
 from nmg.data.formats.regression import RegressionExample, read_regression, write_regression
 from nmg.data.framing import vocabulary_size
-from nmg.tasks.base import Evaluation, Format, TaskKind, model_with_head, only
+from nmg.tasks.base import Evaluation, Format, TaskKind, only
 from nmg.tasks.rows import TaskFeatures
-from nmg.tasks.texts import PRIOR_TEXTS, encode_texts, token_sets
+from nmg.tasks.texts import PRIOR_TEXTS, TextTask, encode_texts, token_sets
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 
-class RegressionTask:
+class RegressionTask(TextTask):
     """Predicts a number. The model learns (number − mean) / standard deviation, both of the training examples."""
 
     default_metric = "pearson"
     reward_metrics: tuple[str, ...] = ()
     table_metrics: tuple[str, ...] = ("pearson", "spearman", "loss")
-    outputs: tuple[str, ...] = ("logits",)
-    outputs_are_per_token = False
+    problem_type = "regression"
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", numbers: FloatArray, settings: FinetuneSettings) -> None:
         if not np.ptp(numbers) > 0:
             raise UserError("regression needs training examples with at least two different numbers")
+        super().__init__(tokenizer, ["number"], settings)
         self.mean, self.deviation = float(np.mean(numbers)), float(np.std(numbers))
         """Mean and standard deviation of the numbers of the training examples."""
-        self._tokenizer = tokenizer
-        self._max_length = settings.max_length
 
     def encode(self, examples: Sequence[Example]) -> TaskFeatures:
         """Encode one row per example, truncated to `max_length`. The targets are standardised."""
         chosen = only(RegressionExample, examples)
         return encode_texts(
             self._tokenizer, chosen, self._max_length, (numbers_of(chosen) - self.mean) / self.deviation
-        )
-
-    def without_tokens(self, _examples: Sequence[Example], /) -> Sequence[Example]:
-        """Return an empty sequence, because a text without tokens is a valid row."""
-        return ()
-
-    def remarks(self, _name: str, _examples: Sequence[Example], /) -> list[str]:
-        return []
-
-    def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":
-        from transformers import AutoModelForSequenceClassification
-
-        return model_with_head(
-            AutoModelForSequenceClassification,
-            config,
-            trust_remote_code=trust_remote_code,
-            id2label={0: "number"},
-            label2id={"number": 0},
-            problem_type="regression",
         )
 
     def evaluate(

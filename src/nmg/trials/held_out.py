@@ -6,19 +6,17 @@ easier to predict than others. In this measurement only the model differs.
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from nmg.base.seeding import StreamName
-from nmg.base.settings import MaskingSettings
-from nmg.base.types import IntArray
+from nmg.base.types import IGNORED_LABEL, IntArray
 from nmg.data.corpus import EmptyCorpus
 from nmg.data.near_duplicates import same
-from nmg.masking.rules import RandomMasking
 from nmg.training.context import TrainingContext
-from nmg.training.lm_quality import mean_loss
-from nmg.training.masks import Batches, FixedMasks
+from nmg.training.lm_quality import hidden_words, mean_loss
+from nmg.training.masks import Batches
 from nmg.trials.session import ModelSession
 
 MAX_BLOCKS = 512
@@ -59,16 +57,12 @@ class HeldOutText:
             corpus = session.corpus(held_out)
         except EmptyCorpus:
             return None
-        rate = session.config.masking.rate
         size = min(MAX_BLOCKS, len(corpus))
         chosen = np.sort((RANDOMNESS / "blocks").generator().choice(len(corpus), size, replace=False))
-        blocks = corpus.blocks(chosen)
-        plan = RandomMasking().plan(blocks, rate, (RANDOMNESS / "choices").generator())
-        if not int(plan.budget.sum()):
+        batches, lengths = hidden_words(session.context, corpus, chosen, session.config.masking.rate, RANDOMNESS)
+        if not bool((batches(np.arange(size)).labels != IGNORED_LABEL).any()):
             return None
-        all_masked = MaskingSettings(rate=rate, mask_replace_prob=1.0, random_replace_prob=0.0)
-        masks = FixedMasks(blocks, plan)
-        return cls(masks.lengths, masks.start(replace(session.context, masking=all_masked), RANDOMNESS))
+        return cls(lengths, batches)
 
     def loss(self, context: TrainingContext) -> tuple[float, float]:
         """Return the mean cross-entropy of the masked tokens (nats, in evaluation mode) and the wall time (seconds)."""
