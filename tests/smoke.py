@@ -14,8 +14,8 @@ from support.runs import Inputs
 JOBS = (
     "validate c.yaml --quiet",
     "data describe train.jsonl",
-    "meta-train c.yaml --out run --meta.episodes 2",
-    "meta-train --resume run --meta.episodes 3",
+    "learn c.yaml --out run --meta.episodes 2",
+    "learn --resume run --meta.episodes 3",
     "report run",
     "adapt --config c.yaml --corpus train.jsonl --masking run --out adapted",
     "compare c.yaml --policies run --maskings none,random,idf --seeds 2 --out compared",

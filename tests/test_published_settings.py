@@ -226,12 +226,12 @@ def test_a_published_setting_runs_from_files_to_a_table(config: Path, models: Pa
     data_set, model = config.stem.split("-")
     train, test = WRITERS[data_set](tmp_path)
     words = (f"--model.name={models / model}", f"--data.train={train}", f"--data.test={test}", *SHORT, *PLAIN)
-    answer = nmg("meta-train", config, "--out", "run", *words)
+    answer = nmg("learn", config, "--out", "run", *words)
     assert answer.code == 0, answer.err
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 2
     assert "learner_update" in lines[1]
-    words = ("--policy", "run", "--maskings", "random,neural", "--seeds", "1")
-    answer = nmg("meta-test", "run/config.yaml", "--out", "table", *words)
+    words = ("--policy", "run", "--maskings", "random,learned", "--seeds", "1")
+    answer = nmg("compare", "run/config.yaml", "--out", "table", *words)
     assert answer.code == 0, answer.err
     assert set(json.loads((tmp_path / "table" / "results.json").read_text())) > set()

@@ -25,8 +25,8 @@ def config(inputs: Inputs, tmp_path: Path) -> Path:
     ("words", "message"),
     [
         (["compare", "c.yaml", "--ou", "x"], "No such option: --ou. Did you mean --out?"),
-        (["meta-train", "c.yaml", "--ou", "x"], "No such option: --ou. Did you mean --out?"),
-        (["meta-test", "c.yaml", "--ou=x"], "No such option: --ou. Did you mean --out?"),
+        (["learn", "c.yaml", "--ou", "x"], "No such option: --ou. Did you mean --out?"),
+        (["compare", "c.yaml", "--ou=x"], "No such option: --ou. Did you mean --out?"),
         (["audit", "c.yaml", "--minuts", "3"], "No such option: --minuts. Did you mean --minutes?"),
         (["estimate", "c.yaml", "--outt", "x"], "No such option: --outt. Did you mean --out?"),
         (["validate", "c.yaml", "--quite"], "No such option: --quite. Did you mean --quiet?"),
@@ -75,14 +75,14 @@ def test_maskings_with_blanks_are_compared(nmg: Nmg, config: Path):
     ("words", "target", "advice"),
     [
         (
-            ("meta-train", "config.yaml", "--out", "out"),
+            ("learn", "config.yaml", "--out", "out"),
             "nmg.jobs.meta_train.meta_train",
             "nothing was saved yet, so run the same command again",
         ),
         (
-            ("meta-train", "--resume", "run"),
+            ("learn", "--resume", "run"),
             "nmg.jobs.meta_train.meta_train",
-            "continue with: nmg meta-train --resume run",
+            "continue with: nmg learn --resume run",
         ),
         (
             ("compare", "config.yaml", "--out", "out"),

@@ -59,7 +59,7 @@ def squad(answer: str, start: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("field", ["train", "validation", "test"])
 def test_a_file_that_is_not_there(refused: Callable[..., str], config: Path, field: str):
-    message = refused("meta-test", config, "--out", "out", f"--data.{field}", "no/such.jsonl", "--maskings", "random")
+    message = refused("compare", config, "--out", "out", f"--data.{field}", "no/such.jsonl", "--maskings", "random")
     assert "no/such.jsonl" in message
     message = refused("validate", config, f"--data.{field}", "no/such.jsonl")
     assert f"data.{field}" in message
@@ -67,12 +67,12 @@ def test_a_file_that_is_not_there(refused: Callable[..., str], config: Path, fie
 
 
 def test_a_configuration_that_is_not_there(refused: Callable[..., str]):
-    assert "no.yaml" in refused("meta-train", "no.yaml", "--out", "out")
-    assert "no.yaml" in refused("meta-test", "no.yaml", "--out", "out")
+    assert "no.yaml" in refused("learn", "no.yaml", "--out", "out")
+    assert "no.yaml" in refused("compare", "no.yaml", "--out", "out")
 
 
 def test_no_data_at_all(refused: Callable[..., str], config: Path):
-    assert "--data.train FILE" in refused("meta-train", config, "--out", "out", "--data.train", "null")
+    assert "--data.train FILE" in refused("learn", config, "--out", "out", "--data.train", "null")
 
 
 @pytest.mark.parametrize("content", ["", "\n \n\n"])
@@ -86,20 +86,20 @@ def test_an_empty_corpus(refused: Callable[..., str], inputs: Inputs, tmp_path: 
 
 def test_malformed_json_names_its_line(refused: Callable[..., str], config: Path, tmp_path: Path):
     file = write(tmp_path / "bad.jsonl", *labelled(3), '{"text": "t0w1", "label": ', *labelled(2))
-    message = refused("meta-train", config, "--out", "out", "--data.train", file)
+    message = refused("learn", config, "--out", "out", "--data.train", file)
     assert f"{file}, line 4" in message
 
 
 def test_a_missing_field_names_line_and_field(refused: Callable[..., str], config: Path, tmp_path: Path):
     file = write(tmp_path / "bad.jsonl", *labelled(3), {"text": "t0w1"})
-    message = refused("meta-train", config, "--out", "out", "--data.train", file)
+    message = refused("learn", config, "--out", "out", "--data.train", file)
     assert f"{file}, line 4" in message
     assert "'label'" in message
 
 
 def test_an_answer_that_does_not_stand_where_it_should(refused: Callable[..., str], config: Path, tmp_path: Path):
     file = write(tmp_path / "squad.json", squad("t0w2", 4))
-    message = refused("meta-train", config, "--out", "out", "--data.task", "qa", "--data.train", file)
+    message = refused("learn", config, "--out", "out", "--data.task", "qa", "--data.train", file)
     assert str(file) in message
     assert "q7" in message
     assert "answer_start" in message
@@ -108,14 +108,14 @@ def test_an_answer_that_does_not_stand_where_it_should(refused: Callable[..., st
 @pytest.mark.parametrize("field", ["validation", "test"])
 def test_a_label_that_no_training_example_has(refused: Callable[..., str], config: Path, tmp_path: Path, field: str):
     file = write(tmp_path / "dev.jsonl", *labelled(2), {"text": "t0w1", "label": "topik0"})
-    message = refused("meta-test", config, "--out", "out", "--maskings", "random", f"--data.{field}", file)
+    message = refused("compare", config, "--out", "out", "--maskings", "random", f"--data.{field}", file)
     assert f"{file}, line 3" in message
     assert "topik0" in message
 
 
 def test_a_key_that_does_not_exist(refused: Callable[..., str], tmp_path: Path):
     file = write(tmp_path / "typo.yaml", "masking:", "  rat: 0.1")
-    for words in (("validate", file), ("meta-train", file, "--out", "out"), ("meta-test", file, "--out", "out")):
+    for words in (("validate", file), ("learn", file, "--out", "out"), ("compare", file, "--out", "out")):
         message = refused(*words)
         assert f"{file}, line 2" in message
         assert "did you mean 'rate'" in message
@@ -138,28 +138,28 @@ def test_settings_may_stand_anywhere(nmg: Nmg, config: Path):
 def test_words_too_many(refused: Callable[..., str], config: Path):
     assert "'other.yaml'" in refused("validate", config, "other.yaml")
     assert "name a configuration file" in refused("validate", "--masking.rate", "0.2")
-    assert "name a configuration file" in refused("meta-test", "--run.seed=1", "--out", "out")
+    assert "name a configuration file" in refused("compare", "--run.seed=1", "--out", "out")
 
 
 def test_an_override_that_does_not_exist(refused: Callable[..., str], config: Path):
-    message = refused("meta-train", config, "--out", "out", "--maskin.rate", "0.1")
+    message = refused("learn", config, "--out", "out", "--maskin.rate", "0.1")
     assert "--maskin" in message
     assert "did you mean 'masking'" in message
-    assert "--masking.rate" in refused("meta-train", config, "--out", "out", "--rate", "0.1")
-    assert "needs a value" in refused("meta-train", config, "--out", "out", "--masking.rate")
+    assert "--masking.rate" in refused("learn", config, "--out", "out", "--rate", "0.1")
+    assert "needs a value" in refused("learn", config, "--out", "out", "--masking.rate")
 
 
 @pytest.mark.parametrize("value", ["lots", "true", "[1]", "1.5", "-0.1"])
 def test_a_value_of_the_wrong_kind(refused: Callable[..., str], config: Path, value: str):
-    message = refused("meta-train", config, "--out", "out", f"--masking.rate={value}")
+    message = refused("learn", config, "--out", "out", f"--masking.rate={value}")
     assert message.startswith("--masking.rate: ")
 
 
 def test_a_kind_that_does_not_exist(refused: Callable[..., str], config: Path, tmp_path: Path):
     file = write(tmp_path / "kind.yaml", "policy:", "  temperature: 2", "  kind: liniar")
     known = "unknown kind 'liniar' (known: attention, linear)"
-    assert refused("meta-train", file, "--out", "out") == f"{file}, line 3, field 'policy.kind': {known}"
-    assert refused("meta-train", config, "--out", "out", "--policy.kind=liniar") == f"--policy.kind: {known}"
+    assert refused("learn", file, "--out", "out") == f"{file}, line 3, field 'policy.kind': {known}"
+    assert refused("learn", config, "--out", "out", "--policy.kind=liniar") == f"--policy.kind: {known}"
 
 
 def test_a_setting_of_another_kind(refused: Callable[..., str], tmp_path: Path):
@@ -182,7 +182,7 @@ def test_a_replay_that_can_never_fill(refused: Callable[..., str], tmp_path: Pat
 def test_a_learner_and_a_policy_that_do_not_go_together(refused: Callable[..., str], tmp_path: Path):
     file = write(tmp_path / "kinds.yaml", "policy:", "  kind: attention")
     said = "the learner 'experiment' needs policy.kind linear"
-    assert refused("meta-train", file, "--out", "out") == f"{file}, line 2, field 'policy.kind': {said}"
+    assert refused("learn", file, "--out", "out") == f"{file}, line 2, field 'policy.kind': {said}"
     words = ("--learner.kind", "experiment", "--policy.kind", "attention")
     empty = write(tmp_path / "empty.yaml")
     assert refused("validate", empty, *words) == f"--learner.kind, --policy.kind: {said}"
@@ -192,7 +192,7 @@ def test_a_policy_for_another_size_of_model(refused: Callable[..., str], inputs:
     policy = tmp_path / "policy"
     AttentionPolicy(AttentionConfig(hidden_size=8, num_attention_heads=2)).save_pretrained(policy)
     sizes = r"size 8\b.*size 16\b"
-    assert re.search(sizes, refused("meta-test", config, "--out", "out", "--policy", policy))
+    assert re.search(sizes, refused("compare", config, "--out", "out", "--policy", policy))
     words = ("adapt", "--corpus", inputs.train, "--model", inputs.model, "--masking", policy, "--out", "out")
     words = (*words, "--adapt.block_size=16", "--adapt.held_out=0")
     assert re.search(sizes, refused(*words))
@@ -201,11 +201,11 @@ def test_a_policy_for_another_size_of_model(refused: Callable[..., str], inputs:
 @pytest.mark.parametrize("content", ["nothing", "a model"])
 def test_a_policy_that_is_none(refused: Callable[..., str], inputs: Inputs, config: Path, tmp_path: Path, content: str):
     folder = inputs.model if content == "a model" else tmp_path / "nowhere"
-    assert str(folder) in refused("meta-test", config, "--out", "out", "--policy", folder)
+    assert str(folder) in refused("compare", config, "--out", "out", "--policy", folder)
 
 
 def test_neural_without_policy(refused: Callable[..., str], config: Path):
-    assert "--policy" in refused("meta-test", config, "--out", "out", "--maskings", "random,neural")
+    assert "--policy" in refused("compare", config, "--out", "out", "--maskings", "random,learned")
 
 
 def test_a_tokenizer_without_mask_token(refused: Callable[..., str], inputs: Inputs, config: Path, tmp_path: Path):
@@ -213,35 +213,33 @@ def test_a_tokenizer_without_mask_token(refused: Callable[..., str], inputs: Inp
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.mask_token = None
     tokenizer.save_pretrained(model)
-    assert "no mask token" in refused("meta-train", config, "--out", "out", "--model.name", model)
+    assert "no mask token" in refused("learn", config, "--out", "out", "--model.name", model)
     assert "no mask token" in refused("adapt", "--corpus", inputs.train, "--model", model, "--out", "out")
 
 
 def test_a_model_that_is_not_there(refused: Callable[..., str], config: Path):
-    assert "no/model/here" in refused("meta-train", config, "--out", "out", "--model.name", "no/model/here")
+    assert "no/model/here" in refused("learn", config, "--out", "out", "--model.name", "no/model/here")
 
 
 def test_a_folder_that_holds_another_run(refused: Callable[..., str], inputs: Inputs, config: Path, tmp_path: Path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "precious.txt").write_text("precious")
-    assert "--resume" in refused("meta-train", config, "--out", out)
-    assert "Choose another folder" in refused("meta-test", config, "--out", out, "--maskings", "random")
+    assert "--resume" in refused("learn", config, "--out", out)
+    assert "Choose another folder" in refused("compare", config, "--out", out, "--maskings", "random")
     assert "Choose another folder" in refused("adapt", "--corpus", inputs.train, "--model", inputs.model, "--out", out)
 
 
 def test_a_masking_that_does_not_exist(refused: Callable[..., str], inputs: Inputs, config: Path):
     wanted = "there is no masking 'whole_wort'; did you mean 'whole-word'?"
-    assert wanted in refused("meta-test", config, "--out", "out", "--maskings", "random,whole_wort")
+    assert wanted in refused("compare", config, "--out", "out", "--maskings", "random,whole_wort")
     words = ("adapt", "--corpus", inputs.train, "--model", inputs.model, "--masking", "whole_wort", "--out", "out")
     words = (*words, "--adapt.block_size=16", "--adapt.held_out=0")
     assert wanted in refused(*words)
-    assert "at least one" in refused("meta-test", config, "--out", "out", "--maskings", " , ")
+    assert "at least one" in refused("compare", config, "--out", "out", "--maskings", " , ")
 
 
-@pytest.mark.parametrize(
-    "command", [("meta-train",), ("meta-test", "--maskings", "random")], ids=lambda words: words[0]
-)
+@pytest.mark.parametrize("command", [("learn",), ("compare", "--maskings", "random")], ids=lambda words: words[0])
 def test_a_metric_the_task_does_not_have(refused: Callable[..., str], config: Path, command: Sequence[str]):
     message = refused(*command, config, "--out", "out", "--reward.metric", "index_accuracy")
     assert "'classification' has no score 'index_accuracy'" in message
@@ -249,7 +247,7 @@ def test_a_metric_the_task_does_not_have(refused: Callable[..., str], config: Pa
 
 
 def test_a_tracker_that_does_not_exist(refused: Callable[..., str], config: Path):
-    assert "'tensorbord'" in refused("meta-train", config, "--out", "out", "--runtime.trackers", "[tensorbord]")
+    assert "'tensorbord'" in refused("learn", config, "--out", "out", "--runtime.trackers", "[tensorbord]")
 
 
 def test_a_device_that_is_not_there(refused: Callable[..., str], config: Path):
@@ -257,11 +255,11 @@ def test_a_device_that_is_not_there(refused: Callable[..., str], config: Path):
 
     if torch.backends.mps.is_available():
         pytest.skip("it is")
-    assert "runtime.device" in refused("meta-train", config, "--out", "out", "--runtime.device", "mps")
+    assert "runtime.device" in refused("learn", config, "--out", "out", "--runtime.device", "mps")
 
 
 def test_blocks_longer_than_the_model_takes(refused: Callable[..., str], inputs: Inputs, config: Path):
-    message = refused("meta-train", config, "--out", "out", "--adapt.block_size", "200")
+    message = refused("learn", config, "--out", "out", "--adapt.block_size", "200")
     assert "adapt.block_size" in message
     assert "at most 64" in message
     words = ("adapt", "--corpus", inputs.train, "--model", inputs.model, "--out", "out", "--adapt.block_size=63")
@@ -269,22 +267,22 @@ def test_blocks_longer_than_the_model_takes(refused: Callable[..., str], inputs:
 
 
 def test_meta_test_without_test_set(refused: Callable[..., str], config: Path):
-    words = ("meta-test", config, "--out", "out", "--maskings", "random", "--data.test", "null")
+    words = ("compare", config, "--out", "out", "--maskings", "random", "--data.test", "null")
     assert "--data.test FILE" in refused(*words)
 
 
 def test_resuming_nothing(refused: Callable[..., str], config: Path, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     for folder in ("empty", "nowhere"):
-        assert "contains no run" in refused("meta-train", "--resume", folder)
-    assert "either" in refused("meta-train", config)
-    assert "either" in refused("meta-train", config, "--out", "out", "--resume", "empty")
-    assert "either" in refused("meta-train")
+        assert "contains no run" in refused("learn", "--resume", folder)
+    assert "either" in refused("learn", config)
+    assert "either" in refused("learn", config, "--out", "out", "--resume", "empty")
+    assert "either" in refused("learn")
 
 
 @pytest.mark.parametrize(
     "words",
-    [["meta-test"], ["no-such-command"], ["meta-test", "c.yaml", "--out"], ["adapt", "--out"], ["data", "no"]],
+    [["compare"], ["no-such-command"], ["compare", "c.yaml", "--out"], ["adapt", "--out"], ["data", "no"]],
     ids=" ".join,
 )
 def test_words_that_are_no_command(nmg: Nmg, words: Sequence[str]):
@@ -295,7 +293,7 @@ def test_words_that_are_no_command(nmg: Nmg, words: Sequence[str]):
 
 
 def test_a_number_that_is_none(nmg: Nmg, config: Path):
-    answer = nmg("meta-test", config, "--out", "out", "--seeds", "many")
+    answer = nmg("compare", config, "--out", "out", "--seeds", "many")
     assert answer.code == 2
     assert "--seeds" in answer.err
 
@@ -314,17 +312,17 @@ def test_there_are_configurations():
 
 def test_a_whole_job(nmg: Nmg, inputs: Inputs, config: Path, tmp_path: Path):
     """Results go to standard output, progress to standard error."""
-    answer = nmg("meta-train", config, "--out", "run", "--meta.episodes", "2")
+    answer = nmg("learn", config, "--out", "run", "--meta.episodes", "2")
     assert answer.code == 0, answer.err
     assert "policy: run/policy" in answer.out
     assert "episode 2/2" in answer.err
     for episodes, words in ((3, ("--meta.episodes", "3")), (4, ("--meta.episodes=4",))):
-        answer = nmg("meta-train", "--resume", "run", *words)
+        answer = nmg("learn", "--resume", "run", *words)
         assert answer.code == 0, answer.err
         assert f"resuming after {episodes - 1} of {episodes} episodes" in answer.err
-    answer = nmg("meta-test", config, "--policy", "run", "--maskings", "none,neural", "--seeds", "1", "--out", "test")
+    answer = nmg("compare", config, "--policy", "run", "--maskings", "none,learned", "--seeds", "1", "--out", "test")
     assert answer.code == 0, answer.err
-    assert "neural" in answer.out
+    assert "learned" in answer.out
     assert {path.name for path in (tmp_path / "test").iterdir()} == {
         *("trials.jsonl", "results.json", "results.md", "results.csv", "results.tex", "index.html"),
     }
@@ -339,6 +337,6 @@ def test_an_interruption_is_no_error(nmg: Nmg, config: Path, monkeypatch: pytest
         raise KeyboardInterrupt
 
     monkeypatch.setattr("nmg.meta_training.run.start", interrupt)
-    answer = nmg("meta-train", config, "--out", "out")
+    answer = nmg("learn", config, "--out", "out")
     assert answer.code == 130
     assert "Traceback" not in answer.err

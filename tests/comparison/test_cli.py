@@ -22,7 +22,7 @@ FILES = {"trials.jsonl", "results.json", "results.md", "results.csv", "results.t
 
 
 def test_a_comparison_with_a_policy_and_more_seeds_later(nmg: Nmg, config: Path, tmp_path: Path):
-    trained = nmg("meta-train", config, "--out", "run", "--meta.episodes", "1")
+    trained = nmg("learn", config, "--out", "run", "--meta.episodes", "1")
     assert trained.code == 0, trained.err
     assert "policy: run/policy" in trained.out
     assert trained.out.startswith("Against the random player the learner won"), "what was learned comes first"
@@ -76,7 +76,9 @@ def test_a_failed_cell_shows_and_the_exit_code_says_so(
     ("words", "message"),
     [
         (("--maskings", "random,randon"), "did you mean 'random'"),
-        (("--maskings", "neural"), "--policies"),
+        (("--maskings", "learned"), "--policies"),
+        (("--maskings", "neural"), "--maskings learned: name the trained policy"),
+        (("--maskings", "neural", "--policies", "neural=nowhere"), "nowhere is not the folder of a mask policy"),
         (("--maskings", ","), "at least one"),
         (("--policies", "nowhere"), "nowhere is not the folder of a mask policy"),
         (("--policies", "random=run"), "the name of a masking"),

@@ -32,21 +32,21 @@ from support.tiny import save_headless_bert
 
 from .helpers import facts, save_policy, written
 
-MASKINGS = ("none", "random", "whole-word", "neural")
+MASKINGS = ("none", "random", "whole-word", "learned")
 FILES = {"trials.jsonl", "results.json", "results.md", "results.csv", "results.tex", "index.html"}
 
 
 def run(
     config: Config, out: Path, maskings: Sequence[str] = MASKINGS, seeds: int = 2, **options: Any
 ) -> ComparisonResults:
-    policies = {"neural": save_policy(out.parent / "policy")} if "neural" in maskings else {}
+    policies = {"learned": save_policy(out.parent / "policy")} if "learned" in maskings else {}
     return compare(config, maskings, out, policies=policies, seeds=seeds, **options)
 
 
 def prepare(
     config: Config, maskings: Sequence[str], out: Path, reporter: Reporter, policy: Path | None = None
 ) -> ComparisonWorker:
-    policies = {} if policy is None else {"neural": policy}
+    policies = {} if policy is None else {"learned": policy}
     return Comparison.open(config, Plan.of(maskings, policies, [0]), out, reporter).with_head().session
 
 
@@ -81,8 +81,8 @@ def test_all_maskings_with_two_seeds(inputs: Inputs, tmp_path: Path):
     assert [row[0] for row in scores[2:]] == [row[0] for row in costs[2:]] == list(MASKINGS)
     assert pairs[0][3:7] == ["p", "p (Holm)", "Wilcoxon p", "p (Holm)"]
     assert [row[0] for row in pairs[2:]] == [
-        *("random − none", "whole-word − none", "neural − none"),
-        *("whole-word − random", "neural − random", "neural − whole-word"),
+        *("random − none", "whole-word − none", "learned − none"),
+        *("whole-word − random", "learned − random", "learned − whole-word"),
     ]
     corrected = [pair["t_p_holm"] for pair in results["results"][0]["pairs"]]
     assert corrected[3] == 1.0, "equal in every seed: nothing speaks for a difference"
@@ -100,9 +100,9 @@ def test_results_can_be_had_again_and_do_not_depend_on_what_else_is_run(inputs: 
     cells = run(config, tmp_path / "out").cells
     torch.manual_seed(5)
     assert facts(run(config, tmp_path / "again").cells) == facts(cells)
-    plan = Plan.of(["neural"], {"neural": tmp_path / "policy"}, [1])
+    plan = Plan.of(["learned"], {"learned": tmp_path / "policy"}, [1])
     alone = Comparison.open(config, plan, tmp_path / "alone", Silent()).with_head().run(lambda _event: None)
-    assert facts(alone.cells) == [fact for fact in facts(cells) if (fact["masking"], fact["seed"]) == ("neural", 1)]
+    assert facts(alone.cells) == [fact for fact in facts(cells) if (fact["masking"], fact["seed"]) == ("learned", 1)]
 
 
 def test_without_adaptation_masks_make_no_difference(inputs: Inputs, tmp_path: Path):
@@ -168,7 +168,7 @@ def test_a_model_that_is_missing_is_made_again(inputs: Inputs, tmp_path: Path):
 
 def test_a_second_call_of_the_command_goes_on(nmg: Nmg, inputs: Inputs, tmp_path: Path):
     config = inputs.write_config(tmp_path / "config.yaml")
-    words = ("meta-test", config, "--out", "out", "--maskings", "none,random")
+    words = ("compare", config, "--out", "out", "--maskings", "none,random")
     answer = nmg(*words, "--seeds", "1")
     assert answer.code == 0, answer.err
     assert "cell 2/2" in answer.err
@@ -273,7 +273,7 @@ def headless(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("maskings", "hidden_size", "message"),
     [
-        (["random", "neural"], 32, "hidden states of size 32"),
+        (["random", "learned"], 32, "hidden states of size 32"),
         (["random", "randon"], 16, "did you mean 'random'"),
     ],
 )
@@ -285,7 +285,7 @@ def test_what_does_not_fit_is_refused_before_any_training(
     with pytest.raises(UserError, match=message):
         prepare(config, maskings, tmp_path / "cells", notes, policy)
     with pytest.raises(UserError, match=message):
-        adapt_corpus(config, str(policy) if "neural" in maskings else "randon", tmp_path / "out", notes)
+        adapt_corpus(config, str(policy) if "learned" in maskings else "randon", tmp_path / "out", notes)
     assert notes.phases == []
 
 

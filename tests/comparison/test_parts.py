@@ -145,7 +145,7 @@ def parsed(words: str) -> dict[str, Path]:
 def test_names_of_policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert parsed("runs/a, best=runs/b ,") == {"a": Path("runs/a"), "best": Path("runs/b")}
     assert parsed("") == {}
-    assert parsed("neural=runs/a") == {"neural": Path("runs/a")}
+    assert parsed("learned=runs/a") == {"learned": Path("runs/a")}
     monkeypatch.chdir(tmp_path)
     assert parsed(".") == {tmp_path.name: Path()}
     assert parsed("runs/a/policy") == {"a": Path("runs/a/policy")}, "the policy in a run is called as the run"

@@ -43,22 +43,22 @@ def test_maskings_are_rules_folders_and_named_policies(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     for folder in ("run", "random", "mine"):
         Path(folder).mkdir()
-    policies = {"neural": Path("best"), "mine": Path("other")}
-    made = Plan.of(["run", "neural", "random", "randon"], policies, [0])
+    policies = {"learned": Path("best"), "mine": Path("other")}
+    made = Plan.of(["run", "learned", "random", "randon"], policies, [0])
     assert list(made.maskings.items()) == [
         ("run", Path("run")),
-        ("neural", Path("best")),
+        ("learned", Path("best")),
         ("random", None),
         ("randon", None),
         ("mine", Path("other")),
     ], "a rule is a rule whatever folders are there; policies that are not named come last"
-    assert made.learned == {"run": Path("run"), "neural": Path("best"), "mine": Path("other")}
+    assert made.learned == {"run": Path("run"), "learned": Path("best"), "mine": Path("other")}
 
 
 @pytest.mark.parametrize(
     ("names", "policies", "message"),
     [
-        (["random", "neural"], {}, "--policies"),
+        (["random", "learned"], {}, "--policies"),
         (["runs/a", "runs-a"], {}, "would share a file"),
         (["random"], {"Mine": Path("a"), "mine": Path("b")}, "would share a file"),
     ],

@@ -71,7 +71,7 @@ def test_every_promised_file_is_there(result: tuple[Path, DemoNotes], task: str)
     assert (out / task / "run" / "policy" / "model.safetensors").is_file()
     assert json.loads((out / task / "run" / "effects.json").read_text())["stage"] == "done"
     assert (out / task / "audit" / "audit.json").is_file()
-    assert (out / task / "results" / "models" / "neural" / "model.safetensors").is_file()
+    assert (out / task / "results" / "models" / "learned" / "model.safetensors").is_file()
     cells = json.loads((out / task / "results" / "results.json").read_text())["cells"]
     assert [cell["masking"] for cell in cells] == list(demo_run.MASKINGS)
 

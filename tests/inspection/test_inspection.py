@@ -311,7 +311,7 @@ def test_the_rate_is_that_of_the_policy_if_none_is_given(
     [
         (["--out", "page.txt"], "--out page.txt: name a file that ends in .html"),
         (["--maskings", "none"], "masks nothing"),
-        (["--maskings", "neural"], "--policy RUN"),
+        (["--maskings", "learned"], "--policy RUN"),
         (["--maskings", "whole_wort"], "did you mean 'whole-word'"),
         (["--maskings", ""], "name a policy"),
         (["--policy", "nowhere"], "nowhere is not the folder of a mask policy"),

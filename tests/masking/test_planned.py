@@ -32,7 +32,7 @@ def opened(inputs: Inputs, policy: Path, sees: str) -> ComparisonWorker:
     config = inputs.config(
         test={"remask": sees, "adapt_epochs": 3}, runtime={"evaluation_batch_size": 16}, adapt={"batch_size": 10}
     )
-    plan = Plan.of(["random"], {"neural": policy}, [0])
+    plan = Plan.of(["random"], {"learned": policy}, [0])
     return Comparison.open(config, plan, policy.parent / "out", Silent()).with_head().session
 
 
@@ -43,7 +43,7 @@ def adapted(session: ComparisonWorker, name: str) -> TrainingStats:
 
 def test_choices_are_those_of_the_policy_for_the_lm_as_it_was(inputs: Inputs, policy_folder: Path):
     session = opened(inputs, policy_folder, "once")
-    policy, corpus = session.maskings["neural"], session.corpus
+    policy, corpus = session.maskings["learned"], session.corpus
     assert isinstance(policy, PolicyMasking)
     encode, rng = session.model.context.reader, np.random.default_rng(0)
     planned = plan_ahead(policy, corpus, 0.3, rng, encode, batch_size=7)
@@ -58,7 +58,7 @@ def test_choices_are_those_of_the_policy_for_the_lm_as_it_was(inputs: Inputs, po
     assert torch.equal(later.positions, before.positions)
     assert torch.equal(later.budget, before.budget)
     assert not torch.equal(now.positions, before.positions)
-    assert planned.name == "neural"
+    assert planned.name == "learned"
     assert not planned.reads_states
     with pytest.raises(ValueError, match=r"rate of 0\.3, not 0\.2"):
         planned.plan(blocks, 0.2, rng)
@@ -78,7 +78,7 @@ def test_passes_over_the_corpus(
         return read(self, blocks)
 
     monkeypatch.setattr(LMReader, "__call__", counted)
-    result = adapted(session, "neural")
+    result = adapted(session, "learned")
     assert result.steps == 12
     assert len(calls) == passes
     assert sum(calls) == 40 * (3 if sees == "every-step" else 1)

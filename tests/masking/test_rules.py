@@ -141,10 +141,14 @@ def test_none_chooses_nothing() -> None:
 
 def test_names() -> None:
     first = ["none", "random", "whole-word", "span", "entity", "punctuation", "idf", "tf-idf", "frequency", "pmi"]
-    others = ["keyword", "weights", "difference", "selective", "loss", "entropy", "neural"]
+    others = ["keyword", "weights", "difference", "selective", "loss", "entropy", "learned"]
     assert list(MASKINGS) == [*first, *others]
     tokenizer = word_piece_tokenizer(WORDS)
-    for name, message in [("whole_words", "did you mean 'whole-word'"), ("xyzzy", "known: none"), ("neural", "folder")]:
+    for name, message in [
+        ("whole_words", "did you mean 'whole-word'"),
+        ("xyzzy", "known: none"),
+        ("learned", "folder"),
+    ]:
         with pytest.raises(UserError, match=message):
             build_masking(name, tokenizer, FakeCorpus([], tokenizer), MaskingSettings())
 

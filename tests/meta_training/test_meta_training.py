@@ -90,7 +90,7 @@ def test_learning_moves_the_policies(inputs: Inputs, tmp_path: Path):
 def test_a_run_killed_in_an_episode_goes_on(inputs: Inputs, tmp_path: Path):
     config = inputs.write_config(tmp_path / "config.yaml", meta={"episodes": 30})
     out, log = tmp_path / "killed", tmp_path / "killed" / "metrics.jsonl"
-    command = [sys.executable, "-c", "from nmg.cli import main; main()", "meta-train", str(config), "--out", str(out)]
+    command = [sys.executable, "-c", "from nmg.cli import main; main()", "learn", str(config), "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
     try:
         deadline = time.monotonic() + 120

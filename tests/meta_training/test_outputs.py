@@ -45,8 +45,7 @@ def commands(inputs: Inputs, folder: Path) -> dict[str, list[Any]]:
     plain.write_text(plain.read_text().replace("kind: actor-critic", "kind: random-search"))
     learned = ["--policy.kind", "linear", "--learner.kind", "random-search", "--meta.continual", "false"]
     return {
-        "meta-train": ["meta-train", config, "--out"],
-        "meta-test": ["meta-test", config, "--maskings", "random", "--out"],
+        "learn": ["learn", config, "--out"],
         "compare": ["compare", config, "--maskings", "random", "--out"],
         "audit": ["audit", config, *learned, "--out"],
         "adapt": ["adapt", "--config", config, "--corpus", inputs.train, "--out"],
@@ -67,7 +66,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(name, lambda *_: pytest.fail("work has begun"))
 
 
-NAMES = ("meta-train", "meta-test", "compare", "audit", "adapt", "demo", "inspect", "convert", "corpus")
+NAMES = ("learn", "compare", "audit", "adapt", "demo", "inspect", "convert", "corpus")
 
 
 @pytest.mark.usefixtures("no_work")
@@ -83,7 +82,7 @@ def test_an_output_that_cannot_be_written_is_found_before_the_work(inputs: Input
 
 @pytest.mark.usefixtures("no_work")
 @pytest.mark.skipif(not Path("/proc/self").is_dir() or not os.access("/", os.W_OK), reason="needs Linux")
-@pytest.mark.parametrize("name", ["meta-train", "adapt", "inspect"])
+@pytest.mark.parametrize("name", ["learn", "adapt", "inspect"])
 def test_where_the_system_lets_no_one_write(inputs: Inputs, tmp_path: Path, nmg: Nmg, name: str):
     ending = ".html" if name == "inspect" else ""
     answer = nmg(*commands(inputs, tmp_path)[name], f"/proc/nmg/out{ending}")
@@ -159,11 +158,11 @@ def test_every_command_that_fills_a_folder_holds_it(inputs: Inputs, tmp_path: Pa
     process = hold(tmp_path / "out")
     other = hold(tmp_path / "run")
     try:
-        for name in ("meta-train", "meta-test", "compare", "audit", "adapt", "demo"):
+        for name in ("learn", "compare", "audit", "adapt", "demo"):
             answer = nmg(*commands(inputs, tmp_path)[name], tmp_path / "out")
             assert (answer.code, name) == (2, name)
             assert "another process is writing to this folder" in answer.err
-        answer = nmg("meta-train", "--resume", tmp_path / "run")
+        answer = nmg("learn", "--resume", tmp_path / "run")
         assert "another process is writing to this folder" in answer.err
     finally:
         for one in (process, other):
@@ -214,7 +213,7 @@ def test_sigterm_ends_a_command_as_from_within(inputs: Inputs, tmp_path: Path):
     config = inputs.write_config(tmp_path / "config.yaml", meta={"episodes": 1000})
     out = tmp_path / "run"
     process = subprocess.Popen(
-        [sys.executable, "-m", "nmg", "meta-train", str(config), "--out", str(out)], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "nmg", "learn", str(config), "--out", str(out)], stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
     while not (out / "metrics.jsonl").is_file():

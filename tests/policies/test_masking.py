@@ -112,7 +112,7 @@ def test_the_same_stream_gives_the_same_plan_and_another_one_another() -> None:
 def test_plan_asks_the_encoder(greedy: bool) -> None:
     policy = new_policy()
     masking, encode = PolicyMasking(policy, greedy=greedy), FixedStates(STATES)
-    assert masking.name == "neural"
+    assert masking.name == "learned"
     assert masking.reads_states
     plan = masking.plan(BLOCKS, 0.5, np.random.default_rng(0), encode=encode)
     logits, rng = predict(policy, STATES, BLOCKS), np.random.default_rng(0)

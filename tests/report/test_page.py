@@ -55,7 +55,7 @@ class Outline(HTMLParser):
 
 
 def text_of(*tokens: ShadedToken) -> ShadedTexts:
-    return ShadedTexts((ShadedText("Text 1", (ShadedRow("neural", tokens),)),))
+    return ShadedTexts((ShadedText("Text 1", (ShadedRow("learned", tokens),)),))
 
 
 def full_page(word: str = "word") -> str:
@@ -124,7 +124,7 @@ def test_paragraph_markup():
 def test_shades_are_shares_of_the_highest_in_the_text():
     rows = (
         ShadedRow("random", (ShadedToken("cut", 0.1), ShadedToken("rates", 0.1))),
-        ShadedRow("neural", (ShadedToken("cut", 0.4, is_masked=True), ShadedToken("rates", 0.02))),
+        ShadedRow("learned", (ShadedToken("cut", 0.4, is_masked=True), ShadedToken("rates", 0.02))),
     )
     html = render_html(Document("t", sections=[Section("s", [ShadedTexts((ShadedText("Text", rows),))])]))
     spans = [attributes for attributes in Outline(html).having("span") if "title" in attributes]

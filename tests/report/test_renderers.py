@@ -59,20 +59,20 @@ def terminal(*blocks: Table | Verdict | Paragraph, width: int = 200) -> str:
     return capture.get()
 
 
-VERDICT = Verdict("Yes: **learn** with 0.7*idf.", "A `probe` agrees.", "nmg meta-train a/b_c.yaml")
+VERDICT = Verdict("Yes: **learn** with 0.7*idf.", "A `probe` agrees.", "nmg learn a/b_c.yaml")
 
 
 def test_a_verdict_reads_the_same_on_a_page_and_on_a_terminal():
     html = render_html(Document("t", sections=[Section("s", [VERDICT])]))
     assert "<dt>Verdict</dt> <dd>Yes: <strong>learn</strong> with 0.7*idf.</dd>" in html
     assert "<dt>Why</dt> <dd>A <code>probe</code> agrees.</dd>" in html
-    assert "<dt>Next</dt> <dd><code>nmg meta-train a/b_c.yaml</code></dd>" in html
+    assert "<dt>Next</dt> <dd><code>nmg learn a/b_c.yaml</code></dd>" in html
     assert terminal(VERDICT).splitlines() == [
         "Verdict: Yes: learn with 0.7*idf.",
         "Why: A probe agrees.",
-        "Next: nmg meta-train a/b_c.yaml",
+        "Next: nmg learn a/b_c.yaml",
     ]
-    assert "**Next:** `nmg meta-train a/b_c.yaml`" in as_markdown(Document("t", sections=[Section("s", [VERDICT])]))
+    assert "**Next:** `nmg learn a/b_c.yaml`" in as_markdown(Document("t", sections=[Section("s", [VERDICT])]))
     assert [name for name, _ in Verdict("No.").items()] == ["Verdict"], "empty parts are left out"
 
 

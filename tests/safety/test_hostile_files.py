@@ -280,7 +280,7 @@ def test_names_in_a_configuration_that_no_file_can_have(nmg: Nmg, tmp_path: Path
     section, field = setting.split(".")
     settings[section][field] = name
     config.write_text(json.dumps(settings))
-    answer = nmg("meta-train", config, "--out", "out")
+    answer = nmg("learn", config, "--out", "out")
     assert answer.code == 2, answer.err
     assert answer.err.strip().startswith("error: ")
     assert len(answer.err.strip().splitlines()) == 1

@@ -113,7 +113,7 @@ def test_a_head_does_not_run_it_either(tmp_path: Path):
 def test_trusted_code_runs_through_a_whole_inner_loop(nmg: Nmg, tmp_path: Path, inputs: Inputs):
     model = ModelWithCode(tmp_path, "own")
     config = inputs.write_config(tmp_path / "c.yaml", model={"name": str(model.folder), "trust_remote_code": True})
-    answer = nmg("meta-test", config, "--out", "out", "--maskings", "random", "--seeds", "1")
+    answer = nmg("compare", config, "--out", "out", "--maskings", "random", "--seeds", "1")
     assert answer.code == 0, answer.err
     assert model.has_run
 

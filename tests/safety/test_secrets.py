@@ -28,7 +28,7 @@ def test_run_folders_hold_no_secrets(nmg: Nmg, inputs: Inputs, tmp_path: Path):
     config = inputs.write_config(tmp_path / "c.yaml", runtime={"trackers": ["tensorboard"], "engine": "serial"})
     text = ("--corpus", inputs.train, "--model", inputs.model, "--adapt.block_size=16", "--runtime.precision=fp32")
     for words in (
-        ("meta-train", config, "--out", "run", "--meta.episodes", "1"),
+        ("learn", config, "--out", "run", "--meta.episodes", "1"),
         ("report", "run"),
         ("compare", config, "--maskings", "none", "--seeds", "1", "--out", "compared"),
         ("adapt", *text, "--adapt.epochs=1", "--out", "model"),

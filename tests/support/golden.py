@@ -87,8 +87,8 @@ def _commands(inputs: Inputs, folder: Path) -> dict[str, list[str | Path]]:
     policies = ["--policies", f"learned={folder / 'actor-critic'}"]
     compare = ["compare", folder / "comparison.yaml", "--maskings", "none,random,idf", "--seeds", "2", *policies]
     return {
-        "actor-critic": ["meta-train", folder / "actor-critic.yaml"],
-        "experiment": ["meta-train", folder / "experiment.yaml"],
+        "actor-critic": ["learn", folder / "actor-critic.yaml"],
+        "experiment": ["learn", folder / "experiment.yaml"],
         "comparison": compare,
     }
 

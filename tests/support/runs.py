@@ -36,7 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 def resume_run(out: Path, overrides: Sequence[str], reporter: Reporter, on_episode: OnEpisode) -> MetaTraining:
-    """Continue a run with its recorded settings and some overrides, as `nmg meta-train --resume` does."""
+    """Continue a run with its recorded settings and some overrides, as `nmg learn --resume` does."""
     return continue_run(recorded_config(out, overrides), out, reporter, on_episode)
 
 

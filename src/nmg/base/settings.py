@@ -105,7 +105,7 @@ class DataSettings(Section):
     test: DataFile | None = None
     """Labelled test data."""
     corpus: DataFile | None = None
-    """Text to adapt on in `meta-test`; the texts of `train` if not given."""
+    """Text to adapt on in comparisons; the texts of `train` if not given."""
     text_field: str = "text"
     label_field: str = "label"
     pair_field: str | None = None
@@ -338,7 +338,7 @@ class RewardSettings(Section):
 
 
 class MetaTestSettings(Section):
-    """Settings of meta-test that override `masking`, `adapt` and `finetune`. None keeps the setting of that section."""
+    """Settings of comparisons, which override `masking`, `adapt` and `finetune`; null keeps the setting there."""
 
     rate: Rate | None = None
     adapt_epochs: CountOrZero | None = None

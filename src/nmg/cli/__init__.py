@@ -21,24 +21,52 @@ from nmg.cli import (
     demo,
     estimate,
     inspect,
+    learn,
     maskings,
-    meta_test,
-    meta_train,
     report,
     share,
     validate,
     vocabulary,
 )
-from nmg.cli.commands import Command, SettingsCommand
+from nmg.cli.commands import Entry
 
 app = typer.Typer(
     name="nmg",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-WITH_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
-"""Context settings of commands that accept '--section.field value' in addition to their options."""
+
+START, DECIDE, ADAPT, LEARN, PROVE, LOOK = "Start", "Decide", "Adapt", "Learn", "Prove", "Look up and check"
+"""Panels of `nmg --help`, in their order."""
+
+COMMANDS = (
+    Entry("demo", demo.demo, START, "nmg demo --out demo"),
+    Entry("audit", audit.audit, DECIDE, "nmg audit nmg.yaml --out audit --minutes 10"),
+    Entry("estimate", estimate.estimate, DECIDE, "nmg estimate nmg.yaml"),
+    Entry("adapt", adapt.adapt, ADAPT, "nmg adapt --corpus texts.txt --model bert-base-uncased --out adapted"),
+    Entry("vocabulary", vocabulary.vocabulary, ADAPT, "nmg vocabulary texts.txt --model bert-base-uncased"),
+    Entry("share", share.share, ADAPT, "nmg share adapted OWNER/NAME", has_settings=False),
+    Entry("learn", learn.learn, LEARN, "nmg learn nmg.yaml --out run"),
+    Entry("compare", compare.compare, PROVE, "nmg compare nmg.yaml --policy run --seeds 5 --out comparison"),
+    Entry(
+        "inspect", inspect.inspect, PROVE, "nmg inspect --text texts.txt --policy run --model MODEL --out masks.html"
+    ),
+    Entry("report", report.report, PROVE, "nmg report run --watch 30", has_settings=False),
+    Entry("validate", validate.validate, LOOK, "nmg validate nmg.yaml --masking.rate 0.15"),
+    Entry("maskings", maskings.maskings, LOOK, "nmg maskings", has_settings=False),
+    Entry(
+        "check-collator",
+        check_collator.check_collator,
+        LOOK,
+        "nmg check-collator my_collators:build --model bert-base-uncased",
+        has_settings=False,
+    ),
+    Entry("meta-train", learn.learn, LEARN, "nmg meta-train nmg.yaml --out run", is_hidden=True),
+    Entry("meta-test", compare.compare, PROVE, "nmg meta-test nmg.yaml --policy run --out comparison", is_hidden=True),
+)
+"""All commands, in the order of `nmg --help`. The hidden ones are the paper's names of other commands."""
 
 
 def _say_version(is_asked: bool) -> None:
@@ -48,7 +76,7 @@ def _say_version(is_asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(epilog="[bold]First:[/bold] nmg demo, or with your data: nmg data describe train.csv")
 def nmg(
     version: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit.")
@@ -57,21 +85,12 @@ def nmg(
     """Learn which tokens to mask when adapting a language model, and measure how much it helps."""
 
 
-app.command("demo", cls=SettingsCommand, context_settings=WITH_SETTINGS)(demo.demo)
-app.command("validate", cls=SettingsCommand, context_settings=WITH_SETTINGS)(validate.validate)
-app.command("estimate", cls=SettingsCommand, context_settings=WITH_SETTINGS)(estimate.estimate)
-app.command("audit", cls=SettingsCommand, context_settings=WITH_SETTINGS)(audit.audit)
-app.command("meta-train", cls=SettingsCommand, context_settings=WITH_SETTINGS)(meta_train.meta_train)
-app.command("meta-test", cls=SettingsCommand, context_settings=WITH_SETTINGS)(meta_test.meta_test)
-app.command("compare", cls=SettingsCommand, context_settings=WITH_SETTINGS)(compare.compare)
-app.command("adapt", cls=SettingsCommand, context_settings=WITH_SETTINGS)(adapt.adapt)
-app.command("inspect", cls=SettingsCommand, context_settings=WITH_SETTINGS)(inspect.inspect)
-app.command("vocabulary", cls=SettingsCommand, context_settings=WITH_SETTINGS)(vocabulary.vocabulary)
-app.command("report", cls=Command)(report.report)
-app.command("maskings", cls=Command)(maskings.maskings)
-app.command("check-collator", cls=Command)(check_collator.check_collator)
-app.command("share", cls=Command)(share.share)
-app.add_typer(data.app, name="data", help="Describe data files, convert them, and extract a corpus.")
+for entry in COMMANDS:
+    entry.register(app)
+    if entry.name == "demo":
+        app.add_typer(
+            data.app, name="data", help="Describe, convert and extract text from data files.", rich_help_panel=START
+        )
 
 
 def main() -> None:

@@ -1,17 +1,22 @@
 """Behaviour that all commands share: rejecting unknown options, joining lists with blanks, and handling Ctrl-C."""
 
 import difflib
+import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperCommand
 
 from nmg.base.errors import UserError
 
 _OPTION = re.compile(r"--?[A-Za-z]")
+WITH_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""Context settings of commands that accept '--section.field value' in addition to their options."""
 
 SAME_COMMAND = "run the same command again to continue"
 HOW_TO_CONTINUE = {
@@ -55,6 +60,47 @@ class SettingsCommand(Command):
         return super().parse_args(ctx, words)
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A command, as `nmg --help` lists it."""
+
+    name: str
+    run: Callable[..., None]
+    panel: str
+    """Heading of its group in `nmg --help`."""
+    example: str
+    """Command line that `--help` shows at its end."""
+    has_settings: bool = True
+    """Whether the command accepts '--section.field value'."""
+    is_hidden: bool = False
+
+    def register(self, app: typer.Typer) -> None:
+        """Add the command to `app`."""
+        app.command(
+            self.name,
+            cls=SettingsCommand if self.has_settings else Command,
+            context_settings=WITH_SETTINGS if self.has_settings else None,
+            help=help_text(self.run),
+            epilog=example_line(self.example),
+            rich_help_panel=self.panel,
+            hidden=self.is_hidden,
+        )(self.run)
+
+
+def example_line(command: str) -> str:
+    """Return the last line of a command's `--help`, with rich markup."""
+    return f"[bold]Example:[/bold] {escape(command)}"
+
+
+def help_text(run: Callable[..., None]) -> str:
+    """Return a function's docstring as the text of `--help`: one line per paragraph, without markup.
+
+    The lines of the source are too short or too long for a terminal, which breaks paragraphs at its own width.
+    """
+    paragraphs = inspect.cleandoc(run.__doc__ or "").split("\n\n")
+    return escape("\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))
+
+
 def join_lists(words: Sequence[str]) -> list[str]:
     """Join lists that have blanks next to their commas into one word: 'none,' 'random' → 'none,random'."""
     joined: list[str] = []
@@ -94,9 +140,9 @@ def _how_to_continue(ctx: Any) -> str:
     """Return advice for the user after an interruption: a sentence without a capital letter and full stop."""
     name, given = ctx.info_name, ctx.params
     folder = given.get("resume") or given.get("out")
-    if name == "meta-train" and folder is not None:
+    if name in {"learn", "meta-train"} and folder is not None:
         if (Path(folder) / "config.yaml").is_file():
-            return f"continue with: nmg meta-train --resume {folder}"
+            return f"continue with: nmg learn --resume {folder}"
         return "nothing was saved yet, so run the same command again"
     if name == "demo" and folder is not None and Path(folder).is_dir():
         return f"remove {folder} before you start again"

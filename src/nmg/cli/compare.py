@@ -18,8 +18,15 @@ def compare(
     config: Annotated[Path, typer.Argument(help="Configuration file (YAML). Several files make a grid.")],
     out: Annotated[Path, typer.Option(help="Folder of the comparison. An interrupted one continues.")],
     maskings: Annotated[str, typer.Option(help="Names of maskings, separated by commas.")] = "none,random,whole-word",
+    policy: Annotated[
+        Path | None, typer.Option(help="Folder of a run or policy. Tables call it 'learned'.", show_default=False)
+    ] = None,
     policies: Annotated[
-        str, typer.Option(help="Folders of runs or policies, separated by commas, each FOLDER or NAME=FOLDER.")
+        str,
+        typer.Option(
+            help="Folders of several runs or policies, separated by commas, each FOLDER or NAME=FOLDER.",
+            show_default=False,
+        ),
     ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, starting at --run.seed.")] = 5,
     shots: Annotated[
@@ -35,13 +42,15 @@ def compare(
     baseline: Annotated[
         str | None, typer.Option(help="Masking to test all others against. Default: all pairs; in a grid, random.")
     ] = None,
+    save_models: Annotated[bool, typer.Option("--save-models", help="Save the adapted LMs of the first seed.")] = False,
 ) -> None:
     """Compare maskings over seeds: means, intervals, tests of every pair, costs, learning curves.
 
     Each masking with each seed is a trial, which runs once and is stored in OUT/trials.jsonl. Run the command again to
-    continue after an interruption, to retry failed trials, or to add seeds and maskings. Several configurations or
-    --models make a grid, with one comparison per folder OUT/NAME and a common table in OUT. Any setting can be
-    overridden: --section.field value.
+    continue after an interruption, to retry failed trials, or to add seeds and maskings.
+
+    Several configurations or --models make a grid, with one comparison per folder OUT/NAME and a common table in OUT.
+    Any setting can be overridden: --section.field value. The paper's name of this command, meta-test, works too.
     """
     from nmg.cli.words import named_configs, named_models, required_configs, split_names
     from nmg.config import load_config
@@ -52,6 +61,7 @@ def compare(
     configs = {name: load_config(file, overrides) for name, file in files.items()}
 
     from nmg.comparison.plan import parse_labelled, parse_steps
+    from nmg.masking.registry import LEARNED
     from nmg.policies.maskings import parse_policies
 
     run_comparison(
@@ -60,10 +70,14 @@ def compare(
         out,
         models=None if models is None else named_models(models),
         baseline=baseline,
-        policies=parse_policies(policies.split(","), "--policies"),
+        policies={
+            **({} if policy is None else {LEARNED: policy}),
+            **parse_policies(policies.split(","), "--policies"),
+        },
         seeds=seeds,
         labelled=(None,) if shots is None else parse_labelled(shots),
         adapt_steps=(None,) if adapt_steps is None else parse_steps(adapt_steps),
+        save_models=save_models,
     )
 
 

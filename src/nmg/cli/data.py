@@ -8,7 +8,7 @@ import typer
 
 from nmg.base.errors import UserError, bad_input, printable
 from nmg.base.files import is_folder, is_there
-from nmg.cli.commands import Command
+from nmg.cli.commands import Command, example_line
 
 if TYPE_CHECKING:
     from nmg.base.settings import DataSettings
@@ -40,7 +40,7 @@ TagColumn = Annotated[
 ]
 
 
-@app.command(cls=Command)
+@app.command(cls=Command, epilog=example_line("nmg data describe train.csv"))
 def describe(
     file: File,
     task: TaskOption = None,
@@ -68,7 +68,7 @@ def describe(
     Console().print(table)
 
 
-@app.command(cls=Command)
+@app.command(cls=Command, epilog=example_line("nmg data convert train.csv train.jsonl"))
 def convert(
     file: File,
     out: Out,
@@ -95,7 +95,7 @@ def convert(
     typer.echo(f"{out}: {len(examples)} examples")
 
 
-@app.command(cls=Command)
+@app.command(cls=Command, epilog=example_line("nmg data corpus train.csv texts.txt"))
 def corpus(
     file: File,
     out: Out,

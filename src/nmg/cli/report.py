@@ -7,7 +7,7 @@ import typer
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder of meta-train or adapt, finished or not.")],
+    run: Annotated[Path, typer.Argument(help="Folder of learn or adapt, finished or not.")],
     out: Annotated[
         Path | None, typer.Option(help="File of the page. Default: RUN/report.html, or RUN/index.html for adapt.")
     ] = None,

@@ -13,7 +13,7 @@ from nmg.base.types import TokenBlocks
 from nmg.data.framing import vocabulary_size
 from nmg.masking.base import Masking, MaskingContext, Rule
 from nmg.masking.mixture import Mixture, parse_mixture
-from nmg.masking.registry import RULES, build_rule
+from nmg.masking.registry import LEARNED, RULES, build_rule
 from nmg.masking.weights import WeightsOfBatch, draw_by_function, read_weights, weigh
 from nmg.policies.base import Policy
 from nmg.policies.maskings import policy_place
@@ -46,7 +46,7 @@ def resolve_masking(masking: AnyMasking, ingredients: MaskingContext, model: "Pr
     if isinstance(masking, Mapping):
         return Rule("weights", weigh(masking, ingredients))
     if isinstance(masking, Policy):
-        return _of_policy(masking, "neural", ingredients, model)
+        return _of_policy(masking, LEARNED, ingredients, model)
     if isinstance(masking, str | Path):
         return _by_name(str(masking), ingredients, model)
     if hasattr(masking, "plan") and not isinstance(masking, type):

@@ -9,7 +9,7 @@ from nmg.base.errors import UserError
 from nmg.base.files import is_folder
 from nmg.base.settings import DataSettings
 from nmg.base.trial import Condition, Evaluation, Labelled, TrialSpec, slug
-from nmg.masking.registry import RULES
+from nmg.masking.registry import LEARNED, RULES
 from nmg.policies.maskings import CONTROLS, control_folder
 from nmg.tasks import load
 
@@ -43,8 +43,8 @@ class Plan:
         Raises:
             UserError: A policy is missing, or two maskings would have the same file name.
         """
-        if "neural" in names and "neural" not in policies:
-            raise UserError("--maskings neural: name the trained policy (--policy RUN, or --policies NAME=RUN)")
+        if LEARNED in names and LEARNED not in policies:
+            raise UserError(f"--maskings {LEARNED}: name the trained policy (--policy RUN, or --policies NAME=RUN)")
         folders = {name: Path(name) for name in names if name not in RULES and is_folder(name)} | dict(policies)
         folders |= {name: control_folder(name, policies) for name in names if name in CONTROLS}
         plan = cls({name: folders.get(name) for name in [*names, *policies]}, seeds, **curves)

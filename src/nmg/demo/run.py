@@ -27,7 +27,7 @@ from nmg.meta_training.run import episode_line
 from nmg.report.html import write_html
 
 TASKS = ("classification", "qa")
-MASKINGS = ("none", "random", "idf", "neural", "placebo")
+MASKINGS = ("none", "random", "idf", "learned", "placebo")
 SIZES = DemoSizes(
     train_per_class=30,
     validation_per_class=40,
@@ -182,7 +182,7 @@ def _run_task(task: str, config: Config, out: Path, n_seeds: int, work: _Work) -
         config,
         MASKINGS,
         out / "results",
-        policies={"neural": out / "run"},
+        policies={"learned": out / "run"},
         seeds=n_seeds,
         save_models=True,
         reporter=work.reporter,

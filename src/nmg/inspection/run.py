@@ -13,7 +13,7 @@ from nmg.config import Config
 from nmg.inspection.draws import Observed, observe
 from nmg.inspection.tags import Tags, load_tagger, tag_words
 from nmg.inspection.tokens import TokenTable
-from nmg.masking.registry import MASKINGS, about_masking, build_masking, is_rule, unknown_masking
+from nmg.masking.registry import LEARNED, MASKINGS, PAPER_NAME, about_masking, build_masking, is_rule, unknown_masking
 from nmg.policies.base import Policy
 from nmg.policies.maskings import warn_if_mismatched
 from nmg.policies.registry import load_policy
@@ -126,8 +126,8 @@ def _check_names(policies: Mapping[str, Path], maskings: Sequence[str]) -> None:
             raise UserError(f"--policy {name}=…: '{name}' is the name of a masking; choose another name")
     if "none" in maskings:
         raise UserError("--maskings none: 'none' masks nothing; remove it from the list")
-    if "neural" in maskings:
-        raise UserError("--maskings neural: name the trained policy with --policy RUN")
+    for name in {LEARNED, PAPER_NAME}.intersection(maskings):
+        raise UserError(f"--maskings {name}: name the trained policy with --policy RUN")
     for name in maskings:
         if not is_rule(name):
             raise unknown_masking(name)

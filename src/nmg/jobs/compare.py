@@ -16,6 +16,7 @@ from nmg.comparison.parts import Cells, Part, chosen_baseline, parts_of
 from nmg.comparison.results import ComparisonResults, PartResults
 from nmg.comparison.run import Comparison, TrialEvent, check_folder
 from nmg.config import Config
+from nmg.masking.registry import current_name
 from nmg.report.comparison_files import write_comparison
 from nmg.trials.inputs import SharedInputs
 
@@ -71,7 +72,9 @@ def compare(
         nmg.compare({"chemistry": config, "news": other}, ["random", "idf"], Path("grid"))
         ```
     """
-    cells = Cells(maskings, policies or {}, seeds, {"labelled": labelled, "adapt_steps": adapt_steps})
+    named = {current_name(name): folder for name, folder in (policies or {}).items()}
+    curves = {"labelled": labelled, "adapt_steps": adapt_steps}
+    cells = Cells([current_name(name) for name in maskings], named, seeds, curves)
     job = _Job(out, reporter or Silent(), on_cell, save_models)
     if not isinstance(config, Config):
         return job.grid(config, models or {}, cells, baseline)

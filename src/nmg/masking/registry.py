@@ -79,9 +79,18 @@ def _reads_words(name: str, settings: MaskingSettings) -> bool:
     return name not in _WITHOUT_WORDS and (name not in _BY_UNIT or settings.idf_unit == "word")
 
 
-MASKINGS = {name: rule.about for name, rule in RULES.items()} | {"neural": "tokens that a trained policy selects"}
+LEARNED, PAPER_NAME = "learned", "neural"
+"""Name of the masking of a trained policy, and the name that the paper gives it; both are accepted as input."""
+
+
+def current_name(name: str) -> str:
+    """Return the name of a masking, with the paper's name of a trained policy replaced by ours."""
+    return LEARNED if name == PAPER_NAME else name
+
+
+MASKINGS = {name: rule.about for name, rule in RULES.items()} | {LEARNED: "tokens that a trained policy selects"}
 """Maps the name of a masking to a description of what it masks."""
-SOURCES = {name: rule.source for name, rule in RULES.items()} | {"neural": "Kang et al. 2020, arXiv 2010.02705"}
+SOURCES = {name: rule.source for name, rule in RULES.items()} | {LEARNED: "Kang et al. 2020, arXiv 2010.02705"}
 """Maps the name of a masking to its publication."""
 
 
@@ -140,7 +149,7 @@ def build_rule(name: str, ingredients: MaskingContext) -> Masking:
 
 def unknown_masking(name: str) -> UserError:
     """Return the error for an unknown masking, with a suggestion."""
-    if name in MASKINGS:
+    if name in {LEARNED, PAPER_NAME}:
         return UserError(f"the masking '{name}' needs a trained policy: give the folder of one instead")
     if name.endswith((".tsv", ".csv", ".json", ".txt")):
         return UserError(

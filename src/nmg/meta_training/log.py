@@ -70,7 +70,7 @@ def _inner(record: Mapping[str, Any], names: Sequence[str]) -> float:
 def read_run(run: Path) -> RunLog:
     """Read the folder of a run. Raises UserError if it contains no run or a damaged file."""
     if not (run / "config.yaml").is_file():
-        raise UserError(f"{run}: this folder contains no run of meta-train (no config.yaml)")
+        raise UserError(f"{run}: this folder contains no run of nmg learn (no config.yaml)")
     metrics, samples = run / "metrics.jsonl", run / "samples.jsonl"
     lines = log_lines(samples)
     return RunLog(

@@ -65,7 +65,7 @@ def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) 
         UserError: If the settings, data, model or folder are invalid, or if training diverges in several consecutive
             episodes.
     """
-    require_single_process("meta-train")
+    require_single_process("learn")
     check_output(out, "another run (continue it with --resume)")
     check_trackers(config)
     with output_lock(out):
@@ -101,7 +101,7 @@ def continue_run(config: Config, out: Path, reporter: Reporter, on_episode: OnEp
         UserError: If settings, data or model have changed, if no usable checkpoint is left, or if training diverges in
             several consecutive episodes.
     """
-    require_single_process("meta-train")
+    require_single_process("learn")
     recorded = recorded_config(out)
     meta = config.meta.model_copy(update={"episodes": recorded.meta.episodes})
     if config.model_copy(update={"meta": meta}).digest != recorded.digest:

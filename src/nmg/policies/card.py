@@ -51,7 +51,7 @@ class Provenance:
     audit: Mapping[str, Any]
     """Content of audit.json, written by `nmg audit`."""
     comparison: Mapping[str, Any]
-    """Content of results.json, written by `nmg compare` or `nmg meta-test`."""
+    """Content of results.json, written by `nmg compare`."""
 
     @classmethod
     def read(cls, run: Path | None = None, audit: Path | None = None, comparison: Path | None = None) -> "Provenance":

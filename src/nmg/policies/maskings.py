@@ -13,7 +13,7 @@ from nmg.base.settings import MaskingSettings, MetaTestSettings
 from nmg.data.cutting import tokenizer_digest
 from nmg.masking.contents import digest_of_named
 from nmg.masking.mixture import Mixture, parse_mixture
-from nmg.masking.registry import READS, RULES, build_masking, unknown_masking
+from nmg.masking.registry import LEARNED, PAPER_NAME, READS, RULES, build_masking, unknown_masking
 from nmg.policies.base import Policy
 from nmg.policies.hub import is_hub_name
 from nmg.policies.registry import load_policy
@@ -204,7 +204,7 @@ def load_masking(
         embeddings = lm.model.get_input_embeddings().weight
         notify = (reporter or Silent()).notify
         return build_masking(name, lm.tokenizer, corpus, settings, embeddings, notify)
-    if policy_folder is None and name == "neural":
+    if policy_folder is None and name in {LEARNED, PAPER_NAME}:
         raise unknown_masking(name)
     policy = load_policy(policy_folder or policy_place(name))
     policy.check_fits(lm.hidden_size, lm.vocabulary_size)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nmg.base.types import MaskPlan, StateEncoder, TokenBlocks
 from nmg.masking.base import choose, choose_units, gumbel_noise, number_units, unit_means
+from nmg.masking.registry import LEARNED
 from nmg.policies.base import Policy, Unit, log_probabilities, predict
 
 
@@ -21,7 +22,7 @@ class PolicyMasking:
         temperature: Divisor of the logits before sampling; higher values are closer to uniform.
     """
 
-    def __init__(self, policy: Policy, *, greedy: bool, name: str = "neural", temperature: float = 1.0) -> None:
+    def __init__(self, policy: Policy, *, greedy: bool, name: str = LEARNED, temperature: float = 1.0) -> None:
         self.name = name
         self.policy = policy
         self.greedy = greedy

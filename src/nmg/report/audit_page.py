@@ -52,7 +52,7 @@ def verdict(result: AuditResult, out: Path) -> Verdict:
         command = f"nmg compare {settings} --out comparison"
     else:
         found = "Yes: a reward shows" if is_sound(reward, p) else "Perhaps: a reward seems to show"
-        answer, command = f"{found} how maskings differ.", f"nmg meta-train {settings} --out run"
+        answer, command = f"{found} how maskings differ.", f"nmg learn {settings} --out run"
     return Verdict(answer, result.facts["recommendation"], command)
 
 

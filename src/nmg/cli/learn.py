@@ -1,4 +1,4 @@
-"""`nmg meta-train`: learns a masking policy."""
+"""`nmg learn`: learns a masking policy."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from nmg.meta_training.loop import EpisodeRecord
 
 
-def meta_train(
+def learn(
     context: typer.Context,
     config: Annotated[Path | None, typer.Argument(help="Configuration file (YAML).")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the new run.")] = None,
@@ -17,8 +17,8 @@ def meta_train(
 ) -> None:
     """Learn a masking policy from the scores of models that were adapted with its masks.
 
-    Start with CONFIG --out RUN, continue with --resume RUN. Any setting can be overridden: --section.field value, e.g.
-    --data.train FILE --model.name NAME --masking.rate 0.15 --meta.episodes 50 --run.seed 1.
+    Start with CONFIG --out RUN and continue with --resume RUN. Any setting can be overridden: --section.field value;
+    nmg settings lists them. The paper's name of this command, meta-train, works too.
     """
     from nmg.base.errors import UserError
     from nmg.cli.console import progress_console
