@@ -61,7 +61,7 @@ def compare(
     configs = {name: load_config(file, overrides) for name, file in files.items()}
 
     from nmg.comparison.plan import parse_labelled, parse_steps
-    from nmg.masking.registry import LEARNED
+    from nmg.masking.names import LEARNED
     from nmg.policies.maskings import parse_policies
 
     run_comparison(

@@ -13,7 +13,8 @@ from nmg.base.types import TokenBlocks
 from nmg.data.framing import vocabulary_size
 from nmg.masking.base import Masking, MaskingContext, Rule
 from nmg.masking.mixture import Mixture, parse_mixture
-from nmg.masking.registry import LEARNED, RULES, build_rule
+from nmg.masking.names import LEARNED
+from nmg.masking.registry import RULES, build_rule
 from nmg.masking.weights import WeightsOfBatch, draw_by_function, read_weights, weigh
 from nmg.policies.base import Policy
 from nmg.policies.maskings import policy_place

@@ -9,7 +9,8 @@ from nmg.base.errors import UserError
 from nmg.base.files import is_folder
 from nmg.base.settings import DataSettings
 from nmg.base.trial import Condition, Evaluation, Labelled, TrialSpec, slug
-from nmg.masking.registry import LEARNED, RULES
+from nmg.masking.names import LEARNED
+from nmg.masking.registry import RULES
 from nmg.policies.maskings import CONTROLS, control_folder
 from nmg.tasks import load
 

@@ -13,7 +13,8 @@ from nmg.config import Config
 from nmg.inspection.draws import Observed, observe
 from nmg.inspection.tags import Tags, load_tagger, tag_words
 from nmg.inspection.tokens import TokenTable
-from nmg.masking.registry import LEARNED, MASKINGS, PAPER_NAME, about_masking, build_masking, is_rule, unknown_masking
+from nmg.masking.names import LEARNED, PAPER_NAME
+from nmg.masking.registry import MASKINGS, about_masking, build_masking, is_rule, unknown_masking
 from nmg.policies.base import Policy
 from nmg.policies.maskings import warn_if_mismatched
 from nmg.policies.registry import load_policy

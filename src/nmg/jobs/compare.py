@@ -16,7 +16,7 @@ from nmg.comparison.parts import Cells, Part, chosen_baseline, parts_of
 from nmg.comparison.results import ComparisonResults, PartResults
 from nmg.comparison.run import Comparison, TrialEvent, check_folder
 from nmg.config import Config
-from nmg.masking.registry import current_name
+from nmg.masking.names import current_name
 from nmg.report.comparison_files import write_comparison
 from nmg.trials.inputs import SharedInputs
 

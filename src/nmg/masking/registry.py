@@ -14,6 +14,7 @@ from nmg.masking.frequency import frequency_masking
 from nmg.masking.idf import idf_masking
 from nmg.masking.keyword import keyword_masking
 from nmg.masking.mixture import Mixture, parse_mixture
+from nmg.masking.names import LEARNED, PAPER_NAME
 from nmg.masking.pmi import pmi_masking
 from nmg.masking.rules import draw_nothing, draw_random, draw_whole_words, punctuation_masking, span_masking
 from nmg.masking.selective import selective_masking
@@ -77,15 +78,6 @@ _BY_UNIT = frozenset({"idf", "tf-idf"})
 def _reads_words(name: str, settings: MaskingSettings) -> bool:
     """Return whether the rule needs to know which tokens form a word. If not, a collator can skip the search."""
     return name not in _WITHOUT_WORDS and (name not in _BY_UNIT or settings.idf_unit == "word")
-
-
-LEARNED, PAPER_NAME = "learned", "neural"
-"""Name of the masking of a trained policy, and the name that the paper gives it; both are accepted as input."""
-
-
-def current_name(name: str) -> str:
-    """Return the name of a masking, with the paper's name of a trained policy replaced by ours."""
-    return LEARNED if name == PAPER_NAME else name
 
 
 MASKINGS = {name: rule.about for name, rule in RULES.items()} | {LEARNED: "tokens that a trained policy selects"}

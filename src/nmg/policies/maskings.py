@@ -13,7 +13,8 @@ from nmg.base.settings import MaskingSettings, MetaTestSettings
 from nmg.data.cutting import tokenizer_digest
 from nmg.masking.contents import digest_of_named
 from nmg.masking.mixture import Mixture, parse_mixture
-from nmg.masking.registry import LEARNED, PAPER_NAME, READS, RULES, build_masking, unknown_masking
+from nmg.masking.names import LEARNED, PAPER_NAME
+from nmg.masking.registry import READS, RULES, build_masking, unknown_masking
 from nmg.policies.base import Policy
 from nmg.policies.hub import is_hub_name
 from nmg.policies.registry import load_policy

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nmg.base.types import MaskPlan, StateEncoder, TokenBlocks
 from nmg.masking.base import choose, choose_units, gumbel_noise, number_units, unit_means
-from nmg.masking.registry import LEARNED
+from nmg.masking.names import LEARNED
 from nmg.policies.base import Policy, Unit, log_probabilities, predict
 
 
