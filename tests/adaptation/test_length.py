@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,22 @@ def test_steps(make_config: MakeConfig, tmp_path: Path):
     assert [line["step"] for line in lines] == list(range(8))
     rates = [line["learning_rate"] for line in lines[1:]]
     assert rates == pytest.approx([5e-3 * (7 - step) / 7 for step in range(7)])
+
+
+def test_joined_documents_make_fewer_steps_of_equal_size(make_config: MakeConfig, tmp_path: Path):
+    """The texts have 32 tokens, so a block of 60 has room for almost two; masks of held-out text stay the same."""
+    separate = adapt(make_config(adapt={"block_size": 60}), "random", tmp_path / "separate")
+    joined = adapt(make_config(adapt={"block_size": 60, "join_documents": True}), "random", tmp_path / "joined")
+    assert joined.tokens == separate.tokens
+    assert joined.masked_tokens == separate.masked_tokens, "each document has its own budget"
+    assert (separate.steps, joined.steps) == (-(-separate.blocks // 4), -(-joined.tokens // (4 * 60)))
+    sizes = [after["tokens"] - before["tokens"] for before, after in pairwise(lines_of(tmp_path / "joined"))]
+    assert max(abs(size - joined.tokens / joined.steps) for size in sizes) <= 32
+    assert joined.held_out is not None
+    assert separate.held_out is not None
+    assert joined.held_out.before == separate.held_out.before
+    assert joined.held_out.after < joined.held_out.before
+    assert "batches of 4 × 60 tokens of joined documents" in joined.summary()
 
 
 @pytest.mark.parametrize(("name", "value"), [("steps", 5), ("minutes", 1.0)])

@@ -27,6 +27,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "few words": ("idf", {"adapt": {"vocabulary": "corpus", "weight_decay": 0.1, "warmup_ratio": 0.3}}),
     "rates": ("whole-word", {"masking": {"rate_schedule": "linear"}}),
     "kept losses": ("loss", {"masking": {"refresh_steps": 50}, "adapt": {"epochs": 2}}),
+    "joined": ("whole-word", {"adapt": {"join_documents": True, "block_size": 60, "batch_size": 4}}),
     "parts": ("random", {"runtime": {"micro_batch_size": 3}}),
     "best": ("random", {"adapt": {"patience": 2, "evaluate_every": 3, "learning_rate": 0.05}}),
     "lora": ("random", {"adapt": {"lora": {"rank": 2, "dropout": 0.1}, "patience": 5, "learning_rate": 0.05}}),

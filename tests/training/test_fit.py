@@ -1,14 +1,11 @@
-"""The training loop against one written by hand, its batches, and its random streams."""
+"""The training loop against one written by hand, and its random streams."""
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
@@ -18,7 +15,7 @@ from nmg.base.settings import OptimiserSettings, RuntimeSettings
 from nmg.base.trial import TrainingStats
 from nmg.base.types import IntArray
 from nmg.training.accumulation import BatchLoss
-from nmg.training.fit import LOOK_EVERY, POOL_BATCHES, bucketed_batches, fit
+from nmg.training.fit import LOOK_EVERY, fit
 from nmg.training.keep_best import KeepBest
 from nmg.training.runtime import Runtime
 
@@ -73,35 +70,6 @@ def test_what_a_failed_step_left_is_not_trained_on(runtime: Runtime):
     model.load_state_dict(start)
     fit(model, LENGTHS, loss_with(model), SETTINGS, runtime, StreamName(0))
     assert torch.equal(weights(model), train(runtime)[0])
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.integers(1, 500), min_size=1, max_size=300), st.integers(1, 9), st.integers(0, 2**32))
-def test_batches_hold_every_row_once(lengths: list[int], batch_size: int, seed: int):
-    batches = bucketed_batches(np.array(lengths), batch_size, np.random.default_rng(seed))
-    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
-    sizes = sorted(len(batch) for batch in batches)
-    assert sizes[-1] <= batch_size
-    # A pool holds whole batches, so only the last one can leave a smaller batch.
-    assert len(batches) == -(-len(lengths) // batch_size)
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 9), st.integers(2, POOL_BATCHES), st.integers(0, 2**32))
-def test_batches_of_one_pool_do_not_overlap_in_length(batch_size: int, n_batches: int, seed: int):
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(1, 1000, n_batches * batch_size)
-    ranges = sorted((lengths[b].min(), lengths[b].max()) for b in bucketed_batches(lengths, batch_size, rng))
-    assert all(before[1] <= after[0] for before, after in pairwise(ranges))
-
-
-def test_epochs_are_shuffled():
-    rng = np.random.default_rng(0)
-    lengths = np.full(64, 5)
-    first, second = (np.concatenate(bucketed_batches(lengths, 4, rng)) for _ in range(2))
-    assert not np.array_equal(first, second)
-    firsts = [int(batch[0]) for batch in bucketed_batches(np.arange(64), 4, rng)]
-    assert firsts not in (sorted(firsts), sorted(firsts, reverse=True)), "batches come in random order"
 
 
 def test_training_is_adamw_with_a_rate_that_falls_linearly_to_zero(runtime: Runtime):

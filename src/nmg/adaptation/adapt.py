@@ -271,7 +271,7 @@ class _Run:
             steps = from_first(affordable_steps(context, masks, self._randomness / "speed", left, measure))
             context.reporter.notify(f"adapt.minutes: {minutes:g} minutes are about {steps} steps")
         if steps is None:
-            steps = steps_of(context.adapt, len(masks.rows_of(0)))
+            steps = steps_of(context.adapt, masks)
         if is_main_process():
             self.folder.plan(steps)
         return steps

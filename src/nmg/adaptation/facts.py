@@ -41,10 +41,11 @@ def _recipe(facts: Mapping[str, Any]) -> str:
     rate = f"{masking['rate']:.3g}"
     if masking["rate_schedule"] != "constant":
         rate += f" → {masking['rate_end']:.3g} ({masking['rate_schedule']})"
+    joined = f" × {adapt['block_size']} tokens of joined documents" if adapt["join_documents"] else ""
     changed = f"; changed: {', '.join(facts['recipe_changed'])}" if facts["recipe_changed"] else ""
     return (
         f"{facts['recipe']}: masking rate {rate}, learning rate {adapt['learning_rate']:.3g} ({adapt['schedule']}, "
-        f"{adapt['optimiser']}), batches of {adapt['batch_size']}{changed}"
+        f"{adapt['optimiser']}), batches of {adapt['batch_size']}{joined}{changed}"
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from nmg.base.seeding import StreamName
 from nmg.base.settings import AdaptSettings
 from nmg.training.adapt import adapt
+from nmg.training.batches import batches_per_epoch
 from nmg.training.context import TrainingContext
 from nmg.training.fit import Training
 from nmg.training.lm import copy_state, restore_state
@@ -24,9 +25,11 @@ EVALUATIONS = 10
 """Number of measurements of the held-out loss after the first, unless `adapt.evaluate_every` is given."""
 
 
-def steps_of(settings: AdaptSettings, n_blocks: int) -> int:
-    """Return the number of steps from `adapt.steps` or, if it is not set, from `adapt.epochs` and `n_blocks` blocks."""
-    return settings.steps if settings.steps is not None else settings.epochs * -(-n_blocks // settings.batch_size)
+def steps_of(settings: AdaptSettings, masks: Masks) -> int:
+    """Return the number of steps from `adapt.steps` or, if it is not set, from `adapt.epochs` and the text."""
+    if settings.steps is not None:
+        return settings.steps
+    return settings.epochs * batches_per_epoch(settings, masks.lengths[masks.rows_of(0)])
 
 
 def evaluate_every(settings: AdaptSettings, n_steps: int) -> int:

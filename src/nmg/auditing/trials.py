@@ -19,6 +19,7 @@ from nmg.masking.base import Masking
 from nmg.masking.registry import build_masking
 from nmg.policies.linear import LinearPolicy, LinearSettings
 from nmg.policies.sampling import PolicyMasking
+from nmg.training.batches import batches_per_epoch
 from nmg.training.lm import ModelState, copy_state
 from nmg.training.masks import DrawnMasks
 from nmg.trials.provenance import TrialProvenance, provenance
@@ -188,7 +189,7 @@ class AuditWorker:
     @property
     def steps_an_epoch(self) -> int:
         """Number of adaptation steps per epoch."""
-        return -(-len(self.corpus) // self.config.adapt.batch_size)
+        return batches_per_epoch(self.config.adapt, self.corpus.lengths)
 
     def run(self, _shared: None, job: Sequence[TrialSpec]) -> list[TrialResult]:
         """Adapt once and return one result per evaluation, with an error instead of scores if training diverges."""

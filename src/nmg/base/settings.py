@@ -227,6 +227,9 @@ class AdaptSettings(OptimiserSettings):
     learning_rate: Positive = 2e-5
     block_size: Count = 254
     """Number of word pieces per block, excluding special tokens."""
+    join_documents: bool = False
+    """Whether a batch has as many documents as fit into about `batch_size` times `block_size` tokens, instead of
+    `batch_size` blocks. Documents never attend to each other. It is for texts much shorter than `block_size`."""
     vocabulary: Literal["all", "corpus"] = "all"
     """`corpus` limits the trained word embeddings and the random replacements to word pieces that occur in the
     corpus. This is faster for small models and changes results slightly."""
@@ -375,7 +378,7 @@ class RuntimeSettings(Section):
     the memory of activations and costs one more forward pass."""
     micro_batch_size: Count | None = None
     """Maximum number of rows per forward pass and process; gradients of a batch are accumulated. If not given, a pass
-    may have all rows of a batch."""
+    may have all rows of a batch. With `adapt.join_documents`, a row is `adapt.block_size` tokens."""
     threads: Count | None = None
     """Number of CPU threads."""
     engine: Literal["auto", "serial", "processes", "ray"] = "auto"

@@ -28,6 +28,7 @@ from nmg.meta_training.loop import EpisodeRecord, MetaTraining
 from nmg.meta_training.memory import MIB, PeakMemory
 from nmg.meta_training.run import describe_run, go_on
 from nmg.training.adapt import adapt
+from nmg.training.batches import batches_per_epoch
 from nmg.training.head import MASKING, head_file
 from nmg.training.masks import DrawnMasks
 from nmg.trials.session import Session
@@ -224,13 +225,13 @@ def _work(training: MetaTraining, session: Session, config: Config) -> Work:
     `training` and `session` are those of the short run; `config` has the settings of the full run.
     """
     adapting, tuning = config.adapt, config.finetune
-    blocks, rows = [], []
+    batches, rows = [], []
     for index in range(min(SAMPLED, config.meta.episodes)):
         episode = training.sample(index)
-        blocks.append(len(episode.block_ids))
+        batches.append(batches_per_epoch(adapting, training.corpus.lengths[episode.block_ids]))
         rows.append(len(episode.row_ids))
     return Work(
-        lm_steps=adapting.epochs * _mean(-(-n // adapting.batch_size) for n in blocks),
+        lm_steps=adapting.epochs * _mean(batches),
         task_steps=tuning.epochs * _mean(-(-n // tuning.batch_size) for n in rows),
         rows=_mean(rows),
         held_out=len(replace(session, config=config).split().validation_examples),

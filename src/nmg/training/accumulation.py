@@ -21,10 +21,11 @@ BatchLoss: TypeAlias = Callable[[slice], Tensor]
 class Accumulation:
     """Gradient accumulation of one training run.
 
-    A pass has at most `runtime.micro_batch_size` rows. The number is halved whenever memory runs out.
+    A pass has at most `runtime.micro_batch_size` rows. The number is halved whenever memory runs out. A batch with more
+    than `batch_size` rows has joined documents (`adapt.join_documents`), and a pass the same fraction of it.
 
     Args:
-        batch_size: Rows of a batch.
+        batch_size: Rows of a batch, or the number of rows whose place joined documents take.
         runtime: Runtime of the training run.
         scale: Scales a loss before the backward pass, so that its gradients fit into fp16.
     """
@@ -34,7 +35,7 @@ class Accumulation:
     ) -> None:
         self.at_once = min(runtime.micro_batch_size or batch_size, batch_size)
         """Maximum number of rows per pass."""
-        self._runtime, self._scale = runtime, scale
+        self._batch_size, self._runtime, self._scale = batch_size, runtime, scale
 
     def backward(self, loss: BatchLoss, n_rows: int, model: nn.Module) -> Tensor:
         """Compute the gradients of this process's share of a batch and add them to the parameters of `model`.
@@ -56,7 +57,7 @@ class Accumulation:
         share, times = self._runtime.sharing.share(n_rows)
         while True:
             try:
-                return self._in_parts(loss, share, times, model)
+                return self._in_parts(loss, share, times, self._rows_per_pass(n_rows), model)
             except torch.OutOfMemoryError as error:
                 if self.at_once == 1 or len(share) == 1:
                     raise UserError(
@@ -73,22 +74,27 @@ class Accumulation:
                 stacklevel=3,
             )
 
-    def _in_parts(self, loss: BatchLoss, share: range, times: int, model: nn.Module) -> Tensor:
+    def _rows_per_pass(self, n_rows: int) -> int:
+        """Return the maximum number of rows per pass of a batch with `n_rows` rows."""
+        return max(self.at_once, -(-n_rows * self.at_once // self._batch_size))
+
+    def _in_parts(self, loss: BatchLoss, share: range, times: int, at_once: int, model: nn.Module) -> Tensor:
         """Run the forward and backward passes and return the summed loss.
 
         Args:
             loss: Maps a slice of the rows of the batch to their part of the loss.
             share: Rows of the batch that this process trains on.
             times: Weight of the loss (see `DataParallel.share`).
+            at_once: Maximum number of rows per pass.
             model: The model to differentiate.
 
         Returns:
             The loss of the share times `times`, a scalar without gradient.
         """
         parts, runtime = [], self._runtime
-        for first in share[:: self.at_once]:
+        for first in share[::at_once]:
             with runtime.autocast(), fast_dropout(runtime.device, model):
-                part = loss(slice(first, min(first + self.at_once, share.stop))) * times
+                part = loss(slice(first, min(first + at_once, share.stop))) * times
             self._scale(part).backward()  # type: ignore[no-untyped-call]
             parts.append(part.detach())
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum()

@@ -13,6 +13,7 @@ from nmg.base.state import State
 from nmg.base.trial import TrainingStats
 from nmg.base.types import IGNORED_LABEL, IntArray
 from nmg.training.accumulation import BatchLoss
+from nmg.training.batches import batches_per_epoch
 from nmg.training.context import TrainingContext
 from nmg.training.fast.vocabulary_subset import restrict_vocabulary
 from nmg.training.fit import Observer, fit
@@ -82,7 +83,7 @@ def _adapt(
         The result of the training, with the numbers of tokens.
     """
     settings, steps = context.adapt, context.adapt_steps
-    steps_an_epoch = -(-len(masks.rows_of(0)) // settings.batch_size)
+    steps_an_epoch = batches_per_epoch(settings, masks.lengths[masks.rows_of(0)])
     if steps is not None:
         settings = settings.model_copy(update={"epochs": -(-steps // steps_an_epoch)})
     losses = _Losses(context, masks.start(context, randomness, steps or settings.epochs * steps_an_epoch), columns)
@@ -95,6 +96,7 @@ def _adapt(
             context.runtime,
             randomness / "adapt",
             rows_of=masks.rows_of,
+            n_batches=steps_an_epoch if settings.join_documents else None,
             lower="adapt.learning_rate",
             parameters=trained,
             max_steps=steps,

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
@@ -18,14 +18,13 @@ from nmg.base.state import Resumable, State, in_order, numbered, restore_torch_r
 from nmg.base.trial import TrainingStats
 from nmg.base.types import IntArray
 from nmg.training.accumulation import Accumulation, BatchLoss
+from nmg.training.batches import bucketed_batches, joined_batches
 from nmg.training.fast.checkpointing import gradient_checkpointing
 from nmg.training.fast.weights import Fp32Weights, training_weights
 from nmg.training.keep_best import KeepBest
 from nmg.training.optimiser import new_optimiser, new_schedule
 from nmg.training.runtime import Runtime
 
-POOL_BATCHES = 32
-"""Number of batches sorted by length together: enough to reduce padding, few enough to keep epochs well mixed."""
 LOOK_EVERY = 20
 """Steps between two checks for finite losses, which also release cached memory. A check waits for the GPU."""
 FIRST_SCALE = 2.0**12
@@ -44,33 +43,6 @@ class Observer(Protocol):
         ...
 
 
-def bucketed_batches(
-    lengths: IntArray, batch_size: int, rng: np.random.Generator, rows: IntArray | None = None
-) -> list[IntArray]:
-    """Divide one epoch into batches of rows of similar length, in random order. Each row occurs once.
-
-    Rows are shuffled, sorted by length within pools of `POOL_BATCHES` batches, and cut into batches. The batches are
-    then shuffled.
-
-    Args:
-        lengths: int [F]: length of each row.
-        batch_size: Rows per batch; the last batch of a pool may have fewer.
-        rng: Random generator.
-        rows: int [E]: row numbers of the epoch; all rows if None.
-
-    Returns:
-        Row numbers of each batch, int [B].
-    """
-    order = rng.permutation(len(lengths) if rows is None else rows)
-    pool = batch_size * POOL_BATCHES
-    batches: list[IntArray] = []
-    for start in range(0, len(order), pool):
-        pooled = order[start : start + pool]
-        pooled = pooled[np.argsort(lengths[pooled], kind="stable")]
-        batches.extend(pooled[first : first + batch_size] for first in range(0, len(pooled), batch_size))
-    return [batches[i] for i in rng.permutation(len(batches))]
-
-
 def fit(
     model: nn.Module,
     lengths: IntArray,
@@ -80,6 +52,7 @@ def fit(
     randomness: StreamName,
     *,
     rows_of: Callable[[int], IntArray | None] = lambda _epoch: None,
+    n_batches: int | None = None,
     lower: str = "the learning rate",
     parameters: Iterable[nn.Parameter] | None = None,
     max_steps: int | None = None,
@@ -101,6 +74,8 @@ def fit(
         runtime: Device, precision and data parallelism.
         randomness: Random stream.
         rows_of: Returns the row numbers of an epoch, given its number from 0; None for all rows.
+        n_batches: Number of batches of an epoch, with about as many tokens each; None for batches of
+            `settings.batch_size` rows.
         lower: Name of the setting that the error message advises to lower.
         parameters: Parameters to train; all if None.
         max_steps: Maximum number of steps.
@@ -119,7 +94,11 @@ def fit(
     """
     began = time.perf_counter()
     order = (randomness / "order").generator()
-    epochs = [bucketed_batches(lengths, settings.batch_size, order, rows_of(n)) for n in range(settings.epochs)]
+    if n_batches is None:
+        divided = partial(bucketed_batches, lengths, settings.batch_size, order)
+    else:
+        divided = partial(joined_batches, lengths, n_batches, order)
+    epochs = [divided(rows_of(number)) for number in range(settings.epochs)]
     batches = [rows for epoch in epochs for rows in epoch][:max_steps]
     trained = model.parameters() if parameters is None else parameters
     model.train()
