@@ -109,7 +109,7 @@ def test_a_model_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         return str(tmp_path / "cache")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    monkeypatch.setattr("nmg.adaptation.sentence_modules.is_only_local", lambda _name: True)
+    monkeypatch.setattr("nmg.training.sentence_modules.is_only_local", lambda _name: True)
     for name in ("there", "gone"):
         (tmp_path / name).mkdir()
         copy_sentence_modules(f"owner/{name}", tmp_path / name)

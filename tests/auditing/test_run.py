@@ -288,6 +288,8 @@ def test_what_is_recommended():
     assert (config.reward.evaluation, config.reward.metric, config.reward.num_replicates) == ("finetune", "loss", 2)
     assert (config.learner.kind, config.learner.budget) == ("experiment", 100)
     assert (config.test.adapt_epochs, config.adapt.learning_rate, config.masking.idf_exponent) == (3, 2e-3, 5.0)
+    config, _ = recommend(Config(), FACTS, adapting(pays=True), [reward("probe", "loss", 0.9, 100)], 20)
+    assert Config.model_validate(config.model_dump()).reward.evaluation == "linear-probe"
 
 
 def test_how_far_maskings_may_differ_is_said():

@@ -54,6 +54,8 @@ class Budget:
             The number of examples that fit into half of a trial's time minus the time to score the validation set; at
             least `LEAST_EXAMPLES`, at most `labelled`.
         """
+        if not any(one.finetuning.seconds for one in pilot.results):  # embeddings, for which nothing is trained
+            return labelled
         fits = (self.share / 2 - pilot.seconds["scoring"]) / _an_example(pilot)
         return int(np.clip(fits, min(LEAST_EXAMPLES, labelled), labelled))
 

@@ -132,7 +132,7 @@ def rewards(trials: Sequence[AuditTrial], metric: str) -> list[RewardFinding]:
 
     No reward is compared with the fine-tuning run that it uses itself. The mean of all fine-tuning runs has less noise
     than one run; its agreement with the full score is estimated from the first run. If the encoder stays frozen, the
-    full score is that of the probe.
+    full score is that of the probe or of the embeddings.
     """
 
     def tuned(number: int, of: str) -> Callable[[AuditTrial], float]:
@@ -154,9 +154,10 @@ def rewards(trials: Sequence[AuditTrial], metric: str) -> list[RewardFinding]:
         ("fine-tuning", "loss", tuned(0, "loss"), tuned(0, "loss"), seconds["finetune"]),
         (f"{n_tuned} fine-tunings", "loss", all_tuned, tuned(0, "loss"), n_tuned * seconds["finetune"]),
     ]
+    frozen = "embeddings" if adapted[0].results[0].spec.evaluation == "embedding" else "probe"
     of_probe = [
-        ("probe", metric, probed(metric), probed(metric), seconds["probe"]),
-        ("probe", "loss", probed("loss"), probed("loss"), seconds["probe"]),
+        (frozen, metric, probed(metric), probed(metric), seconds["probe"]),
+        (frozen, "loss", probed("loss"), probed("loss"), seconds["probe"]),
     ]
     return [
         _reward(name, of, table_of(adapted, own)[1], table_of(adapted, judged)[1], full, seconds["adapt"] + cost)

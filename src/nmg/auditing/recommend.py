@@ -183,14 +183,14 @@ def _settings(
     }
     if reward is not None:
         plays = _plays(reward)
-        measure = "probe" if reward.name == "probe" else "finetune"
+        evaluation = {"probe": "linear-probe", "embeddings": "embedding"}.get(reward.name, "finetune")
         times = int(reward.name.split()[0]) if reward.name[0].isdigit() else 1
         update |= {
             "policy": LinearSettings(),
             "learner": ExperimentSettings(budget=plays),
             "meta": config.meta.model_copy(update={"continual": False, "episodes": plays}),
             "reward": config.reward.model_copy(
-                update={"metric": reward.metric, "measure": measure, "num_replicates": times}
+                update={"metric": reward.metric, "evaluation": evaluation, "num_replicates": times}
             ),
         }
     return config.model_copy(update=update)

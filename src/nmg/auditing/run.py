@@ -33,7 +33,8 @@ from nmg.base.files import as_json, write_text
 from nmg.base.outputs import output_lock
 from nmg.base.progress import Reporter, Silent
 from nmg.base.seeding import StreamName
-from nmg.base.trial import Condition, Evaluation, TrialSpec
+from nmg.base.settings import Evaluation
+from nmg.base.trial import Condition, TrialSpec
 from nmg.config import Config
 from nmg.data.overlap import Overlap, overlap, report_overlaps
 from nmg.executors.base import Executor

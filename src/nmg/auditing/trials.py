@@ -9,8 +9,8 @@ import torch
 
 from nmg.base.progress import Reporter, Silent
 from nmg.base.seeding import StreamName
-from nmg.base.settings import MaskingSettings
-from nmg.base.trial import Evaluation, TrialResult, TrialSpec
+from nmg.base.settings import Evaluation, MaskingSettings
+from nmg.base.trial import TrialResult, TrialSpec
 from nmg.base.types import IntArray
 from nmg.config import Config
 from nmg.data.corpus import Corpus
@@ -37,7 +37,7 @@ MAX_FEATURES = tuple(name for name in LinearSettings().features if name not in _
 
 
 def evaluations(spec: TrialSpec, evaluation: Evaluation) -> list[TrialSpec]:
-    """Return the evaluations of one adaptation: a probe, then fine-tuning runs unless the encoder stays frozen.
+    """Return the evaluations of one adaptation: a frozen encoder, then fine-tuning runs unless it stays frozen.
 
     Args:
         spec: Masking, seed, condition and learning rate of the adaptation.
@@ -47,7 +47,8 @@ def evaluations(spec: TrialSpec, evaluation: Evaluation) -> list[TrialSpec]:
         One trial per evaluation.
     """
     times = FINE_TUNINGS if evaluation == "finetune" else 0
-    return [replace(spec, evaluation="linear-probe"), *(replace(spec, replicate=number) for number in range(times))]
+    first: Evaluation = "embedding" if evaluation == "embedding" else "linear-probe"
+    return [replace(spec, evaluation=first), *(replace(spec, replicate=number) for number in range(times))]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class AuditTrial:
 
     @property
     def probe(self) -> Mapping[str, float]:
-        """Metric → score of a linear probe on frozen features."""
+        """Metric → score of a linear probe on frozen features, or of embeddings."""
         return self.results[0].scores
 
     @property
@@ -175,7 +176,7 @@ class AuditWorker:
     def provenance(self) -> TrialProvenance:
         """The provenance of the trials; the maskings of an audit read only the settings and the corpus."""
         fields = ("train", "validation")
-        return TrialProvenance(provenance(self.config, fields, self.corpus.digest, self.session.lm, self.pretrained))
+        return TrialProvenance(provenance(self.config, fields, self.corpus.digest, self.session, self.pretrained))
 
     def rows(self, examples: int) -> IntArray:
         """Return the rows of the model inputs of `examples` training examples, as int64 [n].

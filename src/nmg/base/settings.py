@@ -62,6 +62,10 @@ RateShape = Literal["constant", "linear", "cosine", "two-phase"]
 """Shape of the masking-rate schedule over a training run."""
 
 
+Evaluation = Literal["finetune", "linear-probe", "embedding"]
+"""How an adapted LM is evaluated: by fine-tuning, by a linear probe, or by its embeddings, without training."""
+
+
 RecipeName = Literal["default", "modern", "paper"]
 """Names of the recipes of `nmg adapt` (`configs/recipes/`)."""
 
@@ -333,9 +337,9 @@ class RewardSettings(Section):
 
     metric: str | None = None
     """A metric of the task; if not given, the task's default (accuracy, or the mean of start and end accuracy)."""
-    evaluation: Literal["finetune", "linear-probe"] = "finetune"
+    evaluation: Evaluation = "finetune"
     """Source of an episode's scores: fine-tuning, or a linear probe that is trained to its optimum on frozen
-    features."""
+    features. The task `similarity` trains nothing, so it always has `embedding`."""
     num_replicates: Count = 1
     """Number of fine-tuning runs per adapted model, each with its own head and data order. Scores are averaged."""
 
@@ -348,8 +352,9 @@ class MetaTestSettings(Section):
     adapt_batch_size: Count | None = None
     finetune_epochs: Count | None = None
     finetune_batch_size: Count | None = None
-    evaluation: Literal["finetune", "linear-probe"] = "finetune"
-    """Source of the scores: fine-tuning of the whole model, or a linear classifier on its frozen features."""
+    evaluation: Evaluation = "finetune"
+    """Source of the scores: fine-tuning of the whole model, or a linear classifier on its frozen features. The task
+    `similarity` trains nothing, so it always has `embedding`."""
     selection: Literal["auto", "greedy", "sample"] = "auto"
     """How a learned policy selects tokens: `greedy` takes the highest scores, `sample` draws at random. `auto`:
     `greedy` for attention policies, `sample` for linear ones."""

@@ -10,12 +10,11 @@ from typing import ClassVar, Literal, TypeAlias
 
 from pydantic import ConfigDict
 
+from nmg.base.settings import Evaluation
 from nmg.base.types import FloatArray
 
 Labelled: TypeAlias = int | Literal["all"] | None
 """Number of labelled examples to fine-tune on (per class in a classification), or None for the configured number."""
-Evaluation: TypeAlias = Literal["finetune", "linear-probe"]
-"""How an adapted LM is evaluated: by fine-tuning or by a linear probe."""
 
 
 @dataclass(frozen=True)

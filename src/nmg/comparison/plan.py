@@ -7,8 +7,8 @@ from typing import Any, Self
 
 from nmg.base.errors import UserError
 from nmg.base.files import is_folder
-from nmg.base.settings import DataSettings
-from nmg.base.trial import Condition, Evaluation, Labelled, TrialSpec, slug
+from nmg.base.settings import DataSettings, Evaluation
+from nmg.base.trial import Condition, Labelled, TrialSpec, slug
 from nmg.masking.names import LEARNED
 from nmg.masking.registry import RULES
 from nmg.policies.maskings import CONTROLS, control_folder

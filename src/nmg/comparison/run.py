@@ -187,11 +187,13 @@ def distinct_points(config: Config, plan: Plan, loaded: LoadedData, reporter: Re
         The plan with distinct points.
 
     Raises:
-        UserError: A number of labels is below the minimum of the task.
+        UserError: A number of labels is below the minimum of the task, or the task trains nothing.
     """
     if plan.labelled == (None,):
         return plan
     kind, seed = task_kind(config.data.task), plan.seeds[0]
+    if not kind.is_trained:
+        raise UserError(f"--shots: the task '{kind.name}' trains on no labelled example. Remove the option.")
     every = loaded.sample(with_labels(config.data, "all"), seed).train
     labels = {label for example in every if (label := kind.label_of(example)) is not None}
     points: list[Labelled] = []

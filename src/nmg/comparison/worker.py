@@ -210,6 +210,6 @@ def trial_provenance(
         UserError: A file cannot be read.
     """
     fields = ["train", "test", *(["validation"] if config.data.drop_duplicates else [])]
-    common = provenance(config, fields, corpus.digest, model.lm, pretrained)
+    common = provenance(config, fields, corpus.digest, model, pretrained)
     reads = {name: masking_identity(name, config.masking, path) for name, path in plan.maskings.items()}
     return TrialProvenance(common, reads)

@@ -6,10 +6,10 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import AfterValidator, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from nmg.base.section import Section, named_contents
@@ -31,6 +31,9 @@ from nmg.policies.linear import LinearSettings
 from nmg.policies.registry import PolicySettings
 from nmg.tasks.registry import TASKS
 
+Evaluated = TypeVar("Evaluated", RewardSettings, MetaTestSettings)
+"""A section with the setting `evaluation`."""
+
 
 def _known_task(data: DataSettings) -> DataSettings:
     """Raise ValueError if the task is unknown."""
@@ -51,8 +54,8 @@ class Config(Section):
     meta: MetaSettings = MetaSettings()
     policy: PolicySettings = LinearSettings()
     learner: LearnerSettings = ExperimentSettings()
-    reward: RewardSettings = RewardSettings()
-    test: MetaTestSettings = MetaTestSettings()
+    reward: Annotated[RewardSettings, Field(validate_default=True)] = RewardSettings()
+    test: Annotated[MetaTestSettings, Field(validate_default=True)] = MetaTestSettings()
     runtime: RuntimeSettings = RuntimeSettings()
 
     @field_validator("learner")
@@ -81,6 +84,20 @@ class Config(Section):
             message = f"the learner '{learner.kind}' learns only single tokens. Set policy.unit to token."
             raise _misfit(message, "policy.unit")
         return learner
+
+    @field_validator("reward", "test")
+    @classmethod
+    def _evaluated(cls, section: Evaluated, info: ValidationInfo) -> Evaluated:
+        """Set the evaluation of a task that trains nothing, and check that no other task has it."""
+        data = info.data.get("data")
+        if data is None:
+            return section
+        if not TASKS[data.task].is_trained:
+            return section.model_copy(update={"evaluation": "embedding"})
+        if section.evaluation == "embedding":
+            message = f"the task '{data.task}' trains a model. Use finetune or linear-probe instead of embedding."
+            raise _misfit(message, f"{info.field_name}.evaluation", "data.task")
+        return section
 
     @field_validator("test")
     @classmethod

@@ -244,7 +244,7 @@ def _inner_loops(measured: Sequence[Measured], work: Work, config: Config) -> fl
     few, more = measured[-2:]
     same = more.players / few.players
     adapting = extrapolate((few.steps, few.seconds("adapt") * same), (more.steps, more.seconds("adapt")), work.lm_steps)
-    if config.reward.evaluation == "linear-probe":
+    if config.reward.evaluation != "finetune":
         tuning = more.seconds("finetune")
     else:
         points = [(min(one.steps, work.task_steps), one.seconds("finetune")) for one in (few, more)]

@@ -148,6 +148,9 @@ class TaskKind:
     """Function of (tokenizer, training examples): how informative each token is, float [V]; 0 for not informative."""
     describe: Callable[[Sequence[Any]], list[tuple[str, str]]]
     """Function from examples to the (name, value) pairs that `nmg data describe` shows besides their number."""
+    is_trained: bool = True
+    """Whether a model is trained for the task. If not, `Task.evaluate` takes `embedding`, float64 [F, D]: one embedding
+    of each row."""
     doubts: Callable[[Sequence[Any]], list[str]] = lambda _examples: []
     """Function from examples to sentences on why they are probably not what the user intended (`data.plausibility`)."""
 

@@ -6,6 +6,7 @@ from nmg.tasks.classification import CLASSIFICATION
 from nmg.tasks.multi_label import MULTI_LABEL
 from nmg.tasks.qa import QUESTION_ANSWERING
 from nmg.tasks.regression import REGRESSION
+from nmg.tasks.similarity import SIMILARITY
 from nmg.tasks.tokens import TOKEN_CLASSIFICATION
 
 TASKS: dict[str, TaskKind] = {
@@ -16,6 +17,7 @@ TASKS: dict[str, TaskKind] = {
         TOKEN_CLASSIFICATION,
         MULTI_LABEL,
         REGRESSION,
+        SIMILARITY,
     )
 }
 """Name → task; one line per task."""

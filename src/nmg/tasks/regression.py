@@ -124,7 +124,7 @@ def _read(path: Path, settings: DataSettings, _train: Sequence[Example] | None) 
 def _check_train(examples: Sequence[Example], settings: DataSettings) -> None:
     numbers = numbers_of(examples)
     if not np.ptp(numbers) > 0:
-        problem = f"regression needs at least two different numbers, but all examples have {numbers[0]:g}"
+        problem = f"the task {settings.task} needs at least two different numbers, but all examples have {numbers[0]:g}"
         raise bad_input(str(settings.train), problem, field=settings.label_field)
 
 

@@ -8,6 +8,7 @@ from nmg.base.progress import Reporter, Silent
 from nmg.base.settings import AdaptSettings, FinetuneSettings, MaskingSettings
 from nmg.masking.corrupt import Vocabulary
 from nmg.training.lm import LMReader
+from nmg.training.pooling import MEAN, Pooling
 from nmg.training.runtime import Runtime
 
 
@@ -28,6 +29,8 @@ class TrainingContext:
     """
     trained_fully: tuple[str, ...] = ()
     """Names of parameters trained in addition to LoRA matrices: a new LM head, and tables with rows for added words."""
+    pooling: Pooling = MEAN
+    """How texts are embedded by a task that trains nothing."""
 
     @property
     def reader(self) -> LMReader:

@@ -17,9 +17,7 @@ from nmg.base.types import IGNORED_LABEL, FloatArray, IntArray
 from nmg.tasks.base import Task
 from nmg.tasks.rows import TaskFeatures
 from nmg.training.context import TrainingContext
-from nmg.training.fast.attention_mask import needed_inputs
-from nmg.training.memory import in_passes
-from nmg.training.runtime import send
+from nmg.training.states import read_states
 
 PENALTY = 100.0
 """Penalty 1 / C. With a few hundred labels and features, a weaker penalty overfits the training set."""
@@ -153,24 +151,13 @@ def _read(
         Indices into `rows`, int64 [B], and states, float64 on the CPU: last hidden states [B, T, H], or [B, 2 H] with
         their mean and the first of them.
     """
-    model = context.model
-    model.eval()
-    order = np.argsort(-features.lengths[rows], kind="stable")
+    return read_states(context, features, rows, (lambda states, _: states) if per_token else _mean_and_first)
 
-    def read(part: slice) -> Tensor:
-        """Return the features of some rows."""
-        inputs = features.inputs(rows[order[part]])
-        needed = needed_inputs(model.base_model, inputs)
-        with torch.no_grad(), context.runtime.autocast():
-            found = model.base_model(**{name: send(tensor, model.device) for name, tensor in needed.items()})[0]
-        states: Tensor = found.cpu().double()  # not every device supports float64
-        if per_token:
-            return states
-        is_token = inputs["attention_mask"][:, :, None]
-        return torch.cat([(states * is_token).sum(dim=1) / is_token.sum(dim=1), states[:, 0]], dim=1)
 
-    for part, states in in_passes(len(order), context.runtime.evaluation_batch_size, read):
-        yield torch.from_numpy(order[part]), states
+def _mean_and_first(states: Tensor, is_token: Tensor) -> Tensor:
+    """Return the mean and the first of the states [B, T, H] of each row: [B, 2 H]."""
+    counted = is_token[:, :, None].long()
+    return torch.cat([(states * counted).sum(dim=1) / counted.sum(dim=1), states[:, 0]], dim=1)
 
 
 def _solve(inputs: Tensor, gold: Tensor, n_outputs: int, is_token: Tensor | None) -> tuple[Tensor, Tensor]:

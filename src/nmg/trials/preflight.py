@@ -28,6 +28,7 @@ from nmg.data.cutting import cut_texts
 from nmg.data.framing import SpecialTokens
 from nmg.masking.rules import RandomMasking
 from nmg.tasks.base import Task
+from nmg.tasks.registry import task_kind
 from nmg.training.adapt import adapt
 from nmg.training.context import TrainingContext
 from nmg.training.data_parallel import SINGLE
@@ -35,6 +36,7 @@ from nmg.training.finetune import evaluate, finetune, task_model
 from nmg.training.lm import PretrainedLM, masked_logits
 from nmg.training.lm_quality import held_out_loss
 from nmg.training.masks import DrawnMasks
+from nmg.training.states import embed
 from nmg.trials.trial import Encoded
 
 RANDOMNESS = StreamName(0) / "preflight"
@@ -247,6 +249,10 @@ def _try_task(context: TrainingContext, sample: TaskSample) -> None:
     """Score and train a new task model on a few rows."""
     task, room = sample.task, CHARACTERS_A_TOKEN * context.finetune.max_length
     train, held_out = (Encoded.of(task, _few(some, room)) for some in (sample.train, sample.held_out))
+    if not task_kind(sample.name).is_trained:
+        with _checked_tables(context.model):
+            task.evaluate({"embedding": embed(context, train.features)}, train.features, train.examples)
+        return
     model = task_model(task, context.model, RANDOMNESS / "head")
     with _checked_tables(model):
         for encoded in (train, held_out):

@@ -17,8 +17,9 @@ from nmg.config import Config
 from nmg.data.cutting import tokenizer_digest
 from nmg.data.formats.tables import source_digest
 from nmg.masking.contents import digest_of_named
-from nmg.training.lm import ModelState, PretrainedLM
-from nmg.trials.session import Session
+from nmg.training.lm import ModelState
+from nmg.training.pooling import MEAN, Pooling
+from nmg.trials.session import ModelSession, Session
 
 
 def input_digests(session: Session) -> dict[str, str]:
@@ -41,7 +42,7 @@ def input_digests(session: Session) -> dict[str, str]:
             digests[setting] = model_digest(lm.model.state_dict(), lm.model.config, without=lm.new_parameters)
         else:
             raise ValueError(f"{setting} names content that no digest covers")
-    return {**digests, "tokenizer": tokenizer_digest(session.lm.tokenizer)}
+    return {**digests, "tokenizer": tokenizer_digest(session.lm.tokenizer), **_of_pooling(session.pooling)}
 
 
 def _of_masking(field: str, config: Config) -> str:
@@ -58,7 +59,7 @@ def data_files(data: DataSettings) -> dict[str, Path]:
 
 
 def provenance(
-    config: Config, fields: Sequence[str], corpus_digest: str, lm: PretrainedLM, pretrained: ModelState
+    config: Config, fields: Sequence[str], corpus_digest: str, model: ModelSession, pretrained: ModelState
 ) -> dict[str, str]:
     """Return the digests of everything that determines a trial, except for its masking.
 
@@ -66,11 +67,12 @@ def provenance(
         config: The settings that the trial runs under.
         fields: Names of the data files that the trial reads if they are set: 'train', 'test', …
         corpus_digest: The digest of the text to adapt on.
-        lm: The tokenizer and the configuration of the model.
+        model: The open model: tokenizer, configuration and pooling.
         pretrained: The weights to start from.
 
     Returns:
-        'settings', 'data.FIELD', 'corpus', 'model', 'tokenizer' → digest.
+        'settings', 'data.FIELD', 'corpus', 'model', 'tokenizer' → digest. 'pooling' → its names, unless it is the
+        usual one.
 
     Raises:
         UserError: A data file cannot be read.
@@ -80,9 +82,15 @@ def provenance(
         "settings": config.digest,
         **{f"data.{field}": source_digest(files[field]) for field in fields if field in files},
         "corpus": corpus_digest,
-        "model": model_digest(pretrained, lm.model.config),
-        "tokenizer": tokenizer_digest(lm.tokenizer),
+        "model": model_digest(pretrained, model.lm.model.config),
+        "tokenizer": tokenizer_digest(model.lm.tokenizer),
+        **_of_pooling(model.pooling),
     }
+
+
+def _of_pooling(pooling: Pooling) -> dict[str, str]:
+    """Return the entry of a pooling; empty for the usual one, which every task that trains a model has."""
+    return {} if pooling == MEAN else {"pooling": "+".join(pooling.names)}
 
 
 @dataclass(frozen=True)
@@ -154,5 +162,7 @@ def _described(name: str, session: Session) -> str:
     """Return the name of an input and the file or model that it names, for messages."""
     if name == "tokenizer":
         return f"the tokenizer of {session.lm.name}"
+    if name == "pooling":
+        return f"the pooling of {session.lm.name}"
     names = {setting: named for setting, _, named in named_contents(session.config)}
     return f"{name} ({names.get(name) or 'not given now'})"

@@ -1,7 +1,7 @@
 """Sessions: read and check the data, load the model, warm up a missing head and encode the text."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -26,6 +26,7 @@ from nmg.training.context import TrainingContext
 from nmg.training.head import warm_up_missing_head
 from nmg.training.lm import PretrainedLM
 from nmg.training.lora import check_lora
+from nmg.training.pooling import MEAN, Pooling, pooling_of
 from nmg.training.runtime import Runtime
 from nmg.trials.inputs import SharedInputs, load_model
 from nmg.trials.preflight import TaskSample, preflight
@@ -42,6 +43,9 @@ class ModelSession:
     lm: PretrainedLM
     runtime: Runtime
     reporter: Reporter
+    _: KW_ONLY
+    pooling: Pooling = MEAN
+    """How texts are embedded; the model's own pooling if the task trains nothing."""
 
     @classmethod
     def open(
@@ -75,7 +79,11 @@ class ModelSession:
         config, vocabulary = self.config, Vocabulary.from_tokenizer(self.lm.tokenizer)
         parts = (config.masking, config.adapt, config.finetune, self.runtime, self.reporter)
         return TrainingContext(
-            self.lm.model, vocabulary, *parts, trained_fully=(*self.lm.new_parameters, *self.lm.extended)
+            self.lm.model,
+            vocabulary,
+            *parts,
+            trained_fully=(*self.lm.new_parameters, *self.lm.extended),
+            pooling=self.pooling,
         )
 
     def corpus(self, texts: Collection[str]) -> Corpus:
@@ -172,9 +180,11 @@ class Session(ModelSession):
         data = loaded.sample(config.data, config.run.seed)
         model = ModelSession.open(config, reporter, inputs)
         check_length(model.lm, "finetune.max_length", config.finetune.max_length)
-        task = task_kind(config.data.task).build(model.lm.tokenizer, data.train, config.finetune)
+        kind = task_kind(config.data.task)
+        task = kind.build(model.lm.tokenizer, data.train, config.finetune)
         check_metric(config, task)
-        return cls(config, model.lm, model.runtime, reporter, data, task, loaded)
+        pooling = MEAN if kind.is_trained else pooling_of(model.lm.name)
+        return cls(config, model.lm, model.runtime, reporter, data, task, loaded, pooling=pooling)
 
     def preflight(self, texts: Collection[str] | None = None) -> Self:
         """Test the model as in `ModelSession.preflight`, then the task's model on a few examples.

@@ -22,6 +22,7 @@ from nmg.training.finetune import evaluate, finetune, task_model
 from nmg.training.lm import ModelState, restore_state
 from nmg.training.masks import Masks
 from nmg.training.probe import probe
+from nmg.training.states import embed
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,9 @@ def _evaluate(
 ) -> tuple[Evaluation, TrainingStats, float]:
     """Return the evaluation of the adapted LM, the statistics of its training, and the seconds that scoring took."""
     spec, features, began = trial.spec, trial.held_out.features, time.perf_counter()
+    if spec.evaluation == "embedding":
+        evaluation = trial.task.evaluate({"embedding": embed(context, features)}, features, trial.held_out.examples)
+        return evaluation, TrainingStats(), time.perf_counter() - began
     if spec.evaluation == "linear-probe":
         outputs = probe(context, trial.task, trial.train.features, trial.rows, features)
         seconds = time.perf_counter() - began
