@@ -63,7 +63,7 @@ class SimilarityTask:
 
     def new_model(self, config: "PreTrainedConfig", *, trust_remote_code: bool = False) -> "PreTrainedModel":  # noqa: ARG002
         """Raise TypeError, because the task reads embeddings of the LM's encoder itself."""
-        raise TypeError("the task 'similarity' has no model of its own")
+        raise TypeError("the task 'similarity' trains no model")
 
     def evaluate(
         self, outputs: Mapping[str, Tensor], features: TaskFeatures, examples: Sequence[Example]

@@ -78,7 +78,7 @@ class Pooling:
 
 
 MEAN = Pooling()
-"""The pooling of models that have none of their own."""
+"""The pooling of models that do not come from sentence-transformers."""
 
 
 def pooling_of(name: str) -> Pooling:
