@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from nmg.base.errors import UserError
-from nmg.data.corpus import Corpus, default_cache_dir
+from nmg.base.files import default_cache_dir
+from nmg.data.corpus import Corpus
 from nmg.data.cutting import cut_texts
 from nmg.data.framing import SpecialTokens
 from nmg.data.words import cut_ends

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nmg.base.files import default_cache_dir
 from nmg.base.progress import Silent
 from nmg.config import Config
-from nmg.data.corpus import default_cache_dir
 from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.learners.experiment.stages import planned_players
 from nmg.meta_training import run as meta_training

@@ -32,6 +32,11 @@ def user_path(name: str | Path) -> Path:
     return path
 
 
+def default_cache_dir(setting: str | None) -> Path:
+    """Return the folder of tokenised and streamed corpora: the setting, `$NMG_CACHE` or ~/.cache/nmg, in this order."""
+    return user_path(setting or os.environ.get("NMG_CACHE") or "~/.cache/nmg")
+
+
 def last_part(name: str) -> str:
     """Return the last component of a path or of a model name on the hub."""
     return name.rstrip("/").rpartition("/")[2]

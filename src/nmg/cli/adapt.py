@@ -15,7 +15,7 @@ def adapt(
     corpus: Annotated[
         Path | None,
         typer.Option(
-            help="Texts: .txt (one per line), .jsonl, .parquet, a folder of .txt files, or hub:OWNER/NAME@SPLIT."
+            help="Texts: .txt (one per line), .jsonl, .parquet, a folder of .txt files, hub:OWNER/NAME@SPLIT, stream:…"
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write the adapted model to.")] = None,

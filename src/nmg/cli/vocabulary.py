@@ -11,7 +11,7 @@ def vocabulary(
     corpus: Annotated[
         Path,
         typer.Argument(
-            help="Texts: .txt (one per line), .jsonl, .parquet, a folder of .txt files, or hub:OWNER/NAME@SPLIT."
+            help="Texts: .txt (one per line), .jsonl, .parquet, a folder of .txt files, hub:OWNER/NAME@SPLIT, stream:…"
         ),
     ],
     model: Annotated[str, typer.Option(help="Model whose tokenizer splits the words: a hub name or a folder.")],

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nmg.base.errors import UserError
+from nmg.base.files import default_cache_dir
 from nmg.collation.given import rows_of
-from nmg.data.corpus import Corpus, default_cache_dir
+from nmg.data.corpus import Corpus
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -4,7 +4,6 @@ import copy
 import functools
 import hashlib
 import logging
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -17,7 +16,7 @@ import pyarrow as pa
 import torch
 
 from nmg.base.errors import UserError, bad_input, shown
-from nmg.base.files import user_path
+from nmg.base.files import default_cache_dir
 from nmg.base.progress import Progress
 from nmg.base.types import NO_POSITION, IntArray, TokenBlocks
 from nmg.data.corpus_file import read_batches, write_batches
@@ -35,11 +34,6 @@ _log = logging.getLogger(__name__)
 
 class EmptyCorpus(UserError):  # noqa: N818 the name says what the corpus is
     """No text of the corpus contains a token."""
-
-
-def default_cache_dir(setting: str | None) -> Path:
-    """Return the folder of tokenised corpora: the setting, `$NMG_CACHE` or ~/.cache/nmg, in this order."""
-    return user_path(setting or os.environ.get("NMG_CACHE") or "~/.cache/nmg")
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from nmg.base.errors import UserError
+from nmg.base.files import default_cache_dir
 from nmg.base.progress import Reporter
 from nmg.base.seeding import StreamName
 from nmg.base.types import INNER_PHASES
 from nmg.config import Config
-from nmg.data.corpus import default_cache_dir
 from nmg.executors.registry import process_count
 from nmg.masking.rules import RandomMasking
 from nmg.meta_training.disk import FolderGrowth

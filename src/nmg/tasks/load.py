@@ -10,7 +10,7 @@ from nmg.base.errors import UserError, bad_input
 from nmg.base.seeding import stream
 from nmg.base.settings import DataSettings
 from nmg.base.types import Example
-from nmg.data.formats.hub import HUB
+from nmg.data.formats.hub import HUB, STREAM
 from nmg.data.formats.tables import ending_of, read_records
 from nmg.data.formats.text import read_texts
 from nmg.data.notices import warn_once
@@ -99,7 +99,7 @@ def read_any_texts(path: Path, settings: DataSettings) -> list[str]:
     cannot be read.
     """
     ending = ending_of(path)
-    if ending == ".txt" or (ending == "/" and any(path.glob("*.txt"))):
+    if ending in {".txt", STREAM} or (ending == "/" and any(path.glob("*.txt"))):
         return list(read_texts(path))
     is_text = (
         ending in {".jsonl", ".json"}

@@ -7,11 +7,11 @@ from typing import Self
 import numpy as np
 
 from nmg.base.errors import UserError, bad_input, shown
-from nmg.base.files import user_path
+from nmg.base.files import default_cache_dir, user_path
 from nmg.base.progress import Reporter, Silent
 from nmg.base.types import Example, IntArray
 from nmg.config import Config
-from nmg.data.corpus import Corpus, default_cache_dir
+from nmg.data.corpus import Corpus
 from nmg.data.episodes import MetaSplit, split_contexts
 from nmg.data.notices import warn_once
 from nmg.data.plausibility import unknown_doubts

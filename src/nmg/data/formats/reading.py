@@ -242,6 +242,26 @@ def string_field(
     return text_value(record[name], path, line=line, field=field)
 
 
+def optional_text(record: Mapping[str, Any], name: str, path: Path, *, line: int) -> str | None:
+    """Return the text in a required field, or None if it is null or blank.
+
+    Args:
+        record: the object with the field.
+        name: key of the field.
+        path: the file, for messages.
+        line: line number from 1, for messages.
+
+    Returns:
+        The text, or None.
+
+    Raises:
+        UserError: like `string_field`, except for null and blank text.
+    """
+    text = record.get(name, "")
+    is_blank = name in record and (text is None or (isinstance(text, str) and not text.strip()))
+    return None if is_blank else string_field(record, name, path, line=line)
+
+
 def text_value(value: Any, path: Path, *, line: int | None = None, field: str | None = None) -> str:
     """Check that `value` is a non-blank string and return it.
 

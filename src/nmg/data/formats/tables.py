@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nmg.base.errors import UserError, bad_input
 from nmg.base.files import content_digest, is_folder
-from nmg.data.formats.hub import HUB, open_hub
+from nmg.data.formats.hub import HUB, STREAM, open_hub
 from nmg.data.formats.reading import (
     ALWAYS_UNPACKED,
     MAX_GROWTH,
@@ -23,6 +23,7 @@ from nmg.data.formats.reading import (
     read_json_records,
     read_raw_lines,
 )
+from nmg.data.formats.streaming import streamed_file
 from nmg.data.notices import warn_once
 
 if TYPE_CHECKING:
@@ -38,9 +39,13 @@ SNIFFED_LINES, SNIFFED_CHARACTERS = 20, 8192
 
 
 def ending_of(path: Path) -> str:
-    """Return the file extension without .gz, e.g. '.jsonl'; '/' for a folder and 'hub:' for a data set of the hub."""
-    if str(path).startswith(HUB):
-        return HUB
+    """Return the file extension without .gz, e.g. '.jsonl'.
+
+    It is '/' for a folder, and 'hub:' or 'stream:' for a data set of the hub.
+    """
+    for prefix in (HUB, STREAM):
+        if str(path).startswith(prefix):
+            return prefix
     file, _ = part_of(path)
     return "/" if is_folder(file) else Path(file.name.removesuffix(".gz")).suffix
 
@@ -56,6 +61,8 @@ def read_records(path: Path, fields: Sequence[str] = ()) -> Iterator[tuple[int, 
     if ending == HUB:
         rows = open_hub(path)
         yield from _decoded(rows, rows.features)
+    elif ending == STREAM:
+        yield from read_json_lines(streamed_file(path))
     elif ending == ".parquet":
         yield from _parquet_rows(path)
     elif ending in DELIMITERS:
@@ -79,7 +86,7 @@ def source_digest(path: Path) -> str:
         for row in open_hub(path):
             digest.update(json.dumps(row, default=str).encode() + b"\n")
         return digest.hexdigest()[:16]
-    file, part = part_of(path)
+    file, part = (streamed_file(path), None) if ending_of(path) == STREAM else part_of(path)
     try:
         return content_digest(file) + ("" if part is None else f"@{part}")
     except OSError as error:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from nmg.base.errors import bad_input
 from nmg.base.files import write_aside
-from nmg.data.formats.hub import HUB
-from nmg.data.formats.reading import read_lines, read_text, string_field
+from nmg.data.formats.hub import HUB, STREAM
+from nmg.data.formats.reading import optional_text, read_lines, read_text
 from nmg.data.formats.tables import ending_of, read_records
 from nmg.data.notices import warn_once
 from nmg.data.plausibility import text_doubts
 
-ENDINGS = (".txt", ".jsonl", ".json", ".parquet", HUB, "/")
+ENDINGS = (".txt", ".jsonl", ".json", ".parquet", HUB, STREAM, "/")
 """File extensions of a corpus, as returned by `ending_of`."""
 
 
@@ -61,9 +61,7 @@ def _folder_texts(path: Path) -> Iterator[str | None]:
 def _record_texts(path: Path) -> Iterator[str | None]:
     """Yield the text of each record; None for null or blank text. Raises UserError if the field is missing."""
     for line, record in read_records(path):
-        text = record.get("text", "")
-        is_blank = "text" in record and (text is None or (isinstance(text, str) and not text.strip()))
-        yield None if is_blank else string_field(record, "text", path, line=line)
+        yield optional_text(record, "text", path, line=line)
 
 
 def read_texts(path: Path) -> Texts:
@@ -77,7 +75,8 @@ def read_texts(path: Path) -> Texts:
     if ending not in ENDINGS:
         raise bad_input(
             path,
-            "a corpus must be a .txt, .jsonl, .json or .parquet file, a folder of .txt files, or hub:OWNER/NAME@SPLIT",
+            "a corpus must be a .txt, .jsonl, .json or .parquet file, a folder of .txt files, hub:OWNER/NAME@SPLIT or "
+            "stream:OWNER/NAME@SPLIT",
         )
     if ending == "/" and not any(path.glob("*.txt")):
         raise bad_input(path, "the folder contains no .txt files")
