@@ -19,7 +19,7 @@ from nmg.tasks.registry import task_kind
 from nmg.tasks.rows import TaskFeatures
 from nmg.training.context import TrainingContext
 from nmg.training.lm import PretrainedLM, copy_state
-from nmg.training.probe import PENALTY, _solve, probe
+from nmg.training.probe import PENALTY, probe, solve
 from nmg.training.runtime import Runtime
 from support.arenas import arena_of
 from support.models import tiny_model
@@ -170,7 +170,7 @@ def test_the_solution_is_a_minimum(n_outputs: int):
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((12, 30)) * rng.choice([0.0, 1.0, 3.0], 30)
     gold = rng.integers(0, n_outputs, 12)
-    weights, bias = _solve(torch.from_numpy(inputs), torch.from_numpy(gold), n_outputs, None)
+    weights, bias = solve(torch.from_numpy(inputs), torch.from_numpy(gold), n_outputs, None)
     by_hand, _ = minimum(list(inputs), gold.tolist(), n_outputs)
     np.testing.assert_allclose(weights.numpy(), by_hand, atol=1e-3)
     assert not weights[(inputs == 0).all(axis=0)].any()

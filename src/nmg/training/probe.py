@@ -57,8 +57,8 @@ def probe(
     seen.sub_(mean).div_(deviation)
     layers = []
     for name, targets in train.targets.items():
-        n_outputs = 1 if per_token else _n_outputs(targets, held_out.targets[name])
-        layers.append(_solve(seen, torch.from_numpy(targets[rows]), n_outputs, is_token))
+        n_outputs = 1 if per_token else n_outputs_of(targets, held_out.targets[name])
+        layers.append(solve(seen, torch.from_numpy(targets[rows]), n_outputs, is_token))
     longest = int(held_out.lengths.max())
     found = [torch.full((len(held_out), longest if per_token else len(bias)), -torch.inf) for _, bias in layers]
     for places, states in _read(context, held_out, np.arange(len(held_out)), per_token):
@@ -71,7 +71,7 @@ def probe(
     return dict(zip(task.outputs, found, strict=True))
 
 
-def _n_outputs(targets: IntArray | FloatArray, held_out: IntArray | FloatArray) -> int:
+def n_outputs_of(targets: IntArray | FloatArray, held_out: IntArray | FloatArray) -> int:
     """Return the number of outputs of the probe.
 
     `targets` and `held_out` are the targets of training and held-out rows, with one target per row.
@@ -106,7 +106,7 @@ def _probe_words(context: TrainingContext, train: TaskFeatures, rows: IntArray, 
     mean, deviation = inputs.mean(dim=0), inputs.std(dim=0, correction=0).clamp(min=1e-6)
     # Classes that occur only in held-out rows need an output, too.
     n_classes = int(max(features.token_targets[name].values.max() for features in (train, held_out))) + 1
-    weights, bias = _solve((inputs - mean) / deviation, torch.cat(gold), n_classes, None)
+    weights, bias = solve((inputs - mean) / deviation, torch.cat(gold), n_classes, None)
     found = torch.full((len(held_out), int(held_out.lengths.max()), n_classes), -torch.inf)
     for places, states in _read(context, held_out, np.arange(len(held_out)), per_token=True):
         found[places, : states.shape[1]] = ((states - mean) / deviation @ weights + bias).float()
@@ -151,16 +151,16 @@ def _read(
         Indices into `rows`, int64 [B], and states, float64 on the CPU: last hidden states [B, T, H], or [B, 2 H] with
         their mean and the first of them.
     """
-    return read_states(context, features, rows, (lambda states, _: states) if per_token else _mean_and_first)
+    return read_states(context, features, rows, (lambda states, _: states) if per_token else mean_and_first)
 
 
-def _mean_and_first(states: Tensor, is_token: Tensor) -> Tensor:
+def mean_and_first(states: Tensor, is_token: Tensor) -> Tensor:
     """Return the mean and the first of the states [B, T, H] of each row: [B, 2 H]."""
     counted = is_token[:, :, None].long()
     return torch.cat([(states * counted).sum(dim=1) / counted.sum(dim=1), states[:, 0]], dim=1)
 
 
-def _solve(inputs: Tensor, gold: Tensor, n_outputs: int, is_token: Tensor | None) -> tuple[Tensor, Tensor]:
+def solve(inputs: Tensor, gold: Tensor, n_outputs: int, is_token: Tensor | None) -> tuple[Tensor, Tensor]:
     """Minimise the penalised mean loss of the probe.
 
     Args:
@@ -183,15 +183,26 @@ def _solve(inputs: Tensor, gold: Tensor, n_outputs: int, is_token: Tensor | None
     def loss() -> Tensor:
         """Compute the penalised loss and its gradient."""
         optimiser.zero_grad()
-        scores = inputs @ weights + bias
-        if is_token is not None:
-            scores = scores.squeeze(2).masked_fill(~is_token, -torch.inf)
-        value = _loss(scores, gold) + PENALTY * weights.square().sum() / (2 * len(gold))
+        value = penalised_loss(inputs, gold, weights, bias, is_token)
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
     return weights.detach(), bias.detach()
+
+
+def penalised_loss(inputs: Tensor, gold: Tensor, weights: Tensor, bias: Tensor, is_token: Tensor | None) -> Tensor:
+    """Return the objective of the probe: its mean loss and the penalty of its weights. Arguments as in `solve`."""
+    penalty = PENALTY * weights.square().sum() / (2 * len(gold))
+    return mean_loss(inputs, gold, weights, bias, is_token) + penalty
+
+
+def mean_loss(inputs: Tensor, gold: Tensor, weights: Tensor, bias: Tensor, is_token: Tensor | None) -> Tensor:
+    """Return the mean loss of a probe with the given weights. Arguments as in `solve`."""
+    scores = inputs @ weights + bias
+    if is_token is not None:
+        scores = scores.squeeze(2).masked_fill(~is_token, -torch.inf)
+    return _loss(scores, gold)
 
 
 def _loss(scores: Tensor, gold: Tensor) -> Tensor:

@@ -38,15 +38,31 @@ def read_states(
 
     def read(part: slice) -> Tensor:
         """Return the values of some rows."""
-        inputs = features.inputs(rows[order[part]])
-        needed = needed_inputs(model.base_model, inputs)
-        with torch.no_grad(), context.runtime.autocast():
-            found = model.base_model(**{name: send(tensor, model.device) for name, tensor in needed.items()})[0]
-        states: Tensor = found.cpu().double()  # not every device supports float64
-        return reduce(states, inputs["attention_mask"].bool())
+        with torch.no_grad():
+            return batch_states(context, features, rows[order[part]], reduce)
 
     for part, values in in_passes(len(order), context.runtime.evaluation_batch_size, read):
         yield torch.from_numpy(order[part]), values
+
+
+def batch_states(context: TrainingContext, features: TaskFeatures, rows: IntArray, reduce: Reduction) -> Tensor:
+    """Read one batch, in the mode of the model. A gradient reaches the encoder.
+
+    Args:
+        context: Context with the LM.
+        features: Encoded texts.
+        rows: int [B]: rows of `features`.
+        reduce: Turns the states of the batch into the result.
+
+    Returns:
+        What `reduce` returns.
+    """
+    model, inputs = context.model, features.inputs(rows)
+    needed = needed_inputs(model.base_model, inputs)
+    with context.runtime.autocast():
+        found = model.base_model(**{name: send(tensor, model.device) for name, tensor in needed.items()})[0]
+    states: Tensor = found.cpu().double()  # not every device supports float64
+    return reduce(states, inputs["attention_mask"].bool())
 
 
 def embed(context: TrainingContext, features: TaskFeatures) -> Tensor:
