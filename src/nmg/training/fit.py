@@ -154,6 +154,11 @@ class Training:
         self._schedule = new_schedule(self._optimiser, settings, len(batches))
 
     @property
+    def model(self) -> nn.Module:
+        """The model, as it is during training."""
+        return self._model
+
+    @property
     def steps(self) -> int:
         """Number of steps taken."""
         return len(self.losses)
@@ -172,6 +177,21 @@ class Training:
     def learning_rate(self) -> float:
         """Learning rate of the next step."""
         return float(self._optimiser.param_groups[0]["lr"])
+
+    def second_moments(self) -> dict[str, Tensor]:
+        """Return √v̂ of AdamW for each trained parameter that had a gradient, by name.
+
+        v̂ is the moving average of squared gradients, corrected for its start at 0. Needs AdamW and no LoRA.
+        """
+        trained = dict(zip(self._weights.masters, dict(self._model.named_parameters()), strict=True))
+        found = {}
+        for group in self._optimiser.param_groups:
+            for master in group["params"]:
+                state = self._optimiser.state.get(master)
+                if state:
+                    corrected = state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))
+                    found[trained[master]] = corrected.sqrt()
+        return found
 
     def tokens(self, first: int, last: int) -> int:
         """Return the number of tokens of the steps `first` + 1 to `last`, counted from 1, special tokens included."""

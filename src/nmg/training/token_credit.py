@@ -5,11 +5,10 @@ order, the validation loss L falls by η ∇L · P ∇ℓ, which is the derivati
 direction thus gives the credit of all tokens, by two forward passes: (ℓ(θ + ε d) − ℓ(θ − ε d)) / 2 ε.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -17,48 +16,59 @@ from transformers import PreTrainedModel
 
 from nmg.base.types import IGNORED_LABEL, CorruptedBlocks
 from nmg.training.context import TrainingContext
+from nmg.training.fast.embeddings import EmbeddingSubset
 from nmg.training.fit import Training
 from nmg.training.lm import masked_logits
 from nmg.training.memory import in_passes
 from nmg.training.runtime import send
 
 DAMPING = 0.05
-"""Fraction of the mean of √v̂ of a parameter that is added to it, so that rarely trained weights do not dominate."""
+"""Fraction of the mean of √v̂ that is added to it. Without it, weights that were hardly trained would dominate, such as
+the biases of keys, whose gradient is 0 up to rounding."""
 STEP = 1e-3
 """Length of the step of the central difference, relative to the length of all weights."""
 
 
 class LastMoments:
-    """Remembers the second moments of AdamW at the last step of a training (an `Observer` of `fit`)."""
+    """Remembers the second moments of AdamW after the last step of a training (an `Observer` of `fit`)."""
 
     def __init__(self) -> None:
-        self.moments: list[Tensor | None] = []
-        """√v̂ of each trained parameter, in their order; None for parameters without a gradient."""
+        self.moments: dict[str, Tensor] = {}
+        """Parameter name → √v̂. With `adapt.vocabulary corpus`, tables of word pieces have only the pieces `ids`."""
+        self.ids: Tensor | None = None
+        """int64 [N]: the pieces that were trained, ascending; None for the whole vocabulary."""
 
     def begin(self, training: Training) -> None:
         """Do nothing: there are no moments before the first step."""
 
     def after_step(self, training: Training) -> None:
-        """Read the moments after the last step."""
+        """Copy the moments after the last step."""
         if training.is_over:
             self.moments = training.second_moments()
+            words = training.model.get_input_embeddings()
+            self.ids = words.ids if isinstance(words, EmbeddingSubset) else None
 
+    @property
+    def mean(self) -> float:
+        """Mean of √v̂ over all weights."""
+        total = sum(float(root.sum()) for root in self.moments.values())
+        return total / max(sum(root.numel() for root in self.moments.values()), 1)
 
-def scaled(gradient: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the direction d = P ∇L.
+    def scale(self, gradient: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the direction d = P ∇L, float32, for each parameter that has a gradient and moments.
 
-    Args:
-        gradient: Parameter name → gradient of the validation loss.
-        moments: Parameter name → √v̂, in the shape of the parameter. Parameters without moments were not trained.
-
-    Returns:
-        Parameter name → float32, for parameters that have both.
-    """
-    return {
-        name: gradient[name] / (root + DAMPING * root.mean() + torch.finfo(root.dtype).tiny)
-        for name, root in moments.items()
-        if name in gradient
-    }
+        `gradient` maps parameter names to the gradient of the validation loss, in the shape of the parameter.
+        """
+        found: dict[str, Tensor] = {}
+        added = DAMPING * self.mean
+        for name, root in self.moments.items():
+            if name not in gradient:
+                continue
+            slope, has_all = gradient[name], gradient[name].shape == root.shape
+            part = slope if has_all or self.ids is None else slope[self.ids]
+            part = part / (root + added)
+            found[name] = part if has_all or self.ids is None else torch.zeros_like(slope).index_copy(0, self.ids, part)
+        return found
 
 
 @torch.no_grad()
@@ -68,7 +78,7 @@ def token_credit(context: TrainingContext, corrupted: CorruptedBlocks, direction
     Args:
         context: Context with the LM at the weights to differentiate at; they are restored to the bit.
         corrupted: Masked blocks.
-        direction: Parameter name → direction (see `scaled`).
+        direction: Parameter name → direction (see `LastMoments.scale`).
 
     Returns:
         float64 [M], in row-major order of the masked positions, in nats of validation loss per unit of the learning
@@ -118,6 +128,6 @@ def _token_losses(context: TrainingContext, corrupted: CorruptedBlocks) -> Tenso
     return torch.cat([losses for _, losses in parts])
 
 
-def _length(tensors: "list[Tensor] | object") -> float:
+def _length(tensors: Iterable[Tensor]) -> float:
     """Return the Euclidean length of all elements together."""
-    return float(np.sqrt(sum(float(tensor.double().square().sum()) for tensor in tensors)))  # type: ignore[attr-defined]
+    return math.sqrt(sum(float(tensor.square().sum()) for tensor in tensors))
