@@ -69,3 +69,12 @@ def test_the_page_draws_the_effects():
     no_random = log(tuned={"idf-2": 0.0, "idf-5": 0.01, "learned-2": 0.02})
     assert "score over idf-2" in render_html(run_page(no_random))
     assert sections(log_of(episode(0), config=Config())) == []
+
+
+def test_the_pieces_of_most_and_least_credit_are_listed_with_their_reliability():
+    credit = {"rounds": 8, "reliability": 0.93, "seconds": 60.0}
+    credit |= {"most": [{"piece": "inhibits", "credit": 0.25, "count": 30}]}
+    credit |= {"least": [{"piece": "the", "credit": -0.125, "count": 900}]}
+    page = render_html(run_page(log(credit=credit)))
+    assert all(part in page for part in ("inhibits", "+0.25", "the", "−0.125", "0.93"))
+    assert "Which words are worth training on" not in render_html(run_page(log()))

@@ -18,6 +18,7 @@ from nmg.executors.registry import open_executor
 from nmg.learners.base import Learner, LearnerContext
 from nmg.learners.registry import build_learner
 from nmg.masking.idf import idf_rule
+from nmg.meta_training.credit import RunCredit
 from nmg.policies.registry import build_policy
 from nmg.training.lm import ModelState, copy_state, restore_state
 from nmg.trials.episode import EpisodeRunner, PlayerJob
@@ -81,8 +82,9 @@ class MetaTraining:
         self.metric = config.reward.metric or session.task.default_metric
         self.pretrained: ModelState = copy_state(session.lm.model)
         self.lm_state = self.pretrained
-        self.learner = self._new_learner(session)
         self.runner = self._new_playground(session)
+        self.credit = RunCredit(session, self.corpus, self.runner, self.pretrained, self.sample)
+        self.learner = self._new_learner(session)
         self.engine = self._new_engine(session)
         self.next_episode = 0
         self.trial = TrialSpec("", config.run.seed, evaluation=config.reward.evaluation)
@@ -246,7 +248,7 @@ class MetaTraining:
         config = self.config
         seen = set(self.split.train_context_ids.tolist())
         labelled = [example for example in self.data.train if example.context_id in seen]
-        of_policy = session.policy_ground(self.corpus, labelled)
+        of_policy = self.credit.given_to(session.policy_ground(self.corpus, labelled))
         return build_learner(
             config.learner,
             LearnerContext(

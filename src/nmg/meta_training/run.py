@@ -159,7 +159,7 @@ def go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnE
 
 def _publish(training: MetaTraining, out: Path) -> None:
     """Write the learner's current policy and its findings."""
-    findings = training.learner.findings()
+    findings = {**training.learner.findings(), **training.credit.findings()}
     if findings:
         write_text(out / "effects.json", as_json(findings, indent=1) + "\n")
     training.learner.policy.save_pretrained(out / "policy", Provenance.read(out))

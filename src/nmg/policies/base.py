@@ -119,6 +119,8 @@ class PolicyContext:
     """float [V or more, H]: input embeddings of the LM."""
     relevance: Callable[[], FloatArray] | None = None
     """Returns float64 [V]: relevance of each token to the task, from training labels only. None without labels."""
+    credit: Callable[[], FloatArray] | None = None
+    """Returns float64 [V]: gradient credit of each token (see `trials.credit`). None if it was not measured."""
 
     @property
     def provenance(self) -> dict[str, Any]:

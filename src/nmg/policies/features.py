@@ -135,10 +135,19 @@ def _domain(vocabulary: Vocabulary) -> FloatArray:
 
 def _relevance(vocabulary: Vocabulary) -> FloatArray:
     """Return the relevance of each word piece to the training labels, float64 [V]; 0 without labels."""
-    relevance = vocabulary.ground.relevance
-    known = np.zeros(0) if relevance is None else relevance()[: vocabulary.size]
-    relevant: FloatArray = np.pad(known, (0, vocabulary.size - len(known)))
-    return relevant
+    return _known(vocabulary, vocabulary.ground.relevance)
+
+
+def _credit(vocabulary: Vocabulary) -> FloatArray:
+    """Return the gradient credit of each word piece, float64 [V]; 0 if it was not measured."""
+    return _known(vocabulary, vocabulary.ground.credit)
+
+
+def _known(vocabulary: Vocabulary, values: Callable[[], FloatArray] | None) -> FloatArray:
+    """Return `values()` with one entry per word piece, float64 [V]; 0 for pieces beyond its end and without values."""
+    known = np.zeros(0) if values is None else values()[: vocabulary.size]
+    padded: FloatArray = np.pad(known, (0, vocabulary.size - len(known)))
+    return padded
 
 
 def _chance(vocabulary: Vocabulary) -> FloatArray:
@@ -216,6 +225,7 @@ FEATURES: Mapping[str, TypeFeature | TokenFeature] = {
     "digit": TypeFeature("words with a digit", _of_words(lambda word: any(map(str.isdigit, word)))),
     "function_word": TypeFeature("English function words", _of_words(lambda word: word.lower() in FUNCTION_WORDS)),
     "association": TypeFeature("associated with a label or an answer in the training set", _relevance),
+    "credit": TypeFeature("useful to train on, by gradient credit", _credit),
     "usual_loss": TypeFeature("hard for the LM to predict on average", lambda v: v.surprise[:, 0]),
     "usual_entropy": TypeFeature("uncertain for the LM on average", lambda v: v.surprise[:, 1]),
     "embedding_1": TypeFeature("high on the 1st principal component of the embeddings", _component(0)),

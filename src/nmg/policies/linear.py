@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from nmg.base.errors import UserError
-from nmg.base.section import CountOrZero, Positive, Section
+from nmg.base.section import Count, CountOrZero, Positive, Section
 from nmg.base.types import StateEncoder, TokenBlocks
 from nmg.policies.base import Policy, PolicyConfig, PolicyContext, Unit
 from nmg.policies.features import FEATURES, READ_THE_LM, ObservationCache, TypeFeature, Vocabulary, piece_table
@@ -184,7 +184,10 @@ class LinearSettings(Section):
         *("idf", "frequency_squared", "domain", "repeated", "continuation", "punctuation", "digit", "function_word"),
         *("association", "usual_loss", "usual_entropy", "embedding_1", "embedding_2", "embedding_3", "concentration"),
     )
-    """Names of features (see `nmg.policies.features`). `loss` and `entropy` need forward passes of the LM in use."""
+    """Names of features (see `nmg.policies.features`). `loss` and `entropy` need forward passes of the LM in use.
+    `credit` is measured before a meta-training; elsewhere it is 0."""
+    credit_rounds: Count = 8
+    """Number of adaptations from which the feature `credit` is measured."""
     temperature: Positive = 1.0
     """Divisor of the logits; higher values bring the policy closer to uniform."""
     unit: Unit = "token"

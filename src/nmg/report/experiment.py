@@ -7,7 +7,7 @@ from nmg.meta_training.log import RunLog
 from nmg.policies.features import FEATURES
 from nmg.policies.linear import rule_words
 from nmg.report.document import Block, Facts, Figure, Paragraph, Section, Table
-from nmg.report.numbers import number_text, p_equals, p_text, score_text, shown_scale
+from nmg.report.numbers import decimal, duration_text, number_text, p_equals, p_text, score_text, shown_scale
 from nmg.report.plots import forest_plot
 
 
@@ -27,6 +27,7 @@ def sections(log: RunLog) -> list[Section]:
     return [
         Section("What raises the score", [Paragraph(summary(log)), _facts(found), _effects(log)]),
         Section("Is the policy better than a rule?", _comparison(log)),
+        *([Section("Which words are worth training on", _credit(found["credit"]))] if "credit" in found else []),
     ]
 
 
@@ -120,3 +121,26 @@ def _comparison(log: RunLog) -> list[Block]:
     )
     base = "random" if "random" in found["tuned"] else next(iter(found["tuned"]))
     return [*blocks, Table(("masking", f"score over {base}"), tuple(rows), (note,), "Strengths and rules tried")]
+
+
+def _credit(credit: Mapping[str, Any]) -> list[Block]:
+    """Return the table of the word pieces of most and least gradient credit, and how reliable it is."""
+    reliability = credit["reliability"]
+    agree = "too few frequent pieces to tell" if reliability is None else decimal(reliability, 2)
+    facts = Facts(
+        (
+            ("adaptations", str(credit["rounds"])),
+            ("correlation of odd and even ones", agree),
+            ("time", duration_text(credit["seconds"])),
+        )
+    )
+    pairs = zip(credit["most"], credit["least"], strict=True)
+    rows = tuple(
+        (most["piece"], number_text(most["credit"], "+"), least["piece"], number_text(least["credit"], "+"))
+        for most, least in pairs
+    )
+    note = (
+        "Credit: how much a step of training on the masked piece lowers the validation loss, to first order; only "
+        "pieces that were masked at least 20 times. It is one feature of the policy, whose weight is measured."
+    )
+    return [facts, Table(("most credit", "nats", "least credit", "nats"), rows, (note,), "Gradient credit")]

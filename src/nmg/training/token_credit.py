@@ -45,8 +45,8 @@ class LastMoments:
         """Copy the moments after the last step."""
         if training.is_over:
             self.moments = training.second_moments()
-            words = training.model.get_input_embeddings()
-            self.ids = words.ids if isinstance(words, EmbeddingSubset) else None
+            subsets = (module for module in training.model.modules() if isinstance(module, EmbeddingSubset))
+            self.ids = next((subset.ids for subset in subsets), None)
 
     @property
     def mean(self) -> float:

@@ -1,0 +1,113 @@
+"""The gradient credit of a run: measured once if the policy has the feature `credit`, and cached."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from nmg.base.files import as_json, save_tensors, write_text
+from nmg.base.seeding import StreamName
+from nmg.base.types import Episode
+from nmg.data.corpus import Corpus, default_cache_dir
+from nmg.policies.base import PolicyContext
+from nmg.policies.features import FEATURES, TypeFeature, Vocabulary, piece_table
+from nmg.policies.linear import LinearSettings
+from nmg.training.lm import ModelState, restore_state
+from nmg.trials.credit import PieceCredit, measure_credit
+from nmg.trials.episode import EpisodeRunner
+from nmg.trials.provenance import input_digests
+from nmg.trials.session import Session
+
+VERSION = 1
+"""Raised when the measurement changes, so that cached credit is not used."""
+FIRST_EPISODE = 1_000_000
+"""Number of the first episode whose contexts credit is measured on. Episodes of the learner never reach it."""
+
+
+class RunCredit:
+    """Credit of word pieces in one meta-training.
+
+    Args:
+        session: The session of the run.
+        corpus: The corpus of the run.
+        runner: The runner of inner loops.
+        start: Weights of the LM before any adaptation.
+        sample: Returns the episode with a number.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        corpus: Corpus,
+        runner: EpisodeRunner,
+        start: ModelState,
+        sample: Callable[[int], Episode],
+    ) -> None:
+        self._session, self._corpus, self._runner, self._start, self._sample = session, corpus, runner, start, sample
+        self._measured: PieceCredit | None = None
+        self._words: list[str] = []
+
+    def given_to(self, ground: PolicyContext) -> PolicyContext:
+        """Return the context of the policy with the credit, which is measured when a policy first asks for it."""
+        settings = self._session.config.policy
+        if not isinstance(settings, LinearSettings) or "credit" not in settings.features:
+            return ground
+        return replace(ground, credit=lambda: self._of_pieces(settings, ground).credit)
+
+    def findings(self) -> dict[str, Any]:
+        """Return the entry of effects.json; empty if no credit was measured."""
+        return {} if self._measured is None else {"credit": self._measured.to_json(self._words)}
+
+    def _of_pieces(self, settings: LinearSettings, ground: PolicyContext) -> PieceCredit:
+        """Return the credit: measured before, from the cache, or measured now."""
+        if self._measured is None:
+            vocabulary, cached = Vocabulary(ground), self._file()
+            self._words = vocabulary.words
+            self._measured = _load(cached)
+            if self._measured is None:
+                self._measured = self._measure(settings, vocabulary)
+                _save(self._measured, cached)
+        return self._measured
+
+    def _measure(self, settings: LinearSettings, vocabulary: Vocabulary) -> PieceCredit:
+        config, reporter = self._session.config, self._session.reporter
+        reporter.notify(f"measuring the gradient credit of word pieces in {settings.credit_rounds} adaptations")
+        names = [name for name in settings.features if isinstance(FEATURES[name], TypeFeature) and name != "credit"]
+        episodes = [self._sample(FIRST_EPISODE + number) for number in range(settings.credit_rounds)]
+        sampled = [(episode, self._corpus.blocks(episode.block_ids)) for episode in episodes]
+        others, randomness = piece_table(names, vocabulary), StreamName(config.run.seed) / "credit"
+        try:
+            return measure_credit(self._runner, self._start, sampled, others, config.reward.evaluation, randomness)
+        finally:
+            restore_state(self._runner.context.model, self._start)
+
+    def _file(self) -> Path:
+        """Return the cache file for the settings, data, model and arithmetic of this run."""
+        session, runtime = self._session, self._runner.context.runtime
+        inputs = as_json(dict(input_digests(session)))
+        facts = (VERSION, session.config.digest, inputs, runtime.precision, runtime.device.type)
+        digest = hashlib.sha256(" ".join(map(str, facts)).encode()).hexdigest()[:20]
+        return default_cache_dir(session.config.runtime.cache_dir) / f"credit-{digest}.safetensors"
+
+
+def _load(file: Path) -> PieceCredit | None:
+    """Return the credit in a cache file, or None if there is none."""
+    facts = file.with_suffix(".json")
+    if not (file.is_file() and facts.is_file()):
+        return None
+    tensors = load_file(file)
+    return PieceCredit(tensors["credit"].numpy(), tensors["counts"].numpy(), **json.loads(facts.read_text("utf-8")))
+
+
+def _save(found: PieceCredit, file: Path) -> None:
+    """Write the credit to a cache file."""
+    facts = {"reliability": found.reliability, "rounds": found.rounds, "seconds": found.seconds}
+    write_text(file.with_suffix(".json"), as_json(facts) + "\n")
+    arrays = {"credit": found.credit, "counts": found.counts}
+    save_tensors(file, {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()})
