@@ -20,7 +20,8 @@ from nmg.base.errors import UserError
 from nmg.base.types import IntArray
 from nmg.tasks.rows import TaskFeatures
 from nmg.training.context import TrainingContext
-from nmg.training.probe import mean_loss, n_outputs_of, penalised_loss, solve, states_of
+from nmg.training.probe import mean_and_first, mean_loss, n_outputs_of, penalised_loss, solve
+from nmg.training.states import batch_states
 
 SMALLEST_DEVIATION = 1e-6
 """Lower limit of a feature's standard deviation, as in the probe."""
@@ -76,7 +77,7 @@ def encoder_gradient(
         (held_out, everything, gradients.held_out),
     ):
         for part in _batches(context, features, chosen):
-            (states_of(context, features, chosen[part], per_token=False) * of_states[part]).sum().backward()  # type: ignore[no-untyped-call]
+            (batch_states(context, features, chosen[part], mean_and_first) * of_states[part]).sum().backward()  # type: ignore[no-untyped-call]
     found = {name: p.grad.float() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
     return found
@@ -158,7 +159,7 @@ def _batches(context: TrainingContext, features: TaskFeatures, rows: IntArray) -
 def _all_states(context: TrainingContext, features: TaskFeatures, rows: IntArray) -> Tensor:
     """Return the states of the rows, float64 [N, 2 H], in the order of `rows`."""
     parts = _batches(context, features, rows)
-    read = torch.cat([states_of(context, features, rows[part], per_token=False) for part in parts])
+    read = torch.cat([batch_states(context, features, rows[part], mean_and_first) for part in parts])
     states = torch.empty_like(read)
     states[torch.from_numpy(np.concatenate(parts))] = read
     return states
