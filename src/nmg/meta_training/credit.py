@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from nmg.base.files import as_json, save_tensors, write_text
+from nmg.base.files import as_json, default_cache_dir, save_tensors, write_text
 from nmg.base.seeding import StreamName
 from nmg.base.types import Episode
-from nmg.data.corpus import Corpus, default_cache_dir
+from nmg.data.corpus import Corpus
 from nmg.policies.base import PolicyContext
 from nmg.policies.features import FEATURES, TypeFeature, Vocabulary, piece_table
 from nmg.policies.linear import LinearSettings

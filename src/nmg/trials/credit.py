@@ -14,7 +14,7 @@ import numpy as np
 
 from nmg.base.errors import UserError
 from nmg.base.seeding import StreamName
-from nmg.base.trial import Evaluation
+from nmg.base.settings import Evaluation
 from nmg.base.types import IGNORED_LABEL, Episode, FloatArray, IntArray, TokenBlocks
 from nmg.masking.rules import RandomMasking
 from nmg.training.adapt import adapt
@@ -117,7 +117,7 @@ def credit_round(
     Arguments and errors as in `measure_credit`.
     """
     context = runner.context
-    _check(runner)
+    _check(runner, evaluation)
     plan = RandomMasking().plan(blocks, context.masking.rate, (randomness / "masks").generator())
     masks, last = FixedMasks(blocks, plan), LastMoments()
     restore_state(context.model, start)
@@ -140,8 +140,10 @@ def credit_round(
     return Round(labels[labels != IGNORED_LABEL].numpy(), credit.numpy())
 
 
-def _check(runner: EpisodeRunner) -> None:
+def _check(runner: EpisodeRunner, evaluation: Evaluation) -> None:
     """Raise UserError if the settings do not support credit."""
+    if evaluation == "embedding":
+        raise UserError("policy.features: credit needs a task that is fine-tuned or probed, not embeddings")
     settings = runner.context.adapt
     if settings.lora.rank or settings.optimiser != "adamw":
         raise UserError("policy.features: credit needs adapt.optimiser adamw and adapt.lora.rank 0")
