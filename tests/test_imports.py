@@ -34,6 +34,7 @@ FLOORS = (
     {"auditing"},
     {"report"},
     {"jobs", "inspection"},
+    {"auto"},
     {"demo"},
     {"cli"},
     {"__main__"},

@@ -7,6 +7,7 @@ import importlib as _importlib
 import typing as _typing
 
 if _typing.TYPE_CHECKING:
+    from nmg.auto.run import adapt_automatically
     from nmg.base.errors import UserError
     from nmg.collation.check import check_collator
     from nmg.collation.collator import MaskingCollator
@@ -31,6 +32,7 @@ __all__ = [
     "Session",
     "UserError",
     "adapt",
+    "adapt_automatically",
     "audit",
     "check_collator",
     "compare",
@@ -50,6 +52,7 @@ _PLACES = {
     "UserError": "nmg.base.errors:UserError",
     "Session": "nmg.trials.session:Session",
     "adapt": "nmg.jobs.adapt:adapt",
+    "adapt_automatically": "nmg.auto.run:adapt_automatically",
     "audit": "nmg.jobs.audit:audit",
     "check_collator": "nmg.collation.check:check_collator",
     "compare": "nmg.jobs.compare:compare",

@@ -40,7 +40,7 @@ def recommend(
     maskings, reward = facts["maskings"], best_reward(rewards, facts["maskings"]["p"])
     sentences = [*_warnings(facts), _on_adaptation(adapting, maskings["metric"])]
     if adapting.pays is False:
-        return _settings(config, adapting.best, None, maskings, steps_an_epoch), " ".join(sentences)
+        return _settings(config, adapting.best, reward, maskings, steps_an_epoch), " ".join(sentences)
     means = list(maskings["mean"].values())
     if len(means) > 1 and len(set(means)) == 1:
         sentences.append(
@@ -136,10 +136,10 @@ def _on_adaptation(adapting: Adaptation, metric: str) -> str:
 
 
 def _on_reward(reward: RewardFinding, maskings: Mapping[str, Any]) -> str:
-    minutes = _plays(reward) * reward.seconds / 60
+    plays = recommended_plays(reward)
     sentence = (
-        f"Learn with the reward {reward.name} ({reward.metric}): about {_plays(reward)} trials, {minutes:.1f} minutes "
-        "with one process."
+        f"Learn with the reward {reward.name} ({reward.metric}): about {plays} trials, "
+        f"{plays * reward.seconds / 60:.1f} minutes with one process."
     )
     if not is_sound(reward, maskings["p"]):
         sentence += (
@@ -149,7 +149,7 @@ def _on_reward(reward: RewardFinding, maskings: Mapping[str, Any]) -> str:
     return sentence
 
 
-def _plays(reward: RewardFinding) -> int:
+def recommended_plays(reward: RewardFinding) -> int:
     """Return the recommended number of inner loops: `plays_needed`, limited to `LEAST_PLAYS` … `MOST_PLAYS`."""
     return min(max(reward.plays_needed or 0, LEAST_PLAYS), MOST_PLAYS)
 
@@ -182,7 +182,7 @@ def _settings(
         "masking": config.masking.model_copy(update={"idf_exponent": exponent, "idf_unit": "piece"}),
     }
     if reward is not None:
-        plays = _plays(reward)
+        plays = recommended_plays(reward)
         evaluation = {"probe": "linear-probe", "embeddings": "embedding"}.get(reward.name, "finetune")
         times = int(reward.name.split()[0]) if reward.name[0].isdigit() else 1
         update |= {

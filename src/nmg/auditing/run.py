@@ -89,7 +89,7 @@ def _audit(config: Config, out: Path, seeds: int, minutes: float, reporter: Repo
     config = config.model_copy(update={"runtime": worker.config.runtime})
     store = TrialStore(out, worker.provenance)
     store.load()
-    facts = {"lm": _language_model(worker), "leakage": _leakage(worker, reporter)}
+    facts: dict[str, Any] = {"lm": _language_model(worker), "leakage": _leakage(worker, reporter)}
     n_parameters = worker.session.lm.model.num_parameters()
     at_once = worker.session.runtime.threads
     with open_executor(config.runtime, worker, partial(AuditWorker.reopen, config), at_once, n_parameters) as engine:
@@ -107,6 +107,7 @@ def _audit(config: Config, out: Path, seeds: int, minutes: float, reporter: Repo
         second = _maskings(best, range(seeds, 2 * seeds), budget.maskings(first, best.steps), n_examples)
         fresh = trials.run(second, 1 + len(schedules) + len(second))
     facts["examples"] = {"used": n_examples, "labelled": _labelled(worker)}
+    facts["processes"] = engine.processes
     facts["steps"] = {"most": n_steps, "wanted": _all_steps(worker)}
     return _conclude(config, out, facts, tried, _Phases(first, fresh), metric, worker.steps_an_epoch)
 

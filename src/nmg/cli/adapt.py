@@ -33,20 +33,42 @@ def adapt(
         ),
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Folder of an adaptation to continue.")] = None,
+    auto: Annotated[
+        bool,
+        typer.Option(
+            "--auto",
+            help="Decide by the task in CONFIG.yaml: audit, learn masks, compare, and adapt only if that pays.",
+        ),
+    ] = False,
+    minutes: Annotated[float | None, typer.Option(help="With --auto: duration in minutes. Default: 60.")] = None,
 ) -> None:
     """Continue the training of a masked LM on a corpus, with new masks at every step.
 
     Load the result in transformers with pipeline("fill-mask", OUT). Any setting can be overridden:
     --section.field value, e.g. --masking.rate 0.15 --adapt.epochs 3 --adapt.batch_size 16 --adapt.block_size 126.
     Continue an interrupted run with --resume OUT.
+
+    nmg adapt --auto CONFIG.yaml --out DIR --minutes 60 decides by the task whether adapting pays, and with which masks.
     """
     from nmg.base.distributed import is_main_process
     from nmg.base.errors import UserError
+    from nmg.base.files import is_there
+    from nmg.cli.adapt_auto import adapt_auto, refuse_others
     from nmg.cli.console import progress_console
+    from nmg.cli.words import config_and_settings
 
+    named, words = config_and_settings(None, context.args)
+    if named is not None and config is not None:
+        raise UserError(f"{named}: give one configuration file, here or as --config")
+    config = config or named
     given = [f"--data.corpus={corpus}"] if corpus else []
     given += [f"--adapt.recipe={recipe}"] if recipe else []
-    overrides = [*context.args, *given, *([f"--model.name={model}"] if model else [])]
+    overrides = [*words, *given, *([f"--model.name={model}"] if model else [])]
+    if auto or (resume is not None and is_there(resume / "auto.json")):
+        refuse_others({"--masking": masking, "--recipe": recipe})
+        return adapt_auto(config, overrides, out, resume, minutes)
+    if minutes is not None:
+        raise UserError("--minutes: only --auto accepts it. Use --adapt.minutes for the length of one adaptation.")
     if resume is not None and out not in (None, resume):
         raise UserError(f"--resume {resume}: the run continues in its own folder; leave out --out {out}")
     folder = resume or out

@@ -144,6 +144,10 @@ def _how_to_continue(ctx: Any) -> str:
         if (Path(folder) / "config.yaml").is_file():
             return f"continue with: nmg learn --resume {folder}"
         return "nothing was saved yet, so run the same command again"
+    if name == "adapt" and folder is not None:
+        if (Path(folder) / "config.yaml").is_file():
+            return f"continue with: nmg adapt{' --auto' if given.get('auto') else ''} --resume {folder}"
+        return "nothing was saved yet, so run the same command again"
     if name == "demo" and folder is not None and Path(folder).is_dir():
         return f"remove {folder} before you start again"
     return HOW_TO_CONTINUE.get(name, "nothing was saved, so run the same command again")

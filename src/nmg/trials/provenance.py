@@ -58,6 +58,12 @@ def data_files(data: DataSettings) -> dict[str, Path]:
     return {field: user_path(name) for field, _, name in named_contents(data) if name is not None}
 
 
+def source_digests(data: DataSettings, fields: Sequence[str]) -> dict[str, str]:
+    """Return 'data.FIELD' → digest of each file in `fields` that is set. Raises UserError if one cannot be read."""
+    files = data_files(data)
+    return {f"data.{field}": source_digest(files[field]) for field in fields if field in files}
+
+
 def provenance(
     config: Config, fields: Sequence[str], corpus_digest: str, model: ModelSession, pretrained: ModelState
 ) -> dict[str, str]:
@@ -77,10 +83,9 @@ def provenance(
     Raises:
         UserError: A data file cannot be read.
     """
-    files = data_files(config.data)
     return {
         "settings": config.digest,
-        **{f"data.{field}": source_digest(files[field]) for field in fields if field in files},
+        **source_digests(config.data, fields),
         "corpus": corpus_digest,
         "model": model_digest(pretrained, model.lm.model.config),
         "tokenizer": tokenizer_digest(model.lm.tokenizer),

@@ -1,0 +1,95 @@
+"""The plan of the minutes, by hand."""
+
+import pytest
+
+from auto.helpers import COSTS, audited
+from nmg.auto.plan import (
+    Costs,
+    affordable_plays,
+    affordable_seeds,
+    audit_seconds,
+    comparison_seconds,
+    episode_size,
+    fitted_budget,
+    learning_seconds,
+    too_few_plays,
+)
+
+
+def test_an_hour_by_hand():
+    """A seed takes (2 + 2 × 5) / 2 = 6 s, the comparison of 16 seeds 30 + 96 = 126 s, the end 30 + 3 + 30 = 63 s."""
+    assert audit_seconds(3600) == 1200
+    assert (COSTS.seed, COSTS.comparison(16), COSTS.final) == (6, 126, 63)
+    assert learning_seconds(2700, COSTS) == 2700 - 126 - 63
+    assert comparison_seconds(400, COSTS) == 337
+    assert affordable_plays(2511, COSTS) == (2511 - 30) * 2 // 4
+
+
+@pytest.mark.parametrize(
+    ("left", "learning"),
+    [
+        (300, 150),  # the largest comparison would leave 111 s, so it becomes smaller
+        (200, 71),  # half would leave the smallest comparison, 30 + 36 s, and the end too little: 200 − 66 − 63
+        (100, 0),
+    ],
+)
+def test_learning_leaves_time_for_a_comparison(left: float, learning: float):
+    assert learning_seconds(left, COSTS) == learning
+
+
+@pytest.mark.parametrize(("seconds", "seeds"), [(0, 6), (30 + 48, 8), (30 + 53, 8), (10_000, 16)])
+def test_seeds_by_hand(seconds: float, seeds: int):
+    assert affordable_seeds(seconds, COSTS) == seeds
+
+
+def test_nothing_is_left_for_the_comparison_of_a_late_run():
+    assert comparison_seconds(10, COSTS) == 0
+    assert affordable_plays(10, COSTS) == 0
+    assert affordable_plays(1000, Costs(2, 5, 3, play=0, processes=2)) == 0
+
+
+def test_the_budget_is_fitted_to_the_forecast():
+    """200 inner loops in 1020 s, 20 s of them before the first: 5 s each."""
+    assert fitted_budget(520, 200, 1020, 20) == 100
+    assert fitted_budget(5000, 200, 1020, 20) == 200
+    assert fitted_budget(10, 200, 1020, 20) == 0
+
+
+def test_too_few_inner_loops_are_a_reason():
+    assert too_few_plays(60) is None
+    assert too_few_plays(59) == "The time allows 59 of at least 60 inner loops. Raise --minutes to learn masks."
+
+
+@pytest.mark.parametrize(
+    ("contexts", "blocks", "size"),
+    [
+        (4000, 1.0, {"epochs": 1, "contexts": 2240}),  # 70 steps of 32
+        (1000, 1.0, {"epochs": 3, "contexts": 747}),
+        (1000, 2.0, {"epochs": 2, "contexts": 560}),
+        (3, 1.0, {"epochs": 747, "contexts": 3}),
+    ],
+)
+def test_episodes_take_as_many_steps_as_trials(contexts: int, blocks: float, size: dict[str, int]):
+    assert episode_size(70, 32, contexts, blocks) == size
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"is_sound": True, "possible_gain": None}, None),
+        ({"pays": False}, None),  # learned masks may gain 3 points, and random masks lose one
+        ({"reward": None}, "No reward that agrees with accuracy distinguishes the maskings."),
+        (
+            {"possible_gain": 0.0149},
+            "A learned policy can gain at most 1.5 points (95 % confidence) over random masks, which lose 1.0 points.",
+        ),
+        (
+            {"possible_gain": 0.0049, "gain": 0.02},
+            "A learned policy can gain at most 0.5 points (95 % confidence) over random masks.",
+        ),
+        ({"possible_gain": 0.0051, "gain": 0.02}, None),
+    ],
+)
+def test_room_for_learned_masks(changes: dict[str, object], reason: str | None):
+    assert audited(**changes).why_not_learn() == reason
