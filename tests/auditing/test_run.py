@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from nmg.auditing.budget import FEW_RULES, MOST, RULES, Budget
 from nmg.auditing.findings import Adaptation, RewardFinding, Schedule
@@ -326,6 +327,7 @@ def test_a_reward_of_which_little_is_known():
     )
     assert "rank correlation is +0.50." in text
     assert config.learner.budget == 60
+    assert Config.model_validate(yaml.safe_load(config.to_yaml())).reward.evaluation == "linear-probe"
 
 
 def test_nothing_to_learn_is_said():

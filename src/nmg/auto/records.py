@@ -57,8 +57,8 @@ class Audited:
         if self.possible_gain is not None and self.possible_gain + min(self.gain, 0.0) < LEAST_GAIN:
             lose = f", which lose {-100 * self.gain:.1f} points" if self.gain < 0 else ""
             return (
-                f"A learned policy can gain at most {100 * self.possible_gain:.1f} points (95 % confidence) over random "
-                f"masks{lose}."
+                f"A learned policy can gain at most {100 * self.possible_gain:.1f} points (95 % confidence) over "
+                f"random masks{lose}."
             )
         return None
 
