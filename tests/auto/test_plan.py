@@ -61,16 +61,16 @@ def test_too_few_inner_loops_are_a_reason():
 
 
 @pytest.mark.parametrize(
-    ("contexts", "blocks", "size"),
+    ("contexts", "per_step", "size"),
     [
-        (4000, 1.0, {"epochs": 1, "contexts": 2240}),  # 70 steps of 32
-        (1000, 1.0, {"epochs": 3, "contexts": 747}),
-        (1000, 2.0, {"epochs": 2, "contexts": 560}),
-        (3, 1.0, {"epochs": 747, "contexts": 3}),
+        (4000, 32, {"epochs": 1, "contexts": 2240}),
+        (1000, 32, {"epochs": 3, "contexts": 747}),
+        (1000, 16, {"epochs": 2, "contexts": 560}),
+        (3, 32, {"epochs": 747, "contexts": 3}),
     ],
 )
-def test_episodes_take_as_many_steps_as_trials(contexts: int, blocks: float, size: dict[str, int]):
-    assert episode_size(70, 32, contexts, blocks) == size
+def test_episodes_take_as_many_steps_as_trials(contexts: int, per_step: float, size: dict[str, int]):
+    assert episode_size(70, per_step, contexts) == size
 
 
 @pytest.mark.parametrize(

@@ -112,18 +112,17 @@ def too_few_plays(plays: int) -> str | None:
     return f"The time allows {plays} of at least {LEAST_PLAYS} inner loops. Raise --minutes to learn masks."
 
 
-def episode_size(steps: int, batch_size: int, contexts: int, blocks_per_context: float) -> Mapping[str, int]:
+def episode_size(steps: int, contexts_per_step: float, contexts: int) -> Mapping[str, int]:
     """Choose an episode whose adaptation takes as many steps as a trial of the audit.
 
     Args:
         steps: Number of steps of the trial.
-        batch_size: Number of blocks per step.
+        contexts_per_step: Mean number of contexts per step.
         contexts: Number of contexts that episodes can sample from.
-        blocks_per_context: Mean number of blocks of a context.
 
     Returns:
         `epochs`, the number of passes over the contexts of an episode, and `contexts`, their number.
     """
-    wanted = steps * batch_size / blocks_per_context
+    wanted = steps * contexts_per_step
     epochs = max(-(-wanted // contexts), 1)
     return {"epochs": int(epochs), "contexts": max(min(round(wanted / epochs), contexts), 1)}

@@ -36,6 +36,7 @@ from nmg.jobs.compare import compare
 from nmg.jobs.meta_train import meta_train
 from nmg.meta_training.estimate import estimate
 from nmg.meta_training.run import recorded_config
+from nmg.training.batches import batches_per_epoch
 from nmg.trials.session import Session
 
 AUDIT_SEEDS = 3
@@ -194,11 +195,10 @@ class Jobs:
         config = self._with_data(self.divided.tuning, self._recommended)
         session = Session.open_all(config, Silent())
         texts = [context.text for context in session.data.contexts]
-        split = session.split()
-        blocks = len(session.corpus(texts)) / len(texts)
-        batch = config.for_meta_test().adapt.batch_size
-        size = episode_size(audited.steps, batch, len(split.train_context_ids), blocks)
-        adapting = config.for_meta_test().adapt.model_copy(update={"epochs": size["epochs"]})
+        adapting = config.for_meta_test().adapt
+        contexts_per_step = len(texts) / batches_per_epoch(adapting, session.corpus(texts).lengths)
+        size = episode_size(audited.steps, contexts_per_step, len(session.split().train_context_ids))
+        adapting = adapting.model_copy(update={"epochs": size["epochs"]})
         meta = config.meta.model_copy(
             update={"contexts": size["contexts"], "examples": audited.examples, "count_by": "examples"}
         )
