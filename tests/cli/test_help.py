@@ -11,7 +11,7 @@ from nmg.cli.commands import Entry, help_text
 from support.command import Nmg
 
 GROUPS = {
-    "Start": ["demo", "data"],
+    "Start": ["init", "demo", "data"],
     "Decide": ["audit", "estimate"],
     "Adapt": ["adapt", "vocabulary", "share"],
     "Learn": ["learn"],

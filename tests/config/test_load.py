@@ -35,7 +35,7 @@ def test_every_file_loads_and_says_what_it_is(path: Path):
 
 
 def test_the_published_files_are_all_there():
-    ours = {"chemprot-minilm", "qamr-minilm", "demo-classification", "demo-qa"}
+    ours = {"chemprot-minilm", "qamr-minilm", "demo-classification", "demo-qa", "chemprot-frozen", "bbc-frozen"}
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == {*PUBLISHED, *ours}
 
 
@@ -569,3 +569,16 @@ def test_a_pipe_is_no_configuration(tmp_path: Path):
         load_config(tmp_path / "pipe.yaml")
     with pytest.raises(UserError, match="cannot read the configuration: embedded null byte"):
         load_config(tmp_path / "a\0b.yaml")
+
+
+def test_a_built_in_configuration_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    assert load_config(Path("chemprot-frozen")).meta.contexts == 1120
+    with pytest.raises(
+        UserError, match=r"neither a file nor a built-in configuration 'bbc-frozn'. Did you mean bbc-frozen\?"
+    ):
+        load_config(Path("bbc-frozn"))
+    with pytest.raises(UserError, match=r"Built in: bbc-frozen, .*chemprot-frozen"):
+        load_config(Path("xyz"))
+    Path("chemprot-frozen").write_text("run: {seed: 7}\n")
+    assert load_config(Path("chemprot-frozen")).run.seed == 7, "a file of that name comes first"

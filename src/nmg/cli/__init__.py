@@ -20,6 +20,7 @@ from nmg.cli import (
     data,
     demo,
     estimate,
+    init,
     inspect,
     learn,
     maskings,
@@ -42,6 +43,7 @@ START, DECIDE, ADAPT, LEARN, PROVE, LOOK = "Start", "Decide", "Adapt", "Learn", 
 """Panels of `nmg --help`, in their order."""
 
 COMMANDS = (
+    Entry("init", init.init, START, "nmg init train.csv --model bert-base-uncased", has_settings=False),
     Entry("demo", demo.demo, START, "nmg demo --out demo"),
     Entry("audit", audit.audit, DECIDE, "nmg audit nmg.yaml --out audit --minutes 10"),
     Entry("estimate", estimate.estimate, DECIDE, "nmg estimate nmg.yaml"),
@@ -76,7 +78,7 @@ def _say_version(is_asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog="[bold]First:[/bold] nmg demo, or with your data: nmg data describe train.csv")
+@app.callback(epilog="[bold]First:[/bold] nmg demo, or with your data: nmg init train.csv")
 def nmg(
     version: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit.")

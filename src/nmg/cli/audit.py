@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def audit(
     context: typer.Context,
-    config: Annotated[Path, typer.Argument(help="Configuration file (YAML).")],
+    config: Annotated[Path, typer.Argument(help="Configuration file (YAML), or the name of a built-in one.")],
     out: Annotated[Path, typer.Option(help="Folder of the audit. An interrupted audit continues.")],
     seeds: Annotated[int, typer.Option(min=2, help="Number of seeds that each masking is tried with.")] = 3,
     minutes: Annotated[float, typer.Option(min=1, help="Approximate duration in minutes.")] = 10.0,

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def compare(
     context: typer.Context,
-    config: Annotated[Path, typer.Argument(help="Configuration file (YAML). Several files make a grid.")],
+    config: Annotated[
+        Path, typer.Argument(help="Configuration file (YAML), or the name of a built-in one. Several make a grid.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the comparison. An interrupted one continues.")],
     maskings: Annotated[str, typer.Option(help="Names of maskings, separated by commas.")] = "none,random,whole-word",
     policy: Annotated[

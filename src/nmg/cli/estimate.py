@@ -8,7 +8,7 @@ import typer
 
 def estimate(
     context: typer.Context,
-    config: Annotated[Path, typer.Argument(help="Configuration file (YAML).")],
+    config: Annotated[Path, typer.Argument(help="Configuration file (YAML), or the name of a built-in one.")],
     out: Annotated[Path | None, typer.Option(help="File to write the numbers to (JSON).")] = None,
 ) -> None:
     """Estimate the time, memory and disk space of `nmg learn CONFIG` on this machine from a few measured steps.

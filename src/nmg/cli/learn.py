@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 def learn(
     context: typer.Context,
-    config: Annotated[Path | None, typer.Argument(help="Configuration file (YAML).")] = None,
+    config: Annotated[
+        Path | None, typer.Argument(help="Configuration file (YAML), or the name of a built-in one.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the new run.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Folder of an interrupted run to continue.")] = None,
 ) -> None:

@@ -8,7 +8,7 @@ import typer
 
 def validate(
     context: typer.Context,
-    config: Annotated[Path, typer.Argument(help="Configuration file (YAML).")],
+    config: Annotated[Path, typer.Argument(help="Configuration file (YAML), or the name of a built-in one.")],
     quiet: Annotated[bool, typer.Option("--quiet", help="Do not print the resolved settings.")] = False,
 ) -> None:
     """Check a configuration: keys, values, and that the files it names exist. Loads no model and no data.

@@ -14,6 +14,7 @@ from nmg.base.errors import UserError, bad_input, shown
 from nmg.base.section import Section
 from nmg.config.former_names import FORMER_NAMES
 from nmg.config.schema import Config
+from nmg.config.shipped import config_file
 from nmg.config.text_values import keep_written_text, value_of_word
 from nmg.config.yaml_text import lines_to, parse_yaml, repeated_keys
 
@@ -27,7 +28,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     """Load settings from a YAML file and apply command-line overrides.
 
     Args:
-        path: The YAML file. None uses the defaults.
+        path: The YAML file, or the name of a built-in configuration, such as `chemprot-frozen`. None uses the defaults.
         overrides: Words of the command line, as `--section.field value` or `--section.field=value`.
 
     Returns:
@@ -42,6 +43,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         config = nmg.load_config(Path("config.yaml"), ["--data.train=train.jsonl", "--meta.episodes=50"])
         ```
     """
+    path = None if path is None else config_file(path)
     text = "" if path is None else _read(path)
     settings = {} if path is None else _parse(text, path)
     # YAML reads a section without fields as null.
