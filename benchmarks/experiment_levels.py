@@ -1,7 +1,7 @@
 """Worlds of an experiment: 15 features, some nearly the same, whose effects on the score are known; and whole runs."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,9 +9,10 @@ from scipy import stats
 
 from benchmarks.levels import Claim
 from nmg.base.types import FloatArray
+from nmg.learners.experiment.gate import ALTERNATIVES, NONE, POLICY, RANDOM, RULE
 from nmg.learners.experiment.regression import REACH, Effects, f_test, gain_limit, placebo_lengths, regress
 from nmg.learners.experiment.settings import ExperimentSettings
-from nmg.learners.experiment.stages import ExperimentState, gate_verdict, learned_name, rule_name
+from nmg.learners.experiment.stages import ExperimentState, learned_name, rule_name
 
 Rng = np.random.Generator
 N_FEATURES = 15
@@ -55,11 +56,22 @@ class Ended:
 
     @property
     def passed(self) -> bool:
-        return gate_verdict(self.state, self.state.settings.gate_alpha).passes
+        return self.state.selected == POLICY
 
 
-def run(rng: Rng, signal: float, **settings: object) -> Ended:
-    """An experiment of 200 plays, or as `settings` say, in a world of this signal."""
+def run(rng: Rng, signal: float, adapting: float = 0.0, equal: str | None = None, **settings: object) -> Ended:
+    """Run an experiment of 200 plays, or as `settings` say.
+
+    Args:
+        rng: of all draws.
+        signal: of the masks.
+        adapting: gain of random masks over no adaptation, in units of the noise of a pair.
+        equal: the alternative that scores exactly as the policy in the gate: the least favourable world for its test.
+        settings: of the experiment.
+
+    Returns:
+        How it ended.
+    """
     state = ExperimentState.new(ExperimentSettings.model_validate(settings), N_FEATURES)
     beta = effects(rng, signal)
     limits: list[float] = []
@@ -67,8 +79,12 @@ def run(rng: Rng, signal: float, **settings: object) -> Ended:
     while state.stage != "done":
         stage = state.stage
         weights = _players(rng, state)
-        features = {name: RESPONSE @ of / 2 if stage == "explore" else RESPONSE @ of for name, of in weights.items()}
-        scores = {name: float(of @ beta + rng.standard_normal() / math.sqrt(2)) for name, of in features.items()}
+        moved = RESPONSE / 2 if stage == "explore" else RESPONSE
+        features = {name: None if of is None else moved @ of for name, of in weights.items()}
+        truth = {name: -adapting if of is None else float(of @ beta) for name, of in features.items()}
+        if equal in truth:
+            truth[str(equal)] = truth[POLICY]
+        scores = {name: one + float(rng.standard_normal()) / math.sqrt(2) for name, one in truth.items()}
         state.record(stage, scores, features)
         if stage == "explore":
             known = _with_f(state)
@@ -87,8 +103,8 @@ def _with_f(state: ExperimentState) -> Effects:
     return replace(regress(x, y), f=f, f_p=p)
 
 
-def _players(rng: Rng, state: ExperimentState) -> dict[str, FloatArray]:
-    """Player → weights; the rule idf is the first weight alone."""
+def _players(rng: Rng, state: ExperimentState) -> Mapping[str, FloatArray | None]:
+    """Player → weights, or None without adaptation; the rule idf is the first weight alone."""
     idf, learned = np.eye(N_FEATURES)[0], np.array(state.direction)
     if state.stage == "explore":
         direction = STD * rng.standard_normal(N_FEATURES)
@@ -96,7 +112,8 @@ def _players(rng: Rng, state: ExperimentState) -> dict[str, FloatArray]:
     if state.stage == "tune":
         rules = {rule_name(s): s * idf for s in state.settings.rules}
         return rules | {learned_name(s): s * learned for s in state.strengths_to_try()}
-    return {"policy": state.strength * learned, "rule": state.rule * idf}
+    players = {POLICY: state.strength * learned, RULE: state.rule * idf, RANDOM: 0 * idf, NONE: None}
+    return {name: players[name] for name in state.gate_players}
 
 
 def _covers(n: int, signal: float, is_sparse: bool) -> Callable[[Rng], bool]:
@@ -183,8 +200,13 @@ def _rejects(signal: float) -> Callable[[Rng], bool]:
     return lambda rng: (run(rng, signal).f_p or 1.0) < 0.05
 
 
-def _passes(signal: float) -> Callable[[Rng], bool]:
-    return lambda rng: run(rng, signal).passed
+def _passes(signal: float, adapting: float = 0.0, equal: str | None = None) -> Callable[[Rng], bool]:
+    return lambda rng: run(rng, signal, adapting, equal).passed
+
+
+def _selects(name: str, adapting: float) -> Callable[[Rng], bool]:
+    """Whether a run without any effect of masks selects an alternative."""
+    return lambda rng: run(rng, 0.0, adapting).state.selected == name
 
 
 def claims() -> list[Claim]:
@@ -206,8 +228,7 @@ def claims() -> list[Claim]:
             )
             for s in (0.3, 1.0)
         ),
-        Claim("gate: passes", "whole run, no effect", "passes", _passes(0.0), most=0.05, worlds=400),
-        *(Claim("gate: passes", f"whole run, signal {s:g}", "passes", _passes(s), worlds=200) for s in (0.3, 1.0)),
+        *_of_gate(),
     ]
     by_half = "above the truth (50 % if fair)"
     return [
@@ -240,6 +261,22 @@ def _of_pairs(n: int) -> list[Claim]:
     for signal in (0.3, 1.0, 3.0):
         world = f"{n} pairs, signal {signal:g}"
         found.append(Claim("experiment: gain_limit", world, "not exceeded", _gain(n, signal), least=0.95))
+    return found
+
+
+def _of_gate() -> list[Claim]:
+    """Of whole runs: how often the policy passes, and what is selected instead."""
+    called = {NONE: "no adaptation", RANDOM: "random masks", RULE: "the rule"}
+    found = [Claim("gate: passes", "whole run, no effect", "passes", _passes(0.0), most=0.05, worlds=400)]
+    for name in ALTERNATIVES:
+        trial = _passes(1.0, 1.0, name)
+        world = f"whole run, signal 1, {called[name]} as good as the policy"
+        found.append(Claim("gate: passes", world, "passes", trial, most=0.05, worlds=400))
+    for signal in (0.3, 1.0):
+        found.append(Claim("gate: passes", f"whole run, signal {signal:g}", "passes", _passes(signal), worlds=200))
+    for adapting, name in ((-1.0, NONE), (1.0, NONE)):
+        world = f"whole run, masks equal, adapting {'gains' if adapting > 0 else 'costs'} 1"
+        found.append(Claim("gate: selected", world, called[name], _selects(name, adapting), worlds=200))
     return found
 
 

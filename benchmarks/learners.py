@@ -200,7 +200,10 @@ def simulate(game: Game, is_class: Tensor, label: str, seed: int) -> Iterator[tu
         n_tokens, rng = blocks.input_ids.shape[1], (stream / "noise").generator()
         outcomes = {}
         for name, plan in plans.items():
-            among = float(is_class[blocks.input_ids[plan.is_masked(n_tokens)]].float().mean())
+            if plan is None:  # no adaptation scores as random masks do
+                among = CLASS_SHARE
+            else:
+                among = float(is_class[blocks.input_ids[plan.is_masked(n_tokens)]].float().mean())
             gain = effect * (among - CLASS_SHARE) / (1 - CLASS_SHARE)
             outcomes[name] = TrialResult(TrialSpec("", 0), {"score": gain + noise * rng.standard_normal() / np.sqrt(2)})
         learner.learn(episode, outcomes)
@@ -244,9 +247,9 @@ def whole_runs(game: Game, plant: str, label: str, seeds: Sequence[int]) -> dict
     for seed in seeds:
         is_class = game.world.plant(plant, seed)
         *_, (plays, learner) = simulate(game, is_class, label, seed)
-        policies += learner.state.passed
+        policies += learner.state.selected == "policy"
         found += share(game.world, learner.policy, is_class, greedy=False) >= 2 * CLASS_SHARE
-    return {"plays": plays, "policy": policies, "rule": len(seeds) - policies, "found": found, "seeds": len(seeds)}
+    return {"plays": plays, "policy": policies, "other": len(seeds) - policies, "found": found, "seeds": len(seeds)}
 
 
 def main() -> None:

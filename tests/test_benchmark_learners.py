@@ -41,7 +41,7 @@ def test_every_learner_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             assert ("f_test_rejects" in found) == ("whole_run" in found) == (kind == "experiment")
             if kind == "experiment":
                 whole = found["whole_run"]
-                assert whole["policy"] + whole["rule"] == whole["seeds"] == 1
+                assert whole["policy"] + whole["other"] == whole["seeds"] == 1
                 assert whole["plays"] <= 8
             for plays in ("2", "8"):
                 assert found[plays]["seeds"] == 1

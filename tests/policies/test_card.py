@@ -25,7 +25,8 @@ SETTINGS = {
     "learner": {"kind": "experiment"},
     "runtime": {"cache_dir": "/home/me/cache"},
 }
-FINDINGS = {"trials": 200, "selected": "policy", "gate": {"n": 20, "passes": True, "mean": 0.0123}}
+GATE = {"n": 20, "passes": True, "against": {"none": {"mean": 0.02}, "rule": {"mean": 0.0123}}}
+FINDINGS = {"trials": 200, "selected": "policy", "gate": GATE}
 AUDIT = {
     "recommendation": "Maskings differ in macro_f1.",
     "lm": {"loss": 3.25, "margin": 2.5},
@@ -85,7 +86,7 @@ def test_a_card_says_what_is_known_and_no_path(policy: LinearPolicy, folders: Pa
         "| `digit` | -2.000 |\n| `idf` | +0.500 |",
         "data: train `train.jsonl`",
         "language model: `minilm`",
-        "gate: passed, +0.0123 against the best rule over 20 fresh episodes",
+        "gate: passed, +0.02 against `none`, +0.0123 against `rule` over 20 fresh episodes",
         "Maskings differ in macro_f1.",
         "3.250, 2.500 nats below",
         "4 of 90 validation examples have a near duplicate in training",

@@ -27,7 +27,12 @@ def found(**changes: Any) -> dict[str, Any]:
     facts = {"pairs": 20, "noise": 0.5, "f": 3.0, "f_p": 0.01, "features": FEATURES, "stage": "done", "trials": 60}
     facts |= {"length": 0.36, "placebo_length": {"median": 0.1, "high": 0.2}, "possible_gain": 0.5, "strength": 2.0}
     facts |= {"rule": 5.0, "tuned": {"random": 0.0, "learned-2": 0.02}, "selected": "policy"}
-    return facts | {"gate": {"n": 10, "mean": 0.03, "p": 0.004, "passes": True}} | changes
+    return facts | {"gate": gate(none=0.001, random=0.01, rule=0.004)} | changes
+
+
+def gate(**p: float) -> dict[str, Any]:
+    against = {name: {"mean": 0.03, "p": one} for name, one in p.items()}
+    return {"n": 10 if p else 0, "level": 0.05, "against": against, "passes": max(p.values(), default=1.0) < 0.05}
 
 
 def log(**changes: Any):
@@ -40,19 +45,24 @@ def test_what_matters_and_whether_the_gate_was_passed():
     assert "more tokens that are “rare (ln of the inverse document frequency)”" in text
     assert "digit" not in text, "its interval holds zero"
     assert (
-        "The policy passed the gate: over 10 new episodes, scored on the same validation examples as before, "
-        "its mean difference from idf with exponent 5 is +0.03" in text
+        "The policy passed the gate: in 10 new episodes, scored on the same validation examples as before, it beat "
+        "no adaptation (+0.03), random masks (+0.03) and idf with exponent 5 (+0.03)." in text
     )
     assert warnings(log()) == []
 
 
-def test_a_rule_that_is_handed_out_is_said():
-    refused = log(selected="rule", gate={"n": 10, "mean": -0.01, "p": 0.7, "passes": False}, rule=0.0)
-    assert "did not pass the gate" in summary(refused)
-    assert "random masks" in summary(refused)
-    assert len(warnings(refused)) == 1
-    unplayed = log(selected="rule", gate={"n": 0, "mean": None, "p": None, "passes": False})
+@pytest.mark.parametrize(
+    ("selected", "words"), [("none", "no adaptation"), ("random", "random masks"), ("rule", "idf with exponent 5")]
+)
+def test_what_is_selected_instead_of_the_policy_is_named(selected: str, words: str):
+    refused = log(selected=selected, gate=gate(none=0.2, random=0.3, rule=0.001))
+    assert "it did not clearly beat no adaptation and random masks. " in summary(refused)
+    assert f"The run selected {words}, the best of the alternatives." in summary(refused)
+    (warning,) = warnings(refused)
+    assert warning.startswith(f"**The run selected {words}, not the learned policy.**")
+    unplayed = log(selected="rule", gate=gate())
     assert "The gate was not run" in summary(unplayed)
+    assert warnings(log(selected="rule", stage="tune")) == []
 
 
 @pytest.mark.parametrize(("f_p", "text"), [(None, "too few trials"), (0.4, "do not show that any feature matters")])
@@ -63,7 +73,7 @@ def test_too_little_is_said(f_p: float | None, text: str):
 def test_the_page_draws_the_effects():
     page = render_html(run_page(log()))
     assert "What raises the score" in page
-    assert "Is the policy better than a rule?" in page
+    assert "Is the policy better than all else?" in page
     assert "learned-2" in page
     assert "score over random" in page
     no_random = log(tuned={"idf-2": 0.0, "idf-5": 0.01, "learned-2": 0.02})

@@ -177,7 +177,7 @@ EFFECTS = {
     "tuned": {"idf-2": 0.1},
     "rule": 2.0,
     "strength": 1.0,
-    "gate": {"n": 3, "mean": 0.1, "p": 0.2, "passes": False},
+    "gate": {"n": 3, "level": 0.05, "against": {"none": {"mean": 0.1, "p": 0.2}}, "passes": False},
     "selected": "rule",
 }
 SQUAD = {

@@ -82,6 +82,11 @@ class Learner(Protocol):
         ...
 
     @property
+    def has_policy(self) -> bool:
+        """Whether the run has a policy to return; False if no adaptation is better than any."""
+        ...
+
+    @property
     def capabilities(self) -> LearnerCapabilities:
         """The current capabilities. They may change as the learner learns."""
         ...
@@ -91,7 +96,7 @@ class Learner(Protocol):
         """Whether the learner has finished, so that the run may end."""
         ...
 
-    def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
+    def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> Mapping[str, MaskPlan | None]:
         """Propose the masks of each player.
 
         Args:
@@ -100,7 +105,7 @@ class Learner(Protocol):
             encode: The LM that the episode starts from.
 
         Returns:
-            A dictionary that maps each player's name to its plan.
+            A mapping of each player's name to its plan, or to None if the player does not adapt the LM.
         """
         ...
 
@@ -137,6 +142,7 @@ class LearnerDefaults:
 
     capabilities: LearnerCapabilities
     is_finished = False
+    has_policy = True
 
     def forecast(self, episodes: int) -> RunForecast:
         """Forecast the maximum number of players for each episode, up to `max_episodes`."""

@@ -63,7 +63,7 @@ class _Proposed:
 
     episode: Episode
     blocks: TokenBlocks
-    plans: Mapping[str, MaskPlan]
+    plans: Mapping[str, MaskPlan | None]
 
 
 class MetaTraining:

@@ -4,12 +4,13 @@ RUN/config.yaml      every setting as it was resolved
 RUN/run.json         command, versions, seed, digest of the settings, planned episodes, whether the run is finished
 RUN/metrics.jsonl    one line per episode
 RUN/samples.jsonl    mask probabilities of a few texts while the policy learns, see nmg.meta_training.samples
-RUN/policy/          the policy that the learner returns (config.json, model.safetensors)
+RUN/policy/          the policy that the learner returns (config.json, model.safetensors); missing if it selects none
 RUN/effects.json     findings of the learner, if it reports any
 RUN/checkpoints/, RUN/replay/   see nmg.meta_training.checkpoint
 """
 
 import platform
+import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -158,11 +159,14 @@ def go_on(training: MetaTraining, out: Path, reporter: Reporter, on_episode: OnE
 
 
 def _publish(training: MetaTraining, out: Path) -> None:
-    """Write the learner's current policy and its findings."""
+    """Write the findings and the learner's current policy, or remove the policy if the learner selects none."""
     findings = {**training.learner.findings(), **training.credit.findings()}
     if findings:
         write_text(out / "effects.json", as_json(findings, indent=1) + "\n")
-    training.learner.policy.save_pretrained(out / "policy", Provenance.read(out))
+    if training.learner.has_policy:
+        training.learner.policy.save_pretrained(out / "policy", Provenance.read(out))
+    else:  # the folder has the best rule so far
+        shutil.rmtree(out / "policy", ignore_errors=True)
 
 
 def checkpoint(training: MetaTraining, out: Path, n_new: int = 1) -> None:

@@ -163,7 +163,8 @@ def _training(known: Provenance) -> Iterator[str]:
     gate = known.findings.get("gate") or {}
     if gate.get("n"):
         verdict = "passed" if gate.get("passes") else "not passed"
-        lines.append(f"- gate: {verdict}, {gate['mean']:+.4g} against the best rule over {gate['n']} fresh episodes")
+        found = ", ".join(f"{one['mean']:+.4g} against `{name}`" for name, one in gate.get("against", {}).items())
+        lines.append(f"- gate: {verdict}, {found} over {gate['n']} fresh episodes")
     versions = known.run.get("versions", {})
     if versions:
         lines.append("- versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()))

@@ -19,7 +19,7 @@ from nmg.policies.base import Policy
 from nmg.policies.hub import is_hub_name
 from nmg.policies.registry import load_policy
 from nmg.policies.sampling import PolicyMasking
-from nmg.policies.storage import CONFIG, find_policy, policy_digest
+from nmg.policies.storage import CONFIG, find_policy, policy_digest, refuse_no_adaptation
 
 if TYPE_CHECKING:
     from nmg.data.corpus import Corpus
@@ -126,6 +126,7 @@ def policy_place(name: str) -> str:
     """
     if is_folder(name) or is_hub_name(name):
         return name
+    refuse_no_adaptation(Path(name))
     raise unknown_masking(name)
 
 

@@ -131,15 +131,36 @@ def find_policy(folder: Path) -> Path:
 def policy_folder(place: Path | str, revision: str | None = None) -> Path:
     """Return the local policy folder of a run, a policy or a hub repository (`OWNER/NAME`, at `revision`).
 
-    Raises UserError if the folder or repository does not exist or lacks the files of a policy.
+    Raises UserError if the folder or repository does not exist or lacks the files of a policy, or if it is a run that
+    selected no adaptation.
     """
     folder = find_policy(Path(place).expanduser())
     if isinstance(place, str) and not folder.exists() and is_hub_name(place):
         folder = download_policy(place, revision)
+    refuse_no_adaptation(folder)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise UserError(f"{folder} is not the folder of a mask policy because it has no file {name}")
     return folder
+
+
+def refuse_no_adaptation(folder: Path) -> None:
+    """Raise UserError if `folder` is a run, or the place of its policy, and the run selected no adaptation."""
+    run = folder.parent if folder.name == "policy" else folder
+    if selected_by(run) == "none" and not (folder / CONFIG).is_file():
+        raise UserError(
+            f"{run} selected no adaptation: in its gate no masks scored better than the model as it is. Use the model "
+            f"without adapting it. To try its masks nevertheless, name {run / 'learned'} or {run / 'rule'}."
+        )
+
+
+def selected_by(run: Path) -> str | None:
+    """Return what a run selected (`policy`, `rule`, `random` or `none`), or None if it does not say."""
+    try:
+        selected = json.loads((run / "effects.json").read_text(encoding="utf-8")).get("selected")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    return selected if isinstance(selected, str) else None
 
 
 def policy_digest(place: Path | str) -> str:

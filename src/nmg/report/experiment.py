@@ -7,16 +7,38 @@ from nmg.meta_training.log import RunLog
 from nmg.policies.features import FEATURES
 from nmg.policies.linear import rule_words
 from nmg.report.document import Block, Facts, Figure, Paragraph, Section, Table
-from nmg.report.numbers import decimal, duration_text, number_text, p_equals, p_text, score_text, shown_scale
+from nmg.report.numbers import (
+    count_text,
+    decimal,
+    duration_text,
+    listed,
+    number_text,
+    p_equals,
+    p_text,
+    score_text,
+    shown_scale,
+)
 from nmg.report.plots import forest_plot
 
 
 def warnings(log: RunLog) -> list[str]:
-    """Return a warning if the finished run selected a rule instead of the learned policy."""
+    """Return a warning if the finished run selected something else than the learned policy."""
     found = log.findings
-    if found.get("stage") == "done" and found.get("selected") == "rule":
-        return [f"**The run selected a rule, not the learned policy.** {_gate(found)}"]
+    if found.get("stage") == "done" and found.get("selected") != "policy":
+        return [f"**The run selected {selected_words(found)}, not the learned policy.** {_gate(found)}"]
     return []
+
+
+def selected_words(found: Mapping[str, Any]) -> str:
+    """Return what a run selected, in words; `found` is the content of effects.json."""
+    if found["selected"] == "policy":
+        return "the learned policy"
+    return _alternative(found["selected"], found)
+
+
+def _alternative(name: str, found: Mapping[str, Any]) -> str:
+    """Return the words for `none`, `random` or `rule`."""
+    return {"none": "no adaptation", "random": "random masks", "rule": rule_words(found["rule"])}[name]
 
 
 def sections(log: RunLog) -> list[Section]:
@@ -26,7 +48,7 @@ def sections(log: RunLog) -> list[Section]:
         return []
     return [
         Section("What raises the score", [Paragraph(summary(log)), _facts(found), _effects(log)]),
-        Section("Is the policy better than a rule?", _comparison(log)),
+        Section("Is the policy better than all else?", _comparison(log)),
         *([Section("Which words are worth training on", _credit(found["credit"]))] if "credit" in found else []),
     ]
 
@@ -58,21 +80,23 @@ def _about(one: Mapping[str, Any]) -> str:
 
 def _gate(found: Mapping[str, Any]) -> str:
     """Return one or two sentences on the gate and its decision."""
-    gate = found["gate"]
-    rule = rule_words(found["rule"])
+    gate, selected = found["gate"], selected_words(found)
     if gate["n"] == 0:
         gain = found["possible_gain"]
         at_most = "" if gain is None else number_text(gain)
         possible = f" The gain over random masks is at most {at_most} with 95 % confidence." if at_most else ""
         reason = "The gate was not run: no trials were left, or the possible gain was too small."
-        return f"{reason}{possible} The run selected the best rule, {rule}."
-    result = (
-        f"over {gate['n']} new episodes, scored on the same validation examples as before, its mean difference from "
-        f"{rule} is {number_text(gate['mean'], '+')}, {p_equals(gate['p'])}"
-    )
+        return f"{reason}{possible} The run selected the best rule, {selected}."
+    fresh = f"in {gate['n']} new episodes, scored on the same validation examples as before,"
+    against = {_alternative(name, found): one for name, one in gate["against"].items()}
     if gate["passes"]:
-        return f"The policy passed the gate: {result}."
-    return f"The policy did not pass the gate: {result}. The run selected the rule."
+        beaten = listed([f"{name} ({number_text(one['mean'], '+')})" for name, one in against.items()], "and")
+        return f"The policy passed the gate: {fresh} it beat {beaten}."
+    equal = listed([name for name, one in against.items() if one["p"] is None or one["p"] >= gate["level"]], "and")
+    return (
+        f"The policy did not pass the gate: {fresh} it did not clearly beat {equal}. The run selected {selected}, "
+        "the best of the alternatives."
+    )
 
 
 def _facts(found: Mapping[str, Any]) -> Facts:
@@ -108,9 +132,24 @@ def _effects(log: RunLog) -> Block:
     )
 
 
+def _gate_table(log: RunLog) -> list[Block]:
+    """Return the table of the gate's differences; empty if the gate was not run."""
+    gate = log.findings["gate"]
+    rows = [
+        (_alternative(name, log.findings), score_text(one["mean"], log.metric, "+"), p_text(one["p"]))
+        for name, one in gate["against"].items()
+    ]
+    note = (
+        f"Mean difference over {count_text(gate['n'], 'new episode')}; positive: the policy is better. The policy must "
+        f"beat each alternative with p < {gate['level']:g} (one-sided)."
+    )
+    caption = "Confirmation: the policy in the gate"
+    return [Table(("policy against", "difference", "p"), tuple(rows), (note,), caption)] if rows else []
+
+
 def _comparison(log: RunLog) -> list[Block]:
     found = log.findings
-    blocks: list[Block] = [Paragraph(_gate(found))] if found["stage"] == "done" else []
+    blocks: list[Block] = [Paragraph(_gate(found)), *_gate_table(log)] if found["stage"] == "done" else []
     if not found["tuned"]:
         return [*blocks, Paragraph("Strengths and rules have not been compared yet.")]
     rows = [(name, score_text(mean, log.metric, "+")) for name, mean in found["tuned"].items()]
@@ -120,7 +159,12 @@ def _comparison(log: RunLog) -> list[Block]:
         "the gate are not."
     )
     base = "random" if "random" in found["tuned"] else next(iter(found["tuned"]))
-    return [*blocks, Table(("masking", f"score over {base}"), tuple(rows), (note,), "Strengths and rules tried")]
+    return [
+        *blocks,
+        Table(
+            ("masking", f"score over {base}"), tuple(rows), (note,), "Tuning (optimistic): strengths and rules tried"
+        ),
+    ]
 
 
 def _credit(credit: Mapping[str, Any]) -> list[Block]:

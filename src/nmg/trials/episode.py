@@ -27,8 +27,8 @@ class PlayerJob(NamedTuple):
     episode: Episode
     blocks: TokenBlocks
     """Blocks to adapt on."""
-    plan: MaskPlan
-    """Mask plan of the player."""
+    plan: MaskPlan | None
+    """Mask plan of the player, or None for no adaptation."""
     keep: bool
     """Whether to return the adapted LM."""
 
@@ -47,7 +47,7 @@ class EpisodeRunner:
     """Number of fine-tuning runs per trial; the score of the trial is their mean score."""
 
     def run(self, start: ModelState, job: PlayerJob) -> tuple[TrialResult, ModelState | None]:
-        """Adapt with the plan, evaluate on the episode's examples, and score on the validation set.
+        """Adapt with the plan (if any), evaluate on the episode's examples, and score on the validation set.
 
         Args:
             start: Weights of the LM that all jobs of the call start from.
@@ -61,7 +61,7 @@ class EpisodeRunner:
         specs = [replace(job.spec, replicate=number) for number in range(times)]
         trials = [Trial(spec, self.task, self.train, job.episode.row_ids, self.validation) for spec in specs]
         randomness = StreamName(job.spec.seed) / "episode" / job.episode.index
-        masks = FixedMasks(job.blocks, job.plan)
+        masks = None if job.plan is None else FixedMasks(job.blocks, job.plan)
         result = mean_result(list(run_trials(self.context, start, masks, trials, randomness)))
         return result, copy_state(self.context.model) if job.keep and result.error is None else None
 

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from scipy import stats
 
 from nmg.learners.experiment.regression import Effects, gain_limit, regress
 from nmg.learners.experiment.settings import ExperimentSettings
-from nmg.learners.experiment.stages import ExperimentState, _contrasts, gate_verdict, learned_name, rule_name
+from nmg.learners.experiment.stages import ExperimentState, _contrasts, learned_name, rule_name
 
 N_FEATURES = 3
 UNCLEAR = Effects(np.array([0.3, 0.0, 0.4]), 1e-4 * np.eye(N_FEATURES), 1.0, 10, 1.0, 0.4)
@@ -29,8 +28,12 @@ def players_of(state: ExperimentState) -> list[str]:
     return {
         "explore": ["plus", "minus"],
         "tune": [*map(rule_name, state.settings.rules), *map(learned_name, state.strengths_to_try())],
-        "gate": ["policy", "rule"],
+        "gate": list(state.gate_players),
     }[state.stage]
+
+
+def features_of(names: list[str], rng: np.random.Generator) -> dict[str, Any]:
+    return {name: None if name == "none" else rng.standard_normal(N_FEATURES) for name in names}
 
 
 def run(state: ExperimentState, effects: Effects = UNCLEAR, score: Score = chance, seed: int = 0) -> list[str]:
@@ -39,7 +42,7 @@ def run(state: ExperimentState, effects: Effects = UNCLEAR, score: Score = chanc
     while state.stage != "done":
         stages.append(state.stage)
         names = players_of(state)
-        features = {name: rng.standard_normal(N_FEATURES) for name in names}
+        features = features_of(names, rng)
         state.record(state.stage, {name: score(name, rng) for name in names}, features)
         state.advance(effects, rng)
     return stages
@@ -50,20 +53,20 @@ def new_book(n_features: int = N_FEATURES, **settings: Any) -> ExperimentState:
 
 
 def test_plays_are_spent_and_no_more():
-    """Half to explore, a quarter to tune, the rest for the gate, whatever their number."""
-    for plays in range(20, 401):
+    """Two fifths to explore, a fifth to tune, the rest for the gate, whatever their number."""
+    for plays in [*range(20, 60), *range(60, 401, 23)]:
         state = new_book(budget=plays)
         stages = run(state)
         assert stages == sorted(stages, key=["explore", "tune", "gate"].index)
         counted = {stage: stages.count(stage) for stage in ("explore", "tune", "gate")}
-        players = {"explore": 2, "tune": 7, "gate": 2}
+        players = {"explore": 2, "tune": 7, "gate": 4 if state.rule else 3}
         spent = {stage: counted[stage] * players[stage] for stage in counted}
         assert state.trials == sum(spent.values())
-        assert plays - 1 <= state.trials <= plays
-        assert plays / 2 - 2 < spent["explore"] <= plays / 2
-        assert spent["tune"] <= max(plays / 4, 7)
+        assert plays - players["gate"] < state.trials <= plays
+        assert 0.4 * plays - 2 < spent["explore"] <= 0.4 * plays
+        assert spent["tune"] <= max(plays / 5, 7)
         assert counted["gate"] >= 1
-        rows = counted["explore"] + 6 * counted["tune"] + counted["gate"]
+        rows = counted["explore"] + 6 * counted["tune"] + (players["gate"] - 2) * counted["gate"]
         assert len(state.x) == len(state.y) == rows
         assert state.n_explored == counted["explore"]
 
@@ -77,12 +80,12 @@ def test_plays_are_spent_and_no_more():
     ],
 )
 def test_players_of_another_number_spend_no_more_either(many: dict[str, Any]):
-    """Where random is no rule, too; and where nothing is left for the gate, the rule is handed out."""
-    for plays in range(20, 120, 3):
+    """Where random is no rule, too; and where nothing is left for the gate, the rule is selected."""
+    for plays in range(20, 120, 9):
         state = new_book(budget=plays, **many)
         stages = run(state)
         assert state.trials <= plays
-        assert state.passed <= ("gate" in stages)
+        assert "gate" in stages or state.selected == ("rule" if state.rule else "random")
         assert state.rule in many["rules"]
         assert state.strength in many["strengths"]
 
@@ -92,9 +95,9 @@ def test_exploration_ends_early_where_the_answer_is_clear():
     clear = replace(UNCLEAR, f_p=1e-4)
     state = new_book(budget=400, min_pairs=5)
     assert run(state, clear).count("explore") == N_FEATURES + 5
-    assert state.trials in (399, 400), "what is left goes to the gate"
+    assert 397 <= state.trials <= 400, "what is left goes to the gate"
     state = new_book(budget=400, min_pairs=5, early_stop_alpha=1e-5)
-    assert run(state, clear).count("explore") == 100
+    assert run(state, clear).count("explore") == 80
 
     state, rng = new_book(budget=400, min_pairs=5), np.random.default_rng(0)
     looks = [2, 8, 9, 17, 18]
@@ -113,13 +116,12 @@ def test_what_no_masking_can_gain_is_not_looked_for():
     settings = {"budget": 400, "min_pairs": 5, "min_effect": 2.0}
     state = new_book(**settings)
     stages = run(state, score=lambda name, rng: {"idf-5": 1.0}.get(name, 0.0) + 0.2 * chance(name, rng))
-    assert (stages.count("explore"), stages.count("tune"), stages.count("gate")) == (8, 25, 0)
+    assert (stages.count("explore"), stages.count("tune"), stages.count("gate")) == (8, 20, 0)
     assert state.is_futile
     assert state.possible_gain is not None
     assert 0.2 < state.possible_gain < 2.0
     assert set(state.tune_scores[0]) == {"random", "idf-2", "idf-5", "idf-10"}
-    assert (state.passed, state.strength, state.rule) == (False, 0.0, 5.0)
-    assert gate_verdict(state, 0.05).to_json() == {"n": 0, "mean": None, "p": None, "passes": False}
+    assert (state.selected, state.strength, state.rule) == ("rule", 0.0, 5.0)
 
     hopeful = new_book(**settings | {"min_effect": 0.01})
     assert "gate" in run(hopeful)
@@ -130,8 +132,8 @@ def test_what_no_masking_can_gain_is_not_looked_for():
 
 
 def test_the_possible_gain_is_the_limit_of_all_looks_together():
-    """400 plays are 100 pairs: looks after 8, 18, … 98 pairs and at the end; 20 plays are one look."""
-    for plays, looks in ((400, 11), (20, 1), (32, 1), (36, 2)):
+    """500 plays are 100 pairs: looks after 8, 18, … 98 pairs and at the end; 20 plays are one look."""
+    for plays, looks in ((500, 11), (20, 1), (40, 1), (45, 2)):
         state, rng = new_book(budget=plays), np.random.default_rng(0)
         while state.possible_gain is None and state.stage == "explore":
             features = {name: rng.standard_normal(N_FEATURES) for name in ("plus", "minus")}
@@ -151,37 +153,13 @@ def test_the_best_strength_and_the_best_rule_go_to_the_gate():
     assert new_book().tuned() == {}
 
 
-@pytest.mark.parametrize(("better", "passes"), [(1.0, True), (0.0, False), (-1.0, False)])
-def test_the_gate_passes_only_what_is_better(better: float, passes: bool):
+@pytest.mark.parametrize(("better", "passes"), [(2.0, True), (0.0, False), (-1.0, False)])
+def test_the_gate_selects_only_a_policy_that_is_better(better: float, passes: bool):
     score = {"policy": better}
     state = new_book(budget=200)
     stages = run(state, score=lambda name, rng: score.get(name, 0.0) + chance(name, rng), seed=1)
-    verdict = gate_verdict(state, 0.05)
-    assert verdict.n == stages.count("gate") == len(state.gate_scores) == 25
-    assert state.passed == verdict.passes == passes
-    pairs = np.array([[one["policy"], one["rule"]] for one in state.gate_scores])
-    wanted = stats.ttest_rel(pairs[:, 0], pairs[:, 1], alternative="greater")
-    assert verdict.p == pytest.approx(wanted.pvalue)
-    assert verdict.mean == pytest.approx(np.mean(pairs[:, 0] - pairs[:, 1]))
-    assert state.passed == (wanted.pvalue < 0.05)
-
-
-def test_the_gate_is_wrong_at_its_level():
-    """Where policy and rule are alike, it passes one in twenty."""
-    passed = []
-    rng = np.random.default_rng(0)
-    for _ in range(600):
-        scores = [{"policy": a, "rule": b} for a, b in rng.standard_normal((25, 2))]
-        passed.append(gate_verdict(replace(new_book(), gate_scores=scores), 0.05).passes)
-    assert np.mean(passed) == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / 600))
-
-
-def test_a_gate_that_can_tell_nothing_does_not_pass():
-    for differences in ([], [1.0], [0.0, 0.0, 0.0], [0.5, 0.5]):
-        scores = [{"policy": 1.0 + difference, "rule": 1.0} for difference in differences]
-        verdict = gate_verdict(replace(new_book(), gate_scores=scores), 0.05)
-        assert (verdict.n, verdict.p, verdict.passes) == (len(differences), None, False)
-        assert verdict.mean == (np.mean(differences) if differences else None)
+    assert stages.count("gate") == len(state.gate_scores) >= 20
+    assert (state.selected == "policy") is passes
 
 
 def test_rows_are_contrasts_of_the_players():
@@ -230,7 +208,7 @@ def test_a_book_survives_json():
         assert again == state
         assert json.dumps(again.to_json()) == text
         names = players_of(state)
-        features = {name: rng.standard_normal(N_FEATURES) for name in names}
+        features = features_of(names, rng)
         scores = {name: chance(name, rng) for name in names}
         for one in (state, again):
             one.record(one.stage, scores, features)
@@ -249,13 +227,14 @@ def test_training_that_diverges_is_counted_and_not_believed(broken: float, alway
     state = new_book(budget=100)
     stages = run(state, score=score)
     assert state.trials <= 100
-    assert set(stages) == ({"explore", "tune"} if always else {"explore", "tune", "gate"})
+    assert {"explore", "tune"} <= set(stages)
+    assert bool(state.gate_scores) is not always
     json.dumps(state.to_json(), allow_nan=False)
     assert np.isfinite(state.rows()[0]).all()
     assert np.isfinite(state.rows()[1]).all()
     assert bool(state.y) is not always
     if always:
-        assert not state.passed
+        assert state.selected in {"rule", "random"}
 
 
 def test_names_of_players():

@@ -4,8 +4,8 @@
 with opposite signs and share everything else: labels, batches, dropout, corruption and sampling noise. Regressing the
 difference of their scores on the difference of the mean features of their masked tokens gives each feature's effect.
 *Tune*: the learned direction at several strengths and idf rules with several exponents compete on the same episodes.
-*Gate*: the best policy and the best rule compete on new episodes. The learner returns the policy if it beats the rule,
-and otherwise the rule.
+*Gate*: the best policy competes with the best rule, with random masks and with no adaptation on new episodes. The
+learner selects the policy if it beats all of them, and otherwise the best of them.
 """
 
 import copy
@@ -19,9 +19,10 @@ import torch
 from nmg.base.trial import TrialResult
 from nmg.base.types import Episode, FloatArray, MaskPlan, StateEncoder, TokenBlocks
 from nmg.learners.base import LearnerCapabilities, LearnerContext, LearnerDefaults, LearnerState, RunForecast
+from nmg.learners.experiment.gate import NONE, POLICY, RANDOM, RULE, gate_verdict
 from nmg.learners.experiment.regression import Effects, f_test, placebo_lengths, regress
 from nmg.learners.experiment.settings import ExperimentSettings
-from nmg.learners.experiment.stages import ExperimentState, gate_verdict, learned_name, planned_players, rule_name
+from nmg.learners.experiment.stages import ExperimentState, learned_name, planned_players, rule_name
 from nmg.policies.base import Policy
 from nmg.policies.linear import LinearPolicy
 from nmg.policies.sampling import draw_by
@@ -33,12 +34,12 @@ class _Proposal:
 
     stage: str
     """Stage in which the episode was proposed."""
-    features: Mapping[str, FloatArray]
-    """Player name → float64 [F], mean features of the tokens that the player masks."""
+    features: Mapping[str, FloatArray | None]
+    """Player name → float64 [F], mean features of the tokens that the player masks; None without adaptation."""
 
 
 class Experiment(LearnerDefaults):
-    """A learner that explores directions, tunes the best one and tests it against the best idf rule."""
+    """A learner that explores directions, tunes the best one and tests it against all alternatives."""
 
     def __init__(self, settings: ExperimentSettings, ground: LearnerContext) -> None:
         self.settings, self.ground = settings, ground
@@ -52,7 +53,17 @@ class Experiment(LearnerDefaults):
     @property
     def policy(self) -> Policy:
         """The learned policy if it passed the gate; otherwise the best rule so far (random masks at first)."""
-        return self._learned(self.state.strength) if self.state.passed else self._rule(self.state.rule)
+        match self.state.selected:
+            case "policy":
+                return self._learned(self.state.strength)
+            case "random":
+                return self._rule(0.0)
+        return self._rule(self.state.rule)
+
+    @property
+    def has_policy(self) -> bool:  # type: ignore[override]
+        """False if the gate selected no adaptation."""
+        return self.state.selected != NONE
 
     @property
     def is_finished(self) -> bool:  # type: ignore[override]
@@ -67,7 +78,7 @@ class Experiment(LearnerDefaults):
         """
         settings = self.settings
         return LearnerCapabilities(
-            max_players=max(2, len(settings.strengths) + len(settings.rules)),
+            max_players=max(4, len(settings.strengths) + len(settings.rules)),
             max_independent_episodes=self.state.max_independent_episodes,
             max_episodes=settings.budget // 2,
         )
@@ -76,7 +87,7 @@ class Experiment(LearnerDefaults):
         """Forecast the players of each episode if no stage ends early."""
         return RunForecast(planned_players(self.settings)[:episodes])
 
-    def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan]:
+    def propose(self, episode: Episode, blocks: TokenBlocks, encode: StateEncoder) -> dict[str, MaskPlan | None]:
         """Sample a plan for each player of the current stage, with shared noise.
 
         Args:
@@ -85,15 +96,19 @@ class Experiment(LearnerDefaults):
             encode: The LM that the policy may observe.
 
         Returns:
-            Player name → plan.
+            Player name → plan, or None for the player without adaptation.
         """
         observation = self._template.observe(blocks, encode)
-        plans, features = {}, {}
+        plans: dict[str, MaskPlan | None] = {}
+        features: dict[str, FloatArray | None] = {}
         for name, policy in self._players(episode).items():
+            if policy is None:
+                plans[name] = features[name] = None
+                continue
             noise = (self.ground.randomness / "episode" / episode.index / "actions").generator()
-            plans[name] = draw_by(policy, observation, blocks, self.ground.rate, noise)
-            is_masked = plans[name].is_masked(blocks.input_ids.shape[1])
-            features[name] = mean_features(observation, is_masked)
+            plan = draw_by(policy, observation, blocks, self.ground.rate, noise)
+            plans[name] = plan
+            features[name] = mean_features(observation, plan.is_masked(blocks.input_ids.shape[1]))
         self._proposed[episode.index] = _Proposal(self.state.stage, features)
         return plans
 
@@ -138,15 +153,15 @@ class Experiment(LearnerDefaults):
             "strength": self.state.strength,
             "rule": self.state.rule,
             "tuned": self.state.tuned(),
-            "gate": gate_verdict(self.state, self.settings.gate_alpha).to_json(),
-            "selected": "policy" if self.state.passed else "rule",
+            "gate": gate_verdict(self.state.gate_scores, self.settings.gate_alpha).to_json(),
+            "selected": self.state.selected,
         }
 
     def extra_policies(self) -> dict[str, Policy]:
         """Return the policies to save in addition to `policy`, by name.
 
-        `learned` and `rule` are the two policies that the gate compares. `placebo` is learned from the same episodes
-        with random signs of the score differences. If no strength was selected, the largest one is used.
+        `learned` and `rule` take part in the gate. `placebo` is learned from the same episodes with random signs of the
+        score differences. If no strength was selected, the largest one is used.
         """
         x, y = self.state.rows()
         strength = self.state.strength or max(self.settings.strengths)
@@ -166,8 +181,8 @@ class Experiment(LearnerDefaults):
         """Restore the state of the experiment."""
         self.state = ExperimentState.from_json(self.settings, saved.facts["state"])
 
-    def _players(self, episode: Episode) -> dict[str, LinearPolicy]:
-        """Return player name → policy for an episode of the current stage."""
+    def _players(self, episode: Episode) -> dict[str, LinearPolicy | None]:
+        """Return player name → policy, or None for no adaptation, for an episode of the current stage."""
         match self.state.stage:
             case "explore":
                 rng = (self.ground.randomness / "episode" / episode.index / "direction").generator()
@@ -176,8 +191,10 @@ class Experiment(LearnerDefaults):
             case "tune":
                 rules = {rule_name(exponent): self._rule(exponent) for exponent in self.settings.rules}
                 learned = {learned_name(s): self._learned(s) for s in self.state.strengths_to_try()}
-                return rules | learned
-        return {"policy": self._learned(self.state.strength), "rule": self._rule(self.state.rule)}
+                return {**rules, **learned}
+        learned_policy, rule = self._learned(self.state.strength), self._rule(self.state.rule)
+        players = {POLICY: learned_policy, RULE: rule, RANDOM: self._rule(0.0), NONE: None}
+        return {name: players[name] for name in self.state.gate_players}
 
     def _learned(self, strength: float) -> LinearPolicy:
         """Return a policy with the learned direction, scaled to length `strength`."""

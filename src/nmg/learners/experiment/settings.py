@@ -12,14 +12,14 @@ class ExperimentSettings(Section):
 
     kind: Literal["experiment"] = "experiment"
     budget: Annotated[int, Field(ge=20, le=LARGEST_COUNT)] = 200
-    """Number of inner loops per run. Half of them explore, a quarter tunes strength and rule, and a quarter is for the
+    """Number of inner loops per run. Two fifths explore, a fifth tunes strength and rule, and two fifths are for the
     gate."""
     std: Positive = 2.0
     """Standard deviation of each weight of the explored directions."""
     strengths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0, 2.0, 4.0)
     """Lengths of the learned direction to compare in the tune stage."""
     rules: Annotated[tuple[NonNegative, ...], Field(min_length=1)] = (0.0, 2.0, 5.0, 10.0)
-    """Exponents of the idf rules (over word pieces) that the policy must beat; 0 means random masks."""
+    """Exponents of the idf rules (over word pieces) of which the policy must beat the best; 0 means random masks."""
     min_effect: NonNegative = 0.0
     """Smallest relevant gain in score over random masks. Exploration ends if a larger gain is ruled out."""
     min_pairs: Count = 5
@@ -28,7 +28,8 @@ class ExperimentSettings(Section):
     early_stop_alpha: Share = 0.001
     """Significance level of the F test of "no feature matters". Exploration ends early if the p-value is below it."""
     gate_alpha: Share = 0.05
-    """One-sided significance level of the gate: the policy is selected if it beats the best rule at this level."""
+    """One-sided significance level of the gate. The policy is selected if it beats no adaptation, random masks and the
+    best rule, each at this level."""
 
     has_leader: ClassVar = False
     needs_linear: ClassVar = True

@@ -1,17 +1,17 @@
 """State of the experiment learner: scores, decisions and stage transitions, all JSON-serializable."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from nmg.base.types import FloatArray
+from nmg.learners.experiment.gate import NONE, POLICY, RANDOM, RULE, gate_verdict
 from nmg.learners.experiment.regression import Effects, gain_limit
 from nmg.learners.experiment.settings import ExperimentSettings
 
-EXPLORING, TUNING = 0.5, 0.25
+EXPLORING, TUNING = 0.4, 0.2
 """Fractions of the budget for exploring and for tuning. The gate gets the rest."""
 LOOK_EVERY = 10
 """Number of pairs between two interim analyses during exploration."""
@@ -49,8 +49,8 @@ class ExperimentState:
     """Selected length of the learned direction; 0 before it is selected."""
     rule: float = 0.0
     """Exponent of the best idf rule; 0 means random masks."""
-    passed: bool = False
-    """Whether the policy beat the rule in the gate."""
+    selected: str = RANDOM
+    """What the run selects: `policy`, `rule`, `random` or `none`. Before the gate, it is the best rule so far."""
 
     @classmethod
     def new(cls, settings: ExperimentSettings, n_features: int) -> "ExperimentState":
@@ -61,7 +61,7 @@ class ExperimentState:
         """Return the inputs x [n, F] and targets y [n] of the regression, as float64 arrays."""
         return np.array(self.x).reshape(-1, self.n_features), np.array(self.y)
 
-    def record(self, stage: str, scores: Mapping[str, float], features: Mapping[str, FloatArray]) -> None:
+    def record(self, stage: str, scores: Mapping[str, float], features: Mapping[str, FloatArray | None]) -> None:
         """Record an episode.
 
         If a player's training diverged, the episode only uses up budget: its scores are ignored.
@@ -69,14 +69,16 @@ class ExperimentState:
         Args:
             stage: The stage in which the episode was proposed.
             scores: Player name → score. Players whose training diverged are missing.
-            features: Player name → [F], the mean features of the tokens that the player masked.
+            features: Player name → [F], the mean features of the tokens that the player masked; None for the player
+                without adaptation, which the regression leaves out.
         """
         self.trials += len(features)
         if len(scores) < len(features) or not np.isfinite(list(scores.values())).all():
             return
-        contrasts = _contrasts(len(scores))
-        self.x += (contrasts @ np.array([features[name] for name in scores])).tolist()
-        self.y += (contrasts @ np.array(list(scores.values()))).tolist()
+        masked = {name: row for name in scores if (row := features[name]) is not None}
+        contrasts = _contrasts(len(masked))
+        self.x += (contrasts @ np.array(list(masked.values()))).tolist()
+        self.y += (contrasts @ np.array([scores[name] for name in masked])).tolist()
         if stage == "explore":
             self.n_explored += 1
         elif stage == "tune":
@@ -88,6 +90,11 @@ class ExperimentState:
         """Return the strengths of the learned direction to compare in the tune stage; empty if learning is futile."""
         return () if self.is_futile else self.settings.strengths
 
+    @property
+    def gate_players(self) -> tuple[str, ...]:
+        """Names of the players of a gate episode. If the best rule is random masks, they take part once."""
+        return (POLICY, RULE, RANDOM, NONE) if self.rule else (POLICY, RANDOM, NONE)
+
     def advance(self, effects: Effects, rng: np.random.Generator) -> None:
         """Advance to the next stage if this one has used up its budget or its result is already clear."""
         if self.stage == "explore" and self._has_explored(effects, rng):
@@ -98,9 +105,10 @@ class ExperimentState:
             self.rule = max(self.settings.rules, key=lambda s: means.get(rule_name(s), 0.0))
             if not self.is_futile:
                 self.strength = max(self.settings.strengths, key=lambda s: means.get(learned_name(s), 0.0))
-            self.stage = "done" if self.is_futile or self._is_spent(2) else "gate"
-        elif self.stage == "gate" and self._is_spent(2):
-            self.passed = gate_verdict(self, self.settings.gate_alpha).passes
+            self.selected = RULE if self.rule else RANDOM
+            self.stage = "done" if self.is_futile or self._is_spent(len(self.gate_players)) else "gate"
+        elif self.stage == "gate" and self._is_spent(len(self.gate_players)):
+            self.selected = gate_verdict(self.gate_scores, self.settings.gate_alpha).selected or self.selected
             self.stage = "done"
 
     @property
@@ -118,7 +126,7 @@ class ExperimentState:
             case "tune":
                 free = min(self._tuning_episodes - len(self.tune_scores), left // self._tuning_players)
             case _:
-                free = left // 2
+                free = left // len(self.gate_players)
         return max(free, 1)
 
     def tuned(self) -> dict[str, float]:
@@ -181,7 +189,7 @@ def planned_players(settings: ExperimentSettings) -> list[int]:
     n_tuned = len(settings.rules) + len(settings.strengths)
     explored = [2] * int(EXPLORING * settings.budget / 2)
     tuned = [n_tuned] * max(1, int(TUNING * settings.budget / n_tuned))
-    return explored + tuned + [2] * ((settings.budget - sum(explored) - sum(tuned)) // 2)
+    return explored + tuned + [4] * ((settings.budget - sum(explored) - sum(tuned)) // 4)
 
 
 def rule_name(exponent: float) -> str:
@@ -202,34 +210,3 @@ def _contrasts(n: int) -> FloatArray:
     """
     rows = [np.sqrt(2 * k / (k + 1)) * np.array([*[1 / k] * k, -1.0, *[0.0] * (n - k - 1)]) for k in range(1, n)]
     return np.array(rows).reshape(-1, n)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Result of the gate: statistics of the score differences policy − rule over its episodes."""
-
-    n: int
-    """Number of episodes."""
-    mean: float | None
-    """Mean difference; None without episodes."""
-    p: float | None
-    """p-value of the one-sided paired t test; None with fewer than two episodes or if all differences are equal."""
-    passes: bool
-    """Whether p is below the required level."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return asdict(self)
-
-
-def gate_verdict(state: ExperimentState, level: float) -> Verdict:
-    """Test whether the policy beats the rule in the gate at the significance level `level`."""
-    differences = np.array([scores["policy"] - scores["rule"] for scores in state.gate_scores])
-    n = len(differences)
-    if not n:
-        return Verdict(0, None, None, False)
-    mean, deviation = float(differences.mean()), float(differences.std(ddof=1)) if n > 1 else 0.0
-    if deviation == 0:
-        return Verdict(n, mean, None, False)
-    p = float(stats.t.sf(mean / deviation * np.sqrt(n), n - 1))
-    return Verdict(n, mean, p, p < level)
