@@ -3,9 +3,9 @@
     pytest tests/test_kills.py                  eleven kills
     pytest tests/test_kills.py -m slow          seventy
 
-A job runs in a process of its own, forked from one that has loaded all libraries; `kill -9` or SIGTERM ends it after a
-time drawn from a seed, again and again, until it has survived so many. Then it is let end, and each file of its folder
-that says something of the result must be that of an undisturbed job, to the bit.
+A job runs in a process of its own, forked from one that has loaded all libraries; `kill -9`, Ctrl-C (SIGINT) and
+SIGTERM end it by turns, each after a time drawn from a seed, until it has survived so many. Then it is let end, and
+each file of its folder that says something of the result must be that of an undisturbed job, to the bit.
 """
 
 import json
@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
@@ -31,10 +32,10 @@ from nmg.trials.store import TRIALS, read_trials
 from support.documents import documents, save_model
 from support.runs import Inputs, read_log, resume_run
 
-SIGNALS = (signal.SIGKILL, signal.SIGTERM)
+SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 OUTLIVES = 5.0
 """seconds that a process may outlive the one that started it"""
-LOADED = ["nmg.adaptation.adapt", "nmg.meta_training.run", "nmg.jobs.compare", "torch.utils.tensorboard"]
+LOADED = ["nmg.adaptation.adapt", "nmg.meta_training.run", "nmg.jobs.compare", "torch.utils.tensorboard", "nmg.cli"]
 
 
 def meta_train(config: Path, out: Path) -> None:
@@ -61,12 +62,16 @@ def compare(config: Path, out: Path) -> None:
 
 
 def as_command(job: Callable[[Path, Path], None], config: Path, out: Path) -> None:
-    """As `nmg.cli.main` runs it: SIGTERM ends it from within."""
-    from nmg import cli
+    """As `nmg.cli.main` runs it: SIGTERM and SIGINT end it from within."""
+    try:
+        from nmg import cli
 
-    signal.signal(signal.SIGTERM, cli._end)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    job(config, out)
+        signal.signal(signal.SIGTERM, cli._end)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        job(config, out)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 def result(out: Path) -> dict[str, Any]:
@@ -140,7 +145,7 @@ class Killer:
             process = self.run(out)
             wait = float(self.rng.uniform(0, self.seconds))
             process.join(wait)
-            how = SIGNALS[int(self.rng.integers(2))]
+            how = SIGNALS[len(self.log) % len(SIGNALS)]
             if not process.is_alive() or not self.kill(process, how, wait):
                 process.join()
                 assert process.exitcode == 0, self.log
@@ -162,7 +167,10 @@ class Killer:
         except ProcessLookupError:
             return False
         process.join()
-        assert process.exitcode in {-how, 128 + how, 0}, self.log
+        ends = {-how, 128 + how, 0}
+        if how == signal.SIGINT:
+            ends.add(1)  # before or after the job, as multiprocessing ends a process
+        assert process.exitcode in ends, self.log
         deadline = time.monotonic() + OUTLIVES
         while left := [one for one in started if is_running(one)]:
             assert time.monotonic() < deadline, (left, self.log)
