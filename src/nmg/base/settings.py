@@ -39,7 +39,6 @@ def _tracker(name: str) -> str:
 
 Tracker = Annotated[str, AfterValidator(_tracker)]
 
-
 AUTO_WORDS = re.compile(r"auto:([1-9]\d{0,5})")
 """Pattern of `auto:N`, which means the N words that suit the setting best."""
 
@@ -237,6 +236,8 @@ class AdaptSettings(OptimiserSettings):
     vocabulary: Literal["all", "corpus"] = "all"
     """`corpus` limits the trained word embeddings and the random replacements to word pieces that occur in the
     corpus. This is faster for small models and changes results slightly."""
+    dropout: ShareBelowOne | None = None
+    """Dropout probability of the model during adaptation; its own if not given. 0 saves up to a third of a step."""
     lora: LoraSettings = LoraSettings()
     recipe: RecipeName = "default"
     """`nmg adapt`: source of masking rate, learning rate, schedule, optimiser, weight decay and batch size if they are
@@ -263,7 +264,6 @@ class AdaptSettings(OptimiserSettings):
     show what the model forgets."""
     replay: ShareBelowOne = 0.0
     """`nmg adapt`: fraction of the blocks of every epoch that come from `general_corpus`."""
-
     terms: Annotated[str, NamedContent("data"), AfterValidator(_terms)] | None = None
     """`nmg adapt`: terms whose prediction in held-out text is measured before and after, from a file with one term per
     line. `auto:N` measures the N words that are most typical of the corpus."""

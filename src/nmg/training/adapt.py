@@ -15,6 +15,7 @@ from nmg.base.types import IGNORED_LABEL, IntArray
 from nmg.training.accumulation import BatchLoss
 from nmg.training.batches import batches_per_epoch
 from nmg.training.context import TrainingContext
+from nmg.training.dropout import dropout_probability
 from nmg.training.fast.vocabulary_subset import restrict_vocabulary
 from nmg.training.fit import Observer, fit
 from nmg.training.keep_best import KeepBest
@@ -87,7 +88,10 @@ def _adapt(
     if steps is not None:
         settings = settings.model_copy(update={"epochs": -(-steps // steps_an_epoch)})
     losses = _Losses(context, masks.start(context, randomness, steps or settings.epochs * steps_an_epoch), columns)
-    with low_rank(context.model, settings.lora, randomness / "lora", context.trained_fully) as trained:
+    with (
+        dropout_probability(context.model, settings.dropout),
+        low_rank(context.model, settings.lora, randomness / "lora", context.trained_fully) as trained,
+    ):
         result = fit(
             context.model,
             masks.lengths,
