@@ -61,7 +61,7 @@ def _other_value(settings: Section, field: str) -> Any:
         return next(choice for choice in get_args(annotation) if choice != default)
     if isinstance(default, int | float):
         return default + 1 if isinstance(default, int) else default / 2 or 0.5
-    return "another" if annotation is str or str in get_args(annotation) else 0.5 if field == "rate" else 7
+    return "another" if annotation is str or str in get_args(annotation) else 0.5 if field in {"rate", "dropout"} else 7
 
 
 @pytest.mark.parametrize(("needed", "section", "field"), list(_result_settings()))
