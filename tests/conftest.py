@@ -6,11 +6,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from nmg.cli import main
 from support.command import Answer, Nmg
 from support.runs import Inputs
+
+# Tests check what is computed, never how long it takes: a busy machine fails none.
+hypothesis.settings.register_profile("nmg", deadline=None)
+hypothesis.settings.load_profile("nmg")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -114,7 +114,7 @@ words = st.text(st.sampled_from("aeékt.-'中é\U0001f600"), min_size=1, max_siz
 texts = st.lists(words | st.sampled_from(["the", "cat", "[SEP]", "<s>", "[MASK]", "  "]), max_size=20).map(" ".join)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=texts, block_size=st.integers(1, 9))
 def test_nothing_is_lost(tokenizer: PreTrainedTokenizerBase, tmp_path: Path, text: str, block_size: int) -> None:
     whole = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -141,7 +141,7 @@ def test_nothing_is_lost(tokenizer: PreTrainedTokenizerBase, tmp_path: Path, tex
     ]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=texts, block_size=st.integers(1, 9))
 def test_words_stay_whole(tokenizer: PreTrainedTokenizerBase, tmp_path: Path, text: str, block_size: int) -> None:
     text = text.replace("中", "k")  # the one letter whose tokens are words, whatever the tokenizer says (test_words.py)

@@ -106,7 +106,7 @@ def blocks_with_units(draw: st.DrawFn) -> tuple[list[list[int]], list[list[bool]
     return unit_of, is_maskable, table(st.integers(0, 5)), draw(st.sampled_from([0.05, 0.2, 0.5, 0.9]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(blocks_with_units())
 def test_choose_units_agrees_with_a_scalar_version(
     case: tuple[list[list[int]], list[list[bool]], list[list[int]], float],

@@ -65,7 +65,7 @@ def blocks_of(name: str, texts: list[str]) -> TokenBlocks:
 
 @OF_ALL
 @EVERY
-@settings(max_examples=15, deadline=None, derandomize=True, database=None)
+@settings(max_examples=15, derandomize=True, database=None)
 @given(texts=TEXTS, rate=st.floats(0.01, 0.99), seed=st.integers(0, 2**32))
 def test_budgets_special_tokens_and_seeds(masking: str, name: str, texts: list[str], rate: float, seed: int) -> None:
     tokenizer, blocks = family(name), blocks_of(name, texts)

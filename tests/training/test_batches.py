@@ -15,7 +15,7 @@ from nmg.training.batches import POOL_BATCHES, batches_per_epoch, bucketed_batch
 from nmg.training.runtime import Runtime
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=300), st.integers(1, 9), st.integers(0, 2**32))
 def test_batches_hold_every_row_once(lengths: list[int], batch_size: int, seed: int):
     batches = bucketed_batches(np.array(lengths), batch_size, np.random.default_rng(seed))
@@ -26,7 +26,7 @@ def test_batches_hold_every_row_once(lengths: list[int], batch_size: int, seed: 
     assert len(batches) == -(-len(lengths) // batch_size)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 9), st.integers(2, POOL_BATCHES), st.integers(0, 2**32))
 def test_batches_of_one_pool_do_not_overlap_in_length(batch_size: int, n_batches: int, seed: int):
     rng = np.random.default_rng(seed)
@@ -76,7 +76,7 @@ def test_batches_per_epoch_by_hand():
     assert batches_per_epoch(joining(8, 254), np.zeros(0, dtype=np.int64)) == 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(3, 66), min_size=1, max_size=400), st.integers(1, 4), st.integers(0, 2**32), st.booleans())
 def test_joined_batches_hold_every_row_once_and_as_many_tokens(
     sizes: list[int], batch_size: int, seed: int, half: bool
