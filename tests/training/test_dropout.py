@@ -34,9 +34,14 @@ def test_each_module_gets_its_own_probability_back_even_after_an_error() -> None
     layers = [module for module in model.modules() if isinstance(module, nn.Dropout)]
     for number, layer in enumerate(layers):
         layer.p = number / 100
-    with pytest.raises(RuntimeError), dropout_probability(model, 0.5):
-        assert {layer.p for layer in layers} == {0.5}
-        raise RuntimeError
+
+    def fail() -> None:
+        with dropout_probability(model, 0.5):
+            assert {layer.p for layer in layers} == {0.5}
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert [layer.p for layer in layers] == [number / 100 for number in range(len(layers))]
 
 
@@ -47,4 +52,5 @@ def test_an_adaptation_uses_the_probability_of_the_settings(context: TrainingCon
     )
     changed = replace(context, adapt=ADAPT.model_copy(update={"dropout": 0.25, "epochs": 1}))
     adapt(changed, DrawnMasks(corpus, RandomMasking()), StreamName(0) / "test")
-    assert found and all(one == {0.25} for one in found)
+    assert found
+    assert all(one == {0.25} for one in found)
