@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmg.adaptation.facts import duration
 from nmg.adaptation.save import is_saved
+from nmg.base.numerals import duration_text
 from nmg.comparison.results import trial_json
 from nmg.config import Config, load_config
 from nmg.trials.store import TRIALS, read_trials
@@ -91,7 +91,7 @@ def result(out: Path) -> dict[str, Any]:
         elif path.name == "nmg.json":
             found[name] = json.loads(path.read_text()) | {"seconds": None}
         elif path.name == "README.md" and (path.parent / "nmg.json").is_file():
-            took = duration(json.loads((path.parent / "nmg.json").read_text())["seconds"])
+            took = duration_text(json.loads((path.parent / "nmg.json").read_text())["seconds"])
             assert f" of them masked, {took}" in path.read_text()
             found[name] = path.read_text().replace(f" of them masked, {took}", "")
         else:

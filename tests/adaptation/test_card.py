@@ -75,6 +75,16 @@ def test_general_text_is_in_the_table_if_it_was_measured(folder: Path):
     assert "| general text | 2.000 | 2.250 | 7.4 | 9.5 |" in adapted_card(facts)
 
 
+def test_terms_are_on_the_card_if_some_were_measured(folder: Path):
+    one = {"term": "a|b", "pieces": ["a", "##|b"], "occurrences": 8}
+    one |= {"log_probability": {"before": -5.0, "after": -3.5}, "rank": {"before": 10.0, "after": 1.5}}
+    terms: dict[str, Any] = {"source": "/home/me/terms.txt", "measured": [one], "left_out": []}
+    card = adapted_card(facts_of(folder) | {"terms": terms})
+    assert "Terms of `terms.txt`: 1 measured, the largest gain first." in card
+    assert "| `a¦b` | `a ##¦b` | 8 | -5.00 | -3.50 | +1.50 | 10 | 1.5 |" in card
+    assert "## Terms" not in adapted_card(facts_of(folder) | {"terms": terms | {"measured": []}})
+
+
 def test_the_best_weights_have_the_best_loss(folder: Path):
     facts = facts_of(folder)
     facts["held_out"] |= {"before": 3.0, "after": 2.5, "best": 2.0, "best_step": 7}

@@ -246,3 +246,6 @@ def test_a_run_of_another_command_is_not_resumed(make_config: MakeConfig, tmp_pa
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(UserError, match="there is no adaptation in this folder"):
         adapt(make_config(), "random", tmp_path, resume=True)
+    (tmp_path / "run.json").write_text('{"planned_episodes": 3}')
+    with pytest.raises(UserError, match=f"Continue it: nmg learn --resume {tmp_path}"):
+        adapt(make_config(), "random", tmp_path, resume=True)

@@ -32,7 +32,7 @@ def test_a_comparison_with_a_policy_and_more_seeds_later(nmg: Nmg, config: Path,
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
     assert "One seed cannot separate differences from chance" in answer.out
     assert "learned.seed-0" in answer.err
-    assert "cell 3/3" in answer.err
+    assert "trial 3/3" in answer.err
 
     answer = nmg(*words, "--seeds", "2")
     assert answer.code == 0, answer.err

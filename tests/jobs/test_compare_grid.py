@@ -70,7 +70,7 @@ def test_two_data_sets_with_two_models(
     for name in NAMES:
         assert {path.name for path in (out / name).iterdir()} == PART_FILES
     assert "comparison 4 of 4: second.wide" in answer.err
-    assert "cell 16/16" in answer.err
+    assert "trial 16/16" in answer.err
     assert "first · narrow" in answer.out
 
     parts = {name: json.loads((out / name / "results.json").read_text()) for name in NAMES}
@@ -174,7 +174,7 @@ def test_a_cell_and_a_comparison_that_fail_do_not_stop_the_others(
     assert "(out/second/errors/random.seed-0.txt)" in answer.err
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == FILES | {"second", "first.error.txt"}
-    assert "failed as a whole; the correction still counts the planned tests. 1 cell failed" in (
+    assert "failed as a whole; the correction still counts the planned tests. 1 trial failed" in (
         out / "results.md"
     ).read_text(encoding="utf-8")
     assert "Failures" in (out / "index.html").read_text(encoding="utf-8")

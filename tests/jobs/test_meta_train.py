@@ -36,6 +36,12 @@ def test_what_may_not_change_is_refused(inputs: Inputs, tmp_path: Path):
     out = tmp_path / "run"
     with pytest.raises(UserError, match="this folder contains no run"):
         nmg.meta_train(inputs.config(), out, resume=True)
+    adapted = tmp_path / "adapted"
+    adapted.mkdir()
+    (adapted / "config.yaml").write_text("{}")
+    (adapted / "run.json").write_text('{"job": "adapt"}')
+    with pytest.raises(UserError, match=f"Continue it: nmg adapt --resume {adapted}"):
+        nmg.meta_train(inputs.config(), adapted, resume=True)
     nmg.meta_train(inputs.config(meta={"episodes": 1}), out)
     with pytest.raises(UserError, match=r"only meta\.episodes and runtime settings may change"):
         nmg.meta_train(inputs.config(meta={"episodes": 1}, adapt={"learning_rate": 0.5}), out, resume=True)

@@ -42,6 +42,7 @@ def log_of(held_out: dict[str, Any] | None, *, is_best: bool = False, word: str 
         "is_best": is_best,
         "held_out": held_out,
         "general": None,
+        "terms": more.get("terms"),
         "masked": {"rate": 0.15, "most": [one], "least": [one]},
         "examples": [{"text": f"a [{word}] b [c]", "masked": [word, "c"], "before": ["x", "c"], "after": [word, "c"]}],
     }
@@ -88,6 +89,20 @@ def test_the_page_has_the_curve_the_masks_and_the_guesses():
     assert "1 → 2 of 2" in html
     assert "masking rate 0.05, learning rate 2e-05 (linear, adamw), batches of 8" in html
     assert "/texts/" not in html.split("All settings")[0]
+
+
+def test_terms_are_on_the_page_if_some_were_measured():
+    """By the name of their file, and as text."""
+    held_out = {"before": 5.0, "after": 4.0, "best": 4.0}
+    one = {"term": SPITE, "pieces": ["kin", "##ase"], "occurrences": 8}
+    one |= {"log_probability": {"before": -5.0, "after": -3.5}, "rank": {"before": 10.0, "after": 1.5}}
+    terms: dict[str, Any] = {"source": "/texts/terms.txt", "measured": [one], "left_out": ["zebra"]}
+    html = render_html(adaptation_page(log_of(held_out, terms=terms)))
+    assert "Terms (terms.txt): 1 measured, the largest gain first" in html
+    assert "+1.50" in html
+    assert "<script>alert" not in html
+    for nothing in (None, terms | {"measured": []}):
+        assert "ln p" not in render_html(adaptation_page(log_of(held_out, terms=nothing)))
 
 
 def test_a_run_in_progress():

@@ -188,8 +188,8 @@ def test_reading_of_too_little():
     fewer = [one for one in PLAIN if (one.spec.masking, one.spec.seed) != ("idf", 0)]
     text = reading(results_of(fewer, {"idf.seed-0": "RuntimeError: x"}))
     assert "n = 2–3 seeds" in text
-    assert text.endswith("1 cell failed and is left out of these results.")
-    assert "2 cells failed" in reading(results_of(single, {"a": "x", "b": "y"}))
+    assert text.endswith("1 trial failed and is left out of these results.")
+    assert "2 trials failed" in reading(results_of(single, {"a": "x", "b": "y"}))
 
 
 def test_a_difference_that_is_the_same_in_every_seed():

@@ -88,3 +88,11 @@ def test_the_pieces_of_most_and_least_credit_are_listed_with_their_reliability()
     page = render_html(run_page(log(credit=credit)))
     assert all(part in page for part in ("inhibits", "+0.25", "the", "−0.125", "0.93"))
     assert "Which words are worth training on" not in render_html(run_page(log()))
+
+
+@pytest.mark.parametrize(("task", "unit"), [("classification", "nats"), ("similarity", "squared standard deviations")])
+def test_the_loss_has_the_unit_of_the_task(task: str, unit: str):
+    first = episode(0) | {"metric": "loss"}
+    config = Config.model_validate({"data": {"task": task}, "reward": {"metric": "loss"}})
+    html = render_html(run_page(log_of(first, findings=found(), config=config)))
+    assert f"(loss; higher is better), {unit}" in html

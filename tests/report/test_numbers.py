@@ -2,11 +2,11 @@
 
 import pytest
 
+from nmg.base.numerals import duration_text
 from nmg.report.numbers import (
     all_of,
     count_text,
     difference_text,
-    duration_text,
     interval_text,
     mean_text,
     number_text,

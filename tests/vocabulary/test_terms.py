@@ -10,11 +10,12 @@ import torch
 from transformers import AutoModelForMaskedLM, BertForMaskedLM, PreTrainedTokenizerFast
 
 from nmg.adaptation import terms as measuring
+from nmg.adaptation.term_rows import SHOWN
 from nmg.adaptation.terms import Terms
 from nmg.base.errors import UserError
 from nmg.base.progress import Silent
 from nmg.config import Config, load_config
-from nmg.report.terms import SHOWN, terms_table
+from nmg.report.terms import terms_table
 from nmg.trials.session import ModelSession
 from nmg.vocabulary.terms import choose_terms, read_terms
 from support.command import Nmg

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from nmg.adaptation.facts import in_words, perplexity
+from nmg.adaptation.term_rows import SHOWN, term_rows
 from nmg.base.files import is_folder
 
 CARD = "README.md"
@@ -47,6 +48,7 @@ def adapted_card(facts: Mapping[str, Any]) -> str:
         "",
         *_facts(facts),
         *_losses(facts),
+        *_terms(facts),
         *_use(),
         _LIMITS,
         *_details(facts),
@@ -118,6 +120,18 @@ def _losses(facts: Mapping[str, Any]) -> Iterator[str]:
             cells = [*(f"{loss:.3f}" for loss in pair), *(f"{perplexity(loss):,.1f}" for loss in pair)]
             yield f"| {name} | {' | '.join(cells)} |"
     yield ""
+
+
+def _terms(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of the section on the terms of the domain, if any were measured."""
+    if not facts["terms"] or not facts["terms"]["measured"]:
+        return
+    found = term_rows(facts["terms"], SHOWN)
+    yield f"## Terms\n\nTerms of {_code(_file_name(facts['terms']['source']))}: {found.choice}.\n"
+    yield f"| {' | '.join(found.header)} |\n|---|---|{'---:|' * (len(found.header) - 2)}"
+    for term, pieces, *numbers in found.rows:
+        yield f"| {' | '.join([_code(term), _code(pieces), *numbers])} |"
+    yield f"\n{found.note}\n"
 
 
 def _use() -> Iterator[str]:

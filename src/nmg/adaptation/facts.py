@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nmg.adaptation.forgetting import trade_in_words
+from nmg.base.numerals import duration_text
 
 
 def in_words(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -25,7 +26,7 @@ def in_words(facts: Mapping[str, Any]) -> dict[str, str]:
         words["training loss"] = f"{facts['loss']:.3f} (last epoch, on its own masks)"
     words["trained"] = (
         f"{facts['steps']:,} steps, {facts['documents']:,} documents, {facts['tokens']:,} tokens, "
-        f"{facts['masked_tokens']:,} of them masked, {duration(facts['seconds'])}"
+        f"{facts['masked_tokens']:,} of them masked, {duration_text(facts['seconds'])}"
     )
     words["recipe"] = _recipe(facts)
     if facts["lora_rank"]:
@@ -63,18 +64,6 @@ def _losses(held_out: Mapping[str, Any], *, is_best: bool) -> str:
             else "; these weights were not saved (set adapt.patience to save the best ones)"
         )
     return words
-
-
-def duration(seconds: float) -> str:
-    """Format a duration in seconds as text.
-
-    >>> duration(59.6), duration(754), duration(7260)
-    ('60 s', '12 min 34 s', '2 h 1 min')
-    """
-    minutes, left = divmod(round(seconds), 60)
-    if minutes < 2:
-        return f"{round(seconds)} s"
-    return f"{minutes} min {left} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def perplexity(loss: float) -> float:

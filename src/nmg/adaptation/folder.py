@@ -71,8 +71,12 @@ class AdaptationFolder:
 
     def recorded(self) -> Config:
         """Return the settings that the run began with. Raises UserError if there is no adaptation in the folder."""
-        if not (self.path / "config.yaml").is_file() or self.facts().get("job") != JOB:
-            raise UserError(f"--resume {self.path}: there is no adaptation in this folder")
+        facts = self.facts() if (self.path / "config.yaml").is_file() else {}
+        if facts.get("job") != JOB:
+            problem = f"--resume {self.path}: there is no adaptation in this folder"
+            if "planned_episodes" in facts:
+                problem += f" but a run of nmg learn. Continue it: nmg learn --resume {self.path}"
+            raise UserError(problem)
         return load_config(self.path / "config.yaml")
 
     def check_unfinished(self, *, keep_checkpoint: bool) -> None:

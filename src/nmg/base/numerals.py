@@ -27,3 +27,14 @@ def rounded(value: float, digits: int, sign: str = "") -> str:
         return f"{value:{sign}}".replace("-", "−")
     exact = Decimal(f"{value:.{NOISE_DIGITS}f}").quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
     return f"{exact:{sign}}".replace("-", "−")
+
+
+def duration_text(seconds: float) -> str:
+    """Format a duration, given in seconds, as seconds, minutes or hours with its unit.
+
+    >>> duration_text(59.6), duration_text(754), duration_text(7260)
+    ('59.6 s', '12.6 min', '2.0 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -95,8 +95,9 @@ def adapt(
     if is_main_process():
         typer.echo(result.summary())
         if result.terms is not None and result.terms.measured:
+            from nmg.adaptation.term_rows import SHOWN
             from nmg.report.terminal import show
-            from nmg.report.terms import SHOWN, terms_table
+            from nmg.report.terms import terms_table
 
             show([terms_table(result.terms.to_json(), SHOWN)])
 

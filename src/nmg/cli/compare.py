@@ -114,7 +114,7 @@ def _show_cells(console: "ProgressConsole") -> "Callable[[TrialEvent, int], None
         if not event.was_there:
             done += 1
             console.notify(event.line())
-        console.overall(f"cell {done}/{missing}", done, missing)
+        console.overall(f"trial {done}/{missing}", done, missing)
 
     return on_cell
 

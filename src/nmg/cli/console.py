@@ -69,7 +69,7 @@ def progress_console() -> Iterator[ProgressConsole]:
         TextColumn("left:"),
         TimeRemainingColumn(),
     )
-    # Episodes and cells are long, so the speed is estimated over several minutes.
+    # Episodes and trials are long, so the speed is estimated over several minutes.
     console = Console(stderr=True, quiet=not is_main_process())
     progress = Progress(*columns, console=console, speed_estimate_period=600)
     try:

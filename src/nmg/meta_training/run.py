@@ -80,9 +80,13 @@ def start(config: Config, out: Path, reporter: Reporter, on_episode: OnEpisode) 
 
 
 def recorded_config(out: Path, overrides: Sequence[str] = ()) -> Config:
-    """Return the settings that the run in `out` recorded, with overrides. Raises UserError if there is no run."""
+    """Return the settings that the run in `out` recorded, with overrides. Raises UserError if there is no such run."""
     if not (out / "config.yaml").is_file():
         raise UserError(f"--resume {out}: this folder contains no run (no config.yaml)")
+    if (job := read_facts(out).get("job")) is not None:
+        raise UserError(
+            f"--resume {out}: this folder contains a run of nmg {job}. Continue it: nmg {job} --resume {out}"
+        )
     return load_config(out / "config.yaml", overrides)
 
 

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from nmg.adaptation.facts import duration, in_words, perplexity
+from nmg.adaptation.facts import in_words, perplexity
 from nmg.adaptation.log import AdaptationLog
 from nmg.base.files import last_part
+from nmg.base.numerals import duration_text
 from nmg.report.document import Block, Details, Document, Facts, Figure, Paragraph, Section, Table, Verdict
 from nmg.report.numbers import percent
 from nmg.report.plots import INK, SERIES, new_figure, running_mean, to_svg
+from nmg.report.terms import terms_table
 
 CLEAR = 0.005
 """Difference of losses, in nats, below which the page says that nothing changed."""
@@ -26,6 +28,8 @@ def adaptation_page(log: AdaptationLog, refresh_seconds: int | None = None) -> D
     sections = [Section("The adaptation", first)]
     if log.steps:
         sections.append(Section("Loss", _losses(log)))
+    if log.facts is not None and log.facts["terms"] and log.facts["terms"]["measured"]:
+        sections.append(Section("Terms", [terms_table(log.facts["terms"])]))
     if log.facts is not None and log.facts.get("masked"):
         sections.append(Section("What was masked", _masked(log.facts["masked"])))
     if log.facts is not None and log.facts.get("examples"):
@@ -73,7 +77,7 @@ def _facts(log: AdaptationLog) -> Facts:
     if log.steps:
         last = log.steps[-1]
         left = last["seconds"] / last["step"] * ((log.run["planned_steps"] or last["step"]) - last["step"])
-        facts += [("time", duration(last["seconds"])), ("time left, about", duration(left))]
+        facts += [("time", duration_text(last["seconds"])), ("time left, about", duration_text(left))]
     return Facts(tuple(facts))
 
 

@@ -7,9 +7,10 @@ from nmg.auditing.findings import RewardFinding, Schedule
 from nmg.auditing.recommend import LEAST_CORRELATION, best_reward, is_sound
 from nmg.auditing.result import AuditResult
 from nmg.base.files import last_part
+from nmg.base.numerals import duration_text
 from nmg.data.overlap import near_duplicates_text
 from nmg.report.document import Details, Document, Facts, Figure, Paragraph, Section, Table, Verdict
-from nmg.report.numbers import NOTHING, decimal, difference_text, duration_text, p_equals, p_text, score_text
+from nmg.report.numbers import NOTHING, decimal, difference_text, p_equals, p_text, score_text
 from nmg.report.plots import results_plot
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from nmg.base.numerals import duration_text
 from nmg.base.trial import Condition
 from nmg.comparison.results import (
     HELD_OUT,
@@ -22,7 +23,6 @@ from nmg.report.numbers import (
     count_text,
     decimal,
     difference_text,
-    duration_text,
     interval_text,
     listed,
     mean_text,
@@ -183,7 +183,7 @@ def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -
         notes.append(CONSTANT_NOTE)
     if any(pair.mixed_seeds for _, pair in pairs):
         notes.append(
-            f"{MIXED}: in at least one seed the two cells ran in different environments, so their difference may have "
+            f"{MIXED}: in at least one seed the two trials ran in different environments, so their difference may have "
             "other causes than the masks."
         )
     found = frozenset((row, 4) for row, (_, pair) in enumerate(pairs) if pair.differs)

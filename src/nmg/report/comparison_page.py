@@ -85,7 +85,7 @@ def _facts(results: ComparisonResults) -> Facts:
             ("maskings", str(len({cell.spec.masking for cell in cells}))),
             ("baseline", results.baseline or "none: all pairs are tested"),
             ("seeds", str(len({cell.spec.seed for cell in cells}))),
-            ("cells", str(len(cells))),
+            ("trials", str(len(cells))),
             ("tested metric", tested or "none"),
             ("model", ", ".join(dict.fromkeys(part.model for part in results.planned))),
             ("masking rate", ", ".join(dict.fromkeys(f"{config.masking.rate:.0%}" for config in configs))),
@@ -155,7 +155,7 @@ def _names(along: Sequence[SettingResult]) -> list[str]:
 _METHOD = (
     "All maskings of a seed share the texts, the steps, the number of masked tokens, the initial weights, the task "
     "head, the order of examples and the dropout, so they differ only in which tokens are masked. Only the first "
-    "metric is tested. Nothing was selected by scores on the test set: every planned cell is reported, or listed "
+    "metric is tested. Nothing was selected by scores on the test set: every planned trial is reported, or listed "
     "as failed."
 )
 _GRID_METHOD = (

@@ -25,7 +25,7 @@ def reading(results: ComparisonResults) -> str:
         failed = count_text(len(results.failed_parts), "part")
         sentences.append(f"{failed} failed as a whole; the correction still counts the planned tests.")
     if n := len(results.failures) - len(results.failed_parts):
-        sentences.append(f"{count_text(n, 'cell')} failed and {'are' if n > 1 else 'is'} left out of these results.")
+        sentences.append(f"{count_text(n, 'trial')} failed and {'are' if n > 1 else 'is'} left out of these results.")
     sentences += _on_environments(results)
     return " ".join(dict.fromkeys(sentences))
 
@@ -76,7 +76,7 @@ def _on_environments(results: ComparisonResults) -> list[str]:
             differing[name] = list(dict.fromkeys([*differing.get(name, []), *values]))
     if not differing:
         return []
-    text = f"The cells ran in different environments: they differ in {described(differing)}."
+    text = f"The trials ran in different environments: they differ in {described(differing)}."
     mixed = sum(bool(pair.mixed_seeds) for pair in results.pairs)
     if not mixed:
         return [text, "Within each seed they are the same, so pairs are not affected."]

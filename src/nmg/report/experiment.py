@@ -19,6 +19,7 @@ from nmg.report.numbers import (
     shown_scale,
 )
 from nmg.report.plots import forest_plot
+from nmg.tasks.registry import task_kind
 
 
 def warnings(log: RunLog) -> list[str]:
@@ -124,7 +125,7 @@ def _effects(log: RunLog) -> Block:
         )
         for one in sorted(log.findings["features"], key=lambda one: -abs(one["effect"]))
     ]
-    unit = "points" if scale != 1 else "nats" if log.metric == "loss" else "score"
+    unit = "points" if scale != 1 else task_kind(log.config.data.task).loss_unit if log.metric == "loss" else "score"
     return Figure(
         forest_plot(rows, f"effect on the score ({log.metric}; higher is better), {unit}"),
         "Change of the score when the mean of a feature over the masked tokens rises by one standard deviation, with "

@@ -137,10 +137,3 @@ def count_text(n: int, noun: str) -> str:
 def all_of(counted: str) -> str:
     """Add 'all' to the result of `count_text`: 'all 3 pairs' for '3 pairs', but 'the one pair' for '1 pair'."""
     return f"the one {counted[2:]}" if counted.startswith("1 ") else f"all {counted}"
-
-
-def duration_text(seconds: float) -> str:
-    """Format a duration, given in seconds, as seconds, minutes or hours with its unit."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import numpy as np
 
+from nmg.base.numerals import duration_text
 from nmg.base.types import INNER_PHASES, PHASES
 from nmg.meta_training.log import RunLog
 from nmg.report import actor_critic, experiment
@@ -25,7 +26,7 @@ from nmg.report.document import (
     ShadedToken,
     Table,
 )
-from nmg.report.numbers import NOTHING, count_text, duration_text, percent, score_text
+from nmg.report.numbers import NOTHING, count_text, percent, score_text
 from nmg.report.run_plots import bars_plot
 from nmg.report.run_scores import RECENT, leaders_of, score_blocks
 

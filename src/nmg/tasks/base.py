@@ -148,6 +148,8 @@ class TaskKind:
     """Function of (tokenizer, training examples): how informative each token is, float [V]; 0 for not informative."""
     describe: Callable[[Sequence[Any]], list[tuple[str, str]]]
     """Function from examples to the (name, value) pairs that `nmg data describe` shows besides their number."""
+    loss_unit: str = "nats"
+    """Unit of the score `loss`."""
     is_trained: bool = True
     """Whether a model is trained for the task. If not, `Task.evaluate` takes `embedding`, float64 [F, D]: one embedding
     of each row."""

@@ -154,5 +154,6 @@ REGRESSION = TaskKind(
     build=lambda tokenizer, examples, settings: RegressionTask(tokenizer, numbers_of(examples), settings),
     relevance=token_relevance,
     describe=_describe,
+    loss_unit="squared standard deviations",
 )
 """Texts or pairs of texts with a number, in tables or JSON."""
