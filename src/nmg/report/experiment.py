@@ -3,21 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from nmg.base.numerals import duration_text
 from nmg.meta_training.log import RunLog
 from nmg.policies.features import FEATURES
 from nmg.policies.linear import rule_words
 from nmg.report.document import Block, Facts, Figure, Paragraph, Section, Table
-from nmg.report.numbers import (
-    count_text,
-    decimal,
-    duration_text,
-    listed,
-    number_text,
-    p_equals,
-    p_text,
-    score_text,
-    shown_scale,
-)
+from nmg.report.numbers import count_text, decimal, listed, number_text, p_equals, p_text, score_text, shown_scale
 from nmg.report.plots import forest_plot
 from nmg.tasks.registry import task_kind
 
