@@ -9,9 +9,10 @@ from nmg.auto.decision import beats_none
 from nmg.auto.records import Adapted, Audited, Compared, Learned
 from nmg.auto.stages import ADAPTED, AUDIT, COMPARISON, LEARN
 from nmg.base.files import as_json, last_part
+from nmg.base.numerals import duration_text
 from nmg.config import Config
 from nmg.report.document import Block, Details, Document, Figure, Links, Paragraph, Section, Table, Verdict
-from nmg.report.numbers import NOTHING, difference_text, duration_text, p_text, score_text
+from nmg.report.numbers import NOTHING, difference_text, p_text, score_text
 from nmg.report.plots import results_plot
 
 PAGES = {AUDIT: "index.html", LEARN: "report.html", COMPARISON: "index.html", ADAPTED: "index.html"}
