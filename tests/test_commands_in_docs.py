@@ -16,7 +16,7 @@ from nmg.config import load_config
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = ("guide.md", "data.md")
 WRONG_ON_PURPOSE = {"nmg validate chemprot-minilm --masking.rat 0.2"}
-"""Examples of a mistake."""
+"""An example whose error the page shows."""
 THREADS = (
     *("peft#116", "tokenizers#1160", "sentence-transformers#1844", "sentence-transformers#1502", "ModernBERT#222"),
     *("MEDS-DEV#140", "winml-cli#341", "transformers#36357", "T4", "--resume"),

@@ -84,7 +84,8 @@ def test_other_commands_refuse_a_length_that_they_would_ignore(
 def test_minutes_are_held_and_a_run_of_as_many_steps_is_the_same(make_config: MakeConfig, tmp_path: Path):
     """A step takes 0.04 s and a measurement 0.1 s, by a clock that nothing else moves.
 
-    The speed is measured for 0.1 s and 3 + 4 steps. Then (0.95 · 6 − 0.38 − 11 · 0.1) / 0.04 = 105.5 steps fit.
+    The check of the model takes a step, so 5.96 s are left. The speed is measured for 0.1 s and 3 + 4 steps. Then
+    (0.95 · 5.96 − 0.38 − 11 · 0.1) / 0.04 = 104.55 steps fit.
     """
     clock, notes = [0.0], Notes()
     step, measure = Training._step, HeldOutLoss.of
@@ -102,9 +103,9 @@ def test_minutes_are_held_and_a_run_of_as_many_steps_is_the_same(make_config: Ma
         patch.setattr(HeldOutLoss, "of", slow_measure)
         patch.setattr(time, "perf_counter", lambda: clock[0])
         result = adapt(make_config(adapt={"epochs": 3, "minutes": 0.1}), "random", tmp_path / "out", notes)
-    assert result.steps == planned(tmp_path / "out") == 105
-    assert clock[0] == pytest.approx(0.38 + 105 * 0.04 + 11 * 0.1)
-    assert "adapt.minutes: 0.1 minutes are about 105 steps" in notes.lines
+    assert result.steps == planned(tmp_path / "out") == 104
+    assert clock[0] == pytest.approx(0.04 + 0.38 + 104 * 0.04 + 11 * 0.1)
+    assert "adapt.minutes: 0.1 minutes are about 104 steps" in notes.lines
     again = adapt(make_config(adapt={"epochs": 3, "steps": result.steps}), "random", tmp_path / "again")
     assert again.held_out == result.held_out
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (
