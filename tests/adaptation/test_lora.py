@@ -37,7 +37,7 @@ def test_a_model_that_works_only_without_lora_is_named(
     def fail(*_arguments: Any) -> list[str]:
         raise RuntimeError("no such luck")
 
-    monkeypatch.setattr(nmg.training.lora, "_targets", fail)
+    monkeypatch.setattr(nmg.training.lora, "lora_targets", fail)
     with pytest.raises(UserError, match=r"adapt\.lora\.rank: .* cannot be adapted with LoRA \(RuntimeError: no such"):
         adapt(make_config(adapt=RANK_2), "random", tmp_path / "out")
 

@@ -15,6 +15,7 @@ from nmg.base.progress import Reporter
 from nmg.base.settings import RecipeName
 from nmg.config import Config, load_config
 from nmg.config.shipped import configs_folder
+from nmg.training.lora import LEARNING_RATE_FACTOR
 from nmg.training.optimiser import has_stable_adamw
 
 SECTIONS = ("masking", "adapt")
@@ -23,8 +24,6 @@ LEARNING_RATES = ((3e6, 2e-4), (2e8, 1e-4))
 """(maximum number of parameters besides the word table, learning rate), in ascending order."""
 LARGE_LEARNING_RATE = 5e-5
 """Learning rate of larger models."""
-LORA_FACTOR = 4.0
-"""Factor of the learning rate if only low-rank matrices are trained."""
 MASKING_RATES = ((64.0, 0.15), (192.0, 0.2))
 """(maximum mean number of tokens in a block, masking rate), in ascending order."""
 LONG_MASKING_RATE = 0.3
@@ -82,7 +81,7 @@ class Recipe:
             for section in SECTIONS
             for field in sorted(getattr(settings, section).model_fields_set)
         }
-        rate = learning_rate_for(parameters) * (LORA_FACTOR if is_lora else 1.0)
+        rate = learning_rate_for(parameters) * (LEARNING_RATE_FACTOR if is_lora else 1.0)
         by_size = {"adapt.learning_rate": rate, "masking.rate": masking_rate_for(length)}
         return cls(name, by_size | values)
 

@@ -19,11 +19,13 @@ Labelled: TypeAlias = int | Literal["all"] | None
 
 @dataclass(frozen=True)
 class Condition:
-    """Numbers of labels and adaptation steps of a trial. Maskings are compared only within the same condition."""
+    """Labels, adaptation steps and LoRA rank of a trial. Maskings are compared only within the same condition."""
 
     labelled: Labelled = None
     adapt_steps: int | None = None
     """Number of adaptation steps, or None for the number that `adapt.epochs` gives."""
+    lora_rank: int | None = None
+    """Rank of LoRA in the adaptation, 0 for training the whole model, or None for `adapt.lora.rank`."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class TrialSpec:
         parts = {
             "labelled": self.condition.labelled,
             "steps": self.condition.adapt_steps,
+            "lora": self.condition.lora_rank,
             "rate": self.learning_rate,
             "by": None if self.evaluation == "finetune" else self.evaluation,
             "replicate": self.replicate or None,

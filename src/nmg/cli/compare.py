@@ -38,6 +38,9 @@ def compare(
     adapt_steps: Annotated[
         str | None, typer.Option(help="Learning curve over adaptation steps, e.g. 50,100,200.")
     ] = None,
+    lora_ranks: Annotated[
+        str | None, typer.Option(help="Ranks of LoRA to compare, 0 for training the whole model, e.g. 0,8.")
+    ] = None,
     models: Annotated[
         str | None, typer.Option(help="Models of a grid, separated by commas, each MODEL or NAME=MODEL.")
     ] = None,
@@ -62,7 +65,7 @@ def compare(
     files = named_configs(words) if is_grid else {"": Path(words[0])}
     configs = {name: load_config(file, overrides) for name, file in files.items()}
 
-    from nmg.comparison.plan import parse_labelled, parse_steps
+    from nmg.comparison.plan import parse_labelled, parse_ranks, parse_steps
     from nmg.masking.names import LEARNED
     from nmg.policies.maskings import parse_policies
 
@@ -79,6 +82,7 @@ def compare(
         seeds=seeds,
         labelled=(None,) if shots is None else parse_labelled(shots),
         adapt_steps=(None,) if adapt_steps is None else parse_steps(adapt_steps),
+        lora_ranks=(None,) if lora_ranks is None else parse_ranks(lora_ranks),
         save_models=save_models,
     )
 

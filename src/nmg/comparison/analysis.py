@@ -49,7 +49,7 @@ def analyse(part: Part, metrics: tuple[str, ...], finished: Finished) -> PartRes
         seconds = meta_training_seconds(folder)
         if seconds is not None:
             of_policy = [cell.spec for cell in cells if cell.spec.masking == name]
-            served = {(spec.seed, spec.condition.adapt_steps) for spec in of_policy}
+            served = {(spec.seed, spec.condition.adapt_steps, spec.condition.lora_rank) for spec in of_policy}
             costs[name] = MetaTrainingCost(seconds, len(served))
     return PartResults(part, settings, costs, cells, finished.failures)
 
@@ -131,9 +131,10 @@ def _analyse_setting(
 
 
 def _is_in(spec: TrialSpec, condition: Condition) -> bool:
-    """Return whether the trial is one of the condition; `none` does not adapt, so any number of steps fits it."""
-    labelled, steps = spec.condition.labelled, spec.condition.adapt_steps
-    return labelled == condition.labelled and (spec.masking == "none" or steps == condition.adapt_steps)
+    """Return whether the trial is one of the condition; `none` does not adapt, so only its labels must be the same."""
+    if spec.masking == "none":
+        return spec.condition.labelled == condition.labelled
+    return spec.condition == condition
 
 
 def _analyse_masking(name: str, cells: Sequence[TrialResult], metrics: tuple[str, ...]) -> MaskingResult:

@@ -54,7 +54,7 @@ class Cells:
     seeds: int
     """Number of seeds, counted up from `run.seed`."""
     curves: Mapping[str, Any]
-    """`labelled` and `adapt_steps` for `Plan.of`."""
+    """`labelled`, `adapt_steps` and `lora_ranks` for `Plan.of`."""
 
     def plan(self, config: Config, left_out: Sequence[str] = ()) -> Plan:
         """Return the plan of one part, without the maskings in `left_out`. Raises UserError as `Plan.of`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,8 @@ class Plan:
     """Numbers of labelled examples, one per point on the learning curve; None: as the configuration says."""
     adapt_steps: Sequence[int | None] = (None,)
     """Numbers of adaptation steps, one per point on the learning curve; None: as the configuration says."""
+    lora_ranks: Sequence[int | None] = (None,)
+    """Ranks of LoRA, 0 for training the whole model; None: as the configuration says."""
     evaluation: Evaluation = "finetune"
 
     @classmethod
@@ -36,7 +39,7 @@ class Plan:
             names: Rules, controls, folders of policies, or keys of `policies`.
             policies: Name → folder of a learned policy. Policies that are not among `names` come last.
             seeds: The seeds of every masking.
-            **curves: `labelled` and `adapt_steps`.
+            **curves: `labelled`, `adapt_steps` and `lora_ranks`.
 
         Returns:
             The plan.
@@ -64,8 +67,8 @@ class Plan:
 
     @property
     def settings(self) -> list[Condition]:
-        """The conditions: all combinations of `labelled` and `adapt_steps`."""
-        return [Condition(labelled, steps) for labelled in self.labelled for steps in self.adapt_steps]
+        """The conditions: all combinations of `labelled`, `adapt_steps` and `lora_ranks`."""
+        return [Condition(*each) for each in product(self.labelled, self.adapt_steps, self.lora_ranks)]
 
     def adaptations(self) -> Iterator[list[TrialSpec]]:
         """Yield the trials in groups that share an adaptation.
@@ -75,8 +78,9 @@ class Plan:
         """
         for seed in self.seeds:
             for name in self.names:
-                for steps in (None,) if name == "none" else self.adapt_steps:
-                    conditions = [Condition(labelled, steps) for labelled in self.labelled]
+                adaptations = product(self.adapt_steps, self.lora_ranks) if name != "none" else [(None, None)]
+                for steps, rank in adaptations:
+                    conditions = [Condition(labelled, steps, rank) for labelled in self.labelled]
                     yield [TrialSpec(name, seed, one, evaluation=self.evaluation) for one in conditions]
 
     def specs(self) -> list[TrialSpec]:
@@ -109,6 +113,14 @@ def parse_steps(words: str) -> list[int]:
     Raises UserError for an empty list, and for words other than positive integers.
     """
     return [_count(word, "--adapt-steps", "") for word in _split(words, "--adapt-steps")]
+
+
+def parse_ranks(words: str) -> list[int]:
+    """Parse ranks of LoRA: '0,8' → [0, 8]; 0 trains the whole model.
+
+    Raises UserError for an empty list, and for words other than 0 and positive integers.
+    """
+    return [0 if word == "0" else _count(word, "--lora-ranks", " or 0") for word in _split(words, "--lora-ranks")]
 
 
 def _split(words: str, option: str) -> list[str]:

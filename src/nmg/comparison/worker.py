@@ -21,6 +21,7 @@ from nmg.masking.base import Masking
 from nmg.policies.maskings import load_masking, masking_identity
 from nmg.tasks.registry import task_kind
 from nmg.training.lm import ModelState, copy_state
+from nmg.training.lora import check_lora, lora_targets
 from nmg.training.masks import DrawnMasks
 from nmg.trials.held_out import HeldOutText
 from nmg.trials.inputs import SharedInputs
@@ -81,6 +82,9 @@ class ComparisonWorker:
         if not is_checked:
             model = model.preflight()
             config = model.config
+        if any(plan.lora_ranks):  # check before any trial
+            check_lora(config.adapt.lora.model_copy(update={"rank": max(rank or 0 for rank in plan.lora_ranks)}))
+            lora_targets(model.lm.model, config.adapt.lora)
         corpus = model.corpus(model.loaded.corpus_texts)
         maskings = {
             name: load_masking(name, model.lm, corpus, config.masking, path, config.test, reporter)

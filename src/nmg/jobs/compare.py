@@ -35,6 +35,7 @@ def compare(
     seeds: int = 5,
     labelled: Sequence[Labelled] = (None,),
     adapt_steps: Sequence[int | None] = (None,),
+    lora_ranks: Sequence[int | None] = (None,),
     save_models: bool = False,
     reporter: Reporter | None = None,
     on_cell: OnCell = lambda _event, _missing: None,
@@ -56,6 +57,7 @@ def compare(
         seeds: Number of seeds.
         labelled: Numbers of labelled examples for learning curves; None means as configured.
         adapt_steps: Numbers of adaptation steps for learning curves; None means as configured.
+        lora_ranks: Ranks of LoRA to compare, 0 for training the whole model; None means as configured.
         save_models: True saves the adapted models of the first seed under the first condition.
         reporter: Receives progress and messages; None for no messages.
         on_cell: Called after each trial with its event and the number of trials that were missing at the start.
@@ -73,7 +75,7 @@ def compare(
         ```
     """
     named = {current_name(name): folder for name, folder in (policies or {}).items()}
-    curves = {"labelled": labelled, "adapt_steps": adapt_steps}
+    curves = {"labelled": labelled, "adapt_steps": adapt_steps, "lora_ranks": lora_ranks}
     cells = Cells([current_name(name) for name in maskings], named, seeds, curves)
     job = _Job(out, reporter or Silent(), on_cell, save_models)
     if not isinstance(config, Config):

@@ -42,7 +42,7 @@ def setting_text(condition: Condition, task: str, n_labelled: int | None = None)
         n_labelled: Number of labelled examples over all classes, or None to omit it.
 
     Returns:
-        The description; empty if the condition uses the configured labels and steps.
+        The description; empty if the condition is as the configuration says.
     """
     parts = []
     if condition.labelled == "all":
@@ -53,6 +53,8 @@ def setting_text(condition: Condition, task: str, n_labelled: int | None = None)
         parts.append(f"{condition.labelled} labelled {examples}{task_kind(task).few_labels_text}{in_all}")
     if condition.adapt_steps is not None:
         parts.append(f"{condition.adapt_steps} adaptation step{'s' if condition.adapt_steps > 1 else ''}")
+    if condition.lora_rank is not None:
+        parts.append(f"LoRA of rank {condition.lora_rank}" if condition.lora_rank else "whole model trained")
     return ", ".join(parts)
 
 

@@ -34,7 +34,8 @@ def cells_csv(results: ComparisonResults) -> str:
     phases = next((list(cell["seconds"]) for _, cells in parts for cell in cells), [])
     metrics = dict.fromkeys(metric for setting in results.settings for metric in setting.metrics)
     header = [*(("part", "data", "model") if results.is_grid else ()), "masking", "seed", "labelled", "adapt_steps"]
-    header += ["n_labelled", *metrics, "held_out_loss", "lm_loss", "lm_steps", "task_steps", "tokens", "masked_tokens"]
+    header += ["lora_rank", "n_labelled", *metrics, "held_out_loss"]
+    header += ["lm_loss", "lm_steps", "task_steps", "tokens", "masked_tokens"]
     header += [*(f"seconds_{phase}" for phase in phases), *ENVIRONMENT]
     lines = []
     for part, cells in parts:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import quote
 
-from nmg.base.trial import Condition
 from nmg.comparison.results import ComparisonResults, SettingResult
 from nmg.report.comparison import (
     condition_tables,
@@ -106,15 +105,15 @@ def score_blocks(results: ComparisonResults, result: SettingResult) -> list[Bloc
 def _curves(settings: Sequence[SettingResult]) -> list[Figure]:
     """Return learning curves: over labels for each number of steps, and over steps for each number of labels."""
     plots = []
-    for steps in dict.fromkeys(result.condition.adapt_steps for result in settings):
-        along = [result for result in settings if result.condition.adapt_steps == steps]
+    for rest in dict.fromkeys(replace(result.condition, labelled=None) for result in settings):
+        along = [result for result in settings if replace(result.condition, labelled=None) == rest]
         if len(along) > 1:
-            where = setting_text(Condition(None, steps), along[0].part.config.data.task)
+            where = setting_text(rest, along[0].part.config.data.task)
             plots.append(_curve_over_labels(along, along[0].tested, f", {where}" if where else ""))
-    for labelled in dict.fromkeys(result.condition.labelled for result in settings):
-        along = [result for result in settings if result.condition.labelled == labelled]
+    for rest in dict.fromkeys(replace(result.condition, adapt_steps=None) for result in settings):
+        along = [result for result in settings if replace(result.condition, adapt_steps=None) == rest]
         if len(along) > 1:
-            where = setting_title(replace(along[0], condition=Condition(labelled)))
+            where = setting_title(replace(along[0], condition=rest))
             plots.append(_curve_over_steps(along, along[0].tested, f", {where}" if where else ""))
     return plots
 

@@ -13,7 +13,21 @@ from transformers import PreTrainedModel
 
 from nmg.base.errors import UserError
 from nmg.base.seeding import StreamName
-from nmg.base.settings import LoraSettings
+from nmg.base.settings import AdaptSettings, LoraSettings
+
+LEARNING_RATE_FACTOR = 4.0
+"""Factor of the learning rate if only low-rank matrices are trained."""
+
+
+def with_rank(settings: AdaptSettings, rank: int) -> AdaptSettings:
+    """Return the settings with another rank of LoRA, or 0 to train the whole model.
+
+    The learning rate is multiplied by `LEARNING_RATE_FACTOR` if this changes from the whole model to LoRA, and divided
+    by it in the other direction.
+    """
+    factor = LEARNING_RATE_FACTOR ** (bool(rank) - bool(settings.lora.rank))
+    lora = settings.lora.model_copy(update={"rank": rank})
+    return settings.model_copy(update={"lora": lora, "learning_rate": settings.learning_rate * factor})
 
 
 def check_lora(settings: LoraSettings) -> None:
@@ -54,7 +68,7 @@ def low_rank(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=_targets(model, settings),
+        target_modules=lora_targets(model, settings),
     )
     is_trained = {parameter: parameter.requires_grad for parameter in model.parameters()}
     with randomness.torch():
@@ -70,7 +84,7 @@ def low_rank(
             parameter.requires_grad_(was_trained)
 
 
-def _targets(model: PreTrainedModel, settings: LoraSettings) -> list[str]:
+def lora_targets(model: PreTrainedModel, settings: LoraSettings) -> list[str]:
     """Return the names of the layers to adapt. Raises UserError if no layer has one of the given names."""
     # Subclasses of nn.Linear belong to modules that read their weights without calling them.
     linear = [name for name, module in model.base_model.named_modules() if type(module) is nn.Linear]

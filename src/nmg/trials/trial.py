@@ -20,6 +20,7 @@ from nmg.training.adapt import adapt
 from nmg.training.context import TrainingContext
 from nmg.training.finetune import evaluate, finetune, task_model
 from nmg.training.lm import ModelState, restore_state
+from nmg.training.lora import with_rank
 from nmg.training.masks import Masks
 from nmg.training.probe import probe
 from nmg.training.states import embed
@@ -105,7 +106,7 @@ def run_trials(
 
 
 def _adapt(context: TrainingContext, masks: Masks, randomness: StreamName, spec: TrialSpec) -> TrainingStats:
-    """Adapt `context.model` with the steps and the learning rate of a trial.
+    """Adapt `context.model` with the steps, the LoRA rank and the learning rate of a trial.
 
     Args:
         context: Context with the working copy of the model.
@@ -117,6 +118,8 @@ def _adapt(context: TrainingContext, masks: Masks, randomness: StreamName, spec:
         Statistics of the training.
     """
     settings = context.adapt
+    if spec.condition.lora_rank is not None:
+        settings = with_rank(settings, spec.condition.lora_rank)
     if spec.learning_rate is not None:
         settings = settings.model_copy(update={"learning_rate": spec.learning_rate})
     return adapt(replace(context, adapt=settings, adapt_steps=spec.condition.adapt_steps), masks, randomness)
