@@ -33,7 +33,8 @@ FLOORS = (
     {"comparison"},
     {"auditing"},
     {"report"},
-    {"jobs", "inspection"},
+    {"inspection"},
+    {"jobs"},
     {"auto"},
     {"demo"},
     {"cli"},
@@ -165,7 +166,7 @@ def test_the_report_runs_nothing():
     assert used
     assert not [edge for edge in used if any(is_in(edge[1], f"nmg.{one}") for one in RUNS)]
     assert all(any(is_in(module, f"nmg.{one}") for module in IMPORTS) for one in RUNS), "a name has changed"
-    jobs = {"compare", "compared", "audit", "meta_train", "adapt", "adapt_corpus", "analyse"}
+    jobs = {"compare", "compared", "audit", "learn", "adapt", "adapt_corpus", "analyse"}
     for path in (SOURCE / "nmg" / "report").glob("*.py"):
         calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
         assert not jobs & {ast.unparse(call.func).rpartition(".")[2] for call in calls}, path.name
@@ -210,7 +211,7 @@ def test_the_public_names_are_there_and_lazy():
     assert not parts & set(nmg.__all__), "importing the part would replace the public name"
 
 
-CALLS = ("load_config", "meta_train", "adapt", "compare", "audit", "load_masking", "load_policy")
+CALLS = ("load_config", "learn", "adapt", "compare", "audit", "estimate", "inspect", "load_masking", "load_policy")
 
 
 @pytest.mark.parametrize("name", [*CALLS, "MaskingCollator", "Session.prepare"])

@@ -23,7 +23,7 @@ def test_the_site(tmp_path: Path):
     built = build(ROOT / "mkdocs.yml", tmp_path)
     assert built.returncode == 0, built.stdout + built.stderr
     api = (tmp_path / "api" / "index.html").read_text(encoding="utf-8")
-    for name in ("load_config", "MaskingCollator", "meta_train", "Learner"):
+    for name in ("load_config", "MaskingCollator", "learn", "Learner"):
         assert f'title="{name}"' in api or f">{name}<" in api, name
     guide = (tmp_path / "guide" / "index.html").read_text(encoding="utf-8")
     assert "<code>examples/compare_maskings.py</code>" in guide

@@ -15,7 +15,10 @@ if _typing.TYPE_CHECKING:
     from nmg.jobs.adapt import adapt
     from nmg.jobs.audit import audit
     from nmg.jobs.compare import compare
-    from nmg.jobs.meta_train import meta_train
+    from nmg.jobs.estimate import estimate
+    from nmg.jobs.inspect import inspect
+    from nmg.jobs.learn import learn
+    from nmg.jobs.learn import learn as meta_train
     from nmg.masking.schedule import RatePhases, RateSchedule
     from nmg.meta_training.loop import MetaTraining
     from nmg.policies.maskings import load_masking
@@ -36,6 +39,9 @@ __all__ = [
     "audit",
     "check_collator",
     "compare",
+    "estimate",
+    "inspect",
+    "learn",
     "load_config",
     "load_masking",
     "load_policy",
@@ -56,10 +62,13 @@ _PLACES = {
     "audit": "nmg.jobs.audit:audit",
     "check_collator": "nmg.collation.check:check_collator",
     "compare": "nmg.jobs.compare:compare",
+    "estimate": "nmg.jobs.estimate:estimate",
+    "inspect": "nmg.jobs.inspect:inspect",
+    "learn": "nmg.jobs.learn:learn",
     "load_config": "nmg.config:load_config",
     "load_masking": "nmg.policies.maskings:load_masking",
     "load_policy": "nmg.policies.registry:load_policy",
-    "meta_train": "nmg.jobs.meta_train:meta_train",
+    "meta_train": "nmg.jobs.learn:learn",
 }
 
 

@@ -76,12 +76,12 @@ def test_maskings_with_blanks_are_compared(nmg: Nmg, config: Path):
     [
         (
             ("learn", "config.yaml", "--out", "out"),
-            "nmg.jobs.meta_train.meta_train",
+            "nmg.jobs.learn.learn",
             "nothing was saved yet, so run the same command again",
         ),
         (
             ("learn", "--resume", "run"),
-            "nmg.jobs.meta_train.meta_train",
+            "nmg.jobs.learn.learn",
             "continue with: nmg learn --resume run",
         ),
         (

@@ -171,7 +171,7 @@ def test_a_lost_line_of_the_log_is_lost_and_no_more(run: Path, whole: tuple[Path
     lines[1] = lines[1][:20] + "\n"
     path.write_text("".join([*lines, lines[3]]))
     _, said = resume(run, "--meta.episodes=5")
-    assert [line["episode"] for line in read_log(run)] == [0, 2, 3, 4]
+    assert [line["episode"] for line in read_log(run)] == [1, 3, 4, 5]
     assert "removed invalid lines: 2" in said
     from nmg.meta_training.log import read_run
 

@@ -66,8 +66,8 @@ def test_every_mode_of_play(inputs: Inputs, self_play: str, continual: bool, res
         opponent_plays["frozen"] = [False, *has_won[:-1].tolist()]
     both = {"learner", "random"}
     assert players == [both | {"opponent"} if plays else both for plays in opponent_plays[self_play]]
-    for index, record in enumerate(records):
-        assert record.episode == index
+    for number, record in enumerate(records, start=1):
+        assert record.episode == number
         assert record.metric == "loss"
         assert 0 < record.learning["stored_share"] <= 1
         assert record.learning["transitions"] == len(learner.replay) or index < 2

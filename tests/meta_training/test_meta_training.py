@@ -55,7 +55,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(inputs: Inputs, tmp_path: Pa
     assert_same_run(resumed, whole)
     log = read_log(tmp_path / "parts")
     assert log == read_log(tmp_path / "whole")
-    assert [line["episode"] for line in log] == [0, 1, 2, 3]
+    assert [line["episode"] for line in log] == [1, 2, 3, 4]
     assert any("opponent" in line["scores"] for line in log)
     assert load_config(tmp_path / "parts" / "config.yaml") == load_config(tmp_path / "whole" / "config.yaml")
     assert is_same(load_policy(tmp_path / "parts" / "policy"), load_policy(tmp_path / "whole" / "policy"))
@@ -111,7 +111,7 @@ def test_a_run_killed_in_an_episode_goes_on(inputs: Inputs, tmp_path: Path):
     whole = start(inputs.config(meta={"episodes": episodes}), tmp_path / "whole")
     assert_same_run(resumed, whole)
     log_lines = read_log(out)
-    assert [line["episode"] for line in log_lines] == list(range(episodes))
+    assert [line["episode"] for line in log_lines] == list(range(1, episodes + 1))
     assert log_lines == read_log(tmp_path / "whole")
 
 
@@ -120,7 +120,7 @@ def test_a_run_interrupted_before_its_first_checkpoint_starts_anew(inputs: Input
     whole = start(config, tmp_path / "whole")
     inputs_of = json.loads((tmp_path / "whole" / "run.json").read_text())["inputs"]
     meta_training.describe_run(tmp_path / "run", whole, inputs_of)
-    (tmp_path / "run" / "metrics.jsonl").write_text('{"episode": 0}\n')
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"episode": 1}\n')
     assert_same_run(resume(tmp_path / "run"), whole)
     assert read_log(tmp_path / "run") == read_log(tmp_path / "whole")
 
@@ -137,7 +137,7 @@ def test_what_a_run_leaves(inputs: Inputs, tmp_path: Path):
     config = inputs.config(meta={"episodes": 4, "checkpoint_every": 2})
     seen: list[tuple[int, int]] = []
     training = meta_training.start(config, out, Silent(), lambda record, n: seen.append((record.episode, n)))
-    assert seen == [(0, 4), (1, 4), (2, 4), (3, 4)]
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert load_config(out / "config.yaml") == config
     facts = json.loads((out / "run.json").read_text())
     assert facts["settings_digest"] == config.digest
@@ -237,7 +237,7 @@ def test_three_ties_in_a_row_bring_a_warning(
     original = MetaTraining.round
 
     def tied(self: MetaTraining) -> list[EpisodeRecord]:
-        return [replace(record, is_tie=bool(ties[record.episode])) for record in original(self)]
+        return [replace(record, is_tie=bool(ties[record.episode - 1])) for record in original(self)]
 
     monkeypatch.setattr(MetaTraining, "round", tied)
     notes = Notes()

@@ -30,7 +30,7 @@ def episode(index: int, learner: float = 0.5, random: float = 0.4, rival: float 
     against_random = float(np.sign(learner - random))
     against_rival = against_random if rival is None else float(np.sign(learner - rival))
     return {
-        "episode": index,
+        "episode": index + 1,
         "metric": "accuracy",
         "scores": {name: {"accuracy": score, "loss": 1 - score} for name, score in players.items()},
         "lm_loss": dict.fromkeys(players, 2.0),
@@ -52,7 +52,7 @@ def search_episode(index: int, *scores: float, **changes: Any) -> Any:
     """A line of metrics.jsonl of a random search: a score for each candidate, neither rewards nor updates."""
     players = {f"candidate-{number}": score for number, score in enumerate(scores)}
     return {
-        "episode": index,
+        "episode": index + 1,
         "metric": "accuracy",
         "scores": {name: {"accuracy": score, "loss": 1 - score} for name, score in players.items()},
         "lm_loss": dict.fromkeys(players, 2.0),

@@ -5,9 +5,11 @@ sentence for that user. The command line prints it and exits with code 2. A trac
 nmg.
 """
 
+import difflib
+import os
 import re
 import reprlib
-from pathlib import Path
+from collections.abc import Collection
 
 LONGEST_PROBLEM = 1000
 """Maximum number of characters of a problem or field in `bad_input`; keeps messages readable for any file content."""
@@ -26,7 +28,7 @@ class Diverged(UserError):  # noqa: N818 the name says what happened to the trai
     """The losses, weights or scores of a training run are no longer finite. Its settings are the cause."""
 
 
-def bad_input(path: Path | str, problem: str, *, line: int | None = None, field: str | None = None) -> UserError:
+def bad_input(path: str | os.PathLike[str], problem: str, *, line: int | None = None, field: str | None = None) -> UserError:
     """Return a `UserError` that names the file and, if given, the line and the field.
 
     Args:
@@ -41,12 +43,23 @@ def bad_input(path: Path | str, problem: str, *, line: int | None = None, field:
     >>> str(bad_input("train.jsonl", "is missing", line=3, field="label"))
     "train.jsonl, line 3, field 'label': is missing"
     """
-    place = str(path)
+    place = os.fspath(path)
     if line is not None:
         place += f", line {line}"
     if field is not None:
         place += f", field '{_cut(field)}'"
     return UserError(f"{place}: {_cut(problem)}")
+
+
+def unknown_argument(call: str, name: str, known: Collection[str]) -> UserError:
+    """Return a `UserError` for an argument that a function does not have, with the most similar one that it has.
+
+    >>> str(unknown_argument("nmg.adapt", "corpsu", ["corpus", "model"]))
+    "nmg.adapt has no argument 'corpsu'; did you mean 'corpus'?"
+    """
+    matches = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean '{matches[0]}'?" if matches else f" (known: {', '.join(known)})"
+    return UserError(f"{call} has no argument '{name}'{hint}")
 
 
 def problem_line(error: BaseException) -> str:

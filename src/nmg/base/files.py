@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def user_path(name: str | Path) -> Path:
+def user_path(name: str | os.PathLike[str]) -> Path:
     """Expand `~` in a path that a user wrote. The file does not have to exist. Raises UserError for an invalid path."""
     try:
         path = Path(name).expanduser()

@@ -1,10 +1,11 @@
 """Types of settings: numbers with limits, names of contents, and the base class of all groups of settings."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 def number_only(value: object) -> object:
@@ -46,6 +47,14 @@ class Section(BaseModel):
     """Base class of all groups of settings: immutable, validated, and without unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _paths_as_text(cls, fields: Any) -> Any:
+        """Return the fields with paths as text, as they are in a configuration file."""
+        if not isinstance(fields, Mapping):
+            return fields
+        return {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in fields.items()}
 
 
 def named_contents(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, NamedContent, str | None]]:

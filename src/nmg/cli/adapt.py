@@ -54,8 +54,8 @@ def adapt(
     from nmg.base.errors import UserError
     from nmg.base.files import is_there
     from nmg.cli.adapt_auto import adapt_auto, refuse_others
-    from nmg.cli.console import progress_console
     from nmg.cli.words import config_and_settings
+    from nmg.jobs.console import progress_console
 
     named, words = config_and_settings(None, context.args)
     if named is not None and config is not None:

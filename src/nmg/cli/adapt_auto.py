@@ -27,7 +27,7 @@ def adapt_auto(
     Raises:
         UserError: The words do not fit together, or an input is invalid.
     """
-    from nmg.cli.console import progress_console
+    from nmg.jobs.console import progress_console
     from nmg.config import load_config
 
     if (resume is None) != (config is not None and out is not None) or (resume is not None and config is not None):

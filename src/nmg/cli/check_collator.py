@@ -47,18 +47,18 @@ def check_collator(
     from nmg.base.files import as_json, write_text
     from nmg.base.outputs import check_file
     from nmg.base.settings import ModelSettings
-    from nmg.cli.console import quiet_libraries
     from nmg.collation.check import check_collator as check
     from nmg.data.formats.text import read_texts
+    from nmg.jobs.console import quiet_libraries
     from nmg.training.lm import load_tokenizer
 
-    quiet_libraries()
     if json is not None:
         check_file(json)
     texts = None if corpus is None else list(islice(read_texts(corpus), limit))
-    tokenizer = load_tokenizer(ModelSettings(name=model))
     options = {"workers": workers, "epochs": epochs, "batch_size": batch_size, "max_length": max_length, "seed": seed}
-    report = check(found, tokenizer, texts=texts, rate=rate, whole_words=whole_words, name=collator, **options)
+    with quiet_libraries():
+        tokenizer = load_tokenizer(ModelSettings(name=model))
+        report = check(found, tokenizer, texts=texts, rate=rate, whole_words=whole_words, name=collator, **options)
     if json is not None:
         write_text(json, as_json(report.as_dict(), indent=2) + "\n")
     _show(report)

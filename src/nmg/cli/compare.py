@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from nmg.cli.console import ProgressConsole
+    from nmg.jobs.console import ProgressConsole
     from nmg.comparison.results import ComparisonResults
     from nmg.comparison.run import TrialEvent
     from nmg.config import Config
@@ -99,7 +99,7 @@ def run_comparison(config: "Config | dict[str, Config]", maskings: list[str], ou
     Raises:
         typer.Exit: If a trial or a part failed.
     """
-    from nmg.cli.console import progress_console
+    from nmg.jobs.console import progress_console
     from nmg.jobs.compare import compare as compare_maskings
 
     with progress_console() as console:

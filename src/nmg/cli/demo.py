@@ -18,7 +18,7 @@ def demo(
 
     The demo needs the extra 'demo': pip install 'nmg[demo]'. Settings can be overridden: --section.field value.
     """
-    from nmg.cli.console import progress_console
+    from nmg.jobs.console import progress_console
 
     with progress_console() as console:
         from nmg.demo.run import run_demo

@@ -15,7 +15,7 @@ def estimate(
 
     Writes only the tokenised corpus to the cache. Any setting can be overridden: --section.field value.
     """
-    from nmg.cli.console import progress_console
+    from nmg.jobs.console import progress_console
     from nmg.cli.words import required_config
     from nmg.config import load_config
 

@@ -37,7 +37,7 @@ def init(
     """
     from nmg.base.errors import UserError
     from nmg.base.files import is_there
-    from nmg.cli.console import quiet_libraries
+    from nmg.jobs.console import quiet_libraries
     from nmg.jobs.init import init as write_config
     from nmg.jobs.init import look
     from nmg.report.terminal import show

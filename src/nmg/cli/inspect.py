@@ -32,7 +32,7 @@ def inspect(
     --adapt.block_size 126 --masking.idf_unit word.
     """
     from nmg.base.errors import UserError
-    from nmg.cli.console import progress_console
+    from nmg.jobs.console import progress_console
     from nmg.cli.words import split_names
     from nmg.config import load_config
 

@@ -23,7 +23,7 @@ def learn(
     nmg settings lists them. The paper's name of this command, meta-train, works too.
     """
     from nmg.base.errors import UserError
-    from nmg.cli.console import progress_console
+    from nmg.jobs.console import progress_console
     from nmg.cli.words import config_and_settings
     from nmg.config import load_config
 
@@ -32,8 +32,8 @@ def learn(
         raise UserError("give either CONFIG.yaml --out RUN, or --resume RUN")
     settings = load_config(config, overrides) if resume is None else None
 
-    from nmg.jobs.meta_train import PAGE
-    from nmg.jobs.meta_train import meta_train as run_meta_train
+    from nmg.jobs.learn import PAGE
+    from nmg.jobs.learn import learn as run_learn
     from nmg.meta_training.run import episode_line, recorded_config
 
     folder = resume or out
@@ -44,9 +44,9 @@ def learn(
 
         def on_episode(record: "EpisodeRecord", episodes: int) -> None:
             console.notify(episode_line(record, episodes))
-            console.overall(f"episode {record.episode + 1}/{episodes}", record.episode + 1, episodes)
+            console.overall(f"episode {record.episode}/{episodes}", record.episode, episodes)
 
-        run_meta_train(settings, folder, resume=resume is not None, reporter=console, on_episode=on_episode)
+        run_learn(settings, folder, resume=resume is not None, reporter=console, on_episode=on_episode)
     from nmg.meta_training.log import read_run
     from nmg.report.run_page import summary
 

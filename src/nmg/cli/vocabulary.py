@@ -29,7 +29,7 @@ def vocabulary(
     """
     from nmg.base.files import as_json, user_path, write_text
     from nmg.base.outputs import check_file
-    from nmg.cli.console import progress_console
+    from nmg.jobs.console import progress_console
     from nmg.config import load_config
 
     settings = load_config(None, [*context.args, f"--model.name={model}"])

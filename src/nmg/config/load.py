@@ -1,7 +1,8 @@
 """Loads settings from a YAML file and the command line, with errors that name the source of each problem."""
 
 import difflib
-from collections.abc import Collection, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from nmg.base.errors import UserError, bad_input, shown
+from nmg.base.files import user_path
 from nmg.base.section import Section
 from nmg.config.former_names import FORMER_NAMES
 from nmg.config.schema import Config
@@ -24,12 +26,14 @@ SHORT = {"--engine": "--runtime.engine", "--ray-address": "--runtime.ray_address
 """Short command-line option → full option `--section.field`."""
 
 
-def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
-    """Load settings from a YAML file and apply command-line overrides.
+def load_config(
+    path: str | os.PathLike[str] | None = None, overrides: Mapping[str, Any] | Sequence[str] = ()
+) -> Config:
+    """Load settings from a YAML file and override some of them.
 
     Args:
         path: The YAML file, or the name of a built-in configuration, such as `chemprot-frozen`. None uses the defaults.
-        overrides: Words of the command line, as `--section.field value` or `--section.field=value`.
+        overrides: `section.field` → value. The command line passes its words `--section.field value` instead.
 
     Returns:
         The validated settings.
@@ -40,19 +44,54 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
 
     Example:
         ```python
-        config = nmg.load_config(Path("config.yaml"), ["--data.train=train.jsonl", "--meta.episodes=50"])
+        config = nmg.load_config("config.yaml", {"data.train": "train.jsonl", "meta.episodes": 50})
         ```
     """
-    path = None if path is None else config_file(path)
-    text = "" if path is None else _read(path)
-    settings = {} if path is None else _parse(text, path)
+    file = None if path is None else config_file(user_path(path))
+    text = "" if file is None else _read(file)
+    settings = {} if file is None else _parse(text, file)
     # YAML reads a section without fields as null.
     settings = {section: {} if fields is None else fields for section, fields in settings.items()}
-    overridden = _apply_overrides(settings, overrides)
+    return _validated(settings, overrides, file or Path("defaults"), text)
+
+
+def override(config: Config, overrides: Mapping[str, Any]) -> Config:
+    """Return the settings with some overridden, as `load_config` does. Raises UserError as `load_config` does."""
+    if not overrides:
+        return config
+    given = {name: getattr(config, name) for name in Config.model_fields if name in config.model_fields_set}
+    settings = {name: section.model_dump(exclude_unset=True) for name, section in given.items()}
+    for name, section in given.items():
+        if hasattr(section, "kind"):
+            settings[name]["kind"] = section.kind
+    return _validated(settings, overrides, Path("defaults"), "")
+
+
+def _validated(
+    settings: dict[str, Any], overrides: Mapping[str, Any] | Sequence[str], path: Path, text: str
+) -> Config:
+    """Return the settings with `overrides` applied.
+
+    Args:
+        settings: Section → fields; changed in place.
+        overrides: As for `load_config`.
+        path: The configuration file that messages name.
+        text: Content of the file.
+
+    Returns:
+        The validated settings.
+
+    Raises:
+        UserError: An override names no setting, or a value is invalid.
+    """
+    is_mapping = isinstance(overrides, Mapping)
+    given = dict(overrides) if is_mapping else _values_of_words(overrides)
+    _apply_overrides(settings, given)
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        raise _explain(error, path or Path("defaults"), text, overridden) from error
+        overridden = {name: name if is_mapping else f"--{name}" for name in given}
+        raise _explain(error, path, text, overridden) from error
 
 
 def _read(path: Path) -> str:
@@ -101,8 +140,8 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
     return settings
 
 
-def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> set[str]:
-    """Apply overrides to `settings` in place. Returns the dotted names of the overridden settings."""
+def _values_of_words(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return dotted name → value of words of the command line. Raises UserError for a word that is no setting."""
     given: dict[str, Any] = {}
     words = list(overrides)
     while words:
@@ -120,7 +159,14 @@ def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> set[
             given[setting] = value_of_word(value, setting)
         except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"{name}: cannot read the value '{value}'") from error
+    return given
+
+
+def _apply_overrides(settings: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Set dotted name → value in `settings`, in place. Raises UserError for a name without a section."""
     for setting, value in given.items():
+        if not isinstance(setting, str) or setting.count(".") not in {1, 2}:
+            raise UserError(f"overrides: {shown(setting)} must be 'section.field', e.g. {{'data.train': 'train.jsonl'}}")
         section, *group, field = setting.split(".")
         fields = settings
         for part in (section, *group):
@@ -133,7 +179,6 @@ def _apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> set[
             for name in others:
                 del fields[name]
         fields[field] = value
-    return set(given)
 
 
 def _default_kind(section: str) -> str | None:
@@ -142,14 +187,14 @@ def _default_kind(section: str) -> str | None:
     return None if field is None else getattr(field.default, "kind", None)
 
 
-def _explain(error: ValidationError, path: Path, text: str, overridden: Collection[str]) -> UserError:
+def _explain(error: ValidationError, path: Path, text: str, overridden: Mapping[str, str]) -> UserError:
     """Convert a validation error into a UserError with one line per problem: its location and what is wrong.
 
     Args:
         error: Error of the schema.
         path: The configuration file that messages name.
         text: Content of the file.
-        overridden: Dotted names of the settings that the command line overrides.
+        overridden: Dotted names of the overridden settings, with their names in messages.
 
     Returns:
         The error to raise.
@@ -159,9 +204,9 @@ def _explain(error: ValidationError, path: Path, text: str, overridden: Collecti
         blamed, message = _read_problem(problem)
         # An override of a field may have caused a problem that is reported for the whole section.
         within = tuple(f"{name}." for name in blamed)
-        options = sorted(setting for setting in overridden if f"{setting}.".startswith(within))
+        options = sorted(name for setting, name in overridden.items() if f"{setting}.".startswith(within))
         if options:
-            problems.append(f"{', '.join(f'--{option}' for option in options)}: {message}")
+            problems.append(f"{', '.join(options)}: {message}")
         else:
             name = max(blamed, key=lambda name: len(lines_to(root, name)))
             line = next(reversed(lines_to(root, name)), None)

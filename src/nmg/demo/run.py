@@ -20,7 +20,7 @@ from nmg.demo.page import TaskResult, demo_page
 from nmg.jobs.adapt import adapt
 from nmg.jobs.audit import audit
 from nmg.jobs.compare import compare
-from nmg.jobs.meta_train import meta_train
+from nmg.jobs.learn import learn
 from nmg.meta_training.log import read_run
 from nmg.meta_training.loop import EpisodeRecord
 from nmg.meta_training.run import episode_line
@@ -168,9 +168,9 @@ def _run_task(task: str, config: Config, out: Path, n_seeds: int, work: _Work) -
 
     def on_episode(record: EpisodeRecord, episodes: int) -> None:
         work.reporter.notify(episode_line(record, episodes))
-        work.add(unit["episode"] * len(record.scores) / 2, f"{task} · episode {record.episode + 1}")
+        work.add(unit["episode"] * len(record.scores) / 2, f"{task} · episode {record.episode}")
 
-    meta_train(config, out / "run", reporter=work.reporter, on_episode=on_episode)
+    learn(config, out / "run", reporter=work.reporter, on_episode=on_episode)
 
     def on_cell(event: TrialEvent, _missing: int) -> None:
         work.reporter.notify(event.line())

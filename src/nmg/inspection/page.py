@@ -34,8 +34,7 @@ LEAST_OCCURRENCES = 5
 def inspect_page(seen: Inspection) -> InspectPage:
     """Return the content of the page, without its layout."""
     table, observed = seen.table, seen.observed
-    surface = list(table.words())
-    distinct = Labels.of(word.lower() for word in surface)
+    surface, distinct = list(table.words()), distinct_words(table)
     views = views_of(observed)
     groupings = group_tokens(table, surface, distinct, seen.tags)
     return InspectPage(
@@ -58,6 +57,11 @@ def inspect_page(seen: Inspection) -> InspectPage:
         unit="text" if table.n_blocks == seen.n_texts else "part",
         notices=seen.notices,
     )
+
+
+def distinct_words(table: TokenTable) -> Labels:
+    """Return the lower-cased word of each word of the texts."""
+    return Labels.of(word.lower() for word in table.words())
 
 
 def group_tokens(table: TokenTable, words: Sequence[str], distinct: Labels, tags: Tags | None) -> list[Grouping]:

@@ -49,7 +49,7 @@ class Inspection:
 
 def inspect_texts(
     config: Config,
-    text_file: Path,
+    source: Path | Sequence[str],
     policies: Mapping[str, Path],
     maskings: Sequence[str],
     reporter: Reporter,
@@ -58,11 +58,11 @@ def inspect_texts(
     limit: int = 10_000,
     with_tags: bool = True,
 ) -> Inspection:
-    """Draw masks with policies and rules on the texts of a file, and count how often each token is masked.
+    """Draw masks with policies and rules on texts, and count how often each token is masked.
 
     Args:
         config: The settings; if they have no masking rate, the rate of the first policy's training is used.
-        text_file: The file with the texts.
+        source: The file with the texts, or the texts.
         policies: Name → folder of a learned policy.
         maskings: Names of rules.
         reporter: Receives messages for the user.
@@ -79,7 +79,8 @@ def inspect_texts(
     _check_names(policies, maskings)
     loaded = {name: load_policy(folder) for name, folder in policies.items()}
     config = _with_rate_of(loaded.values(), config)
-    texts = read_any_texts(text_file, config.data)
+    text_file = source if isinstance(source, Path) else Path("texts")
+    texts = read_any_texts(source, config.data) if isinstance(source, Path) else source
     kept = sample_texts(texts, limit, config.run.seed)
     session = ModelSession.open(config, reporter)
     lm = session.lm

@@ -1,15 +1,17 @@
 """Adapts a model to a corpus and saves it: `nmg.adapt` and `nmg adapt`."""
 
 import os
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 from nmg.adaptation.adapt import adapt_corpus
 from nmg.adaptation.recorder import OnStep
-from nmg.adaptation.result import AdaptationResult
 from nmg.base.distributed import is_main_process
 from nmg.base.files import user_path, write_text
 from nmg.base.progress import Reporter
-from nmg.config import Config
+from nmg.config.sources import AnyPath, Settings, Source, config_of
+from nmg.jobs.progress import job_progress
+from nmg.jobs.results import Adapted
 from nmg.masking.base import Masking
 from nmg.report.run_files import render_adaptation
 
@@ -18,30 +20,37 @@ PAGE = "index.html"
 
 
 def adapt(
-    config: Config,
-    masking: str | os.PathLike[str] | Masking,
-    out: str | os.PathLike[str],
-    reporter: Reporter | None = None,
+    config: Source,
+    masking: AnyPath | Masking,
+    out: AnyPath,
     *,
     resume: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+    progress: bool = True,
+    reporter: Reporter | None = None,
     on_step: OnStep = lambda _record, _steps: None,
-) -> AdaptationResult:
+    **settings: Unpack[Settings],
+) -> Adapted:
     """Adapt `config.model` to the text of `config.data.corpus`, and save it in a folder that transformers loads.
 
     The folder also has a model card (README.md) and a page (index.html).
 
     Args:
-        config: The settings of the run.
+        config: A `Config`, a configuration file, the name of a configuration that nmg ships, or a file or folder of
+            texts.
         masking: The name of a masking, the folder of a policy, or a custom masking.
         out: The output folder; it must be empty or missing, unless the run is resumed.
-        reporter: Receives messages for the user; None for no messages.
         resume: True continues the run in `out` from its last checkpoint, as if it had not been interrupted. Settings,
             text and model must be the same; only `runtime.*` may differ.
+        overrides: Other settings, as `section.field` → value.
+        progress: Whether to show bars in a terminal or a notebook.
+        reporter: Receives messages and phases instead of the bars.
         on_step: Called about once a second with the last line of metrics.jsonl and the number of steps.
+        **settings: `model`, `task`, `train`, `validation`, `test`, `corpus`, `rate` and `seed`.
 
     Returns:
-        Losses on held-out text before and after, number of steps and tokens, and wall time in seconds; `summary()`
-        returns a text with the main numbers.
+        Losses on held-out text before and after, number of steps and tokens, and wall time in seconds. It has
+        `summary()` and `to_frame()`, and as a path it is the folder of the model.
 
     Raises:
         UserError: Settings, text, model or policy are invalid, `out` cannot be used, or training diverges. Also if the
@@ -49,13 +58,21 @@ def adapt(
 
     Example:
         ```python
-        config = nmg.load_config(None, ["--data.corpus=domain.txt"])
-        print(nmg.adapt(config, masking="idf", out="adapted").summary())
+        adapted = nmg.adapt("domain.txt", masking="idf", out="adapted", model="bert-base-uncased")
+        print(adapted.summary())
         ```
     """
     named = os.fspath(masking) if isinstance(masking, os.PathLike) else masking
-    folder = user_path(Path(out))
-    result = adapt_corpus(config, named, folder, reporter, resume=resume, on_step=on_step)
+    chosen = config_of(config, settings, overrides, call="nmg.adapt", data="corpus")
+    folder = user_path(out)
+    with job_progress(progress, reporter) as shown:
+
+        def on_each(record: Mapping[str, Any], steps: int) -> None:
+            text = f"step {record['step']}/{steps} · loss {record['loss']:.3f}"
+            shown.overall(text, record["step"], steps)
+            on_step(record, steps)
+
+        result = adapt_corpus(chosen, named, folder, shown, resume=resume, on_step=on_each)
     if is_main_process():
         write_text(folder / PAGE, render_adaptation(folder)[1])
-    return result
+    return Adapted.of(result)

@@ -1,13 +1,15 @@
 """Runs a comparison and writes its files: `nmg.compare`."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Unpack
 
 from nmg.base.distributed import as_one, described, is_main_process
 from nmg.base.errors import UserError
-from nmg.base.files import write_text
+from nmg.base.files import user_path, write_text
 from nmg.base.outputs import check_output, output_lock
 from nmg.base.progress import Reporter, Silent
 from nmg.base.trial import Labelled
@@ -16,7 +18,11 @@ from nmg.comparison.parts import Cells, Part, chosen_baseline, parts_of
 from nmg.comparison.results import ComparisonResults, PartResults
 from nmg.comparison.run import Comparison, TrialEvent, check_folder
 from nmg.config import Config
-from nmg.masking.names import current_name
+from nmg.config.sources import AnyPath, Settings, Source, config_of
+from nmg.jobs.policies import AnyPolicies, names_of, policies_of
+from nmg.jobs.progress import JobProgress, job_progress
+from nmg.jobs.results import Compared, Learned
+from nmg.masking.names import LEARNED
 from nmg.report.comparison_files import write_comparison
 from nmg.trials.inputs import SharedInputs
 
@@ -25,21 +31,24 @@ OnCell = Callable[[TrialEvent, int], None]
 
 
 def compare(
-    config: Config | Mapping[str, Config],
-    maskings: Sequence[str],
-    out: Path,
+    config: Source | Mapping[str, Source],
+    maskings: str | Sequence[str],
+    out: AnyPath,
     *,
-    models: Mapping[str, str] | None = None,
+    models: Mapping[str, AnyPath] | None = None,
     baseline: str | None = None,
-    policies: Mapping[str, Path] | None = None,
+    policies: AnyPolicies | None = None,
     seeds: int = 5,
     labelled: Sequence[Labelled] = (None,),
     adapt_steps: Sequence[int | None] = (None,),
     lora_ranks: Sequence[int | None] = (None,),
     save_models: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+    progress: bool = True,
     reporter: Reporter | None = None,
     on_cell: OnCell = lambda _event, _missing: None,
-) -> ComparisonResults:
+    **settings: Unpack[Settings],
+) -> Compared:
     """Run every masking with every seed, analyse the trials, and write all files into `out`.
 
     Trials that an earlier call completed in `out` are reused. Several configurations or `models` make a grid: each
@@ -47,42 +56,70 @@ def compare(
     others.
 
     Args:
-        config: Settings shared by all trials (seeds count up from `run.seed`); for a grid, name → settings.
+        config: Settings shared by all trials (seeds count up from `run.seed`): a `Config`, a configuration file, a file
+            of labelled texts, or a result of `nmg.learn`. For a grid, name → settings.
         maskings: Names of the maskings to compare.
         out: Folder of the comparison.
         models: For a grid, name → folder or hub name; None uses the model of each configuration.
         baseline: The masking that all others are tested against. None tests all pairs; in a grid, None chooses
             `random` or, without it, the first masking.
-        policies: Name → folder of a run or policy. A grid uses each only with the models that it fits.
+        policies: Folders of runs or policies, or name → folder. A grid uses each only with the models that it fits.
+            None compares the policy of `config` as `learned` if it is a result of `nmg.learn`.
         seeds: Number of seeds.
         labelled: Numbers of labelled examples for learning curves; None means as configured.
         adapt_steps: Numbers of adaptation steps for learning curves; None means as configured.
         lora_ranks: Ranks of LoRA to compare, 0 for training the whole model; None means as configured.
         save_models: True saves the adapted models of the first seed under the first condition.
-        reporter: Receives progress and messages; None for no messages.
+        overrides: Other settings, as `section.field` → value.
+        progress: Whether to show bars in a terminal or a notebook.
+        reporter: Receives messages and phases instead of the bars.
         on_cell: Called after each trial with its event and the number of trials that were missing at the start.
+        **settings: `model`, `task`, `train`, `validation`, `test`, `corpus`, `rate` and `seed`.
 
     Returns:
-        All scores, costs and tests; `failures` has the errors of failed trials and parts.
+        All scores, costs and tests, with `summary()` and `to_frame()`; `failures` has the errors of failed trials and
+        parts.
 
     Raises:
         UserError: Invalid input or output; raised before any training.
 
     Example:
         ```python
-        nmg.compare(config, ["none", "random"], Path("comparison"), policies={"mine": Path("run")}, seeds=5)
-        nmg.compare({"chemistry": config, "news": other}, ["random", "idf"], Path("grid"))
+        results = nmg.compare("config.yaml", ["none", "random"], "comparison", policies={"mine": "run"}, seeds=5)
+        print(results.to_frame())
+        nmg.compare({"chemistry": "a.yaml", "news": "b.yaml"}, ["random", "idf"], "grid")
         ```
     """
-    named = {current_name(name): folder for name, folder in (policies or {}).items()}
+    if policies is None and isinstance(config, Learned):
+        policies = {LEARNED: config}
     curves = {"labelled": labelled, "adapt_steps": adapt_steps, "lora_ranks": lora_ranks}
-    cells = Cells([current_name(name) for name in maskings], named, seeds, curves)
-    job = _Job(out, reporter or Silent(), on_cell, save_models)
-    if not isinstance(config, Config):
-        return job.grid(config, models or {}, cells, baseline)
-    if models is not None:
-        raise UserError("models: name the configuration, too: {name: config}")
-    return job.single(Part.alone(config, cells.plan(config)), baseline)
+    cells = Cells(names_of(maskings), policies_of(policies), seeds, curves)
+    folder = user_path(out)
+    with job_progress(progress, reporter) as shown:
+        job = _Job(folder, shown, _with_bar(on_cell, shown), save_models)
+        if isinstance(config, Mapping):
+            configs = {name: config_of(one, settings, overrides, call="nmg.compare") for name, one in config.items()}
+            named = {name: os.fspath(model) for name, model in (models or {}).items()}
+            results = job.grid(configs, named, cells, baseline)
+        elif models is not None:
+            raise UserError("models: name the configuration, too: {name: config}")
+        else:
+            chosen = config_of(config, settings, overrides, call="nmg.compare")
+            results = job.single(Part.alone(chosen, cells.plan(chosen)), baseline)
+    return Compared(**vars(results), out=folder)
+
+
+def _with_bar(on_cell: OnCell, shown: JobProgress) -> OnCell:
+    """Return a callback that also counts the new trials on a bar."""
+    done = 0
+
+    def on_each(event: TrialEvent, missing: int) -> None:
+        nonlocal done
+        done += not event.was_there
+        shown.overall(f"trial {done}/{missing} · {event.result.spec.name}", done, missing)
+        on_cell(event, missing)
+
+    return on_each
 
 
 @dataclass(frozen=True)

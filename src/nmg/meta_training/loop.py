@@ -34,7 +34,7 @@ class EpisodeRecord:
     """The log record of one episode: one line of metrics.jsonl."""
 
     episode: int
-    """Episode number, from 0."""
+    """Episode number, from 1."""
     metric: str
     """Name of the metric that players are compared by."""
     scores: Mapping[str, Mapping[str, float]]
@@ -227,7 +227,7 @@ class MetaTraining:
         self.diverged_in_a_row = self.diverged_in_a_row + 1 if diverged else 0
         outcomes = _sound(results)
         return EpisodeRecord(
-            episode=episode.index,
+            episode=self.next_episode,
             metric=self.metric,
             scores={player: dict(outcome.scores) for player, outcome in outcomes.items()},
             lm_loss={player: outcome.adaptation.loss for player, outcome in outcomes.items()},

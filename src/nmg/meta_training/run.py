@@ -315,7 +315,7 @@ def _sides(training: MetaTraining, loaded: LoadedData) -> dict[str, Collection[s
 def _cut_log(path: Path, episodes: int, reporter: Reporter) -> None:
     """Remove lines of episodes after the checkpoint, repeated lines and broken lines from the log."""
     found = read_lines(path)
-    of_episode = {line["episode"]: line for line in found.records if line.get("episode") in range(episodes)}
+    of_episode = {line["episode"]: line for line in found.records if line.get("episode") in range(1, episodes + 1)}
     if found.broken:
         reporter.notify(f"{path}: removed invalid lines: {', '.join(map(str, found.broken))}")
     if path.is_file():
@@ -336,4 +336,4 @@ def episode_line(record: EpisodeRecord, episodes: int) -> str:
     tie = "  (tie: no reward)" if record.is_tie else ""
     tie += f"  (diverged: {', '.join(record.diverged)})" if record.diverged else ""
     seconds = sum(record.seconds[phase] for phase in PHASES)
-    return f"episode {record.episode + 1}/{episodes}  {record.metric}: {players}{reward}{entropy}  {seconds:.1f} s{tie}"
+    return f"episode {record.episode}/{episodes}  {record.metric}: {players}{reward}{entropy}  {seconds:.1f} s{tie}"

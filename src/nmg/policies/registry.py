@@ -1,6 +1,6 @@
 """Registry of policies: builds a policy from the settings of its kind, and loads saved policies."""
 
-from pathlib import Path
+import os
 from typing import Annotated, TypeAlias
 
 from pydantic import Field
@@ -26,7 +26,7 @@ def build_policy(settings: PolicySettings, ground: PolicyContext) -> Policy:
     return policy
 
 
-def load_policy(place: Path | str, revision: str | None = None) -> Policy:
+def load_policy(place: str | os.PathLike[str], revision: str | None = None) -> Policy:
     """Load a policy of any kind.
 
     Args:
@@ -41,7 +41,7 @@ def load_policy(place: Path | str, revision: str | None = None) -> Policy:
 
     Example:
         ```python
-        policy = nmg.load_policy(Path("runs/mine"))
+        policy = nmg.load_policy("runs/mine")
         ```
     """
     return Policy.from_pretrained(place, revision)

@@ -24,7 +24,7 @@ POINTS = 400
 
 def adaptation_page(log: AdaptationLog, refresh_seconds: int | None = None) -> Document:
     """Build the page. With `refresh_seconds`, the browser reloads it at that interval until the run is finished."""
-    first: list[Block] = [verdict(log), _facts(log)]
+    first: list[Block] = [verdict(log), facts(log)]
     sections = [Section("The adaptation", first)]
     if log.steps:
         sections.append(Section("Loss", _losses(log)))
@@ -69,16 +69,16 @@ def verdict(log: AdaptationLog) -> Verdict:
     return Verdict(f"The held-out loss did not fall: {change}.", why, f"nmg adapt … --adapt.learning_rate {rate:g}")
 
 
-def _facts(log: AdaptationLog) -> Facts:
+def facts(log: AdaptationLog) -> Facts:
     """Return the facts that the terminal and the card show, or the progress of a run that is not finished."""
     if log.facts is not None:
         return Facts(tuple({"masking": str(log.facts["masking"]), **in_words(log.facts)}.items()))
-    facts = [("masking", str(log.run["masking"])), ("recipe", log.config.adapt.recipe)]
+    shown = [("masking", str(log.run["masking"])), ("recipe", log.config.adapt.recipe)]
     if log.steps:
         last = log.steps[-1]
         left = last["seconds"] / last["step"] * ((log.run["planned_steps"] or last["step"]) - last["step"])
-        facts += [("time", duration_text(last["seconds"])), ("time left, about", duration_text(left))]
-    return Facts(tuple(facts))
+        shown += [("time", duration_text(last["seconds"])), ("time left, about", duration_text(left))]
+    return Facts(tuple(shown))
 
 
 def _losses(log: AdaptationLog) -> list[Block]:

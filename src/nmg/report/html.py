@@ -1,5 +1,6 @@
 """Renders a document as one self-contained HTML page."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -16,6 +17,12 @@ def render_html(document: Document) -> str:
     """Return the document as an HTML page that loads no other files: style and figures are inline."""
     template = environment().get_template("page.html.j2")
     return template.render(page=document, security_policy=SECURITY_POLICY)
+
+
+def render_blocks(blocks: Sequence[Block]) -> str:
+    """Return blocks as HTML without a page around them, for the output of a notebook cell."""
+    template = environment().get_template("part.html.j2")
+    return template.render(parts=blocks)
 
 
 def write_html(path: Path, document: Document) -> None:

@@ -44,7 +44,7 @@ def run_page(log: RunLog, refresh_seconds: int | None = None) -> Document:
     The browser reloads the page every `refresh_seconds` until the run is finished; None for never.
     """
     done, in_all = len(log.episodes), log.planned_episodes
-    first: list[Block] = [*map(Notice, warnings(log)), _facts(log)]
+    first: list[Block] = [*map(Notice, warnings(log)), facts(log)]
     if not done:
         first.append(Paragraph("No episode has ended yet. Write this page again after the first episode."))
     sections = [Section("The run", first)]
@@ -85,29 +85,30 @@ def learner_sections(log: RunLog) -> list[Section]:
     return shown.sections(log) if shown else []
 
 
-def _facts(log: RunLog) -> Facts:
+def facts(log: RunLog) -> Facts:
+    """Return progress, times, device, data and settings of the run."""
     config, done = log.config, len(log.episodes)
     seconds = _episode_seconds(log)
-    facts = [("episodes", f"{done} of {log.planned_episodes}")]
+    shown = [("episodes", f"{done} of {log.planned_episodes}")]
     if log.sound.episodes:
         metric = log.metric
         of_players = [log.sound.series("scores", player, metric) for player in leaders_of(log.sound)]
         scores = np.nanmin(of_players, axis=0) if metric == "loss" else np.nanmax(of_players, axis=0)
         best = int(np.nanargmin(scores) if metric == "loss" else np.nanargmax(scores))
-        number = log.sound.episodes[best]["episode"] + 1
-        facts += [
+        number = log.sound.episodes[best]["episode"]
+        shown += [
             ("best episode", f"{number} ({metric} {score_text(scores[best], metric)})"),
             ("time", duration_text(sum(seconds))),
             ("time per episode", duration_text(float(np.mean(seconds)))),
         ]
         if not log.is_finished:
             left = (log.planned_episodes - done) * float(np.mean(seconds[-RECENT:]))
-            facts.append(("time left, about", duration_text(left)))
+            shown.append(("time left, about", duration_text(left)))
     if done and log.last_episode_at:
-        facts.append(("last episode ended", f"{log.last_episode_at:%Y-%m-%d %H:%M}"))
+        shown.append(("last episode ended", f"{log.last_episode_at:%Y-%m-%d %H:%M}"))
     if "device" in log.facts:
-        facts.append(("device", f"{log.facts['device']}, {log.facts['precision']}"))
-    facts += [
+        shown.append(("device", f"{log.facts['device']}, {log.facts['precision']}"))
+    shown += [
         ("model", _short(config.model.name)),
         ("task", config.data.task),
         ("data", _short(config.data.train or NOTHING)),
@@ -115,7 +116,7 @@ def _facts(log: RunLog) -> Facts:
         ("learner", config.learner.kind),
         ("seed", str(config.run.seed)),
     ]
-    return Facts(tuple(facts))
+    return Facts(tuple(shown))
 
 
 def _time(log: RunLog) -> list[Block]:

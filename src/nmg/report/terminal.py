@@ -2,17 +2,25 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from io import StringIO
 
 import rich.table
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from nmg.base.errors import printable
-from nmg.report.document import Paragraph, Table, Verdict, paragraphs, spans
+from nmg.report.document import Block, Facts, Paragraph, Table, Verdict, paragraphs, spans
 
 
-def as_rich(block: Table | Verdict | Paragraph) -> RenderableType:
-    """Return a block as an object that rich can print; the notes of a table follow the table."""
+WIDTH = 100
+"""Number of columns of `as_text`."""
+
+
+def as_rich(block: Block) -> RenderableType:
+    """Return a block as an object that rich can print; the notes of a table follow the table.
+
+    Raises TypeError for a block that a terminal cannot show, such as a figure.
+    """
     match block:
         case Table():
             return _table(block)
@@ -20,6 +28,10 @@ def as_rich(block: Table | Verdict | Paragraph) -> RenderableType:
             return Group(*(Text.assemble((f"{name}: ", "bold"), _text(text)) for name, text in block.items()))
         case Paragraph(text):
             return Group(*map(_text, paragraphs(text)))
+        case Facts():
+            width = max(len(name) for name, _ in block.items) + 2
+            return Group(*(Text(printable(f"{name:<{width}}{text}")) for name, text in block.items))
+    raise TypeError(f"a terminal shows no {type(block).__name__}")
 
 
 def show(blocks: Iterable[Table | Verdict | Paragraph]) -> None:
@@ -27,6 +39,15 @@ def show(blocks: Iterable[Table | Verdict | Paragraph]) -> None:
     console = Console()
     for block in blocks:
         console.print(as_rich(block), soft_wrap=not isinstance(block, Table))
+
+
+def as_text(blocks: Iterable[Block]) -> str:
+    """Return blocks as plain text: tables of at most `WIDTH` columns, and lines of text that are not broken."""
+    console = Console(file=StringIO(), width=WIDTH, color_system=None)
+    for block in blocks:
+        console.print(as_rich(block), soft_wrap=not isinstance(block, Table))
+    text = console.file.getvalue()  # type: ignore[attr-defined] it is the StringIO
+    return str(text).rstrip()
 
 
 def notes_once(tables: Iterable[Table]) -> Iterator[Table]:

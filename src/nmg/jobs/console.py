@@ -1,7 +1,6 @@
 """Terminal output during a command: progress bars with the remaining time, and permanent lines."""
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,7 +59,6 @@ class ProgressConsole:
 @contextmanager
 def progress_console() -> Iterator[ProgressConsole]:
     """Provide a console with progress bars on standard error; standard output contains only results."""
-    quiet_libraries()
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -73,19 +71,34 @@ def progress_console() -> Iterator[ProgressConsole]:
     console = Console(stderr=True, quiet=not is_main_process())
     progress = Progress(*columns, console=console, speed_estimate_period=600)
     try:
-        yield ProgressConsole(progress)
+        with quiet_libraries():
+            yield ProgressConsole(progress)
     finally:
         progress.live.stop()
         if not console.is_terminal and any(task.visible for task in progress.tasks):
             console.line()  # ends the bar's line; `progress.stop` would print a line even without a bar
 
 
-def quiet_libraries() -> None:
-    """Disable the progress bars and hints of other libraries, which would disturb the bars of nmg."""
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Disable the progress bars and hints of other libraries for a while; they would disturb the bars of nmg."""
     from transformers.utils import logging as transformers_logging
 
+    hub = logging.getLogger("huggingface_hub")
+    had_bars, verbosity, level = (
+        transformers_logging.is_progress_bar_enabled(),
+        transformers_logging.get_verbosity(),
+        hub.level,
+    )
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")
+    hub.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")
+            yield
+    finally:
+        if had_bars:
+            transformers_logging.enable_progress_bar()
+        transformers_logging.set_verbosity(verbosity)
+        hub.setLevel(level)

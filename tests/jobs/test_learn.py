@@ -16,7 +16,7 @@ def test_a_run_has_its_page_at_the_end(inputs: Inputs, tmp_path: Path):
         inputs.config(meta={"episodes": 1}), tmp_path / "run", on_episode=lambda one, n: seen.append((one.episode, n))
     )
     assert training.is_finished
-    assert seen == [(0, 1)]
+    assert seen == [(1, 1)]
     assert "Meta-training: run" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     nmg.load_policy(tmp_path / "run")
 
