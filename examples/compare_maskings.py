@@ -1,22 +1,25 @@
 """Compare maskings fairly: every masking with every seed, the same budget and the same randomness, a test of each pair.
 
-    python examples/compare_maskings.py --model.name bert-base-uncased --data.train train.jsonl --data.test test.jsonl
+    python examples/compare_maskings.py train.jsonl test.jsonl --model bert-base-uncased
 
-Each run is kept in `comparison/cells`: after an interruption, call it again. `comparison/index.html` is the page.
+Trials are kept in `comparison/trials.jsonl`: after an interruption, run it again. `comparison/index.html` is the page.
 """
 
-import sys
-from pathlib import Path
+import argparse
 
 import nmg
 
-config = nmg.load_config(None, sys.argv[1:])
-results = nmg.compare(
-    config, ["none", "random", "whole-word"], Path("comparison"), seeds=3
-)  # policies={"mine": Path("run")}
+parser = argparse.ArgumentParser(description="Compare maskings by the scores of the resulting models.")
+parser.add_argument("train", help="labelled texts for training")
+parser.add_argument("test", help="labelled texts for scoring")
+parser.add_argument("--model", default="bert-base-uncased", help="hub name or folder (default: %(default)s)")
+parser.add_argument("--maskings", default="none,random,whole-word", help="names, separated by commas")
+parser.add_argument("--policy", help="folder of a learned policy to compare as well")
+parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default: %(default)s)")
+parser.add_argument("--config", help="configuration file with more settings")
+args = parser.parse_args()
 
-for setting in results.settings:
-    for one in setting.maskings:
-        print(f"{one.masking:>12}  {setting.tested} {one.estimates[setting.tested].mean:.4f}")
-    for pair in setting.pairs:
-        print(f"{pair.first} - {pair.second}: {pair.test.mean:+.4f}, p (Holm) {pair.t_p_holm}")
+files = {"data.train": args.train, "data.test": args.test, "model.name": args.model}
+config = nmg.load_config(args.config, files)
+results = nmg.compare(config, args.maskings, "comparison", policies=args.policy, seeds=args.seeds)
+print(results.summary())

@@ -1,31 +1,24 @@
 """Learn which tokens to mask from the scores of the resulting models, then look at what was learned.
 
-    python examples/learn_a_policy.py --model.name bert-base-uncased --data.train train.jsonl --meta.episodes 20
+    python examples/learn_a_policy.py train.jsonl --model bert-base-uncased
 
 The folder `run` has the policy, a log, checkpoints and a page, `run/report.html`. To continue an interrupted run, call
-`nmg.meta_train` with `resume=True`.
+`nmg.learn` with `resume=True`.
 """
 
-import sys
-from pathlib import Path
-
-import numpy as np
+import argparse
 
 import nmg
-from nmg.meta_training.loop import EpisodeRecord
-from nmg.policies.sampling import policy_output
 
+parser = argparse.ArgumentParser(description="Learn which tokens to mask, then show what the policy masks.")
+parser.add_argument("train", help="labelled texts")
+parser.add_argument("--model", default="bert-base-uncased", help="hub name or folder (default: %(default)s)")
+parser.add_argument("--config", help="configuration file with more settings")
+args = parser.parse_args()
 
-def show(record: EpisodeRecord, episodes: int) -> None:
-    scores = "  ".join(f"{player} {score[record.metric]:.4f}" for player, score in record.scores.items())
-    print(f"episode {record.episode + 1}/{episodes}: {record.metric}  {scores}")
+config = nmg.load_config(args.config, {"data.train": args.train, "model.name": args.model})
+run = nmg.learn(config, "run")
+print(run.summary())
 
-
-config = nmg.load_config(None, sys.argv[1:])
-training = nmg.meta_train(config, Path("run"), on_episode=show)
-
-blocks = training.corpus.blocks(np.array([0]))
-seen = policy_output(training.learner.policy, blocks, training.context.reader, config.masking.rate)
-tokens = training.lm.tokenizer.convert_ids_to_tokens(blocks.input_ids[0].tolist())
-for token, probability in zip(tokens, seen.probability[0].tolist(), strict=True):
-    print(f"{probability:.3f}  {token}")
+seen = nmg.inspect(args.train, "masks.html", policies=run, config=run, maskings="random")
+print(seen.summary())

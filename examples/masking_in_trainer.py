@@ -6,24 +6,29 @@ The last word is the masking: a name that `nmg maskings` lists, a mixture, or th
 `trained` then loads in transformers: pipeline("fill-mask", "trained").
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 from transformers import AutoModelForMaskedLM, AutoTokenizer, Trainer, TrainingArguments
 
 from nmg import MaskingCollator
 
-name, file, masking = sys.argv[1:4]
-tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-model = AutoModelForMaskedLM.from_pretrained(name, trust_remote_code=False)
+parser = argparse.ArgumentParser(description="Train a masked LM with masks of nmg in transformers' Trainer.")
+parser.add_argument("model", help="hub name or folder")
+parser.add_argument("corpus", help="texts: one per line")
+parser.add_argument("masking", nargs="?", default="idf", help="name, mixture or folder (default: %(default)s)")
+args = parser.parse_args()
 
-texts = [line for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
+tokenizer = AutoTokenizer.from_pretrained(args.model, trust_remote_code=False)
+model = AutoModelForMaskedLM.from_pretrained(args.model, trust_remote_code=False)
+
+texts = [line for line in Path(args.corpus).read_text(encoding="utf-8").splitlines() if line.strip()]
 rows = [dict(tokenizer(text, truncation=True, max_length=128)) for text in texts]
 n_held_out = max(len(rows) // 10, 1)
 train, held_out = rows[n_held_out:], rows[:n_held_out]
 
 # Rules count words in `texts`; maskings that read the language model need `model`.
-collator = MaskingCollator(tokenizer, masking=masking, rate=0.15, seed=0, texts=train, model=model)
+collator = MaskingCollator(tokenizer, masking=args.masking, rate=0.15, seed=0, texts=train, model=model)
 arguments = TrainingArguments(
     "trained/checkpoints",
     num_train_epochs=1,
@@ -36,7 +41,8 @@ trainer = Trainer(
     arguments,
     data_collator=collator,
     train_dataset=train,
-    eval_dataset=collator.fix(held_out),  # the same masks in every evaluation
+    # The same random masks in every evaluation, whatever the masking in training: eval_loss compares maskings fairly.
+    eval_dataset=MaskingCollator(tokenizer, "random").fix(held_out),
 )
 before = trainer.evaluate()["eval_loss"]
 trainer.train()

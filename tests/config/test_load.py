@@ -567,7 +567,7 @@ def test_a_pipe_is_no_configuration(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe.yaml")
     with pytest.raises(UserError, match="it is a device or a pipe"):
         load_config(tmp_path / "pipe.yaml")
-    with pytest.raises(UserError, match="is not a valid file name .embedded null byte."):
+    with pytest.raises(UserError, match="is not a valid file name"):
         load_config(tmp_path / "a\0b.yaml")
 
 

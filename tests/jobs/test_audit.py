@@ -18,3 +18,7 @@ def test_an_audit_writes_all_its_files(inputs: Inputs, tmp_path: Path):
     page = (tmp_path / "audit" / "index.html").read_text(encoding="utf-8")
     assert "Is there anything to learn?" in page
     assert result.facts["recommendation"][:40] in page
+    assert repr(result).startswith("Audited(adapting_helps=")
+    assert result.summary().startswith("Verdict: ")
+    assert len(result.to_frame()) == len(result.trials)
+    assert "<dl" in result._repr_html_()

@@ -28,7 +28,9 @@ class Diverged(UserError):  # noqa: N818 the name says what happened to the trai
     """The losses, weights or scores of a training run are no longer finite. Its settings are the cause."""
 
 
-def bad_input(path: str | os.PathLike[str], problem: str, *, line: int | None = None, field: str | None = None) -> UserError:
+def bad_input(
+    path: str | os.PathLike[str], problem: str, *, line: int | None = None, field: str | None = None
+) -> UserError:
     """Return a `UserError` that names the file and, if given, the line and the field.
 
     Args:

@@ -91,7 +91,9 @@ def adapt(
             loss = f"loss {record['loss']:.3f} · {record['tokens_per_second']:,.0f} tokens/s"
             console.overall(f"step {record['step']}/{steps} · {loss}", record["step"], steps)
 
-        result = run_adapt(settings, masking or "random", folder, console, resume=resume is not None, on_step=on_step)
+        result = run_adapt(
+            settings, masking or "random", folder, reporter=console, resume=resume is not None, on_step=on_step
+        )
     if is_main_process():
         typer.echo(result.summary())
         if result.terms is not None and result.terms.measured:

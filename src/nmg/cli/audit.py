@@ -21,9 +21,9 @@ def audit(
     Writes OUT/audit.json, OUT/recommended.yaml and OUT/index.html. The test set is not read. Any setting can be
     overridden: --section.field value.
     """
-    from nmg.jobs.console import progress_console
     from nmg.cli.words import required_config
     from nmg.config import load_config
+    from nmg.jobs.console import progress_console
 
     config, overrides = required_config(config, context.args)
     settings = load_config(config, overrides)

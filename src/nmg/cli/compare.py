@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from nmg.jobs.console import ProgressConsole
     from nmg.comparison.results import ComparisonResults
     from nmg.comparison.run import TrialEvent
     from nmg.config import Config
+    from nmg.jobs.console import ProgressConsole
 
 
 def compare(
@@ -99,8 +99,8 @@ def run_comparison(config: "Config | dict[str, Config]", maskings: list[str], ou
     Raises:
         typer.Exit: If a trial or a part failed.
     """
-    from nmg.jobs.console import progress_console
     from nmg.jobs.compare import compare as compare_maskings
+    from nmg.jobs.console import progress_console
 
     with progress_console() as console:
         results = compare_maskings(config, maskings, out, reporter=console, on_cell=_show_cells(console), **options)

@@ -15,9 +15,9 @@ def estimate(
 
     Writes only the tokenised corpus to the cache. Any setting can be overridden: --section.field value.
     """
-    from nmg.jobs.console import progress_console
     from nmg.cli.words import required_config
     from nmg.config import load_config
+    from nmg.jobs.console import progress_console
 
     config, overrides = required_config(config, context.args)
     settings = load_config(config, overrides)

@@ -32,9 +32,9 @@ def inspect(
     --adapt.block_size 126 --masking.idf_unit word.
     """
     from nmg.base.errors import UserError
-    from nmg.jobs.console import progress_console
     from nmg.cli.words import split_names
     from nmg.config import load_config
+    from nmg.jobs.console import progress_console
 
     given = {"model.name": model, "masking.rate": rate}
     overrides = [*context.args, *(f"--{name}={value}" for name, value in given.items() if value is not None)]

@@ -23,9 +23,9 @@ def learn(
     nmg settings lists them. The paper's name of this command, meta-train, works too.
     """
     from nmg.base.errors import UserError
-    from nmg.jobs.console import progress_console
     from nmg.cli.words import config_and_settings
     from nmg.config import load_config
+    from nmg.jobs.console import progress_console
 
     config, overrides = config_and_settings(config, context.args)
     if (resume is None) != (config is not None and out is not None) or (resume is not None and (config or out)):

@@ -29,8 +29,8 @@ def vocabulary(
     """
     from nmg.base.files import as_json, user_path, write_text
     from nmg.base.outputs import check_file
-    from nmg.jobs.console import progress_console
     from nmg.config import load_config
+    from nmg.jobs.console import progress_console
 
     settings = load_config(None, [*context.args, f"--model.name={model}"])
     for file in (out, json):

@@ -1,5 +1,7 @@
 """A collator that masks batches in transformers' Trainer, sentence-transformers or any PyTorch DataLoader."""
 
+import inspect
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -10,9 +12,9 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from nmg.base.errors import UserError, shown
+from nmg.base.errors import UserError, shown, unknown_argument
 from nmg.base.seeding import StreamName
-from nmg.base.settings import MaskingSettings
+from nmg.base.settings import MaskingSettings, ModelSettings
 from nmg.base.types import IGNORED_LABEL, CorruptedBlocks, StateEncoder, TokenBlocks
 from nmg.collation.fixed import MARK, FixedRow, FixedRows, fixed_labels, is_streamed
 from nmg.collation.given import rows_of
@@ -25,7 +27,7 @@ from nmg.masking.base import MaskingContext
 from nmg.masking.corrupt import Vocabulary, corrupt
 from nmg.masking.schedule import RatePhases, RateSchedule, RowRates
 from nmg.training.encoder_cache import CachedEncoder
-from nmg.training.lm import LMReader, PlainPasses
+from nmg.training.lm import LMReader, PlainPasses, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -37,6 +39,15 @@ AnyRate: TypeAlias = float | tuple[float, float] | RateSchedule | RatePhases
 """One rate, the lowest and the highest rate of a row, or rates that change during training."""
 
 
+OTHER_NAMES: Mapping[str, str] = {
+    "mlm_probability": "use rate=",
+    "mlm": "leave it out, because this collator always masks",
+    "whole_word_mask": "use masking='whole-word'",
+    "return_tensors": "leave it out, because batches are tensors of PyTorch",
+}
+"""Argument of other collators → what to write instead."""
+
+
 class MaskingCollator:
     """Pads rows to a batch, masks it, and returns `input_ids`, `attention_mask` and `labels`.
 
@@ -46,7 +57,7 @@ class MaskingCollator:
     separate random stream in every epoch.
 
     Args:
-        tokenizer: a fast tokenizer with a mask token.
+        tokenizer: a fast tokenizer with a mask token, or the name or folder of a model, whose tokenizer is loaded.
         masking: one of the following:
 
             - the name of a rule (see `nmg maskings`) or of a mixture (`0.7*idf+0.3*random`);
@@ -84,7 +95,7 @@ class MaskingCollator:
 
     def __init__(
         self,
-        tokenizer: "PreTrainedTokenizerBase",
+        tokenizer: "PreTrainedTokenizerBase | str | os.PathLike[str]",
         masking: AnyMasking = "random",
         rate: AnyRate = 0.15,
         seed: int = 0,
@@ -98,6 +109,8 @@ class MaskingCollator:
     ) -> None:
         self.rates = _rates_of(rate)
         self.settings = _settings_of(self.rates.at(0), settings)
+        if isinstance(tokenizer, str | os.PathLike):
+            tokenizer = load_tokenizer(ModelSettings(name=os.fspath(tokenizer)))
         _check_options(tokenizer, seed, fixed, max_length=max_length, pad_to_multiple_of=pad_to_multiple_of)
         self.seed, self.fixed, self._multiple = seed, fixed, pad_to_multiple_of or 1
         self._vocabulary = Vocabulary.from_tokenizer(tokenizer)
@@ -245,7 +258,11 @@ def _check_options(tokenizer: Any, seed: Any, fixed: Any, **counts: Any) -> None
         counts: names of options with their values; each value must be None or an integer ≥ 1.
     """
     if not hasattr(tokenizer, "mask_token_id"):
-        raise UserError(f"MaskingCollator, tokenizer: must be one from transformers, not a {type(tokenizer).__name__}")
+        given = "None" if tokenizer is None else f"a {type(tokenizer).__name__}"
+        raise UserError(
+            "MaskingCollator, tokenizer: must be a tokenizer from transformers, or the name of a model, such as "
+            f"'bert-base-uncased', not {given}"
+        )
     if not isinstance(fixed, bool):
         raise UserError(f"MaskingCollator, fixed: must be True or False, not {shown(fixed)}")
     for name, value, least in (("seed", seed, 0), *((name, value, 1) for name, value in counts.items())):
@@ -267,8 +284,13 @@ def _rates_of(rate: AnyRate) -> RateSchedule | RatePhases | RowRates:
 
 def _settings_of(rate: float, settings: Mapping[str, Any]) -> MaskingSettings:
     """Return the `masking` settings. Raises UserError for an unknown setting or an invalid value."""
-    for name in ("rate_schedule", "rate_end"):
-        if name in settings:
+    known = [*list(inspect.signature(MaskingCollator).parameters)[:-1], *MaskingSettings.model_fields]
+    for name in settings:
+        if name in OTHER_NAMES:
+            raise UserError(f"MaskingCollator has no argument '{name}': {OTHER_NAMES[name]}")
+        if name not in known:
+            raise unknown_argument("MaskingCollator", name, known)
+        if name in {"rate_schedule", "rate_end"}:
             raise UserError(
                 f"MaskingCollator, {name}: pass a changing rate as RateSchedule(start, end, steps) or RatePhases(…)"
             )

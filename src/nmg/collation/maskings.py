@@ -1,5 +1,6 @@
 """Conversion of the `masking` argument of a collator (name, folder, weights, function, …) into a masking."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ from nmg.policies.sampling import PolicyMasking
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-AnyMasking: TypeAlias = "str | Path | Masking | Policy | Mapping[str, float] | WeightsOfBatch"
+AnyMasking: TypeAlias = "str | os.PathLike[str] | Masking | Policy | Mapping[str, float] | WeightsOfBatch"
 """A name, a folder, a masking, a policy, a mapping of words to weights, or a function that returns weights [B, T]."""
 _WEIGHTS = (".json", ".tsv", ".csv", ".txt")
 """Suffixes of weight files."""
@@ -48,8 +49,8 @@ def resolve_masking(masking: AnyMasking, ingredients: MaskingContext, model: "Pr
         return Rule("weights", weigh(masking, ingredients))
     if isinstance(masking, Policy):
         return _of_policy(masking, LEARNED, ingredients, model)
-    if isinstance(masking, str | Path):
-        return _by_name(str(masking), ingredients, model)
+    if isinstance(masking, str | os.PathLike):
+        return _by_name(os.fspath(masking), ingredients, model)
     if hasattr(masking, "plan") and not isinstance(masking, type):
         return cast(Masking, masking)
     if callable(masking) and not isinstance(masking, type):

@@ -67,9 +67,7 @@ def override(config: Config, overrides: Mapping[str, Any]) -> Config:
     return _validated(settings, overrides, Path("defaults"), "")
 
 
-def _validated(
-    settings: dict[str, Any], overrides: Mapping[str, Any] | Sequence[str], path: Path, text: str
-) -> Config:
+def _validated(settings: dict[str, Any], overrides: Mapping[str, Any] | Sequence[str], path: Path, text: str) -> Config:
     """Return the settings with `overrides` applied.
 
     Args:
@@ -84,13 +82,12 @@ def _validated(
     Raises:
         UserError: An override names no setting, or a value is invalid.
     """
-    is_mapping = isinstance(overrides, Mapping)
-    given = dict(overrides) if is_mapping else _values_of_words(overrides)
+    given = dict(overrides) if isinstance(overrides, Mapping) else _values_of_words(overrides)
     _apply_overrides(settings, given)
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        overridden = {name: name if is_mapping else f"--{name}" for name in given}
+        overridden = {name: name if isinstance(overrides, Mapping) else f"--{name}" for name in given}
         raise _explain(error, path, text, overridden) from error
 
 
@@ -166,7 +163,9 @@ def _apply_overrides(settings: dict[str, Any], given: Mapping[str, Any]) -> None
     """Set dotted name → value in `settings`, in place. Raises UserError for a name without a section."""
     for setting, value in given.items():
         if not isinstance(setting, str) or setting.count(".") not in {1, 2}:
-            raise UserError(f"overrides: {shown(setting)} must be 'section.field', e.g. {{'data.train': 'train.jsonl'}}")
+            raise UserError(
+                f"overrides: {shown(setting)} must be 'section.field', e.g. {{'data.train': 'train.jsonl'}}"
+            )
         section, *group, field = setting.split(".")
         fields = settings
         for part in (section, *group):

@@ -43,7 +43,7 @@ SETTINGS: Mapping[str, str] = {
 
 
 def config_of(
-    source: Source,
+    source: Source | None,
     settings: Mapping[str, Any],
     overrides: Mapping[str, Any] | None = None,
     *,
@@ -53,7 +53,7 @@ def config_of(
     """Return the settings that the arguments of a call describe.
 
     Args:
-        source: The settings, or what to read them from.
+        source: The settings, or what to read them from. None uses the defaults.
         settings: Arguments named in `SETTINGS`.
         overrides: Dotted name → value of any other settings.
         call: Name of the function, for messages.
@@ -72,6 +72,8 @@ def config_of(
         if name not in SETTINGS:
             raise unknown_argument(call, name, [*SETTINGS, "overrides"])
     given = {SETTINGS[name]: value for name, value in settings.items()} | dict(overrides or {})
+    if source is None:
+        return load_config(None, given)
     if isinstance(source, Config):
         return override(source, given)
     if not isinstance(source, str | os.PathLike):

@@ -145,7 +145,7 @@ def _train_lm(text: Path, config: Config, out: Path, work: _Work) -> None:
     work.add(0, "training a language model on news")
     words = [f"--model.name={demo_model_folder()}", f"--data.corpus={text}", *LM_SETTINGS]
     settings = load_config(None, words).model_copy(update={"run": config.run, "runtime": config.runtime})
-    result = adapt(settings, "random", out, work.reporter)
+    result = adapt(settings, "random", out, reporter=work.reporter)
     work.reporter.notify(f"mean masked-LM loss {result.loss:.2f} over {result.steps} steps")
     work.add(LM_UNITS, "the language model is trained")
 

@@ -124,7 +124,7 @@ def inspect_texts(
 def _check_names(policies: Mapping[str, Path], maskings: Sequence[str]) -> None:
     """Raise UserError for invalid names, and if there are neither policies nor maskings."""
     for name in policies:
-        if name in MASKINGS:
+        if name in MASKINGS and name != LEARNED:
             raise UserError(f"--policy {name}=…: '{name}' is the name of a masking; choose another name")
     if "none" in maskings:
         raise UserError("--maskings none: 'none' masks nothing; remove it from the list")

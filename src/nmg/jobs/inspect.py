@@ -8,7 +8,6 @@ from nmg.base.errors import UserError
 from nmg.base.files import user_path
 from nmg.base.outputs import check_file
 from nmg.base.progress import Reporter
-from nmg.config import Config
 from nmg.config.sources import AnyPath, Settings, Source, config_of
 from nmg.inspection.page import inspect_page
 from nmg.inspection.render import write_inspect_page
@@ -62,7 +61,7 @@ def inspect(
         print(seen.summary())
         ```
     """
-    chosen = config_of(Config() if config is None else config, settings, overrides, call="nmg.inspect")
+    chosen = config_of(config, settings, overrides, call="nmg.inspect")
     if "name" not in chosen.model.model_fields_set:
         raise UserError("nmg.inspect: name the masked LM that reads the texts (model=…)")
     page = None if out is None else user_path(out)

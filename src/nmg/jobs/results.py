@@ -40,7 +40,7 @@ class JobResult:
     """What all results have: a line, a text, a table and a view in a notebook."""
 
     @abstractmethod
-    def blocks(self) -> Sequence[Block]:
+    def _view(self) -> Sequence[Block]:
         """Return the result as blocks of a page, the answer first."""
 
     @abstractmethod
@@ -53,7 +53,7 @@ class JobResult:
 
     def summary(self) -> str:
         """Return the result as text for a terminal."""
-        return as_text(self.blocks())
+        return as_text(self._view())
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the numbers as a data frame. Raises ImportError if pandas is not installed."""
@@ -63,7 +63,7 @@ class JobResult:
 
     def _repr_html_(self) -> str:
         """Return the result as HTML, for notebooks."""
-        return render_blocks(self.blocks())
+        return render_blocks(self._view())
 
     def __repr__(self) -> str:
         facts = ", ".join(f"{name}={value}" for name, value in self._facts().items())
@@ -95,7 +95,7 @@ class Adapted(InFolder, AdaptationResult):
         """Return a few lines of text: losses before and after, amount of training, and how to use the model."""
         return AdaptationResult.summary(self)
 
-    def blocks(self) -> Sequence[Block]:
+    def _view(self) -> Sequence[Block]:
         """Return the verdict and the facts of the page."""
         log = AdaptationLog.read(self.out)
         return [adaptation_page.verdict(log), adaptation_page.facts(log)]
@@ -141,7 +141,7 @@ class Learned(InFolder):
         """The content of effects.json: what the learner found; empty if it reports nothing."""
         return self.training.learner.findings()
 
-    def blocks(self) -> Sequence[Block]:
+    def _view(self) -> Sequence[Block]:
         """Return what was learned, in words, and the facts of the run."""
         said = run_page.summary(self._log)
         return [*([Paragraph(said)] if said else []), run_page.facts(self._log)]
@@ -178,7 +178,7 @@ class Audited(InFolder, AuditResult):
         """The answer, the reasons, and the command to run next."""
         return audit_page.verdict(self, self.out)
 
-    def blocks(self) -> Sequence[Block]:
+    def _view(self) -> Sequence[Block]:
         """Return the verdict and the tables of the page."""
         return [self.verdict, *audit_page.audit_tables(self)]
 
@@ -210,15 +210,13 @@ class Compared(InFolder, ComparisonResults):
 
     out: Path
 
-    def blocks(self) -> Sequence[Block]:
+    def _view(self) -> Sequence[Block]:
         """Return the tables of scores and pairs, and what they say."""
         return [Paragraph(reading(self)), *notes_once(terminal_tables(self))]
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the trials; scores are fractions."""
-        return [
-            {"part": part.part.name} | _flat(trial_json(cell)) for part in self.parts for cell in part.cells
-        ]
+        return [{"part": part.part.name} | _flat(trial_json(cell)) for part in self.parts for cell in part.cells]
 
     def _facts(self) -> Mapping[str, Any]:
         means: dict[str, list[str]] = {}
@@ -236,7 +234,7 @@ class Compared(InFolder, ComparisonResults):
 class Estimated(JobResult, Estimate):
     """The result of `nmg.estimate`. Its table has one row."""
 
-    def blocks(self) -> Sequence[Block]:
+    def _view(self) -> Sequence[Block]:
         """Return the time, memory and disk space."""
         work = f"{count_text(self.episodes, 'episode')}, {count_text(self.trials, 'inner loop')}"
         head = f", up to {self.head_steps} steps that train a missing LM head" if self.head_steps else ""
@@ -270,7 +268,7 @@ class Inspected(JobResult, Inspection):
     out: Path | None
     """The page; None if none was written."""
 
-    def blocks(self) -> Sequence[Block]:
+    def _view(self) -> Sequence[Block]:
         """Return the words that each masking masks most often."""
         return [self._top_words()]
 

@@ -227,7 +227,7 @@ class MetaTraining:
         self.diverged_in_a_row = self.diverged_in_a_row + 1 if diverged else 0
         outcomes = _sound(results)
         return EpisodeRecord(
-            episode=self.next_episode,
+            episode=episode.index + 1,
             metric=self.metric,
             scores={player: dict(outcome.scores) for player, outcome in outcomes.items()},
             lm_loss={player: outcome.adaptation.loss for player, outcome in outcomes.items()},

@@ -1,6 +1,7 @@
 """Resolves the maskings that a user names on the command line: rules, mixtures and policies."""
 
 import math
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,7 +131,7 @@ def policy_place(name: str) -> str:
     raise unknown_masking(name)
 
 
-def mixture_members(name: str, policy_folder: Path | None) -> list[tuple[float, str]]:
+def mixture_members(name: str, policy_folder: str | os.PathLike[str] | None) -> list[tuple[float, str]]:
     """Return (share, name) of each member of a mixture, or [] for other maskings. Raises UserError like
     `parse_mixture`."""
     return parse_mixture(name) if policy_folder is None and not is_folder(name) else []
@@ -163,11 +164,11 @@ def masking_identity(name: str, settings: MaskingSettings, policy_folder: Path |
 
 
 def load_masking(
-    name: str,
+    name: str | os.PathLike[str],
     lm: "PretrainedLM",
     corpus: "Corpus",
     settings: MaskingSettings,
-    policy_folder: Path | None = None,
+    policy_folder: str | os.PathLike[str] | None = None,
     test: MetaTestSettings | None = None,
     reporter: Reporter | None = None,
 ) -> "Masking":
@@ -195,7 +196,7 @@ def load_masking(
         masking = nmg.load_masking("idf", session.lm, corpus, config.masking)
         ```
     """
-    test = test or MetaTestSettings()
+    name, test = os.fspath(name), test or MetaTestSettings()
     members = mixture_members(name, policy_folder)
     if members:
         loaded = [

@@ -6,6 +6,7 @@ methods, but it writes in place: it removes config.json first. If it is interrup
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -53,7 +54,7 @@ class StoredPolicy(nn.Module):
         return True
 
     @classmethod
-    def from_pretrained(cls, place: Path | str, revision: str | None = None) -> Self:
+    def from_pretrained(cls, place: str | os.PathLike[str], revision: str | None = None) -> Self:
         """Load a policy from a folder or from the hub.
 
         Args:
@@ -81,7 +82,7 @@ class StoredPolicy(nn.Module):
             )
         return policy.eval()
 
-    def save_pretrained(self, folder: Path | str, known: Provenance | None = None) -> None:
+    def save_pretrained(self, folder: str | os.PathLike[str], known: Provenance | None = None) -> None:
         """Save the policy and its model card to a folder. Each file is replaced atomically.
 
         Args:
@@ -128,7 +129,7 @@ def find_policy(folder: Path) -> Path:
     return folder / "policy" if (folder / "policy" / CONFIG).is_file() else folder
 
 
-def policy_folder(place: Path | str, revision: str | None = None) -> Path:
+def policy_folder(place: str | os.PathLike[str], revision: str | None = None) -> Path:
     """Return the local policy folder of a run, a policy or a hub repository (`OWNER/NAME`, at `revision`).
 
     Raises UserError if the folder or repository does not exist or lacks the files of a policy, or if it is a run that
@@ -163,7 +164,7 @@ def selected_by(run: Path) -> str | None:
     return selected if isinstance(selected, str) else None
 
 
-def policy_digest(place: Path | str) -> str:
+def policy_digest(place: str | os.PathLike[str]) -> str:
     """Return the digest (16 hex digits) of a policy's files. Raises UserError like `policy_folder`."""
     digest, folder = hashlib.sha256(), policy_folder(place)
     for name in (CONFIG, WEIGHTS):

@@ -11,7 +11,6 @@ from rich.text import Text
 from nmg.base.errors import printable
 from nmg.report.document import Block, Facts, Paragraph, Table, Verdict, paragraphs, spans
 
-
 WIDTH = 100
 """Number of columns of `as_text`."""
 
@@ -43,11 +42,11 @@ def show(blocks: Iterable[Table | Verdict | Paragraph]) -> None:
 
 def as_text(blocks: Iterable[Block]) -> str:
     """Return blocks as plain text: tables of at most `WIDTH` columns, and lines of text that are not broken."""
-    console = Console(file=StringIO(), width=WIDTH, color_system=None)
+    text = StringIO()
+    console = Console(file=text, width=WIDTH, color_system=None)
     for block in blocks:
         console.print(as_rich(block), soft_wrap=not isinstance(block, Table))
-    text = console.file.getvalue()  # type: ignore[attr-defined] it is the StringIO
-    return str(text).rstrip()
+    return text.getvalue().rstrip()
 
 
 def notes_once(tables: Iterable[Table]) -> Iterator[Table]:
