@@ -4,6 +4,7 @@
 # make supply-chain   write a bill of materials and known vulnerabilities of installed packages into dist/
 # make hashes         write the hashes that CI checks into .ci/requirements.txt; needs a network
 # make test-install   build wheel and sdist and try them in clean environments; needs a network and minutes
+# make release        build wheel and sdist into dist/, check them, and try the wheel; needs a network and minutes
 # make site           build the documentation as a site into site/
 # make zoo            list which architectures work in benchmarks/out/zoo.md; takes minutes
 # make bench          measure speed into benchmarks/out/bench.json
@@ -20,7 +21,7 @@ PIP = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check install -
 # Install only files with known hashes: make test HASHES=.ci/requirements.txt
 HASHES ?=
 
-.PHONY: demo test lint supply-chain hashes test-install site zoo bench bench-quick clean
+.PHONY: demo test lint supply-chain hashes test-install release site zoo bench bench-quick clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nmg demo --out runs/demo
@@ -46,6 +47,10 @@ hashes: $(VENV)/.dev
 
 test-install: $(VENV)/.dev
 	$(BIN)/pytest -m slow tests/test_install.py
+
+# Uploads nothing: afterwards, `twine upload dist/nmg-*`.
+release:
+	$(PYTHON) .ci/release.py dist
 
 site: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
