@@ -33,7 +33,7 @@ from nmg.config import Config, load_config
 from nmg.jobs.adapt import adapt
 from nmg.jobs.audit import audit
 from nmg.jobs.compare import compare
-from nmg.jobs.meta_train import meta_train
+from nmg.jobs.learn import learn
 from nmg.meta_training.estimate import estimate
 from nmg.meta_training.run import recorded_config
 from nmg.training.batches import batches_per_epoch
@@ -110,12 +110,12 @@ class Jobs:
             found = too_few_plays(config.meta.episodes)
             if found is not None:
                 return Learned(found)
-        meta_train(
+        learn(
             config,
             folder,
             resume=is_begun,
             reporter=self.reporter,
-            on_episode=lambda record, n: self.on_progress(LEARN, "episode", record.episode + 1, n),
+            on_episode=lambda record, n: self.on_progress(LEARN, "episode", record.episode, n),
         )
         findings = json.loads((folder / "effects.json").read_text("utf-8"))
         return Learned(selected=findings["selected"], rule=findings["rule"], plays=findings["trials"])
@@ -159,7 +159,7 @@ class Jobs:
                 self._final(audited),
                 str(named),
                 folder,
-                self.reporter,
+                reporter=self.reporter,
                 resume=is_begun,
                 on_step=lambda record, steps: self.on_progress(ADAPTED, "step", record["step"], steps),
             )

@@ -27,8 +27,8 @@ def adapt_auto(
     Raises:
         UserError: The words do not fit together, or an input is invalid.
     """
-    from nmg.jobs.console import progress_console
     from nmg.config import load_config
+    from nmg.jobs.console import progress_console
 
     if (resume is None) != (config is not None and out is not None) or (resume is not None and config is not None):
         raise UserError("--auto: give either CONFIG.yaml --out FOLDER, or --resume FOLDER")

@@ -9,7 +9,6 @@ from nmg.base.errors import UserError, shown, unknown_argument
 from nmg.base.files import is_folder, is_there, user_path
 from nmg.config.load import load_config, override
 from nmg.config.schema import Config
-from nmg.config.shipped import configs_folder
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 Source: TypeAlias = Config | AnyPath
@@ -85,11 +84,9 @@ def config_of(
 
 
 def _configuration_file(name: str) -> Path | None:
-    """Return the configuration file that a name stands for, or None if it is the name of data."""
+    """Return the configuration that a name stands for, as `load_config` reads it, or None if it is the name of data."""
     path = user_path(name)
-    if path.suffix in {".yaml", ".yml"}:
-        return path
     if is_folder(path):
         return path / "config.yaml" if (path / "config.yaml").is_file() else None
-    shipped = configs_folder() / f"{name}.yaml"
-    return shipped if not is_there(path) and is_there(shipped) else None
+    is_plain = not path.suffix and len(path.parts) == 1 and not is_there(path)
+    return path if is_plain or path.suffix in {".yaml", ".yml"} else None
