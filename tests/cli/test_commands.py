@@ -128,9 +128,9 @@ def test_an_interruption_says_how_to_continue(
 def test_an_error_has_its_own_line_whether_or_not_a_bar_is_there(
     nmg: Nmg, phase: str | None, monkeypatch: pytest.MonkeyPatch
 ):
-    def fail(*arguments: Any, **_options: Any) -> None:
+    def fail(*_arguments: Any, reporter: Any, **_options: Any) -> None:
         if phase is not None:
-            arguments[-1].steps(phase)(1, 3)
+            reporter.steps(phase)(1, 3)
         raise UserError("no more")
 
     monkeypatch.setattr("nmg.jobs.adapt.adapt", fail)
