@@ -85,8 +85,10 @@ def test_what_a_run_does_not_continue_with(tmp_path: Path):
     with pytest.raises(UserError, match="there is no run of nmg adapt --auto in this folder"):
         go_on(tmp_path / "nothing", fakes)
     fakes.fails_in = None
-    assert AutoFolder.resume(tmp_path, Config(), 40, {"data.train": "1"}, fakes.clock).seconds_left == 40 * 60 - 60
-    run_stages(go_on(tmp_path, fakes), fakes)
+    longer = AutoFolder.resume(tmp_path, Config(), 40, {"data.train": "1"}, fakes.clock)
+    run_stages(longer, fakes)
+    later = [("comparison", 2400 - 120 - 63), ("adapted", 2400 - 180)]
+    assert fakes.calls[1:] == [("learn", 951), *later], "the interrupted stage keeps its time"
     with pytest.raises(UserError, match="this run is finished; its page is"):
         go_on(tmp_path, fakes)
 
