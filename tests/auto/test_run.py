@@ -252,6 +252,8 @@ def test_masks_are_learned_within_the_time_and_compared(jobs: tuple[Jobs, Audite
     log = (work.out / "learn" / "metrics.jsonl").read_bytes()
     assert work.learn(found, 121) == learned, "a second call continues the run, which is finished"
     assert (work.out / "learn" / "metrics.jsonl").read_bytes() == log
+    shutil.copytree(work.out / "learn" / "learned", work.out / "learn" / "policy", dirs_exist_ok=True)
+    (work.out / "learn" / "effects.json").write_text('{"selected": "policy"}')  # as if it had passed the gate
     of_policy = work.compare(found, Learned(selected="policy"), 0)
     assert list(of_policy.scores) == ["none", "random", "learned"]
     assert set(of_policy.gains) == {"random", "learned"}
