@@ -118,7 +118,7 @@ def test_a_key_that_does_not_exist(refused: Callable[..., str], tmp_path: Path):
     for words in (("validate", file), ("learn", file, "--out", "out"), ("compare", file, "--out", "out")):
         message = refused(*words)
         assert f"{file}, line 2" in message
-        assert "did you mean 'rate'" in message
+        assert "did you mean 'masking.rate'" in message
 
 
 def test_settings_may_stand_anywhere(nmg: Nmg, config: Path):
@@ -144,7 +144,7 @@ def test_words_too_many(refused: Callable[..., str], config: Path):
 def test_an_override_that_does_not_exist(refused: Callable[..., str], config: Path):
     message = refused("learn", config, "--out", "out", "--maskin.rate", "0.1")
     assert "--maskin" in message
-    assert "did you mean 'masking'" in message
+    assert "did you mean '--masking.rate'" in message
     assert "--masking.rate" in refused("learn", config, "--out", "out", "--rate", "0.1")
     assert "needs a value" in refused("learn", config, "--out", "out", "--masking.rate")
 

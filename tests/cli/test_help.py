@@ -16,7 +16,7 @@ GROUPS = {
     "Adapt": ["adapt", "vocabulary", "share"],
     "Learn": ["learn"],
     "Prove": ["compare", "inspect", "report"],
-    "Look up and check": ["validate", "maskings", "check-collator"],
+    "Look up and check": ["settings", "validate", "maskings", "check-collator"],
 }
 
 

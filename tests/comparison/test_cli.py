@@ -85,7 +85,7 @@ def test_a_failed_cell_shows_and_the_exit_code_says_so(
         (("--shots", "few"), "--shots: 'few'"),
         (("--adapt-steps", "0"), "--adapt-steps: '0'"),
         (("--data.test", "null"), "test set"),
-        (("--masking.rat", "0.1"), "did you mean 'rate'"),
+        (("--masking.rat", "0.1"), "did you mean '--masking.rate'"),
         (("--out", "full"), "files that do not belong to a comparison"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,

@@ -210,8 +210,8 @@ def test_an_override_leaves_the_rest_of_its_section(load):
         (("--masking.rate",), "--masking.rate needs a value"),
         (("--masking.rate", "--adapt.epochs", "2"), "--masking.rate needs a value"),
         (("--masking.rate", "1.5"), "--masking.rate: Input should be less than 1 (given: 1.5)"),
-        (("--masking.rat", "0.1"), "--masking.rat: there is no such setting; did you mean 'rate'?"),
-        (("--maskng.rate", "0.1"), "--maskng.rate: there is no such setting; did you mean 'masking'?"),
+        (("--masking.rat", "0.1"), "--masking.rat: there is no such setting; did you mean '--masking.rate'?"),
+        (("--maskng.rate", "0.1"), "--maskng.rate: there is no such setting; did you mean '--masking.rate'?"),
         (("--masking.rate", "[a"), "--masking.rate: cannot read the value '[a'"),
         (("--masking.rate", "2020-13-45"), "--masking.rate: cannot read the value '2020-13-45'"),
         (("--data.train", "a\x1b"), "--data.train: cannot read the value 'a\x1b'"),
@@ -225,14 +225,14 @@ def test_an_override_leaves_the_rest_of_its_section(load):
         ),
         (
             ("--learner.self-pley", "chess", "--learner.kind=actor-critic"),
-            "--learner.self_pley: there is no such setting; did you mean 'self_play'?",
+            "--learner.self_pley: there is no such setting; did you mean '--learner.self_play'?",
         ),
         (
             ("--learner.self-play", "frozen"),
             "--learner.self_play: there is no such setting; it belongs to learner.kind actor-critic",
         ),
         (("--adapt.lora.rank", "-1"), "--adapt.lora.rank: Input should be greater than or equal to 0 (given: -1)"),
-        (("--adapt.lora.rnk", "8"), "--adapt.lora.rnk: there is no such setting; did you mean 'rank'?"),
+        (("--adapt.lora.rnk", "8"), "--adapt.lora.rnk: there is no such setting; did you mean '--adapt.lora.rank'?"),
         (("--adapt.lora", "8"), "--adapt.lora: must contain fields (given: 8)"),
         (("--adapt.epochs.rank", "8"), "--adapt.epochs.rank: 'epochs' is not a section in the configuration file"),
         (
@@ -267,7 +267,7 @@ def test_an_override_into_a_value(problem):
     ("text", "line", "field", "said"),
     [
         ("run:\n  seed: 1\nmaskng: {}\n", 3, "maskng", "there is no such setting; did you mean 'masking'?"),
-        ("masking:\n  rate: 0.1\n  raet: 0.2\n", 3, "masking.raet", "there is no such setting; did you mean 'rate'?"),
+        ("masking:\n  rate: 0.1\n  raet: 0.2\n", 3, "masking.raet", "there is no such setting; did you mean 'masking.rate'?"),
         ("run:\n  xyzzy: 1\n", 2, "run.xyzzy", "there is no such setting (known: seed)"),
         ("masking: 5\n", 1, "masking", "must contain fields (given: 5)"),
         ("\n# rates\nmasking:\n  rate: 1.5\n", 4, "masking.rate", "Input should be less than 1 (given: 1.5)"),
@@ -392,8 +392,8 @@ def test_an_unknown_kind_is_told_with_the_known_ones(problem, tmp_path: Path, se
 @pytest.mark.parametrize(
     ("section", "kind", "field", "said"),
     [
-        ("learner", "actor-critic", "learning_strats", "; did you mean 'learning_starts'?"),
-        ("learner", "random-search", "canddates", "; did you mean 'candidates'?"),
+        ("learner", "actor-critic", "learning_strats", "; did you mean 'learner.learning_starts'?"),
+        ("learner", "random-search", "canddates", "; did you mean 'learner.candidates'?"),
         ("learner", "random-search", "xyzzy", " (known: kind, candidates, std)"),
         ("learner", "experiment", "self_play", "; it belongs to learner.kind actor-critic"),
         ("learner", "random-search", "budget", "; it belongs to learner.kind experiment and rule-search"),
@@ -406,7 +406,7 @@ def test_an_unknown_kind_is_told_with_the_known_ones(problem, tmp_path: Path, se
         ("policy", "linear", "hidden", "; it belongs to policy.kind attention"),
         ("policy", "linear", "xyzzy", " (known: kind, features, credit_rounds, temperature, unit)"),
         ("policy", "attention", "features", "; it belongs to policy.kind linear"),
-        ("policy", "attention", "hiden", "; did you mean 'hidden'?"),
+        ("policy", "attention", "hiden", "; did you mean 'policy.hidden'?"),
     ],
 )
 def test_a_wrong_field_of_a_kind(problem, tmp_path: Path, section: str, kind: str, field: str, said: str):

@@ -321,7 +321,7 @@ def test_the_rate_is_that_of_the_policy_if_none_is_given(
         (["--text", "special.txt"], "contains only special tokens"),
         (["--rate", "1.5"], "--masking.rate"),
         (["--adapt.block_size=63"], "adapt.block_size"),
-        (["--masking.rat=0.2"], "did you mean 'rate'"),
+        (["--masking.rat=0.2"], "did you mean '--masking.rate'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -46,7 +46,9 @@ DataFile: TypeAlias = Annotated[str, NamedContent("data")]
 class Section(BaseModel):
     """Base class of all groups of settings: immutable, validated, and without unknown fields."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -91,9 +91,11 @@ class ModelSettings(Section):
     """Maximum number of steps that train only a new LM head, if the checkpoint has no LM head; 0 keeps
     the random initialisation and trains nothing."""
     head_warmup_learning_rate: Positive = 1e-3
+    """Learning rate of the steps that train only a new LM head."""
     head_tuning_steps: CountOrZero = 400
     """Maximum number of steps that train the whole model with its new head; 0 leaves the encoder unchanged."""
     head_tuning_learning_rate: Positive = 2e-4
+    """Learning rate of the steps that train the whole model with its new head."""
 
 
 class DataSettings(Section):
@@ -110,7 +112,9 @@ class DataSettings(Section):
     corpus: DataFile | None = None
     """Text to adapt on in comparisons; the texts of `train` if not given."""
     text_field: str = "text"
+    """Field (column) of the text, or of the words of a sentence."""
     label_field: str = "label"
+    """Field (column) of the label, the labels, the tags or the number."""
     pair_field: str | None = None
     """Field of the second text if examples are pairs of texts (e.g. MNLI's hypothesis)."""
     word_column: Count = 1
@@ -192,8 +196,11 @@ class OptimiserSettings(Section):
     """
 
     epochs: CountOrZero
+    """Number of passes through the data."""
     batch_size: Count
+    """Number of rows per step."""
     learning_rate: Positive
+    """Highest learning rate of the run."""
     warmup_ratio: Share = 0.0
     """Fraction of the steps over which the learning rate rises."""
     schedule: Literal["linear", "constant", "cosine", "warmup-stable-decay"] = "linear"
@@ -205,6 +212,7 @@ class OptimiserSettings(Section):
     optimiser: Literal["adamw", "stable-adamw"] = "adamw"
     """`stable-adamw` limits the size of each weight matrix's step. It needs the extra `stable-adamw`."""
     weight_decay: NonNegative = 0.0
+    """Decoupled weight decay."""
     max_grad_norm: Positive = 1.0
     """Norm to which gradients are clipped."""
 
@@ -226,8 +234,11 @@ class AdaptSettings(OptimiserSettings):
     """Settings of domain adaptation (masked-LM training)."""
 
     epochs: CountOrZero = 3
+    """Number of passes through the text."""
     batch_size: Count = 8
+    """Number of blocks per step."""
     learning_rate: Positive = 2e-5
+    """Highest learning rate of the run."""
     block_size: Count = 254
     """Number of word pieces per block, excluding special tokens."""
     join_documents: bool = False
@@ -288,8 +299,11 @@ class FinetuneSettings(OptimiserSettings):
     """Settings of fine-tuning on the task."""
 
     epochs: CountOrZero = 5
+    """Number of passes through the training examples."""
     batch_size: Count = 8
+    """Number of model inputs per step."""
     learning_rate: Positive = 2e-5
+    """Highest learning rate of the run."""
     max_length: Annotated[int, Field(ge=8, le=LARGEST_COUNT)] = 128
     """Maximum number of tokens of a task input, including special tokens."""
     stride: Count = 128
@@ -348,10 +362,15 @@ class MetaTestSettings(Section):
     """Settings of comparisons, which override `masking`, `adapt` and `finetune`; null keeps the setting there."""
 
     rate: Rate | None = None
+    """Masking rate, in place of `masking.rate`."""
     adapt_epochs: CountOrZero | None = None
+    """Passes through the text, in place of `adapt.epochs`."""
     adapt_batch_size: Count | None = None
+    """Blocks per step, in place of `adapt.batch_size`."""
     finetune_epochs: Count | None = None
+    """Passes through the training examples, in place of `finetune.epochs`."""
     finetune_batch_size: Count | None = None
+    """Model inputs per step, in place of `finetune.batch_size`."""
     evaluation: Evaluation = "finetune"
     """Source of the scores: fine-tuning of the whole model, or a linear classifier on its frozen features. The task
     `similarity` trains nothing, so it always has `embedding`."""
@@ -369,6 +388,7 @@ class RuntimeSettings(Section):
     """Settings of the machine and of output. They change speed and rounding, but no other property of results."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Device of all computations; `auto`: a GPU if there is one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of matrix products; weights that the optimiser updates are always fp32. `auto`: bf16 if the
     machine multiplies it, fp16 on other NVIDIA GPUs, else fp32."""

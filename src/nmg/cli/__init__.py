@@ -25,6 +25,7 @@ from nmg.cli import (
     learn,
     maskings,
     report,
+    settings,
     share,
     validate,
     vocabulary,
@@ -56,6 +57,7 @@ COMMANDS = (
         "inspect", inspect.inspect, PROVE, "nmg inspect --text texts.txt --policy run --model MODEL --out masks.html"
     ),
     Entry("report", report.report, PROVE, "nmg report run --watch 30", has_settings=False),
+    Entry("settings", settings.settings, LOOK, "nmg settings adapt.lora", has_settings=False),
     Entry("validate", validate.validate, LOOK, "nmg validate nmg.yaml --masking.rate 0.15"),
     Entry("maskings", maskings.maskings, LOOK, "nmg maskings", has_settings=False),
     Entry(

@@ -28,6 +28,15 @@ HOW_TO_CONTINUE = {
 """Command → advice after an interruption. Commands that save no results are not listed."""
 
 
+@dataclass(frozen=True)
+class Completion:
+    """A word that completes what was typed, as the shells' completions read it."""
+
+    value: str
+    help: str
+    type: str = "plain"
+
+
 class Command(TyperCommand):
     """A command that explains on Ctrl-C how to continue and then exits with code 130."""
 
@@ -58,6 +67,16 @@ class SettingsCommand(Command):
                 check_option(word, [name for name in own if name.startswith("-")])
             before = word
         return super().parse_args(ctx, words)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Complete options as usual, and settings by their names: --adapt.l<TAB> gives --adapt.learning_rate."""
+        found: list[Any] = list(super().shell_complete(ctx, incomplete))
+        if incomplete.startswith("--"):
+            from nmg.config.reference import settings_reference
+
+            known = {f"--{one.name}": one.meaning.partition(". ")[0] for one in reversed(settings_reference())}
+            found += [Completion(name, known[name]) for name in reversed(known) if name.startswith(incomplete)]
+        return found
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ def init(
 
 def _choose(what: str, names: Sequence[str]) -> str:
     """Ask which field is the label or the text."""
-    import click
-
-    return str(typer.prompt(f"Which field is the {what}?", type=click.Choice(list(names))))
+    while True:
+        name = str(typer.prompt(f"Which field is the {what}? ({', '.join(names)})"))
+        if name in names:
+            return name

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -205,12 +206,23 @@ def _explain(error: ValidationError, path: Path, text: str, overridden: Mapping[
         within = tuple(f"{name}." for name in blamed)
         options = sorted(name for setting, name in overridden.items() if f"{setting}.".startswith(within))
         if options:
-            problems.append(f"{', '.join(options)}: {message}")
+            problems.append(f"{', '.join(options)}: {_as_typed(message, options[0])}")
         else:
             name = max(blamed, key=lambda name: len(lines_to(root, name)))
             line = next(reversed(lines_to(root, name)), None)
             problems.append(str(bad_input(path, message, line=line, field=name)))
     return UserError("\n".join(problems))
+
+
+def _as_typed(message: str, option: str) -> str:
+    """Return a message whose suggestion is written like the wrong name: 'masking' for --maskng.rate → --masking.rate."""
+    dashes = "--" if option.startswith("--") else ""
+
+    def suggested(found: re.Match[str]) -> str:
+        meant = found["meant"]
+        return f"did you mean '{dashes}{meant if '.' in meant else '.'.join([meant, *option.split('.')[1:]])}'"
+
+    return re.sub(r"did you mean '(?P<meant>[\w.]+)'", suggested, message)
 
 
 def _read_problem(problem: ErrorDetails) -> tuple[list[str], str]:
@@ -278,7 +290,8 @@ def _instead(location: Sequence[str], kind: str | None) -> str:
             listed = " and ".join(filter(None, [", ".join(kinds[:-1]), kinds[-1]]))
             return f"; it belongs to {location[0]}.kind {listed}"
     matches = difflib.get_close_matches(location[-1], known, n=1)
-    return f"; did you mean '{matches[0]}'?" if matches else f" (known: {', '.join(known)})"
+    meant = ".".join([*location[:-1], *matches])
+    return f"; did you mean '{meant}'?" if matches else f" (known: {', '.join(known)})"
 
 
 def _fields_of(section: FieldInfo, kind: str | None) -> list[str]:
