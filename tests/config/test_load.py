@@ -267,7 +267,12 @@ def test_an_override_into_a_value(problem):
     ("text", "line", "field", "said"),
     [
         ("run:\n  seed: 1\nmaskng: {}\n", 3, "maskng", "there is no such setting; did you mean 'masking'?"),
-        ("masking:\n  rate: 0.1\n  raet: 0.2\n", 3, "masking.raet", "there is no such setting; did you mean 'masking.rate'?"),
+        (
+            "masking:\n  rate: 0.1\n  raet: 0.2\n",
+            3,
+            "masking.raet",
+            "there is no such setting; did you mean 'masking.rate'?",
+        ),
         ("run:\n  xyzzy: 1\n", 2, "run.xyzzy", "there is no such setting (known: seed)"),
         ("masking: 5\n", 1, "masking", "must contain fields (given: 5)"),
         ("\n# rates\nmasking:\n  rate: 1.5\n", 4, "masking.rate", "Input should be less than 1 (given: 1.5)"),

@@ -190,7 +190,7 @@ def test_an_engine_has_as_many_workers_as_there_are_jobs_where_the_cluster_is_el
 
 def test_without_ray_there_is_a_clear_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(runtime, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"runtime\.engine ray needs Ray: pip install 'nmg\[ray\]'"):
+    with pytest.raises(UserError, match=r"runtime\.engine ray needs Ray: pip install 'ray"):
         runtime.Runtime.start(RuntimeSettings(device="cpu", engine="ray"))
 
 

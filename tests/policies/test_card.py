@@ -90,12 +90,13 @@ def test_a_card_says_what_is_known_and_no_path(policy: LinearPolicy, folders: Pa
         "Maskings differ in macro_f1.",
         "3.250, 2.500 nats below",
         "4 of 90 validation examples have a near duplicate in training",
-        "| random | 0.61 [0.59, 0.63] |",
-        "| mine | 0.66 |",
-        "| mine − random | 0.05 [0.01, 0.09] | 0.02 |",
+        "| random | 61.0 [59.0, 63.0] |",
+        "| mine | 66.0 |",
+        "| mine − random | 5.0 [1.0, 9.0] | 0.02 |",
         "masking:\n  rate: 0.15",
         "versions: nmg 0.1.0",
         "rate=0.2)",
+        "tokenizer = AutoTokenizer.from_pretrained(MODEL)",
     ):
         assert said in card, said
     assert "/home" not in card
@@ -106,6 +107,20 @@ def test_a_card_of_a_policy_of_which_nothing_is_known(policy: LinearPolicy):
     assert "## Training" not in card
     assert "## Audit" not in card
     assert "model=model" in model_card(new_policy(), Provenance.read()), "it reads the LM"
+
+
+def test_a_card_names_a_model_of_the_hub_but_no_path_and_says_if_the_policy_is_a_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "lm").mkdir(parents=True)
+    for name, is_shown in {"owner/name": True, "bert": True, "runs/lm": False, "runs/demo/lm": False}.items():
+        rule = LinearPolicy(LinearConfig(features=("idf", "digit"), vocabulary_size=4, base_model=name))
+        rule.weights.copy_(torch.tensor([2.0, 0.0]))
+        card = model_card(rule, Provenance.read())
+        assert (f"base_model: {name}" in card) == is_shown, name
+    assert "It is equal to a rule, idf" in card
+    assert "| `digit` |" not in card
 
 
 def test_a_folder_without_findings_is_refused(tmp_path: Path):
@@ -160,7 +175,7 @@ def test_share_writes_a_folder_and_pushes(folders: Path, nmg: Nmg, fake_hub: typ
     assert "https://hub/me/policy" in answer.out
     card = (folders / "shared" / "README.md").read_text()
     assert card == (fake_hub.folder / "README.md").read_text()
-    assert "0.61 [0.59, 0.63]" in card
+    assert "61.0 [59.0, 63.0]" in card
     assert Policy.from_pretrained(folders / "shared").config.masking_rate == 0.2
     assert "give OWNER/NAME of the hub, --out FOLDER, or both" in nmg("share", folders / "run").err
 

@@ -1,5 +1,6 @@
 """What is told of a policy in use: another model, tokenizer or rate than it was trained with, and that it is a rule."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +56,13 @@ def test_used_as_it_was_trained_there_is_nothing_to_tell(
     monkeypatch.chdir(Path(lm.name).parent)
     relative = replace(trained_with(lm), base_model=Path(lm.name).name)
     assert notes_of(relative, lm, corpus, tmp_path / "policy") == [], "one folder by two names"
+    shutil.copytree(lm.name, tmp_path / "copy")
+    copied = replace(trained_with(lm), base_model=str(tmp_path / "copy"))
+    assert notes_of(copied, lm, corpus, tmp_path / "policy") == [], "a folder with the same content"
+    elsewhere = replace(trained_with(lm), base_model=f"no/such/folder/{Path(lm.name).name}")
+    assert notes_of(elsewhere, lm, corpus, tmp_path / "policy") == [], "a path that leads nowhere from here"
+    (tmp_path / "copy" / "config.json").write_text("{}")
+    assert notes_of(copied, lm, corpus, tmp_path / "policy") != []
 
 
 def test_each_difference_names_both(lm: PretrainedLM, corpus: Corpus, tmp_path: Path):

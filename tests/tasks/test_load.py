@@ -13,8 +13,8 @@ from nmg.base.settings import DataSettings
 from nmg.config import load_config
 from nmg.data.formats.questions import QAExample
 from nmg.data.task_data import TaskData
-from nmg.tasks.classification import labels
-from nmg.tasks.load import guess_task, read_any_texts, with_labels
+from nmg.tasks.classification import CLASSIFICATION, labels
+from nmg.tasks.load import guess_task, read_any_texts, read_examples, with_labels
 from nmg.tasks.loaded import LoadedData, load_corpus_texts
 from nmg.tasks.registry import task_kind
 from support.files import Write
@@ -212,7 +212,7 @@ def test_an_ending_of_no_task(name: str, write: Write) -> None:
         guess_task(path)
     assert str(error.value) == (
         f"{path}: cannot tell the task from the file extension "
-        "(known: .bio, .conll, .csv, .iob, .json, .jsonl, .parquet, .tsv). Set --task."
+        "(known: .bio, .conll, .csv, .iob, .json, .jsonl, .parquet, .tsv, .txt). Set --task."
     )
 
 
@@ -293,3 +293,16 @@ def test_a_table_without_header_through_settings_of_the_command_line(write: Writ
         ("They drank the pub.", "1"),
         ("The pub drank them.", "0"),
     ]
+
+
+def test_data_of_another_task_are_named(tmp_path: Path):
+    """Questions given to classification: the message names the task."""
+    (tmp_path / "a.json").write_text('{"data": [{"title": "t", "paragraphs": [{"context": "c", "qas": []}]}]}')
+    (tmp_path / "a.jsonl").write_text('{"tokens": ["a"], "tags": ["O"]}\n')
+    (tmp_path / "b.jsonl").write_text('{"txt": "a", "label": "b"}\n')
+    for name, said in {"a.json": "the task 'qa': set data.task", "a.jsonl": "the task 'token-classification'"}.items():
+        with pytest.raises(UserError, match=said):
+            read_examples(tmp_path / name, CLASSIFICATION, DataSettings())
+    with pytest.raises(UserError, match="is missing") as error:
+        read_examples(tmp_path / "b.jsonl", CLASSIFICATION, DataSettings())
+    assert "the task" not in str(error.value)

@@ -54,7 +54,7 @@ def test_a_decay_of_all_steps_leaves_the_warm_up():
 
 def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "optimi", None)
-    with pytest.raises(UserError, match=r"stable-adamw.*torch-optimi.*pip install 'nmg\[stable-adamw\]'"):
+    with pytest.raises(UserError, match=r"stable-adamw.*torch-optimi.*pip install 'torch-optimi"):
         rates(SETTINGS.model_copy(update={"optimiser": "stable-adamw"}), 1)
 
 

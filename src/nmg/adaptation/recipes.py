@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nmg.base.errors import UserError
+from nmg.base.extras import install_command
 from nmg.base.progress import Reporter
 from nmg.base.settings import RecipeName
 from nmg.config import Config, load_config
@@ -103,7 +104,8 @@ class Recipe:
             given |= {"masking.rate_schedule", "masking.rate_end"}
         new = {name: value for name, value in self.values.items() if name not in given}
         if new.get("adapt.optimiser") == "stable-adamw" and not has_stable_adamw():
-            reporter.notify(f"recipe {self.name}: AdamW is used; for StableAdamW, pip install 'nmg[stable-adamw]'")
+            advice = install_command("stable-adamw")
+            reporter.notify(f"recipe {self.name}: AdamW is used; for StableAdamW, {advice}")
             del new["adapt.optimiser"]
         sections = config.model_dump()
         for name, value in new.items():

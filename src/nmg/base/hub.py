@@ -1,5 +1,6 @@
 """Short queries to the Hugging Face hub. The libraries of the hub retry for a minute if it is unreachable."""
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -100,6 +101,10 @@ def upload(folder: Path, name: str, files: Sequence[str], what: str, *, token: s
             repo_id=name, folder_path=folder, allow_patterns=list(files), commit_message=f"{what.capitalize()} of nmg"
         )
     except Exception as error:  # errors of the hub and of whichever HTTP library it uses
+        if isinstance(error, ConnectionError | TimeoutError) or re.search(
+            "Connect|Timeout|Offline", type(error).__name__
+        ):
+            raise UserError(f"{name}: the hub cannot be reached ({first_line(error)})") from error
         raise UserError(f"{name}: the hub refused the {what}: {first_line(error)}") from error
     return str(address)
 

@@ -103,6 +103,8 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     for library in ("HF_HUB", "DATASETS"):
         os.environ.setdefault(f"{library}_VERBOSITY", "error")  # nmg reports errors in one line
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # also the bars of transformers
     os.environ["NMG_COMMAND"] = "1"  # see `runtime.keep_memory`
     signal.signal(signal.SIGTERM, _end)
     try:

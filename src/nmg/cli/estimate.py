@@ -34,5 +34,9 @@ def estimate(
         f"minutes: {found.minutes:.1f} ({found.episodes} episodes, {found.trials} inner loops{head})\n"
         f"memory: {found.peak_mib:.0f} MiB\ndisk: {found.disk_mib:.1f} MiB"
     )
+    from nmg.report.terminal import show
+    from nmg.report.verdicts import estimate_verdict
+
     if out is not None:
         write_text(out, json.dumps(found.to_json(), indent=1) + "\n")
+    show([estimate_verdict(found, config)])

@@ -58,3 +58,7 @@ def inspect(
     write_inspect_page(out, inspect_page(seen))
     size = out.stat().st_size / 1e6
     typer.echo(f"page: {out} ({seen.n_texts:,} texts, {size:.1f} MB)")
+    from nmg.report.document import Verdict
+    from nmg.report.terminal import show
+
+    show([Verdict(f"{out} shows which tokens are masked.", "Open it in a browser; it needs no network.")])

@@ -48,8 +48,8 @@ def learn(
 
         run_learn(settings, folder, resume=resume is not None, reporter=console, on_episode=on_episode)
     from nmg.meta_training.log import read_run
-    from nmg.report.run_page import summary
+    from nmg.report.terminal import show
+    from nmg.report.verdicts import learn_verdict
 
-    if said := summary(read_run(folder)):
-        typer.echo(said)
     typer.echo(f"policy: {folder}/policy   log: {folder}/metrics.jsonl   page: {folder}/{PAGE}")
+    show([learn_verdict(read_run(folder), folder)])

@@ -27,11 +27,20 @@ def share(
         raise UserError("give OWNER/NAME of the hub, --out FOLDER, or both")
 
     from nmg.adaptation.share import is_adaptation, push_adapted
+    from nmg.report.document import Verdict
+    from nmg.report.terminal import show
 
     if is_adaptation(folder):
         if to is None or out is not None or audit is not None or results is not None:
             raise UserError(f"{folder} is an adapted model: nmg share {folder} OWNER/NAME takes no other options")
-        typer.echo(push_adapted(folder, to, private=private))
+        address = push_adapted(folder, to, private=private)
+        show(
+            [
+                Verdict(
+                    f"The adapted model is at {address}.", command=f"nmg compare nmg.yaml --model.name {to} --out DIR"
+                )
+            ]
+        )
         return
 
     from nmg.policies.card import Provenance
@@ -44,5 +53,6 @@ def share(
     if out is not None:
         loaded.save_pretrained(out, known)
         typer.echo(f"policy and model card: {out}")
-    if to is not None:
-        typer.echo(loaded.push_to_hub(to, known, private=private))
+    place = loaded.push_to_hub(to, known, private=private) if to is not None else str(out)
+    use = f"nmg adapt --masking {to or out} --corpus TEXTS --model MODEL --out adapted"
+    show([Verdict(f"The policy is at {place}.", "Anyone can mask with it by this name.", use)])

@@ -39,6 +39,7 @@ def vocabulary(
 
     from nmg.data.formats.text import read_texts
     from nmg.report.terminal import show
+    from nmg.report.verdicts import vocabulary_verdict
     from nmg.report.vocabulary import vocabulary_json, vocabulary_tables
     from nmg.training.lm import load_tokenizer
     from nmg.vocabulary.fragments import count_fragments
@@ -56,3 +57,4 @@ def vocabulary(
     if json is not None:
         write_text(json, as_json(vocabulary_json(counted, proposed, tokenizer), indent=1) + "\n")
         typer.echo(f"written: {json}")
+    show([vocabulary_verdict(counted, proposed, model, corpus)])

@@ -215,7 +215,7 @@ def _explain(error: ValidationError, path: Path, text: str, overridden: Mapping[
 
 
 def _as_typed(message: str, option: str) -> str:
-    """Return a message whose suggestion is written like the wrong name: 'masking' for --maskng.rate → --masking.rate."""
+    """Return a message with its suggestion as a whole name: 'masking' for --maskng.rate becomes --masking.rate."""
     dashes = "--" if option.startswith("--") else ""
 
     def suggested(found: re.Match[str]) -> str:

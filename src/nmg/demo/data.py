@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 import numpy as np
 
 from nmg.base.errors import UserError
+from nmg.base.extras import install_command
 from nmg.base.seeding import stream
 from nmg.data.formats.classification import ClassificationExample, write_classification
 from nmg.data.formats.questions import QAExample
@@ -314,7 +315,7 @@ def _package_folder(module: str, package: str | None = None) -> Path:
     """Return the folder of a module without importing it. Raises UserError if its package is not installed."""
     spec = find_spec(module)
     if spec is None or spec.origin is None:
-        raise UserError(f"the demo needs the package '{package or module}'; install it with: pip install 'nmg[demo]'")
+        raise UserError(f"the demo needs the package '{package or module}'; install it with: {install_command('demo')}")
     return Path(spec.origin).parent
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from nmg.base.errors import UserError
+from nmg.base.extras import install_command
 from nmg.base.files import write_aside
 from nmg.base.types import IntArray, MaskPlan, TokenBlocks
 from nmg.masking.base import BlockTexts, Draw, MaskingContext, choose_units, position_noise
@@ -151,7 +152,7 @@ def load_recogniser(model: str) -> "Language":
     try:
         import spacy
     except ImportError as error:
-        raise UserError("the masking 'entity' needs spaCy: pip install 'nmg[entity]'") from error
+        raise UserError(f"the masking 'entity' needs spaCy: {install_command('entity')}") from error
     try:
         pipeline = spacy.load(model)
     except OSError as error:

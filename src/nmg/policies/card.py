@@ -4,6 +4,7 @@ File names are shown without their folders, because a card may be published.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 import yaml
 
 from nmg.base.errors import bad_input
+from nmg.base.files import is_folder
 from nmg.data.overlap import near_duplicates_text
 
 CARD = "README.md"
@@ -101,7 +103,7 @@ def _head(policy: DescribedPolicy, known: Provenance) -> str:
     """Return the YAML header, the title and the introduction."""
     base = policy.config.base_model
     facts: dict[str, Any] = {"library_name": "nmg", "tags": ["masked-language-modeling", "mask-policy"]}
-    if base and not Path(base).is_absolute() and not base.startswith("."):
+    if re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", base) and not is_folder(base):  # a name of the hub, not a path
         facts["base_model"] = base
     named = f" for {Path(base).name}" if base else ""
     task = known.settings.get("data", {}).get("task")
@@ -115,12 +117,18 @@ def _head(policy: DescribedPolicy, known: Provenance) -> str:
 def _use(policy: DescribedPolicy) -> str:
     """Return the section on how to use the policy."""
     reads = ", model=model" if policy.reads_lm else ""
+    model = "model = AutoModelForMaskedLM.from_pretrained(MODEL)\n" if policy.reads_lm else ""
+    classes = "AutoModelForMaskedLM, AutoTokenizer" if policy.reads_lm else "AutoTokenizer"
     return f"""## Use
+
+MODEL is the masked language model to adapt, a name or a folder.
 
 ```python
 from nmg import MaskingCollator
+from transformers import {classes}
 
-collator = MaskingCollator(tokenizer, masking="OWNER/NAME", rate={policy.config.masking_rate:g}{reads})
+tokenizer = AutoTokenizer.from_pretrained(MODEL)
+{model}collator = MaskingCollator(tokenizer, masking="OWNER/NAME", rate={policy.config.masking_rate:g}{reads})
 ```
 
 or `nmg adapt --masking OWNER/NAME`. You can write the path of this folder instead of OWNER/NAME.
@@ -135,6 +143,9 @@ def _masks(policy: DescribedPolicy) -> str:
         f"## What it masks\n\nKind: `{policy.kind}`. It {looks} and {how}. It was trained to mask "
         f"{100 * policy.config.masking_rate:g} % of the tokens.\n"
     )
+    as_rule = getattr(policy, "as_rule", None)
+    if as_rule is not None and (rule := as_rule()):
+        return f"{text}\nIt is equal to a rule, {rule}: it has learned nothing beyond it.\n"
     weights = getattr(policy, "weights", None)
     features = getattr(policy.config, "features", ())
     if weights is None or not features:
@@ -162,9 +173,10 @@ def _training(known: Provenance) -> Iterator[str]:
         lines.append(f"- inner loops: {trials}; selected: {known.findings.get('selected')}")
     gate = known.findings.get("gate") or {}
     if gate.get("n"):
+        episodes = "episode" if gate["n"] == 1 else "episodes"
         verdict = "passed" if gate.get("passes") else "not passed"
         found = ", ".join(f"{one['mean']:+.4g} against `{name}`" for name, one in gate.get("against", {}).items())
-        lines.append(f"- gate: {verdict}, {found} over {gate['n']} fresh episodes")
+        lines.append(f"- gate: {verdict}, {found} over {gate['n']} fresh {episodes}")
     versions = known.run.get("versions", {})
     if versions:
         lines.append("- versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
@@ -198,20 +210,22 @@ def _scores(known: Provenance) -> Iterator[str]:
     for setting in known.comparison["results"]:
         metric = setting["tested_metric"]
         yield f"{setting['part']}, metric: `{metric}`\n" if setting["part"] else f"Metric: `{metric}`\n"
-        rows = [f"| {one['masking']} | {_interval(one['metrics'][metric])} |" for one in setting["maskings"]]
+        rows = [f"| {one['masking']} | {_interval(one['metrics'][metric], metric)} |" for one in setting["maskings"]]
         yield "\n".join(["| masking | score |", "|---|---:|", *rows, ""])
         pairs = [
-            f"| {pair['first']} − {pair['second']} | {_interval(pair)} | {_p(pair['t_p_holm'])} |"
+            f"| {pair['first']} − {pair['second']} | {_interval(pair, metric)} | {_p(pair['t_p_holm'])} |"
             for pair in setting["pairs"]
         ]
         yield "\n".join(["| pair | difference | p (paired t, Holm) |", "|---|---:|---:|", *pairs, ""])
 
 
-def _interval(estimate: Mapping[str, Any]) -> str:
-    """Format a mean with its interval, if there is one."""
-    if estimate.get("low") is None:
-        return f"{estimate['mean']:.4g}"
-    return f"{estimate['mean']:.4g} [{estimate['low']:.4g}, {estimate['high']:.4g}]"
+def _interval(estimate: Mapping[str, Any], metric: str) -> str:
+    """Format a mean with its interval, if there is one. Scores are × 100, as in all tables; losses are not."""
+    scale, digits = (1, 3) if metric == "loss" else (100, 1)
+    low, high = estimate.get("low"), estimate.get("high")
+    if low is None or high is None:
+        return f"{scale * estimate['mean']:.{digits}f}"
+    return f"{scale * estimate['mean']:.{digits}f} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
 
 
 def _p(value: float | None) -> str:

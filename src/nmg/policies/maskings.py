@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmg.base.errors import UserError
-from nmg.base.files import is_folder, is_there, user_path
+from nmg.base.files import content_digest, is_folder, is_there, user_path
 from nmg.base.progress import Reporter, Silent
 from nmg.base.seeding import StreamName
 from nmg.base.settings import MaskingSettings, MetaTestSettings
@@ -88,9 +88,10 @@ def mismatches(policy: Policy, lm: "PretrainedLM", rate: float) -> list[str]:
         only if the policy's configuration names them.
     """
     then, found = policy.config, []
-    if then.base_model and _same_place(then.base_model) != _same_place(lm.name):
+    digest = tokenizer_digest(lm.tokenizer)
+    if then.base_model and not _is_same_model(then.base_model, lm.name, has_same_tokenizer=then.tokenizer == digest):
         found.append(f"the model '{then.base_model}', here '{lm.name}'")
-    if then.tokenizer and then.tokenizer != (digest := tokenizer_digest(lm.tokenizer)):
+    if then.tokenizer and then.tokenizer != digest:
         found.append(f"the tokenizer {then.tokenizer} of '{then.base_model}', here {digest} of '{lm.name}'")
     if not math.isclose(then.masking_rate, rate):
         found.append(f"the masking rate {then.masking_rate:g}, here {rate:g}")
@@ -115,9 +116,18 @@ def warn_if_mismatched(name: str, policy: Policy, lm: "PretrainedLM", rate: floa
         )
 
 
-def _same_place(model: str) -> str:
-    """Return the resolved path of a folder, and any other name unchanged."""
-    return str(Path(model).expanduser().resolve()) if Path(model).expanduser().is_dir() else model
+def _is_same_model(then: str, now: str, *, has_same_tokenizer: bool) -> bool:
+    """Return whether two names mean the same model.
+
+    Two folders are compared by their content. A recorded path that leads nowhere from here may be relative to another
+    folder, so its last part and the tokenizer decide.
+    """
+    first, second = Path(then).expanduser(), Path(now).expanduser()
+    if then == now or not second.is_dir():
+        return then == now
+    if not first.is_dir():
+        return first.name == second.name and has_same_tokenizer
+    return first.resolve() == second.resolve() or content_digest(first) == content_digest(second)
 
 
 def policy_place(name: str) -> str:

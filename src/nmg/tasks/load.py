@@ -48,7 +48,13 @@ def read_examples(
     Raises:
         UserError: If the file extension is unknown, or the content is invalid.
     """
-    examples = format_of(path, kind).read(path, settings, train)
+    try:
+        examples = format_of(path, kind).read(path, settings, train)
+    except UserError as error:
+        other = _owner(path)
+        if other is None or other is kind:
+            raise
+        raise UserError(f"{error}. These look like data of the task '{other.name}': set data.task to it.") from error
     texts = (example.passage for example in examples)
     for doubt in (*text_doubts(texts), *invisible_doubts(examples), *kind.doubts(examples)):
         warn_once(path, doubt)
@@ -71,11 +77,21 @@ def guess_task(path: Path) -> TaskKind:
     ending = ending_of(path)
     kinds = [kind for kind in TASKS.values() if ending in _guessable(kind)]
     if not kinds:
-        known = ", ".join(_known_endings())
+        known = ", ".join([*_known_endings(), ".txt"])
         raise bad_input(path, f"cannot tell the task from the file extension (known: {known}). Set --task.")
     if len(kinds) > 1:
         kinds = [kind for kind in kinds if kind.owns(_first_record(path))] or kinds
     return kinds[0]
+
+
+def _owner(path: Path) -> TaskKind | None:
+    """Return the task that certainly owns the file, by its first record; None if no task does."""
+    ending = ending_of(path)
+    try:
+        kinds = [kind for kind in TASKS.values() if ending in _guessable(kind)]
+        return next((kind for kind in kinds if kind.owns(_first_record(path))), None)
+    except UserError:
+        return None
 
 
 def _first_record(path: Path) -> Mapping[str, Any]:

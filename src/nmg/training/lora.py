@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from nmg.base.errors import UserError
+from nmg.base.extras import install_command
 from nmg.base.seeding import StreamName
 from nmg.base.settings import AdaptSettings, LoraSettings
 
@@ -33,7 +34,7 @@ def with_rank(settings: AdaptSettings, rank: int) -> AdaptSettings:
 def check_lora(settings: LoraSettings) -> None:
     """Raise UserError if the settings ask for LoRA and peft is not installed."""
     if settings.rank and find_spec("peft") is None:
-        raise UserError("adapt.lora.rank: LoRA needs peft: pip install 'nmg[lora]'")
+        raise UserError(f"adapt.lora.rank: LoRA needs peft: {install_command('lora')}")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from nmg.base.errors import UserError
+from nmg.base.extras import install_command
 from nmg.base.settings import OptimiserSettings
 
 STABLE_BETAS = (0.9, 0.98)
@@ -44,7 +45,7 @@ def new_optimiser(weights: Sequence[Tensor], settings: OptimiserSettings, device
     if not has_stable_adamw():
         raise UserError(
             "optimiser: 'stable-adamw' needs the package torch-optimi. Install it with "
-            "pip install 'nmg[stable-adamw]', or use 'adamw'."
+            f"{install_command('stable-adamw')}, or use 'adamw'."
         )
     from optimi import StableAdamW
 

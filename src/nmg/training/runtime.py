@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nmg.base.distributed import is_distributed, leave_at_exit
 from nmg.base.errors import UserError
+from nmg.base.extras import install_command
 from nmg.base.settings import RuntimeSettings
 from nmg.training.data_parallel import SINGLE, DataParallel
 
@@ -58,7 +59,7 @@ class Runtime:
             UserError: If the requested device or executor is not available.
         """
         if settings.engine == "ray" and find_spec("ray") is None:
-            raise UserError("runtime.engine: 'ray' needs Ray: pip install 'nmg[ray]'")
+            raise UserError(f"runtime.engine: 'ray' needs Ray: {install_command('ray')}")
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
