@@ -79,7 +79,7 @@ def test_modern_takes_stable_adamw_if_it_is_there_and_says_if_not(is_there: bool
     monkeypatch.setattr("nmg.adaptation.recipes.has_stable_adamw", lambda: is_there)
     notes = Notes()
     assert applied("modern", notes).adapt.optimiser == ("stable-adamw" if is_there else "adamw")
-    missing = "recipe modern: AdamW is used; for StableAdamW, pip install 'nmg[stable-adamw]'"
+    missing = "recipe modern: AdamW is used; for StableAdamW, pip install 'torch-optimi<0.4,>=0.3'"
     assert notes.lines == ([] if is_there else [missing])
     explicit = applied("modern", Notes(), adapt={"optimiser": "stable-adamw"})
     assert explicit.adapt.optimiser == "stable-adamw", "an error then says what to install"

@@ -302,7 +302,7 @@ def test_the_command(inputs: Inputs, nmg: Nmg, tmp_path: Path, monkeypatch: pyte
     (tmp_path / "broken_collators.py").write_text("import nothing_of_that_name\n")
     answer = nmg("check-collator", "checked_collators:build", "--model", inputs.model, "--json", "found.json")
     assert answer.code == 1, answer.err
-    assert f"1 fault: {NEW}" in answer.out
+    assert answer.out.endswith(f"Verdict: The collator has 1 fault.\nWhy: They are marked above: {NEW}.\n")
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["faults"] == 1
     assert [c["name"] for c in found["checks"] if c["verdict"] == "fault"] == [NEW]
@@ -310,7 +310,7 @@ def test_the_command(inputs: Inputs, nmg: Nmg, tmp_path: Path, monkeypatch: pyte
     (tmp_path / "text.txt").write_text("\n".join([" ".join(WORDS)] * 60))
     words = ("--model", inputs.model, "--workers", "0")
     answer = nmg("check-collator", "checked_collators:plain", *words, "--corpus", "text.txt")
-    assert (answer.code, answer.out.splitlines()[-1]) == (0, "no fault"), answer.out
+    assert (answer.code, answer.out.splitlines()[-2]) == (0, "Verdict: The collator has no fault."), answer.out
     assert "60 rows (the given text), 2 epochs, 0 workers" in answer.out
     for name, message in (
         ("checked_collators", "write MODULE:NAME"),

@@ -25,7 +25,10 @@ def test_a_comparison_with_a_policy_and_more_seeds_later(nmg: Nmg, config: Path,
     trained = nmg("learn", config, "--out", "run", "--meta.episodes", "1")
     assert trained.code == 0, trained.err
     assert "policy: run/policy" in trained.out
-    assert trained.out.startswith("Against the random player the learner won"), "what was learned comes first"
+    verdict, why, command = trained.out.splitlines()[-3:]
+    assert verdict == "Verdict: The learned policy is in run/policy."
+    assert why.startswith("Why: Against the random player the learner won")
+    assert command == "Next: nmg compare run/config.yaml --policy run --out comparison"
     words = ("compare", config, "--maskings", "none,random", "--policies", "learned=run", "--out", "out")
     answer = nmg(*words, "--seeds", "1")
     assert answer.code == 0, answer.err

@@ -114,6 +114,8 @@ def test_the_command_prints_and_writes(inputs: Inputs, nmg: Nmg, tmp_path: Path)
     assert answer.out == (
         f"minutes: {found.minutes:.1f} (7 episodes, 21 inner loops)\n"
         f"memory: {found.peak_mib:.0f} MiB\ndisk: {found.disk_mib:.1f} MiB\n"
+        f"Verdict: The run takes about {found.minutes:.1f} minutes.\nWhy: It runs 21 inner loops in 7 episodes.\n"
+        "Next: nmg learn config.yaml --out run\n"
     )
     assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "estimate.json"}
 

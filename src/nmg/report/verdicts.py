@@ -77,7 +77,8 @@ def _best(setting: SettingResult) -> str:
 def estimate_verdict(found: "Estimate", config: Path) -> Verdict:
     """Return how long a run takes."""
     why = f"It runs {count_text(found.trials, 'inner loop')} in {count_text(found.episodes, 'episode')}."
-    return Verdict(f"About {found.minutes:.0f} minutes.", why, f"nmg learn {_quoted(config)} --out run")
+    minutes = f"{found.minutes:.{0 if found.minutes >= 10 else 1}f}"
+    return Verdict(f"The run takes about {minutes} minutes.", why, f"nmg learn {_quoted(config)} --out run")
 
 
 def vocabulary_verdict(counted: "Fragmentation", proposed: "list[Proposal]", model: str, corpus: Path) -> Verdict:
