@@ -17,21 +17,17 @@ from nmg.auto.plan import (
 
 
 def test_an_hour_by_hand():
-    """A seed takes (2 + 2 × 5) / 2 = 6 s, the comparison of 16 seeds 30 + 96 = 126 s, the end 30 + 3 + 30 = 63 s."""
+    """A seed takes (2 + 2 × 5) / 2 = 6 s, the comparison of 10 seeds 30 + 60 = 90 s, the end 30 + 3 + 30 = 63 s."""
     assert audit_seconds(3600) == 1200
-    assert (COSTS.seed, COSTS.comparison(16), COSTS.final) == (6, 126, 63)
-    assert learning_seconds(2700, COSTS) == 2700 - 126 - 63
+    assert (COSTS.seed, COSTS.comparison(10), COSTS.final) == (6, 90, 63)
+    assert learning_seconds(2700, COSTS) == 2700 - 90 - 63
     assert comparison_seconds(400, COSTS) == 337
-    assert affordable_plays(2511, COSTS) == (2511 - 30) * 2 // 4
+    assert affordable_plays(2547, COSTS) == (2547 - 30) * 2 // 4
 
 
 @pytest.mark.parametrize(
     ("left", "learning"),
-    [
-        (300, 150),  # the largest comparison would leave 111 s, so it becomes smaller
-        (200, 71),  # half would leave the smallest comparison, 30 + 36 s, and the end too little: 200 − 66 − 63
-        (100, 0),
-    ],
+    [(300, 300 - 90 - 63), (100, 0)],
 )
 def test_learning_leaves_time_for_a_comparison(left: float, learning: float):
     assert learning_seconds(left, COSTS) == learning

@@ -42,11 +42,11 @@ def go_on(path: Path, fakes: Fakes) -> AutoFolder:
 
 
 def test_stages_run_in_turn_and_share_the_time(tmp_path: Path):
-    """Of 1200 s the audit may take 400. It takes 60, so learning has 1140 − 126 − 63, and so on."""
+    """Of 1200 s the audit may take 400. It takes 60, so learning has 1140 − 90 − 63, and so on."""
     fakes = Fakes()
     decision = run_stages(begin(tmp_path, fakes), fakes)
     assert (decision.decision, decision.masking) == ("adapt", "learned")
-    assert fakes.calls == [("audit", 400), ("learn", 951), ("comparison", 1080 - 63), ("adapted", 1020)]
+    assert fakes.calls == [("audit", 400), ("learn", 987), ("comparison", 1080 - 63), ("adapted", 1020)]
     facts = read_state(tmp_path)
     assert [facts[name] for name in ("decision", "masking", "is_finished")] == ["adapt", "learned", True]
     assert facts["reason"] == decision.reason
@@ -88,7 +88,7 @@ def test_what_a_run_does_not_continue_with(tmp_path: Path):
     longer = AutoFolder.resume(tmp_path, Config(), 40, {"data.train": "1"}, fakes.clock)
     run_stages(longer, fakes)
     later = [("comparison", 2400 - 120 - 63), ("adapted", 2400 - 180)]
-    assert fakes.calls[1:] == [("learn", 951), *later], "the interrupted stage keeps its time"
+    assert fakes.calls[1:] == [("learn", 987), *later], "the interrupted stage keeps its time"
     with pytest.raises(UserError, match="this run is finished; its page is"):
         go_on(tmp_path, fakes)
 

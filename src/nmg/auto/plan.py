@@ -10,8 +10,11 @@ from nmg.auditing.recommend import LEAST_PLAYS
 
 AUDIT_SHARE = 1 / 3
 """Fraction of all minutes for the audit."""
-FEWEST_SEEDS, MOST_SEEDS = 6, 16
-"""Lower and upper limit of the number of seeds of the comparison. The lower limit counts even if time is short."""
+FEWEST_SEEDS, WANTED_SEEDS, MOST_SEEDS = 6, 10, 16
+"""Lower limit of the number of seeds of the comparison, the number that learning leaves time for, and upper limit.
+
+The lower limit counts even if time is short.
+"""
 STARTUP_SECONDS = 30.0
 """Seconds for a stage to read data and open its processes."""
 SAVING_SECONDS = 30.0
@@ -67,11 +70,9 @@ def learning_seconds(left: float, costs: Costs) -> float:
         costs: The costs of trials.
 
     Returns:
-        What the largest comparison and the adaptation leave, or half of `left` if that is more; at least 0.
+        What a comparison with `WANTED_SEEDS` seeds and the adaptation leave; at least 0.
     """
-    after = costs.comparison(MOST_SEEDS) + costs.final
-    fewest = costs.comparison(FEWEST_SEEDS) + costs.final
-    return max(left - after, min(left / 2, left - fewest), 0.0)
+    return max(left - costs.comparison(WANTED_SEEDS) - costs.final, 0.0)
 
 
 def comparison_seconds(left: float, costs: Costs) -> float:
