@@ -121,13 +121,12 @@ def test_the_readme_from_python(inputs: Inputs, domain: Path, capsys: pytest.Cap
     assert len(Path("comparison", "trials.jsonl").read_text().splitlines()) == 15
 
 
-def test_the_guide_from_python(
+def test_the_page_on_python(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """Its lines, one part after the other, with a small configuration."""
     monkeypatch.chdir(tmp_path)
-    guide = (EXAMPLES.parent / "docs" / "guide.md").read_text(encoding="utf-8")
-    part = guide[guide.index("\n## From Python\n") : guide.index("\n## Troubleshooting\n")]
+    part = (EXAMPLES.parent / "docs" / "how-to" / "python.md").read_text(encoding="utf-8")
     jobs, masks, older = re.findall(r"```python\n(.*?)```", part, re.DOTALL)
     sections = inputs.sections(meta={"episodes": 2, "continual": False, "checkpoint_every": 2})
     sections |= {"adapt": sections["adapt"] | {"epochs": 1}, "reward": {"metric": None}}

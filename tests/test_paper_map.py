@@ -1,4 +1,4 @@
-"""docs/paper_map.md names every setting with its true default, every metric, and files that exist."""
+"""The paper map and the reference name every setting with its true default, every metric, and files that exist."""
 
 import re
 from dataclasses import fields
@@ -23,7 +23,9 @@ from nmg.policies.maskings import CONTROLS
 from nmg.policies.registry import PolicySettings
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "docs" / "paper_map.md").read_text(encoding="utf-8")
+PAGES = ("paper_map.md", "explanation/differences.md", "reference/policies.md", "reference/metrics.md")
+"""The pages that together define every name."""
+TEXT = "\n".join((ROOT / "docs" / page).read_text(encoding="utf-8") for page in PAGES)
 DEFAULTS = re.findall(r"^\| `(\w+)\.([\w.]+)` \| `(.+?)` \| (.+) \|$", TEXT, flags=re.MULTILINE)
 
 
@@ -105,7 +107,7 @@ def test_the_published_files_name_what_the_text_says_they_do(path: Path):
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     named = (settings["policy"]["kind"], settings["learner"]["kind"], settings["meta"]["continual"])
     assert named == ("attention", "actor-critic", True)
-    assert "`policy.kind: attention`, `learner.kind: actor-critic` and `meta.continual: true`" in TEXT
+    assert "`policy.kind: attention`, `learner.kind: actor-critic` and `meta.continual: true`" in " ".join(TEXT.split())
 
 
 def _defined() -> set[str]:

@@ -12,7 +12,13 @@ from nmg.config.former_names import FORMER_NAMES
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+KINDS = ("tutorials", "how-to", "reference", "explanation")
+PAGES = [
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted(path for kind in KINDS for path in (ROOT / "docs" / kind).glob("*.md")),
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+]
 RETIRED = (
     *("Playground", "PlaygroundOpener", "Arena", "Workplace", "Opener", "Workbench", "ModelBench", "CellBench"),
     *("AuditBench", "Outlook", "NothingToTell", "Ground", "Ingredients", "KeptSurprise", "ReadOnce", "FewEmbeddings"),

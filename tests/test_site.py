@@ -25,10 +25,10 @@ def test_the_site(tmp_path: Path):
     api = (tmp_path / "api" / "index.html").read_text(encoding="utf-8")
     for name in ("load_config", "MaskingCollator", "learn", "Learner"):
         assert f'title="{name}"' in api or f">{name}<" in api, name
-    guide = (tmp_path / "guide" / "index.html").read_text(encoding="utf-8")
-    assert "<code>examples/compare_maskings.py</code>" in guide
-    assert "../examples" not in guide
-    assert not re.findall(r'(?:src|href)="https?://(?!github|squidfunk|www\.mkdocs)[^"]*\.(?:js|css|woff2?)"', guide)
+    page = (tmp_path / "how-to" / "python" / "index.html").read_text(encoding="utf-8")
+    assert "<code>examples/compare_maskings.py</code>" in page
+    assert "../examples" not in page
+    assert not re.findall(r'(?:src|href)="https?://(?!github|squidfunk|www\.mkdocs)[^"]*\.(?:js|css|woff2?)"', page)
 
 
 @pytest.mark.parametrize(

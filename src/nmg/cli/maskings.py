@@ -2,7 +2,7 @@
 
 
 def maskings() -> None:
-    """List the maskings: what each masks, and who published it. docs/guide.md describes their settings."""
+    """List the maskings: what each masks, and who published it. docs/reference/maskings.md describes their settings."""
     from nmg.masking.registry import MASKINGS, SOURCES
     from nmg.report.document import Table
     from nmg.report.terminal import show

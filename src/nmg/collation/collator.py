@@ -80,8 +80,8 @@ class MaskingCollator:
             evaluation, as in Trainer, use `fix` instead.
         max_length: maximum number of tokens in a row given as text.
         pad_to_multiple_of: pads the width of batches to a multiple of this number, as in transformers.
-        settings: `masking` settings (docs/guide.md), e.g. `mask_replace_prob=0.8`, `random_replace_prob=0.1`,
-            `idf_unit="word"`.
+        settings: `masking` settings (docs/reference/maskings.md), e.g. `mask_replace_prob=0.8`,
+            `random_replace_prob=0.1`, `idf_unit="word"`.
 
     Raises:
         UserError: If an option is invalid, the masking is unknown, or an input of the masking is missing.
