@@ -82,11 +82,12 @@ def run(rng: Rng, signal: float, adapting: float = 0.0, equal: str | None = None
         moved = RESPONSE / 2 if stage == "explore" else RESPONSE
         features = {name: None if of is None else moved @ of for name, of in weights.items()}
         truth = {name: -adapting if of is None else float(of @ beta) for name, of in features.items()}
-        if equal in truth:
+        if stage == "gate" and equal in truth:
             truth[str(equal)] = truth[POLICY]
         scores = {name: one + float(rng.standard_normal()) / math.sqrt(2) for name, one in truth.items()}
+        is_look = stage == "explore" and state.max_independent_episodes == 1
         state.record(stage, scores, features)
-        if stage == "explore":
+        if is_look:  # nothing reads the effects before
             known = _with_f(state)
         before, state.possible_gain = state.possible_gain, None
         state.advance(known, rng)
@@ -201,7 +202,9 @@ def _rejects(signal: float) -> Callable[[Rng], bool]:
 
 
 def _passes(signal: float, adapting: float = 0.0, equal: str | None = None) -> Callable[[Rng], bool]:
-    return lambda rng: run(rng, signal, adapting, equal).passed
+    """With a rule as equal, the rules leave out random masks, so that the gate always has a rule."""
+    rules = {"rules": (2.0, 5.0, 10.0)} if equal == RULE else {}
+    return lambda rng: run(rng, signal, adapting, equal, **rules).passed
 
 
 def _selects(name: str, adapting: float) -> Callable[[Rng], bool]:

@@ -15,6 +15,8 @@ from nmg.comparison.results import ComparisonResults, Pair, trial_json
 from nmg.comparison.run import Finished
 from nmg.comparison.statistics import holm, paired_comparison
 from nmg.config import Config
+from nmg.policies.linear import LinearConfig, LinearPolicy
+from nmg.report.comparison import condition_tables
 from support.trials import compared
 
 from .helpers import results_of
@@ -201,6 +203,24 @@ def test_meta_training_is_spread_over_the_adaptations_it_served(tmp_path: Path):
     cost = analysed(cells, plan).parts[0].meta_training["mine"]
     assert (cost.seconds, cost.adaptations, cost.amortised) == (120.0, 4, 30.0), "labels share an adaptation"
     assert "mine" not in analysed(cells, Plan.of(["random"], {"mine": tmp_path}, [0])).parts[0].meta_training
+
+
+def test_a_policy_that_is_a_rule_is_shown_as_that_rule(tmp_path: Path):
+    slopes = {"rule": {"idf": 5.0}, "learned": {"idf": 5.0, "digit": 1.0}}
+    for name, of_policy in slopes.items():
+        policy = LinearPolicy(LinearConfig(features=("idf", "digit"), vocabulary_size=4))
+        policy.set_slopes(of_policy)
+        policy.save_pretrained(tmp_path / name)
+    plan = Plan.of(["random"], {name: tmp_path / name for name in slopes}, range(2))
+    cells = [cell(name, seed, 0.5 + 0.1 * seed) for name, seed in product(plan.names, range(2))]
+    results = analysed(cells, plan)
+    (condition,) = results.settings
+    titles = ["random", "rule (idf with exponent 5)", "learned"]
+    assert [one.title for one in condition.maskings] == titles
+    for table in condition_tables(results, condition)[::2]:
+        assert [row[0] for row in table.rows] == titles
+    (written,) = results.to_json()["results"]
+    assert [one["rule"] for one in written["maskings"]] == [None, "idf with exponent 5", None]
 
 
 def test_json_has_everything_and_no_nan():

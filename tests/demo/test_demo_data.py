@@ -1,42 +1,31 @@
-"""The demo's data: splits that share nothing, answers where they should be, the same bytes for the same seed."""
+"""The demo's data: splits that share nothing, a model that has not seen them, the same bytes for the same seed."""
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from nmg.base.errors import UserError
 from nmg.data.formats.classification import read_classification
-from nmg.data.formats.squad import read_squad
 from nmg.data.formats.text import read_texts
 from nmg.demo import data as demo
 from nmg.demo.data import (
-    MAX_PASSAGE_WORDS,
+    GENERAL,
     MAX_WORDS,
-    MIN_PASSAGE_WORDS,
     MIN_WORDS,
+    SPLIT_SHARES,
     SPLITS,
-    Article,
     DemoSizes,
     demo_model_folder,
     load_articles,
-    qa_examples,
     split_articles,
     write_demo_data,
 )
 
-SIZES = DemoSizes(
-    train_per_class=8,
-    validation_per_class=6,
-    test_per_class=10,
-    train_passages=30,
-    validation_passages=10,
-    test_passages=12,
-    questions_per_passage=2,
-    corpus_paragraphs=100,
-)
+PER_CLASS = {"train": 8, "validation": 6, "test": 10}
+SIZES = DemoSizes(per_class=PER_CLASS, corpus_paragraphs=100, general_paragraphs=50)
 
 
 @pytest.fixture(scope="module")
@@ -63,21 +52,20 @@ def test_articles_are_on_one_line_and_share_no_paragraph(articles):
 
 def test_splits_cover_every_article_once(articles):
     splits = split_articles(articles, seed=0)
-    ids = [article.id for split in SPLITS for article in splits[split]]
+    ids = [article.id for split in SPLIT_SHARES for article in splits[split]]
     assert sorted(ids) == sorted(article.id for article in articles)
     assert len(set(ids)) == len(ids)
-    for split in SPLITS:
+    for split in SPLIT_SHARES:
         assert {article.label for article in splits[split]} == {article.label for article in articles}
 
 
 def test_classification_texts(written):
-    per_class = {"train": 8, "validation": 6, "test": 10}
     ids, texts = [], []
     for split in SPLITS:
-        examples = read_classification(written.classification[split])
+        examples = read_classification(written.splits[split])
         counts = Counter(example.label for example in examples)
         assert len(counts) == 5
-        assert set(counts.values()) == {per_class[split]}
+        assert set(counts.values()) == {PER_CLASS[split]}
         assert all(MIN_WORDS <= len(example.text.split()) <= MAX_WORDS for example in examples)
         assert [example.label for example in examples] != sorted(example.label for example in examples)
         ids += [example.id for example in examples]
@@ -86,59 +74,31 @@ def test_classification_texts(written):
     assert len(set(texts)) == len(texts)
 
 
-def test_questions_leave_their_answer_out(written):
-    n_passages = {"train": 30, "validation": 10, "test": 12}
-    passages = []
-    for split in SPLITS:
-        examples = read_squad(written.qa[split])  # which checks the offsets
-        of_split = Counter(example.context for example in examples)
-        assert len(of_split) == n_passages[split]
-        assert max(of_split.values()) == 2
-        assert all(MIN_PASSAGE_WORDS <= len(passage.split()) <= MAX_PASSAGE_WORDS for passage in of_split)
-        passages += of_split
-        for example in examples:
-            (answer,), (start,) = example.answers, example.answer_starts
-            assert example.context[start : start + len(answer)] == answer
-            assert example.question.endswith("?")
-            assert demo.BLANK in example.question
-    assert len(set(passages)) == len(passages)
-
-
-def test_tasks_keep_to_the_same_split_of_articles(written, articles):
+def test_the_model_has_not_seen_the_articles_that_it_is_adapted_to(written, articles):
     splits = split_articles(articles, seed=3)
+    texts_of = {name: {text for one in of_split for text in one.paragraphs} for name, of_split in splits.items()}
     for split in SPLITS:
         allowed = {article.id for article in splits[split]}
-        assert {example.id for example in read_classification(written.classification[split])} <= allowed
-        assert {example.id.rsplit("-", 2)[0] for example in read_squad(written.qa[split])} <= allowed
-    train_text = {text for article in splits["train"] for text in article.paragraphs}
-    corpus = list(read_texts(written.corpus))
-    assert len(corpus) == 100
-    assert set(corpus) <= train_text
-
-
-def test_question_of_a_known_passage():
-    padding = " ".join(["The match went on and on and on."] * 5)
-    sentence = "Yesterday the club paid £3.5m for John Smith in London, and Smith was glad."
-    article = Article("sports-1", "sports", "Title", (f"It began. {sentence} {padding}",))
-    examples = qa_examples([article], 1, 9, np.random.default_rng(0))
-    # "Smith" stands twice, so it is no answer alone; "Yesterday" only begins the sentence
-    assert [example.answers[0] for example in examples] == ["£3.5m", "John Smith", "London"]
-    assert examples[1].question == "Yesterday the club paid £3.5m for what in London, and Smith was glad?"
-    assert examples[1].answer_starts == (len("It began. Yesterday the club paid £3.5m for "),)
+        assert {example.id for example in read_classification(written.splits[split])} <= allowed
+    corpus, general = list(read_texts(written.corpus)), list(read_texts(written.general))
+    assert (len(corpus), len(general)) == (100, 50)
+    assert set(corpus) <= texts_of["train"]
+    assert set(general) <= texts_of[GENERAL]
+    assert not set(general) & set.union(*(texts_of[split] for split in SPLITS))
 
 
 def test_same_seed_same_bytes(written, tmp_path):
     write_demo_data(tmp_path / "again", seed=3, sizes=SIZES)
     write_demo_data(tmp_path / "other", seed=4, sizes=SIZES)
     first = contents(written.corpus.parent)
-    assert len(first) == 7
+    assert len(first) == 5
     assert contents(tmp_path / "again") == first
     assert all(content != first[name] for name, content in contents(tmp_path / "other").items())
 
 
 def test_a_size_beyond_the_texts_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"100000 articles on .* ask for fewer"):
-        write_demo_data(tmp_path, seed=0, sizes=DemoSizes(train_per_class=100_000))
+        write_demo_data(tmp_path, seed=0, sizes=replace(SIZES, per_class=PER_CLASS | {"train": 100_000}))
 
 
 @pytest.mark.parametrize("function", [demo_model_folder, load_articles])

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import product
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -111,16 +112,17 @@ def test_pairs_by_hand():
     assert [row[0] for row in table.rows] == ["random − none", "idf − none", "idf − random"]
     # Differences 1, 2, 3: mean 2, deviation 1, t = 2 √3: p .0742, three pairs. All positive: 2 / 8.
     assert table.rows[0] == (
-        *("random − none", "3", "+2.0 [−0.5, +4.5]", "0.074", "0.223", "0.250", "0.750", "+2.00", "3/0/0", "5 (+2)"),
+        *("random − none", "3", "+2.0 [−0.5, +4.5]", "0.074", "0.223", "0.250", "0.750", "+2.00", "3/0/0"),
     )
     assert table.rows[1][8] == "2/0/1"
     assert len(table.header) == len(table.rows[0])
     assert "over all 3 planned pairs of this comparison" in " ".join(table.notes)
+    assert "eeds needed" not in " ".join([*table.header, *table.notes]), "three seeds say too little of it"
     one_pair = pairs_table(replace(results, families={"accuracy": 1}), results.settings)
     assert "over the one planned pair of this comparison" in " ".join(one_pair.notes)
     one_seed = results_of([one for one in PLAIN if one.spec.seed == 0])
     assert pairs_table(one_seed, one_seed.settings).rows[0] == (
-        *("random − none", "1", "+1.0", "–", "–", "–", "–", "–", "1/0/0", "–"),
+        *("random − none", "1", "+1.0", "–", "–", "–", "–", "–", "1/0/0"),
     )
 
 
@@ -154,7 +156,18 @@ def test_reading_without_a_finding():
     )
     assert "does not show that the maskings are equal" in text
     assert "The smallest p value is that of random − none (+2.0 [−0.5, +4.5], corrected p = 0.223)." in text
-    assert "with 5 seeds would detect it with 80 % power" in text
+    assert "power" not in text, "three seeds say too little of it"
+
+
+def test_seeds_needed_are_told_from_five_seeds_on():
+    """The differences vary, so a number of seeds is computed; it is shown only if enough seeds were run."""
+    rng = np.random.default_rng(0)
+    for n_seeds in (4, 5):
+        cells = [cell(name, seed, float(rng.random())) for name, seed in product(("none", "random"), range(n_seeds))]
+        results = results_of(cells)
+        table = pairs_table(results, results.settings)
+        assert (table.header[-1] == "seeds needed") is (n_seeds == 5)
+        assert ("80 % power" in reading(results)) is (n_seeds == 5)
 
 
 def shifted(names: Sequence[str], shift: float, n_seeds: int = 8) -> list[TrialResult]:
@@ -356,11 +369,11 @@ def test_terminal_tables_are_narrow_and_say_notes_once():
     assert len(tables) == 8
     assert [bool(table.notes) for table in tables] == [False] * 6 + [True] * 2
     assert max(len(table.header) for table in tables) == 7
-    assert tables[1].header == ("difference", "Δ accuracy [95 %]", "p (Holm)", "d_z", "w/t/l", "seeds needed")
+    assert tables[1].header == ("difference", "Δ accuracy [95 %]", "p (Holm)", "d_z", "w/t/l")
     results = results_of(PLAIN)
     full = pairs_table(results, results.settings).rows[0]
     short = terminal_tables(results)[1].rows[0]
-    assert short == (full[0], full[2], full[4], full[7], full[8], full[9])
+    assert short == (full[0], full[2], full[4], full[7], full[8])
 
 
 def test_brackets_in_a_name_reach_the_terminal():

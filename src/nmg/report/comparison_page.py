@@ -94,7 +94,7 @@ def _facts(results: ComparisonResults) -> Facts:
 
 def score_blocks(results: ComparisonResults, result: SettingResult) -> list[Block]:
     """Return the scores of one condition: table, plot and table of pairs."""
-    scores = {one.masking: one.scores[result.tested] for one in result.maskings}
+    scores = {one.title: one.scores[result.tested] for one in result.maskings}
     caption = "One dot per seed; the bar is the mean" + (
         "; the dashed line is the mean of random." if "random" in scores else "."
     )

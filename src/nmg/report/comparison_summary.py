@@ -6,7 +6,7 @@ from typing import TypeAlias
 from nmg.comparison.environment import described
 from nmg.comparison.results import ComparisonResults, Pair, SettingResult
 from nmg.comparison.statistics import PairedTest
-from nmg.report.comparison import MIXED, pair_name, place_text
+from nmg.report.comparison import MIXED, pair_name, place_text, tells_power
 from nmg.report.numbers import count_text, difference_text, p_equals
 
 LISTED = 6
@@ -60,7 +60,7 @@ def _nearest(tested: Tested) -> str:
         "This does not show that the maskings are equal: the intervals give the differences "
         f"that the data do not rule out. The smallest p value is that of {_described(setting, nearest)}."
     )
-    if nearest.test.seeds_needed is not None:
+    if tells_power(nearest.test):
         text += (
             f" If its effect size is as estimated, a single test with {nearest.test.seeds_needed:,} seeds would detect "
             "it with 80 % power."

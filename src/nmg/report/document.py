@@ -150,6 +150,8 @@ class Section:
 
     heading: str
     blocks: Sequence[Block] = ()
+    is_folded: bool = False
+    """Whether a page shows only the heading until the reader opens the section."""
 
 
 @dataclass(frozen=True)

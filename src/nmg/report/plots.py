@@ -119,6 +119,35 @@ def forest_plot(rows: Sequence[tuple[str, float, float, float]], x_name: str, ti
         return to_svg(figure, title)
 
 
+def difference_plot(
+    rows: Sequence[tuple[str, Sequence[float], tuple[float, float] | None]], x_name: str, title: str
+) -> str:
+    """Draw one row per masking, the first on top: a dot per seed, the mean with its value, and the interval.
+
+    Args:
+        rows: (name, difference per seed, interval of the mean) on the displayed scale; None for no interval.
+        x_name: Label of the x axis.
+        title: Accessible name of the figure.
+
+    Returns:
+        The figure as an `<svg>` element.
+    """
+    with new_figure(7.2, 0.9 + 0.62 * max(len(rows), 1)) as figure:
+        axes = figure.add_subplot()
+        axes.axvline(0.0, color=INK, linewidth=0.8)
+        for height, (_, differences, interval) in enumerate(rows):
+            mean = float(np.mean(differences))
+            colour = SERIES[0] if interval and (interval[0] > 0 or interval[1] < 0) else SERIES[2]
+            axes.plot(differences, [height + 0.2] * len(differences), "o", color=colour, alpha=0.5, markersize=4)
+            if interval:
+                axes.plot(interval, [height, height], color=colour, linewidth=2)
+            axes.plot([mean], [height], "D", color=colour, markersize=6, markeredgewidth=0)
+            text = f"{mean:+.1f}".replace("-", "−")
+            axes.annotate(text, (mean, height), (0, 7), textcoords="offset points", ha="center", color=INK)
+        _name_rows(axes, [name for name, *_ in rows], x_name)
+        return to_svg(figure, title)
+
+
 def _name_rows(axes: Axes, names: Sequence[str], x_name: str) -> None:
     """Label the y axis with the names of the rows, the first on top, and the x axis with `x_name`."""
     axes.grid(visible=False, axis="y")
@@ -148,8 +177,8 @@ def _shown(scores: Sequence[float], metric: str) -> FloatArray:
 
 
 def axis_name(metric: str) -> str:
-    """Return the axis label of a metric, with its scale."""
-    return metric if shown_scale(metric) == 1 else f"{metric} × {shown_scale(metric)}"
+    """Return the axis label of a metric, with its scale or, for a loss, with the better direction."""
+    return f"{metric} (lower is better)" if shown_scale(metric) == 1 else f"{metric} × {shown_scale(metric)}"
 
 
 def legend_name(name: str) -> str:

@@ -26,6 +26,7 @@ from nmg.report.document import (
     ShadedToken,
     Table,
 )
+from nmg.report.masked_kinds import empty_word_warning
 from nmg.report.numbers import NOTHING, count_text, percent, score_text
 from nmg.report.run_plots import bars_plot
 from nmg.report.run_scores import RECENT, leaders_of, score_blocks
@@ -76,7 +77,7 @@ def warnings(log: RunLog) -> list[str]:
         f"**In {count_text(n_lost, 'episode')} a player's training diverged**: its losses or weights were not finite. "
         "These episodes are left out below. Lower `adapt.learning_rate` or `finetune.learning_rate`."
     ]
-    return [*lost[: min(n_lost, 1)], *(shown.warnings(log.sound) if shown else [])]
+    return [*lost[: min(n_lost, 1)], *(shown.warnings(log.sound) if shown else []), *empty_word_warning(log)]
 
 
 def learner_sections(log: RunLog) -> list[Section]:
