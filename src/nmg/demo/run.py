@@ -203,7 +203,7 @@ class _Demo:
             settings = load_config(None, words).model_copy(
                 update={"run": self.config.run, "runtime": self.config.runtime}
             )
-            adapt(settings, "random", lm, reporter)
+            adapt(settings, "random", lm, reporter=reporter)
         self.work.add(UNITS["lm"], "the language model is trained")
 
     def _learn(self) -> RunLog:
