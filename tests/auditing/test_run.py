@@ -350,3 +350,40 @@ def test_a_model_that_is_none_and_a_split_that_leaks_are_said_first():
     worse = {"loss": 6.58, "unigram_entropy": 6.3, "margin": -0.28}
     _, text = recommend(Config(), FACTS | {"lm": worse}, adapting(pays=None), [], 20)
     assert "masked-LM loss of 6.58 is 0.28 nats above the loss of word frequencies (6.30)" in text
+
+
+def test_an_audit_that_becomes_slow_leaves_out_a_seed(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Trials of the second phase take five times as long as planned: two of three seeds run, and a message says so."""
+    engine, notes = FakeEngine(0.03, 0.01, 0.2), Notes()
+
+    def slower(trial: AuditTrial, _done: int, _in_all: int) -> None:
+        if trial.spec.seed >= 3:
+            engine.train, engine.score, engine.step = 0.15, 0.05, 1.0
+
+    monkeypatch.setattr("nmg.auditing.run.open_executor", lambda *_: engine)
+    monkeypatch.setattr("nmg.auditing.run._all_steps", lambda _bench: 200)
+    monkeypatch.setattr("nmg.auditing.run._labelled", lambda _bench: 4000)
+    found = audit(settings(inputs), tmp_path / "out", seeds=3, minutes=20, reporter=notes, on_trial=slower)
+    assert {trial.spec.seed for trial in found.fresh} == {3, 4}
+    assert any("the audit ends after 2 of 3 seeds, to keep --minutes" in line for line in notes.lines)
+
+
+def test_fine_tuning_that_learns_nothing_ends_the_audit_after_the_first_seed(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """All models have the same accuracy: each predicts one label for every text."""
+    engine = FakeEngine(0.03, 0.01, 0.2)
+    engine.rng = ConstantScores()  # type: ignore[assignment]
+    monkeypatch.setattr("nmg.auditing.run.LEAST_EXAMPLES", 1)
+    played: list[AuditTrial] = []
+    monkeypatch.setattr("nmg.auditing.run.open_executor", lambda *_: engine)
+    with pytest.raises(UserError, match=r"does not learn: every model of the first 5 trials has the accuracy 0\.3"):
+        audit(settings(inputs), tmp_path / "out", on_trial=lambda trial, _done, _all: played.append(trial))
+    assert len(played) == 6  # the pilot, and the five of the first seed
+
+
+class ConstantScores:
+    """Draws that are all 0.3."""
+
+    def random(self, n: int) -> np.ndarray:
+        return np.full(n, 0.3)

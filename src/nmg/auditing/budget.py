@@ -108,6 +108,11 @@ class Budget:
         n_directions = min(max(affordable - len(rules), FEWEST), MOST)
         return ["none", *rules, *(f"direction-{n}" for n in range(n_directions))]
 
+    def has_time(self, trials: Sequence[AuditTrial], n: int) -> bool:
+        """Return whether `n` more trials fit into the time, if each takes as long as the mean of the last `n`."""
+        costs = [_cost(trial) for trial in trials]
+        return sum(costs) + sum(costs[-n:]) <= 1.1 * self.seconds
+
 
 def _an_example(trial: AuditTrial) -> float:
     """Return the seconds per labelled example that the probe and the fine-tuning runs of a trial take together."""

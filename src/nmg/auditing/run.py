@@ -50,6 +50,11 @@ PILOT_EXAMPLES = 100
 SHORTER, FASTER = 3, 3.0
 """Further schedules to try: a third of the configured steps, and three times the learning rate."""
 
+LEAST_EXAMPLES = 30
+"""Minimum number of validation examples on which equal scores show that fine-tuning does not learn."""
+LEAST_SEEDS = 2
+"""Minimum number of seeds of the second phase, also if the time is over."""
+
 OnTrial = Callable[[AuditTrial, int, int], None]
 """Called with a trial, the number of finished trials and the expected total."""
 
@@ -99,13 +104,16 @@ def _audit(config: Config, out: Path, seeds: int, minutes: float, reporter: Repo
         n_examples = budget.examples(pilot, _labelled(worker))
         n_steps = budget.steps(pilot, n_examples, _all_steps(worker))
         _warn_of_time(budget, pilot, n_examples, n_steps, minutes, reporter)
-        schedules = _schedules(worker, range(seeds), n_steps, n_examples)
-        first = trials.run(schedules, budget.fewest)
         metric = worker.session.task.table_metrics[0]
+        schedules = _schedules(worker, range(seeds), n_steps, n_examples)
+        of_first_seed = trials.run(schedules[: len(schedules) // seeds], budget.fewest)
+        if len(worker.validation.examples) >= LEAST_EXAMPLES:
+            _check_learning(of_first_seed, metric)
+        first = trials.run(schedules, budget.fewest)
         tried = schedules_of(first, metric)
         best = max(tried, key=lambda one: one.gain)
         second = _maskings(best, range(seeds, 2 * seeds), budget.maskings(first, best.steps), n_examples)
-        fresh = trials.run(second, 1 + len(schedules) + len(second))
+        fresh = trials.within(budget, first, second, reporter)
     facts["examples"] = {"used": n_examples, "labelled": _labelled(worker)}
     facts["processes"] = engine.processes
     facts["steps"] = {"most": n_steps, "wanted": _all_steps(worker)}
@@ -205,8 +213,50 @@ class _Trials:
             raise UserError(f"{trials[0].name}: {trials[0].error}")
         return [trial for trial in trials if not trial.error]
 
+    def within(
+        self, budget: Budget, done: Sequence[AuditTrial], specs: Sequence[TrialSpec], reporter: Reporter
+    ) -> list[AuditTrial]:
+        """Run the trials of one seed after the other, until another seed would take more than the time.
+
+        The trials of at least `LEAST_SEEDS` seeds run.
+
+        Args:
+            budget: The time budget.
+            done: The trials that are already done.
+            specs: The trials, seed by seed.
+            reporter: Receives a message if a seed is left out.
+
+        Returns:
+            The trials that ran, without those that diverged.
+        """
+        found: list[AuditTrial] = []
+        size, in_all = len(specs) // budget.seeds, 1 + len(done) + len(specs)
+        for number in range(budget.seeds):
+            if number >= LEAST_SEEDS and not budget.has_time([*done, *found], size):
+                reporter.notify(
+                    f"trials take longer than at the start: the audit ends after {number} of {budget.seeds} seeds, "
+                    "to keep --minutes"
+                )
+                break
+            found += self.run(specs[number * size : (number + 1) * size], in_all)
+        return found
+
     def _trial(self, spec: TrialSpec) -> AuditTrial:
         return AuditTrial([self._store.results[one] for one in evaluations(spec, self._evaluation)])
+
+
+def _check_learning(trials: Sequence[AuditTrial], metric: str) -> None:
+    """Raise UserError if all models of the first seed have the same score: their fine-tuning learns nothing.
+
+    Models that always predict the same label, whatever they were adapted on, cannot be compared.
+    """
+    scores = {score[metric] for trial in trials for score in trial.counted}
+    if len(trials) > 2 and len(scores) == 1 and any(trial.finetune for trial in trials):
+        raise UserError(
+            f"fine-tuning does not learn: every model of the first {len(trials)} trials has the {metric} "
+            f"{scores.pop():.3g}, adapted or not. Train longer or faster (--finetune.epochs, --finetune.learning_rate), "
+            "give more labels, or set --test.evaluation linear-probe. Give the new audit another --out."
+        )
 
 
 def _warn_of_time(
