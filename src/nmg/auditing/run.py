@@ -254,8 +254,9 @@ def _check_learning(trials: Sequence[AuditTrial], metric: str) -> None:
     if len(trials) > 2 and len(scores) == 1 and any(trial.finetune for trial in trials):
         raise UserError(
             f"fine-tuning does not learn: every model of the first {len(trials)} trials has the {metric} "
-            f"{scores.pop():.3g}, adapted or not. Train longer or faster (--finetune.epochs, --finetune.learning_rate), "
-            "give more labels, or set --test.evaluation linear-probe. Give the new audit another --out."
+            f"{scores.pop():.3g}, adapted or not. Train longer or faster (--finetune.epochs, "
+            "--finetune.learning_rate), give more labels, or set --test.evaluation linear-probe. Give the new audit "
+            "another --out."
         )
 
 
