@@ -34,7 +34,7 @@ def main(out: Path) -> int:
         built = sorted(out.glob("nmg-*"))
         subprocess.run([tools / "python", "-m", "twine", "check", "--strict", *built], check=True)
         (wheel,) = out.glob("*.whl")
-        clean = environment(Path(folder) / "clean", [f"{wheel}[demo]"])
+        clean = environment(Path(folder) / "clean", ["--extra-index-url", CPU_INDEX, f"{wheel}[demo]"])
         try_wheel(clean, Path(folder))
     for path in built:
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, checked")
@@ -63,11 +63,11 @@ def disagreements(root: Path) -> list[str]:
 
 
 def environment(folder: Path, requirements: Sequence[str]) -> Path:
-    """Return the folder of programs of a new environment with these packages."""
+    """Return the folder of programs of a new environment, after `pip install` with these words."""
     venv.create(folder, with_pip=True)
     programs = folder / "bin"
-    pip = [programs / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--extra-index-url", CPU_INDEX, *requirements], check=True)
+    pip = [programs / "python", "-m", "pip", "install", "--quiet", "--retries=1", "--disable-pip-version-check"]
+    subprocess.run([*pip, *requirements], check=True)
     return programs
 
 

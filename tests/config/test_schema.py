@@ -1,5 +1,6 @@
 """The digest of all settings, and those of a meta-test."""
 
+import pydoc
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
 
@@ -132,3 +133,10 @@ def test_for_meta_test_takes_the_place_of_the_episode_settings(load):
 
 def test_for_meta_test_without_settings_changes_nothing():
     assert Config().for_meta_test() == Config()
+
+
+def test_help_begins_with_our_text():
+    first = pydoc.plain(pydoc.render_doc(Config))[:1500]
+    assert "Config(*, run={}, model={}, data={}" in first
+    assert "All settings of a run, in sections" in first
+    assert all(f"{name}: " in (Config.__doc__ or "") for name in Config.model_fields)

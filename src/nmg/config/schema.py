@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
@@ -43,7 +44,31 @@ def _known_task(data: DataSettings) -> DataSettings:
 
 
 class Config(Section):
-    """All settings of a run."""
+    """All settings of a run, in sections; every setting has a default.
+
+    Sections take their fields as a dictionary. A `Config` cannot be changed: `nmg.load_config` and the functions of nmg
+    override settings, as `overrides={"masking.rate": 0.15}`. `nmg settings` lists all settings with their meaning.
+
+    Attributes:
+        run: Seed.
+        model: The masked language model.
+        data: Task, files, fields, labels.
+        masking: Rate, replacement of masked tokens, settings of rules.
+        adapt: Training of the language model: length, batch size, learning rate, blocks.
+        finetune: Training of the task model.
+        meta: Episodes of learning: number, contexts, examples.
+        policy: Kind of policy and what it reads.
+        learner: Kind of learner and its budget.
+        reward: How an adapted model is scored during learning.
+        test: How models are scored at the end.
+        runtime: Device, precision, processes; these do not change what is computed.
+
+    Example:
+        ```python
+        config = nmg.Config(data={"train": "train.jsonl"}, masking={"rate": 0.15})
+        print(config.masking.rate)
+        ```
+    """
 
     run: RunSettings = RunSettings()
     model: ModelSettings = ModelSettings()
@@ -143,6 +168,11 @@ class Config(Section):
                 "finetune": self.finetune.model_copy(update=_given(finetune)),
             }
         )
+
+
+# `help` shows the names of the sections; with all their defaults it would begin with a screen of numbers.
+_SECTIONS = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default={}) for name in Config.model_fields]
+type.__setattr__(Config, "__signature__", inspect.Signature(_SECTIONS))
 
 
 def _misfit(message: str, setting: str, other: str = "learner.kind") -> PydanticCustomError:
