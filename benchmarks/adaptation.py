@@ -20,7 +20,8 @@ from benchmarks.models import minilm
 from benchmarks.pairs import median, ratio
 from benchmarks.texts import long_text
 from nmg.base.seeding import StreamName, stream
-from nmg.base.settings import AdaptSettings, FinetuneSettings, MaskingSettings, RuntimeSettings
+from nmg.base.settings import MaskingSettings, RuntimeSettings
+from nmg.base.training_settings import AdaptSettings, FinetuneSettings
 from nmg.base.types import IntArray
 from nmg.data.corpus import Corpus
 from nmg.masking.corrupt import Vocabulary, corrupt

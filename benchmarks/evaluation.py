@@ -11,7 +11,8 @@ from benchmarks.models import minilm
 from benchmarks.pairs import alternate, median, ratio
 from benchmarks.texts import write_task
 from nmg.base.seeding import StreamName
-from nmg.base.settings import DataSettings, FinetuneSettings, RuntimeSettings
+from nmg.base.settings import DataSettings, RuntimeSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.data.formats.classification import ClassificationExample
 from nmg.tasks.loaded import LoadedData
 from nmg.tasks.registry import task_kind

@@ -13,7 +13,8 @@ from benchmarks.models import minilm
 from benchmarks.pairs import alternate, median, ratio
 from benchmarks.texts import long_text
 from nmg.base.seeding import StreamName
-from nmg.base.settings import AdaptSettings, FinetuneSettings, MaskingSettings, RuntimeSettings
+from nmg.base.settings import MaskingSettings, RuntimeSettings
+from nmg.base.training_settings import AdaptSettings, FinetuneSettings
 from nmg.data.corpus import Corpus
 from nmg.masking.base import Masking
 from nmg.masking.corrupt import Vocabulary, corrupt

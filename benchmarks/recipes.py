@@ -25,14 +25,8 @@ from nmg.adaptation.held_out import HeldOutLoss
 from nmg.adaptation.recipes import Recipe
 from nmg.base.progress import Silent
 from nmg.base.seeding import StreamName
-from nmg.base.settings import (
-    AdaptSettings,
-    DataSettings,
-    FinetuneSettings,
-    MaskingSettings,
-    ModelSettings,
-    RuntimeSettings,
-)
+from nmg.base.settings import DataSettings, MaskingSettings, ModelSettings, RuntimeSettings
+from nmg.base.training_settings import AdaptSettings, FinetuneSettings
 from nmg.config import Config
 from nmg.data.corpus import Corpus
 from nmg.data.near_duplicates import near_few

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nmg.base.errors import UserError
-from nmg.base.settings import AdaptSettings, LoraSettings
+from nmg.base.training_settings import AdaptSettings, LoraSettings
 from nmg.base.trial import Condition
 from nmg.comparison.plan import parse_ranks
 from nmg.jobs.compare import compare

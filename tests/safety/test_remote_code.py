@@ -11,7 +11,8 @@ import pytest
 
 from nmg.base.errors import UserError
 from nmg.base.seeding import StreamName
-from nmg.base.settings import FinetuneSettings, ModelSettings
+from nmg.base.settings import ModelSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.data.formats.classification import ClassificationExample
 from nmg.data.formats.tokens import TokenExample
 from nmg.tasks.registry import task_kind

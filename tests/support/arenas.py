@@ -1,6 +1,7 @@
 """Arenas with short settings."""
 
-from nmg.base.settings import AdaptSettings, FinetuneSettings, MaskingSettings
+from nmg.base.settings import MaskingSettings
+from nmg.base.training_settings import AdaptSettings, FinetuneSettings
 from nmg.masking.corrupt import Vocabulary
 from nmg.training.context import TrainingContext
 from nmg.training.lm import PretrainedLM

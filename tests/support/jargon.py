@@ -19,7 +19,8 @@ import numpy as np
 
 from nmg.base.progress import Silent
 from nmg.base.seeding import StreamName, stream
-from nmg.base.settings import AdaptSettings, FinetuneSettings, MaskingSettings, ModelSettings, RuntimeSettings
+from nmg.base.settings import MaskingSettings, ModelSettings, RuntimeSettings
+from nmg.base.training_settings import AdaptSettings, FinetuneSettings
 from nmg.base.types import Context
 from nmg.config import Config
 from nmg.data.corpus import Corpus

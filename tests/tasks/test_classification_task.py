@@ -11,7 +11,7 @@ from transformers import BertConfig, DistilBertConfig, PreTrainedTokenizerBase, 
 
 from nmg.base.errors import UserError
 from nmg.base.seeding import torch_stream
-from nmg.base.settings import FinetuneSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.data.formats.classification import ClassificationExample
 from nmg.data.formats.questions import QAExample
 from nmg.tasks.base import Task

@@ -11,7 +11,7 @@ from transformers import BertConfig, PreTrainedTokenizerBase
 
 from nmg.base.errors import UserError
 from nmg.base.seeding import torch_stream
-from nmg.base.settings import FinetuneSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.data.formats.multi_label import MultiLabelExample
 from nmg.tasks.multi_label import MultiLabelTask, multi_label_f1
 from nmg.tasks.registry import task_kind

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from nmg.base.settings import FinetuneSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.squad import write_squad
 from nmg.tasks.registry import task_kind

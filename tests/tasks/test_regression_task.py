@@ -10,7 +10,7 @@ from transformers import BertConfig, PreTrainedTokenizerBase
 
 from nmg.base.errors import UserError
 from nmg.base.seeding import torch_stream
-from nmg.base.settings import FinetuneSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.data.formats.regression import RegressionExample
 from nmg.tasks.registry import task_kind
 from nmg.tasks.regression import RegressionTask, pearson, spearman

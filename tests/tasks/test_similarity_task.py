@@ -13,7 +13,8 @@ from transformers import AutoModel, PreTrainedTokenizerBase
 
 import nmg
 from nmg.base.errors import UserError
-from nmg.base.settings import DataSettings, FinetuneSettings
+from nmg.base.settings import DataSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.config import Config, load_config
 from nmg.data.formats.regression import RegressionExample
 from nmg.tasks.loaded import LoadedData

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmg.base.settings import FinetuneSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.data.formats.questions import QAExample
 from nmg.tasks.qa import QuestionAnsweringTask
 from nmg.tasks.qa_windows import QAFeatures

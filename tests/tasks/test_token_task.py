@@ -11,7 +11,8 @@ from transformers import BertConfig, PreTrainedTokenizerBase
 
 from nmg.base.errors import UserError
 from nmg.base.progress import Silent
-from nmg.base.settings import DataSettings, FinetuneSettings
+from nmg.base.settings import DataSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.base.types import IGNORED_LABEL
 from nmg.data.formats.tokens import TokenExample
 from nmg.meta_training.loop import MetaTraining

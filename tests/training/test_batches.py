@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nmg.base.settings import AdaptSettings
+from nmg.base.training_settings import AdaptSettings
 from nmg.training.accumulation import Accumulation
 from nmg.training.batches import POOL_BATCHES, batches_per_epoch, bucketed_batches, equal_parts, joined_batches
 from nmg.training.runtime import Runtime

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from nmg.base.errors import UserError
 from nmg.base.seeding import StreamName
-from nmg.base.settings import OptimiserSettings
+from nmg.base.training_settings import OptimiserSettings
 from nmg.base.types import IGNORED_LABEL, CorruptedBlocks
 from nmg.training.accumulation import Accumulation
 from nmg.training.fast.checkpointing import gradient_checkpointing

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nmg.base.seeding import StreamName, stream
-from nmg.base.settings import FinetuneSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.base.types import IGNORED_LABEL, Example
 from nmg.data.corpus import Corpus
 from nmg.data.formats.classification import ClassificationExample

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from nmg.base.seeding import StreamName
-from nmg.base.settings import FinetuneSettings, ModelSettings, RuntimeSettings
+from nmg.base.settings import ModelSettings, RuntimeSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.base.types import Example
 from nmg.data.corpus import Corpus
 from nmg.data.formats.classification import ClassificationExample

@@ -6,7 +6,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from nmg.base.seeding import StreamName
-from nmg.base.settings import FinetuneSettings, ModelSettings, RuntimeSettings
+from nmg.base.settings import ModelSettings, RuntimeSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.base.types import Example
 from nmg.data.formats.classification import ClassificationExample
 from nmg.data.formats.questions import QAExample

@@ -11,7 +11,8 @@ from torch.nn.functional import mse_loss
 
 from nmg.base.errors import Diverged, UserError
 from nmg.base.seeding import StreamName, torch_stream
-from nmg.base.settings import OptimiserSettings, RuntimeSettings
+from nmg.base.settings import RuntimeSettings
+from nmg.base.training_settings import OptimiserSettings
 from nmg.base.trial import TrainingStats
 from nmg.base.types import IntArray
 from nmg.training.accumulation import BatchLoss

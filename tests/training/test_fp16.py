@@ -12,8 +12,9 @@ from torch import nn
 import nmg.training.runtime
 from nmg.base.errors import Diverged
 from nmg.base.seeding import StreamName
-from nmg.base.settings import OptimiserSettings, RuntimeSettings
+from nmg.base.settings import RuntimeSettings
 from nmg.base.state import State
+from nmg.base.training_settings import OptimiserSettings
 from nmg.base.types import IntArray
 from nmg.data.corpus import Corpus
 from nmg.masking.rules import RandomMasking

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from nmg.base.seeding import StreamName, torch_stream
-from nmg.base.settings import AdaptSettings, ModelSettings
+from nmg.base.settings import ModelSettings
+from nmg.base.training_settings import AdaptSettings
 from nmg.data.corpus import Corpus
 from nmg.training.context import TrainingContext
 from nmg.training.head import HeadQuality, make_head, split_rows, warm_up_missing_head

@@ -11,7 +11,7 @@ from transformers import AutoModelForMaskedLM
 
 from nmg.base.errors import UserError
 from nmg.base.seeding import StreamName
-from nmg.base.settings import LoraSettings
+from nmg.base.training_settings import LoraSettings
 from nmg.data.corpus import Corpus
 from nmg.masking.rules import RandomMasking
 from nmg.training.adapt import adapt

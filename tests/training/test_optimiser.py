@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from nmg.base.errors import UserError
 from nmg.base.seeding import StreamName, torch_stream
-from nmg.base.settings import OptimiserSettings
 from nmg.base.state import State
+from nmg.base.training_settings import OptimiserSettings
 from nmg.base.types import IntArray
 from nmg.training.accumulation import BatchLoss
 from nmg.training.fit import Training, fit

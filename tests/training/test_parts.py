@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from nmg.base.seeding import StreamName
-from nmg.base.settings import FinetuneSettings, ModelSettings
+from nmg.base.settings import ModelSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.base.types import IGNORED_LABEL, CorruptedBlocks, Example
 from nmg.data.formats.classification import ClassificationExample
 from nmg.data.formats.questions import QAExample

@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from nmg.base.settings import FinetuneSettings, ModelSettings, RuntimeSettings
+from nmg.base.settings import ModelSettings, RuntimeSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.data.formats.regression import RegressionExample
 from nmg.tasks.similarity import SimilarityTask
 from nmg.training.context import TrainingContext

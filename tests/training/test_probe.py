@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from nmg.base.seeding import torch_stream
-from nmg.base.settings import FinetuneSettings, RuntimeSettings
+from nmg.base.settings import RuntimeSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.base.types import Example, FloatArray
 from nmg.data.formats.classification import ClassificationExample
 from nmg.data.formats.questions import QAExample

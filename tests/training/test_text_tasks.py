@@ -7,7 +7,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from transformers import PreTrainedTokenizerBase
 
 from nmg.base.seeding import StreamName
-from nmg.base.settings import FinetuneSettings, RuntimeSettings
+from nmg.base.settings import RuntimeSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.base.types import Example, FloatArray
 from nmg.data.formats.multi_label import MultiLabelExample
 from nmg.data.formats.regression import RegressionExample

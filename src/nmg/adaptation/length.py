@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from nmg.base.seeding import StreamName
-from nmg.base.settings import AdaptSettings
+from nmg.base.training_settings import AdaptSettings
 from nmg.training.adapt import adapt
 from nmg.training.batches import batches_per_epoch
 from nmg.training.context import TrainingContext

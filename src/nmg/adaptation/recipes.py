@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from nmg.base.errors import UserError
 from nmg.base.extras import install_command
 from nmg.base.progress import Reporter
-from nmg.base.settings import RecipeName
+from nmg.base.training_settings import RecipeName
 from nmg.config import Config, load_config
 from nmg.config.shipped import configs_folder
 from nmg.training.lora import LEARNING_RATE_FACTOR

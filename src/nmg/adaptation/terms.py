@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nmg.adaptation.held_out import ROWS_PER_PASS
 from nmg.base.progress import Reporter
-from nmg.base.settings import AUTO_WORDS
+from nmg.base.training_settings import AUTO_WORDS
 from nmg.base.types import FloatArray, IntArray
 from nmg.data.corpus import Corpus
 from nmg.training.context import TrainingContext

@@ -27,7 +27,8 @@ from nmg.auto.records import Adapted, Audited, Compared, Gain, Learned
 from nmg.auto.split import Divided
 from nmg.base.errors import UserError
 from nmg.base.progress import Reporter, Silent
-from nmg.base.settings import AdaptSettings, DataSettings
+from nmg.base.settings import DataSettings
+from nmg.base.training_settings import AdaptSettings
 from nmg.comparison.results import ComparisonResults
 from nmg.config import Config, load_config
 from nmg.jobs.adapt import adapt

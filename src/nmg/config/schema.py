@@ -15,9 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from nmg.base.section import Section, named_contents
 from nmg.base.settings import (
-    AdaptSettings,
     DataSettings,
-    FinetuneSettings,
     MaskingSettings,
     MetaSettings,
     MetaTestSettings,
@@ -26,6 +24,7 @@ from nmg.base.settings import (
     RunSettings,
     RuntimeSettings,
 )
+from nmg.base.training_settings import AdaptSettings, FinetuneSettings
 from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.learners.registry import LearnerSettings
 from nmg.policies.linear import LinearSettings

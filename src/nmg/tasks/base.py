@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from nmg.base.errors import UserError
-from nmg.base.settings import DataSettings, FinetuneSettings
+from nmg.base.settings import DataSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.base.types import Example, FloatArray
 from nmg.tasks.rows import TaskFeatures
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nmg.base.errors import UserError
-from nmg.base.settings import FinetuneSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.base.types import Example, FloatArray, IntArray
 from nmg.data.formats.hub import HUB
 from nmg.data.formats.mrqa import write_mrqa

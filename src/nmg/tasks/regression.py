@@ -8,7 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from nmg.base.errors import UserError, bad_input
-from nmg.base.settings import DataSettings, FinetuneSettings
+from nmg.base.settings import DataSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.base.types import Example, FloatArray
 from nmg.data.formats.hub import HUB
 from nmg.data.formats.labelled_texts import TextFields

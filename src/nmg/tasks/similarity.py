@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nmg.base.errors import bad_input
-from nmg.base.settings import DataSettings, FinetuneSettings
+from nmg.base.settings import DataSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.base.types import Example, FloatArray
 from nmg.data.formats.regression import RegressionExample
 from nmg.tasks.base import Evaluation, Format, only

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nmg.base.errors import UserError
-from nmg.base.settings import FinetuneSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.base.types import Example, FloatArray, IntArray
 from nmg.data.formats.labelled_texts import Texts
 from nmg.tasks.base import model_with_head

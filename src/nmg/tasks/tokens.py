@@ -14,7 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from nmg.base.errors import UserError, bad_input
-from nmg.base.settings import DataSettings, FinetuneSettings
+from nmg.base.settings import DataSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.base.types import IGNORED_LABEL, Example, FloatArray, IntArray
 from nmg.data.formats.hub import HUB
 from nmg.data.formats.tokens import (

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nmg.base.settings import AdaptSettings
+from nmg.base.training_settings import AdaptSettings
 from nmg.base.types import IntArray
 
 POOL_BATCHES = 32

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from transformers import PreTrainedModel
 
 from nmg.base.progress import Reporter, Silent
-from nmg.base.settings import AdaptSettings, FinetuneSettings, MaskingSettings
+from nmg.base.settings import MaskingSettings
+from nmg.base.training_settings import AdaptSettings, FinetuneSettings
 from nmg.masking.corrupt import Vocabulary
 from nmg.training.lm import LMReader
 from nmg.training.pooling import MEAN, Pooling

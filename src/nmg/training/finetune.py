@@ -12,7 +12,7 @@ from transformers.utils import ModelOutput
 
 from nmg.base.progress import Progress
 from nmg.base.seeding import StreamName
-from nmg.base.settings import FinetuneSettings
+from nmg.base.training_settings import FinetuneSettings
 from nmg.base.trial import TrainingStats
 from nmg.base.types import Example, IntArray
 from nmg.tasks.base import Evaluation, Task

@@ -13,8 +13,8 @@ from nmg.base.distributed import as_one, of_each
 from nmg.base.errors import Diverged
 from nmg.base.progress import Progress
 from nmg.base.seeding import StreamName
-from nmg.base.settings import OptimiserSettings
 from nmg.base.state import Resumable, State, in_order, numbered, restore_torch_random, torch_random_state
+from nmg.base.training_settings import OptimiserSettings
 from nmg.base.trial import TrainingStats
 from nmg.base.types import IntArray
 from nmg.training.accumulation import Accumulation, BatchLoss

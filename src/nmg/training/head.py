@@ -18,7 +18,8 @@ from nmg.base.distributed import as_one, from_first, is_main_process
 from nmg.base.files import as_json, save_tensors, write_text
 from nmg.base.fingerprint import state_digest
 from nmg.base.seeding import StreamName
-from nmg.base.settings import MaskingSettings, ModelSettings, OptimiserSettings
+from nmg.base.settings import MaskingSettings, ModelSettings
+from nmg.base.training_settings import OptimiserSettings
 from nmg.base.types import IntArray
 from nmg.masking.rules import RandomMasking
 from nmg.training.context import TrainingContext

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from nmg.base.errors import UserError
 from nmg.base.extras import install_command
 from nmg.base.seeding import StreamName
-from nmg.base.settings import AdaptSettings, LoraSettings
+from nmg.base.training_settings import AdaptSettings, LoraSettings
 
 LEARNING_RATE_FACTOR = 4.0
 """Factor of the learning rate if only low-rank matrices are trained."""

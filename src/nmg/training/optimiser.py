@@ -16,7 +16,7 @@ from transformers import (
 
 from nmg.base.errors import UserError
 from nmg.base.extras import install_command
-from nmg.base.settings import OptimiserSettings
+from nmg.base.training_settings import OptimiserSettings
 
 STABLE_BETAS = (0.9, 0.98)
 """Decay rates of StableAdamW's moments, as in ModernBERT and BioClinical ModernBERT (arXiv 2506.10896)."""

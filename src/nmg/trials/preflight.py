@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from nmg.base.errors import Diverged, UserError
 from nmg.base.seeding import StreamName
-from nmg.base.settings import LoraSettings
+from nmg.base.training_settings import LoraSettings
 from nmg.base.types import Example
 from nmg.data.corpus import Corpus
 from nmg.data.cutting import cut_texts

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from nmg.base.files import user_path
 from nmg.base.progress import Reporter
-from nmg.base.settings import AUTO_WORDS
+from nmg.base.training_settings import AUTO_WORDS
 from nmg.training.lm import PretrainedLM
 from nmg.vocabulary.add import add_words
 from nmg.vocabulary.fragments import count_fragments, count_tokens

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nmg.base.errors import UserError
 from nmg.base.files import user_path
 from nmg.base.progress import Reporter
-from nmg.base.settings import AUTO_WORDS
+from nmg.base.training_settings import AUTO_WORDS
 from nmg.vocabulary.fragments import Ids, count_fragments, encodings
 from nmg.vocabulary.words import MIN_COUNT, read_word_list
 

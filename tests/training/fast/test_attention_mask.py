@@ -10,7 +10,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, SequenceClassifierOutput
 
 from nmg.base.seeding import StreamName
-from nmg.base.settings import AdaptSettings, FinetuneSettings, MaskingSettings
+from nmg.base.settings import MaskingSettings
+from nmg.base.training_settings import AdaptSettings, FinetuneSettings
 from nmg.base.types import CorruptedBlocks, TokenBlocks
 from nmg.data.formats.classification import ClassificationExample
 from nmg.masking.corrupt import Vocabulary
