@@ -79,7 +79,7 @@ def page_of(
         table=table,
         labels=labels or {},
         maskings=maskings,
-        views=[("first", 0), ("first, top k", 0), ("second", 1), ("random", 2)],
+        views=[("first", 0), ("first, in use", 0), ("second", 1), ("random", 2)],
         shares=[
             Shares(
                 "Part of speech",

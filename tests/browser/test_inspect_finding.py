@@ -104,7 +104,7 @@ def test_shares_of_groups(open_page: OpenPage, path: Path):
     assert page.locator("#panel-texts").is_hidden()
     table = page.locator("table.shares")
     assert table.locator("thead th").all_inner_texts() == [
-        *("Part of speech", "of all tokens", "first", "first, top k", "second")
+        *("Part of speech", "of all tokens", "first", "first, in use", "second")
     ]
     assert rows_of(table) == [
         ["noun", "60 % 60", "×1.25 75 %", "×0.00 0 %", "×1.00 60 %"],

@@ -132,6 +132,19 @@ def test_views_stand_side_by_side_on_a_desk_and_below_each_other_on_a_phone(open
 # ---- a token
 
 
+def test_without_a_token_the_panel_has_the_most_masked_words(open_page: OpenPage, path: Path):
+    """Of the words that occur five times; as many sections as maskings are shown."""
+    page = open_page(path)
+    details = page.get_by_role("region", name="the corpus")
+    sections = details.locator("section")
+    assert sections.locator("h4").all_inner_texts() == ["first", "second"]
+    assert facts_of(sections.nth(0)) == {"green": "80 % masked", "blue": "40 % masked", "red": "10 % masked"}
+    page.keyboard.press("3")
+    assert sections.locator("h4").all_inner_texts() == ["first", "second", "random"]
+    details.get_by_role("button", name="green").first.click()
+    assert page.locator("#search").input_value() == '"green"'
+
+
 def test_a_click_shows_what_is_known_of_a_token(open_page: OpenPage, path: Path, made: InspectPage):
     page = open_page(path)
     details = page.get_by_role("region", name="The chosen token")
@@ -152,11 +165,11 @@ def test_a_click_shows_what_is_known_of_a_token(open_page: OpenPage, path: Path,
         assert float(facts["probability per draw"].rstrip(" %")) == pytest.approx(100 * p[5], rel=6e-3)
         assert float(facts["relative to chance"].lstrip("×")) == pytest.approx(8 * p[5], abs=0.006)
         assert facts["rank"] == f"{1 + (p > p[5]).sum()} of 8"
-        assert facts["among the top k"] == ("yes, k = 2" if made.table.by_block(masking.taken)[3][5] else "no, k = 2")
+        assert facts["masked in use"] == ("yes, k = 2" if made.table.by_block(masking.taken)[3][5] else "no, k = 2")
     assert page.locator(".token.chosen").count() == 2, "the token in both columns"
 
     details.get_by_role("button", name="Close").click()
-    assert details.locator("section").count() == 0
+    assert details.locator("h3").inner_text() == "Most masked words"
     assert focused(page) == (3, 0, 5)
 
 
@@ -196,7 +209,7 @@ def test_tokens_by_keyboard_alone(open_page: OpenPage, path: Path):
     assert press("ArrowRight") == (0, 0, 1)
     assert page.locator('#texts [tabindex="0"]').evaluate_all("all => all.map((e) => e.dataset.token)") == ["1"]
     press("ArrowLeft")
-    assert page.locator("#details section").count() == 0
+    assert page.locator("#details q").count() == 0
     press("Enter")
     assert facts_of(page.locator("#details > dl"))["token"] == "1 of 8, Text 1"
     press("ArrowRight")

@@ -105,9 +105,9 @@ def test_a_greedy_choice_agrees_with_itself(tmp_path: Path):
     taken = np.array([True, True, False, False, True, False])
     policy = Observed("p", "", 2, np.array([1, 1, 1, 1, 2, 0]), np.full(6, 0.3), taken)
     found = overlap_table(views_of([policy]), policy, table)
-    assert found.header == ("", "p", "p, top k")
+    assert found.header == ("", "p", "p, in use")
     # Chance: 2 of 4 and 1 of 2 give (4/4 + 1/2) / 3.
-    assert found.rows[1] == ("p, top k", "66.7 % (×1.33)", "100.0 % (×2.00)")
+    assert found.rows[1] == ("p, in use", "66.7 % (×1.33)", "100.0 % (×2.00)")
     assert "share 50.0 %" in found.notes[0]
 
 
@@ -123,7 +123,7 @@ def test_what_was_seen_becomes_the_page(inputs: Inputs, tmp_path: Path):
     assert (page.unit, page.maskings[0].draws) == ("part", 10)
     assert dict(page.facts.items)["texts"] == "3"
     assert dict(page.facts.items)["parts"] == "4"
-    assert [name for name, _ in page.views] == ["mine", "mine, top k", "random"]
+    assert [name for name, _ in page.views] == ["mine", "mine, in use", "random"]
     mine, random = page.maskings
     budgets = [2, 4, 4, 1]  # 0.3 of 9, 16, 15 and 1
     for masking in (mine, random):
@@ -261,6 +261,10 @@ def test_names_of_policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         "odd=name": Path("odd=name"),
     }
     assert list(parse_policies(["runs/a/policy"], "--policy")) == ["a"]
+    for folder in ("news/run", "news/run/policy", "./news/run", str(tmp_path / "news" / "run")):
+        assert list(parse_policies([folder], "--policy")) == ["news"]
+    for folder in ("run", "run/policy", "./run"):
+        assert list(parse_policies([folder], "--policy")) == ["learned"]
     for words in (["runs/a", "runs/a/policy"], ["x=runs/a", "x=runs/b"], ["=runs/a"]):
         with pytest.raises(UserError, match=r"--policy .*NAME=FOLDER"):
             parse_policies(words, "--policy")
@@ -277,7 +281,7 @@ def test_the_command(nmg: Nmg, inputs: Inputs, tmp_path: Path):
     assert answer.out.startswith("page: page.html (40 texts, ")
     page = tmp_path / "page.html"
     corpus, texts = data_of(page, "corpus-data"), data_of(page, "text-data")
-    assert [one["name"] for one in corpus["maskings"]] == ["run", "second", "random", "idf", "whole-word"]
+    assert [one["name"] for one in corpus["maskings"]] == [tmp_path.name, "second", "random", "idf", "whole-word"]
     assert [one["entropy"] is None for one in texts["maskings"]] == [False, False, True, True, True]
     assert len(texts["texts"]) == 40
     # 10 tokens a text, and the rate the first policy was trained with: 2 of them, in 20 draws.

@@ -40,7 +40,8 @@ class Observed:
     probability: FloatArray | None = None
     """float [N]: single-draw probability, the softmax over the tokens of the block; None for a rule."""
     taken: BoolArray | None = None
-    """bool [N]: True at the k most probable tokens of each block, which a greedy policy masks; None for a rule."""
+    """bool [N]: the tokens that a policy with greedy selection masks, the k most probable of each block; None for
+    policies that sample and for rules."""
 
     @property
     def inclusion(self) -> FloatArray:
@@ -70,7 +71,7 @@ class View:
 
 
 def views_of(observed: Sequence[Observed]) -> list[View]:
-    """Return one view per masking, and a second one per policy for its greedy choice."""
+    """Return one view per masking, and a second one per policy with greedy selection for the tokens that it masks."""
     views = []
     for number, one in enumerate(observed):
         pairs = one.draws * (one.draws - 1)
@@ -78,7 +79,7 @@ def views_of(observed: Sequence[Observed]) -> list[View]:
         shared = float(one.drawn @ (one.drawn - 1)) / pairs
         views.append(View(one.name, number, one.inclusion, shared / max(one.inclusion.sum(), 1)))
         if one.taken is not None:
-            views.append(View(f"{one.name}, top k", number, one.taken.astype(float), 1.0))
+            views.append(View(f"{one.name}, in use", number, one.taken.astype(float), 1.0))
     return views
 
 
@@ -123,7 +124,7 @@ def observe(
     """
     for_draws = CachedEncoder(encode, READ_FOR_ALL_DRAWS)
     encode = _ReadOnce(encode)
-    columns = {name: _Columns(table, name in policies) for name in (*policies, *rules)}
+    columns = {name: _Columns(table, policies.get(name)) for name in (*policies, *rules)}
     streams = {name: (randomness / name).generator() for name in columns}
     order = np.argsort(corpus.lengths, kind="stable")
     for first in range(0, len(order), BLOCKS_AT_A_TIME):
@@ -215,14 +216,15 @@ def _portions(total: int, most: int) -> Iterator[int]:
 class _Columns:
     """The columns of an `Observed`, which are filled batch by batch."""
 
-    def __init__(self, table: TokenTable, is_policy: bool) -> None:
+    def __init__(self, table: TokenTable, policy: Policy | None) -> None:
         n_tokens = table.n_tokens
         self.drawn = np.zeros(n_tokens, dtype=np.int64)
-        self.probability = np.zeros(n_tokens) if is_policy else None
-        self.taken = np.zeros(n_tokens, dtype=np.bool_) if is_policy else None
+        self.probability = None if policy is None else np.zeros(n_tokens)
+        is_greedy = policy is not None and policy.acts == "greedy"
+        self.taken = np.zeros(n_tokens, dtype=np.bool_) if is_greedy else None
 
     def fill_policy(self, rows: IntArray, blocks: TokenBlocks, seen: PolicyOutput) -> None:
-        """Fill the rows of a batch of blocks with a policy's probabilities and greedy choice.
+        """Fill the rows of a batch of blocks with a policy's probabilities and, if it is greedy, its choice.
 
         Args:
             rows: int [n]: rows of the table for the maskable tokens of the batch.
@@ -230,10 +232,10 @@ class _Columns:
             seen: Output of the policy for the batch.
         """
         assert self.probability is not None
-        assert self.taken is not None
         is_maskable = blocks.is_maskable
         self.probability[rows] = seen.probability[is_maskable].numpy()
-        self.taken[rows] = seen.taken.is_masked(blocks.input_ids.shape[1])[is_maskable].numpy()
+        if self.taken is not None:
+            self.taken[rows] = seen.taken.is_masked(blocks.input_ids.shape[1])[is_maskable].numpy()
 
     def observed(self, name: str, about: str, draws: int) -> Observed:
         """Return the filled columns as an `Observed`, with a name, a description and the number of draws."""

@@ -188,8 +188,8 @@ def overlap_table(views: Sequence[View], one: Observed, table: TokenTable) -> Ta
         (
             "Share of masked tokens that two independent plans have in common, and in brackets its ratio to chance: "
             f"two unrelated plans share {percent(chance)}. The diagonal compares two plans of the same masking, and "
-            "is 100 % if it always masks the same tokens. Top k: the tokens that a policy masks with greedy "
-            "selection.",
+            "is 100 % if it always masks the same tokens. In use: the tokens that a policy with greedy selection "
+            "masks.",
         ),
         "Agreement: shared tokens",
     )

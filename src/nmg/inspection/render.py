@@ -181,12 +181,11 @@ def _text_data(page: InspectPage) -> dict[str, Any]:
 def _masking_data(one: Observed, table: TokenTable) -> dict[str, Any]:
     """Return the encoded numbers of a masking, one string per text; a rule has only `drawn`."""
     data: dict[str, Any] = {"drawn": list(map(packed, table.by_block(one.drawn)))}
-    if one.probability is None or one.taken is None:
-        return data | {"probability": None, "taken": None, "entropy": None}
+    probability, taken = one.probability, one.taken
     return data | {
-        "probability": list(map(pack_probabilities, table.by_block(one.probability))),
-        "taken": [packed(np.flatnonzero(taken)) for taken in table.by_block(one.taken)],
-        "entropy": _rounded(entropies(one.probability, table)),
+        "probability": None if probability is None else list(map(pack_probabilities, table.by_block(probability))),
+        "taken": None if taken is None else [packed(np.flatnonzero(of)) for of in table.by_block(taken)],
+        "entropy": None if probability is None else _rounded(entropies(probability, table)),
     }
 
 

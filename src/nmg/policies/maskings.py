@@ -32,7 +32,8 @@ def parse_policies(words: Iterable[str], option: str) -> dict[str, Path]:
     """Parse policies from the command line: ['runs/a', 'best=runs/b'] → {'a': runs/a, 'best': runs/b}.
 
     A folder without a name gets the name of its run folder, even if it is the folder `policy` inside that run folder.
-    Raises UserError if a name is empty or already used. `option` is the option that error messages mention.
+    A run folder with a name that says nothing (`run`) is called after the folder above if `word` names that folder,
+    else `learned`. Raises UserError if a name is empty or already used. `option` is the option that error messages mention.
     """
     policies: dict[str, Path] = {}
     for word in filter(None, (word.strip() for word in words)):
@@ -43,13 +44,22 @@ def parse_policies(words: Iterable[str], option: str) -> dict[str, Path]:
                 raise UserError(f"{option} {word}: must be FOLDER or NAME=FOLDER")
         else:
             path = user_path(word)
-            resolved = path.resolve()
-            name = resolved.parent.name if resolved.name == "policy" else resolved.name
+            name = _own_name(path)
         if name in RULES or name in CONTROLS or name in policies:
             taken = f"also the name of {policies[name]}" if name in policies else "the name of a masking"
             raise UserError(f"{option} {word}: '{name}' is {taken}: write NAME=FOLDER with another name")
         policies[name] = path
     return policies
+
+
+def _own_name(folder: Path) -> str:
+    """Return the name of a run: of its folder or, if that says nothing, of the named folder above, or `learned`."""
+    resolved = folder.resolve()
+    run = resolved.parent if resolved.name == "policy" else resolved
+    if run.name != "run":
+        return run.name
+    named = [part for part in folder.parts if part not in {"run", "policy", ".", "..", folder.anchor}]
+    return named[-1] if named else LEARNED
 
 
 CONTROLS = ("untrained", "placebo")

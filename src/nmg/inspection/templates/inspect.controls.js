@@ -76,6 +76,7 @@ function toggle(masking) {
   state.on[masking] = !state.on[masking];
   showToggles();
   showPage();
+  if (!state.at) showCorpusSummary();
   if (!byId("panel-corpus").hidden) showCorpus();
 }
 

@@ -1,6 +1,7 @@
 /* The corpus: shares of groups of tokens, and words, for the maskings that are shown. */
 
 const WORDS_A_LIST = 12;
+const SUMMARY_WORDS = 6;
 
 function visibleViews() {
   return corpus.views.map((view, v) => ({ ...view, v })).filter(({ masking }) => state.on[masking]);
@@ -53,7 +54,8 @@ function sharesSection({ title, note, groups, counts, masked }, number) {
 
 /* ---- words */
 
-const wordChoice = { least: 5, holds: "" };
+const FREQUENT = 5;
+const wordChoice = { least: FREQUENT, holds: "" };
 
 function wordsSection() {
   const least = make("input", { type: "number", min: 1, value: wordChoice.least, inputmode: "numeric" });
@@ -86,13 +88,26 @@ function wordLists() {
   });
 }
 
-function wordTable(title, chosen, v) {
+/* Frequent words that a view masks most, as indices; all words if none is frequent. */
+function mostMasked(v, most) {
   const { words, counts, rates } = corpus.words;
+  const all = words.map((_, w) => w);
+  const frequent = all.filter((w) => counts[w] >= FREQUENT);
+  return (frequent.length ? frequent : all).sort((a, b) => rates[v][b] - rates[v][a] || counts[b] - counts[a]).slice(0, most);
+}
+
+function wordButton(w) {
+  const word = corpus.words.words[w];
+  const button = make("button", { type: "button", class: "word", title: word }, word);
+  button.addEventListener("click", () => findWord(word));
+  return button;
+}
+
+function wordTable(title, chosen, v) {
+  const { counts, rates } = corpus.words;
   const rate = overallRate(v) || 1;
   const rows = chosen.map((w) => {
-    const button = make("button", { type: "button", class: "word", title: words[w] }, words[w]);
-    button.addEventListener("click", () => findWord(words[w]));
-    return make("tr", {}, make("th", { scope: "row" }, button), make("td", {}, counts[w].toLocaleString("en")),
+    return make("tr", {}, make("th", { scope: "row" }, wordButton(w)), make("td", {}, counts[w].toLocaleString("en")),
       make("td", {}, percent(rates[v][w])), make("td", {}, make("b", {}, ratioText(rates[v][w] / rate))));
   });
   const names = [title, "seen", "masked", "to mean"];

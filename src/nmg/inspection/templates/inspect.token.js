@@ -40,8 +40,21 @@ function closeDetails() {
   for (const chosen of document.querySelectorAll("#texts .chosen")) chosen.classList.remove("chosen");
   state.at = null;
   byId("details").classList.remove("open");
-  byId("details").replaceChildren(make("p", {}, "Choose a token to see its probability, its rank and its number of draws."));
+  showCorpusSummary();
   if (element) element.focus();
+}
+
+/* Without a chosen token: the words that each shown masking masks most, compared with all words. */
+function showCorpusSummary() {
+  const drawn = visibleViews().filter(({ masking }, at, all) => at === all.findIndex((view) => view.masking === masking));
+  const sections = drawn.map(({ name, masking, v }) => {
+    const words = mostMasked(v, SUMMARY_WORDS).map((word) => make("div", {}, make("dt", {}, wordButton(word)),
+      make("dd", {}, `${percent(corpus.words.rates[v][word])} masked`)));
+    return make("section", { "data-series": masking % 6 },
+      make("h4", {}, make("span", { class: "name" }, name)), make("dl", {}, ...words));
+  });
+  byId("details").replaceChildren(make("h3", {}, "Most masked words"),
+    make("p", { class: "note" }, "Choose a token to see its numbers, or a word to see its texts."), ...sections);
 }
 
 function showDetails() {
@@ -76,7 +89,7 @@ function detail(masking, text, token, nTokens) {
   if (odds !== null) rows.push(["probability per draw", `${short(100 * odds)} %`]);
   rows.push(["relative to chance", ratioText(toChance(masking, text, token))]);
   rows.push([odds === null ? "rank by draws" : "rank", `${rank(masking, text, token)} of ${nTokens}`]);
-  if (taken) rows.push(["among the top k", `${takenOf(masking, text).has(token) ? "yes" : "no"}, k = ${budget(text)}`]);
+  if (taken) rows.push(["masked in use", `${takenOf(masking, text).has(token) ? "yes" : "no"}, k = ${budget(text)}`]);
   return make("section", { "data-series": masking % 6 },
     make("h4", {}, name),
     make("div", { class: "meter", "--share": masked, "aria-hidden": "true" }, make("span")),
