@@ -215,7 +215,7 @@ def test_tokens_by_keyboard_alone(open_page: OpenPage, path: Path):
     press("ArrowRight")
     assert facts_of(page.locator("#details > dl"))["token"] == "2 of 8, Text 1", "details follow the focus"
     assert press("Escape") == (0, 0, 1)
-    assert page.locator("#details section").count() == 0
+    assert page.locator("#details q").count() == 0
     assert page.locator('#texts [tabindex="0"]').count() == 1
 
 
