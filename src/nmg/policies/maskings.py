@@ -33,7 +33,8 @@ def parse_policies(words: Iterable[str], option: str) -> dict[str, Path]:
 
     A folder without a name gets the name of its run folder, even if it is the folder `policy` inside that run folder.
     A run folder with a name that says nothing (`run`) is called after the folder above if `word` names that folder,
-    else `learned`. Raises UserError if a name is empty or already used. `option` is the option that error messages mention.
+    else `learned`. Raises UserError if a name is empty or already used. `option` is the option that error messages
+    mention.
     """
     policies: dict[str, Path] = {}
     for word in filter(None, (word.strip() for word in words)):
