@@ -1,9 +1,9 @@
 """Figures: valid SVG, the page's colours, nothing loaded, the same figure the same text."""
 
+import functools
 import re
 from itertools import combinations
 from math import nan
-from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
@@ -11,13 +11,16 @@ import pytest
 
 from nmg.comparison.statistics import Estimate
 from nmg.report.curve_plots import score_curves
-from nmg.report.plots import results_plot, running_mean
+from nmg.report.plots import axis_name, results_plot, running_mean
 from nmg.report.run_plots import Panel, bars_plot, curves_plot
+
+from .helpers import svgs
 
 SCORES = {"learner": [0.5, 0.6, 0.7, 0.65], "opponent": [0.5, nan, 0.6, 0.6], "random": [0.4, 0.5, 0.5, 0.6]}
 POINTS = [(1, Estimate(3, 0.5, 0.1, 0.3, 0.7)), (10, Estimate(1, 0.6, None, None, None))]
 
 
+@functools.cache
 def figures() -> dict[str, str]:
     return {
         "results": results_plot(SCORES, "accuracy", title='Scores <of> "players"'),
@@ -30,16 +33,20 @@ def figures() -> dict[str, str]:
 @pytest.mark.parametrize("name", ["results", "curves", "bars", "levels"])
 def test_svg_suits_a_page(name):
     svg = figures()[name]
-    root = ElementTree.fromstring(svg)
-    assert root.get("viewBox")
-    assert root.get("width") is None
-    assert root.get("role") == "img"
+    wide, narrow = svgs(svg)
+    assert [root.get("class") for root in (wide, narrow)] == ["on-wide", "on-narrow"]
+    assert "none" in narrow.get("style", ""), "only the wide figure is visible without the page's style"
+    widths = [float(root.get("viewBox", "").split()[2]) for root in (wide, narrow)]
+    assert widths == pytest.approx([7.2 * 72, 3.7 * 72])
+    for root in (wide, narrow):
+        assert root.get("width") is None
+        assert root.get("role") == "img"
     assert "currentColor" in svg
     assert "var(--series-1" in svg
     assert set(re.findall(r"#0[\da-f]{5}\b", svg)) == set(), "a marker colour was left"
     assert "<style" not in svg
     assert set(re.findall(r"https?://[^\"]*", svg)) == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
-    ids = [element.get("id") for element in root.iter() if element.get("id")]
+    ids = [element.get("id") for root in (wide, narrow) for element in root.iter() if element.get("id")]
     assert len(set(ids)) == len(ids)
     referenced = re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', svg)
     assert {first or second for first, second in referenced} <= set(ids)
@@ -47,13 +54,22 @@ def test_svg_suits_a_page(name):
 
 def test_title_and_labels_are_text():
     svg = figures()["results"]
-    assert ElementTree.fromstring(svg).get("aria-label") == 'Scores <of> "players"'
-    assert ">learner<" in svg
-    assert ">accuracy × 100<" in svg
+    for root in svgs(svg):
+        assert root.get("aria-label") == 'Scores <of> "players"'
+    assert svg.count(">learner<") == 2
+    assert svg.count(">accuracy × 100 (higher is better)<") == 2
+
+
+def test_the_axis_says_which_way_is_better():
+    assert [axis_name(metric) for metric in ("f1", "loss", "held_out_loss")] == [
+        "f1 × 100 (higher is better)",
+        "loss (lower is better)",
+        "held_out_loss (lower is better)",
+    ]
 
 
 def test_figures_are_reproducible_and_their_ids_their_own():
-    once, again = figures(), figures()
+    once, again = figures(), figures.__wrapped__()
     assert once == again
     ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in once.values()]
     assert all(not one & other for one, other in combinations(ids, 2))
@@ -61,7 +77,7 @@ def test_figures_are_reproducible_and_their_ids_their_own():
 
 def test_drawing_leaves_matplotlib_alone():
     before = dict(mpl.rcParams)
-    figures()
+    results_plot(SCORES, "accuracy")
     assert dict(mpl.rcParams) == before
 
 
@@ -70,7 +86,7 @@ def test_nothing_to_draw():
         results_plot({}, "f1"),
         results_plot({"random": [], "none": [0.5]}, "f1"),
     ):
-        assert ElementTree.fromstring(svg).tag.endswith("svg")
+        assert len(svgs(svg)) == 2
 
 
 def test_running_mean():

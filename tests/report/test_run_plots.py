@@ -1,15 +1,17 @@
 """Figures over episodes: every episode once, sizes that do not grow, valid SVG also where there is nothing to draw."""
 
 import re
+from collections import Counter
 from itertools import pairwise
 from math import nan
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from nmg.report import run_plots
 from nmg.report.run_plots import Panel, bars_plot, curves_plot
+
+from .helpers import svgs
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -34,7 +36,7 @@ def test_nothing_to_draw():
         bars_plot({"x": []}, "s", "t"),
         bars_plot({"x": [nan, 1.0]}, "s", "t"),
     ):
-        assert ElementTree.fromstring(svg).get("aria-label") == "t"
+        assert [root.get("aria-label") for root in svgs(svg)] == ["t", "t"]
 
 
 def test_a_wide_range_has_a_logarithmic_axis():
@@ -50,7 +52,7 @@ def test_bars_stand_on_each_other():
     """Top and bottom of each bar, read from the SVG."""
     bars = {}
     svg = bars_plot({"low": [1.0], "middle": [3.0], "high": [2.0]}, "s", "t")
-    for path in ElementTree.fromstring(svg).iter(f"{SVG}path"):
+    for path in svgs(svg)[0].iter(f"{SVG}path"):
         if path.get("clip-path") and "series" in path.get("style", ""):
             ys = [float(y) for y in re.findall(r"[ML] \S+ (\S+)", path.get("d", ""))]
             bars[re.findall(r"series-\d", path.get("style", ""))[0]] = (max(ys), min(ys))
@@ -60,23 +62,39 @@ def test_bars_stand_on_each_other():
     np.testing.assert_allclose(np.divide(heights, floor - top), [1 / 6, 3 / 6, 2 / 6], rtol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("names", "width", "expected"),
-    [
-        (["learner", "opponent", "random"], 3.6, 3),
-        ([f"candidate-{n}" for n in range(8)], 7.2, 5),
-        (["a" * 200, "b"], 7.2, 1),
-        ([], 7.2, 1),
-    ],
-)
-def test_a_legend_takes_as_many_rows_as_its_names_need(names: list[str], width: float, expected: int):
-    assert run_plots._names_a_row(names, width) == expected
+def test_every_curve_has_its_name_and_none_shares_a_colour():
+    """With more curves than colours, the important ones have a colour to themselves and the others are grey."""
+    names = [f"curve {n}" for n in range(11)]
+    svg = curves_plot([Panel("p", {name: [float(n), n + 1.0] for n, name in enumerate(names)})], "t")
+    for root in svgs(svg):
+        texts = [text for text in root.iter(f"{SVG}text") if (text.text or "").startswith("curve ")]
+        assert sorted(text.text or "" for text in texts) == sorted(names)
+        colours = [re.findall(r"series-\d", text.get("style", ""))[0] for text in texts]
+        assert sorted(Counter(colours).values()) == [1, 1, 1, 1, 1, 6]
 
 
-def test_more_curves_than_colours():
-    svg = curves_plot([Panel("p", {f"curve {n}": [float(n)] for n in range(20)})], "t")
-    texts = {text.text for text in ElementTree.fromstring(svg).iter(f"{SVG}text")}
-    assert {f"curve {n}" for n in range(20)} <= texts
+def test_names_do_not_overlap():
+    """The baselines of the labels of equal curves, read from the SVG."""
+    for root in svgs(curves_plot([Panel("p", {f"curve {n}": [1.0, 1.0] for n in range(12)})], "t")):
+        labels = [text for text in root.iter(f"{SVG}text") if (text.text or "").startswith("curve ")]
+        ys = sorted(float(text.get("y", "nan")) for text in labels)
+        assert min(np.diff(ys)) > 8, "points, for letters of 10 points"
+
+
+def test_a_line_ends_with_the_last_episode_of_its_player():
+    svg = curves_plot(
+        [Panel("p", {"early": [1.0, 2.0, nan, nan, nan, nan], "late": [nan, nan, nan, nan, 3.0, 4.0]})], "t"
+    )
+    for root in svgs(svg):
+        lines = [path.get("d", "") for path in root.iter(f"{SVG}path") if "stroke-width: 1.7" in path.get("style", "")]
+        early, late = ([float(x) for x in re.findall(r"[ML] (\S+) ", line)] for line in lines)
+        assert (len(early), len(late)) == (2, 2)
+        assert early[-1] < late[0]
+
+
+def test_stages_are_named():
+    svg = curves_plot([Panel("p", {"a": [1.0, 2.0, 3.0]})], "t", [(1, "exploring"), (3, "confirmation")])
+    assert svg.count(">exploring<") == svg.count(">confirmation<") == 2
 
 
 def test_figures_do_not_grow_with_the_run():

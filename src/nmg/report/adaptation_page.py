@@ -12,12 +12,17 @@ from nmg.adaptation.log import AdaptationLog
 from nmg.base.files import last_part
 from nmg.base.numerals import duration_text
 from nmg.report.document import Block, Details, Document, Facts, Figure, Paragraph, Section, Table, Verdict
+from nmg.report.figure_style import SERIES
+from nmg.report.labels import label_ends
 from nmg.report.numbers import percent
-from nmg.report.plots import INK, SERIES, new_figure, running_mean, to_svg
+from nmg.report.plots import running_mean, to_svg
+from nmg.report.screens import for_both_screens, new_figure
 from nmg.report.terms import terms_table
 
 CLEAR = 0.005
 """Difference of losses, in nats, below which the page says that nothing changed."""
+LOSS_HEIGHT = 3.0
+"""Height of the figure of losses, in inches."""
 POINTS = 400
 """Maximum number of points of the curve of the training loss."""
 
@@ -102,6 +107,7 @@ def _losses(log: AdaptationLog) -> list[Block]:
     return blocks
 
 
+@for_both_screens
 def loss_plot(steps: Sequence[int], losses: Sequence[float], held_out: Sequence[tuple[int, float]]) -> str:
     """Draw the training loss and the held-out loss over the steps, each named at its end.
 
@@ -115,22 +121,18 @@ def loss_plot(steps: Sequence[int], losses: Sequence[float], held_out: Sequence[
     """
     smooth = running_mean(losses, max(len(losses) // 20, 1))
     picked = np.unique(np.linspace(0, len(steps) - 1, POINTS).round().astype(int))
-    with new_figure(7.2, 3.0) as figure:
+    ends = {"training": (float(steps[-1]), float(smooth[-1]))}
+    with new_figure(LOSS_HEIGHT) as figure:
         axes = figure.add_subplot()
         axes.plot(np.asarray(steps)[picked], smooth[picked], color=SERIES[2], linewidth=1.2)
-        _name_end(axes, steps[-1], float(smooth[-1]), "training")
         if held_out:
             axes.plot(*zip(*held_out, strict=True), "o-", color=SERIES[0], linewidth=2, markersize=4)
-            _name_end(axes, held_out[-1][0], held_out[-1][1], "held out")
+            ends["held out"] = (float(held_out[-1][0]), held_out[-1][1])
         axes.set(xlabel="step", ylabel="loss (lower is better)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(x=0.02)
+        label_ends(axes, ends, {"training": SERIES[2], "held out": SERIES[0]}, LOSS_HEIGHT)
         return to_svg(figure, "Loss on training and held-out text by step")
-
-
-def _name_end(axes: Any, step: int, loss: float, name: str) -> None:
-    """Write the name of a curve to the right of its last point."""
-    axes.annotate(name, (step, loss), (6, 0), textcoords="offset points", va="center", color=INK, annotation_clip=False)
 
 
 def _masked(masked: Mapping[str, Any]) -> list[Block]:

@@ -6,13 +6,16 @@ import numpy as np
 from matplotlib.ticker import NullLocator
 
 from nmg.comparison.statistics import Estimate
+from nmg.report.labels import label_ends, room_for, series_colours
 from nmg.report.numbers import shown_scale
-from nmg.report.plots import SERIES, axis_name, cycled, legend_above, legend_name, new_figure, to_svg
+from nmg.report.plots import axis_name, to_svg
+from nmg.report.screens import for_both_screens, new_figure
 
 DODGE = 1.015
 """Factor on x between neighbouring curves, so that their intervals do not overlap."""
 
 
+@for_both_screens
 def score_curves(
     curves: Mapping[str, Sequence[tuple[float, Estimate]]],
     metric: str,
@@ -20,7 +23,7 @@ def score_curves(
     levels: Mapping[str, float] | None = None,
     title: str = "Learning curves",
 ) -> str:
-    """Draw one line per masking through its means, with 95 % intervals if they are defined.
+    """Draw one line per masking through its means, with 95 % intervals if they are defined; names are at its end.
 
     Args:
         curves: Masking → points (x, estimate); x > 0, on a logarithmic axis.
@@ -30,30 +33,32 @@ def score_curves(
         title: Accessible name of the figure.
 
     Returns:
-        The figure as an `<svg>` element.
+        The figure as an `<svg>` element for each kind of screen.
     """
-    scale = shown_scale(metric)
-    with new_figure(7.2, 3.6) as figure:
+    scale, levels = shown_scale(metric), levels or {}
+    height = room_for(len(curves) + len(levels), 3.6)
+    colours = series_colours([*levels, *curves])
+    ends: dict[str, tuple[float, float]] = {}
+    places = sorted({at for points in curves.values() for at, _ in points})
+    with new_figure(height) as figure:
         axes = figure.add_subplot()
         axes.set_xscale("log")
-        colours = dict(zip([*(levels or {}), *curves], cycled(SERIES), strict=False))
         for number, (name, points) in enumerate(curves.items()):
             shift = DODGE ** (number - (len(curves) - 1) / 2)
             x = np.array([at for at, _ in points]) * shift
             y = np.array([value.mean for _, value in points]) * scale
-            colour = colours[name]
-            axes.plot(x, y, "o-", color=colour, linewidth=1.6, markersize=4, label=legend_name(name))
+            axes.plot(x, y, "o-", color=colours[name], linewidth=1.6, markersize=4)
             for at, (_, value) in zip(x, points, strict=True):
                 if value.low is not None and value.high is not None:
-                    axes.plot([at, at], [value.low * scale, value.high * scale], color=colour, linewidth=1, alpha=0.6)
-        for name, level in (levels or {}).items():
-            axes.axhline(
-                level * scale, color=colours[name], linewidth=1.2, linestyle=(0, (3, 3)), label=legend_name(name)
-            )
-        places = sorted({at for points in curves.values() for at, _ in points})
+                    interval = [value.low * scale, value.high * scale]
+                    axes.plot([at, at], interval, color=colours[name], linewidth=1, alpha=0.6)
+            if points:
+                ends[name] = float(x[-1]), float(y[-1])
+        for name, level in levels.items():
+            axes.axhline(level * scale, color=colours[name], linewidth=1.2, linestyle=(0, (3, 3)))
+            ends[name] = max(places, default=1.0), level * scale
         axes.set_xticks(places, [f"{at:g}" for at in places])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set(xlabel=x_name, ylabel=axis_name(metric))
-        if curves or levels:
-            legend_above(axes)
+        label_ends(axes, ends, colours, height)
         return to_svg(figure, title)

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from nmg.report.numbers import NOTHING
+
 
 @dataclass(frozen=True)
 class Paragraph:
@@ -71,6 +73,19 @@ class Table:
     """Number of first columns that contain words and are aligned left; the others are aligned right."""
     highlighted: frozenset[tuple[int, int]] = frozenset()
     """Cells to emphasise: (row, column), both from 0."""
+    marks: tuple[tuple[int, str], ...] = ()
+    """Rows to emphasise: (row from 0, reason), such as 'best' or 'selected'. Pages print the reason after the name."""
+
+    def mark(self, row: int) -> str:
+        """Return the reasons to emphasise a row, such as 'best, selected'; empty if it is like the others."""
+        return ", ".join(reason for marked, reason in self.marks if marked == row)
+
+    def named_cells(self) -> Iterator[list[tuple[str, bool]]]:
+        """Yield each row as `cells` does, with the name of a marked row emphasised and followed by its reasons."""
+        for row, cells in enumerate(self.cells()):
+            if reasons := self.mark(row):
+                cells[0] = (f"{cells[0][0]} ({reasons})", True)
+            yield cells
 
     def cells(self) -> Iterator[list[tuple[str, bool]]]:
         """Yield each row as pairs (text of a cell, whether it is highlighted)."""
@@ -82,9 +97,19 @@ class Table:
         return replace(
             self,
             header=tuple(self.header[column] for column in wanted),
+            n_words=sum(column < self.n_words for column in wanted),
             rows=tuple(tuple(row[column] for column in wanted) for row in self.rows),
             highlighted=frozenset((row, wanted.index(at)) for row, at in self.highlighted if at in wanted),
         )
+
+    def without_empty_columns(self) -> "Table":
+        """Return a copy without the columns in which no row has a value; all renderers show this copy."""
+        kept = [
+            column
+            for column in range(len(self.header))
+            if column == 0 or not self.rows or any(row[column] not in {NOTHING, ""} for row in self.rows)
+        ]
+        return self if len(kept) == len(self.header) else self.columns(kept)
 
 
 @dataclass(frozen=True)

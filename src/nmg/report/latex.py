@@ -28,9 +28,12 @@ def as_latex(tables: Iterable[Table]) -> str:
 
 def latex_table(table: Table) -> str:
     """Return a LaTeX table for the package booktabs; the notes follow the caption."""
+    table = table.without_empty_columns()
     columns = "l" * table.n_words + "r" * (len(table.header) - table.n_words)
     text = " ".join((f"{table.caption}.", *table.notes))
-    rows = [[rf"\textbf{{{_cell(cell)}}}" if strong else _cell(cell) for cell, strong in row] for row in table.cells()]
+    rows = [
+        [rf"\textbf{{{_cell(cell)}}}" if strong else _cell(cell) for cell, strong in row] for row in table.named_cells()
+    ]
     return "\n".join(
         [
             r"\begin{table}",

@@ -32,8 +32,11 @@ def as_markdown(document: Document) -> str:
 
 def table_lines(table: Table) -> str:
     """Return a table as Markdown, without its caption and notes."""
+    table = table.without_empty_columns()
     rules = ["---" if column < table.n_words else "---:" for column in range(len(table.header))]
-    rows = [[f"**{_escape(cell)}**" if strong else _escape(cell) for cell, strong in row] for row in table.cells()]
+    rows = [
+        [f"**{_escape(cell)}**" if strong else _escape(cell) for cell, strong in row] for row in table.named_cells()
+    ]
     return "\n".join(f"| {' | '.join(row)} |" for row in ([*map(_escape, table.header)], rules, *rows))
 
 

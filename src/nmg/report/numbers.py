@@ -1,7 +1,7 @@
 """Formats numbers as text in the same way for sentences, tables and figures."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nmg.base.numerals import rounded
 
@@ -94,6 +94,18 @@ def interval_text(low: float | None, high: float | None, metric: str, sign: str 
     if low is None or high is None:
         return NOTHING
     return f"[{score_text(low, metric, sign)}, {score_text(high, metric, sign)}]"
+
+
+def distinct_columns(columns: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the names of the columns that differ from every column before them, so that no number appears twice.
+
+    >>> distinct_columns({"accuracy": ["42.0", "43.1"], "micro_f1": ["42.0", "43.1"], "macro_f1": ["40.2", "43.1"]})
+    ['accuracy', 'macro_f1']
+    """
+    first_with: dict[tuple[str, ...], str] = {}
+    for name, cells in columns.items():
+        first_with.setdefault(tuple(cells), name)
+    return list(first_with.values())
 
 
 def p_text(p_value: float | None) -> str:

@@ -8,61 +8,23 @@ which has global state.
 import hashlib
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from xml.sax.saxutils import quoteattr
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nmg.base.types import FloatArray
-from nmg.report.numbers import shown_scale
-
-INK = "#010203"
-SOFT = "#040506"
-COLOURS = {
-    INK: "currentColor",
-    SOFT: "var(--line, #8884)",
-    "#0a0b01": "var(--series-1, #b4541a)",
-    "#0a0b02": "var(--series-2, #2f6f9f)",
-    "#0a0b03": "var(--series-3, #7a7a7a)",
-    "#0a0b04": "var(--series-4, #4f8a3c)",
-    "#0a0b05": "var(--series-5, #8a5aa8)",
-    "#0a0b06": "var(--series-6, #a88c1f)",
-}
-"""Placeholder colour of the drawing → colour in the SVG."""
-SERIES = tuple(colour for colour in COLOURS if colour.startswith("#0a0b"))
+from nmg.report.figure_style import COLOURS, INK, SERIES
+from nmg.report.numbers import RAW_METRICS, shown_scale
+from nmg.report.screens import for_both_screens, is_narrow, new_figure
 
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 
-STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",  # keep text as text, in the page's font
-    "text.parse_math": False,  # a `$` in a name does not start a formula
-    "svg.hashsalt": "nmg",  # equal figures get equal ids
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": SOFT,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": SOFT,
-    "grid.linewidth": 0.6,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-}
 
-
+@for_both_screens
 def results_plot(
     scores: Mapping[str, Sequence[float]],
     metric: str,
@@ -78,9 +40,9 @@ def results_plot(
         title: Accessible name of the figure.
 
     Returns:
-        The figure as an `<svg>` element.
+        The figure as an `<svg>` element for each kind of screen.
     """
-    with new_figure(7.2, 0.9 + 0.42 * max(len(scores), 1)) as figure:
+    with new_figure(_rows_height(list(scores), 0.42)) as figure:
         axes = figure.add_subplot()
         names = list(scores)
         for height, name in enumerate(names):
@@ -97,6 +59,7 @@ def results_plot(
         return to_svg(figure, title)
 
 
+@for_both_screens
 def forest_plot(rows: Sequence[tuple[str, float, float, float]], x_name: str, title: str = "Effects") -> str:
     """Draw one line per row, the first on top: a dot at the estimate and a bar over its interval.
 
@@ -106,9 +69,9 @@ def forest_plot(rows: Sequence[tuple[str, float, float, float]], x_name: str, ti
         title: Accessible name of the figure.
 
     Returns:
-        The figure as an `<svg>` element.
+        The figure as an `<svg>` element for each kind of screen.
     """
-    with new_figure(7.2, 0.9 + 0.3 * max(len(rows), 1)) as figure:
+    with new_figure(_rows_height([name for name, *_ in rows], 0.3)) as figure:
         axes = figure.add_subplot()
         axes.axvline(0.0, color=INK, linewidth=0.8)
         for height, (_, estimate, low, high) in enumerate(rows):
@@ -119,6 +82,7 @@ def forest_plot(rows: Sequence[tuple[str, float, float, float]], x_name: str, ti
         return to_svg(figure, title)
 
 
+@for_both_screens
 def difference_plot(
     rows: Sequence[tuple[str, Sequence[float], tuple[float, float] | None]], x_name: str, title: str
 ) -> str:
@@ -130,9 +94,9 @@ def difference_plot(
         title: Accessible name of the figure.
 
     Returns:
-        The figure as an `<svg>` element.
+        The figure as an `<svg>` element for each kind of screen.
     """
-    with new_figure(7.2, 0.9 + 0.62 * max(len(rows), 1)) as figure:
+    with new_figure(_rows_height([name for name, *_ in rows], 0.62)) as figure:
         axes = figure.add_subplot()
         axes.axvline(0.0, color=INK, linewidth=0.8)
         for height, (_, differences, interval) in enumerate(rows):
@@ -148,11 +112,33 @@ def difference_plot(
         return to_svg(figure, title)
 
 
+LETTERS = {True: 44, False: 38}
+"""Whether the screen is narrow → maximum number of letters per line of a row's name."""
+LINE = 0.17
+"""Height of a line of text, in inches."""
+
+
+def _rows_height(names: Sequence[str], row: float) -> float:
+    """Return the height of a figure with rows of `row` inches; on a narrow screen, names take further room."""
+    n_lines = max([1, *(len(wrap(name, LETTERS[is_narrow()])) for name in names)])
+    row = row + (n_lines * LINE + 0.05 if is_narrow() else (n_lines - 1) * LINE)
+    return 0.9 + row * max(len(names), 1)
+
+
 def _name_rows(axes: Axes, names: Sequence[str], x_name: str) -> None:
-    """Label the y axis with the names of the rows, the first on top, and the x axis with `x_name`."""
+    """Write the names of the rows, the first on top: on the left or, on a narrow screen, above each row.
+
+    `x_name` is the label of the x axis. Long names and labels are broken into lines.
+    """
+    shown = ["\n".join(wrap(name, LETTERS[is_narrow()])) for name in names]
     axes.grid(visible=False, axis="y")
-    axes.set(xlabel=x_name, ylim=(max(len(names), 1) - 0.5, -0.5))
-    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="\n".join(wrap(x_name, 50 if is_narrow() else 60)))
+    axes.set_ylim(max(len(names), 1) - 0.5, -0.75 if is_narrow() else -0.5)
+    axes.set_yticks(range(len(names)), [""] * len(names) if is_narrow() else shown)
+    if is_narrow():
+        at = {"transform": axes.get_yaxis_transform(), "va": "bottom", "in_layout": False}
+        for height, name in enumerate(shown):
+            axes.text(0.0, height - 0.3, name, fontweight="bold", **at)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
 
@@ -177,31 +163,13 @@ def _shown(scores: Sequence[float], metric: str) -> FloatArray:
 
 
 def axis_name(metric: str) -> str:
-    """Return the axis label of a metric, with its scale or, for a loss, with the better direction."""
-    return f"{metric} (lower is better)" if shown_scale(metric) == 1 else f"{metric} × {shown_scale(metric)}"
+    """Return the axis label of a metric, with its scale and the better direction."""
+    return f"{scaled_name(metric)} ({'lower' if metric in RAW_METRICS else 'higher'} is better)"
 
 
-def legend_name(name: str) -> str:
-    """Return a legend label; matplotlib would omit a label that starts with an underscore."""
-    return f"\u200b{name}" if name.startswith("_") else name
-
-
-def legend_above(axes: Axes) -> None:
-    """Put the legend above the axes, in up to four columns."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, handlelength=1.4)
-
-
-def cycled(colours: Sequence[str]) -> Iterator[str]:
-    """Yield the colours in an endless cycle."""
-    while True:
-        yield from colours
-
-
-@contextmanager
-def new_figure(width: float, height: float) -> Iterator[Figure]:
-    """Yield an empty figure with width and height in inches, in the style of the pages."""
-    with mpl.rc_context(STYLE):
-        yield Figure(figsize=(width, height), layout="constrained")
+def scaled_name(metric: str) -> str:
+    """Return the name of a metric with its scale."""
+    return metric if shown_scale(metric) == 1 else f"{metric} × {shown_scale(metric)}"
 
 
 def to_svg(figure: Figure, title: str) -> str:

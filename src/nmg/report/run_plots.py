@@ -11,14 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from nmg.base.types import FloatArray, IntArray
-from nmg.report.plots import INK, SERIES, cycled, legend_name, new_figure, running_mean, to_svg
+from nmg.report.figure_style import INK, SERIES
+from nmg.report.labels import OTHERS, label_ends, last_finite, room_for, series_colours
+from nmg.report.plots import running_mean, to_svg
+from nmg.report.screens import for_both_screens, is_narrow, new_figure
 
 MAX_POINTS = 300
 MAX_BARS = 60
-WIDTH = 7.2
-"""Width of a figure, in inches."""
-LETTERS_AN_INCH = 13
-"""Estimated number of letters that fit into one inch of a legend."""
 WIDE_RANGE = 30
 """A panel may have a logarithmic axis if the ratio of its largest to its smallest value exceeds this number."""
 
@@ -32,20 +31,33 @@ class Panel:
     reference: float | None = None
     """Height of a horizontal line, or None."""
     may_be_logarithmic: bool = False
-    first_colour: int = 0
-    """Index into `plots.SERIES` of the first curve's colour, so that a player has the same colour in all panels."""
+    colours: Mapping[str, str] | None = None
+    """Name of a curve → colour, so that a player has the same colour in all panels; None chooses them by order."""
 
 
-def curves_plot(panels: Sequence[Panel], title: str) -> str:
-    """Draw panels in two columns, or a single panel over the whole width, and return the figure as an `<svg>` element.
+@for_both_screens
+def curves_plot(panels: Sequence[Panel], title: str, stages: Sequence[tuple[int, str]] = ()) -> str:
+    """Draw panels side by side or, on a narrow screen, below each other.
 
-    Dots show the episodes, lines the running means. `title` is the accessible name of the figure.
+    Dots show the episodes, lines the running means; the names are at the ends of the lines.
+
+    Args:
+        panels: The panels.
+        title: Accessible name of the figure.
+        stages: First episode and name of each stage of the run, in order; lines between the stages are drawn.
+
+    Returns:
+        The figure as an `<svg>` element for each kind of screen.
     """
-    n_columns, n_rows = min(len(panels), 2), -(-len(panels) // 2)
-    with new_figure(WIDTH, (2.9 if len(panels) == 1 else 2.6) * n_rows) as figure:
+    n_columns = 1 if is_narrow() else min(len(panels), 2)
+    n_rows = -(-len(panels) // n_columns) if panels else 1
+    height = room_for(max(len(panel.curves) for panel in panels), 2.9 if len(panels) == 1 else 2.6)
+    with new_figure(height * n_rows) as figure:
         grid = figure.subplots(n_rows, n_columns, sharex=True, squeeze=False)
         for axes, panel in zip(grid.flat, panels, strict=False):
-            _draw(axes, panel, WIDTH / n_columns)
+            axes.margins(y=0.15 if stages else 0.05)  # room for the names of the stages
+            _draw(axes, panel, height)
+            _name_stages(axes, stages)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
         for axes in grid[-1]:
@@ -53,6 +65,7 @@ def curves_plot(panels: Sequence[Panel], title: str) -> str:
         return to_svg(figure, title)
 
 
+@for_both_screens
 def bars_plot(parts: Mapping[str, Sequence[float] | FloatArray], quantity: str, title: str) -> str:
     """Draw stacked bars, one per episode or, in a long run, one per mean over several episodes.
 
@@ -62,66 +75,71 @@ def bars_plot(parts: Mapping[str, Sequence[float] | FloatArray], quantity: str, 
         title: Accessible name of the figure.
 
     Returns:
-        The figure as an `<svg>` element.
+        The figure as an `<svg>` element for each kind of screen. The names are next to the last bar.
     """
-    with new_figure(WIDTH, 2.9) as figure:
+    height, colours = room_for(len(parts), 2.9), series_colours(list(parts))
+    with new_figure(height) as figure:
         axes = figure.add_subplot()
         axes.grid(visible=False, axis="x")
         n_episodes = max(map(len, parts.values()), default=0)
         edges = _bin_edges(n_episodes, MAX_BARS)
         widths = np.diff(edges)
-        base = np.zeros(len(widths))
-        for colour, (name, values) in zip(SERIES, parts.items(), strict=False):
+        middles = 1 + edges[:-1] + (widths - 1) / 2
+        base, ends = np.zeros(len(widths)), {}
+        for name, values in parts.items():
             heights = _bin_means(np.nan_to_num(np.asarray(values, dtype=float)), edges)
-            middles = 1 + edges[:-1] + (widths - 1) / 2
-            axes.bar(middles, heights, 0.86 * widths, base, color=colour, linewidth=0, label=legend_name(name))
+            axes.bar(middles, heights, 0.86 * widths, base, color=colours[name], linewidth=0)
+            if len(widths) and np.nansum(heights) > 0:
+                ends[name] = float(middles[-1] + 0.43 * widths[-1]), float(base[-1] + heights[-1] / 2)
             base = base + heights
         axes.set(xlabel="episode", ylabel=quantity)
-        _finish(axes, n_episodes, len(parts))
+        _finish(axes, n_episodes)
+        label_ends(axes, ends, colours, height)
         return to_svg(figure, title)
 
 
-def _draw(axes: Axes, panel: Panel, width: float) -> None:
-    for colour, (name, values) in zip(cycled(SERIES[panel.first_colour :]), panel.curves.items(), strict=False):
+def _draw(axes: Axes, panel: Panel, height: float) -> None:
+    colours = panel.colours or series_colours(list(panel.curves))
+    ends: dict[str, tuple[float, float]] = {}
+    for name, values in panel.curves.items():
         numbers = np.asarray(values, dtype=float)
         edges = _bin_edges(len(numbers), MAX_POINTS)
         last = edges[1:] - 1
         dots = _bin_means(numbers, edges)
-        axes.plot(last + 1, dots, "o", color=colour, alpha=0.45, markersize=3.2, markeredgewidth=0)
-        mean = running_mean(numbers, max(len(numbers) // 10, 5))
-        axes.plot(last + 1, mean[last], color=colour, linewidth=1.7, label=legend_name(name))
+        # A player may take part in some episodes only; its line ends with the last of them.
+        mean = np.where(np.isfinite(dots), running_mean(numbers, max(len(numbers) // 10, 5))[last], np.nan)
+        has_mean = np.isfinite(mean)
+        is_grey = colours[name] == OTHERS and len(panel.curves) > len(SERIES)
+        axes.plot(last + 1, dots, "o", color=colours[name], alpha=0.45, markersize=3.2, markeredgewidth=0)
+        axes.plot(last[has_mean] + 1, mean[has_mean], color=colours[name], linewidth=1.0 if is_grey else 1.7)
+        if end := last_finite(last + 1.0, mean):
+            ends[name] = end
     if panel.reference is not None:
         axes.axhline(panel.reference, color=INK, linewidth=0.6)
     if panel.may_be_logarithmic and _is_wide(panel.curves):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # matplotlib's default formatter writes formulas
         axes.yaxis.set_minor_formatter(NullFormatter())
-    names_a_row = _names_a_row(list(panel.curves), width)
-    n_rows = max(-(-len(panel.curves) // names_a_row), 1)
-    axes.set_title(panel.heading, pad=8 + 14 * n_rows)
-    _finish(axes, max(map(len, panel.curves.values()), default=0), names_a_row)
+    axes.set_title(panel.heading, pad=10)
+    _finish(axes, max(map(len, panel.curves.values()), default=0))
+    label_ends(axes, ends, colours, height)
 
 
-def _names_a_row(names: Sequence[str], width: float) -> int:
-    """Return how many legend names fit into a row of `width` inches: at least 1, and at most `len(names)`."""
-    letters = [len(name) + 5 for name in names]  # each with its line and some space
-    room = width * LETTERS_AN_INCH
-    return max(len(names) if sum(letters) <= room else int(room // max(letters)), 1)
+def _name_stages(axes: Axes, stages: Sequence[tuple[int, str]]) -> None:
+    """Draw a line before the first episode of each stage but the first, and the names of the stages above the axes."""
+    for number, (first, name) in enumerate(stages):
+        if number:
+            axes.axvline(first - 0.5, color=INK, linewidth=0.6, linestyle=(0, (2, 2)))
+        axes.annotate(
+            name, (first - 0.5, 1.0), (2, -2), xycoords=axes.get_xaxis_transform(), textcoords="offset points",
+            va="top", fontsize="small", color=INK, rotation=90 if is_narrow() else 0,
+        )  # fmt: skip
 
 
-def _finish(axes: Axes, n_episodes: int, names_a_row: int) -> None:
-    """Set integer ticks on the x axis and put the legend above the axes."""
+def _finish(axes: Axes, n_episodes: int) -> None:
+    """Set the limits of the x axis, with integer ticks."""
     axes.set_xlim(0.5, max(n_episodes, 1) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(
-            loc="lower left",
-            bbox_to_anchor=(0, 1),
-            ncols=names_a_row,
-            borderaxespad=0.1,
-            handlelength=1.2,
-            columnspacing=1.2,
-        )
 
 
 def _is_wide(curves: Mapping[str, Sequence[float] | FloatArray]) -> bool:

@@ -8,14 +8,27 @@ from scipy import stats
 
 from nmg.meta_training.log import RunLog
 from nmg.report.document import Block, Figure, Table
-from nmg.report.numbers import count_text, p_text, score_text, shown_scale, signed_text
-from nmg.report.plots import axis_name
+from nmg.report.labels import series_colours
+from nmg.report.numbers import (
+    RAW_METRICS,
+    count_text,
+    distinct_columns,
+    p_text,
+    score_text,
+    shown_scale,
+    signed_text,
+)
+from nmg.report.plots import axis_name, scaled_name
 from nmg.report.run_plots import Panel, curves_plot
 
 LEADER = "learner"
 """Name of the player whose policy the run keeps, for learners that have such a player."""
 KNOWN = (LEADER, "opponent", "random")
 """Players that are listed first in legends, in this order."""
+STAGES = {"explore": "exploring", "tune": "tuning (optimistic)", "gate": "confirmation"}
+"""Stage of a designed experiment → its name on pages. Scores of the tuning stage choose, so they are optimistic."""
+IMPORTANT = (LEADER, "policy", "random", "rule", "none", "opponent")
+"""Players that get a colour first if there are more players than colours."""
 RECENT = 10
 """Number of last episodes over which recent means are computed."""
 
@@ -54,16 +67,18 @@ def score_blocks(log: RunLog) -> list[Block]:
     metric, players, fought = log.metric, players_of(log), duels(log)
     curves = {p: shown_scale(metric) * np.array(log.series("scores", p, metric)) for p in players}
     better = -1 if metric == "loss" else 1
-    panels = [Panel(axis_name(metric), curves)]
+    colours = series_colours(players, IMPORTANT)
+    panels = [Panel(axis_name(metric), curves, colours=colours)]
     if LEADER in curves:
         leads = {f"over {p}": better * (curves[LEADER] - curve) for p, curve in curves.items() if p != LEADER}
-        panels.append(Panel("lead of the learner", leads, reference=0.0, first_colour=1))
+        of_leads = {f"over {p}": colour for p, colour in colours.items()}
+        panels.append(Panel("lead of the learner (above 0 is better)", leads, reference=0.0, colours=of_leads))
+    pair = " plus and minus: a random direction of the policy's weights, and its opposite." if "plus" in curves else ""
     return [
         Figure(
-            curves_plot(panels, "Scores by episode"),
-            f"{axis_name(metric)} of each player on the validation set, with a dot per episode and a line for the "
-            "running mean. Scores vary with the texts and examples of an episode, which all its players share."
-            + (" Right: the lead of the learner, above 0 if it is better." if LEADER in curves else ""),
+            curves_plot(panels, "Scores by episode", stages_of(log)),
+            f"{scaled_name(metric)} of each player on the validation set, with a dot per episode and a line for the "
+            "running mean. Scores vary with the texts and examples of an episode, which all its players share." + pair,
         ),
         *([_wins(fought)] if fought else []),
         _recent_scores(log),
@@ -88,14 +103,32 @@ def _wins(fought: Sequence[Duel]) -> Table:
 
 def _recent_scores(log: RunLog) -> Table:
     """Return a table of the mean scores of the last episode's players, over recent episodes in which all took part."""
-    players = log.episodes[-1]["scores"]
-    shared = [e["scores"] for e in log.episodes[-RECENT:] if set(players) <= set(e["scores"])]
-    rows = []
-    for player in [p for p in players_of(log) if p in players]:
-        means = {metric: float(np.mean([scores[player][metric] for scores in shared])) for metric in players[player]}
-        rows.append((player, *(score_text(mean, metric) for metric, mean in means.items())))
-    note = f"Mean over the last {count_text(len(shared), 'episode')}; scores × 100, losses unscaled."
-    return Table(("player", *next(iter(players.values()))), tuple(rows), (note,), "Recent scores")
+    last = log.episodes[-1]["scores"]
+    shared = [e["scores"] for e in log.episodes[-RECENT:] if set(last) <= set(e["scores"])]
+    players, metrics = [p for p in players_of(log) if p in last], list(next(iter(last.values())))
+    means = {metric: [float(np.mean([e[p][metric] for e in shared])) for p in players] for metric in metrics}
+    columns = {metric: [score_text(mean, metric) for mean in of_players] for metric, of_players in means.items()}
+    shown = distinct_columns(columns)
+    rows = tuple(zip(players, *(columns[metric] for metric in shown), strict=True))
+    note = f"Mean over the last {count_text(len(shared), 'episode')}; scores × 100, losses unscaled (lower is better)."
+    return Table(("player", *shown), rows, (note,), "Recent scores", marks=best_rows(means[log.metric], log.metric))
+
+
+def best_rows(scores: Sequence[float], metric: str) -> tuple[tuple[int, str], ...]:
+    """Return the mark of the row with the best score; none if there are fewer than two rows or all are equal."""
+    if len(set(scores)) < 2:
+        return ()
+    best = min(scores) if metric in RAW_METRICS else max(scores)
+    return tuple((row, "best") for row, score in enumerate(scores) if score == best)
+
+
+def stages_of(log: RunLog) -> list[tuple[int, str]]:
+    """Return the first episode and the name of each stage of a designed experiment; empty for other learners."""
+    first: dict[str, int] = {}
+    for number, episode in enumerate(log.episodes, start=1):
+        if "stage" in episode:
+            first.setdefault(STAGES[episode["stage"]], number)
+    return [(number, name) for name, number in first.items()]
 
 
 def players_of(log: RunLog) -> list[str]:

@@ -59,13 +59,14 @@ def notes_once(tables: Iterable[Table]) -> Iterator[Table]:
 
 
 def _table(table: Table) -> rich.table.Table:
+    table = table.without_empty_columns()
     caption = Text(" ".join(map(printable, table.notes)))
     shown = rich.table.Table(
         title=Text(printable(table.caption)), caption=caption, caption_justify="left", title_justify="left"
     )
     for number, name in enumerate(table.header):
         shown.add_column(Text(printable(name)), justify="left" if number < table.n_words else "right")
-    for row in table.cells():
+    for row in table.named_cells():
         shown.add_row(*(Text(printable(cell), "bold" if strong else "") for cell, strong in row))
     return shown
 

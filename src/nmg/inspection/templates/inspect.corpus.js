@@ -49,6 +49,7 @@ function sharesSection({ title, note, groups, counts, masked }, number) {
   return make("section", { "aria-labelledby": id },
     make("h2", { id }, title), make("p", { class: "note" }, note),
     make("div", { class: "wide", role: "region", "aria-label": title, tabindex: 0 },
+      make("p", { class: "scrolls", "aria-hidden": true }, "Scroll sideways for more columns →"),
       make("table", { class: "shares" }, make("thead", {}, head), make("tbody", {}, ...rows))));
 }
 
