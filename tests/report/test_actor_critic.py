@@ -64,14 +64,14 @@ def test_every_series_of_a_run_is_drawn(undrawn: Drawn):
     late = episode(1, 0.5, 0.4, 0.6, learner_update=update, opponent_update=rival, replay_age=0.25)
     run_page(log_of(episode(0, 0.5, 0.4, learner_update=None), late))
     expected = {
-        "accuracy × 100": {"learner": [50, 50], "opponent": [nan, 60], "random": [40, 40]},
+        "accuracy × 100 (higher is better)": {"learner": [50, 50], "opponent": [nan, 60], "random": [40, 40]},
         "reward": {"mean of actions": [1, -1], "against opponent": [nan, -1], "against random": [1, 1]},
         "entropy": {"learner": [nan, 0.06], "opponent": [nan, 0.06]},
         "value error": {"learner": [nan, 0.9], "opponent": [nan, 0.3]},
         "importance ratio": {"mean": [nan, 1.1], "max": [nan, 2.5]},
         "replay age (episodes)": {"sampled": [nan, 0.7], "stored": [0, 0.25]},
     }
-    assert set(undrawn.curves) == {*expected, "lead of the learner"}
+    assert set(undrawn.curves) == {*expected, "lead of the learner (above 0 is better)"}
     for heading, curves in expected.items():
         assert list(undrawn.curves[heading]) == list(curves)
         for name, values in curves.items():

@@ -443,9 +443,9 @@ def test_the_page_of_nothing():
 
 
 def lines_of(svg: str, colour: str) -> list[list[tuple[float, float]]]:
-    """The points of each line of the wide figure that is drawn in a series' colour; y grows downwards."""
+    """The points of each line of the wide figure in a series' colour, without those to labels; y grows downwards."""
     svg = svg.partition('<svg class="on-narrow"')[0]
-    paths = re.findall(rf'<path d="([^"]*)"[^>]*style="fill: none;[^"]*stroke: var\(--{colour},', svg)
+    paths = re.findall(rf'<path d="([^"Q]*)"[^>]*style="fill: none;[^"]*stroke: var\(--{colour},', svg)
     return [[(float(x), float(y)) for x, y in re.findall(r"[ML] (\S+) (\S+)", path)] for path in paths]
 
 

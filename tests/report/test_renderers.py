@@ -11,7 +11,7 @@ from nmg.report.document import Details, Document, Facts, Figure, Links, Notice,
 from nmg.report.html import render_html
 from nmg.report.latex import as_latex, latex_table
 from nmg.report.markdown import as_markdown, table_lines
-from nmg.report.terminal import as_rich, notes_once
+from nmg.report.terminal import as_rich, as_text, notes_once
 
 TABLE = Table(
     ("masking", "accuracy", "time"),
@@ -153,3 +153,32 @@ def test_csv_keeps_every_digit_and_quotes():
     assert float(first["a"]) == 1 / 3
     assert (first["b"], second) == ('x,"y"', {"a": "", "b": ""})
     assert text.startswith("a,b\n")
+
+
+MARKED = Table(
+    ("masking", "score", "p", "time"),
+    (("random", "1", "–", "2 s"), ("learned", "2", "–", "3 s")),
+    marks=((1, "best"), (1, "selected")),
+    highlighted=frozenset({(1, 3)}),
+)
+
+
+def test_a_column_without_any_value_is_not_shown():
+    shown = MARKED.without_empty_columns()
+    assert shown.header == ("masking", "score", "time")
+    assert shown.rows == (("random", "1", "2 s"), ("learned", "2", "3 s"))
+    assert shown.highlighted == {(1, 2)}
+    html = render_html(Document("t", sections=[Section("s", [MARKED])]))
+    latex, markdown = latex_table(MARKED), table_lines(MARKED)
+    for text in (html, latex, markdown, as_text([MARKED])):
+        assert " – " not in text
+        assert "| p" not in text
+
+
+def test_marked_rows_say_why():
+    html = render_html(Document("t", sections=[Section("s", [MARKED])]))
+    assert html.count('<tr class="marked">') == 1
+    assert '<span class="mark">best, selected</span></th>' in html
+    assert "| **learned (best, selected)** | 2 | **3 s** |" in table_lines(MARKED)
+    assert r"\textbf{learned (best, selected)} & 2 & \textbf{3 s} \\" in latex_table(MARKED)
+    assert "learned (best, selected)" in as_text([MARKED])

@@ -111,7 +111,7 @@ def test_recent_scores_are_over_the_same_episodes_for_all_players():
 def test_the_lead_is_positive_where_the_learner_is_better(undrawn: Drawn, metric: str, lead: float):
     """Accuracy 0.5 is better than 0.4, and so is a loss of 0.5 than one of 0.6."""
     run_page(log_of(episode(0, 0.5, 0.4, metric=metric), episode(1, 0.5, 0.4, rival=0.7, metric=metric)))
-    leads = undrawn.curves["lead of the learner"]
+    leads = undrawn.curves["lead of the learner (above 0 is better)"]
     np.testing.assert_allclose(leads["over random"], [lead, lead])
     np.testing.assert_allclose(leads["over opponent"], [nan, -2 * lead])
 
@@ -168,7 +168,7 @@ def test_runs_of_any_length(n: int):
     page = run_page(log_of(*lines, planned=n, texts=TEXTS, snapshots=[snapshot(n, PROBABILITIES)]))
     assert "finished" in page.subtitle
     html = assert_fine(page)
-    assert html.count("<svg") == 5
+    assert html.count("<svg") == 2 * 5
 
 
 def test_without_self_play():
@@ -181,8 +181,8 @@ def test_a_run_of_another_learner(undrawn: Drawn):
     config = config_of(100, "random-search")
     page = run_page(log_of(*lines, config=config, texts=TEXTS, snapshots=[snapshot(0, PROBABILITIES)]))
     assert [section.heading for section in page.sections] == ["The run", "Scores", "Time", "Sample masks", "Settings"]
-    assert undrawn.curves.keys() == {"accuracy × 100"}, "there is no lead"
-    curves = undrawn.curves["accuracy × 100"]
+    assert undrawn.curves.keys() == {"accuracy × 100 (higher is better)"}, "there is no lead"
+    curves = undrawn.curves["accuracy × 100 (higher is better)"]
     expected = {"candidate-0": [50, 40, 30], "candidate-1": [70, 40, 40], "candidate-2": [60, 40, 80]}
     assert list(curves) == list(expected)
     for name, values in expected.items():
@@ -249,7 +249,7 @@ def test_the_page_of_a_real_run_of_another_learner(inputs: Inputs, tmp_path: Pat
     page = run_page(read_run(tmp_path / "run"))
     html = assert_fine(page)
     assert page.subtitle == "2 of 2 episodes · finished"
-    assert html.count("<svg") == 2
+    assert html.count("<svg") == 2 * 2
     (scores,) = tables_of(page, "Scores")
     assert list(scores) == [f"candidate-{number}" for number in range(8)]
     for name in scores:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from nmg.base.types import FloatArray
+from nmg.base.types import FloatArray, IntArray
 from nmg.report.figure_style import SERIES
 
 OTHERS = SERIES[2]
@@ -94,7 +94,7 @@ def room_for(n_labels: int, least: float) -> float:
     return max(least, MARGIN + LINE * n_labels)
 
 
-def last_finite(x: FloatArray, y: FloatArray) -> tuple[float, float] | None:
+def last_finite(x: FloatArray | IntArray, y: FloatArray) -> tuple[float, float] | None:
     """Return the last point of a curve with a finite y, or None."""
     finite = np.flatnonzero(np.isfinite(y))
     return (float(x[finite[-1]]), float(y[finite[-1]])) if len(finite) else None

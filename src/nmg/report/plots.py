@@ -136,9 +136,9 @@ def _name_rows(axes: Axes, names: Sequence[str], x_name: str) -> None:
     axes.set_ylim(max(len(names), 1) - 0.5, -0.75 if is_narrow() else -0.5)
     axes.set_yticks(range(len(names)), [""] * len(names) if is_narrow() else shown)
     if is_narrow():
-        at = {"transform": axes.get_yaxis_transform(), "va": "bottom", "in_layout": False}
         for height, name in enumerate(shown):
-            axes.text(0.0, height - 0.3, name, fontweight="bold", **at)
+            text = axes.text(0.0, height - 0.3, name, transform=axes.get_yaxis_transform(), va="bottom")
+            text.set(fontweight="bold", in_layout=False)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
 

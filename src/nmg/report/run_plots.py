@@ -112,8 +112,8 @@ def _draw(axes: Axes, panel: Panel, height: float) -> None:
         is_grey = colours[name] == OTHERS and len(panel.curves) > len(SERIES)
         axes.plot(last + 1, dots, "o", color=colours[name], alpha=0.45, markersize=3.2, markeredgewidth=0)
         axes.plot(last[has_mean] + 1, mean[has_mean], color=colours[name], linewidth=1.0 if is_grey else 1.7)
-        if end := last_finite(last + 1.0, mean):
-            ends[name] = end
+        if end := last_finite(last, mean):
+            ends[name] = end[0] + 1, end[1]
     if panel.reference is not None:
         axes.axhline(panel.reference, color=INK, linewidth=0.6)
     if panel.may_be_logarithmic and _is_wide(panel.curves):
