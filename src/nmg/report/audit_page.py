@@ -9,6 +9,7 @@ from nmg.auditing.result import AuditResult
 from nmg.base.files import last_part
 from nmg.base.numerals import duration_text
 from nmg.data.overlap import near_duplicates_text
+from nmg.report.comparison import SEEDS_FOR_POWER
 from nmg.report.document import Details, Document, Facts, Figure, Paragraph, Section, Table, Verdict
 from nmg.report.numbers import NOTHING, decimal, difference_text, p_equals, p_text, score_text
 from nmg.report.plots import results_plot
@@ -94,7 +95,14 @@ def _schedules(result: AuditResult) -> Table:
     return Table(("schedule", f"Δ {metric} [95 %]", "p", "LM loss"), tuple(rows), notes, "Does adaptation help?")
 
 
+POWER_NOTE = (
+    "Trials: number that finds a difference of one such standard deviation with 80 % power at 5 %, if the signal is as "
+    "estimated. Time: with one process."
+)
+
+
 def _rewards(result: AuditResult) -> Table:
+    tells_power = result.facts["maskings"]["seeds"] >= SEEDS_FOR_POWER
     rows = [
         (
             f"{one.name}: {one.metric}",
@@ -102,8 +110,8 @@ def _rewards(result: AuditResult) -> Table:
             decimal(one.rank_correlation, 2, "+"),
             _corrected(one),
             decimal(one.between / one.noise if one.noise > 0 else None, 2),
-            NOTHING if one.plays_needed is None else f"{one.plays_needed:,}",
-            decimal(one.minutes, 0, unit=" min"),
+            NOTHING if one.plays_needed is None or not tells_power else f"{one.plays_needed:,}",
+            decimal(one.minutes if tells_power else None, 0, unit=" min"),
         )
         for one in result.rewards
     ]
@@ -111,9 +119,8 @@ def _rewards(result: AuditResult) -> Table:
         "Rank correlation: between the maskings' mean rewards and their mean full scores from another fine-tuning "
         "run; corrected: estimated correlation without noise, with two one-sided 95 % limits. A reward is sound if the "
         f"maskings differ and the lower limit is at least {LEAST_CORRELATION}.",
-        "Signal: standard deviation between maskings divided by the noise of one trial. Trials: number that finds a "
-        "difference of one such standard deviation with 80 % power at 5 %, if the signal is as estimated. Time: with "
-        "one process.",
+        "Signal: standard deviation between maskings divided by the noise of one trial. "
+        + (POWER_NOTE if tells_power else ""),
     )
     header = ("reward", "time per trial", "rank correlation", "corrected", "signal", "trials", "time")
     return Table(header, tuple(rows), notes, "Which reward distinguishes maskings?")

@@ -20,9 +20,11 @@ from nmg.report.numbers import (
     NOTHING,
     RAW_METRICS,
     all_of,
+    best_rows,
     count_text,
     decimal,
     difference_text,
+    distinct_columns,
     interval_text,
     listed,
     mean_text,
@@ -115,7 +117,9 @@ def scores_table(result: SettingResult, metrics: Sequence[str]) -> Table:
     A row has mean ± standard deviation of each of the `metrics` and the 95 % interval of the first one. It also has the
     masked-LM loss on held-out text (if measured), the number of masked tokens and the time.
     """
-    shown = [*metrics, *([HELD_OUT] if any(HELD_OUT in one.estimates for one in result.maskings) else [])]
+    texts = {metric: [_mean(one.estimates, metric) for one in result.maskings] for metric in metrics}
+    distinct = distinct_columns(texts)
+    shown = [*distinct, *([HELD_OUT] if any(HELD_OUT in one.estimates for one in result.maskings) else [])]
     header = ["masking", "seeds", metrics[0], "95 %", *map(metric_title, shown[1:]), "masked tokens", "time"]
     rows = [
         (
@@ -137,7 +141,11 @@ def scores_table(result: SettingResult, metrics: Sequence[str]) -> Table:
             "masking."
         )
     notes.append("Masked tokens and time: mean per run.")
-    return Table(tuple(header), tuple(rows), tuple(notes))
+    if left_out := [metric for metric in metrics if metric not in distinct]:
+        equal = {metric: next(one for one in distinct if texts[one] == texts[metric]) for metric in left_out}
+        notes.append("; ".join(f"{metric} equals {one}" for metric, one in equal.items()) + ".")
+    best = best_rows([one.estimates[metrics[0]].mean for one in result.maskings], metrics[0])
+    return Table(tuple(header), tuple(rows), tuple(notes), marks=best)
 
 
 def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -> Table:
@@ -157,7 +165,7 @@ def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -
         for one in settings
         for pair in one.pairs
     ]
-    header = ("difference", "n", f"Δ {metric} [95 %]", "p", "p (Holm)", "Wilcoxon p", "p (Holm)", "d_z", "w/t/l")
+    header = ("difference", "n", f"Δ {metric} [95 %]", "p (Holm)", "Wilcoxon p (Holm)", "d_z", "w/t/l")
     rows = []
     for name, pair in pairs:
         test = pair.test
@@ -166,9 +174,7 @@ def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -
                 name + (MIXED if pair.mixed_seeds else ""),
                 str(test.n),
                 difference_text(test.mean, test.low, test.high, metric),
-                p_text(test.t_p),
                 p_text(pair.t_p_holm),
-                p_text(test.wilcoxon_p),
                 p_text(pair.wilcoxon_p_holm),
                 decimal(test.effect_size, 2, "+"),
                 f"{test.wins}/{test.ties}/{test.losses}",
@@ -177,7 +183,7 @@ def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -
         )
     notes = [
         "Δ: mean paired difference over n seeds with its 95 % t interval; p: two-sided paired t test; Wilcoxon p: "
-        f"exact signed-rank test; Holm: corrected over {all_of(family_text(results, metric))}.",
+        f"exact signed-rank test; both with Holm's correction over {all_of(family_text(results, metric))}.",
         "d_z: mean / standard deviation of the differences; w/t/l: number of seeds that the first masking wins, ties "
         "and loses.",
         "Seeds needed (+ those still missing): number of seeds that finds a difference of this d_z with 80 % power in "
@@ -190,8 +196,14 @@ def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -
             f"{MIXED}: in at least one seed the two trials ran in different environments, so their difference may have "
             "other causes than the masks."
         )
-    found = frozenset((row, 4) for row, (_, pair) in enumerate(pairs) if pair.differs)
-    table = Table((*header, "seeds needed"), tuple(rows), tuple(notes), highlighted=found)
+    found = [row for row, (_, pair) in enumerate(pairs) if pair.differs]
+    table = Table(
+        (*header, "seeds needed"),
+        tuple(rows),
+        tuple(notes),
+        highlighted=frozenset((row, 3) for row in found),
+        marks=tuple((row, "significant") for row in found),
+    )
     if any(tells_power(pair.test) for _, pair in pairs):
         return table
     notes = [note for note in notes if not note.startswith("Seeds needed")]
@@ -300,7 +312,7 @@ def family_text(results: ComparisonResults, metric: str) -> str:
     return f"{count_text(results.families[metric], 'planned pair')}{of} of this comparison"
 
 
-ON_TERMINAL = (0, 2, 4, 7, 8, 9)
+ON_TERMINAL = (0, 2, 3, 5, 6, 7)
 """Indices of the columns of a table of pairs that are shown in a terminal of 80 columns."""
 
 

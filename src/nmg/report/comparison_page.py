@@ -14,24 +14,24 @@ from nmg.report.comparison import (
     setting_text,
     setting_title,
 )
-from nmg.report.comparison_summary import reading
 from nmg.report.curve_plots import score_curves
 from nmg.report.document import Block, Details, Document, Facts, Figure, Links, Paragraph, Section
 from nmg.report.numbers import count_text, shown_scale
 from nmg.report.plots import axis_name, forest_plot, results_plot
+from nmg.report.verdicts import compare_verdict
 
 
 def comparison_page(results: ComparisonResults) -> Document:
     """Build the page of a comparison; that of a grid shows means and differences and links to one page per part."""
     names = dict.fromkeys(cell.spec.masking for cell in results.cells)
     scopes = [Paragraph(text) for text in dict.fromkeys(scope(one) for one in results.parts)]
-    sections = [Section("Summary", (Paragraph(reading(results)), *scopes, _facts(results)))]
+    sections = [Section("The answer", (compare_verdict(results), *scopes, _facts(results)))]
     sections += _grid_sections(results) if results.is_grid else _part_sections(results)
     if results.failures:
         failures = "\n".join(f"{name}: {problem}" for name, problem in results.failures.items())
         listing = Details("Errors", failures)
         sections.append(Section("Failures", (listing, Paragraph("Run the command again to retry."))))
-    sections.append(Section("Method", _method(results)))
+    sections.append(Section("Method", _method(results), is_folded=True))
     if results.is_grid:
         data, models = (dict.fromkeys(getattr(part, name) for part in results.planned) for name in ("data", "model"))
         return Document("Grid of comparisons", f"{', '.join(data)} · {', '.join(models)}", sections)
@@ -46,7 +46,7 @@ def _part_sections(results: ComparisonResults) -> list[Section]:
     return [
         *([Section("Learning curves", curves)] if curves else []),
         Section("Scores", [block for one in settings for block in score_blocks(results, one)]),
-        Section("Costs", [condition_tables(results, one)[2] for one in settings]),
+        Section("Costs", [condition_tables(results, one)[2] for one in settings], is_folded=True),
     ]
 
 
@@ -93,13 +93,13 @@ def _facts(results: ComparisonResults) -> Facts:
 
 
 def score_blocks(results: ComparisonResults, result: SettingResult) -> list[Block]:
-    """Return the scores of one condition: table, plot and table of pairs."""
+    """Return the scores of one condition: figure, table and table of pairs."""
     scores = {one.title: one.scores[result.tested] for one in result.maskings}
     caption = "One dot per seed; the bar is the mean" + (
         "; the dashed line is the mean of random." if "random" in scores else "."
     )
     table, pairs, _ = condition_tables(results, result)
-    return [table, Figure(results_plot(scores, result.tested), caption), pairs]
+    return [Figure(results_plot(scores, result.tested), caption), table, pairs]
 
 
 def _curves(settings: Sequence[SettingResult]) -> list[Figure]:

@@ -108,6 +108,14 @@ def distinct_columns(columns: Mapping[str, Sequence[str]]) -> list[str]:
     return list(first_with.values())
 
 
+def best_rows(scores: Sequence[float], metric: str) -> tuple[tuple[int, str], ...]:
+    """Return the mark of the row with the best score; none if there are fewer than two rows or all are equal."""
+    if len(set(scores)) < 2:
+        return ()
+    best = min(scores) if metric in RAW_METRICS else max(scores)
+    return tuple((row, "best") for row, score in enumerate(scores) if score == best)
+
+
 def p_text(p_value: float | None) -> str:
     """Format a p value with three decimals, '< 0.001' if it is smaller, or `NOTHING` if it is None."""
     if p_value is None:

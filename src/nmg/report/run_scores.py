@@ -10,7 +10,7 @@ from nmg.meta_training.log import RunLog
 from nmg.report.document import Block, Figure, Table
 from nmg.report.labels import series_colours
 from nmg.report.numbers import (
-    RAW_METRICS,
+    best_rows,
     count_text,
     distinct_columns,
     p_text,
@@ -112,14 +112,6 @@ def _recent_scores(log: RunLog) -> Table:
     rows = tuple(zip(players, *(columns[metric] for metric in shown), strict=True))
     note = f"Mean over the last {count_text(len(shared), 'episode')}; scores × 100, losses unscaled (lower is better)."
     return Table(("player", *shown), rows, (note,), "Recent scores", marks=best_rows(means[log.metric], log.metric))
-
-
-def best_rows(scores: Sequence[float], metric: str) -> tuple[tuple[int, str], ...]:
-    """Return the mark of the row with the best score; none if there are fewer than two rows or all are equal."""
-    if len(set(scores)) < 2:
-        return ()
-    best = min(scores) if metric in RAW_METRICS else max(scores)
-    return tuple((row, "best") for row, score in enumerate(scores) if score == best)
 
 
 def stages_of(log: RunLog) -> list[tuple[int, str]]:

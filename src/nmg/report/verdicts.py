@@ -54,7 +54,7 @@ def adapt_verdict(result: AdaptationResult) -> Verdict:
 def compare_verdict(results: ComparisonResults) -> Verdict:
     """Return whether maskings differ, and which has the best mean."""
     settings = results.settings
-    if not settings:
+    if not any(one.maskings for one in settings):
         return Verdict("No part of the comparison has results.", reading(results))
     differ = [pair for pair in results.pairs if pair.differs]
     best = _best(settings[0])
