@@ -5,7 +5,8 @@ from math import nan
 import numpy as np
 import pytest
 
-from nmg.report.run_page import run_page, summary, warnings
+from nmg.report.learner_parts import summary, warnings
+from nmg.report.run_page import run_page
 from support.run_logs import UPDATE, episode, log_of
 
 from .helpers import Drawn, blocks_of, tables_of

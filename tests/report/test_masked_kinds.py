@@ -2,8 +2,8 @@
 
 import pytest
 
+from nmg.report.learner_parts import warnings
 from nmg.report.masked_kinds import empty_word_share, empty_word_warning
-from nmg.report.run_page import warnings
 from support.run_logs import episode, log_of
 
 TEXT = {

@@ -11,9 +11,10 @@ from nmg.base.progress import Silent
 from nmg.config import Config
 from nmg.meta_training import run as meta_training
 from nmg.meta_training.log import RunLog, read_run
-from nmg.report.document import Document, Notice, Paragraph, Section, ShadedTexts
+from nmg.report.document import Document, Notice, Paragraph, Section, ShadedTexts, Verdict
 from nmg.report.html import render_html
-from nmg.report.run_page import run_page, warnings
+from nmg.report.learner_parts import warnings
+from nmg.report.run_page import run_page
 from support.run_logs import (
     LAPS,
     PROBABILITIES,
@@ -117,9 +118,16 @@ def test_the_lead_is_positive_where_the_learner_is_better(undrawn: Drawn, metric
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_warnings_stand_first():
+def test_the_verdict_stands_first_and_warnings_follow():
     page = run_page(log_of(episode(0, 0.5, 0.5)))
-    assert isinstance(page.sections[0].blocks[0], Notice)
+    verdict, warning, *_ = page.sections[0].blocks
+    assert verdict == Verdict("The run is not finished.", command="nmg learn --resume my-run")
+    assert isinstance(warning, Notice)
+    finished = run_page(log_of(episode(0, 0.5, 0.4), planned=1)).sections[0].blocks[0]
+    assert isinstance(finished, Verdict)
+    assert finished.verdict == "The learned policy is in my-run/policy."
+    assert finished.why.startswith("Against the random player the learner won 1 episode")
+    assert finished.command.startswith("nmg adapt --config my-run/config.yaml")
     assert '<div class="notice" role="note">' in render_html(page)
 
 

@@ -8,10 +8,11 @@ from nmg.meta_training.log import RunLog
 from nmg.report.comparison_page import score_blocks
 from nmg.report.document import Block, Details, Document, Figure, Links, Notice, Paragraph, Section, Table, Verdict
 from nmg.report.experiment import selected_words
+from nmg.report.learner_parts import learner_sections
 from nmg.report.masked_kinds import empty_word_warning
 from nmg.report.numbers import score_text
 from nmg.report.plots import difference_plot
-from nmg.report.run_page import learner_sections, sample_blocks
+from nmg.report.run_page import sample_blocks
 
 METRIC = "accuracy"
 NAMES: Mapping[str, str] = {"none": "no adaptation", "random": "random masks", "learned": "learned masks"}

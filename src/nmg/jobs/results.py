@@ -27,6 +27,7 @@ from nmg.report.comparison import terminal_tables
 from nmg.report.comparison_summary import reading
 from nmg.report.document import Block, Facts, Paragraph, Table, Verdict
 from nmg.report.html import render_blocks
+from nmg.report.learner_parts import summary
 from nmg.report.numbers import count_text, decimal, score_text
 from nmg.report.terminal import as_text, notes_once
 
@@ -143,7 +144,7 @@ class Learned(InFolder):
 
     def _view(self) -> Sequence[Block]:
         """Return what was learned, in words, and the facts of the run."""
-        said = run_page.summary(self._log)
+        said = summary(self._log)
         return [*([Paragraph(said)] if said else []), run_page.facts(self._log)]
 
     def rows(self) -> list[dict[str, Any]]:

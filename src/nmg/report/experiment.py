@@ -17,7 +17,7 @@ def warnings(log: RunLog) -> list[str]:
     """Return a warning if the finished run selected something else than the learned policy."""
     found = log.findings
     if found.get("stage") == "done" and found.get("selected") != "policy":
-        return [f"**The run selected {selected_words(found)}, not the learned policy.** {_gate(found)}"]
+        return [f"**The run selected {selected_words(found)}, not the learned policy.**"]
     return []
 
 
@@ -38,8 +38,9 @@ def sections(log: RunLog) -> list[Section]:
     found = log.findings
     if not found:
         return []
+    said = [] if found["stage"] == "done" else [Paragraph(summary(log))]  # at the end, it is the verdict's reason
     return [
-        Section("What raises the score", [Paragraph(summary(log)), _facts(found), _effects(log)]),
+        Section("What raises the score", [*said, _facts(found), _effects(log)]),
         Section("Is the policy better than all else?", _comparison(log)),
         *([Section("Which words are worth training on", _credit(found["credit"]))] if "credit" in found else []),
     ]
@@ -141,7 +142,7 @@ def _gate_table(log: RunLog) -> list[Block]:
 
 def _comparison(log: RunLog) -> list[Block]:
     found = log.findings
-    blocks: list[Block] = [Paragraph(_gate(found)), *_gate_table(log)] if found["stage"] == "done" else []
+    blocks: list[Block] = _gate_table(log) if found["stage"] == "done" else []
     if not found["tuned"]:
         return [*blocks, Paragraph("Strengths and rules have not been compared yet.")]
     rows = [(name, score_text(mean, log.metric, "+")) for name, mean in found["tuned"].items()]

@@ -1,16 +1,14 @@
 """The page of a meta-training run, generated from the run's log during the run or after it."""
 
 import json
-from collections.abc import Mapping
-from pathlib import PurePath
-from types import ModuleType
+from pathlib import Path, PurePath
+from shlex import quote
 
 import numpy as np
 
 from nmg.base.numerals import duration_text
 from nmg.base.types import INNER_PHASES, PHASES
 from nmg.meta_training.log import RunLog
-from nmg.report import actor_critic, experiment
 from nmg.report.document import (
     Block,
     Details,
@@ -25,17 +23,14 @@ from nmg.report.document import (
     ShadedTexts,
     ShadedToken,
     Table,
+    Verdict,
 )
-from nmg.report.masked_kinds import empty_word_warning
-from nmg.report.numbers import NOTHING, count_text, percent, score_text
+from nmg.report.learner_parts import learner_sections, warnings
+from nmg.report.numbers import NOTHING, percent, score_text
 from nmg.report.run_plots import bars_plot
 from nmg.report.run_scores import RECENT, leaders_of, score_blocks
+from nmg.report.verdicts import learn_verdict
 
-LEARNERS: Mapping[str, ModuleType] = {
-    "actor-critic": actor_critic,
-    "experiment": experiment,
-}
-"""Kind of learner → module with its part of the page: `summary(log)`, `warnings(log)` and `sections(log)`."""
 SNAPSHOTS_SHOWN = 6
 
 
@@ -45,7 +40,11 @@ def run_page(log: RunLog, refresh_seconds: int | None = None) -> Document:
     The browser reloads the page every `refresh_seconds` until the run is finished; None for never.
     """
     done, in_all = len(log.episodes), log.planned_episodes
-    first: list[Block] = [*map(Notice, warnings(log)), facts(log)]
+    if log.is_finished:
+        verdict = learn_verdict(log, Path(log.name))
+    else:
+        verdict = Verdict("The run is not finished.", command=f"nmg learn --resume {quote(log.name)}")
+    first: list[Block] = [verdict, *map(Notice, warnings(log)), facts(log)]
     if not done:
         first.append(Paragraph("No episode has ended yet. Write this page again after the first episode."))
     sections = [Section("The run", first)]
@@ -53,7 +52,7 @@ def run_page(log: RunLog, refresh_seconds: int | None = None) -> Document:
         sections.append(Section("Scores", score_blocks(log.sound)))
         sections += learner_sections(log.sound)
     if done:
-        sections.append(Section("Time", _time(log)))
+        sections.append(Section("Time", _time(log), is_folded=True))
     sections += [Section("Sample masks", sample_blocks(log)), Section("Settings", _settings(log))]
     return Document(
         f"Meta-training: {log.name}",
@@ -61,29 +60,6 @@ def run_page(log: RunLog, refresh_seconds: int | None = None) -> Document:
         sections,
         None if log.is_finished else refresh_seconds,
     )
-
-
-def summary(log: RunLog) -> str:
-    """Return a few sentences on what was learned; empty if the learner has no summary or no episode has ended."""
-    shown = LEARNERS.get(log.config.learner.kind)
-    return str(shown.summary(log.sound)) if shown and log.sound.episodes else ""
-
-
-def warnings(log: RunLog) -> list[str]:
-    """Return a warning for each apparent problem of the run, with advice on how to solve it."""
-    shown = LEARNERS.get(log.config.learner.kind)
-    n_lost = len(log.episodes) - len(log.sound.episodes)
-    lost = [
-        f"**In {count_text(n_lost, 'episode')} a player's training diverged**: its losses or weights were not finite. "
-        "These episodes are left out below. Lower `adapt.learning_rate` or `finetune.learning_rate`."
-    ]
-    return [*lost[: min(n_lost, 1)], *(shown.warnings(log.sound) if shown else []), *empty_word_warning(log)]
-
-
-def learner_sections(log: RunLog) -> list[Section]:
-    """Return the sections of the run's learner; the run must have at least one episode."""
-    shown = LEARNERS.get(log.config.learner.kind)
-    return shown.sections(log) if shown else []
 
 
 def facts(log: RunLog) -> Facts:

@@ -9,8 +9,8 @@ from nmg.comparison.results import ComparisonResults, SettingResult
 from nmg.meta_training.log import RunLog
 from nmg.report.comparison_summary import reading
 from nmg.report.document import Verdict
+from nmg.report.learner_parts import summary
 from nmg.report.numbers import count_text, decimal, percent
-from nmg.report.run_page import summary
 
 if TYPE_CHECKING:
     from nmg.collation.check import CollatorReport
