@@ -95,7 +95,7 @@ def test_the_links_lead_to_their_sections(open_page: "OpenPage", path: Path):
 
 def test_settings_open_with_the_keyboard(open_page: "OpenPage", path: Path):
     page = open_page(path)
-    listing = page.locator("details").first
+    listing = page.locator("details").filter(has_text="All settings")
     assert not page.get_by_text("checkpoint_every").is_visible()
     listing.locator("summary").focus()
     page.keyboard.press("Enter")
