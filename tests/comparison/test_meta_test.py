@@ -175,7 +175,7 @@ def test_a_second_call_of_the_command_goes_on(nmg: Nmg, inputs: Inputs, tmp_path
     words = ("compare", config, "--out", "out", "--maskings", "none,random")
     answer = nmg(*words, "--seeds", "1")
     assert answer.code == 0, answer.err
-    assert "cell 2/2" in answer.err
+    assert "trial 2/2" in answer.err
     files = written(tmp_path / "out")
     answer = nmg(*words, "--seeds", "1")
     assert answer.code == 0, answer.err
