@@ -102,7 +102,7 @@ def test_minutes_are_held_and_a_run_of_as_many_steps_is_the_same(make_config: Ma
         patch.setattr(Training, "_step", slow_step)
         patch.setattr(HeldOutLoss, "of", slow_measure)
         patch.setattr(time, "perf_counter", lambda: clock[0])
-        result = adapt(make_config(adapt={"epochs": 3, "minutes": 0.1}), "random", tmp_path / "out", notes)
+        result = adapt(make_config(adapt={"epochs": 3, "minutes": 0.1}), "random", tmp_path / "out", reporter=notes)
     assert result.steps == planned(tmp_path / "out") == 104
     assert clock[0] == pytest.approx(0.04 + 0.38 + 104 * 0.04 + 11 * 0.1)
     assert "adapt.minutes: 0.1 minutes are about 104 steps" in notes.lines
@@ -230,8 +230,9 @@ def test_the_command_shows_loss_and_speed_and_ends_with_a_summary(make_config: M
     assert answer.code == 0, answer.err
     assert "step 30/30 · loss " in answer.err
     assert " tokens/s" in answer.err
-    first, held_out, *_, last = answer.out.splitlines()
+    first, held_out, *others = answer.out.splitlines()
     assert first == "out: adapted with masking 'idf'"
     assert "→" in held_out
     assert "perplexity" in held_out
-    assert "from_pretrained('out')" in last
+    assert any("from_pretrained('out')" in line for line in others)
+    assert any(line.startswith("Verdict: ") for line in others)
