@@ -50,7 +50,7 @@ def config(model: Path, corpus: Path, **adapt: Any) -> Config:
 def test_an_adaptation_with_the_words_that_save_most(model: Path, corpus: Path, tmp_path: Path):
     notes = Notes()
     settings = config(model, corpus, add_words="auto:2")
-    result = package.adapt(settings, "idf", tmp_path / "out", notes)
+    result = package.adapt(settings, "idf", tmp_path / "out", reporter=notes)
     facts = json.loads((tmp_path / "out" / "nmg.json").read_text())["added_words"]
     n_saved = 2 * COUNTS["inhibitor"] + COUNTS["kinase"]
     assert facts["tokens"]["before"] - facts["tokens"]["after"] == n_saved
@@ -68,7 +68,7 @@ def test_an_adaptation_with_the_words_that_save_most(model: Path, corpus: Path, 
     assert np.isfinite([result.held_out.before, result.held_out.after]).all()
     assert result.steps > 0
 
-    again = package.adapt(settings, "idf", tmp_path / "again", Silent())
+    again = package.adapt(settings, "idf", tmp_path / "again", progress=False)
     assert again.held_out == result.held_out, "the same words and masks"
 
 
