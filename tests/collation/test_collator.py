@@ -387,3 +387,33 @@ def test_texts_to_count_words_in_may_be_a_batch_of_columns():
     for texts in (TOKENIZER([". . . !", ". .", "."]), {"text": [". . . !", ". .", "."]}):
         collator = collate(masking="idf", rate=0.25, texts=texts, idf_exponent=60.0)
         assert masked(collator([row])) == [[2]]
+
+
+def test_the_name_of_a_model_stands_for_its_tokenizer(tmp_path: Path):
+    TOKENIZER.save_pretrained(tmp_path)
+    for place in (tmp_path, str(tmp_path)):
+        batch = MaskingCollator(place, "whole-word", 0.3)(rows())
+        assert torch.equal(batch["labels"], collate()(rows())["labels"])
+
+
+@pytest.mark.parametrize("tokenizer", [None, 3, ["bert"]])
+def test_another_tokenizer_is_refused(tokenizer: Any):
+    with pytest.raises(UserError, match="tokenizer: must be a tokenizer from transformers, or the name of a model"):
+        MaskingCollator(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("mlm_probability", "MaskingCollator has no argument 'mlm_probability': use rate="),
+        ("mlm", "leave it out"),
+        ("whole_word_mask", "use masking='whole-word'"),
+        ("idf_uni", "did you mean 'idf_unit'?"),
+        ("masing", "did you mean 'masking'?"),
+        ("zzzz", "known: tokenizer, masking, rate"),
+    ],
+)
+def test_arguments_of_others_and_misspelt_ones(argument: str, said: str):
+    with pytest.raises(UserError) as raised:
+        MaskingCollator(TOKENIZER, **{argument: 1})
+    assert said in str(raised.value)
