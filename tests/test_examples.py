@@ -102,6 +102,17 @@ def test_the_notebook(inputs: Inputs, domain: Path, capsys: pytest.CaptureFixtur
     assert "masked-LM loss on held-out text: " in capsys.readouterr().out
 
 
+def test_the_notebook_has_outputs():
+    """A reader on a website sees them; the file stays small, and names no folder of the machine that wrote it."""
+    file = EXAMPLES / "masking_in_trainer.ipynb"
+    cells = [cell for cell in json.loads(file.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    assert file.stat().st_size < 300_000
+    assert sum(bool(cell["outputs"]) for cell in cells) >= 6
+    text = json.dumps([cell["outputs"] for cell in cells])
+    assert "learned" in text
+    assert not re.findall(r"/tmp/|/home/|/root/|/work/|Traceback", text)
+
+
 def test_the_readme_from_python(inputs: Inputs, domain: Path, capsys: pytest.CaptureFixture[str]):
     """Its lines, with a small configuration in the place of the one that they name, of the same learner."""
     readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 
 from nmg.base.errors import UserError
+from nmg.base.settings import MaskingSettings
 from nmg.config import Config, load_config
 from nmg.config.load import override
 from nmg.config.sources import SETTINGS, Settings, config_of
+from nmg.learners.actor_critic.settings import ActorCriticSettings
+from nmg.policies.attention import AttentionSettings
 
 
 def call(source, settings=None, overrides=None, **options) -> Config:
@@ -58,12 +61,13 @@ def test_arguments_are_settings_and_overrides_win():
 
 def test_overrides_keep_what_was_given():
     """Recipes fill in what was not given, so a copy must not give more."""
-    given = load_config(None, {"policy.kind": "attention", "learner.kind": "actor-critic", "policy.hidden": 9})
+    policy, learner = AttentionSettings(hidden=9), ActorCriticSettings(updates_per_episode=2)
+    given = Config(policy=policy, learner=learner, masking=MaskingSettings(rate_end=0.1))
     found = override(given, {"masking.rate": 0.2, "adapt.lora.rank": 2})
-    assert (found.policy, found.learner) == (given.policy, given.learner)
+    assert (found.policy, found.learner) == (policy, learner)
     assert found.model_fields_set == {"policy", "learner", "masking", "adapt"}
     assert found.adapt.model_fields_set == {"lora"}
-    assert found.masking.model_fields_set == {"rate"}
+    assert found.masking.model_fields_set == {"rate", "rate_end"}
     assert override(given, {}) is given
 
 
