@@ -3,13 +3,15 @@
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer.main
 
 from nmg.cli import app
+from nmg.report.audit_page import verdict as audit_verdict
 from nmg.report.document import Verdict
-from nmg.report.verdicts import adapt_verdict, estimate_verdict, learn_verdict
+from nmg.report.verdicts import adapt_verdict, compare_verdict, estimate_verdict, learn_verdict
 
 
 def accepts(verdict: Verdict) -> bool:
@@ -38,8 +40,6 @@ def test_a_run_names_what_it_selected(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(("after", "said"), [(4.0, "better than before"), (6.0, "does not predict")])
 def test_an_adaptation_says_whether_the_model_predicts_better(after: float, said: str, tmp_path: Path):
-    from types import SimpleNamespace
-
     result = SimpleNamespace(out=tmp_path / "adapted", held_out=SimpleNamespace(before=5.0, after=after))
     found = adapt_verdict(result)  # type: ignore[arg-type]
     assert said in found.verdict
@@ -49,10 +49,70 @@ def test_an_adaptation_says_whether_the_model_predicts_better(after: float, said
 
 
 def test_an_estimate_names_the_run(tmp_path: Path):
-    from types import SimpleNamespace
-
     found = estimate_verdict(SimpleNamespace(minutes=20.6, trials=23, episodes=1), Path("a b.yaml"))  # type: ignore[arg-type]
     assert found == Verdict(
         "The run takes about 21 minutes.", "It runs 23 inner loops in 1 episode.", "nmg learn 'a b.yaml' --out run"
     )
     assert accepts(found)
+
+
+@pytest.mark.parametrize(
+    ("means", "differs", "said", "command"),
+    [
+        (
+            {"none": 0.7, "idf": 0.8},
+            True,
+            "Maskings differ. The highest mean accuracy is that of 'idf'.",
+            "--masking idf",
+        ),
+        ({"none": 0.9, "idf": 0.8}, True, "Maskings differ. The highest mean accuracy is that of 'none'.", ""),
+        ({"none": 0.7, "random": 0.8}, False, "No difference between maskings is shown.", ""),
+    ],
+)
+def test_a_comparison_advises_only_what_it_shows(
+    means: dict[str, float], differs: bool, said: str, command: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("nmg.report.verdicts.reading", lambda _results: "the tests")
+    maskings = [
+        SimpleNamespace(masking=name, estimates={"accuracy": SimpleNamespace(mean=mean)})
+        for name, mean in means.items()
+    ]
+    part = SimpleNamespace(config=SimpleNamespace(model=SimpleNamespace(name="lm")))
+    setting = SimpleNamespace(maskings=maskings, tested="accuracy", part=part)
+    found = compare_verdict(SimpleNamespace(settings=[setting], pairs=[SimpleNamespace(differs=differs)]))  # type: ignore[arg-type]
+    assert found.verdict.startswith(said)
+    assert command in found.command
+    assert bool(found.command) is bool(command)
+
+
+@pytest.mark.parametrize(
+    ("pays", "reward", "is_clear", "said", "command"),
+    [
+        (False, "probe", True, "Adapting does not pay.", ""),
+        (True, "probe", True, "Adapting pays. Learning masks: yes, some masks are better than others.", "nmg learn"),
+        (None, "probe", False, "Adapting: not clear. Learning masks: perhaps.", "nmg learn"),
+        (
+            True,
+            None,
+            False,
+            "Adapting pays. Learning masks: these trials cannot tell good masks from bad.",
+            "nmg compare",
+        ),
+    ],
+)
+def test_an_audit_answers_both_questions(
+    pays: bool | None,
+    reward: str | None,
+    is_clear: bool,
+    said: str,
+    command: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("nmg.report.audit_page.best_reward", lambda _rewards, _p: reward)
+    monkeypatch.setattr("nmg.report.audit_page.is_sound", lambda _reward, _p: is_clear)
+    facts = {"maskings": {"p": 0.01}, "recommendation": "because"}
+    result = SimpleNamespace(facts=facts, rewards=[], adaptation=SimpleNamespace(pays=pays))
+    found = audit_verdict(result, Path("audit"))  # type: ignore[arg-type]
+    assert (found.verdict, found.why) == (said, "because")
+    assert found.command.startswith(command)
+    assert bool(found.command) is bool(command)

@@ -14,6 +14,9 @@ from nmg.report.document import Details, Document, Facts, Figure, Paragraph, Sec
 from nmg.report.numbers import NOTHING, decimal, difference_text, p_equals, p_text, score_text
 from nmg.report.plots import results_plot
 
+ADAPTING = {True: "Adapting pays.", False: "Adapting does not pay.", None: "Adapting: not clear."}
+"""Whether adaptation improves the score → first sentence of the verdict."""
+
 
 def audit_page(result: AuditResult, out: Path) -> Document:
     """Build the page of an audit in the folder `out`."""
@@ -47,14 +50,16 @@ def verdict(result: AuditResult, out: Path) -> Verdict:
     settings = shlex.quote(str(out / "recommended.yaml"))
     p = result.facts["maskings"]["p"]
     reward = best_reward(result.rewards, p)
+    answer = ADAPTING[result.adaptation.pays]
     if result.adaptation.pays is False:
-        answer, command = "No: adapting does not pay.", ""
+        command = ""
     elif reward is None:
-        answer = "Not with what this audit could measure: no reward shows how maskings differ."
+        answer += " Learning masks: these trials cannot tell good masks from bad."
         command = f"nmg compare {settings} --out comparison"
     else:
-        found = "Yes: a reward shows" if is_sound(reward, p) else "Perhaps: a reward seems to show"
-        answer, command = f"{found} how maskings differ.", f"nmg learn {settings} --out run"
+        is_clear = is_sound(reward, p)
+        answer += f" Learning masks: {'yes, some masks are better than others' if is_clear else 'perhaps'}."
+        command = f"nmg learn {settings} --out run"
     return Verdict(answer, result.facts["recommendation"], command)
 
 

@@ -62,9 +62,10 @@ def compare_verdict(results: ComparisonResults) -> Verdict:
     if len(settings) == 1:
         metric = settings[0].tested
         answer += f" The highest mean {metric} is that of '{best}'." if metric != "loss" else f" '{best}' is best."
-    used = best if differ and best != "none" else "random"
+    if best == "none" or not differ:  # nothing here speaks for an adaptation
+        return Verdict(answer, reading(results))
     model = _quoted(settings[0].part.config.model.name)
-    command = f"nmg adapt --model {model} --masking {_quoted(used)} --corpus TEXTS --out adapted"
+    command = f"nmg adapt --model {model} --masking {_quoted(best)} --corpus TEXTS --out adapted"
     return Verdict(answer, reading(results), command)
 
 
