@@ -80,10 +80,10 @@ def test_resumed_equals_uninterrupted(make_config: MakeConfig, tmp_path: Path, c
         with pytest.MonkeyPatch.context() as patch:
             stop_after(patch, cut - before)
             with pytest.raises(Killed):
-                adapt(make_config(**saved_often), masking, out, notes, resume=before > 0)
+                adapt(make_config(**saved_often), masking, out, reporter=notes, resume=before > 0)
         assert not (out / "config.json").exists()
         torch.rand(3)  # the state of the process is another one
-    resumed = adapt(make_config(**changes), masking, out, notes, resume=True)
+    resumed = adapt(make_config(**changes), masking, out, reporter=notes, resume=True)
     assert f"resuming after {cuts[1]} of" in " ".join(notes.lines)
     assert content(out) == expected
     assert (resumed.steps, resumed.loss, resumed.held_out) == (whole.steps, whole.loss, whole.held_out)
@@ -197,7 +197,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(make_config: M
     last = max((begun / "checkpoints").iterdir())
     (last / "training.safetensors").write_bytes(b"half")
     notes = Notes()
-    adapt(make_config(), "random", begun, notes, resume=True)
+    adapt(make_config(), "random", begun, reporter=notes, resume=True)
     assert any("damaged: " in line and "step-00000003/training.safetensors" in line for line in notes.lines)
     assert any("resuming after 2 of" in line for line in notes.lines)
 
@@ -225,7 +225,7 @@ def test_a_disk_that_fills_is_a_clear_error_and_the_checkpoint_before_stays(
         adapt(make_config(runtime={"checkpoint_minutes": 0}), "random", tmp_path / "out")
     monkeypatch.setattr(files, "_flush", flush)
     notes = Notes()
-    adapt(make_config(), "random", tmp_path / "out", notes, resume=True)
+    adapt(make_config(), "random", tmp_path / "out", reporter=notes, resume=True)
     assert any("resuming after 4 of" in line for line in notes.lines)
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
