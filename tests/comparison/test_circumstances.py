@@ -51,7 +51,7 @@ def test_a_masking_made_elsewhere_is_marked_in_its_pairs_alone(there: dict[str, 
     }
     table = pairs_table(results, results.settings)
     assert [row[0] for row in table.rows] == ["random − none", "idf − none†", "idf − random†"]
-    assert any(note.startswith("†: in at least one seed the two cells ran") for note in table.notes)
+    assert any(note.startswith("†: in at least one seed the two trials ran") for note in table.notes)
     (name,) = there
     told = f"they differ in {name} ({HERE[name]}, another). In 2 pairs, marked †, they differ within a seed"
     assert told in reading(results)

@@ -125,7 +125,7 @@ def test_a_family_is_what_was_planned():
     assert grid.families == {"accuracy": 4}
     assert difference.t_p_holm == pytest.approx(min(1.0, 4 * (difference.test.t_p or 0.0)))
     assert grid.failures == {"two": "RuntimeError: gone", "one/none.seed-0": "x"}
-    assert "1 part failed as a whole; the correction still counts the planned tests. 1 cell failed" in reading(grid)
+    assert "1 part failed as a whole; the correction still counts the planned tests. 1 trial failed" in reading(grid)
 
 
 def test_another_metric_is_another_family():

@@ -109,7 +109,7 @@ def test_a_tracker_gets_the_numbers_of_the_log_and_is_closed(inputs: Inputs, tmp
     assert not seen.is_open
     assert {"meta/episodes": 2, "learner/reward": "difference"}.items() <= seen.settings.items()
     log = read_log(tmp_path / "my-run")
-    assert [step for step, _ in seen.logged] == [0, 1]
+    assert [step for step, _ in seen.logged] == [1, 2]
     for line, (_, values) in zip(log, seen.logged, strict=True):
         numbers = {key: value for key, value in flat(line).items() if isinstance(value, (int, float))}
         assert {key: value for key, value in values.items() if not key.startswith("seconds/")} == numbers
@@ -153,7 +153,8 @@ def test_tensorboard_is_written(inputs: Inputs, tmp_path: Path):
     wanted = {"scores/learner/loss", "reward_random", "seconds/masks", "lm_loss/random", "credit/alone/actions"}
     assert wanted <= set(events.Tags()["scalars"])
     points = [(point.step, point.value) for point in events.Scalars("scores/learner/loss")]
-    assert points == [(i, pytest.approx(line["scores"]["learner"]["loss"])) for i, line in enumerate(read_log(out))]
+    losses = [line["scores"]["learner"]["loss"] for line in read_log(out)]
+    assert points == [(number, pytest.approx(loss)) for number, loss in enumerate(losses, start=1)]
 
 
 def test_a_tracker_that_is_not_installed_is_refused_before_any_work(

@@ -117,8 +117,9 @@ def test_ids_of_a_tokenizer_may_have_gaps(task: str):
         "qa": [question("drug enzyme enzyme", "drug")],
         "token-classification": [TokenExample("0", ("drug", "enzyme", "enzyme"), ("B-X", "O", "O"), 0)],
         "multi-label": [MultiLabelExample("0", "drug", ("a",), 0), MultiLabelExample("1", "enzyme", ("b",), 1)],
-        "regression": [RegressionExample("0", "drug", 1.0, 0), RegressionExample("1", "enzyme", 2.0, 1)],
     }
+    numbers = [RegressionExample("0", "drug", 1.0, 0), RegressionExample("1", "enzyme", 2.0, 1)]
+    examples |= {"regression": numbers, "similarity": numbers}
     found = task_kind(task).relevance(tokenizer, examples[task])
     assert found.shape == (10,)
     assert found[9] > 0
