@@ -161,9 +161,10 @@ def test_training_files_without_labels_or_with_one_number(write: Write):
     assert message(lambda: task_kind("multi-label").check_train(empty, settings)) == (
         "a.jsonl, field 'label': no example has a label"
     )
+    settings = settings.model_copy(update={"task": "regression"})
     equal = [RegressionExample(str(i), "t", 2.0, -1) for i in range(3)]
     assert message(lambda: task_kind("regression").check_train(equal, settings)) == (
-        "a.jsonl, field 'label': regression needs at least two different numbers, but all examples have 2"
+        "a.jsonl, field 'label': the task regression needs at least two different numbers, but all examples have 2"
     )
 
 
