@@ -90,7 +90,7 @@ def test_the_words_of_a_file(model: Path, corpus: Path, tmp_path: Path):
     path = tmp_path / "words.txt"
     path.write_text("Kinase\n\nbinds\nkinase\n")
     notes = Notes()
-    package.adapt(config(model, corpus, add_words=str(path)), "none", tmp_path / "out", notes)
+    package.adapt(config(model, corpus, add_words=str(path)), "none", tmp_path / "out", reporter=notes)
     told = "1 words are added (left out: 1 already in the vocabulary, 1 duplicates, 1 blank lines)"
     assert any(told in line for line in notes.lines)
     facts = json.loads((tmp_path / "out" / "nmg.json").read_text())["added_words"]
