@@ -132,6 +132,7 @@ def test_the_readme_from_python(inputs: Inputs, domain: Path, capsys: pytest.Cap
     assert len(Path("comparison", "trials.jsonl").read_text().splitlines()) == 15
 
 
+@pytest.mark.slow
 def test_the_page_on_python(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -76,17 +76,18 @@ def leaning(training: MetaTraining, policy: Policy) -> float:
     return float((probability * is_jargon).sum(dim=1).mean() / (is_jargon.sum() / blocks.is_maskable.sum()))
 
 
-@pytest.mark.parametrize("seed", SEEDS[:3])
+@pytest.mark.parametrize("seed", [100, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (101, 102))])
 def test_policy_learns_to_mask_the_words_that_help(play: Play, seed: int) -> None:
     assert play(seed).learned >= 2
 
 
+@pytest.mark.slow
 def test_the_gate_selects_what_was_learned_in_most_runs(play: Play) -> None:
     """Not in all: with this budget the gate has few episodes to beat three alternatives."""
     assert sum(play(seed).found for seed in SEEDS[:3]) >= 2
 
 
-@pytest.mark.parametrize("seed", SEEDS[:3])
+@pytest.mark.parametrize("seed", [100, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (101, 102))])
 def test_policy_shuns_these_words_when_the_reward_is_flipped(play: Play, seed: int) -> None:
     assert play(seed, flipped=True).shunned
 

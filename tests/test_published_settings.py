@@ -18,6 +18,11 @@ from support.tiny import word_tokenizer
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*-*bert.yaml"))
+RUN = [
+    path if path.stem.endswith("-bert") else pytest.param(path, marks=pytest.mark.slow, id=path.stem)
+    for path in CONFIGS
+]
+"""All ten run; those of DistilBERT, which differ in a few numbers, with the slow tests."""
 SHORT = ("--meta.episodes=2", "--meta.contexts=3", "--meta.examples=4", "--learner.learning_starts=1")
 """A run of a second or two; updates from the second episode on."""
 PLAIN = ("--runtime.device=cpu", "--runtime.engine=serial", "--runtime.threads=1", "--runtime.trackers=[]")
@@ -221,7 +226,7 @@ WRITERS = {
 }
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("config", RUN, ids=lambda path: getattr(path, "stem", None))
 def test_a_published_setting_runs_from_files_to_a_table(config: Path, models: Path, nmg: Nmg, tmp_path: Path):
     data_set, model = config.stem.split("-")
     train, test = WRITERS[data_set](tmp_path)

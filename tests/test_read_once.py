@@ -134,7 +134,7 @@ def _without_times(cells: Iterable[Any]) -> list[Any]:
     return [trial_json(cell) | {"seconds": None} for cell in cells]
 
 
-@pytest.mark.parametrize(("drop", "searches"), [(False, 3), (True, 6)])
+@pytest.mark.parametrize(("drop", "searches"), [pytest.param(False, 3, marks=pytest.mark.slow), (True, 6)])
 def test_a_grid(settings: Callable[..., Config], counts: Counts, tmp_path: Path, drop: bool, searches: int):
     """A comparison finds the weights that a comparison alone finds, whatever was trained before with this model."""
     other = str(save_tiny_bert(tmp_path / "other", LETTERS, hidden=8))

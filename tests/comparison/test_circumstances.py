@@ -110,6 +110,7 @@ def test_another_precision_in_the_same_folder(inputs: Inputs, tmp_path: Path):
     assert written(tmp_path) == files
 
 
+@pytest.mark.slow
 def test_a_comparison_that_goes_on_gives_each_cell_as_many_threads(inputs: Inputs, tmp_path: Path):
     """Although a single cell is missing, for which all threads were free."""
     config = quick(inputs, runtime={"threads": 2})

@@ -115,7 +115,9 @@ class WhichGpu:
         return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
-@pytest.mark.parametrize(("gpus", "expected"), [(["2", "5"], ["2", "2", "5", "5"]), (["7"], ["7"] * 4)])
+@pytest.mark.parametrize(
+    ("gpus", "expected"), [(["2", "5"], ["2", "2", "5", "5"]), pytest.param(["7"], ["7"] * 4, marks=pytest.mark.slow)]
+)
 def test_processes_spread_over_the_gpus(tmp_path: Path, gpus: list[str], expected: list[str]):
     """All took the first one, and the others had nothing to do."""
     with ProcessExecutor(WhichGpu(), 4, gpus) as engine:

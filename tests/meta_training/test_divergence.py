@@ -76,7 +76,7 @@ def let_diverge(monkeypatch: pytest.MonkeyPatch, diverges: Callable[[int, int], 
     monkeypatch.setattr(trial, "adapt", fail)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_three_episodes_in_a_row_end_the_run_with_what_to_change(inputs: Inputs, tmp_path: Path, processes: int):
     """This once saved an LM of NaN, wrote NaN into the log, and ended every resume in a traceback."""
     config = inputs.config(adapt=TOO_HIGH, meta={"episodes": 9}, runtime={"processes": processes})

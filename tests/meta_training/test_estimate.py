@@ -81,7 +81,11 @@ def config_of(inputs: Inputs, sections: dict[str, dict[str, Any]]) -> Config:
     return Config.model_validate(small | kinds | {"adapt": small["adapt"] | {"epochs": 2}})
 
 
-@pytest.mark.parametrize("sections", LEARNERS, ids=["replay", "full replay", "experiment"])
+@pytest.mark.parametrize(
+    "sections",
+    [pytest.param(LEARNERS[0], marks=pytest.mark.slow), *LEARNERS[1:]],
+    ids=["replay", "full replay", "experiment"],
+)
 def test_disk_is_what_the_run_leaves(inputs: Inputs, tmp_path: Path, sections: dict[str, dict[str, Any]]):
     if sections.get("learner", {}).get("kind") == "experiment":
         sections = sections | {"learner": {"kind": "experiment", "budget": 40}}

@@ -1,5 +1,6 @@
 """Tiny random masked LMs of many architectures, made on the spot."""
 
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ def tiny_model(kind: str, seed: int = 0) -> PreTrainedModel:
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = AutoModelForMaskedLM.from_config(CONFIGS[kind], dtype=torch.float32)
+        model = AutoModelForMaskedLM.from_config(deepcopy(CONFIGS[kind]), dtype=torch.float32)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if parameter.dim() > 1:
