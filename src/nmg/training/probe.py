@@ -23,6 +23,8 @@ PENALTY = 100.0
 """Penalty 1 / C. With a few hundred labels and features, a weaker penalty overfits the training set."""
 STEPS = 200
 """Maximum number of L-BFGS iterations. A few dozen usually reach the optimum."""
+SMALLEST_DEVIATION = 1e-6
+"""Lower limit of the standard deviation by which a feature is divided."""
 TOLERANCE = 1e-7
 """Gradient tolerance of L-BFGS."""
 
@@ -50,10 +52,10 @@ def probe(
     if train.token_targets:
         return {task.outputs[0]: _probe_words(context, train, rows, held_out)}
     per_token = task.outputs_are_per_token
-    seen = _states(context, train, rows, per_token)
+    seen = row_states(context, train, rows, per_token)
     is_token = torch.from_numpy(np.arange(seen.shape[1]) < train.lengths[rows, None]) if per_token else None
     flat = seen[is_token] if is_token is not None else seen
-    mean, deviation = flat.mean(dim=0), flat.std(dim=0, correction=0).clamp(min=1e-6)
+    mean, deviation = flat.mean(dim=0), flat.std(dim=0, correction=0).clamp(min=SMALLEST_DEVIATION)
     seen.sub_(mean).div_(deviation)
     layers = []
     for name, targets in train.targets.items():
@@ -103,7 +105,7 @@ def _probe_words(context: TrainingContext, train: TaskFeatures, rows: IntArray, 
         seen.append(states[is_labelled])
         gold.append(labels[is_labelled])
     inputs = torch.cat(seen)
-    mean, deviation = inputs.mean(dim=0), inputs.std(dim=0, correction=0).clamp(min=1e-6)
+    mean, deviation = inputs.mean(dim=0), inputs.std(dim=0, correction=0).clamp(min=SMALLEST_DEVIATION)
     # Classes that occur only in held-out rows need an output, too.
     n_classes = int(max(features.token_targets[name].values.max() for features in (train, held_out))) + 1
     weights, bias = solve((inputs - mean) / deviation, torch.cat(gold), n_classes, None)
@@ -114,7 +116,7 @@ def _probe_words(context: TrainingContext, train: TaskFeatures, rows: IntArray, 
     return found.masked_fill(is_after[:, :, None], -torch.inf)
 
 
-def _states(context: TrainingContext, features: TaskFeatures, rows: IntArray, per_token: bool) -> Tensor:
+def row_states(context: TrainingContext, features: TaskFeatures, rows: IntArray, per_token: bool) -> Tensor:
     """Return the states of `_read` for all rows, in the order of `rows`.
 
     Args:

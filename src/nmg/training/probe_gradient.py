@@ -20,11 +20,17 @@ from nmg.base.errors import UserError
 from nmg.base.types import IntArray
 from nmg.tasks.rows import TaskFeatures
 from nmg.training.context import TrainingContext
-from nmg.training.probe import mean_and_first, mean_loss, n_outputs_of, penalised_loss, solve
+from nmg.training.probe import (
+    SMALLEST_DEVIATION,
+    mean_and_first,
+    mean_loss,
+    n_outputs_of,
+    penalised_loss,
+    row_states,
+    solve,
+)
 from nmg.training.states import batch_states
 
-SMALLEST_DEVIATION = 1e-6
-"""Lower limit of a feature's standard deviation, as in the probe."""
 MAX_ITERATIONS = 200
 """Maximum number of iterations of conjugate gradients."""
 SOLVED = 1e-6
@@ -65,9 +71,9 @@ def encoder_gradient(
     (name,) = train.targets
     model, everything = context.model.eval(), np.arange(len(held_out))
     gradients = state_gradients(
-        _all_states(context, train, rows),
+        row_states(context, train, rows, per_token=False),
         torch.from_numpy(train.targets[name][rows]),
-        _all_states(context, held_out, everything),
+        row_states(context, held_out, everything, per_token=False),
         torch.from_numpy(held_out.targets[name]),
         n_outputs_of(train.targets[name], held_out.targets[name]),
     )
@@ -153,13 +159,3 @@ def _batches(context: TrainingContext, features: TaskFeatures, rows: IntArray) -
     order = np.argsort(-features.lengths[rows], kind="stable")
     at_once = context.runtime.evaluation_batch_size
     return [order[first : first + at_once] for first in range(0, len(order), at_once)]
-
-
-@torch.no_grad()
-def _all_states(context: TrainingContext, features: TaskFeatures, rows: IntArray) -> Tensor:
-    """Return the states of the rows, float64 [N, 2 H], in the order of `rows`."""
-    parts = _batches(context, features, rows)
-    read = torch.cat([batch_states(context, features, rows[part], mean_and_first) for part in parts])
-    states = torch.empty_like(read)
-    states[torch.from_numpy(np.concatenate(parts))] = read
-    return states
