@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nmg.base.progress import Silent
+from nmg.config import Config
 from nmg.data.formats.questions import QAExample
 from nmg.data.formats.squad import write_squad
 from nmg.learners.actor_critic.player import Player
@@ -180,6 +181,23 @@ def test_players_with_the_same_plan_tie_exactly(inputs: Inputs, kind: str, metri
         assert record.learning["stored_share"] == 0.0
         assert record.learning["transitions"] == 0
         assert "learner_update" not in record.learning
+
+
+def test_players_adapt_under_their_recipes(inputs: Inputs):
+    """Steps and learning rate are in the trial; the rate is in the masks."""
+    changes: dict[str, Any] = {"adapt": {"epochs": 2}, "meta": {"continual": False}}
+    sections = inputs.sections(**changes) | {"policy": {"kind": "linear", "features": ["idf", "digit"]}}
+    sections["learner"] = {"factors": ["learning-rate", "steps", "rate"]}
+    training = MetaTraining(Session.prepare(Config.model_validate(sections), Silent()))
+    proposed = training._propose(0)
+    for name, recipe in proposed.recipes.items():
+        spec = training._spec(name, proposed)
+        assert spec.learning_rate == recipe.learning_rate
+        job = inner_episode.PlayerJob(spec, proposed.episode, proposed.blocks, proposed.plans[name], keep=False)
+        steps = training.runner.run(training.lm_state, job)[0].adaptation.steps
+        assert steps == (4 if recipe.steps_factor is None else round(4 * recipe.steps_factor))
+    factors = {recipe.steps_factor for recipe in proposed.recipes.values()}
+    assert factors - {None}, "two epochs of two batches, and another number"
 
 
 def test_players_with_other_plans_do_not_tie(inputs: Inputs):

@@ -9,6 +9,7 @@ import torch
 
 from nmg.base.progress import Silent
 from nmg.base.settings import MaskingSettings, ModelSettings
+from nmg.base.trial_recipe import TrialRecipe
 from nmg.data.corpus import Corpus
 from nmg.data.cutting import tokenizer_digest
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
@@ -76,6 +77,13 @@ def test_each_difference_names_both(lm: PretrainedLM, corpus: Corpus, tmp_path: 
     )
     (line,) = notes_of(trained_with(lm), lm, corpus, tmp_path / "policy", rate=0.5)
     assert "with the masking rate 0.3, here 0.5: its masks may" in line
+
+
+def test_a_recipe_is_named(lm: PretrainedLM, corpus: Corpus, tmp_path: Path):
+    config = replace(trained_with(lm), recipe=TrialRecipe(learning_rate=4e-5, steps_factor=1.2))
+    (line,) = notes_of(config, lm, corpus, tmp_path / "policy")
+    assert "was learned with its own recipe (learning rate 4e-05, 1.2 times the steps): use the same recipe" in line
+    assert "learning rate 4e-05, 1.2 times the steps" in (tmp_path / "policy" / "README.md").read_text()
 
 
 def test_what_an_older_folder_does_not_say_is_not_told(lm: PretrainedLM, corpus: Corpus, tmp_path: Path):

@@ -1,6 +1,7 @@
 """Folders of policies: what is saved is what is loaded, and what is none is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nmg.base.errors import UserError
+from nmg.base.trial_recipe import TrialRecipe
 from nmg.policies import storage
 from nmg.policies.attention import AttentionConfig, AttentionPolicy
 from nmg.policies.base import Policy
@@ -38,6 +40,11 @@ def test_a_policy_folder_round_trip(tmp_path: Path) -> None:
     expected = policy.logits(STATES, BLOCKS.is_token, BLOCKS.is_maskable)
     assert torch.equal(loaded.logits(STATES, BLOCKS.is_token, BLOCKS.is_maskable), expected)
     assert all(weight.requires_grad for weight in loaded.parameters())
+    assert "recipe" not in json.loads((tmp_path / "config.json").read_text())
+
+    policy.config = replace(config, recipe=TrialRecipe(learning_rate=4e-5, rate=0.2))
+    policy.save_pretrained(tmp_path)
+    assert load_policy(tmp_path).config == policy.config
 
 
 def _break(folder: Path, how: str) -> None:

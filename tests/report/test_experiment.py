@@ -97,3 +97,37 @@ def test_the_loss_has_the_unit_of_the_task(task: str, unit: str):
     config = Config.model_validate({"data": {"task": task}, "reward": {"metric": "loss"}})
     html = render_html(run_page(log_of(first, findings=found(), config=config)))
     assert f"(loss; higher is better), {unit}" in re.sub(r"</text>.*?<text[^>]*>", " ", html, flags=re.DOTALL)
+
+
+FACTORS = [
+    {"factor": "learning-rate", "effect": 0.02, "low": 0.01, "high": 0.03, "curvature": -0.01, "tuned": 4e-5}
+    | {"values": [1e-5, 2e-5, 4e-5], "is_at_end": True},
+    {"factor": "steps", "effect": 0.0, "low": None, "high": None, "curvature": 0.0, "tuned": 1.25}
+    | {"values": [0.667, 1.0, 1.5], "is_at_end": False},
+]
+
+
+def tuned(**changes: Any):
+    recipe = {name: {"mean": 0.02, "p": 0.01} for name in ("none", "random")}
+    verdict = gate(none=0.001, random=0.01) | {"masks": {"mean": 0.01, "p": 0.2}, "recipe": recipe}
+    facts = {"factors": FACTORS, "recipe": {"learning_rate": 4e-5, "steps_factor": 1.25}, "gate": verdict}
+    return log(**facts | changes)
+
+
+def test_one_sentence_says_what_the_recipe_and_what_the_masks_gain():
+    text = summary(tuned(selected="recipe"))
+    assert (
+        "Of the difference from random masks, the tuned recipe (learning rate 4e-05, 1.25 times the steps) makes +0.02 "
+        "(p = 0.010), and the learned masks make +0.01 more under this recipe (p = 0.200). With this recipe an "
+        "adaptation takes 1.25 times as many steps. The run selected random masks under the tuned recipe." in text
+    )
+    assert "steps" not in summary(tuned(recipe={"learning_rate": 4e-5}))
+    assert "tuned recipe" not in summary(log())
+
+
+def test_the_page_lists_the_factors():
+    page = render_html(run_page(tuned()))
+    for part in ("Which recipe raises the score", "4e-05 (end of the range)", "+1.0 to +3.0", "0.667 to 1.5"):
+        assert part in page
+    assert "random masks under the tuned recipe" in page
+    assert "Which recipe raises the score" not in [section.heading for section in sections(log())]

@@ -29,6 +29,7 @@ def test_a_run_names_what_it_selected(tmp_path: Path, monkeypatch: pytest.Monkey
     log = read_run(write_run(tmp_path / "run", episode(0)))
     for selected, said in {
         "policy": "learned masks that passed",
+        "recipe": "found a better recipe",
         "rule": "selected a rule",
         "random": "selected random masks",
         "none": "no masks that are better than no adaptation",
@@ -36,6 +37,9 @@ def test_a_run_names_what_it_selected(tmp_path: Path, monkeypatch: pytest.Monkey
         found = learn_verdict(replace(log, findings={"selected": selected}), tmp_path / "run")
         assert said in found.verdict
         assert accepts(found)
+        assert "run/config.yaml" in found.command or selected == "none"
+    tuned = replace(log, findings={"selected": "policy", "recipe": {"steps_factor": 1.5}})
+    assert "run/recommended.yaml" in learn_verdict(tuned, tmp_path / "run").command
 
 
 @pytest.mark.parametrize(("after", "said"), [(4.0, "better than before"), (6.0, "does not predict")])

@@ -183,11 +183,12 @@ def _settings(
     }
     if reward is not None:
         plays = recommended_plays(reward)
+        factors = config.learner.factors if isinstance(config.learner, ExperimentSettings) else ()
         evaluation = {"probe": "linear-probe", "embeddings": "embedding"}.get(reward.name, "finetune")
         times = int(reward.name.split()[0]) if reward.name[0].isdigit() else 1
         update |= {
             "policy": LinearSettings(),
-            "learner": ExperimentSettings(budget=plays),
+            "learner": ExperimentSettings(budget=plays, factors=factors),
             "meta": config.meta.model_copy(update={"continual": False, "episodes": plays}),
             "reward": config.reward.model_copy(
                 update={"metric": reward.metric, "evaluation": evaluation, "num_replicates": times}

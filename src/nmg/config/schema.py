@@ -25,6 +25,8 @@ from nmg.base.settings import (
     RuntimeSettings,
 )
 from nmg.base.training_settings import AdaptSettings, FinetuneSettings
+from nmg.base.trial_recipe import TrialRecipe
+from nmg.learners.experiment.factors import FACTORS
 from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.learners.registry import LearnerSettings
 from nmg.policies.linear import LinearSettings
@@ -109,6 +111,21 @@ class Config(Section):
             raise _misfit(message, "policy.unit")
         return learner
 
+    @field_validator("learner")
+    @classmethod
+    def _can_vary(cls, learner: LearnerSettings, info: ValidationInfo) -> LearnerSettings:
+        """Check that the factors of an experiment have a range around the configured values."""
+        if not isinstance(learner, ExperimentSettings) or not learner.factors:
+            return learner
+        adapt, masking = info.data.get("adapt"), info.data.get("masking")
+        if adapt is not None and adapt.epochs == 0:
+            message = "learner.factors vary the adaptation, but adapt.epochs is 0. Raise adapt.epochs."
+            raise _misfit(message, "adapt.epochs", "learner.factors")
+        if masking is not None and "rate" in learner.factors and (most := FACTORS["rate"].ratio * masking.rate) >= 1:
+            message = f"the factor 'rate' would try the masking rate {most:.3g}. Lower masking.rate, or leave it out."
+            raise _misfit(message, "masking.rate", "learner.factors")
+        return learner
+
     @field_validator("reward", "test")
     @classmethod
     def _evaluated(cls, section: Evaluated, info: ValidationInfo) -> Evaluated:
@@ -150,6 +167,26 @@ class Config(Section):
             if settings[section][field] is None or isinstance(settings[section][field], str):
                 del settings[section][field]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+    def with_recipe(self, recipe: TrialRecipe) -> "Config":
+        """Return a copy with the settings of a recipe; the number of epochs is rounded, and at least 1."""
+        factor, rate = recipe.steps_factor or 1.0, recipe.rate or self.masking.rate
+        epochs = {
+            "epochs": max(round(factor * self.adapt.epochs), 1),
+            "learning_rate": recipe.learning_rate or self.adapt.learning_rate,
+        }
+        test: dict[str, Any] = {}
+        if self.test.adapt_epochs:
+            test["adapt_epochs"] = max(round(factor * self.test.adapt_epochs), 1)
+        if self.test.rate is not None and recipe.rate is not None:
+            test["rate"] = rate
+        return self.model_copy(
+            update={
+                "masking": self.masking.model_copy(update={"rate": rate}),
+                "adapt": self.adapt.model_copy(update=epochs),
+                "test": self.test.model_copy(update=test),
+            }
+        )
 
     def with_threads(self, threads: int) -> "Config":
         """Return a copy with the setting `runtime.threads`."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nmg.base.seeding import StreamName
 from nmg.base.trial import TrialResult
+from nmg.base.trial_recipe import TrialRecipe
 from nmg.base.types import Episode, MaskPlan, StateEncoder, TokenBlocks
 from nmg.masking.base import Masking
 from nmg.policies.base import Policy
@@ -109,6 +110,10 @@ class Learner(Protocol):
         """
         ...
 
+    def recipes(self, episode: Episode) -> Mapping[str, TrialRecipe]:
+        """Return the recipes of a proposed episode, as player → recipe; others have the configured recipe."""
+        ...
+
     def learn(self, episode: Episode, outcomes: Mapping[str, TrialResult]) -> dict[str, Any]:
         """Learn from the outcomes of the proposed plans and return JSON-serializable values for the log.
 
@@ -144,6 +149,10 @@ class LearnerDefaults:
     is_finished = False
     has_policy = True
 
+    def recipes(self, episode: Episode) -> Mapping[str, TrialRecipe]:  # noqa: ARG002
+        """Return no recipes: all players have the configured one."""
+        return {}
+
     def forecast(self, episodes: int) -> RunForecast:
         """Forecast the maximum number of players for each episode, up to `max_episodes`."""
         most = self.capabilities.max_episodes
@@ -173,6 +182,8 @@ class LearnerContext:
     device: torch.device
     rule: Callable[[float], Masking] | None = None
     """Returns the idf rule over word pieces with the given exponent; None if there is none."""
+    recipe: TrialRecipe = field(default_factory=TrialRecipe)
+    """The configured recipe, with every setting that a learner may vary."""
 
 
 class LearnerKind(Protocol):

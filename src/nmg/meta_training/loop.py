@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from nmg.base.seeding import StreamName
 from nmg.base.trial import TrialResult, TrialSpec
+from nmg.base.trial_recipe import TrialRecipe
 from nmg.base.types import Episode, MaskPlan, TokenBlocks
 from nmg.data.corpus import Corpus
 from nmg.data.episodes import sample_episode
@@ -20,6 +21,7 @@ from nmg.learners.registry import build_learner
 from nmg.masking.idf import idf_rule
 from nmg.meta_training.credit import RunCredit
 from nmg.policies.registry import build_policy
+from nmg.training.batches import batches_per_epoch
 from nmg.training.lm import ModelState, copy_state, restore_state
 from nmg.trials.episode import EpisodeRunner, PlayerJob
 from nmg.trials.session import Session
@@ -64,6 +66,8 @@ class _Proposed:
     episode: Episode
     blocks: TokenBlocks
     plans: Mapping[str, MaskPlan | None]
+    recipes: Mapping[str, TrialRecipe]
+    """Player → recipe; players without an entry have the configured one."""
 
 
 class MetaTraining:
@@ -180,14 +184,13 @@ class MetaTraining:
         """Sample an episode and let the learner propose its mask plans."""
         episode = self.sample(index)
         blocks = self.corpus.blocks(episode.block_ids)
-        return _Proposed(episode, blocks, self.learner.propose(episode, blocks, self.context.reader))
+        plans = self.learner.propose(episode, blocks, self.context.reader)
+        return _Proposed(episode, blocks, plans, self.learner.recipes(episode))
 
     def _play(self, proposed: Sequence[_Proposed]) -> list[dict[str, TrialResult]]:
         """Run the inner loops and return player → result per episode. The run's LM becomes the leader's adapted LM."""
         turns = {
-            (number, name): PlayerJob(
-                replace(self.trial, masking=name), one.episode, one.blocks, plan, self._is_kept(name)
-            )
+            (number, name): PlayerJob(self._spec(name, one), one.episode, one.blocks, plan, self._is_kept(name))
             for number, one in enumerate(proposed)
             for name, plan in one.plans.items()
         }
@@ -199,6 +202,16 @@ class MetaTraining:
                 device = self.context.runtime.device
                 self.lm_state = {of: tensor.to(device) for of, tensor in adapted.items()}
         return played
+
+    def _spec(self, player: str, proposed: _Proposed) -> TrialSpec:
+        """Return the trial of a player, under its recipe."""
+        spec = replace(self.trial, masking=player)
+        if player not in proposed.recipes:
+            return spec
+        steps, adapting = spec.condition.adapt_steps, self.config.adapt
+        if steps is None:
+            steps = adapting.epochs * batches_per_epoch(adapting, self.corpus.lengths[proposed.episode.block_ids])
+        return proposed.recipes[player].applied_to(spec, steps)
 
     def _is_kept(self, player: str) -> bool:
         """Return whether the next episode starts from the LM that this player adapts."""
@@ -258,6 +271,9 @@ class MetaTraining:
                 randomness=self.randomness,
                 device=self.context.runtime.device,
                 rule=lambda exponent: idf_rule(self.corpus, exponent),
+                recipe=TrialRecipe(
+                    learning_rate=config.adapt.learning_rate, steps_factor=1.0, rate=config.masking.rate
+                ),
             ),
         )
 

@@ -6,6 +6,7 @@ RUN/metrics.jsonl    one line per episode
 RUN/samples.jsonl    mask probabilities of a few texts while the policy learns, see nmg.meta_training.samples
 RUN/policy/          the policy that the learner returns (config.json, model.safetensors); missing if it selects none
 RUN/effects.json     findings of the learner, if it reports any
+RUN/recommended.yaml the settings with the tuned recipe, if the policy has one
 RUN/checkpoints/, RUN/replay/   see nmg.meta_training.checkpoint
 """
 
@@ -43,6 +44,8 @@ TIED = (
     f"all players have had equal scores for {TIES_BEFORE_WARNING} episodes, so there is nothing to learn from. Use "
     "more validation examples, a longer adaptation, or '--reward.metric loss' to distinguish the players."
 )
+RECOMMENDED = "recommended.yaml"
+"""Name of the file with the settings that a policy is to be used with, if they are not those of the run."""
 DIVERGED_BEFORE_END = 3
 """Number of consecutive episodes with diverged training after which the run stops."""
 
@@ -168,7 +171,10 @@ def _publish(training: MetaTraining, out: Path) -> None:
     if findings:
         write_text(out / "effects.json", as_json(findings, indent=1) + "\n")
     if training.learner.has_policy:
-        training.learner.policy.save_pretrained(out / "policy", Provenance.read(out))
+        policy = training.learner.policy
+        policy.save_pretrained(out / "policy", Provenance.read(out))
+        if policy.config.recipe is not None:
+            write_text(out / RECOMMENDED, training.config.with_recipe(policy.config.recipe).to_yaml())
     else:  # the folder has the best rule so far
         shutil.rmtree(out / "policy", ignore_errors=True)
 

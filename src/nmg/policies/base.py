@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nmg.base.section import Rate
+from nmg.base.trial_recipe import TrialRecipe
 from nmg.base.types import FloatArray, StateEncoder, TokenBlocks
 from nmg.policies.storage import StoredPolicy
 
@@ -38,6 +39,8 @@ class PolicyConfig:
     """Digest of the tokenizer that the policy was trained with; empty if unknown."""
     unit: Unit = "token"
     """Whether the policy selects single tokens or whole words."""
+    recipe: TrialRecipe | None = None
+    """The recipe that was tuned together with the policy; None if it was trained under the configured one."""
 
 
 class Policy(StoredPolicy):

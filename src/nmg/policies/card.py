@@ -143,6 +143,8 @@ def _masks(policy: DescribedPolicy) -> str:
         f"## What it masks\n\nKind: `{policy.kind}`. It {looks} and {how}. It was trained to mask "
         f"{100 * policy.config.masking_rate:g} % of the tokens.\n"
     )
+    if policy.config.recipe is not None:
+        text += f"It was learned with its own recipe: {policy.config.recipe.words}. Use the same recipe with it.\n"
     as_rule = getattr(policy, "as_rule", None)
     if as_rule is not None and (rule := as_rule()):
         return f"{text}\nIt is equal to a rule, {rule}: it has learned nothing beyond it.\n"

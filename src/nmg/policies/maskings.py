@@ -121,6 +121,11 @@ def warn_if_mismatched(name: str, policy: Policy, lm: "PretrainedLM", rate: floa
     """
     if name not in CONTROLS and (rule := policy.as_rule()):
         reporter.notify(f"the policy '{name}' is equal to a rule ({rule}): it has learned nothing beyond it")
+    if policy.config.recipe is not None:
+        reporter.notify(
+            f"the policy '{name}' was learned with its own recipe ({policy.config.recipe.words}): use the same recipe, "
+            "which recommended.yaml of its run sets"
+        )
     if found := mismatches(policy, lm, rate):
         reporter.notify(
             f"the policy '{name}' was trained with {'; '.join(found)}: its masks may be worse than in training"

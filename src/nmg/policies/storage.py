@@ -91,6 +91,8 @@ class StoredPolicy(nn.Module):
         """
         folder = Path(folder)
         facts = {"model_type": MODEL_TYPE, "kind": self.kind, **asdict(self.config)}
+        if (recipe := facts.pop("recipe")) is not None:
+            facts["recipe"] = recipe.to_json()
         write_text(folder / CONFIG, json.dumps(facts, indent=2) + "\n")
         save_tensors(folder / WEIGHTS, self.state_dict())
         write_text(folder / CARD, model_card(self, known or Provenance.read()))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nmg.base.numerals import duration_text
+from nmg.base.trial_recipe import TrialRecipe
 from nmg.meta_training.log import RunLog
 from nmg.policies.features import FEATURES
 from nmg.policies.linear import rule_words
@@ -29,8 +30,9 @@ def selected_words(found: Mapping[str, Any]) -> str:
 
 
 def _alternative(name: str, found: Mapping[str, Any]) -> str:
-    """Return the words for `none`, `random` or `rule`."""
-    return {"none": "no adaptation", "random": "random masks", "rule": rule_words(found["rule"])}[name]
+    """Return the words for `none`, `random`, `rule` or `recipe`."""
+    words = {"none": "no adaptation", "random": "random masks", "recipe": "random masks under the tuned recipe"}
+    return words.get(name) or rule_words(found["rule"])
 
 
 def sections(log: RunLog) -> list[Section]:
@@ -41,6 +43,7 @@ def sections(log: RunLog) -> list[Section]:
     said = [] if found["stage"] == "done" else [Paragraph(summary(log))]  # at the end, it is the verdict's reason
     return [
         Section("What raises the score", [*said, _facts(found), _effects(log)]),
+        *([Section("Which recipe raises the score", _factors(log))] if found.get("factors") else []),
         Section("Is the policy better than all else?", _comparison(log)),
         *([Section("Which words are worth training on", _credit(found["credit"]))] if "credit" in found else []),
     ]
@@ -84,12 +87,29 @@ def _gate(found: Mapping[str, Any]) -> str:
     against = {_alternative(name, found): one for name, one in gate["against"].items()}
     if gate["passes"]:
         beaten = listed([f"{name} ({number_text(one['mean'], '+')})" for name, one in against.items()], "and")
-        return f"The policy passed the gate: {fresh} it beat {beaten}."
+        instead = f" The run selected {selected}." if found["selected"] == "recipe" else ""
+        return f"The policy passed the gate: {fresh} it beat {beaten}.{_gains(gate, found)}{instead}"
     equal = listed([name for name, one in against.items() if one["p"] is None or one["p"] >= gate["level"]], "and")
     return (
-        f"The policy did not pass the gate: {fresh} it did not clearly beat {equal}. The run selected {selected}, "
-        "the best of the alternatives."
+        f"The policy did not pass the gate: {fresh} it did not clearly beat {equal}.{_gains(gate, found)} The run "
+        f"selected {selected}, the best of the alternatives."
     )
+
+
+def _gains(gate: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """Return a sentence on what the recipe and the masks gain, and one on the steps; empty without a tuned recipe."""
+    if "masks" not in gate:
+        return ""
+    recipe, masks = gate["recipe"]["random"], gate["masks"]
+    words = TrialRecipe.model_validate(found["recipe"])
+    text = (
+        f" Of the difference from random masks, the tuned recipe ({words.words}) makes "
+        f"{number_text(recipe['mean'], '+')} ({p_equals(recipe['p'])}), and the learned masks make "
+        f"{number_text(masks['mean'], '+')} more under this recipe ({p_equals(masks['p'])})."
+    )
+    if words.steps_factor is None:
+        return text
+    return f"{text} With this recipe an adaptation takes {decimal(words.steps_factor, 2)} times as many steps."
 
 
 def _facts(found: Mapping[str, Any]) -> Facts:
@@ -132,12 +152,41 @@ def _gate_table(log: RunLog) -> list[Block]:
         (_alternative(name, log.findings), score_text(one["mean"], log.metric, "+"), p_text(one["p"]))
         for name, one in gate["against"].items()
     ]
+    if "masks" in gate:
+        one = gate["masks"]
+        rows.append((_alternative("recipe", log.findings), score_text(one["mean"], log.metric, "+"), p_text(one["p"])))
     note = (
         f"Mean difference over {count_text(gate['n'], 'new episode')}; positive: the policy is better. The policy must "
         f"beat each alternative with p < {gate['level']:g} (one-sided)."
     )
+    if "masks" in gate:
+        note += (
+            " The policy has the tuned recipe, and the alternatives have the configured one. The last row shows what "
+            "its masks gain under this recipe; the policy passes without it."
+        )
     caption = "Confirmation: the policy in the gate"
     return [Table(("policy against", "difference", "p"), tuple(rows), (note,), caption)] if rows else []
+
+
+def _factors(log: RunLog) -> list[Block]:
+    """Return the table of the factors of the recipe."""
+    rows = []
+    for one in log.findings["factors"]:
+        low, configured, high = (f"{value:.3g}" for value in one["values"])
+        interval = "–" if one["low"] is None else f"{_score(one['low'], log)} to {_score(one['high'], log)}"
+        tuned = f"{one['tuned']:.3g}" + (" (end of the range)" if one["is_at_end"] else "")
+        rows.append((one["factor"], configured, f"{low} to {high}", _score(one["effect"], log), interval, tuned))
+    note = (
+        "Effect: slope of the score at the configured value, per half of the range (on a logarithmic scale), by least "
+        "squares; the model also has a curvature per factor. Steps are multiples of the configured number. If the best "
+        "value is at an end of the range, a new run around it may find a better one."
+    )
+    names = ("factor", "configured", "range", "effect", "95 % interval", "tuned")
+    return [Table(names, tuple(rows), (note,), "Factors of the recipe")]
+
+
+def _score(value: float, log: RunLog) -> str:
+    return score_text(value, log.metric, "+")
 
 
 def _comparison(log: RunLog) -> list[Block]:
@@ -151,6 +200,8 @@ def _comparison(log: RunLog) -> list[Block]:
         "with length 2. These scores choose the best strength and the best rule, so they are biased upwards; those of "
         "the gate are not."
     )
+    if log.findings.get("factors"):
+        note += " recipe-1: random masks under the best recipe, recipe-0.5: half-way to it."
     base = "random" if "random" in found["tuned"] else next(iter(found["tuned"]))
     return [
         *blocks,

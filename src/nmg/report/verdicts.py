@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SELECTED = {
     "policy": "The run learned masks that passed its gate.",
+    "recipe": "The run found a better recipe; learned masks add nothing to it.",
     "rule": "The run selected a rule, not learned masks.",
     "random": "The run selected random masks, not learned ones.",
     "none": "The run found no masks that are better than no adaptation.",
@@ -31,7 +32,8 @@ def learn_verdict(log: RunLog, folder: Path) -> Verdict:
     """Return what a run of `nmg learn` selected."""
     selected = str(log.findings.get("selected", ""))
     answer = SELECTED.get(selected, f"The learned policy is in {folder}/policy.")
-    config = _quoted(folder / "config.yaml")
+    is_tuned = selected in {"policy", "recipe"} and log.findings.get("recipe") is not None
+    config = _quoted(folder / ("recommended.yaml" if is_tuned else "config.yaml"))
     if selected == "none":
         return Verdict(answer, summary(log), f"nmg report {_quoted(folder)}")
     if log.config.data.test is None:

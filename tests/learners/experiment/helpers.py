@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from nmg.base.seeding import StreamName
+from nmg.base.trial_recipe import TrialRecipe
 from nmg.base.types import Episode, MaskPlan, TokenBlocks
 from nmg.data.corpus import Corpus
 from nmg.learners.base import LearnerContext
@@ -26,6 +27,7 @@ CLASS = [f"n{i}0" for i in range(12)]
 """the planted class: words with a digit"""
 OTHERS = [*(f"w{letter}" for letter in "abcdefghijklmnopqrst"), "the", "of", "and", ".", ","]
 RATE = 0.2
+CONFIGURED = TrialRecipe(learning_rate=1e-4, steps_factor=1.0, rate=RATE)
 Score = Callable[[str, float | None, np.random.Generator], float]
 """player, share of the class among its masks (None without adaptation), randomness → score"""
 
@@ -71,20 +73,32 @@ class World:
             score=lambda outcome: outcome.score("gain"),
             randomness=StreamName(seed),
             device=torch.device("cpu"),
+            recipe=CONFIGURED,
         )
         return Experiment(ExperimentSettings(**settings), ground)
 
     def play(
-        self, learner: Experiment, score: Score = by_class, episodes: Iterable[int] = range(1000)
+        self,
+        learner: Experiment,
+        score: Score = by_class,
+        episodes: Iterable[int] = range(1000),
+        by_recipe: Callable[[TrialRecipe], float] = lambda _recipe: 0.0,
     ) -> list[dict[str, Any]]:
-        """Until it is finished; the records of the episodes."""
+        """Until it is finished; the records of the episodes. A player's recipe adds to its score if it adapts."""
         records = []
         for index in episodes:
             if learner.is_finished:
                 break
             plans = learner.propose(episode(index), self.blocks, reader)
             rng = (learner.ground.randomness / "score" / index).generator()
-            outcomes = {name: scored({"gain": score(name, self.share(plan), rng)}) for name, plan in plans.items()}
+            gains = {name: score(name, self.share(plan), rng) for name, plan in plans.items()}
+            recipes = learner.recipes(episode(index))
+            gains |= {
+                name: gains[name] + by_recipe(recipes.get(name, CONFIGURED))
+                for name in plans
+                if plans[name] is not None
+            }
+            outcomes = {name: scored({"gain": gain}) for name, gain in gains.items()}
             records.append(learner.learn(episode(index), outcomes))
         return records
 

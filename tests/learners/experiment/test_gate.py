@@ -75,3 +75,34 @@ def test_a_gate_without_episodes_selects_nothing():
     verdict = gate_verdict([], 0.05)
     assert verdict.to_json() == empty
     assert verdict.selected is None
+
+
+WITH_RECIPE = ("policy", "rule", "random", "none", "recipe")
+
+
+@pytest.mark.parametrize(
+    ("means", "selected"),
+    [
+        ({"policy": 5.0, "recipe": 2.5}, "policy"),  # recipe and masks gain
+        ({"policy": 5.0, "recipe": 5.0}, "recipe"),  # the recipe alone gains
+        ({"policy": 5.0, "recipe": 0.0}, "policy"),  # the masks alone gain
+        ({"policy": 0.0, "recipe": 5.0}, "none"),  # masks that spoil the recipe do not pass
+        ({"policy": 5.0, "recipe": 5.0, "rule": 5.0}, "rule"),
+    ],
+)
+def test_a_tuned_recipe_is_told_apart_from_the_masks(means: dict[str, float], selected: str):
+    verdict = gate_verdict(episodes(players=WITH_RECIPE, **{"none": 0.5, **means}), 0.05)
+    assert verdict.selected == selected
+    assert verdict.masks is not None
+    assert verdict.recipe is not None
+    assert verdict.recipe["random"].mean == pytest.approx(verdict.against["random"].mean - verdict.masks.mean)
+    assert {"masks", "recipe"} <= set(verdict.to_json())
+
+
+@pytest.mark.parametrize("best", ["rule", "none"])
+def test_a_recipe_that_gains_nothing_is_selected_at_the_level(best: str):
+    """Policy and recipe equal the best alternative: the two chances to pass do not add up."""
+    means = {"policy": 9.0, "recipe": 9.0, best: 9.0}
+    verdicts = [gate_verdict(episodes(seed, 12, WITH_RECIPE, **means), 0.05) for seed in range(400)]
+    wrong = np.mean([one.selected in {"policy", "recipe"} for one in verdicts])
+    assert wrong == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / 400))

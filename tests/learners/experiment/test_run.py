@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nmg.base.progress import Silent
-from nmg.config import Config
+from nmg.config import Config, load_config
 from nmg.meta_training import run as meta_training
 from nmg.meta_training.loop import EpisodeRecord, MetaTraining
 from nmg.policies.linear import LinearPolicy, LinearSettings
@@ -202,3 +202,25 @@ def test_what_was_learned_is_used(ended: Callable[[str], Path], nmg: Nmg, inputs
     answer = nmg("report", out, "--out", tmp_path / "page.html")
     assert answer.code == 0, answer.err
     assert "finished" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_run_with_factors_leaves_its_recipe_and_resumes(inputs: Inputs, nmg: Nmg, tmp_path: Path):
+    factors = {"factors": ("learning-rate", "steps", "rate"), "budget": 36}
+    whole = start(config(inputs, "probe", **factors), tmp_path / "whole")
+    out = tmp_path / "parts"
+    start(config(inputs, "probe", episodes=9, **factors), out)
+    resumed = resume_run(out, ["--meta.episodes=100"], Silent(), ignore)
+    assert resumed.learner.state == whole.learner.state
+    assert read_log(out) == read_log(tmp_path / "whole")
+    assert {name for line in read_log(out) for name in line["recipes"]} >= {"plus", "minus", "recipe-0.5", "recipe-1"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(whole.learner.state, "selected", "policy")
+        patch.setattr(whole.learner.state, "share", 1.0)
+        meta_training._publish(whole, out)
+    recipe = load_policy(out).config.recipe
+    assert recipe is not None
+    assert load_config(out / "recommended.yaml") == whole.config.with_recipe(recipe)
+    answer = nmg("report", out, "--out", tmp_path / "page.html")
+    assert answer.code == 0, answer.err
+    assert "Which recipe raises the score" in (tmp_path / "page.html").read_text()

@@ -1,10 +1,19 @@
 """Settings of the experiment learner. No setting comes from the paper."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from nmg.base.section import LARGEST_COUNT, Count, NonNegative, Positive, Section, Share
+from nmg.learners.experiment.factors import FactorName
+
+
+def _distinct(factors: tuple[FactorName, ...]) -> tuple[FactorName, ...]:
+    """Raise ValueError if a factor is named twice."""
+    for name in factors:
+        if factors.count(name) > 1:
+            raise ValueError(f"'{name}' is named twice")
+    return factors
 
 
 class ExperimentSettings(Section):
@@ -30,6 +39,16 @@ class ExperimentSettings(Section):
     gate_alpha: Share = 0.05
     """One-sided significance level of the gate. The policy is selected if it beats no adaptation, random masks and the
     best rule, each at this level."""
+
+    factors: Annotated[tuple[FactorName, ...], AfterValidator(_distinct)] = ()
+    """Parts of the recipe to vary together with the masks: `learning-rate` (from half to twice the configured value),
+    `steps` and `rate` (both from 1/1.5 to 1.5 times). With factors, exploration does not end early."""
+
+    @model_validator(mode="after")
+    def _has_random_masks(self) -> Self:
+        if self.factors and 0.0 not in self.rules:
+            raise ValueError("rules: recipes are compared under random masks, so `factors` needs the rule 0")
+        return self
 
     has_leader: ClassVar = False
     needs_linear: ClassVar = True

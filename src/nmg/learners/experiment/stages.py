@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from nmg.base.types import FloatArray
-from nmg.learners.experiment.gate import NONE, POLICY, RANDOM, RULE, gate_verdict
+from nmg.learners.experiment.factors import terms
+from nmg.learners.experiment.gate import NONE, POLICY, RANDOM, RECIPE, RULE, gate_verdict
 from nmg.learners.experiment.regression import Effects, gain_limit
+from nmg.learners.experiment.response import without_factors
 from nmg.learners.experiment.settings import ExperimentSettings
 
 EXPLORING, TUNING = 0.4, 0.2
@@ -17,6 +19,8 @@ LOOK_EVERY = 10
 """Number of pairs between two interim analyses during exploration."""
 SURE = 0.95
 """Confidence of the upper limit of the gain, over all interim analyses together."""
+SHARES = (0.5, 1.0)
+"""Shares of the way from the configured recipe to the best one that the tune stage tries."""
 
 
 @dataclass
@@ -33,6 +37,8 @@ class ExperimentState:
     """[n][F]: contrasts between players in the same episode in the mean features of their masked tokens."""
     y: list[float] = field(default_factory=list)
     """[n]: contrasts between the scores of players in the same episode, for all episodes."""
+    z: list[list[float]] = field(default_factory=list)
+    """[n][2K]: contrasts between players in the same episode in the terms of the K factors of the recipe."""
     n_explored: int = 0
     """Number of pairs of the explore stage, which are the first rows of `x` and `y`."""
     tune_scores: list[dict[str, float]] = field(default_factory=list)
@@ -45,12 +51,17 @@ class ExperimentState:
     """Whether no masking can gain as much as `settings.min_effect`."""
     possible_gain: float | None = None
     """Upper limit of the gain over random masks, with 95 % confidence over all interim analyses; None if unknown."""
+    best_levels: list[float] = field(default_factory=list)
+    """[K]: the levels of the best recipe after exploring; empty before."""
+    share: float = 0.0
+    """Selected share of the way from the configured recipe to the best one; 0 selects the configured one."""
     strength: float = 0.0
     """Selected length of the learned direction; 0 before it is selected."""
     rule: float = 0.0
     """Exponent of the best idf rule; 0 means random masks."""
     selected: str = RANDOM
-    """What the run selects: `policy`, `rule`, `random` or `none`. Before the gate, it is the best rule so far."""
+    """What the run selects: `policy`, `recipe`, `rule`, `random` or `none`. Before the gate, it is the best rule so
+    far."""
 
     @classmethod
     def new(cls, settings: ExperimentSettings, n_features: int) -> "ExperimentState":
@@ -61,7 +72,28 @@ class ExperimentState:
         """Return the inputs x [n, F] and targets y [n] of the regression, as float64 arrays."""
         return np.array(self.x).reshape(-1, self.n_features), np.array(self.y)
 
-    def record(self, stage: str, scores: Mapping[str, float], features: Mapping[str, FloatArray | None]) -> None:
+    @property
+    def factor_rows(self) -> FloatArray:
+        """Contrasts of the terms of the factors, float64 [n, 2K]."""
+        return np.array(self.z).reshape(len(self.y), 2 * len(self.settings.factors))
+
+    @property
+    def levels(self) -> FloatArray:
+        """Levels of the selected recipe, float64 [K]; zeros for the configured one."""
+        return self.levels_at(self.share)
+
+    def levels_at(self, share: float) -> FloatArray:
+        """Return the levels at a share of the way from the configured recipe to the best one, float64 [K]."""
+        best = self.best_levels or [0.0] * len(self.settings.factors)
+        return share * np.array(best)
+
+    def record(
+        self,
+        stage: str,
+        scores: Mapping[str, float],
+        features: Mapping[str, FloatArray | None],
+        levels: Mapping[str, FloatArray] | None = None,
+    ) -> None:
         """Record an episode.
 
         If a player's training diverged, the episode only uses up budget: its scores are ignored.
@@ -71,6 +103,7 @@ class ExperimentState:
             scores: Player name → score. Players whose training diverged are missing.
             features: Player name → [F], the mean features of the tokens that the player masked; None for the player
                 without adaptation, which the regression leaves out.
+            levels: Player name → [K], levels of the factors of its recipe; missing players have the configured one.
         """
         self.trials += len(features)
         if len(scores) < len(features) or not np.isfinite(list(scores.values())).all():
@@ -79,6 +112,8 @@ class ExperimentState:
         contrasts = _contrasts(len(masked))
         self.x += (contrasts @ np.array(list(masked.values()))).tolist()
         self.y += (contrasts @ np.array([scores[name] for name in masked])).tolist()
+        configured = np.zeros(len(self.settings.factors))
+        self.z += (contrasts @ np.array([terms((levels or {}).get(name, configured)) for name in masked])).tolist()
         if stage == "explore":
             self.n_explored += 1
         elif stage == "tune":
@@ -90,21 +125,37 @@ class ExperimentState:
         """Return the strengths of the learned direction to compare in the tune stage; empty if learning is futile."""
         return () if self.is_futile else self.settings.strengths
 
+    def shares_to_try(self) -> tuple[float, ...]:
+        """Return the shares of the way to the best recipe to compare in the tune stage; empty if none is better."""
+        return SHARES if any(self.best_levels) else ()
+
     @property
     def gate_players(self) -> tuple[str, ...]:
-        """Names of the players of a gate episode. If the best rule is random masks, they take part once."""
-        return (POLICY, RULE, RANDOM, NONE) if self.rule else (POLICY, RANDOM, NONE)
+        """Names of the players of a gate episode. If the best rule is random masks, they take part once.
 
-    def advance(self, effects: Effects, rng: np.random.Generator) -> None:
-        """Advance to the next stage if this one has used up its budget or its result is already clear."""
+        If the recipe is not the configured one, random masks also take part under it.
+        """
+        players = (POLICY, RULE, RANDOM, NONE) if self.rule else (POLICY, RANDOM, NONE)
+        return (*players, RECIPE) if self.share else players
+
+    def advance(self, effects: Effects, rng: np.random.Generator, best_levels: FloatArray | None = None) -> None:
+        """Advance to the next stage if this one has used up its budget or its result is already clear.
+
+        Args:
+            effects: The effects of the masks so far.
+            rng: Generator of the limit of the gain.
+            best_levels: float64 [K], levels of the best recipe so far; None without factors.
+        """
         if self.stage == "explore" and self._has_explored(effects, rng):
             self.direction = effects.direction().tolist()
+            self.best_levels = [] if best_levels is None else best_levels.tolist()
             self.stage = "tune"
         elif self.stage == "tune" and self._has_tuned():
             means = self.tuned()
             self.rule = max(self.settings.rules, key=lambda s: means.get(rule_name(s), 0.0))
             if not self.is_futile:
                 self.strength = max(self.settings.strengths, key=lambda s: means.get(learned_name(s), 0.0))
+            self.share = max((0.0, *self.shares_to_try()), key=lambda share: means.get(recipe_name(share), 0.0))
             self.selected = RULE if self.rule else RANDOM
             self.stage = "done" if self.is_futile or self._is_spent(len(self.gate_players)) else "gate"
         elif self.stage == "gate" and self._is_spent(len(self.gate_players)):
@@ -143,7 +194,10 @@ class ExperimentState:
         is_over = self.trials + 2 > EXPLORING * self.settings.budget
         if not is_over and (n < first or (n - first) % LOOK_EVERY):
             return False
-        self.possible_gain = gain_limit(*self.rows(), 1 - (1 - SURE) / self._looks, rng)
+        x, y = without_factors(self.factor_rows, *self.rows())
+        self.possible_gain = gain_limit(x, y, 1 - (1 - SURE) / self._looks, rng)
+        if self.settings.factors:  # clear effects of the masks do not make those of the recipe clear
+            return is_over
         self.is_futile = self.possible_gain is not None and self.possible_gain < self.settings.min_effect
         return is_over or self.is_futile or (effects.f_p is not None and effects.f_p < self.settings.early_stop_alpha)
 
@@ -164,7 +218,7 @@ class ExperimentState:
 
     @property
     def _tuning_players(self) -> int:
-        return len(self.settings.rules) + len(self.strengths_to_try())
+        return len(self.settings.rules) + len(self.strengths_to_try()) + len(self.shares_to_try())
 
     @property
     def _tuning_episodes(self) -> int:
@@ -186,10 +240,16 @@ class ExperimentState:
 
 def planned_players(settings: ExperimentSettings) -> list[int]:
     """Return the number of players of each episode of an experiment in which no stage ends early."""
-    n_tuned = len(settings.rules) + len(settings.strengths)
+    n_tuned, n_gate = most_players(settings)
     explored = [2] * int(EXPLORING * settings.budget / 2)
     tuned = [n_tuned] * max(1, int(TUNING * settings.budget / n_tuned))
-    return explored + tuned + [4] * ((settings.budget - sum(explored) - sum(tuned)) // 4)
+    return explored + tuned + [n_gate] * ((settings.budget - sum(explored) - sum(tuned)) // n_gate)
+
+
+def most_players(settings: ExperimentSettings) -> tuple[int, int]:
+    """Return the maximum number of players of an episode of the tune stage and of the gate."""
+    is_varied = bool(settings.factors)
+    return len(settings.rules) + len(settings.strengths) + is_varied * len(SHARES), 4 + is_varied
 
 
 def rule_name(exponent: float) -> str:
@@ -200,6 +260,11 @@ def rule_name(exponent: float) -> str:
 def learned_name(strength: float) -> str:
     """Return the player name of the learned direction at this strength."""
     return f"learned-{strength:g}"
+
+
+def recipe_name(share: float) -> str:
+    """Return the player name of random masks at this share of the way to the best recipe."""
+    return f"recipe-{share:g}" if share else "random"
 
 
 def _contrasts(n: int) -> FloatArray:
