@@ -17,7 +17,7 @@ def test_a_run_has_its_page_at_the_end(inputs: Inputs, tmp_path: Path):
     )
     assert run.training.is_finished
     assert seen == [(1, 1)]
-    assert "Meta-training: run" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Learning masks: run" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     nmg.load_policy(run)
     assert nmg.meta_train is nmg.learn
 

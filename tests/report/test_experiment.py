@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from nmg.config import Config
+from nmg.report.document import Table
 from nmg.report.experiment import sections, summary, warnings
 from nmg.report.html import render_html
 from nmg.report.run_page import run_page
@@ -76,10 +77,38 @@ def test_the_page_draws_the_effects():
     assert "What raises the score" in page
     assert "Is the policy better than all else?" in page
     assert "learned-2" in page
-    assert "score over random" in page
+    assert "gain over random" in page
+    assert "rise of the accuracy, in points (right of 0 is better)" in page
     no_random = log(tuned={"idf-2": 0.0, "idf-5": 0.01, "learned-2": 0.02})
-    assert "score over idf-2" in render_html(run_page(no_random))
+    assert "gain over idf-2" in render_html(run_page(no_random))
     assert sections(log_of(episode(0), config=Config())) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "tuned", "in_gate"),
+    [
+        ({"selected": "policy"}, {"learned-2": "best strength, selected", "idf-5": "best rule"}, {}),
+        (
+            {"selected": "rule"},
+            {"learned-2": "best strength", "idf-5": "best rule, selected"},
+            {"idf with exponent 5": "selected"},
+        ),
+        (
+            {"selected": "random", "rule": 0.0},
+            {"random": "best rule, selected", "learned-2": "best strength"},
+            {"random masks": "selected"},
+        ),
+        ({"selected": "none"}, {"learned-2": "best strength", "idf-5": "best rule"}, {"no adaptation": "selected"}),
+        ({"stage": "tune", "strength": 0.0, "rule": 0.0}, {}, {}),
+    ],
+)
+def test_the_rows_that_were_chosen_are_marked(changes: dict[str, Any], tuned: dict[str, str], in_gate: dict[str, str]):
+    scores = {"random": 0.0, "idf-5": 0.01, "learned-1": 0.01, "learned-2": 0.02}
+    _, compared = sections(log(tuned=scores, **changes))
+    tables = [block for block in compared.blocks if isinstance(block, Table)]
+    marks = [{row[0]: table.mark(n) for n, row in enumerate(table.rows) if table.mark(n)} for table in tables]
+    assert marks[-1] == tuned
+    assert marks[:-1] == ([] if "stage" in changes else [in_gate])
 
 
 def test_the_pieces_of_most_and_least_credit_are_listed_with_their_reliability():
@@ -96,7 +125,8 @@ def test_the_loss_has_the_unit_of_the_task(task: str, unit: str):
     first = episode(0) | {"metric": "loss"}
     config = Config.model_validate({"data": {"task": task}, "reward": {"metric": "loss"}})
     html = render_html(run_page(log_of(first, findings=found(), config=config)))
-    assert f"(loss; higher is better), {unit}" in re.sub(r"</text>.*?<text[^>]*>", " ", html, flags=re.DOTALL)
+    text = re.sub(r"</text>.*?<text[^>]*>", " ", html, flags=re.DOTALL)
+    assert f"fall of the loss, in {unit} (right of 0 is better)" in text
 
 
 FACTORS = [

@@ -238,7 +238,7 @@ def test_the_page_of_a_real_run(inputs: Inputs, tmp_path: Path):
     training = meta_training.start(config, tmp_path / "run", Silent(), lambda _record, _episodes: None)
     page = run_page(read_run(tmp_path / "run"))
     html = assert_fine(page)
-    assert page.subtitle == "2 of 2 episodes · finished"
+    assert page.subtitle == "nmg learn · 2 of 2 episodes · finished"
     facts = facts_of(page)
     assert facts["device"] == "cpu, fp32"
     assert facts["best episode"].startswith(("1 (loss", "2 (loss"))
@@ -256,7 +256,7 @@ def test_the_page_of_a_real_run_of_another_learner(inputs: Inputs, tmp_path: Pat
     meta_training.start(config, tmp_path / "run", Silent(), lambda _record, _episodes: None)
     page = run_page(read_run(tmp_path / "run"))
     html = assert_fine(page)
-    assert page.subtitle == "2 of 2 episodes · finished"
+    assert page.subtitle == "nmg learn · 2 of 2 episodes · finished"
     assert html.count("<svg") == 2 * 2
     (scores,) = tables_of(page, "Scores")
     assert list(scores) == [f"candidate-{number}" for number in range(8)]

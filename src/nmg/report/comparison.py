@@ -218,7 +218,7 @@ def tells_power(test: PairedTest) -> bool:
 def costs_table(result: SettingResult, meta_training: Mapping[str, MetaTrainingCost]) -> Table:
     """Return a table with the mean costs of a trial, one row per masking.
 
-    It has a column for the cost of meta-training if `meta_training` (masking → cost) is not empty.
+    It has a column for the cost of `nmg learn` if `meta_training` (masking → cost) is not empty.
     """
     header = ["masking", "tokens", "masked tokens", "adaptation", "masks", "fine-tuning", "total"]
     notes = [
@@ -226,9 +226,9 @@ def costs_table(result: SettingResult, meta_training: Mapping[str, MetaTrainingC
         "time that selects masks, including the forward passes of policies that read the model's states."
     ]
     if meta_training:
-        header += ["meta-training", "per adaptation"]
+        header += ["learning", "per adaptation"]
         notes.append(
-            "Meta-training: time to learn the policy, once; per adaptation: that time divided by the number of "
+            "Learning: time of `nmg learn` for the policy, once; per adaptation: that time divided by the number of "
             "adaptations here."
         )
     rows = [_cost_cells(one, meta_training) for one in result.maskings]

@@ -1,15 +1,26 @@
 """The parts of a meta-training page that only the designed experiment has: effects, their tests, and the gate."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nmg.base.numerals import duration_text
 from nmg.base.trial_recipe import TrialRecipe
+from nmg.learners.experiment.stages import learned_name, rule_name
 from nmg.meta_training.log import RunLog
 from nmg.policies.features import FEATURES
 from nmg.policies.linear import rule_words
 from nmg.report.document import Block, Facts, Figure, Paragraph, Section, Table
-from nmg.report.numbers import count_text, decimal, listed, number_text, p_equals, p_text, score_text, shown_scale
+from nmg.report.numbers import (
+    RAW_METRICS,
+    count_text,
+    decimal,
+    listed,
+    number_text,
+    p_equals,
+    p_text,
+    score_text,
+    shown_scale,
+)
 from nmg.report.plots import forest_plot
 from nmg.tasks.registry import task_kind
 
@@ -83,7 +94,7 @@ def _gate(found: Mapping[str, Any]) -> str:
         possible = f" The gain over random masks is at most {at_most} with 95 % confidence." if at_most else ""
         reason = "The gate was not run: no trials were left, or the possible gain was too small."
         return f"{reason}{possible} The run selected the best rule, {selected}."
-    fresh = f"in {gate['n']} new episodes, scored on the same validation examples as before,"
+    fresh = f"in {count_text(gate['n'], 'new episode')}, scored on the same validation examples as before,"
     against = {_alternative(name, found): one for name, one in gate["against"].items()}
     if gate["passes"]:
         beaten = listed([f"{name} ({number_text(one['mean'], '+')})" for name, one in against.items()], "and")
@@ -137,10 +148,14 @@ def _effects(log: RunLog) -> Block:
         )
         for one in sorted(log.findings["features"], key=lambda one: -abs(one["effect"]))
     ]
-    unit = "points" if scale != 1 else task_kind(log.config.data.task).loss_unit if log.metric == "loss" else "score"
+    if log.metric == "loss":  # a player's score is then the negative loss
+        x_name = f"fall of the loss, in {task_kind(log.config.data.task).loss_unit} (right of 0 is better)"
+    else:
+        unit = "points" if scale != 1 else "score"
+        x_name = f"rise of the {log.metric}, in {unit} (right of 0 is better)"
     return Figure(
-        forest_plot(rows, f"effect on the score ({log.metric}; higher is better), {unit}"),
-        "Change of the score when the mean of a feature over the masked tokens rises by one standard deviation, with "
+        forest_plot(rows, x_name),
+        "What happens when the mean of a feature over the masked tokens rises by one standard deviation, with "
         "95 % intervals; coloured if the interval excludes zero.",
     )
 
@@ -156,7 +171,7 @@ def _gate_table(log: RunLog) -> list[Block]:
         one = gate["masks"]
         rows.append((_alternative("recipe", log.findings), score_text(one["mean"], log.metric, "+"), p_text(one["p"])))
     note = (
-        f"Mean difference over {count_text(gate['n'], 'new episode')}; positive: the policy is better. The policy must "
+        f"{_gain(log.metric)}; mean over {count_text(gate['n'], 'new episode')}. The policy must "
         f"beat each alternative with p < {gate['level']:g} (one-sided)."
     )
     if "masks" in gate:
@@ -165,7 +180,8 @@ def _gate_table(log: RunLog) -> list[Block]:
             "its masks gain under this recipe; the policy passes without it."
         )
     caption = "Confirmation: the policy in the gate"
-    return [Table(("policy against", "difference", "p"), tuple(rows), (note,), caption)] if rows else []
+    marks = [(row, "selected") for row, name in enumerate(gate["against"]) if name == log.findings["selected"]]
+    return [Table(("policy against", "gain", "p"), tuple(rows), (note,), caption, marks=tuple(marks))] if rows else []
 
 
 def _factors(log: RunLog) -> list[Block]:
@@ -196,7 +212,8 @@ def _comparison(log: RunLog) -> list[Block]:
         return [*blocks, Paragraph("Strengths and rules have not been compared yet.")]
     rows = [(name, score_text(mean, log.metric, "+")) for name, mean in found["tuned"].items()]
     note = (
-        "Mean over the episodes of the second stage, in which all maskings take part; learned-2: the learned direction "
+        f"{_gain(log.metric)}; mean over the episodes of the second stage, in which all maskings take part. learned-2: "
+        "the learned direction "
         "with length 2. These scores choose the best strength and the best rule, so they are biased upwards; those of "
         "the gate are not."
     )
@@ -206,9 +223,31 @@ def _comparison(log: RunLog) -> list[Block]:
     return [
         *blocks,
         Table(
-            ("masking", f"score over {base}"), tuple(rows), (note,), "Tuning (optimistic): strengths and rules tried"
+            ("masking", f"gain over {base}"),
+            tuple(rows),
+            (note,),
+            "Tuning (optimistic): strengths and rules tried",
+            marks=tuple(_tuned_marks(found)),
         ),
     ]
+
+
+def _gain(metric: str) -> str:
+    """Return how gains are signed."""
+    return f"Gain: how much {'lower' if metric in RAW_METRICS else 'higher'} the {metric} is"
+
+
+def _tuned_marks(found: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+    """Yield (row, reason) for the rows of the tuning table that were chosen, and for the one that the run selected."""
+    if found["stage"] not in {"gate", "done"}:
+        return
+    strength, rule = learned_name(found["strength"]), rule_name(found["rule"])
+    reasons = {strength: ["best strength"], rule: ["best rule"]}
+    if found["stage"] == "done":
+        selected = {"policy": strength, "rule": rule, "random": rule_name(0.0)}.get(found["selected"], "")
+        reasons[selected] = [*reasons.get(selected, []), "selected"]
+    for row, name in enumerate(found["tuned"]):
+        yield from ((row, reason) for reason in reasons.get(name, []))
 
 
 def _credit(credit: Mapping[str, Any]) -> list[Block]:

@@ -55,8 +55,8 @@ def run_page(log: RunLog, refresh_seconds: int | None = None) -> Document:
         sections.append(Section("Time", _time(log), is_folded=True))
     sections += [Section("Sample masks", sample_blocks(log)), Section("Settings", _settings(log))]
     return Document(
-        f"Meta-training: {log.name}",
-        f"{done} of {in_all} episodes" + (" · finished" if log.is_finished else ""),
+        f"Learning masks: {log.name}",
+        f"nmg learn · {done} of {in_all} episodes" + (" · finished" if log.is_finished else ""),
         sections,
         None if log.is_finished else refresh_seconds,
     )

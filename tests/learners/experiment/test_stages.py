@@ -71,6 +71,22 @@ def test_plays_are_spent_and_no_more():
         assert state.n_explored == counted["explore"]
 
 
+@pytest.mark.parametrize("score", [chance, lambda name, _rng: float(name == "idf-5")], ids=["random", "idf-5"])
+def test_the_total_of_episodes_never_grows_and_is_exact_in_the_gate(score: Score):
+    """By hand, of 100 trials: 20 pairs, 2 episodes of 7 to tune, and 46 trials for gates of 3 or 4 players."""
+    state, totals = new_book(budget=100), []
+
+    def seen(name: str, rng: np.random.Generator) -> float:
+        totals.append((state.stage, state.max_episodes))
+        return score(name, rng)
+
+    n = len(run(state, score=seen))
+    assert totals[0] == ("explore", 20 + 2 + 46 // 3)
+    assert [total for _, total in totals] == sorted((total for _, total in totals), reverse=True)
+    assert {total for stage, total in totals if stage == "gate"} == {n} == {22 + 46 // (4 if state.rule else 3)}
+    assert state.max_episodes == n == state.episodes
+
+
 @pytest.mark.parametrize(
     "many",
     [

@@ -98,7 +98,7 @@ class Experiment(LearnerDefaults):
         return LearnerCapabilities(
             max_players=max(most_players(settings)),
             max_independent_episodes=self.state.max_independent_episodes,
-            max_episodes=settings.budget // 2,
+            max_episodes=self.state.max_episodes,
         )
 
     def forecast(self, episodes: int) -> RunForecast:

@@ -33,6 +33,8 @@ class ExperimentState:
     """Current stage: `explore`, `tune`, `gate` or `done`."""
     trials: int = 0
     """Number of inner loops used so far."""
+    episodes: int = 0
+    """Number of episodes so far, with those in which training diverged."""
     x: list[list[float]] = field(default_factory=list)
     """[n][F]: contrasts between players in the same episode in the mean features of their masked tokens."""
     y: list[float] = field(default_factory=list)
@@ -105,6 +107,7 @@ class ExperimentState:
                 without adaptation, which the regression leaves out.
             levels: Player name → [K], levels of the factors of its recipe; missing players have the configured one.
         """
+        self.episodes += 1
         self.trials += len(features)
         if len(scores) < len(features) or not np.isfinite(list(scores.values())).all():
             return
@@ -180,6 +183,37 @@ class ExperimentState:
                 free = left // len(self.gate_players)
         return max(free, 1)
 
+    def players_left(self, n_tuned: int, n_gate: int) -> list[int]:
+        """Return the number of players of each remaining episode if no stage ends early.
+
+        Args:
+            n_tuned: Number of players of an episode of the tune stage.
+            n_gate: Number of players of an episode of the gate.
+
+        Returns:
+            One number per episode; empty after the last one.
+        """
+        if self.stage == "done":
+            return []
+        players, left = [], self.settings.budget - self.trials
+        if self.stage == "explore":
+            players += [2] * int((EXPLORING * self.settings.budget - self.trials) / 2)
+        if self.stage != "gate":
+            wanted = max(1, int(TUNING * self.settings.budget / n_tuned)) - len(self.tune_scores)
+            players += [n_tuned] * max(min(wanted, (left - sum(players)) // n_tuned), 1)
+        if not self.is_futile:
+            players += [n_gate] * max((left - sum(players)) // n_gate, 0)
+        return players
+
+    @property
+    def max_episodes(self) -> int:
+        """Maximum number of episodes of the experiment, with those so far."""
+        n_tuned = {self._tuning_players}
+        if self.stage == "explore":  # whether recipes will be tuned is not known yet
+            n_tuned.add(most_players(self.settings)[0])
+        n_gate = len(self.gate_players)
+        return self.episodes + max(len(self.players_left(n, n_gate)) for n in n_tuned)
+
     def tuned(self) -> dict[str, float]:
         """Return player name → mean score in the tune stage minus that of random masks (or of the first rule)."""
         if not self.tune_scores:
@@ -240,10 +274,7 @@ class ExperimentState:
 
 def planned_players(settings: ExperimentSettings) -> list[int]:
     """Return the number of players of each episode of an experiment in which no stage ends early."""
-    n_tuned, n_gate = most_players(settings)
-    explored = [2] * int(EXPLORING * settings.budget / 2)
-    tuned = [n_tuned] * max(1, int(TUNING * settings.budget / n_tuned))
-    return explored + tuned + [n_gate] * ((settings.budget - sum(explored) - sum(tuned)) // n_gate)
+    return ExperimentState.new(settings, n_features=0).players_left(*most_players(settings))
 
 
 def most_players(settings: ExperimentSettings) -> tuple[int, int]:
