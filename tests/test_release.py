@@ -1,7 +1,9 @@
 """What an index shows of a release: one version everywhere, addresses, classifiers and extras."""
 
 import importlib.util
+import re
 import shutil
+import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -14,14 +16,18 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def release() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("release", ROOT / ".ci" / "release.py")
+def loaded(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def release() -> ModuleType:
+    return loaded(ROOT / ".ci" / "release.py")
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +55,38 @@ def test_another_version_is_found(release: ModuleType, tmp_path: Path, file: str
     assert old in text
     (tmp_path / file).write_text(text.replace(old, new), encoding="utf-8")
     assert [problem[: len(said)] for problem in release.disagreements(tmp_path)][:1] == [said]
+
+
+def test_a_release_with_addresses_that_lead_nowhere_is_refused(
+    release: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(release, "placeholders", lambda _root: ["pyproject.toml: OWNER"])
+    assert release.main(tmp_path) == 1
+    assert capsys.readouterr().out == "pyproject.toml: OWNER\n"
+    assert not list(tmp_path.iterdir()), "nothing was built"
+    monkeypatch.undo()
+    for owner, files in (("OWNER", ["pyproject.toml", "CITATION.cff"]), ("someone", [])):
+        for name in ("pyproject.toml", "CITATION.cff"):
+            (tmp_path / name).write_text(f"https://github.com/{owner}/nmg")
+        assert [line.split(":")[0] for line in release.placeholders(tmp_path)] == files
+
+
+def test_links_of_the_readme_are_absolute_on_an_index(monkeypatch: pytest.MonkeyPatch, project: dict[str, Any]):
+    interface = ModuleType("interface")
+    interface.MetadataHookInterface = object  # type: ignore[attr-defined]  # the build has hatchling, a test need not
+    monkeypatch.setitem(sys.modules, "hatchling.metadata.plugin.interface", interface)
+    for package in ("hatchling", "hatchling.metadata", "hatchling.metadata.plugin"):
+        monkeypatch.setitem(sys.modules, package, ModuleType(package))
+    hook = loaded(ROOT / "hatch_build.py").AbsoluteReadme()
+    hook.root = str(ROOT)
+    metadata = {"urls": {"Homepage": "https://github.com/someone/nmg"}}
+    hook.update(metadata)
+    text = metadata["readme"]["text"]
+    assert "](https://github.com/someone/nmg/blob/main/docs/api.md)" in text
+    assert "![" in text
+    assert "](https://github.com/someone/nmg/raw/main/docs/images/inspect.png)" in text
+    assert not [address for address in re.findall(r"\]\(([^)]+)\)", text) if not address.startswith(("https:", "#"))]
+    assert "readme" in project["dynamic"]
 
 
 def test_what_an_index_shows(project: dict[str, Any]):

@@ -172,5 +172,5 @@ def test_what_the_hub_refuses_is_one_line(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_an_unfinished_adaptation_is_not_shared(tmp_path: Path, nmg: Nmg):
-    (tmp_path / "metrics.jsonl").write_text("")
+    (tmp_path / "run.json").write_text('{"job": "adapt"}')
     assert "is not finished. Continue it with nmg adapt --resume" in nmg("share", tmp_path, "me/a").err

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from nmg.auto.plan import Costs
-from nmg.auto.records import Adapted, Audited, Compared, Gain, Learned
+from nmg.auto.records import AdaptationStage, AuditStage, ComparisonStage, Gain, LearnStage
 from nmg.comparison.statistics import holm, paired_comparison
 
 COSTS = Costs(none=2.0, masked=5.0, adaptation=3.0, play=4.0, processes=2)
-AUDITED = Audited(
+AUDITED = AuditStage(
     metric="accuracy",
     pays=None,
     gain=-0.01,
@@ -27,7 +27,7 @@ AUDITED = Audited(
 )
 
 
-def compared(scores: Mapping[str, Sequence[float]]) -> Compared:
+def compared(scores: Mapping[str, Sequence[float]]) -> ComparisonStage:
     """The record of a comparison with these scores per seed."""
     tests = {
         name: paired_comparison(np.array(of), np.array(scores["none"])) for name, of in scores.items() if name != "none"
@@ -37,7 +37,7 @@ def compared(scores: Mapping[str, Sequence[float]]) -> Compared:
         name: Gain(test.mean, test.low, test.high, p, test.wins, test.n)
         for (name, test), p in zip(tests.items(), corrected, strict=True)
     }
-    return Compared("accuracy", 500, {name: list(of) for name, of in scores.items()}, gains)
+    return ComparisonStage("accuracy", 500, {name: list(of) for name, of in scores.items()}, gains)
 
 
 NOTHING_WINS = compared({"none": [0.5, 0.6, 0.4], "random": [0.5, 0.5, 0.5], "learned": [0.6, 0.5, 0.4]})
@@ -50,7 +50,7 @@ LEARNED_WINS = compared(
 class Fakes:
     """Stages that return given records, and note what they were asked for."""
 
-    outcome: Compared = LEARNED_WINS
+    outcome: ComparisonStage = LEARNED_WINS
     fails_in: str | None = None
     """Name of a stage that raises an error, as if the run were killed in it."""
     calls: list[tuple[str, float]] = field(default_factory=list)
@@ -60,24 +60,24 @@ class Fakes:
     def clock(self) -> float:
         return self.now
 
-    def audit(self, seconds: float) -> Audited:
+    def audit(self, seconds: float) -> AuditStage:
         self._work("audit", seconds)
         return AUDITED
 
-    def learn(self, audited: Audited, seconds: float) -> Learned:
+    def learn(self, audited: AuditStage, seconds: float) -> LearnStage:
         assert audited == AUDITED
         self._work("learn", seconds)
-        return Learned(selected="policy", rule=5.0, plays=80)
+        return LearnStage(selected="policy", rule=5.0, plays=80)
 
-    def compare(self, audited: Audited, learned: Learned, seconds: float) -> Compared:
+    def compare(self, audited: AuditStage, learned: LearnStage, seconds: float) -> ComparisonStage:
         assert (audited, learned.candidate) == (AUDITED, "learned")
         self._work("comparison", seconds)
         return self.outcome
 
-    def adapt(self, audited: Audited, masking: str, seconds: float) -> Adapted:
+    def adapt(self, audited: AuditStage, masking: str, seconds: float) -> AdaptationStage:
         assert (audited, masking) == (AUDITED, "learned")
         self._work("adapted", seconds)
-        return Adapted(70, {"before": 5.5, "after": 5.0})
+        return AdaptationStage(70, {"before": 5.5, "after": 5.0})
 
     def _work(self, stage: str, seconds: float) -> None:
         if stage == self.fails_in:
@@ -87,5 +87,5 @@ class Fakes:
         self.now += 60
 
 
-def audited(**changes: object) -> Audited:
+def audited(**changes: object) -> AuditStage:
     return replace(AUDITED, **changes)  # type: ignore[arg-type]

@@ -4,14 +4,14 @@ import pytest
 
 from auto.helpers import LEARNED_WINS, NOTHING_WINS
 from nmg.auto.decision import decide
-from nmg.auto.records import Compared, Gain, Learned
+from nmg.auto.records import ComparisonStage, Gain, LearnStage
 
 
-def record(**gains: tuple[float, float | None]) -> Compared:
+def record(**gains: tuple[float, float | None]) -> ComparisonStage:
     """A comparison with (mean gain, p) of each masking; `none` scores 0.5."""
     scores = {"none": [0.5], **{name: [0.5 + mean] for name, (mean, _) in gains.items()}}
     of = {name: Gain(mean, mean - 0.01, mean + 0.01, p, 3, 4) for name, (mean, p) in gains.items()}
-    return Compared("accuracy", 500, scores, of)
+    return ComparisonStage("accuracy", 500, scores, of)
 
 
 @pytest.mark.parametrize(
@@ -40,13 +40,13 @@ def test_reasons_have_the_numbers():
 @pytest.mark.parametrize(
     ("learned", "candidate"),
     [
-        (Learned("no time"), None),
-        (Learned(selected="policy", rule=5.0), "learned"),
-        (Learned(selected="rule", rule=5.0), "tuned-rule"),
-        (Learned(selected="rule", rule=0.0), None),  # random masks are compared in any case
-        (Learned(selected="random"), None),
-        (Learned(selected="none", rule=5.0), None),
+        (LearnStage("no time"), None),
+        (LearnStage(selected="policy", rule=5.0), "learned"),
+        (LearnStage(selected="rule", rule=5.0), "tuned-rule"),
+        (LearnStage(selected="rule", rule=0.0), None),  # random masks are compared in any case
+        (LearnStage(selected="random"), None),
+        (LearnStage(selected="none", rule=5.0), None),
     ],
 )
-def test_what_of_a_learner_is_compared(learned: Learned, candidate: str | None):
+def test_what_of_a_learner_is_compared(learned: LearnStage, candidate: str | None):
     assert learned.candidate == candidate

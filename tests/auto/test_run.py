@@ -18,7 +18,7 @@ from nmg.auditing import budget
 from nmg.auto import plan, stages
 from nmg.auto.folder import AutoFolder, read_state
 from nmg.auto.page import auto_page, verdict
-from nmg.auto.records import Audited, Learned
+from nmg.auto.records import AuditStage, LearnStage
 from nmg.auto.run import AutoResult, adapt_automatically, run_stages
 from nmg.auto.split import divide
 from nmg.auto.stages import Jobs
@@ -107,6 +107,22 @@ def test_the_page_says_what_was_decided(tmp_path: Path):
     assert pages["adapt"].command == f"nmg share {tmp_path}/adapted OWNER/NAME"
     assert pages["leave"].verdict == "Do not adapt: the model is left as it is."
     assert "--minutes 40" in pages["leave"].command, "an interval reaches above 0"
+
+
+def test_report_writes_the_page_again(nmg: Nmg, tmp_path: Path):
+    fakes = Fakes(fails_in="adapted")
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(begin(tmp_path, fakes), fakes)
+    answer = nmg("report", tmp_path)
+    assert answer.code == 2
+    assert f"not finished, so it has no page. Continue it: nmg adapt --auto --resume {tmp_path}" in answer.err
+    fakes.fails_in = None
+    run_stages(go_on(tmp_path, fakes), fakes)
+    answer = nmg("report", tmp_path)
+    assert (answer.code, answer.out) == (0, f"{tmp_path}/index.html: the decision\n")
+    assert "Adapt, with the masking learned" in (tmp_path / "index.html").read_text("utf-8")
+    (tmp_path / "auto.json").write_text('{"job": "adapt --auto"}')
+    assert "this log cannot be shown, because it is damaged" in nmg("report", tmp_path).err
 
 
 def settings(inputs: Inputs, **changes: Any) -> Config:
@@ -223,20 +239,20 @@ def test_the_command(ran: AutoResult, inputs: Inputs, nmg: Nmg, tmp_path: Path, 
 
 
 @pytest.fixture
-def jobs(ran: AutoResult, tmp_path: Path) -> tuple[Jobs, Audited]:
+def jobs(ran: AutoResult, tmp_path: Path) -> tuple[Jobs, AuditStage]:
     """The real stages in another folder, after an audit that saw room for learned masks."""
     shutil.copytree(ran.out / "audit", tmp_path / "audit")
     config = load_config(ran.out / "config.yaml")
     recommended = tmp_path / "audit" / "recommended.yaml"
     learner = {"learner": {"kind": "experiment", "strengths": [2], "rules": [0, 5]}, "policy": {"features": ["idf"]}}
     recommended.write_text(Config.model_validate({**load_config(recommended).model_dump(), **learner}).to_yaml())
-    found = Audited.from_json(read_state(ran.out)["stages"]["audit"]["result"])
+    found = AuditStage.from_json(read_state(ran.out)["stages"]["audit"]["result"])
     found = replace(found, pays=None, reward="probe: loss", possible_gain=None, steps=2, plays=20)
     work = Jobs(config, divide(config, tmp_path / "data"), tmp_path, Silent(), lambda *_: None)
     return work, replace(found, costs=replace(found.costs, play=0.01))
 
 
-def test_masks_are_learned_within_the_time_and_compared(jobs: tuple[Jobs, Audited], monkeypatch: pytest.MonkeyPatch):
+def test_masks_are_learned_within_the_time_and_compared(jobs: tuple[Jobs, AuditStage], monkeypatch: pytest.MonkeyPatch):
     work, found = jobs
     monkeypatch.setattr(plan, "LEAST_PLAYS", 20)
     monkeypatch.setattr(plan, "FEWEST_SEEDS", 2)
@@ -254,14 +270,14 @@ def test_masks_are_learned_within_the_time_and_compared(jobs: tuple[Jobs, Audite
     assert (work.out / "learn" / "metrics.jsonl").read_bytes() == log
     shutil.copytree(work.out / "learn" / "learned", work.out / "learn" / "policy", dirs_exist_ok=True)
     (work.out / "learn" / "effects.json").write_text('{"selected": "policy"}')  # as if it had passed the gate
-    of_policy = work.compare(found, Learned(selected="policy"), 0)
+    of_policy = work.compare(found, LearnStage(selected="policy"), 0)
     assert list(of_policy.scores) == ["none", "random", "learned"]
     assert set(of_policy.gains) == {"random", "learned"}
     assert of_policy.examples == work.divided.examples[1]
     assert {len(scores) for scores in of_policy.scores.values()} == {2}
 
 
-def test_the_winner_is_adapted_with_the_schedule_that_was_compared(jobs: tuple[Jobs, Audited]):
+def test_the_winner_is_adapted_with_the_schedule_that_was_compared(jobs: tuple[Jobs, AuditStage]):
     work, found = jobs
     adapted = work.adapt(found, "idf", 0)
     folder = work.out / "adapted"

@@ -31,7 +31,7 @@ def nmg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def test_report_writes_the_page_beside_the_run_or_elsewhere(nmg: Any, tmp_path: Path):
     run = write_run(tmp_path / "run", episode(0))
     assert nmg("report", run) == (0, f"{run}/report.html: 1 of 100 episodes\n", "")
-    assert "Meta-training: run" in (run / "report.html").read_text()
+    assert "Learning masks: run" in (run / "report.html").read_text()
     assert nmg("report", run, "--out", tmp_path / "new" / "page.html")[0] == 0
     assert (tmp_path / "new" / "page.html").read_text() == (run / "report.html").read_text()
 

@@ -288,6 +288,8 @@ def test_the_command(nmg: Nmg, inputs: Inputs, tmp_path: Path):
     assert {sum(numbers(drawn)) for one in texts["maskings"] for drawn in one["drawn"]} == {40}
     assert texts["maskings"][0]["probability"] != texts["maskings"][1]["probability"]
 
+    last = ["Verdict: page.html shows which tokens are masked.", "Why: Open it in a browser; it needs no network."]
+    assert answer.out.splitlines()[-2:] == last
     again = nmg(*words, "--maskings", "random,idf,whole-word", "--out", "again.html", *FAST)
     assert again.code == 0
     assert (tmp_path / "again.html").read_bytes() == page.read_bytes()

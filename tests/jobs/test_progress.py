@@ -47,6 +47,22 @@ def test_a_reporter_gets_messages_and_phases(capfd: pytest.CaptureFixture[str]):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_reporter_with_a_bar_gets_the_progress_of_the_job():
+    seen = []
+
+    class Bar(Notes):
+        def overall(self, description: str, done: float, total: float) -> None:
+            seen.append((description, done, total))
+
+    bar = Bar()
+    with job_progress(True, bar) as job:
+        job.overall("trial 1/2", 1, 2)
+    with job_progress(True, progress.Messages(bar)) as part:
+        part.overall("a part", 1, 2)
+        part.notify("a line")
+    assert (seen, bar.lines) == ([("trial 1/2", 1, 2)], ["a line"])
+
+
 @pytest.mark.parametrize("is_shown", [True, False])
 def test_calls_are_silent_without_a_terminal(is_shown: bool, capfd: pytest.CaptureFixture[str]):
     with job_progress(is_shown, None) as job:

@@ -64,6 +64,7 @@ def folders(tmp_path: Path, policy: LinearPolicy) -> Path:
     """A run, an audit and a comparison as their commands leave them."""
     policy.save_pretrained(tmp_path / "run" / "policy")
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(SETTINGS))
+    (tmp_path / "run" / "metrics.jsonl").write_text("{}\n")
     run = {"command": ["/home/me/bin/nmg"], "versions": {"nmg": "0.1.0"}}
     for name, content in (
         ("run/run.json", run),
@@ -173,12 +174,24 @@ def test_share_writes_a_folder_and_pushes(folders: Path, nmg: Nmg, fake_hub: typ
     words = ("--audit", folders / "audit", "--results", folders / "compare")
     answer = nmg("share", folders / "run", "--out", "shared", "--to", "me/policy", *words)
     assert answer.code == 0, answer.err
-    assert "https://hub/me/policy" in answer.out
+    use = "Next: nmg adapt --masking me/policy --corpus TEXTS --model MODEL --out adapted"
+    why = "Why: Anyone can mask with it by this name."
+    assert answer.out.splitlines()[-3:] == ["Verdict: The policy is at https://hub/me/policy.", why, use]
     card = (folders / "shared" / "README.md").read_text()
     assert card == (fake_hub.folder / "README.md").read_text()
     assert "61.0 [59.0, 63.0]" in card
     assert Policy.from_pretrained(folders / "shared").config.masking_rate == 0.2
     assert "give OWNER/NAME of the hub, --out FOLDER, or both" in nmg("share", folders / "run").err
+
+
+def test_share_without_a_network_says_so_in_one_line(folders: Path, nmg: Nmg, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: Any, **__: Any) -> None:
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", fail)
+    answer = nmg("share", folders / "run", "--to", "me/policy")
+    said = "error: me/policy: the hub cannot be reached (Name or service not known)\n"
+    assert (answer.code, answer.out, answer.err) == (2, "", said)
 
 
 def test_what_the_hub_refuses_is_said(policy: LinearPolicy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -197,6 +197,9 @@ def test_the_command_reports_fragmentation(nmg: Nmg, model: Path, tmp_path: Path
         *("3 14 37.8 %", "written: words.txt (3 words)", "written: facts.json"),
     ):
         assert line in lines
+    assert "Verdict: 3 added words would save 37.8 % of the tokens." in lines
+    assert "Why: The model needs 2.00 pieces per word." in lines
+    assert f"--model {model} --adapt.add_words auto:3 --out adapted" in " ".join(lines[-2:])
     assert (tmp_path / "words.txt").read_text() == "inhibitor\ninhibitors\nkinase\n"
     facts = json.loads((tmp_path / "facts.json").read_text())
     assert facts["proposed"][0] == {"word": "inhibitor", "count": 4, "saved": 8, "pieces": ["in", "##hibit", "##or"]}

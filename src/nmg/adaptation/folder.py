@@ -69,6 +69,11 @@ class AdaptationFolder:
         )
         write_text(self.path / "config.yaml", config.to_yaml())  # last: this file marks the folder as a run
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether run.json is that of an adaptation, finished or not."""
+        return bool(self.facts().get("job") == JOB)
+
     def recorded(self) -> Config:
         """Return the settings that the run began with. Raises UserError if there is no adaptation in the folder."""
         facts = self.facts() if (self.path / "config.yaml").is_file() else {}

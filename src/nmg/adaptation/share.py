@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from nmg.adaptation.folder import AdaptationFolder
 from nmg.adaptation.save import is_saved
 from nmg.base.errors import UserError
 from nmg.base.hub import upload
@@ -15,7 +16,7 @@ FILES = (
 
 def is_adaptation(folder: Path) -> bool:
     """Return whether the folder was written by `nmg adapt`, finished or not."""
-    return (folder / "metrics.jsonl").is_file() or (is_saved(folder) and (folder / "nmg.json").is_file())
+    return AdaptationFolder(folder).is_begun or (is_saved(folder) and (folder / "nmg.json").is_file())
 
 
 def push_adapted(folder: Path, name: str, *, token: str | None = None, private: bool = False) -> str:

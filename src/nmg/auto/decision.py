@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from nmg.auto.records import Compared, Gain
+from nmg.auto.records import ComparisonStage, Gain
 from nmg.comparison.statistics import ALPHA
 from nmg.report.numbers import count_text, difference_text, p_equals
 
@@ -18,7 +18,7 @@ class Decision:
     reason: str
 
 
-def decide(compared: Compared) -> Decision:
+def decide(compared: ComparisonStage) -> Decision:
     """Choose the masking with the highest mean score among those that beat no adaptation.
 
     A masking beats no adaptation if its mean gain is above 0 and p, corrected for the number of maskings, is below

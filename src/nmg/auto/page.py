@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nmg.auto.decision import beats_none
-from nmg.auto.records import Adapted, Audited, Compared, Learned
+from nmg.auto.records import AdaptationStage, AuditStage, ComparisonStage, LearnStage
 from nmg.auto.stages import ADAPTED, AUDIT, COMPARISON, LEARN
 from nmg.base.files import as_json, last_part
 from nmg.base.numerals import duration_text
@@ -31,7 +31,7 @@ def verdict(facts: Mapping[str, Any], out: Path) -> Verdict:
     Returns:
         The verdict.
     """
-    compared, learned = _compared(facts), Learned.from_json(_results(facts)[LEARN])
+    compared, learned = _compared(facts), LearnStage.from_json(_results(facts)[LEARN])
     why = [facts["reason"], *([f"No masks were learned: {learned.why_not}"] if learned.why_not else [])]
     if facts["decision"] == "adapt":
         folder = shlex.quote(str(out / ADAPTED))
@@ -81,11 +81,11 @@ def _results(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: stage["result"] for name, stage in facts["stages"].items()}
 
 
-def _compared(facts: Mapping[str, Any]) -> Compared:
-    return Compared.from_json(_results(facts)[COMPARISON])
+def _compared(facts: Mapping[str, Any]) -> ComparisonStage:
+    return ComparisonStage.from_json(_results(facts)[COMPARISON])
 
 
-def _gains(compared: Compared) -> Table:
+def _gains(compared: ComparisonStage) -> Table:
     """Return the table of the maskings with their gains over no adaptation."""
     rows = []
     for name in compared.scores:
@@ -118,22 +118,22 @@ def _stages(facts: Mapping[str, Any]) -> Table:
 
 def _said(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (stage, its result in words)."""
-    audited, learned = Audited.from_json(results[AUDIT]), Learned.from_json(results[LEARN])
+    audited, learned = AuditStage.from_json(results[AUDIT]), LearnStage.from_json(results[LEARN])
     yield AUDIT, audited.recommendation
     what = learned.why_not or f"After {learned.plays} inner loops the gate selected: {learned.selected}."
     yield LEARN, what
-    compared = Compared.from_json(results[COMPARISON])
+    compared = ComparisonStage.from_json(results[COMPARISON])
     n = max(map(len, compared.scores.values()))
     yield COMPARISON, f"{n} seeds, {', '.join(compared.scores)}, {compared.examples:,} validation examples"
     if ADAPTED in results:
-        adapted = Adapted.from_json(results[ADAPTED])
+        adapted = AdaptationStage.from_json(results[ADAPTED])
         losses = ""
         if adapted.held_out is not None:
             losses = f"; held-out loss {adapted.held_out['before']:.3f} → {adapted.held_out['after']:.3f}"
         yield ADAPTED, f"{adapted.steps:,} steps on the whole corpus{losses}"
 
 
-def _basis(compared: Compared) -> str:
+def _basis(compared: ComparisonStage) -> str:
     """Return what the decision rests on, in words."""
     return (
         f"The comparison scores models on {compared.examples:,} validation examples. The schedule was chosen and masks "

@@ -8,7 +8,7 @@ from nmg.auto.plan import LEAST_GAIN, Costs
 
 
 @dataclass(frozen=True)
-class Audited:
+class AuditStage:
     """The result of the audit."""
 
     metric: str
@@ -38,7 +38,7 @@ class Audited:
     """The recommendation in words."""
 
     @classmethod
-    def from_json(cls, facts: Mapping[str, Any]) -> "Audited":
+    def from_json(cls, facts: Mapping[str, Any]) -> "AuditStage":
         """Return the record that `to_json` gave."""
         return cls(**{**facts, "costs": Costs(**facts["costs"])})
 
@@ -64,7 +64,7 @@ class Audited:
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnStage:
     """The result of learning masks."""
 
     why_not: str | None = None
@@ -77,7 +77,7 @@ class Learned:
     """Number of inner loops."""
 
     @classmethod
-    def from_json(cls, facts: Mapping[str, Any]) -> "Learned":
+    def from_json(cls, facts: Mapping[str, Any]) -> "LearnStage":
         """Return the record that `to_json` gave."""
         return cls(**facts)
 
@@ -114,7 +114,7 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparisonStage:
     """The result of the comparison on validation examples that nothing was chosen by."""
 
     metric: str
@@ -128,7 +128,7 @@ class Compared:
     """Trials that failed, with the reasons."""
 
     @classmethod
-    def from_json(cls, facts: Mapping[str, Any]) -> "Compared":
+    def from_json(cls, facts: Mapping[str, Any]) -> "ComparisonStage":
         """Return the record that `to_json` gave."""
         return cls(**{**facts, "gains": {name: Gain(**gain) for name, gain in facts["gains"].items()}})
 
@@ -142,7 +142,7 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Adapted:
+class AdaptationStage:
     """The result of the last stage."""
 
     steps: int
@@ -151,7 +151,7 @@ class Adapted:
     """Loss on held-out text before and after, as in nmg.json; None if no text was held out."""
 
     @classmethod
-    def from_json(cls, facts: Mapping[str, Any]) -> "Adapted":
+    def from_json(cls, facts: Mapping[str, Any]) -> "AdaptationStage":
         """Return the record that `to_json` gave."""
         return cls(**facts)
 

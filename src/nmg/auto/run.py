@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nmg.auto.decision import Decision, decide
-from nmg.auto.folder import AutoFolder, Clock
+from nmg.auto.folder import AutoFolder, Clock, read_state, recorded_config
 from nmg.auto.page import auto_page, verdict
 from nmg.auto.plan import audit_seconds, comparison_seconds, learning_seconds
-from nmg.auto.records import Adapted, Audited, Compared, Learned
+from nmg.auto.records import AdaptationStage, AuditStage, ComparisonStage, LearnStage
 from nmg.auto.split import divide
 from nmg.auto.stages import ADAPTED, AUDIT, COMPARISON, LEARN, Jobs, OnProgress, Stages
 from nmg.base.errors import UserError
@@ -18,8 +18,10 @@ from nmg.base.outputs import check_output, output_lock
 from nmg.base.progress import Reporter, Silent
 from nmg.config import Config
 from nmg.executors.registry import require_single_process
+from nmg.jobs.progress import Messages
 from nmg.report.document import Verdict
 from nmg.report.html import write_html
+from nmg.report.run_files import damage_named, page_text
 from nmg.trials.provenance import source_digests
 
 PAGE = "index.html"
@@ -80,7 +82,7 @@ def adapt_automatically(
         ```
     """
     require_single_process("adapt --auto")
-    path, reporter = user_path(Path(out)), reporter or Silent()
+    path, reporter = user_path(Path(out)), Messages(reporter or Silent())
     check_settings(config, minutes)
     if not resume:
         check_output(path, f"another run (continue a run of --auto with --resume {path})")
@@ -102,6 +104,18 @@ def adapt_automatically(
         write_html(path / PAGE, auto_page(folder.facts, config, path))
     model = str(path / ADAPTED) if decision.decision == "adapt" else config.model.name
     return AutoResult(path, decision, model, page)
+
+
+def render_auto(folder: Path) -> str:
+    """Return the page of a finished run as HTML. Raises UserError if it is not finished, or auto.json is damaged."""
+    facts = read_state(folder)
+    with damage_named(folder):
+        if not facts["is_finished"]:
+            raise UserError(
+                f"{folder}: this run of nmg adapt --auto is not finished, so it has no page. Continue it: nmg adapt "
+                f"--auto --resume {folder}"
+            )
+        return page_text(auto_page(facts, recorded_config(folder, []), folder))
 
 
 def check_settings(config: Config, minutes: float | None) -> None:
@@ -135,16 +149,16 @@ def run_stages(folder: AutoFolder, stages: Stages) -> Decision:
     Returns:
         The decision.
     """
-    audited = folder.stage(AUDIT, Audited, lambda: audit_seconds(folder.seconds), stages.audit)
+    audited = folder.stage(AUDIT, AuditStage, lambda: audit_seconds(folder.seconds), stages.audit)
     learned = folder.stage(
         LEARN,
-        Learned,
+        LearnStage,
         lambda: learning_seconds(folder.seconds_left, audited.costs),
         lambda seconds: stages.learn(audited, seconds),
     )
     compared = folder.stage(
         COMPARISON,
-        Compared,
+        ComparisonStage,
         lambda: comparison_seconds(folder.seconds_left, audited.costs),
         lambda seconds: stages.compare(audited, learned, seconds),
     )
@@ -153,7 +167,7 @@ def run_stages(folder: AutoFolder, stages: Stages) -> Decision:
     if winner is not None:
         folder.stage(
             ADAPTED,
-            Adapted,
+            AdaptationStage,
             lambda: folder.seconds_left,
             lambda seconds: stages.adapt(audited, winner, seconds),
         )

@@ -23,7 +23,7 @@ from nmg.auto.plan import (
     fitted_budget,
     too_few_plays,
 )
-from nmg.auto.records import Adapted, Audited, Compared, Gain, Learned
+from nmg.auto.records import AdaptationStage, AuditStage, ComparisonStage, Gain, LearnStage
 from nmg.auto.split import Divided
 from nmg.base.errors import UserError
 from nmg.base.progress import Reporter, Silent
@@ -56,16 +56,16 @@ OnProgress = Callable[[str, str, int, int], None]
 class Stages(Protocol):
     """The work of each stage. Tests replace it."""
 
-    def audit(self, seconds: float) -> Audited:
+    def audit(self, seconds: float) -> AuditStage:
         """Find the best schedule, and whether there is room for learned masks."""
 
-    def learn(self, audited: Audited, seconds: float) -> Learned:
+    def learn(self, audited: AuditStage, seconds: float) -> LearnStage:
         """Learn masks, if there is room and time."""
 
-    def compare(self, audited: Audited, learned: Learned, seconds: float) -> Compared:
+    def compare(self, audited: AuditStage, learned: LearnStage, seconds: float) -> ComparisonStage:
         """Compare the selected masking with no adaptation and random masks."""
 
-    def adapt(self, audited: Audited, masking: str, seconds: float) -> Adapted:
+    def adapt(self, audited: AuditStage, masking: str, seconds: float) -> AdaptationStage:
         """Adapt the model to the whole corpus."""
 
 
@@ -84,7 +84,7 @@ class Jobs:
         """Check data, settings and model before any long work. Raises UserError if they do not fit together."""
         Session.open_all(self._with_data(self.divided.decision), Silent())
 
-    def audit(self, seconds: float) -> Audited:
+    def audit(self, seconds: float) -> AuditStage:
         """Run the audit within about `seconds`."""
         result = audit(
             self._with_data(self.divided.tuning),
@@ -96,7 +96,7 @@ class Jobs:
         )
         return audited_record(result)
 
-    def learn(self, audited: Audited, seconds: float) -> Learned:
+    def learn(self, audited: AuditStage, seconds: float) -> LearnStage:
         """Learn masks with the recommended reward and schedule; the number of inner loops is fitted to `seconds`."""
         folder = self.out / LEARN
         is_begun = (folder / "config.yaml").is_file()
@@ -106,11 +106,11 @@ class Jobs:
             shutil.rmtree(folder, ignore_errors=True)  # a kill may have come before the run was recorded
             found = audited.why_not_learn() or too_few_plays(affordable_plays(seconds, audited.costs))
             if found is not None:
-                return Learned(found)
+                return LearnStage(found)
             config = self._fitted(audited, seconds)
             found = too_few_plays(config.meta.episodes)
             if found is not None:
-                return Learned(found)
+                return LearnStage(found)
         learn(
             config,
             folder,
@@ -119,9 +119,9 @@ class Jobs:
             on_episode=lambda record, n: self.on_progress(LEARN, "episode", record.episode, n),
         )
         findings = json.loads((folder / "effects.json").read_text("utf-8"))
-        return Learned(selected=findings["selected"], rule=findings["rule"], plays=findings["trials"])
+        return LearnStage(selected=findings["selected"], rule=findings["rule"], plays=findings["trials"])
 
-    def compare(self, audited: Audited, learned: Learned, seconds: float) -> Compared:
+    def compare(self, audited: AuditStage, learned: LearnStage, seconds: float) -> ComparisonStage:
         """Compare on the validation examples that neither the audit nor the learner used, with fresh seeds."""
         config = self._with_data(self.divided.decision, self._recommended)
         config = config.model_copy(
@@ -148,7 +148,7 @@ class Jobs:
         )
         return compared_record(results, self.divided.examples[1])
 
-    def adapt(self, audited: Audited, masking: str, _seconds: float) -> Adapted:
+    def adapt(self, audited: AuditStage, masking: str, _seconds: float) -> AdaptationStage:
         """Adapt the model to the whole corpus with the schedule that was compared."""
         folder = self.out / ADAPTED
         if not is_saved(folder):
@@ -165,7 +165,7 @@ class Jobs:
                 on_step=lambda record, steps: self.on_progress(ADAPTED, "step", record["step"], steps),
             )
         facts = json.loads((folder / "nmg.json").read_text("utf-8"))
-        return Adapted(facts["steps"], facts["held_out"])
+        return AdaptationStage(facts["steps"], facts["held_out"])
 
     @property
     def _recommended(self) -> Config:
@@ -182,7 +182,7 @@ class Jobs:
         config = config or self.config
         return config.model_copy(update={"data": data, "adapt": config.adapt.model_copy(update=ONLY_AT_THE_END)})
 
-    def _fitted(self, audited: Audited, seconds: float) -> Config:
+    def _fitted(self, audited: AuditStage, seconds: float) -> Config:
         """Return the settings of a meta-training that takes about `seconds`. It may have too few inner loops to run."""
         wanted = max(audited.plays, WANTED_PLAYS)
         config = self._like_the_audit(audited)
@@ -191,7 +191,7 @@ class Jobs:
         self.reporter.notify(f"learning: {plays} inner loops, about {expected.minutes * plays / wanted:.0f} minutes")
         return _with_budget(config, plays)
 
-    def _like_the_audit(self, audited: Audited) -> Config:
+    def _like_the_audit(self, audited: AuditStage) -> Config:
         """Return the recommended settings with inner loops that are as long as the trials of the audit."""
         config = self._with_data(self.divided.tuning, self._recommended)
         session = Session.open_all(config, Silent())
@@ -205,7 +205,7 @@ class Jobs:
         )
         return config.for_meta_test().model_copy(update={"adapt": adapting, "meta": meta})
 
-    def _final(self, audited: Audited) -> Config:
+    def _final(self, audited: AuditStage) -> Config:
         """Return the settings of the last stage: the schedule that was compared, on the data of the user.
 
         All settings count as given, so no recipe changes them.
@@ -227,7 +227,7 @@ def _with_budget(config: Config, plays: int) -> Config:
     )
 
 
-def audited_record(result: AuditResult) -> Audited:
+def audited_record(result: AuditResult) -> AuditStage:
     """Return what the other stages need of an audit."""
     facts, best = result.facts, result.adaptation.best
     p = facts["maskings"]["p"]
@@ -238,7 +238,7 @@ def audited_record(result: AuditResult) -> Audited:
         if name != "random" and not name.startswith("direction-")
     }
     rule = max(means, key=lambda name: means[name], default="whole-word")
-    return Audited(
+    return AuditStage(
         metric=facts["maskings"]["metric"],
         pays=result.adaptation.pays,
         gain=best.gain,
@@ -277,7 +277,7 @@ def _costs(result: AuditResult, play: float) -> Costs:
     )
 
 
-def compared_record(results: ComparisonResults, examples: int) -> Compared:
+def compared_record(results: ComparisonResults, examples: int) -> ComparisonStage:
     """Return the scores and the gains over no adaptation; `examples` is the number of scored examples.
 
     Raises UserError if every trial failed.
@@ -285,7 +285,7 @@ def compared_record(results: ComparisonResults, examples: int) -> Compared:
     if not any(one.maskings for one in results.settings):
         raise UserError(f"every trial of the comparison failed: {next(iter(results.failures.values()))}")
     (setting,) = results.settings
-    return Compared(
+    return ComparisonStage(
         metric=setting.tested,
         examples=examples,
         scores={one.masking: list(one.scores[setting.tested]) for one in setting.maskings},

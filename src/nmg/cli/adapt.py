@@ -1,8 +1,7 @@
 """`nmg adapt`: continues the pre-training of a masked LM on a corpus."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -86,14 +85,7 @@ def adapt(
     from nmg.jobs.adapt import adapt as run_adapt
 
     with progress_console() as console:
-
-        def on_step(record: Mapping[str, Any], steps: int) -> None:
-            loss = f"loss {record['loss']:.3f} · {record['tokens_per_second']:,.0f} tokens/s"
-            console.overall(f"step {record['step']}/{steps} · {loss}", record["step"], steps)
-
-        result = run_adapt(
-            settings, masking or "random", folder, reporter=console, resume=resume is not None, on_step=on_step
-        )
+        result = run_adapt(settings, masking or "random", folder, reporter=console, resume=resume is not None)
     if is_main_process():
         from nmg.report.terminal import show
         from nmg.report.verdicts import adapt_verdict

@@ -34,9 +34,8 @@ def audit(
 
     with progress_console() as console:
 
-        def on_trial(trial: "AuditTrial", done: int, in_all: int) -> None:
+        def on_trial(trial: "AuditTrial", _done: int, _in_all: int) -> None:
             console.notify(f"{trial.name}  {sum(trial.seconds.values()):.1f} s")
-            console.overall(f"trial {done}/{in_all}", done, in_all)
 
         result = run_audit(settings, out, seeds=seeds, minutes=minutes, reporter=console, on_trial=on_trial)
     show(audit_tables(result))

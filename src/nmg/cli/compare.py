@@ -1,6 +1,5 @@
 """`nmg compare`: compares maskings and policies over seeds, with statistics."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +9,6 @@ if TYPE_CHECKING:
     from nmg.comparison.results import ComparisonResults
     from nmg.comparison.run import TrialEvent
     from nmg.config import Config
-    from nmg.jobs.console import ProgressConsole
 
 
 def compare(
@@ -103,24 +101,15 @@ def run_comparison(config: "Config | dict[str, Config]", maskings: list[str], ou
     from nmg.jobs.console import progress_console
 
     with progress_console() as console:
-        results = compare_maskings(config, maskings, out, reporter=console, on_cell=_show_cells(console), **options)
+
+        def on_cell(event: "TrialEvent", _missing: int) -> None:
+            if not event.was_there:
+                console.notify(event.line())
+
+        results = compare_maskings(config, maskings, out, reporter=console, on_cell=on_cell, **options)
     show_results(results, out)
     if results.failures:
         raise typer.Exit(1)
-
-
-def _show_cells(console: "ProgressConsole") -> "Callable[[TrialEvent, int], None]":
-    """Return a callback that prints the result of each new trial and updates the overall progress bar."""
-    done = 0
-
-    def on_cell(event: "TrialEvent", missing: int) -> None:
-        nonlocal done
-        if not event.was_there:
-            done += 1
-            console.notify(event.line())
-        console.overall(f"trial {done}/{missing}", done, missing)
-
-    return on_cell
 
 
 def show_results(results: "ComparisonResults", out: Path) -> None:

@@ -44,7 +44,6 @@ def learn(
 
         def on_episode(record: "EpisodeRecord", episodes: int) -> None:
             console.notify(episode_line(record, episodes))
-            console.overall(f"episode {record.episode}/{episodes}", record.episode, episodes)
 
         run_learn(settings, folder, resume=resume is not None, reporter=console, on_episode=on_episode)
     from nmg.meta_training.log import read_run

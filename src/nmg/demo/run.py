@@ -15,11 +15,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from nmg.base.files import as_json, write_text
 from nmg.base.outputs import check_output, output_lock
-from nmg.base.progress import Reporter
 from nmg.comparison.results import ComparisonResults
 from nmg.comparison.run import TrialEvent
 from nmg.config import Config, load_config
@@ -30,6 +29,7 @@ from nmg.demo.words import inspect_masks
 from nmg.jobs.adapt import adapt
 from nmg.jobs.compare import compare
 from nmg.jobs.learn import learn
+from nmg.jobs.progress import JobProgress, Messages
 from nmg.masking.names import LEARNED
 from nmg.meta_training.log import RunLog, read_run
 from nmg.meta_training.loop import EpisodeRecord
@@ -47,24 +47,11 @@ MADE = ("data", "lm", "run", "results", "index.html", "masks.html", "demo.json")
 """Everything that a demo writes into its folder."""
 
 
-class DemoReporter(Reporter, Protocol):
-    """A reporter that also shows the progress of the whole demo."""
-
-    def overall(self, description: str, done: float, total: float) -> None:
-        """Update the progress bar of the whole demo.
-
-        Args:
-            description: Text next to the bar.
-            done: Amount of work done.
-            total: Total amount of work, in the unit of `done`.
-        """
-
-
 @dataclass
 class _Work:
     """The progress of the demo, in units of about one second on two cores."""
 
-    reporter: DemoReporter
+    reporter: JobProgress
     total: float
     done: float = 0.0
     began: float = field(default_factory=time.perf_counter)
@@ -90,7 +77,7 @@ UNITS: Mapping[str, float] = {"lm": 20, "none": 1.5, "adapted": 5, "trial": 1.5,
 loop of learning, and the page of masks."""
 
 
-def run_demo(out: Path, seed: int, n_seeds: int, overrides: Sequence[str], reporter: DemoReporter) -> DemoResult:
+def run_demo(out: Path, seed: int, n_seeds: int, overrides: Sequence[str], reporter: JobProgress) -> DemoResult:
     """Run the whole demo, or continue it.
 
     Args:
@@ -154,7 +141,7 @@ class _Demo:
     work: _Work
 
     @classmethod
-    def open(cls, out: Path, seed: int, n_seeds: int, overrides: Sequence[str], reporter: DemoReporter) -> "_Demo":
+    def open(cls, out: Path, seed: int, n_seeds: int, overrides: Sequence[str], reporter: JobProgress) -> "_Demo":
         """Write the data and read the settings."""
         data = write_demo_data(out / "data", seed, SIZES)
         named = [f"--data.{split}={file}" for split, file in data.splits.items()]
@@ -195,7 +182,7 @@ class _Demo:
 
     def _train_lm(self) -> None:
         """Train the small BERT as a language model on news, because its LM head is tuned for retrieval."""
-        lm, reporter = self.out / "lm", self.work.reporter
+        lm = self.out / "lm"
         if not (lm / "config.json").is_file():
             shutil.rmtree(lm, ignore_errors=True)  # of an interrupted training
             self.work.say("Training a small language model on news")
@@ -203,7 +190,7 @@ class _Demo:
             settings = load_config(None, words).model_copy(
                 update={"run": self.config.run, "runtime": self.config.runtime}
             )
-            adapt(settings, "random", lm, reporter=reporter)
+            adapt(settings, "random", lm, reporter=Messages(self.work.reporter))
         self.work.add(UNITS["lm"], "the language model is trained")
 
     def _learn(self) -> RunLog:
@@ -221,7 +208,7 @@ class _Demo:
             self.work.add(UNITS["trial"] * budget, "masks are learned")
         else:
             resume = (run / "config.yaml").is_file()
-            learn(self.config, run, resume=resume, reporter=self.work.reporter, on_episode=on_episode)
+            learn(self.config, run, resume=resume, reporter=Messages(self.work.reporter), on_episode=on_episode)
         return read_run(run)
 
     def _compare(self, maskings: Sequence[str], policies: Mapping[str, Path]) -> ComparisonResults:
@@ -241,6 +228,6 @@ class _Demo:
             policies=policies,
             seeds=self.n_seeds,
             save_models=True,
-            reporter=self.work.reporter,
+            reporter=Messages(self.work.reporter),
             on_cell=on_cell,
         )

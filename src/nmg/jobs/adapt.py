@@ -68,7 +68,8 @@ def adapt(
     with job_progress(progress, reporter) as shown:
 
         def on_each(record: Mapping[str, Any], steps: int) -> None:
-            text = f"step {record['step']}/{steps} · loss {record['loss']:.3f}"
+            speed = f"{record['tokens_per_second']:,.0f} tokens/s"
+            text = f"step {record['step']}/{steps} · loss {record['loss']:.3f} · {speed}"
             shown.overall(text, record["step"], steps)
             on_step(record, steps)
 

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from nmg.base import progress
 from nmg.base.distributed import is_main_process
@@ -16,6 +16,7 @@ SECONDS = 0.25
 """Minimum time between two updates of the bars in a notebook."""
 
 
+@runtime_checkable
 class JobProgress(progress.Reporter, Protocol):
     """A reporter that also shows how much of the whole job is done."""
 
@@ -29,16 +30,16 @@ def job_progress(is_shown: bool, reporter: progress.Reporter | None) -> Iterator
 
     Args:
         is_shown: Whether to show bars if there is a terminal or a notebook.
-        reporter: Receives messages and phases instead; None for bars.
+        reporter: Receives messages and phases instead and, if it is a `JobProgress`, how much is done. None for bars.
 
     Yields:
         The progress.
     """
     with quiet_libraries():
         if reporter is not None:
-            yield _Messages(reporter)
+            yield reporter if isinstance(reporter, JobProgress) else Messages(reporter)
         elif not is_shown or not is_main_process():
-            yield _Messages(progress.Silent())
+            yield Messages(progress.Silent())
         elif is_notebook():
             with _notebook_bars() as bars:
                 yield bars
@@ -46,7 +47,7 @@ def job_progress(is_shown: bool, reporter: progress.Reporter | None) -> Iterator
             with progress_console() as console:
                 yield console
         else:
-            yield _Messages(progress.Silent())
+            yield Messages(progress.Silent())
 
 
 def is_notebook() -> bool:
@@ -56,14 +57,15 @@ def is_notebook() -> bool:
     return getattr(sys.modules["IPython"].get_ipython(), "kernel", None) is not None
 
 
-class _Messages:
-    """Progress without a bar of the whole job: passes all else to a reporter."""
+class Messages:
+    """Progress without a bar of the whole job: the bar of a caller shows more than this job, or there is none."""
 
     def __init__(self, reporter: progress.Reporter) -> None:
+        """Pass messages and phases to a reporter."""
         self.notify, self.steps = reporter.notify, reporter.steps
 
     def overall(self, description: str, done: float, total: float) -> None:
-        """Ignore the progress of the whole job, which the caller gets from callbacks."""
+        """Ignore the progress of the job, which the caller gets from callbacks."""
 
 
 @contextmanager

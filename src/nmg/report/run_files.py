@@ -19,9 +19,9 @@ def render_run(run: Path, watch: int | None = None) -> tuple[RunLog, str]:
     `watch` is the interval in seconds at which the browser reloads the page; None for never. Raises UserError for a log
     that is damaged or was not written by a meta-training run, because the folder may come from anywhere.
     """
-    with _damage_named(run):
+    with damage_named(run):
         log = read_run(run)
-        return log, _text(run_page(log, watch))
+        return log, page_text(run_page(log, watch))
 
 
 def render_adaptation(folder: Path, watch: int | None = None) -> tuple[AdaptationLog, str]:
@@ -30,12 +30,12 @@ def render_adaptation(folder: Path, watch: int | None = None) -> tuple[Adaptatio
     `watch` is the interval in seconds at which the browser reloads the page; None for never. Raises UserError for a
     damaged log.
     """
-    with _damage_named(folder):
+    with damage_named(folder):
         log = AdaptationLog.read(folder)
-        return log, _text(adaptation_page(log, watch))
+        return log, page_text(adaptation_page(log, watch))
 
 
-def _text(page: Document) -> str:
+def page_text(page: Document) -> str:
     """Return a page as HTML. Raises ValueError for a lone surrogate in a log, which cannot be written."""
     html = render_html(page)
     html.encode()
@@ -43,7 +43,7 @@ def _text(page: Document) -> str:
 
 
 @contextmanager
-def _damage_named(run: Path) -> Iterator[None]:
+def damage_named(run: Path) -> Iterator[None]:
     """Raise UserError instead of the errors that a damaged log causes."""
     try:
         yield

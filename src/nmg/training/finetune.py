@@ -85,7 +85,7 @@ def finetune(
         return fit(
             model,
             features.lengths[rows],
-            lambda chosen: _batch_loss(model, features, rows[chosen]),
+            lambda chosen: batch_loss(model, features, rows[chosen]),
             settings,
             runtime,
             randomness,
@@ -95,14 +95,23 @@ def finetune(
         )
 
 
-def _batch_loss(model: PreTrainedModel, features: TaskFeatures, rows: IntArray) -> BatchLoss:
-    """Return the loss function of the batch that consists of some rows of `features`."""
+def batch_loss(model: PreTrainedModel, features: TaskFeatures, rows: IntArray, n_terms: int | None = None) -> BatchLoss:
+    """Return the loss function of a batch.
+
+    Args:
+        model: The task model.
+        features: Encoded examples.
+        rows: int [B]: rows of the batch.
+        n_terms: Number of loss terms of the mean to which the batch contributes; None for those of the batch.
+
+    Returns:
+        Function of a slice of the batch: the part of the mean loss that belongs to its rows.
+    """
     batch = features.batch(rows)
     terms = features.loss_terms(batch)
-    n_terms = max(int(terms.sum()), 1)
+    n_terms = n_terms or max(int(terms.sum()), 1)
 
     def loss_of_part(part: slice) -> Tensor:
-        """Compute the part of the batch's mean loss that belongs to some of its rows."""
         inputs = needed_inputs(model, {name: tensor[part] for name, tensor in batch.items()})
         sent = {name: send(tensor, model.device) for name, tensor in inputs.items()}
         share = int(terms[part].sum()) / n_terms

@@ -5,8 +5,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from nmg.tasks.rows import TaskFeatures
-from nmg.training.fast.attention_mask import needed_inputs
-from nmg.training.runtime import Runtime, send
+from nmg.training.finetune import batch_loss
+from nmg.training.runtime import Runtime
 
 
 def finetuned_gradient(model: PreTrainedModel, features: TaskFeatures, runtime: Runtime) -> dict[str, Tensor]:
@@ -26,16 +26,11 @@ def finetuned_gradient(model: PreTrainedModel, features: TaskFeatures, runtime: 
     model.eval()
     model.zero_grad(set_to_none=True)
     order = np.argsort(-features.lengths, kind="stable")
-    everything = features.batch(np.arange(len(features)))
-    n_terms = max(int(features.loss_terms(everything).sum()), 1)
+    n_terms = max(int(features.loss_terms(features.batch(order)).sum()), 1)
     for first in range(0, len(order), runtime.evaluation_batch_size):
-        batch = features.batch(order[first : first + runtime.evaluation_batch_size])
-        share = int(features.loss_terms(batch).sum()) / n_terms
-        if not share:
-            continue
-        sent = {name: send(tensor, model.device) for name, tensor in needed_inputs(model, batch).items()}
+        rows = order[first : first + runtime.evaluation_batch_size]
         with runtime.autocast():
-            loss = model(**sent).loss * share
+            loss = batch_loss(model, features, rows, n_terms)(slice(None))
         loss.backward()
     found = {name: p.grad.float() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
