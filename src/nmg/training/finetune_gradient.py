@@ -31,7 +31,7 @@ def finetuned_gradient(model: PreTrainedModel, features: TaskFeatures, runtime: 
         rows = order[first : first + runtime.evaluation_batch_size]
         with runtime.autocast():
             loss = batch_loss(model, features, rows, n_terms)(slice(None))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
     found = {name: p.grad.float() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
     return found
