@@ -18,6 +18,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +86,23 @@ class World:
     def surprise(self, blocks: TokenBlocks) -> Tensor:
         raise NotImplementedError("no feature here reads the LM")
 
+    @cached_property
+    def standard_table(self) -> FloatArray:
+        """float64 [V, columns]: features of word pieces with mean 0 and deviation 1 over the tokens of the text."""
+        vocabulary = Vocabulary(self.policy_ground)
+        names = [name for name in FEATURES if name not in {"repeated", "continuation"}]
+        table = piece_table(names, vocabulary)
+        table = (table - vocabulary.weights @ table) / np.sqrt(
+            vocabulary.weights @ (table - vocabulary.weights @ table) ** 2
+        )
+        return table
+
     def plant(self, kind: str, seed: int) -> Tensor:
         """bool [V]: the word pieces of the class."""
         if kind == "rare":
             order = np.argsort(self.counts, kind="stable")
         else:
-            vocabulary = Vocabulary(self.policy_ground)
-            names = [name for name in FEATURES if name not in {"repeated", "continuation"}]
-            table = piece_table(names, vocabulary)
-            table = (table - vocabulary.weights @ table) / np.sqrt(
-                vocabulary.weights @ (table - vocabulary.weights @ table) ** 2
-            )
+            table = self.standard_table
             plane = (StreamName(seed) / "plane").generator().standard_normal(table.shape[1])
             order = np.argsort(-(table @ plane), kind="stable")
         reached = np.cumsum(self.counts[order]) / self.counts.sum()
@@ -104,13 +111,14 @@ class World:
         return torch.from_numpy(is_class)
 
 
-def make_world(cache: Path, model: str = "minilm") -> World:
+def make_world(cache: Path, model: str = "minilm", *, with_states: bool = True) -> World:
+    """Without states, only policies that do not read the LM work."""
     lm = load_pretrained(ModelSettings(name=str(MODELS[model]())))
     texts = [text for article in load_articles() for text in article.paragraphs if 25 <= len(text.split()) <= 60]
     corpus = Corpus.build(texts[:NEWS], lm.tokenizer, 126, cache)
     n_tokens = int(corpus.lengths.max())
-    states = torch.zeros(len(corpus), n_tokens, lm.hidden_size, dtype=torch.float16)
-    for first in range(0, len(corpus), 64):
+    states = torch.zeros(len(corpus) if with_states else 0, n_tokens, lm.hidden_size, dtype=torch.float16)
+    for first in range(0, len(states), 64):
         rows = np.arange(first, min(first + 64, len(corpus)))
         part = encoder_states(lm.model, corpus.blocks(rows))
         states[rows, : part.shape[1]] = part.half()
@@ -186,11 +194,14 @@ class Game:
     """plays"""
 
 
-def simulate(game: Game, is_class: Tensor, label: str, seed: int) -> Iterator[tuple[int, Any]]:
-    """(plays so far, learner) after every episode, under one of `EFFECTS`; scores of "all" have no noise."""
+def simulate(game: Game, is_class: Tensor, label: str, seed: int, learner: Any = None) -> Iterator[tuple[int, Any]]:
+    """(plays so far, learner) after every episode, under one of `EFFECTS`; scores of "all" have no noise.
+
+    Without a `learner`, a new one of the game's kind plays.
+    """
     effect, noise = EFFECTS[label], 0.0 if label == "all" else 1.0
     world = game.world
-    learner, plays, index = new_learner(game.kind, world, seed), 0, 0
+    learner, plays, index = learner or new_learner(game.kind, world, seed), 0, 0
     while plays < game.most and not learner.is_finished:
         stream = StreamName(seed) / "simulation" / index
         ids = np.sort((stream / "contexts").generator().choice(len(world.corpus), game.contexts, replace=False))
