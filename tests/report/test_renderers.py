@@ -67,6 +67,9 @@ def test_a_verdict_reads_the_same_on_a_page_and_on_a_terminal():
     assert "<dt>Verdict</dt> <dd>Yes: <strong>learn</strong> with 0.7*idf.</dd>" in html
     assert "<dt>Why</dt> <dd>A <code>probe</code> agrees.</dd>" in html
     assert "<dt>Next</dt> <dd><code>nmg learn a/b_c.yaml</code></dd>" in html
+    with_option = Document("t", sections=[Section("s", [Verdict("Yes.", command="nmg learn a--b.yaml --out run")])])
+    kept = '<code>nmg learn a--b.yaml <span class="option">--out</span> run</code>'
+    assert kept in render_html(with_option), "a browser breaks no line after its hyphens"
     assert terminal(VERDICT).splitlines() == [
         "Verdict: Yes: learn with 0.7*idf.",
         "Why: A probe agrees.",

@@ -7,9 +7,10 @@ from math import nan
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from nmg.report import run_plots
-from nmg.report.run_plots import Panel, bars_plot, curves_plot
+from nmg.report.run_plots import Panel, _name_stages, bars_plot, curves_plot
 
 from .helpers import svgs
 
@@ -104,3 +105,11 @@ def test_figures_do_not_grow_with_the_run():
         curves = {name: rng.normal(size=n) for name in "abc"}
         sizes[n] = [len(curves_plot([Panel("p", curves)], "t")), len(bars_plot(curves, "s", "t"))]
     assert max(np.divide(sizes[30_000], sizes[300])) < 1.2
+
+
+def test_names_of_short_stages_do_not_overlap():
+    """By hand, of 26 episodes: "tuning (optimistic)" needs 19 · 0.0125 · 26 = 6.2 of them and has 2."""
+    axes = Figure().add_subplot()
+    axes.set_xlim(0.5, 26.5)
+    _name_stages(axes, [(1, "exploring"), (17, "tuning (optimistic)"), (19, "confirmation")])
+    assert [one.xyann[1] for one in axes.texts] == [-2, -2, -13]

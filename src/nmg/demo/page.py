@@ -146,11 +146,9 @@ def _differences(result: DemoResult) -> Figure | None:
 
 def _words_table(words: MaskedWords) -> Table:
     rows = zip(words.most, words.least, strict=False)
-    cells = tuple((most, f"{100 * p:.0f} %", least, f"{100 * q:.0f} %") for (most, p), (least, q) in rows)
-    header = ("masked most", "of its occurrences", "masked least", "of its occurrences")
-    return Table(
-        header, cells, ("Words that occur at least ten times in the corpus.",), "What the learned policy masks"
-    )
+    cells = tuple((f"{most} · {100 * p:.0f} %", f"{least} · {100 * q:.0f} %") for (most, p), (least, q) in rows)
+    note = "Words that occur at least ten times in the corpus, and how many of their occurrences are masked."
+    return Table(("masked most", "masked least"), cells, (note,), "What the learned policy masks", n_words=2)
 
 
 def _links(result: DemoResult) -> Links:

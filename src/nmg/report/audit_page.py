@@ -75,7 +75,6 @@ def _facts(result: AuditResult) -> Facts:
             ("masked-LM loss", decimal(lm["loss"], 2)),
             ("loss of word frequencies", decimal(lm["unigram_entropy"], 2)),
             ("near duplicates", near_duplicates_text(leakage)),
-            ("adaptation helps", {True: "yes", False: "no", None: "not clear"}[result.adaptation.pays]),
             ("trials", str(len(result.trials))),
             ("labelled examples per fine-tuning", "{used:,} of {labelled:,}".format(**result.facts["examples"])),
         )

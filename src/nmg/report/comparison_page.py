@@ -34,9 +34,9 @@ def comparison_page(results: ComparisonResults) -> Document:
     sections.append(Section("Method", _method(results), is_folded=True))
     if results.is_grid:
         data, models = (dict.fromkeys(getattr(part, name) for part in results.planned) for name in ("data", "model"))
-        return Document("Grid of comparisons", f"{', '.join(data)} · {', '.join(models)}", sections)
+        return Document("Grid of comparisons", f"nmg compare · {', '.join(data)} · {', '.join(models)}", sections)
     task = results.planned[0].config.data.task
-    return Document("Comparison of maskings", f"{', '.join(names)} · {task}", sections)
+    return Document("Comparison of maskings", f"nmg compare · {', '.join(names)} · {task}", sections)
 
 
 def _part_sections(results: ComparisonResults) -> list[Section]:

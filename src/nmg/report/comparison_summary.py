@@ -60,7 +60,7 @@ def _nearest(tested: Tested) -> str:
         "This does not show that the maskings are equal: the intervals give the differences "
         f"that the data do not rule out. The smallest p value is that of {_described(setting, nearest)}."
     )
-    if tells_power(nearest.test):
+    if tells_power(nearest.test) and nearest.test.seeds_still_needed:  # without any, only the correction hides it
         text += (
             f" If its effect size is as estimated, a single test with {nearest.test.seeds_needed:,} seeds would detect "
             "it with 80 % power."

@@ -263,11 +263,10 @@ def _credit(credit: Mapping[str, Any]) -> list[Block]:
     )
     pairs = zip(credit["most"], credit["least"], strict=True)
     rows = tuple(
-        (most["piece"], number_text(most["credit"], "+"), least["piece"], number_text(least["credit"], "+"))
-        for most, least in pairs
+        tuple(f"{one['piece']} · {number_text(one['credit'], '+')}" for one in (most, least)) for most, least in pairs
     )
     note = (
         "Credit: how much a step of training on the masked piece lowers the validation loss, to first order; only "
         "pieces that were masked at least 20 times. It is one feature of the policy, whose weight is measured."
     )
-    return [facts, Table(("most credit", "nats", "least credit", "nats"), rows, (note,), "Gradient credit")]
+    return [facts, Table(("most credit (nats)", "least credit (nats)"), rows, (note,), "Gradient credit", n_words=2)]

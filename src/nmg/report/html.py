@@ -1,5 +1,6 @@
 """Renders a document as one self-contained HTML page."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from nmg.report.document import Block, Document, paragraphs, spans
 
 SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 """Content security policy of the page: forbids all scripts, and allows the inline styles of shades and figures."""
+
+
+OPTION = re.compile(r"(?<=\s)--[\w.-]+")
+"""The name of an option of a command, in which a browser would break a line after a hyphen."""
 
 
 def render_html(document: Document) -> str:
@@ -51,6 +56,7 @@ def _kind(block: Block) -> str:
 
 
 def _inline(text: str) -> Markup:
-    """Escape text and replace the markup of `spans` by HTML tags."""
+    """Escape text and replace the markup of `spans` by HTML tags. The name of an option stays in one line."""
     tags = {"plain": "{}", "code": "<code>{}</code>", "strong": "<strong>{}</strong>"}
-    return Markup("").join(Markup(tags[kind]).format(escape(part)) for kind, part in spans(text))
+    shown = Markup("").join(Markup(tags[kind]).format(escape(part)) for kind, part in spans(text))
+    return Markup(OPTION.sub(r'<span class="option">\g<0></span>', str(shown)))

@@ -125,13 +125,26 @@ def _draw(axes: Axes, panel: Panel, height: float) -> None:
     label_ends(axes, ends, colours, height)
 
 
+LETTER_WIDTH, LINE_POINTS = 0.0125, 11
+"""Width of a letter of a stage's name, as a fraction of the axes; and height of its line, in points."""
+
+
 def _name_stages(axes: Axes, stages: Sequence[tuple[int, str]]) -> None:
-    """Draw a line before the first episode of each stage but the first, and the names of the stages above the axes."""
+    """Draw a line before the first episode of each stage but the first, and the name of each stage next to its line.
+
+    A name that the previous one would reach is a line lower.
+    """
+    left, right = axes.get_xlim()
+    line = 0
     for number, (first, name) in enumerate(stages):
         if number:
             axes.axvline(first - 0.5, color=INK, linewidth=0.6, linestyle=(0, (2, 2)))
+            before, name_before = stages[number - 1]
+            is_reached = (first - before) / (right - left) < LETTER_WIDTH * len(name_before)
+            line = line + 1 if is_reached and not is_narrow() else 0
+        below = -2 - LINE_POINTS * line
         axes.annotate(
-            name, (first - 0.5, 1.0), (2, -2), xycoords=axes.get_xaxis_transform(), textcoords="offset points",
+            name, (first - 0.5, 1.0), (2, below), xycoords=axes.get_xaxis_transform(), textcoords="offset points",
             va="top", fontsize="small", color=INK, rotation=90 if is_narrow() else 0,
         )  # fmt: skip
 
