@@ -87,7 +87,8 @@ def test_the_gate_selects_what_was_learned_in_most_runs(play: Play) -> None:
     assert sum(play(seed).found for seed in SEEDS[:3]) >= 2
 
 
-@pytest.mark.parametrize("seed", [100, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (101, 102))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [100, 101, 102])
 def test_policy_shuns_these_words_when_the_reward_is_flipped(play: Play, seed: int) -> None:
     assert play(seed, flipped=True).shunned
 

@@ -34,6 +34,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "replay": ("idf", {"adapt": {"replay": 0.3, "epochs": 2}}),
     "unmeasured": ("random", {"adapt": {"held_out": 0}}),
 }
+QUICK = ("fp32", "kept losses", "joined", "best", "lora", "replay")
+"""The cases whose state differs most; the others run with the slow tests."""
 
 
 class Killed(BaseException):
@@ -66,7 +68,9 @@ def content(out: Path) -> dict[str, Any]:
     return found | {"facts": facts, "lines": lines, "names": sorted(path.name for path in out.iterdir())}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_resumed_equals_uninterrupted(make_config: MakeConfig, tmp_path: Path, case: str):
     if case == "lora":
         pytest.importorskip("peft", reason="needs peft (the `lora` extra)")

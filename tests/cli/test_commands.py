@@ -158,6 +158,7 @@ NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
     ],
     ids=["model", "data"],
 )
+@pytest.mark.slow
 def test_a_hub_that_does_not_answer(words: Sequence[str], message: str, tmp_path: Path):
     (tmp_path / "a.txt").write_text("one two\n")
     environment = {**os.environ, **NO_HUB, "HF_HOME": str(tmp_path / "cache"), "COLUMNS": "300"}

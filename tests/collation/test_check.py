@@ -182,7 +182,7 @@ def test_whole_words_of_transformers_are_not_cut():
     assert not faults(DataCollatorForLanguageModeling(TOKENIZER, whole_word_mask=True), workers=0, whole_words=True)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [FAMILIES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES[1:])])
 def test_masking_collator_has_no_fault(name: str):
     tokenizer = family(name)
     for masking in ("random", "whole-word"):

@@ -118,6 +118,7 @@ class WhichGpu:
 @pytest.mark.parametrize(
     ("gpus", "expected"), [(["2", "5"], ["2", "2", "5", "5"]), pytest.param(["7"], ["7"] * 4, marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_processes_spread_over_the_gpus(tmp_path: Path, gpus: list[str], expected: list[str]):
     """All took the first one, and the others had nothing to do."""
     with ProcessExecutor(WhichGpu(), 4, gpus) as engine:
@@ -167,6 +168,7 @@ print(training.engine.processes, sorted(training.episode().scores))
 """
 
 
+@pytest.mark.slow
 def test_a_script_needs_no_guard_and_ends(inputs: Inputs, tmp_path: Path):
     """multiprocessing's own processes would run it again, and it would start processes without end."""
     inputs.write_config(tmp_path / "config.yaml", runtime={"processes": 2})

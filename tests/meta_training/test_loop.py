@@ -80,8 +80,11 @@ def test_every_mode_of_play(inputs: Inputs, self_play: str, continual: bool, res
 @pytest.mark.parametrize(
     "changes",
     [
-        *({"learner": {"replay_weighting": name}} for name in ("advantage", "reward", "value", "reward-advantage")),
-        *({"learner": {"replay_weighting": name}} for name in ("value-advantage", "uniform")),
+        *({"learner": {"replay_weighting": name}} for name in ("advantage", "uniform")),
+        *(
+            pytest.param({"learner": {"replay_weighting": name}}, marks=pytest.mark.slow)
+            for name in ("reward", "value", "reward-advantage", "value-advantage")
+        ),
         {"learner": {"objective": "policy-gradient"}},
         {"learner": {"objective": "policy-gradient", "importance_ratio": False}},
         {"learner": {"reward": "sign"}},

@@ -163,7 +163,7 @@ def test_a_run_without_an_episode():
     assert "at the start" in html
 
 
-@pytest.mark.parametrize("n", [1, 2, 1000])
+@pytest.mark.parametrize("n", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 1000))])
 def test_runs_of_any_length(n: int):
     rng = np.random.default_rng(0)
     scores = rng.normal(0.5, 0.1, size=(n, 3)).tolist()

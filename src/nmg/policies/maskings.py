@@ -113,13 +113,13 @@ def warn_if_mismatched(name: str, policy: Policy, lm: "PretrainedLM", rate: floa
     """Notify the user if a policy equals a rule, or if its use differs from its training.
 
     Args:
-        name: Name of the masking. Controls are not compared with rules.
+        name: Name of the masking. Controls are not compared with rules, and a rule by its own name is no news.
         policy: The policy.
         lm: The language model in use.
         rate: The masking rate in use.
         reporter: Receives the messages.
     """
-    if name not in CONTROLS and (rule := policy.as_rule()):
+    if name not in CONTROLS and (rule := policy.as_rule()) not in (None, name):
         reporter.notify(f"the policy '{name}' is equal to a rule ({rule}): it has learned nothing beyond it")
     if policy.config.recipe is not None:
         reporter.notify(

@@ -144,7 +144,7 @@ def test_a_run_that_selected_no_adaptation_is_refused(
     assert isinstance(load_policy(out / "learned"), LinearPolicy)
 
 
-@pytest.mark.parametrize("pause", [2, EXPLORED, EXPLORED + 2])
+@pytest.mark.parametrize("pause", [EXPLORED, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, EXPLORED + 2))])
 def test_a_resumed_run_ends_as_an_uninterrupted_one(
     whole: tuple[MetaTraining, Path], reward: str, pause: int, inputs: Inputs, tmp_path: Path
 ):
