@@ -54,7 +54,7 @@ def test_the_command_and_its_files(inputs: Inputs, tmp_path: Path, nmg: Nmg):
 
 
 def test_an_interrupted_audit_goes_on_to_the_same_result(inputs: Inputs, tmp_path: Path):
-    whole = audit(settings(inputs), tmp_path / "whole", seeds=2, minutes=1)
+    whole = audit(settings(inputs), tmp_path / "whole", seeds=2, minutes=0.4)
     lines = (tmp_path / "whole" / "trials.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "part").mkdir()
     (tmp_path / "part" / "trials.jsonl").write_text("".join(lines[:8]) + lines[8][:20])
@@ -63,7 +63,7 @@ def test_an_interrupted_audit_goes_on_to_the_same_result(inputs: Inputs, tmp_pat
         settings(inputs),
         tmp_path / "part",
         seeds=2,
-        minutes=1,
+        minutes=0.4,
         on_trial=lambda trial, _done, _all: played.append(trial),
     )
     stored = list(read_trials(tmp_path / "whole" / "trials.jsonl"))
