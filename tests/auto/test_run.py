@@ -102,6 +102,8 @@ def test_the_page_says_what_was_decided(tmp_path: Path):
         said = verdict(facts, tmp_path)
         page = render_html(auto_page(facts, Config.model_validate({"data": {"train": "t.jsonl"}}), tmp_path))
         assert said.verdict in page
+        for result in ("70 steps at learning rate 0.001; best rule: idf", "After 80 inner loops the gate selected"):
+            assert result in page
         pages[facts["decision"]] = said
     assert pages["adapt"].verdict.startswith("Adapt, with the masking learned")
     assert pages["adapt"].command == f"nmg share {tmp_path}/adapted OWNER/NAME"

@@ -58,7 +58,7 @@ def auto_page(facts: Mapping[str, Any], config: Config, out: Path) -> Document:
     compared = _compared(facts)
     figure = Figure(
         results_plot(compared.scores, compared.metric, baseline="none"),
-        "One dot per seed; the bar is the mean, the dashed line the mean without adaptation. Higher is better.",
+        "One dot per seed; the bar is the mean, the dashed line the mean without adaptation.",
     )
     pages = [(TITLES[name], f"{name}/{PAGES[name]}") for name in PAGES if (out / name / PAGES[name]).is_file()]
     first: list[Block] = [verdict(facts, out), figure]
@@ -117,10 +117,14 @@ def _stages(facts: Mapping[str, Any]) -> Table:
 
 
 def _said(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (stage, its result in words)."""
+    """Yield (stage, its result in a few words); the verdict says why no masks were learned."""
     audited, learned = AuditStage.from_json(results[AUDIT]), LearnStage.from_json(results[LEARN])
-    yield AUDIT, audited.recommendation
-    what = learned.why_not or f"After {learned.plays} inner loops the gate selected: {learned.selected}."
+    yield AUDIT, f"{audited.steps} steps at learning rate {audited.learning_rate:g}; best rule: {audited.rule}"
+    what = (
+        "No masks were learned."
+        if learned.why_not
+        else f"After {learned.plays} inner loops the gate selected: {learned.selected}."
+    )
     yield LEARN, what
     compared = ComparisonStage.from_json(results[COMPARISON])
     n = max(map(len, compared.scores.values()))
