@@ -289,7 +289,9 @@ def test_what_is_recommended():
     assert (config.reward.evaluation, config.reward.metric, config.reward.num_replicates) == ("finetune", "loss", 2)
     assert (config.learner.kind, config.learner.budget) == ("experiment", 100)
     assert (config.test.adapt_epochs, config.adapt.learning_rate, config.masking.idf_exponent) == (3, 2e-3, 5.0)
-    config, _ = recommend(Config(), FACTS, adapting(pays=True), [reward("probe", "loss", 0.9, 100)], 20)
+    varied = Config.model_validate({"learner": {"factors": ["rate"]}})
+    config, _ = recommend(varied, FACTS, adapting(pays=True), [reward("probe", "loss", 0.9, 100)], 20)
+    assert config.learner.factors == ("rate",), "what the user asked for"
     assert Config.model_validate(config.model_dump()).reward.evaluation == "linear-probe"
 
 

@@ -24,8 +24,10 @@ from nmg.auto.split import divide
 from nmg.auto.stages import Jobs
 from nmg.base.errors import UserError
 from nmg.base.progress import Silent
+from nmg.base.trial_recipe import TrialRecipe
 from nmg.config import Config, load_config
 from nmg.meta_training.estimate import Estimate
+from nmg.policies.linear import LinearConfig, LinearPolicy
 from nmg.report.html import render_html
 from support.command import Nmg
 from support.runs import Inputs
@@ -296,6 +298,19 @@ def test_the_winner_is_adapted_with_the_schedule_that_was_compared(jobs: tuple[J
     weights = (folder / "model.safetensors").read_bytes()
     assert work.adapt(found, "idf", 0) == adapted, "a second call finds the model"
     assert (folder / "model.safetensors").read_bytes() == weights
+
+
+def test_a_tuned_recipe_is_compared_and_used(jobs: tuple[Jobs, Audited]):
+    work, found = jobs
+    found = replace(found, steps=10)
+    before = work._final(found)
+    policy = LinearPolicy(LinearConfig(recipe=TrialRecipe(learning_rate=0.125, steps_factor=1.3, rate=0.25)))
+    policy.save_pretrained(work.out / "learn" / "policy")
+    after = work._final(found)
+    assert (before.adapt.steps, after.adapt.steps) == (10, 13)
+    assert (after.adapt.learning_rate, after.masking.rate) == (0.125, 0.25)
+    assert after == before.model_copy(update={"adapt": after.adapt, "masking": after.masking}), "nothing else changes"
+    assert (work._tuned.adapt.learning_rate, work._steps(found)) == (0.125, 13), "the comparison uses these"
 
 
 def test_it_is_one_call_in_python():

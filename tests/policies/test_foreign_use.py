@@ -82,8 +82,9 @@ def test_each_difference_names_both(lm: PretrainedLM, corpus: Corpus, tmp_path: 
 def test_a_recipe_is_named(lm: PretrainedLM, corpus: Corpus, tmp_path: Path):
     config = replace(trained_with(lm), recipe=TrialRecipe(learning_rate=4e-5, steps_factor=1.2))
     (line,) = notes_of(config, lm, corpus, tmp_path / "policy")
-    assert "was learned with its own recipe (learning rate 4e-05, 1.2 times the steps): use the same recipe" in line
-    assert "learning rate 4e-05, 1.2 times the steps" in (tmp_path / "policy" / "README.md").read_text()
+    words = "learning rate 4e-05, 1.2 times the steps"
+    assert f"was learned with its own recipe ({words}), which recommended.yaml of its run sets" in line
+    assert words in (tmp_path / "policy" / "README.md").read_text()
 
 
 def test_what_an_older_folder_does_not_say_is_not_told(lm: PretrainedLM, corpus: Corpus, tmp_path: Path):

@@ -70,7 +70,7 @@ class LearnStage:
     why_not: str | None = None
     """Why no masks were learned; None if they were."""
     selected: str | None = None
-    """What the learner's gate selected: `policy`, `rule`, `random` or `none`."""
+    """What the learner's gate selected: `policy`, `recipe`, `rule`, `random` or `none`."""
     rule: float = 0.0
     """Exponent of the best idf rule; 0 means random masks."""
     plays: int = 0

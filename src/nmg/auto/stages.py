@@ -29,6 +29,7 @@ from nmg.base.errors import UserError
 from nmg.base.progress import Reporter, Silent
 from nmg.base.settings import DataSettings
 from nmg.base.training_settings import AdaptSettings
+from nmg.base.trial_recipe import TrialRecipe
 from nmg.comparison.results import ComparisonResults
 from nmg.config import Config, load_config
 from nmg.jobs.adapt import adapt
@@ -37,6 +38,7 @@ from nmg.jobs.compare import compare
 from nmg.jobs.learn import learn
 from nmg.meta_training.estimate import estimate
 from nmg.meta_training.run import recorded_config
+from nmg.policies.registry import load_policy
 from nmg.training.batches import batches_per_epoch
 from nmg.trials.session import Session
 
@@ -123,7 +125,7 @@ class Jobs:
 
     def compare(self, audited: AuditStage, learned: LearnStage, seconds: float) -> ComparisonStage:
         """Compare on the validation examples that neither the audit nor the learner used, with fresh seeds."""
-        config = self._with_data(self.divided.decision, self._recommended)
+        config = self._with_data(self.divided.decision, self._tuned)
         config = config.model_copy(
             update={"run": config.run.model_copy(update={"seed": self.config.run.seed + FIRST_SEED})}
         )
@@ -142,7 +144,7 @@ class Jobs:
             baseline="none",
             policies={} if candidate is None else {candidate: self.out / LEARN},
             seeds=affordable_seeds(seconds, audited.costs),
-            adapt_steps=[audited.steps],
+            adapt_steps=[self._steps(audited)],
             reporter=self.reporter,
             on_cell=on_cell,
         )
@@ -172,6 +174,22 @@ class Jobs:
         """The settings that the audit recommends, with the runtime settings of this call."""
         found = load_config(self.out / AUDIT / "recommended.yaml")
         return found.model_copy(update={"runtime": self.config.runtime})
+
+    @property
+    def _recipe(self) -> TrialRecipe:
+        """The recipe that was tuned with the masks (`learner.factors`); it changes nothing if there is none."""
+        folder = self.out / LEARN / "policy"
+        found = load_policy(folder).config.recipe if folder.is_dir() else None
+        return found or TrialRecipe()
+
+    @property
+    def _tuned(self) -> Config:
+        """The recommended settings with the tuned recipe, whose steps `_steps` has."""
+        return self._recommended.with_recipe(self._recipe.model_copy(update={"steps_factor": None}))
+
+    def _steps(self, audited: Audited) -> int:
+        """Return the number of steps of the best schedule under the tuned recipe."""
+        return max(round((self._recipe.steps_factor or 1.0) * audited.steps), 1)
 
     def _place(self, masking: str) -> str:
         """Return the name by which `nmg adapt` knows a masking of the comparison."""
@@ -210,8 +228,8 @@ class Jobs:
 
         All settings count as given, so no recipe changes them.
         """
-        config = self._recommended.for_meta_test()
-        length = {"steps": audited.steps, "epochs": AdaptSettings.model_fields["epochs"].default}
+        config = self._tuned.for_meta_test()
+        length = {"steps": self._steps(audited), "epochs": AdaptSettings.model_fields["epochs"].default}
         also = {name: getattr(self.config.adapt, name) for name in ONLY_AT_THE_END}
         adapting = config.adapt.model_copy(update={**length, **also})
         whole = config.model_copy(update={"data": self.config.data, "adapt": adapting})

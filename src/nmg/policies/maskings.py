@@ -123,7 +123,7 @@ def warn_if_mismatched(name: str, policy: Policy, lm: "PretrainedLM", rate: floa
         reporter.notify(f"the policy '{name}' is equal to a rule ({rule}): it has learned nothing beyond it")
     if policy.config.recipe is not None:
         reporter.notify(
-            f"the policy '{name}' was learned with its own recipe ({policy.config.recipe.words}): use the same recipe, "
+            f"the policy '{name}' was learned with its own recipe ({policy.config.recipe.words}), "
             "which recommended.yaml of its run sets"
         )
     if found := mismatches(policy, lm, rate):
