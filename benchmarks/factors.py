@@ -3,7 +3,7 @@
     python -m benchmarks.factors [--seeds 100] [--optuna 30] [--out FILE]
 
 Three factors have levels from −1 to 1; the score of a recipe is one of `WORLDS`. Two recipes differ in it with a noise
-of standard deviation 1. The experiment gets 40 pairs, and 4 episodes of tuning. With `--optuna N`, its samplers search
+of standard deviation 1. The experiment gets 40 pairs, and 4 episodes of tuning. With `--optuna N`, two samplers search
 in N of the seeds: 40 trials, each the difference from the configured recipe, and 4 more episodes of the three best
 ones. Needs `pip install optuna`. Written to benchmarks/out/factors.json: world → search → largest possible gain → mean
 share of it, and its standard error.
@@ -22,12 +22,13 @@ import numpy as np
 
 from nmg.base.files import write_text
 from nmg.base.types import FloatArray
-from nmg.learners.experiment.factors import draw_levels, terms
+from nmg.learners.experiment.factors import FactorName, draw_levels, terms
 from nmg.learners.experiment.regression import regress
 from nmg.learners.experiment.response import response
 from nmg.learners.experiment.stages import SHARES
 
-K, PAIRS, TUNED = 3, 40, 4
+NAMES: tuple[FactorName, ...] = ("learning-rate", "steps", "rate")
+K, PAIRS, TUNED = len(NAMES), 40, 4
 GAINS = (0.5, 1.0, 2.0)
 """largest possible gain, in standard deviations of the noise of a pair"""
 OUT = Path("benchmarks/out/factors.json")
@@ -72,11 +73,11 @@ def best_of(candidates: Sequence[FloatArray], score: Score, rng: np.random.Gener
 
 
 def experiment(score: Score, rng: np.random.Generator, shares: Sequence[float] = SHARES) -> float:
-    pairs = [draw_levels(K, rng) for _ in range(PAIRS)]
-    z = np.array([terms(first) - terms(second) for first, second in pairs])
+    pairs = [draw_levels(NAMES, rng) for _ in range(PAIRS)]
+    z = np.array([terms(NAMES, first) - terms(NAMES, second) for first, second in pairs])
     y = np.array([score(first) - score(second) + rng.standard_normal() for first, second in pairs])
     masks = np.zeros((PAIRS, 1))
-    best = response(z, masks, y, regress(masks, y)).best_levels
+    best = response(z, masks, y, regress(masks, y)).best_levels(NAMES)
     return best_of([share * best for share in shares], score, rng)
 
 
@@ -100,7 +101,7 @@ def searches(with_optuna: int, seeds: int) -> dict[str, tuple[int, Callable[[Sco
         "experiment": (seeds, experiment),
         "without the half-way recipe": (seeds, lambda score, rng: experiment(score, rng, (1.0,))),
     }
-    for name in ("TPESampler", "CmaEsSampler", "GPSampler") if with_optuna else ():
+    for name in ("TPESampler", "CmaEsSampler") if with_optuna else ():
         found[name] = (with_optuna, lambda score, rng, name=name: optuna_search(name, score, rng))
     return found
 

@@ -300,7 +300,7 @@ def test_the_winner_is_adapted_with_the_schedule_that_was_compared(jobs: tuple[J
     assert (folder / "model.safetensors").read_bytes() == weights
 
 
-def test_a_tuned_recipe_is_compared_and_used(jobs: tuple[Jobs, Audited]):
+def test_a_tuned_recipe_is_compared_and_used(jobs: tuple[Jobs, AuditStage]):
     work, found = jobs
     found = replace(found, steps=10)
     before = work._final(found)

@@ -134,6 +134,8 @@ FACTORS = [
     | {"values": [1e-5, 2e-5, 4e-5], "is_at_end": True},
     {"factor": "steps", "effect": 0.0, "low": None, "high": None, "curvature": 0.0, "tuned": 1.25}
     | {"values": [0.667, 1.0, 1.5], "is_at_end": False},
+    {"factor": "unit", "effect": 0.0, "low": -0.01, "high": 0.01, "curvature": 0.0, "tuned": "token"}
+    | {"values": ["token", "token", "word"], "is_at_end": False},
 ]
 
 
@@ -148,7 +150,7 @@ def test_one_sentence_says_what_the_recipe_and_what_the_masks_gain():
     text = summary(tuned(selected="recipe"))
     assert (
         "Of the difference from random masks, the tuned recipe (learning rate 4e-05, 1.25 times the steps) makes +0.02 "
-        "(p = 0.010), and the learned masks make +0.01 more under this recipe (p = 0.200). With this recipe an "
+        "(p = 0.010), and the learned masks make +0.01 under this recipe (p = 0.200). With this recipe an "
         "adaptation takes 1.25 times as many steps. The run selected random masks under the tuned recipe." in text
     )
     assert "steps" not in summary(tuned(recipe={"learning_rate": 4e-5}))
@@ -159,5 +161,6 @@ def test_the_page_lists_the_factors():
     page = render_html(run_page(tuned()))
     for part in ("Which recipe raises the score", "4e-05 (end of the range)", "+1.0 to +3.0", "0.667 to 1.5"):
         assert part in page
+    assert "token to word" in page
     assert "random masks under the tuned recipe" in page
     assert "Which recipe raises the score" not in [section.heading for section in sections(log())]

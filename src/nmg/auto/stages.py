@@ -187,7 +187,7 @@ class Jobs:
         """The recommended settings with the tuned recipe, whose steps `_steps` has."""
         return self._recommended.with_recipe(self._recipe.model_copy(update={"steps_factor": None}))
 
-    def _steps(self, audited: Audited) -> int:
+    def _steps(self, audited: AuditStage) -> int:
         """Return the number of steps of the best schedule under the tuned recipe."""
         return max(round((self._recipe.steps_factor or 1.0) * audited.steps), 1)
 

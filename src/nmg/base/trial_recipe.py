@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from nmg.base.section import Positive, Rate, Section
 from nmg.base.trial import TrialSpec
@@ -17,9 +17,13 @@ class TrialRecipe(Section):
     """Number of adaptation steps, divided by the configured number."""
     rate: Rate | None = None
     """In place of `masking.rate`."""
+    unit: Literal["token", "word"] | None = None
+    """In place of `policy.unit`."""
 
     def applied_to(self, spec: TrialSpec, steps: int) -> TrialSpec:
-        """Return a trial with the learning rate and the steps of this recipe; its masks must have the recipe's rate.
+        """Return a trial with the learning rate and the steps of this recipe.
+
+        The masks of the trial must have the recipe's rate and unit.
 
         Args:
             spec: The trial.
@@ -55,3 +59,5 @@ class TrialRecipe(Section):
             yield f"{self.steps_factor:.3g} times the steps"
         if self.rate is not None:
             yield f"masking rate {self.rate:.3g}"
+        if self.unit is not None:
+            yield "whole words" if self.unit == "word" else "single tokens"

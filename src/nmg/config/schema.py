@@ -175,6 +175,7 @@ class Config(Section):
             "epochs": max(round(factor * self.adapt.epochs), 1),
             "learning_rate": recipe.learning_rate or self.adapt.learning_rate,
         }
+        policy = {"unit": recipe.unit or self.policy.unit}
         test: dict[str, Any] = {}
         if self.test.adapt_epochs:
             test["adapt_epochs"] = max(round(factor * self.test.adapt_epochs), 1)
@@ -184,6 +185,7 @@ class Config(Section):
             update={
                 "masking": self.masking.model_copy(update={"rate": rate}),
                 "adapt": self.adapt.model_copy(update=epochs),
+                "policy": self.policy.model_copy(update=policy),
                 "test": self.test.model_copy(update=test),
             }
         )

@@ -272,7 +272,10 @@ class MetaTraining:
                 device=self.context.runtime.device,
                 rule=lambda exponent: idf_rule(self.corpus, exponent),
                 recipe=TrialRecipe(
-                    learning_rate=config.adapt.learning_rate, steps_factor=1.0, rate=config.masking.rate
+                    learning_rate=config.adapt.learning_rate,
+                    steps_factor=1.0,
+                    rate=config.masking.rate,
+                    unit=config.policy.unit,
                 ),
             ),
         )

@@ -116,7 +116,7 @@ def _gains(gate: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     text = (
         f" Of the difference from random masks, the tuned recipe ({words.words}) makes "
         f"{number_text(recipe['mean'], '+')} ({p_equals(recipe['p'])}), and the learned masks make "
-        f"{number_text(masks['mean'], '+')} more under this recipe ({p_equals(masks['p'])})."
+        f"{number_text(masks['mean'], '+')} under this recipe ({p_equals(masks['p'])})."
     )
     if words.steps_factor is None:
         return text
@@ -188,17 +188,23 @@ def _factors(log: RunLog) -> list[Block]:
     """Return the table of the factors of the recipe."""
     rows = []
     for one in log.findings["factors"]:
-        low, configured, high = (f"{value:.3g}" for value in one["values"])
+        low, configured, high = map(_value, one["values"])
         interval = "–" if one["low"] is None else f"{_score(one['low'], log)} to {_score(one['high'], log)}"
-        tuned = f"{one['tuned']:.3g}" + (" (end of the range)" if one["is_at_end"] else "")
+        tuned = _value(one["tuned"]) + (" (end of the range)" if one["is_at_end"] else "")
         rows.append((one["factor"], configured, f"{low} to {high}", _score(one["effect"], log), interval, tuned))
     note = (
         "Effect: slope of the score at the configured value, per half of the range (on a logarithmic scale), by least "
-        "squares; the model also has a curvature per factor. Steps are multiples of the configured number. If the best "
-        "value is at an end of the range, a new run around it may find a better one."
+        "squares over the first stage; the model also has a curvature per factor. Of two units, it is the difference "
+        "of their scores. Steps are multiples of the configured number. If the best value is at an end of the range, a "
+        "new run around it may find a better one."
     )
     names = ("factor", "configured", "range", "effect", "95 % interval", "tuned")
     return [Table(names, tuple(rows), (note,), "Factors of the recipe")]
+
+
+def _value(value: float | str) -> str:
+    """Return the value of a setting as text."""
+    return value if isinstance(value, str) else f"{value:.3g}"
 
 
 def _score(value: float, log: RunLog) -> str:

@@ -27,7 +27,7 @@ CLASS = [f"n{i}0" for i in range(12)]
 """the planted class: words with a digit"""
 OTHERS = [*(f"w{letter}" for letter in "abcdefghijklmnopqrst"), "the", "of", "and", ".", ","]
 RATE = 0.2
-CONFIGURED = TrialRecipe(learning_rate=1e-4, steps_factor=1.0, rate=RATE)
+CONFIGURED = TrialRecipe(learning_rate=1e-4, steps_factor=1.0, rate=RATE, unit="token")
 Score = Callable[[str, float | None, np.random.Generator], float]
 """player, share of the class among its masks (None without adaptation), randomness → score"""
 

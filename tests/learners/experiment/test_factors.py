@@ -94,13 +94,29 @@ def test_players_of_a_pair_have_other_levels_and_the_same_directions_as_without_
         assert torch.equal(*directions)
 
 
+def test_a_better_unit_is_found_and_its_players_mask_words(world: World):
+    learner = world.new(seed=3, budget=60, factors=("unit",))
+    plans = learner.propose(episode(0), world.blocks, reader)
+    (of_words,) = [name for name, recipe in learner.recipes(episode(0)).items() if recipe.unit == "word"]
+    assert {name for name, plan in plans.items() if plan.log_prob is None} == {of_words}
+    learner = world.new(seed=3, budget=60, factors=("unit",))
+    world.play(learner, by_recipe=lambda recipe: 2.0 * (recipe.unit == "word"))
+    told = learner.findings()
+    assert told["recipe"] == {"unit": "word"}
+    assert told["factors"][0]["low"] < 2.0 < told["factors"][0]["high"]
+    assert told["factors"][0]["low"] > 1.0
+    assert learner.extra_policies()["learned"].config.unit == "word"
+    assert learner.extra_policies()["rule"].config.unit == "token"
+
+
 def test_levels_are_all_pairs_of_different_ones():
-    drawn = [draw_levels(2, np.random.default_rng(seed)) for seed in range(100)]
-    for factor in range(2):
-        pairs = {tuple(levels[:, factor]) for levels in drawn}
-        assert pairs == {(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if a != b}
+    names = ("learning-rate", "rate", "unit")
+    drawn = [draw_levels(names, np.random.default_rng(seed)) for seed in range(100)]
+    pairs = [{tuple(levels[:, factor]) for levels in drawn} for factor in range(3)]
+    assert pairs[0] == pairs[1] == {(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if a != b}
+    assert pairs[2] == {(0, 1), (1, 0)}
     assert any(tuple(levels[:, 0]) != tuple(levels[:, 1]) for levels in drawn), "factors are drawn independently"
-    assert terms(np.array([-1.0, 0.5])).tolist() == [-1.0, 0.5, 1.0, 0.25]
+    assert terms(names, np.array([-1.0, 0.5, 1.0])).tolist() == [-1.0, 0.5, 1.0, 1.0, 0.25, 0.0]
 
 
 def test_a_level_is_a_value_of_the_setting():
@@ -109,6 +125,9 @@ def test_a_level_is_a_value_of_the_setting():
     recipe = recipe_at(names, np.array([-1.0, 1.0, 0.0]), CONFIGURED)
     assert recipe == TrialRecipe(learning_rate=5e-5, steps_factor=1.5)
     assert FACTORS["rate"].value(CONFIGURED, 1.0) == pytest.approx(1.5 * RATE)
+    for now, other in (("token", "word"), ("word", "token")):
+        configured = CONFIGURED.model_copy(update={"unit": now})
+        assert [FACTORS["unit"].value(configured, level) for level in (0.0, 0.5, 1.0)] == [now, other, other]
 
 
 def test_a_trial_carries_its_recipe():
@@ -126,7 +145,8 @@ def test_a_trial_carries_its_recipe():
 )
 def test_the_best_level_is_the_maximum_of_the_parabola_within_the_range(effect: float, curvature: float, best: float):
     found = Response(np.array([effect]), np.array([curvature]), np.array([1.0]))
-    assert found.best_levels == pytest.approx([best])
+    assert found.best_levels(("steps",)) == pytest.approx([best])
+    assert found.best_levels(("unit",))[0] == pytest.approx(max(best, 0.0))
 
 
 def test_effects_are_those_of_a_joint_regression(monkeypatch: pytest.MonkeyPatch):
@@ -151,7 +171,7 @@ def test_effects_are_those_of_a_joint_regression(monkeypatch: pytest.MonkeyPatch
 def test_without_rows_nothing_is_known():
     nothing = np.zeros((0, 3)), np.zeros(0)
     none = response(np.zeros((0, 4)), *nothing, regress(*nothing))
-    assert none.best_levels.tolist() == [0.0, 0.0]
+    assert none.best_levels(("rate", "steps")).tolist() == [0.0, 0.0]
     assert none.to_json(("rate", "steps"))[0]["low"] is None
 
 
@@ -209,3 +229,4 @@ def test_settings_take_a_recipe():
     assert (tuned.masking.rate, tuned.test.rate) == (0.3, 0.3)
     assert tuned.adapt.learning_rate == config.adapt.learning_rate
     assert config.with_recipe(TrialRecipe(learning_rate=1e-3)).adapt.learning_rate == 1e-3
+    assert config.with_recipe(TrialRecipe(unit="word")).policy.unit == "word"

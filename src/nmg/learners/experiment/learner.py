@@ -132,7 +132,7 @@ class Experiment(LearnerDefaults):
             noise = (self.ground.randomness / "episode" / episode.index / "actions").generator()
             recipe = self._recipe(levels[name]) if name in levels else None
             rate = recipe.rate if recipe is not None and recipe.rate is not None else self.ground.rate
-            plan = draw_by(policy, observation, blocks, rate, noise)
+            plan = draw_by(_with_unit(policy, recipe), observation, blocks, rate, noise)
             plans[name] = plan
             features[name] = mean_features(observation, plan.is_masked(blocks.input_ids.shape[1]))
         self._proposed[episode.index] = _Proposal(self.state.stage, features, levels)
@@ -154,7 +154,7 @@ class Experiment(LearnerDefaults):
         scores = {name: self.ground.score(outcome) for name, outcome in outcomes.items()}
         self.state.record(proposal.stage, scores, proposal.features, proposal.levels)
         rng = (self.ground.randomness / "episode" / episode.index / "look").generator()
-        self.state.advance(self.effects(), rng, self.response().best_levels if self.settings.factors else None)
+        self.state.advance(self.effects(), rng, self._best_levels())
         record: dict[str, Any] = {"stage": proposal.stage, "trials": self.state.trials}
         if self.settings.factors:
             record["recipes"] = recipes
@@ -172,8 +172,17 @@ class Experiment(LearnerDefaults):
         return replace(regress(*without_factors(z, x, y)), n=len(y), f=f, f_p=p)
 
     def response(self) -> Response:
-        """Estimate how the score depends on the factors of the recipe, from all episodes so far."""
-        return response(self.state.factor_rows, *self.state.rows(), self.effects())
+        """Estimate how the score depends on the factors of the recipe, from the explore stage.
+
+        Later, the learned masks always have the best recipe, so shrunk effects of masks would seem to be its effect.
+        """
+        (x, y), n = self.state.rows(), self.state.n_explored
+        return response(self.state.factor_rows[:n], x[:n], y[:n], self.effects())
+
+    def _best_levels(self) -> FloatArray | None:
+        """Return the levels of the best recipe so far, float64 [K]; None without factors."""
+        names = self.settings.factors
+        return self.response().best_levels(names) if names else None
 
     def best_guess(self) -> Policy:
         """Return the direction learned so far at the largest strength, regardless of the stage and the gate."""
@@ -204,9 +213,10 @@ class Experiment(LearnerDefaults):
         names, levels, configured = self.settings.factors, self.state.levels, self.ground.recipe
         factors = self.response().to_json(names)
         for one, name, level in zip(factors, names, levels.tolist(), strict=True):
-            one["values"] = [FACTORS[name].value(configured, end) for end in (-1.0, 0.0, 1.0)]
-            one["tuned"] = FACTORS[name].value(configured, level)
-            one["is_at_end"] = abs(level) == 1.0
+            factor = FACTORS[name]
+            one["values"] = [factor.value(configured, end) for end in (factor.lowest, 0.0, 1.0)]
+            one["tuned"] = factor.value(configured, level)
+            one["is_at_end"] = not factor.values and abs(level) == 1.0
         recipe = self._recipe(levels)
         return {"factors": factors, "recipe": None if recipe is None else recipe.to_json()}
 
@@ -268,7 +278,7 @@ class Experiment(LearnerDefaults):
         match self.state.stage:
             case "explore":
                 rng = (self.ground.randomness / "episode" / episode.index / "recipe").generator()
-                plus, minus = draw_levels(len(self.settings.factors), rng)
+                plus, minus = draw_levels(self.settings.factors, rng)
                 return {"plus": plus, "minus": minus}
             case "tune":
                 return {recipe_name(share): self.state.levels_at(share) for share in self.state.shares_to_try()}
@@ -284,7 +294,7 @@ class Experiment(LearnerDefaults):
         if recipe is not None:
             rate = policy.config.masking_rate if recipe.rate is None else recipe.rate
             policy.config = replace(policy.config, masking_rate=rate, recipe=recipe)
-        return policy
+        return _with_unit(policy, recipe)
 
     def _learned(self, strength: float) -> LinearPolicy:
         """Return a policy with the learned direction, scaled to length `strength`."""
@@ -301,6 +311,13 @@ class Experiment(LearnerDefaults):
         policy = copy.deepcopy(self._template)
         policy.weights.copy_(torch.from_numpy(weights))
         return policy
+
+
+def _with_unit(policy: LinearPolicy, recipe: TrialRecipe | None) -> LinearPolicy:
+    """Return the policy, changed to the unit of the recipe if the recipe has one."""
+    if recipe is not None and recipe.unit is not None:
+        policy.config = replace(policy.config, unit=recipe.unit)
+    return policy
 
 
 def mean_features(observation: torch.Tensor, is_masked: torch.Tensor) -> FloatArray:

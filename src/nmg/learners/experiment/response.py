@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from nmg.base.types import FloatArray
-from nmg.learners.experiment.factors import FactorName
+from nmg.learners.experiment.factors import FACTORS, FactorName
 from nmg.learners.experiment.regression import Effects
 
 
@@ -30,10 +30,10 @@ class Response:
     half_width: FloatArray
     """float64 [K]: half-width of the 95 % interval of `effect`; infinite with too few rows."""
 
-    @property
-    def best_levels(self) -> FloatArray:
-        """float64 [K]: the level of the highest score, from −1 to 1."""
-        return np.array([_best(c, q) for c, q in zip(self.effect, self.curvature, strict=True)])
+    def best_levels(self, names: Sequence[FactorName]) -> FloatArray:
+        """Return the level of the highest score of each of the K factors, float64 [K], within its range."""
+        lowest = [FACTORS[name].lowest for name in names]
+        return np.array([_best(*one) for one in zip(self.effect, self.curvature, lowest, strict=True)])
 
     def to_json(self, names: Sequence[FactorName]) -> list[dict[str, Any]]:
         """Return the effect of each factor with its 95 % interval (None if it is unknown), and its curvature."""
@@ -51,10 +51,10 @@ class Response:
         ]
 
 
-def _best(effect: float, curvature: float) -> float:
-    """Return the level from −1 to 1 at which effect · level + curvature · level² is highest; 0 if all are equal."""
+def _best(effect: float, curvature: float, low: float) -> float:
+    """Return the level from `low` to 1 at which effect · level + curvature · level² is highest; 0 if all are equal."""
     inner = [-effect / (2 * curvature)] if curvature < 0 else []
-    levels = [0.0, -1.0, 1.0, *(min(max(level, -1.0), 1.0) for level in inner)]
+    levels = [0.0, low, 1.0, *(min(max(level, low), 1.0) for level in inner)]
     return max(levels, key=lambda level: effect * level + curvature * level**2)
 
 

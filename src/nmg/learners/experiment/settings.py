@@ -45,7 +45,8 @@ class ExperimentSettings(Section):
 
     factors: Annotated[tuple[FactorName, ...], AfterValidator(_distinct)] = ()
     """Parts of the recipe to vary together with the masks: `learning-rate` (from half to twice the configured value),
-    `steps` and `rate` (both from 1/1.5 to 1.5 times). With factors, exploration does not end early."""
+    `steps` and `rate` (both from 1/1.5 to 1.5 times), and `unit` (tokens or words). With factors, exploration does not
+    end early."""
 
     @model_validator(mode="after")
     def _has_random_masks(self) -> Self:

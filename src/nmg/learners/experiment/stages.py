@@ -117,8 +117,9 @@ class ExperimentState:
         contrasts = _contrasts(len(masked))
         self.x += (contrasts @ np.array(list(masked.values()))).tolist()
         self.y += (contrasts @ np.array([scores[name] for name in masked])).tolist()
-        configured = np.zeros(len(self.settings.factors))
-        self.z += (contrasts @ np.array([terms((levels or {}).get(name, configured)) for name in masked])).tolist()
+        factors = self.settings.factors
+        of_players = [terms(factors, (levels or {}).get(name, np.zeros(len(factors)))) for name in masked]
+        self.z += (contrasts @ np.array(of_players)).tolist()
         if stage == "explore":
             self.n_explored += 1
         elif stage == "tune":
