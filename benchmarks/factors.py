@@ -4,9 +4,9 @@
 
 Three factors have levels from −1 to 1; the score of a recipe is one of `WORLDS`. Two recipes differ in it with a noise
 of standard deviation 1. The experiment gets 40 pairs, and 4 episodes of tuning. With `--optuna N`, two samplers of
-Optuna search in N of the seeds: 40 trials, each the difference from the configured recipe, and 4 more episodes of the three best
-ones. Needs `pip install optuna`. Written to benchmarks/out/factors.json: world → search → largest possible gain → mean
-share of it, and its standard error.
+Optuna search in N of the seeds: 40 trials, each the difference from the configured recipe, and 4 more episodes of the
+three best ones. Needs `pip install optuna`. Written to benchmarks/out/factors.json: world → search → largest possible
+gain → mean share of it, and its standard error.
 """
 
 import argparse
