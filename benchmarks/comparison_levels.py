@@ -1,13 +1,15 @@
 """Worlds of a comparison: the paired test, its interval, the correction, and the seeds that are said to be needed."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import product
 
 import numpy as np
 
 from benchmarks.levels import Claim
 from nmg.base.types import FloatArray
-from nmg.comparison.statistics import estimate, holm, seeds_needed, t_p_value
+from nmg.comparison.statistics import crossed_interval, estimate, holm, seeds_needed, t_p_value
 
 Rng = np.random.Generator
 
@@ -41,8 +43,57 @@ def _family(n: int, maskings: int) -> Callable[[Rng], bool]:
     return trial
 
 
+N_TEXTS, SHARED = 300, 1 / math.sqrt(300)
+"""number of test texts; deviation between seeds at which both sources of chance weigh the same"""
+SOURCES = {"seeds": (3 * SHARED, 0.0), "texts": (0.0, 1.0), "seeds and texts": (SHARED, 1.0)}
+"""what the difference varies with → deviation between seeds, and between texts; that of single scores is 1"""
+N_RESAMPLES = 1000
+
+
+@cache
+def _resamples(size: int) -> FloatArray:
+    """Weights [resamples, size] of a sample drawn with replacement; all worlds share them, which saves time."""
+    drawn = np.random.default_rng(size).multinomial(size, np.full(size, 1 / size), N_RESAMPLES)
+    return drawn / size
+
+
+def _crossed(rng: Rng, n: int, source: str) -> FloatArray:
+    """Differences [seeds, texts] around 0."""
+    between_seeds, between_texts = SOURCES[source]
+    seeds, texts = between_seeds * rng.standard_normal((n, 1)), between_texts * rng.standard_normal(N_TEXTS)
+    found: FloatArray = seeds + texts + rng.standard_normal((n, N_TEXTS))
+    return found
+
+
+def _holds_over_texts(n: int, source: str) -> Callable[[Rng], bool]:
+    def trial(rng: Rng) -> bool:
+        low, high = crossed_interval(_crossed(rng, n, source)) or (0.0, 0.0)
+        return low <= 0 <= high
+
+    return trial
+
+
+def _bootstrap_holds(n: int, source: str) -> Callable[[Rng], bool]:
+    """Whether the percentile interval of the pigeonhole bootstrap (Owen 2007) holds, which nmg does not use."""
+
+    def trial(rng: Rng) -> bool:
+        table = _crossed(rng, n, source)
+        means = np.einsum("rt,rt->r", _resamples(n) @ table, _resamples(N_TEXTS))
+        low, high = np.quantile(means, [0.025, 0.975])
+        return bool(low <= 0 <= high)
+
+    return trial
+
+
+def _over_texts() -> Iterator[Claim]:
+    for n, source in product((5, 12), SOURCES):
+        world = f"{n} seeds, {N_TEXTS} texts, varies with {source}"
+        yield Claim("compare: seeds and texts", world, "holds", _holds_over_texts(n, source), least=0.95, worlds=4000)
+        yield Claim("compare: bootstrap instead", world, "holds", _bootstrap_holds(n, source), worlds=1000)
+
+
 def claims() -> list[Claim]:
-    found = []
+    found = list(_over_texts())
     for n in (3, 8):
         found.append(
             Claim("compare: t_p", f"{n} seeds, no difference", "p < 0.05", _finds(n, 0.0), most=0.05, worlds=40_000)

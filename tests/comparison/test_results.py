@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ from scipy import stats
 
 from nmg.base.trial import Condition, Labelled, TrialResult
 from nmg.comparison.plan import Plan
-from nmg.comparison.results import ComparisonResults, Pair, trial_json
+from nmg.comparison.results import ComparisonResults, Pair, SettingResult, trial_json
 from nmg.comparison.run import Finished
-from nmg.comparison.statistics import holm, paired_comparison
+from nmg.comparison.statistics import crossed_interval, holm, paired_comparison
 from nmg.config import Config
 from nmg.policies.linear import LinearConfig, LinearPolicy
 from nmg.report.comparison import condition_tables
@@ -237,5 +238,70 @@ def test_json_has_everything_and_no_nan():
         assert len(condition["pairs"]) == 3
         expected = {"first", "second", "mean", "low", "high", "t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm"}
         expected |= {"n", "effect_size", "wins", "ties", "losses", "seeds_needed", "seeds_still_needed", "mixed_seeds"}
+        expected |= {"seeds_and_texts", "is_shown", "is_equal"}
         assert set(condition["pairs"][0]) == expected
     assert condition["pairs"][0]["t_p"] is None
+
+
+TEXTS = {"none": [[0, 0, 1, 0], [0, 0, 1, 1]], "random": [[1, 1, 1, 0], [1, 0, 1, 1]]}
+
+
+def of_texts(**data: Any) -> SettingResult:
+    """A comparison of two maskings with two seeds and four texts."""
+    cells = [
+        replace(cell(name, seed, float(np.mean(scores))), example_scores={"accuracy": np.array(scores, dtype=float)})
+        for name, of_seeds in TEXTS.items()
+        for seed, scores in enumerate(of_seeds)
+    ]
+    plan = Plan.of(list(TEXTS), {}, range(2))
+    return results_of(Config.model_validate({"data": data}), plan, METRICS, Finished(cells, {})).settings[0]
+
+
+def test_a_difference_has_an_interval_over_seeds_and_texts():
+    setting = of_texts()
+    (pair,) = setting.pairs
+    differences = np.array(TEXTS["random"], dtype=float) - np.array(TEXTS["none"])
+    assert pair.seeds_and_texts == crossed_interval(differences)
+    assert pair.test.mean == differences.mean()
+    low, high = pair.seeds_and_texts
+    assert pair.reversed_.seeds_and_texts == (-high, -low)
+    assert setting.without_texts is None
+
+
+def test_why_there_is_no_interval_over_texts():
+    sampled = of_texts(test_examples=4)
+    assert "another sample of the test set" in (sampled.without_texts or "")
+    assert sampled.pairs[0].seeds_and_texts is None
+    whole = analysed(CELLS, PLAN).settings[0]
+    assert whole.without_texts == "accuracy is a score of the whole test set, not a mean over its texts"
+    assert [pair.seeds_and_texts for pair in whole.pairs] == [None] * 3
+
+
+def test_other_texts_must_confirm_a_difference():
+    (pair,) = of_texts().pairs
+    for p, interval, is_shown in [
+        (0.01, (0.1, 0.3), True),
+        (0.01, (-0.3, -0.1), True),
+        (0.01, (-0.1, 0.3), False),
+        (0.01, None, True),
+        (0.06, (0.1, 0.3), False),
+    ]:
+        assert replace(pair, t_p_holm=p, seeds_and_texts=interval).is_shown is is_shown
+
+
+def test_practically_equal_is_within_the_margin_even_if_seeds_differ():
+    (pair,) = of_texts().pairs
+    found = replace(pair, t_p_holm=0.01, seeds_and_texts=(0.001, 0.005), margin=0.005)
+    assert found.is_equal
+    assert not found.is_shown
+    assert found.reversed_.is_equal
+    assert not replace(found, margin=0.0).is_equal
+    assert not replace(found, margin=0.004).is_equal
+    assert not replace(found, seeds_and_texts=(-0.006, 0.005)).is_equal
+    assert not replace(found, seeds_and_texts=None).is_equal
+
+
+def test_a_margin_is_in_points_and_changes_no_trial():
+    config = Config.model_validate({"test": {"margin": 0.5}})
+    assert results_of(config, PLAN, METRICS, Finished(CELLS, {})).pairs[0].margin == 0.005
+    assert config.digest == Config().digest

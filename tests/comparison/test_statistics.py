@@ -15,6 +15,7 @@ from nmg.base.types import FloatArray
 from nmg.comparison.statistics import (
     Estimate,
     PairedTest,
+    crossed_interval,
     estimate,
     holm,
     paired_comparison,
@@ -47,6 +48,40 @@ def test_a_mean_with_its_interval_by_hand():
     assert result.deviation == pytest.approx(deviation)
     assert result.low == pytest.approx(4 - 3.182446 * deviation / 2, abs=1e-6)
     assert result.high == pytest.approx(4 + 3.182446 * deviation / 2, abs=1e-6)
+
+
+def test_an_interval_over_seeds_and_texts_is_that_of_every_resample():
+    """All 16 resamples of two seeds and two texts; their variance lacks the factor n / (n − 1) = 2."""
+    table = array(1, 0, 3, 2).reshape(2, 2)
+    means = [
+        table[np.ix_(seeds, texts)].mean() for seeds in product((0, 1), repeat=2) for texts in product((0, 1), repeat=2)
+    ]
+    reach = 12.706205 * math.sqrt(2 * np.var(means))  # t(.975, 1)
+    assert crossed_interval(table) == pytest.approx((1.5 - reach, 1.5 + reach), abs=1e-5)
+    assert reach == pytest.approx(12.706205 * math.sqrt(1 + 1 / 4), abs=1e-5)
+
+
+def test_an_interval_over_seeds_and_texts_by_loops():
+    table = np.random.default_rng(0).normal(0.3, 1, (4, 7))
+    mean, squares = sum(map(sum, table)) / 28, 0.0
+    for lines in (table.tolist(), table.T.tolist()):
+        means = [sum(line) / len(line) for line in lines]
+        variance = sum((one - mean) ** 2 for one in means) / (len(means) - 1)
+        squares += stats.t.ppf(0.975, len(means) - 1) ** 2 * variance / len(means)
+    found = crossed_interval(table)
+    assert found == pytest.approx((mean - math.sqrt(squares), mean + math.sqrt(squares)))
+    over_seeds = estimate(table.mean(axis=1))
+    assert found is not None
+    assert over_seeds.low is not None
+    assert found[0] < over_seeds.low
+
+
+def test_one_seed_or_one_text_says_nothing_about_others():
+    assert crossed_interval(np.ones((1, 9))) is None
+    assert crossed_interval(np.ones((9, 1))) is None
+    assert crossed_interval(np.zeros((3, 9))) == (0, 0)
+    constant = np.tile(array(0, 1), (3, 1))  # only texts vary: mean .5, deviation √.5, over √2
+    assert crossed_interval(constant) == pytest.approx((0.5 - 12.706205 / 2, 0.5 + 12.706205 / 2), abs=1e-5)
 
 
 def test_a_paired_comparison_by_hand():

@@ -34,6 +34,7 @@ from nmg.report.latex import as_latex, escape, latex_table
 from nmg.report.markdown import as_markdown, table_lines
 from nmg.report.numbers import p_text
 from nmg.report.terminal import as_rich, notes_once
+from nmg.report.verdicts import compare_verdict
 from support.trials import compared
 
 from .helpers import svgs
@@ -133,8 +134,8 @@ def test_pairs_by_hand():
     table = pairs_table(results, results.settings)
     assert [row[0] for row in table.rows] == ["random − none", "idf − none", "idf − random"]
     # Differences 1, 2, 3: mean 2, deviation 1, t = 2 √3: p .0742, times three pairs. All positive: 2 / 8.
-    assert table.rows[0] == (*("random − none", "3", "+2.0 [−0.5, +4.5]", "0.223", "0.750", "+2.00", "3/0/0"),)
-    assert table.rows[1][6] == "2/0/1"
+    assert table.rows[0] == (*("random − none", "3", "+2.0 [−0.5, +4.5]", "–", "0.223", "0.750", "+2.00", "3/0/0"),)
+    assert table.rows[1][7] == "2/0/1"
     assert len(table.header) == len(table.rows[0])
     assert "over all 3 planned pairs of this comparison" in " ".join(table.notes)
     assert "eeds needed" not in " ".join([*table.header, *table.notes]), "three seeds say too little of it"
@@ -142,7 +143,7 @@ def test_pairs_by_hand():
     assert "over the one planned pair of this comparison" in " ".join(one_pair.notes)
     one_seed = results_of([one for one in PLAIN if one.spec.seed == 0])
     assert pairs_table(one_seed, one_seed.settings).rows[0] == (
-        *("random − none", "1", "+1.0", "–", "–", "–", "1/0/0"),
+        *("random − none", "1", "+1.0", "–", "–", "–", "–", "1/0/0"),
     )
 
 
@@ -212,6 +213,64 @@ def test_reading_with_findings():
     assert many.endswith("; and 4 more in the table.")
 
 
+def with_texts(cells: Sequence[TrialResult], interval: tuple[float, float], margin: float = 0.0) -> ComparisonResults:
+    """The results of a comparison in which every pair has this interval over seeds and texts."""
+    results = results_of(cells)
+    (part,), (setting,) = results.parts, results.settings
+    pairs = [replace(pair, seeds_and_texts=interval, margin=margin) for pair in setting.pairs]
+    return replace(results, parts=[replace(part, settings=[replace(setting, pairs=pairs, without_texts=None)])])
+
+
+def test_both_intervals_are_shown_once():
+    results = with_texts(PLAIN, (-0.012, 0.052))
+    table = pairs_table(results, results.settings)
+    assert table.header[2:4] == ("Δ accuracy [95 %]", "95 %, seeds and texts")
+    assert table.rows[0][2:4] == ("+2.0 [−0.5, +4.5]", "[−1.2, +5.2]")
+    assert "other test texts" in " ".join(table.notes)
+    assert "(+2.0 [−0.5, +4.5] over seeds, [−1.2, +5.2] over seeds and texts, corrected p = 0.223)" in reading(results)
+    assert "Only the interval over seeds and texts covers other test texts." in scope(results.parts[0])
+
+
+def test_a_table_says_why_there_is_no_interval_over_texts():
+    results = results_of(PLAIN)
+    notes = " ".join(pairs_table(results, results.settings).notes)
+    assert (
+        "No interval over other texts: accuracy is a score of the whole test set, not a mean over its texts." in notes
+    )
+    assert "seeds and texts" not in table_lines(pairs_table(results, results.settings))
+
+
+def test_what_other_texts_may_undo_is_not_called_significant():
+    cells = shifted(["none", "random"], 0.1)
+    for interval, is_shown in [((0.05, 0.15), True), ((-0.05, 0.25), False)]:
+        results = with_texts(cells, interval)
+        table = pairs_table(results, results.settings)
+        assert ("significant" in table.mark(0)) is is_shown
+        assert bool(table.highlighted) is is_shown
+        text, answer = reading(results), compare_verdict(results)
+        assert ("1 of 1 planned pair differs" in text) is is_shown
+        assert (
+            "This difference holds over seeds; over other texts it may not: random − none (" in text
+        ) is not is_shown
+        assert answer.verdict.startswith("Maskings differ.") is is_shown
+        assert answer.verdict.startswith("Maskings differ over seeds; over other texts they may not.") is not is_shown
+        assert bool(answer.command) is is_shown
+
+
+def test_practically_equal_maskings():
+    results = with_texts(shifted(["none", "random"], 0.002), (-0.001, 0.005), margin=0.005)
+    table = pairs_table(results, results.settings)
+    assert table.mark(0) == "practically equal"
+    assert table.notes[-1] == "Practically equal: that interval is within ±0.5 points (test.margin)."
+    text = reading(results)
+    assert text.startswith("Practically equal, within ±0.5 points over seeds and texts: random − none (")
+    assert "does not show" not in text
+    assert compare_verdict(results).verdict.startswith("The maskings are practically equal.")
+    assert not compare_verdict(results).command
+    wide = with_texts(PLAIN, (-0.001, 0.009), margin=0.005)
+    assert not pairs_table(wide, wide.settings).mark(0)
+
+
 def test_reading_of_too_little():
     single = [one for one in PLAIN if one.spec.seed == 0]
     assert "One seed cannot separate differences from chance" in reading(results_of(single))
@@ -238,7 +297,7 @@ def test_a_difference_that_is_the_same_in_every_seed():
     assert "1 of 1 planned pair differs" in reading(found)
     assert "random − none (+25.0 in every seed, corrected p = 0.016)" in reading(found)
     table = pairs_table(found, found.settings)
-    assert table.rows[0][3:5] == ("0.016", "0.016")
+    assert table.rows[0][4:6] == ("0.016", "0.016")
     assert any(
         "t is undefined and the corrected p comes from the exact signed-rank test" in note for note in table.notes
     )
@@ -302,7 +361,7 @@ def test_every_number_of_the_curves_is_that_of_the_cells(monkeypatch: pytest.Mon
             first, second = row[0].split(" − ")
             test = stats.ttest_rel(scores(first, *point), scores(second, *point))
             assert pair.test.t_p == pytest.approx(test.pvalue)
-            assert row[3] == p_text(pair.t_p_holm)
+            assert row[4] == p_text(pair.t_p_holm)
     comparison_page(results)
     over_labels, over_steps = drawn[:2], drawn[2:]
     for steps, curve in zip((50, 200), over_labels, strict=True):
@@ -390,11 +449,11 @@ def test_terminal_tables_are_narrow_and_say_notes_once():
     assert len(tables) == 8
     assert [bool(table.notes) for table in tables] == [False] * 6 + [True] * 2
     assert max(len(table.header) for table in tables) == 7
-    assert tables[1].header == ("difference", "Δ accuracy [95 %]", "p (Holm)", "d_z", "w/t/l")
+    assert tables[1].header == ("difference", "Δ accuracy [95 %]", "95 %, seeds and texts", "p (Holm)", "w/t/l")
     results = results_of(PLAIN)
     full = pairs_table(results, results.settings).rows[0]
     short = terminal_tables(results)[1].rows[0]
-    assert short == (full[0], full[2], full[3], full[5], full[6])
+    assert short == (full[0], full[2], full[3], full[4], full[7])
 
 
 def test_brackets_in_a_name_reach_the_terminal():

@@ -44,11 +44,11 @@ def test_results_come_back_to_the_bit_with_their_provenance(store: TrialStore):
     assert found[RESULTS[2].spec].provenance == {"settings": "a" * 16, "masking.weights": "b" * 16}
 
 
-def test_scores_of_examples_are_not_stored(store: TrialStore):
-    spec = TrialSpec("many", 0)
-    kept = store.append(TrialResult(spec, {"loss": 1.0}, {"loss": np.ones(1000)}))
-    assert kept.example_scores["loss"].shape == (1000,)
-    assert loaded(store)[spec].example_scores == {}
+def test_scores_of_examples_come_back_to_the_bit(store: TrialStore):
+    spec, scores = TrialSpec("many", 0), np.array([0.1 + 0.2, 1.0, 0.0])
+    store.append(TrialResult(spec, {"f1": 1.0}, {"f1": scores}))
+    found = loaded(store)[spec].example_scores["f1"]
+    assert (found.dtype, found.tolist()) == (np.float64, scores.tolist())
 
 
 def test_a_half_written_line_is_dropped_and_overwritten(store: TrialStore):
@@ -58,6 +58,16 @@ def test_a_half_written_line_is_dropped_and_overwritten(store: TrialStore):
     store.append(compared("idf", 0, {"loss": 3.0}))
     assert len(store.path.read_text().splitlines()) == 4
     assert loaded(store)[TrialSpec("idf", 0)].scores == {"loss": 3.0}
+
+
+_SCORED = '{"spec": {"masking": "a", "seed": 0}, "scores": {}, "example_scores": {"f1": %s}}'
+
+
+@pytest.mark.parametrize("scores", ["{}", '"x"', "[[1]]", "[null]", "1"])
+def test_scores_of_examples_are_numbers(store: TrialStore, scores: str):
+    store.path.write_text(_SCORED % "[1]" + "\n" + _SCORED % scores + "\n")
+    with pytest.raises(UserError, match=r"trials.jsonl, line 2: is not a trial"):
+        read_trials(store.path)
 
 
 @pytest.mark.parametrize("line", ["", "{}", "[1]", '{"spec": {"masking": "a", "seed": 0}}', '{"key": 1}', "\0" * 9])

@@ -198,7 +198,8 @@ class AuditWorker:
         masks = None if spec.masking == "none" else DrawnMasks(self.corpus, self._masking(spec.masking))
         trials = [Trial(one, self.session.task, self.train, self.rows(_examples(spec)), self.validation) for one in job]
         randomness = StreamName(self.config.run.seed) / "audit" / spec.seed
-        return list(run_trials(self.session.context.silent(), self.pretrained, masks, trials, randomness))
+        results = run_trials(self.session.context.silent(), self.pretrained, masks, trials, randomness)
+        return [replace(result, example_scores={}) for result in results]
 
     def _masking(self, name: str) -> Masking:
         kind, _, number = name.partition("-")

@@ -224,6 +224,9 @@ class MetaTestSettings(Section):
     `greedy` for attention policies, `sample` for linear ones."""
     temperature: Positive = 1.0
     """Divisor of the logits if the policy samples tokens. Higher values are closer to uniform."""
+    margin: NonNegative = 0.0
+    """Largest difference of scores that does not matter, in points: scores × 100. A comparison calls two maskings
+    practically equal if the interval of their difference over seeds and texts is within ± this. 0: it never does."""
     remask: Literal["every-step", "once"] = "every-step"
     """LM that a learned policy reads: `every-step` reads the current one at each step, `once` only the initial one, and
     keeps the masks for all epochs."""

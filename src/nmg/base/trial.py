@@ -6,9 +6,10 @@ Learners see results, so the records are here. `nmg.trials.trial` runs trials.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import ConfigDict
+import numpy as np
+from pydantic import BeforeValidator, ConfigDict, PlainSerializer, TypeAdapter
 
 from nmg.base.settings import Evaluation
 from nmg.base.types import FloatArray
@@ -90,6 +91,18 @@ class TrainingStats:
     """Number of masked positions that an adaptation trains on, over all epochs."""
 
 
+_NUMBERS = TypeAdapter(list[float])
+
+
+def _from_json(value: Any) -> FloatArray:
+    """Return numbers read from JSON as an array; raises ValueError for anything else that is not an array."""
+    return value if isinstance(value, np.ndarray) else np.array(_NUMBERS.validate_python(value))
+
+
+ExampleScores: TypeAlias = Annotated[FloatArray, BeforeValidator(_from_json), PlainSerializer(np.ndarray.tolist)]
+"""float64 [examples], stored as a list of numbers."""
+
+
 @dataclass(frozen=True)
 class TrialResult:
     """The result of a trial. If trials share an adaptation, each of them has its full statistics."""
@@ -99,8 +112,9 @@ class TrialResult:
     spec: TrialSpec
     scores: Mapping[str, float]
     """Metric → score on the held-out examples. Higher is better for every metric except `loss`."""
-    example_scores: Mapping[str, FloatArray] = field(default_factory=dict, compare=False)
-    """Metric → float64 [examples], for metrics that are means over examples. It is not stored."""
+    example_scores: Mapping[str, ExampleScores] = field(default_factory=dict, compare=False)
+    """Metric → score of each held-out example, for metrics that are means over examples. A comparison keeps those of
+    the tested metric, an audit keeps none."""
     adaptation: TrainingStats = TrainingStats()
     finetuning: TrainingStats = TrainingStats()
     """Statistics of the fine-tuning run, or of the linear probe, which has no steps, only seconds."""

@@ -13,6 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from nmg.base.trial import Condition, TrialResult, TrialSpec
+from nmg.base.types import FloatArray
 from nmg.comparison.environment import mixed_seeds
 from nmg.comparison.learned import equal_rule, meta_training_seconds
 from nmg.comparison.parts import Part
@@ -28,7 +29,7 @@ from nmg.comparison.results import (
     trial_json,
 )
 from nmg.comparison.run import Finished
-from nmg.comparison.statistics import PairedTest, estimate, holm, paired_comparison
+from nmg.comparison.statistics import crossed_interval, estimate, holm, paired_comparison
 from nmg.policies.maskings import CONTROLS
 
 
@@ -118,6 +119,7 @@ def _analyse_setting(
     here = [cell for cell in cells if _is_in(cell.spec, condition)]
     by_masking = {name: {one.spec.seed: one for one in here if one.spec.masking == name} for name in part.plan.names}
     by_masking = {name: of_masking for name, of_masking in by_masking.items() if of_masking}
+    without_texts = _without_texts(part, here, metrics[0])
     return SettingResult(
         part,
         metrics,
@@ -127,16 +129,24 @@ def _analyse_setting(
             for name, of_masking in by_masking.items()
         ],
         [
-            Pair(
-                later,
-                earlier,
-                _paired(by_masking[later], by_masking[earlier], metrics[0]),
-                mixed_seeds=mixed_seeds(by_masking[later], by_masking[earlier]),
+            replace(
+                _pair(later, earlier, by_masking, metrics[0], over_texts=without_texts is None),
+                margin=part.config.test.margin / 100,
             )
             for earlier, later in combinations(by_masking, 2)
             if set(by_masking[earlier]) & set(by_masking[later])
         ],
+        without_texts,
     )
+
+
+def _without_texts(part: Part, cells: Sequence[TrialResult], metric: str) -> str | None:
+    """Return why there is no interval over other texts, or None if every trial has the scores of single texts."""
+    if part.config.data.test_examples is not None:
+        return "each seed is scored on another sample of the test set (data.test_examples)"
+    if any(metric not in cell.example_scores for cell in cells):
+        return f"{metric} is a score of the whole test set, not a mean over its texts"
+    return None
 
 
 def _is_in(spec: TrialSpec, condition: Condition) -> bool:
@@ -176,12 +186,37 @@ def _analyse_masking(name: str, cells: Sequence[TrialResult], metrics: tuple[str
     )
 
 
-def _paired(first: Mapping[int, TrialResult], second: Mapping[int, TrialResult], metric: str) -> PairedTest:
-    seeds = [seed for seed in first if seed in second]
-    return paired_comparison(
-        np.array([first[seed].scores[metric] for seed in seeds]),
-        np.array([second[seed].scores[metric] for seed in seeds]),
+def _pair(
+    first: str, second: str, by_masking: Mapping[str, Mapping[int, TrialResult]], metric: str, *, over_texts: bool
+) -> Pair:
+    """Return the difference of two maskings over the seeds that both have.
+
+    Args:
+        first: Name of a masking.
+        second: Name of the masking to subtract.
+        by_masking: Name of a masking → seed → trial.
+        metric: The tested metric.
+        over_texts: Whether every trial has the scores of the same test texts.
+
+    Returns:
+        The difference with its tests.
+    """
+    shared = [seed for seed in by_masking[first] if seed in by_masking[second]]
+    cells = [[by_masking[name][seed] for seed in shared] for name in (first, second)]
+    return Pair(
+        first,
+        second,
+        paired_comparison(*(np.array([cell.scores[metric] for cell in one]) for one in cells)),
+        mixed_seeds=mixed_seeds(by_masking[first], by_masking[second]),
+        seeds_and_texts=crossed_interval(_of_texts(cells[0], metric) - _of_texts(cells[1], metric))
+        if over_texts
+        else None,
     )
+
+
+def _of_texts(cells: Sequence[TrialResult], metric: str) -> FloatArray:
+    """Return the scores of single texts, float64 [trials, texts]."""
+    return np.stack([cell.example_scores[metric] for cell in cells])
 
 
 def holm_corrected(pairs: Sequence[Pair], n_planned: int) -> list[Pair]:

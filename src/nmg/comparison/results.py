@@ -65,11 +65,25 @@ class Pair:
     """p value of the signed-rank test with the same correction; None for one seed."""
     mixed_seeds: tuple[int, ...] = ()
     """Seeds whose two trials ran in different environments and thus differ in more than their masks."""
+    seeds_and_texts: tuple[float, float] | None = None
+    """95 % interval of the difference over other seeds and other test texts (`crossed_interval`); None without scores
+    of single texts."""
+    margin: float = 0.0
+    """Largest difference that does not matter (`test.margin`), as a fraction."""
 
     @property
     def reversed_(self) -> "Pair":
         """The difference second − first, without corrected p values."""
-        return Pair(self.second, self.first, self.test.reversed_, mixed_seeds=self.mixed_seeds)
+        both = self.seeds_and_texts and (0.0 - self.seeds_and_texts[1], 0.0 - self.seeds_and_texts[0])
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            test=self.test.reversed_,
+            t_p_holm=None,
+            wilcoxon_p_holm=None,
+            seeds_and_texts=both,
+        )
 
     @property
     def is_tested(self) -> bool:
@@ -78,8 +92,24 @@ class Pair:
 
     @property
     def differs(self) -> bool:
-        """Whether the corrected p value is below `ALPHA`."""
+        """Whether the corrected p value is below `ALPHA`, which is about other seeds only."""
         return self.t_p_holm is not None and self.t_p_holm < ALPHA
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the two are practically equal: the interval over seeds and texts is within ± `margin`, above 0."""
+        both = self.seeds_and_texts
+        return self.margin > 0 and both is not None and -self.margin <= both[0] and both[1] <= self.margin
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the scores show a difference that matters, over other seeds, and over other texts if measured."""
+        return self.differs and not self.is_equal and not self.may_be_texts
+
+    @property
+    def may_be_texts(self) -> bool:
+        """Whether the interval over seeds and texts contains 0."""
+        return self.seeds_and_texts is not None and self.seeds_and_texts[0] <= 0 <= self.seeds_and_texts[1]
 
 
 @dataclass(frozen=True)
@@ -92,6 +122,8 @@ class SettingResult:
     condition: Condition
     maskings: Sequence[MaskingResult]
     pairs: Sequence[Pair]
+    without_texts: str | None = None
+    """Why there is no interval over other texts, as a clause; None if there is one."""
 
     @property
     def tested(self) -> str:
@@ -256,10 +288,13 @@ def _setting_json(result: SettingResult) -> dict[str, Any]:
         for one in result.maskings
     ]
     where = {"part": result.part.name, "metrics": list(result.metrics), "tested_metric": result.tested}
-    return {**where, **asdict(result.condition), "maskings": maskings, "pairs": [_pair_json(p) for p in result.pairs]}
+    found = {"maskings": maskings, "pairs": [_pair_json(p) for p in result.pairs]}
+    return {**where, **asdict(result.condition), **found, "without_texts": result.without_texts}
 
 
 def _pair_json(pair: Pair) -> dict[str, Any]:
     corrected = {name: getattr(pair, name) for name in ("t_p_holm", "wilcoxon_p_holm")}
+    low, high = pair.seeds_and_texts or (None, None)
     facts = {"seeds_still_needed": pair.test.seeds_still_needed, **corrected, "mixed_seeds": list(pair.mixed_seeds)}
+    facts |= {"seeds_and_texts": {"low": low, "high": high}, "is_shown": pair.is_shown, "is_equal": pair.is_equal}
     return {"first": pair.first, "second": pair.second, **asdict(pair.test), **facts}

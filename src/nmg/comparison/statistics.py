@@ -1,6 +1,7 @@
 """Statistics over a few seeds: means with intervals, paired tests, and the number of seeds that a difference needs.
 
-Pure functions on arrays of finite scores, one score per seed. Undefined results are None, never NaN: for example the
+Pure functions on arrays of finite scores, one score per seed; `crossed_interval` also takes the texts as a sample.
+Undefined results are None, never NaN: for example the
 deviation of one number, or a t test of differences that are all equal and not zero.
 """
 
@@ -134,6 +135,26 @@ def paired_comparison(first: FloatArray, second: FloatArray) -> PairedTest:
         losses=losses,
         seeds_needed=None if effect is None else seeds_needed(effect),
     )
+
+
+def crossed_interval(differences: FloatArray) -> tuple[float, float] | None:
+    """Return a 95 % interval of the mean difference over other seeds and other texts.
+
+    Seeds and texts are two crossed samples. Each gives a t interval of the same mean: one over the means of seeds, one
+    over the means of texts. The half-widths are added as squares (MOVER, Zou and Donner 2008). The result contains the
+    interval over seeds. It is a little too wide, because both samples share the noise of single scores.
+
+    Args:
+        differences: float64 [seeds, texts].
+
+    Returns:
+        (low, high), or None if there are fewer than two seeds or texts.
+    """
+    if min(differences.shape) < 2:
+        return None
+    mean, by_seed, by_text = differences.mean(), estimate(differences.mean(axis=1)), estimate(differences.mean(axis=0))
+    reach = math.hypot(*(one.high - one.mean for one in (by_seed, by_text) if one.high is not None))
+    return float(mean - reach), float(mean + reach)
 
 
 def has_spread(values: FloatArray) -> bool:

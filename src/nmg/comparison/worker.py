@@ -143,7 +143,8 @@ class ComparisonWorker:
                 if model is not None and not is_saved(model):
                     save_lm(self.model.lm, model)
             seconds = {**result.seconds, "masks": masking.seconds}
-            yield replace(result, seconds=seconds, n_labelled=len(trial.train.examples))
+            kept = {name: scores for name, scores in result.example_scores.items() if name == self.table_metrics[0]}
+            yield replace(result, example_scores=kept, seconds=seconds, n_labelled=len(trial.train.examples))
 
     def _trial(self, spec: TrialSpec) -> Trial:
         """Return the trial with its training and test set, which are encoded once per seed and number of labels."""

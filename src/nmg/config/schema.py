@@ -159,9 +159,9 @@ class Config(Section):
         """Digest (16 hex digits) of all settings that affect results.
 
         It excludes the names of files and models, because results depend only on their content
-        (`nmg.trials.provenance`).
+        (`nmg.trials.provenance`), and `test.margin`, by which finished results are judged.
         """
-        settings = self.model_dump(mode="json", exclude={"runtime"})
+        settings = self.model_dump(mode="json", exclude={"runtime": True, "test": {"margin"}})
         for setting, _, _ in named_contents(self):
             section, _, field = setting.partition(".")
             if settings[section][field] is None or isinstance(settings[section][field], str):

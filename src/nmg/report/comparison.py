@@ -91,7 +91,10 @@ def scope(results: PartResults) -> str:
     if results.has_policies:
         shared.append("these learned policies")
         others.append("other policies of the same learners")
-    return f"Intervals and p values cover other seeds with {listed(shared, 'and')}, but not {listed(others, 'or')}."
+    text = f"Intervals and p values cover other seeds with {listed(shared, 'and')}, but not {listed(others, 'or')}."
+    if all(pair.seeds_and_texts is None for one in results.settings for pair in one.pairs):
+        return text
+    return f"{text} Only the interval over seeds and texts covers other test texts."
 
 
 def metric_title(metric: str) -> str:
@@ -103,6 +106,17 @@ SEEDS_FOR_POWER = 5
 """Minimum number of seeds from which the number of seeds needed is estimated."""
 MIXED = "†"
 """Marks a pair with a seed whose two trials ran in different environments."""
+
+
+TEXTS = "95 %, seeds and texts"
+"""Column heading of the interval over seeds and test texts."""
+EQUAL = "practically equal"
+"""Marks a pair whose interval over seeds and texts is within ± `test.margin`."""
+
+
+def margin_text(margin: float) -> str:
+    """Return a margin, given as a fraction, in points: '0.5 points'."""
+    return f"{100 * margin:g} point{'' if margin == 0.01 else 's'}"
 
 
 CONSTANT_NOTE = (
@@ -157,7 +171,7 @@ def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -
             condition.
 
     Returns:
-        The table, with the differences whose corrected p value is below `ALPHA` highlighted.
+        The table, with the differences that the scores show (`Pair.is_shown`) highlighted.
     """
     metric = settings[0].tested
     pairs = [
@@ -165,7 +179,7 @@ def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -
         for one in settings
         for pair in one.pairs
     ]
-    header = ("difference", "n", f"Δ {metric} [95 %]", "p (Holm)", "Wilcoxon p (Holm)", "d_z", "w/t/l")
+    header = ("difference", "n", f"Δ {metric} [95 %]", TEXTS, "p (Holm)", "Wilcoxon p (Holm)", "d_z", "w/t/l")
     rows = []
     for name, pair in pairs:
         test = pair.test
@@ -174,6 +188,7 @@ def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -
                 name + (MIXED if pair.mixed_seeds else ""),
                 str(test.n),
                 difference_text(test.mean, test.low, test.high, metric),
+                interval_text(*(pair.seeds_and_texts or (None, None)), metric, "+"),
                 p_text(pair.t_p_holm),
                 p_text(pair.wilcoxon_p_holm),
                 decimal(test.effect_size, 2, "+"),
@@ -189,6 +204,7 @@ def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -
         "Seeds needed (+ those still missing): number of seeds that finds a difference of this d_z with 80 % power in "
         "one test at 5 %; a d_z from few seeds is itself uncertain.",
     ]
+    notes += _texts_notes(settings, [pair for _, pair in pairs])
     if any(pair.test.is_constant for _, pair in pairs):
         notes.append(CONSTANT_NOTE)
     if any(pair.mixed_seeds for _, pair in pairs):
@@ -196,18 +212,37 @@ def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -
             f"{MIXED}: in at least one seed the two trials ran in different environments, so their difference may have "
             "other causes than the masks."
         )
-    found = [row for row, (_, pair) in enumerate(pairs) if pair.differs]
+    found = [row for row, (_, pair) in enumerate(pairs) if pair.is_shown]
+    equal = [row for row, (_, pair) in enumerate(pairs) if pair.is_equal]
     table = Table(
         (*header, "seeds needed"),
         tuple(rows),
         tuple(notes),
-        highlighted=frozenset((row, 3) for row in found),
-        marks=tuple((row, "significant") for row in found),
+        highlighted=frozenset((row, header.index("p (Holm)")) for row in found),
+        marks=(*((row, "significant") for row in found), *((row, EQUAL) for row in equal)),
     )
     if any(tells_power(pair.test) for _, pair in pairs):
         return table
     notes = [note for note in notes if not note.startswith("Seeds needed")]
     return replace(table.columns(range(len(header))), notes=tuple(notes))
+
+
+def _texts_notes(settings: Sequence[SettingResult], pairs: Sequence[Pair]) -> list[str]:
+    """Return what the interval over seeds and texts says, and why settings have none."""
+    notes = [
+        f"No interval over other texts: {why}."
+        for why in dict.fromkeys(one.without_texts for one in settings if one.pairs)
+        if why is not None
+    ]
+    if margin := next((pair.margin for pair in pairs if pair.is_equal), None):
+        notes.append(f"{EQUAL.capitalize()}: that interval is within ±{margin_text(margin)} (test.margin).")
+    if any(pair.seeds_and_texts is not None for pair in pairs):
+        notes.insert(
+            0,
+            f"{TEXTS}: interval of Δ over other seeds and other test texts, not corrected. A difference is called "
+            "significant only if this interval leaves out 0, too.",
+        )
+    return notes
 
 
 def tells_power(test: PairedTest) -> bool:
@@ -283,21 +318,26 @@ def _means_table(results: ComparisonResults, settings: Sequence[SettingResult]) 
     note = (
         f"{metric}{scale}: mean over {seeds} seed{'' if seeds == '1' else 's'} with its 95 % t interval. {DIFFERS}: "
         f"differs from {results.baseline} at 5 % (paired t test, Holm's correction over "
-        f"{all_of(family_text(results, metric))})."
+        f"{all_of(family_text(results, metric))}{_and_texts(settings)})."
     )
     where = setting_text(first.condition, first.part.config.data.task)
     caption = f"{metric} on the test sets{f': {where}' if where else ''}"
     return Table(("masking", *(one.part.title for one in settings)), tuple(rows), (note,), caption)
 
 
+def _and_texts(settings: Sequence[SettingResult]) -> str:
+    measured = any(pair.seeds_and_texts is not None for one in settings for pair in one.pairs)
+    return "; 0 is outside of the interval over seeds and texts" if measured else ""
+
+
 def _mean_of(result: SettingResult, name: str) -> str:
-    """Return the mean of a masking with its interval, and with `DIFFERS` if it differs from the baseline."""
+    """Return the mean of a masking with its interval, and with `DIFFERS` if it is shown to differ from the baseline."""
     value = next((one.estimates[result.tested] for one in result.maskings if one.masking == name), None)
     if value is None:
         return NOTHING
     interval = f" {interval_text(value.low, value.high, result.tested)}" if value.low is not None else ""
-    differs = any(pair.differs for pair in result.pairs if pair.first == name)
-    return score_text(value.mean, result.tested) + interval + (DIFFERS if differs else "")
+    is_shown = any(pair.is_shown for pair in result.pairs if pair.first == name)
+    return score_text(value.mean, result.tested) + interval + (DIFFERS if is_shown else "")
 
 
 def differences_table(results: ComparisonResults, metric: str) -> Table:
@@ -312,7 +352,7 @@ def family_text(results: ComparisonResults, metric: str) -> str:
     return f"{count_text(results.families[metric], 'planned pair')}{of} of this comparison"
 
 
-ON_TERMINAL = (0, 2, 3, 5, 6, 7)
+ON_TERMINAL = (0, 2, 3, 4, 7, 8)
 """Indices of the columns of a table of pairs that are shown in a terminal of 80 columns."""
 
 

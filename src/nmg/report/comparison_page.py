@@ -58,7 +58,7 @@ def _grid_sections(results: ComparisonResults) -> list[Section]:
         differences: list[Block] = [differences_table(results, metric)]
         if rows := _forest_rows(results.family(metric)):
             title = f"Differences from {results.baseline}"
-            caption = "Mean paired difference with its 95 % interval, not corrected for multiple tests."
+            caption = "Mean paired difference with its 95 % interval over seeds, not corrected for multiple tests."
             differences.insert(0, Figure(forest_plot(rows, f"difference of {axis_name(metric)}", title), caption))
         sections.append(Section(f"Differences from {results.baseline}: {metric}", differences))
     links = [(one.part.title, f"{quote(one.part.name)}/index.html") for one in results.parts]

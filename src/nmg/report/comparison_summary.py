@@ -5,9 +5,8 @@ from typing import TypeAlias
 
 from nmg.comparison.environment import described
 from nmg.comparison.results import ComparisonResults, Pair, SettingResult
-from nmg.comparison.statistics import PairedTest
-from nmg.report.comparison import MIXED, pair_name, place_text, tells_power
-from nmg.report.numbers import count_text, difference_text, p_equals
+from nmg.report.comparison import EQUAL, MIXED, margin_text, pair_name, place_text, tells_power
+from nmg.report.numbers import count_text, difference_text, interval_text, p_equals
 
 LISTED = 6
 """Maximum number of pairs with a detected difference that the summary names."""
@@ -42,15 +41,31 @@ def _on_tests(results: ComparisonResults, metric: str) -> str:
             f"All maskings have the same {metric} in every seed, so fine-tuning may have learned only the most "
             "frequent answer. Use more labels, or more epochs (test.finetune_epochs)."
         )
-    differing = [(setting, pair) for setting, pair in tested if pair.differs]
     over = f"on {metric} at 5 % after Holm's correction"
     planned = count_text(results.families[metric], "planned pair")
-    if not differing:
-        return f"No pair differs {over} over {planned} with n = {_seeds(tested)} seeds. {_nearest(tested)}"
-    named = "; ".join(_described(setting, pair) for setting, pair in differing[:LISTED])
-    verb = "differs" if len(differing) == 1 else "differ"
-    more = f"; and {len(differing) - LISTED} more in the table" if len(differing) > LISTED else ""
-    return f"{len(differing)} of {planned} {verb} {over}, with n = {_seeds(differing)} seeds: {named}{more}."
+    others = [(setting, pair) for setting, pair in tested if not pair.is_equal]
+    shown = [(setting, pair) for setting, pair in others if pair.is_shown]
+    unsure = [(setting, pair) for setting, pair in others if pair.differs and not pair.is_shown]
+    sentences = []
+    if equal := [(setting, pair) for setting, pair in tested if pair.is_equal]:
+        margins = " or ".join(dict.fromkeys(f"±{margin_text(pair.margin)}" for _, pair in equal))
+        sentences.append(f"{EQUAL.capitalize()}, within {margins} over seeds and texts: {_list(equal)}.")
+    if shown:
+        verb = "differs" if len(shown) == 1 else "differ"
+        sentences.append(f"{len(shown)} of {planned} {verb} {over}, with n = {_seeds(shown)} seeds: {_list(shown)}.")
+    if unsure:
+        holds, it = ("This difference holds", "it") if len(unsure) == 1 else ("These differences hold", "they")
+        sentences.append(f"{holds} over seeds; over other texts {it} may not: {_list(unsure)}.")
+    if others and not shown and not unsure:
+        none = "No other pair" if equal else "No pair"
+        sentences.append(f"{none} differs {over} over {planned} with n = {_seeds(others)} seeds. {_nearest(others)}")
+    return " ".join(sentences)
+
+
+def _list(pairs: Tested) -> str:
+    """Return the pairs with their numbers; of many, only the first."""
+    named = "; ".join(_described(setting, pair) for setting, pair in pairs[:LISTED])
+    return named + (f"; and {len(pairs) - LISTED} more in the table" if len(pairs) > LISTED else "")
 
 
 def _nearest(tested: Tested) -> str:
@@ -87,16 +102,19 @@ def _on_environments(results: ComparisonResults) -> list[str]:
     ]
 
 
-def paired_text(test: PairedTest, metric: str) -> str:
-    """Return the mean difference with its interval; adds "in every seed" if it is constant."""
-    constant = " in every seed" if test.is_constant else ""
-    return difference_text(test.mean, test.low, test.high, metric) + constant
+def paired_text(pair: Pair, metric: str) -> str:
+    """Return the mean difference with its intervals; adds "in every seed" if it is constant."""
+    test = pair.test
+    text = difference_text(test.mean, test.low, test.high, metric) + (" in every seed" if test.is_constant else "")
+    if pair.seeds_and_texts is None:
+        return text
+    return f"{text} over seeds, {interval_text(*pair.seeds_and_texts, metric, '+')} over seeds and texts"
 
 
 def _described(setting: SettingResult, pair: Pair) -> str:
     place = place_text(setting)
     where = f", {'in' if setting.part.name else 'with'} {place}" if place else ""
-    return f"{pair_name(pair)} ({paired_text(pair.test, setting.tested)}, corrected {p_equals(pair.t_p_holm)}{where})"
+    return f"{pair_name(pair)} ({paired_text(pair, setting.tested)}, corrected {p_equals(pair.t_p_holm)}{where})"
 
 
 def _seeds(tested: Tested) -> str:

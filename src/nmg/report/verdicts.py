@@ -1,11 +1,12 @@
 """The last lines of a command: verdict, reasons, and the command to run next."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmg.adaptation.result import AdaptationResult
-from nmg.comparison.results import ComparisonResults, SettingResult
+from nmg.comparison.results import ComparisonResults, Pair, SettingResult
 from nmg.meta_training.log import RunLog
 from nmg.report.comparison_summary import reading
 from nmg.report.document import Verdict
@@ -58,17 +59,27 @@ def compare_verdict(results: ComparisonResults) -> Verdict:
     settings = results.settings
     if not any(one.maskings for one in settings):
         return Verdict("No part of the comparison has results.", reading(results))
-    differ = [pair for pair in results.pairs if pair.differs]
-    best = _best(settings[0])
-    answer = "Maskings differ." if differ else "No difference between maskings is shown."
+    shown = any(pair.is_shown for pair in results.pairs)
+    best, answer = _best(settings[0]), _on_pairs(results.pairs)
     if len(settings) == 1:
         metric = settings[0].tested
         answer += f" The highest mean {metric} is that of '{best}'." if metric != "loss" else f" '{best}' is best."
-    if best == "none" or not differ:  # nothing here speaks for an adaptation
+    if best == "none" or not shown:  # nothing here speaks for an adaptation
         return Verdict(answer, reading(results))
     model = _quoted(settings[0].part.config.model.name)
     command = f"nmg adapt --model {model} --masking {_quoted(best)} --corpus TEXTS --out adapted"
     return Verdict(answer, reading(results), command)
+
+
+def _on_pairs(pairs: Sequence[Pair]) -> str:
+    """Return in one sentence what is shown about the differences."""
+    if any(pair.is_shown for pair in pairs):
+        return "Maskings differ."
+    if any(pair.differs and not pair.is_equal for pair in pairs):
+        return "Maskings differ over seeds; over other texts they may not."
+    if pairs and all(pair.is_equal for pair in pairs):
+        return "The maskings are practically equal."
+    return "No difference between maskings is shown."
 
 
 def _best(setting: SettingResult) -> str:

@@ -68,7 +68,7 @@ class TrialStore:
             self._errors.rmdir()
 
 
-NOT_STORED = {"example_scores", "error", "traceback"}
+NOT_STORED = {"error", "traceback"}
 _LINE = TypeAdapter(TrialResult)
 
 
