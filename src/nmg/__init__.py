@@ -15,6 +15,7 @@ if _typing.TYPE_CHECKING:
     from nmg.jobs.adapt import adapt
     from nmg.jobs.audit import audit
     from nmg.jobs.compare import compare
+    from nmg.jobs.compare_scores import compare_scores
     from nmg.jobs.estimate import estimate
     from nmg.jobs.inspect import inspect
     from nmg.jobs.learn import learn
@@ -39,6 +40,7 @@ __all__ = [
     "audit",
     "check_collator",
     "compare",
+    "compare_scores",
     "estimate",
     "inspect",
     "learn",
@@ -62,6 +64,7 @@ _PLACES = {
     "audit": "nmg.jobs.audit:audit",
     "check_collator": "nmg.collation.check:check_collator",
     "compare": "nmg.jobs.compare:compare",
+    "compare_scores": "nmg.jobs.compare_scores:compare_scores",
     "estimate": "nmg.jobs.estimate:estimate",
     "inspect": "nmg.jobs.inspect:inspect",
     "learn": "nmg.jobs.learn:learn",

@@ -91,6 +91,9 @@ def test_what_is_there_is_not_run_again(inputs: Inputs, tmp_path: Path):
     first = compare(config, plan(), tmp_path)
     files = written(tmp_path)
     assert set(files) == {f"{name}.seed-{seed}" for name in RULES for seed in (0, 1)}
+    for result in files.values():
+        assert set(result.example_scores) == {"accuracy"}
+        assert result.example_scores["accuracy"].mean() == pytest.approx(result.scores["accuracy"])
     events: list[TrialEvent] = []
     again = compare(config, plan(), tmp_path, notes, events.append)
     assert again == first

@@ -84,7 +84,12 @@ def test_a_comparison_advises_only_what_it_shows(
     part = SimpleNamespace(config=SimpleNamespace(model=SimpleNamespace(name="lm")))
     setting = SimpleNamespace(maskings=maskings, tested="accuracy", part=part)
     found = compare_verdict(
-        SimpleNamespace(settings=[setting], pairs=[SimpleNamespace(differs=differs, is_shown=differs, is_equal=False)])
+        SimpleNamespace(
+            planned=[SimpleNamespace(noun="masking")],
+            is_external=False,
+            settings=[setting],
+            pairs=[SimpleNamespace(differs=differs, is_shown=differs, is_equal=False)],
+        )
     )  # type: ignore[arg-type]
     assert found.verdict.startswith(said)
     assert command in found.command

@@ -18,6 +18,7 @@ import torch
 from datasets import ClassLabel, Dataset
 
 from nmg.base.errors import UserError
+from nmg.comparison.scores import read_scores
 from nmg.config import load_config
 from nmg.data.formats.classification import read_classification
 from nmg.data.formats.mrqa import read_mrqa
@@ -276,4 +277,5 @@ TARGETS: dict[str, Target] = {
     "attention policy": Target(policy(ATTENTION, "config.json"), [_saved(ATTENTION, "config.json")]),
     "policy weights": Target(policy(LINEAR, "model.safetensors"), [_saved(LINEAR, "model.safetensors")]),
     "trials": Target(trials, [_lines(TRIAL, TRIAL)]),
+    "scores": Target(reading("a.csv", read_scores), [b"method,seed,item,score\na,0,x,1\nb,0,x,0.5\n"]),
 }

@@ -13,10 +13,20 @@ if TYPE_CHECKING:
 
 def compare(
     context: typer.Context,
-    config: Annotated[
-        Path, typer.Argument(help="Configuration file (YAML), or the name of a built-in one. Several make a grid.")
-    ],
     out: Annotated[Path, typer.Option(help="Folder of the comparison. An interrupted one continues.")],
+    config: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Configuration file (YAML), or the name of a built-in one. Several make a grid.", show_default=False
+        ),
+    ] = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of scores made elsewhere (method, seed, item, score), in place of CONFIG. Nothing is trained.",
+            show_default=False,
+        ),
+    ] = None,
     maskings: Annotated[str, typer.Option(help="Names of maskings, separated by commas.")] = "none,random,whole-word",
     policy: Annotated[
         Path | None, typer.Option(help="Folder of a run or policy. Tables call it 'learned'.", show_default=False)
@@ -58,6 +68,8 @@ def compare(
     from nmg.cli.words import named_configs, named_models, required_configs, split_names
     from nmg.config import load_config
 
+    if scores is not None:
+        return _compare_scores(context, scores, out, baseline)
     words, overrides = required_configs(config, context.args)
     is_grid = len(words) > 1 or models is not None
     files = named_configs(words) if is_grid else {"": Path(words[0])}
@@ -83,6 +95,26 @@ def compare(
         lora_ranks=(None,) if lora_ranks is None else parse_ranks(lora_ranks),
         save_models=save_models,
     )
+
+
+def _compare_scores(context: typer.Context, scores: Path, out: Path, baseline: str | None) -> None:
+    """Compare scores made elsewhere and show the results. Raises UserError for what does not fit `--scores`."""
+    from nmg.base.errors import UserError
+    from nmg.cli.words import configs_and_settings
+    from nmg.config import load_config
+    from nmg.jobs.compare_scores import compare_scores
+
+    given = [name for name in context.params if name not in {"scores", "out", "baseline", "config"}]
+    for name in given:
+        if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE":
+            raise UserError(f"--{name.replace('_', '-')}: does not fit --scores, which trains nothing")
+    configs, words = configs_and_settings(context.params["config"], context.args)
+    if configs:
+        raise UserError(f"{configs[0]}: --scores needs no configuration")
+    if other := next((word for word in words if word.startswith("--") and not word.startswith("--test.margin")), None):
+        raise UserError(f"{other.partition('=')[0]}: does not fit --scores; the only setting is --test.margin")
+    margin = load_config(overrides=words).test.margin
+    show_results(compare_scores(scores, out, baseline=baseline, margin=margin), out)
 
 
 def run_comparison(config: "Config | dict[str, Config]", maskings: list[str], out: Path, **options: Any) -> None:

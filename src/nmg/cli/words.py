@@ -43,7 +43,7 @@ def config_and_settings(config: Path | None, rest: Sequence[str]) -> tuple[Path 
     return (Path(found[0]) if found else None), [*found[1:], *settings]
 
 
-def required_configs(config: Path, rest: Sequence[str]) -> tuple[list[str], list[str]]:
+def required_configs(config: Path | None, rest: Sequence[str]) -> tuple[list[str], list[str]]:
     """Separate words as `configs_and_settings` does. Raises UserError if there is no CONFIG."""
     found, settings = configs_and_settings(config, rest)
     if not found:

@@ -31,6 +31,14 @@ class Part:
     plan: Plan
     left_out: Sequence[str] = ()
     """Maskings that this part lacks: policies that do not fit its model, and controls without a fitting policy."""
+    is_external: bool = False
+    """Whether runs made elsewhere gave the scores. `data` is then their file, and of `config` only `test.margin`
+    counts."""
+
+    @property
+    def noun(self) -> str:
+        """What is compared, in the singular."""
+        return "method" if self.is_external else "masking"
 
     @property
     def title(self) -> str:
@@ -142,7 +150,7 @@ def chosen_baseline(baseline: str | None, parts: Sequence[Part]) -> str:
     baseline = baseline or ("random" if "random" in names else names[0])
     for part in parts:
         if baseline not in part.plan.names:
-            why = "does not fit the model" if baseline in part.left_out else "is not among the maskings"
+            why = "does not fit the model" if baseline in part.left_out else f"is not among the {part.noun}s"
             where = f" of '{part.name}'" if part.name else ""
             raise UserError(f"--baseline {baseline}: {why}{where}; it must be in every part of a comparison")
     return baseline

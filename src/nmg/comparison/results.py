@@ -199,6 +199,11 @@ class ComparisonResults:
         return bool(self.planned[0].name)
 
     @property
+    def is_external(self) -> bool:
+        """Whether runs made elsewhere gave the scores."""
+        return self.planned[0].is_external
+
+    @property
     def settings(self) -> list[SettingResult]:
         """The results of all parts in all conditions."""
         return [setting for one in self.parts for setting in one.settings]
@@ -252,7 +257,8 @@ def _part_json(one: PartResults) -> dict[str, Any]:
         "data": part.data,
         "model": part.model,
         "left_out": list(part.left_out),
-        "settings": part.config.model_dump(mode="json"),
+        "is_external": part.is_external,
+        "settings": part.config.model_dump(mode="json", include={"test": {"margin"}} if part.is_external else None),
         "meta_training": {
             name: asdict(cost) | {"seconds_an_adaptation": cost.amortised} for name, cost in one.meta_training.items()
         },

@@ -76,7 +76,7 @@ def place_text(result: SettingResult) -> str:
 def scope(results: PartResults) -> str:
     """Return one sentence on the scope of intervals and p values: other seeds, but not data that all seeds share."""
     data = results.part.config.data
-    limited = data.labelled_per_class is not None or data.labelled_examples is not None
+    limited = data.labelled_per_class is not None or data.labelled_examples is not None or results.part.is_external
     uses_all = [
         result.condition.labelled == "all" or (result.condition.labelled is None and not limited)
         for result in results.settings
@@ -134,7 +134,8 @@ def scores_table(result: SettingResult, metrics: Sequence[str]) -> Table:
     texts = {metric: [_mean(one.estimates, metric) for one in result.maskings] for metric in metrics}
     distinct = distinct_columns(texts)
     shown = [*distinct, *([HELD_OUT] if any(HELD_OUT in one.estimates for one in result.maskings) else [])]
-    header = ["masking", "seeds", metrics[0], "95 %", *map(metric_title, shown[1:]), "masked tokens", "time"]
+    costs = [] if result.part.is_external else ["masked tokens", "time"]
+    header = [result.part.noun, "seeds", metrics[0], "95 %", *map(metric_title, shown[1:]), *costs]
     rows = [
         (
             one.title,
@@ -142,8 +143,7 @@ def scores_table(result: SettingResult, metrics: Sequence[str]) -> Table:
             _mean(one.estimates, metrics[0]),
             interval_text(one.estimates[metrics[0]].low, one.estimates[metrics[0]].high, metrics[0]),
             *(_mean(one.estimates, metric) for metric in shown[1:]),
-            f"{one.costs.masked_tokens:,.0f}",
-            duration_text(one.costs.total),
+            *([f"{one.costs.masked_tokens:,.0f}", duration_text(one.costs.total)] if costs else []),
         )
         for one in result.maskings
     ]
@@ -154,7 +154,8 @@ def scores_table(result: SettingResult, metrics: Sequence[str]) -> Table:
             "Held-out LM loss: loss on text outside the adaptation corpus, with the same random masks for every "
             "masking."
         )
-    notes.append("Masked tokens and time: mean per run.")
+    if costs:
+        notes.append("Masked tokens and time: mean per run.")
     if left_out := [metric for metric in metrics if metric not in distinct]:
         equal = {metric: next(one for one in distinct if texts[one] == texts[metric]) for metric in left_out}
         notes.append("; ".join(f"{metric} equals {one}" for metric, one in equal.items()) + ".")
@@ -182,13 +183,13 @@ def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -
     header = ("difference", "n", f"Δ {metric} [95 %]", TEXTS, "p (Holm)", "Wilcoxon p (Holm)", "d_z", "w/t/l")
     rows = []
     for name, pair in pairs:
-        test = pair.test
+        test, both = pair.test, pair.seeds_and_texts or (None, None)
         rows.append(
             (
                 name + (MIXED if pair.mixed_seeds else ""),
                 str(test.n),
                 difference_text(test.mean, test.low, test.high, metric),
-                interval_text(*(pair.seeds_and_texts or (None, None)), metric, "+"),
+                interval_text(both[0], both[1], metric, "+"),
                 p_text(pair.t_p_holm),
                 p_text(pair.wilcoxon_p_holm),
                 decimal(test.effect_size, 2, "+"),
@@ -199,7 +200,7 @@ def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -
     notes = [
         "Δ: mean paired difference over n seeds with its 95 % t interval; p: two-sided paired t test; Wilcoxon p: "
         f"exact signed-rank test; both with Holm's correction over {all_of(family_text(results, metric))}.",
-        "d_z: mean / standard deviation of the differences; w/t/l: number of seeds that the first masking wins, ties "
+        "d_z: mean / standard deviation of the differences; w/t/l: number of seeds that the first one wins, ties "
         "and loses.",
         "Seeds needed (+ those still missing): number of seeds that finds a difference of this d_z with 80 % power in "
         "one test at 5 %; a d_z from few seeds is itself uncertain.",
@@ -284,7 +285,7 @@ def condition_tables(results: ComparisonResults, result: SettingResult) -> tuple
     """Return the tables of one condition of one part: scores, pairs and costs."""
     where = f": {setting_title(result)}" if setting_title(result) else ""
     meta_training = next(one.meta_training for one in results.parts if one.part == result.part)
-    pairs = "Pairs of maskings" if results.baseline is None else f"Differences from {results.baseline}"
+    pairs = f"Pairs of {result.part.noun}s" if results.baseline is None else f"Differences from {results.baseline}"
     return (
         replace(scores_table(result, result.metrics), caption=f"Scores on the test set{where}"),
         replace(pairs_table(results, [result]), caption=pairs + where),

@@ -11,6 +11,8 @@ from nmg.report.html import write_html
 from nmg.report.latex import as_latex
 from nmg.report.markdown import as_markdown
 
+FILES = frozenset({"results.json", "results.md", "results.csv", "results.tex", "index.html"})
+"""All files of a comparison."""
 ENVIRONMENT = ("device", "precision", "threads")
 """Columns of results.csv that describe the environment of a trial; results.json also has the versions."""
 

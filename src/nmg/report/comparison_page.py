@@ -32,6 +32,8 @@ def comparison_page(results: ComparisonResults) -> Document:
         listing = Details("Errors", failures)
         sections.append(Section("Failures", (listing, Paragraph("Run the command again to retry."))))
     sections.append(Section("Method", _method(results), is_folded=True))
+    if results.is_external:
+        return Document("Comparison of methods", f"{', '.join(names)} · {results.planned[0].data}", sections)
     if results.is_grid:
         data, models = (dict.fromkeys(getattr(part, name) for part in results.planned) for name in ("data", "model"))
         return Document("Grid of comparisons", f"nmg compare · {', '.join(data)} · {', '.join(models)}", sections)
@@ -46,8 +48,12 @@ def _part_sections(results: ComparisonResults) -> list[Section]:
     return [
         *([Section("Learning curves", curves)] if curves else []),
         Section("Scores", [block for one in settings for block in score_blocks(results, one)]),
-        Section("Costs", [condition_tables(results, one)[2] for one in settings], is_folded=True),
+        *([] if results.is_external else [Section("Costs", _costs(results), is_folded=True)]),
     ]
+
+
+def _costs(results: ComparisonResults) -> list[Block]:
+    return [condition_tables(results, one)[2] for one in results.settings]
 
 
 def _grid_sections(results: ComparisonResults) -> list[Section]:
@@ -79,13 +85,18 @@ def _forest_rows(settings: Sequence[SettingResult]) -> list[tuple[str, float, fl
 def _facts(results: ComparisonResults) -> Facts:
     cells, configs = results.cells, [part.config for part in results.planned]
     tested = ", ".join(f"{metric} ({count_text(n, 'test')})" for metric, n in results.families.items())
+    facts = (
+        (f"{results.planned[0].noun}s", str(len({cell.spec.masking for cell in cells}))),
+        ("baseline", results.baseline or "none: all pairs are tested"),
+        ("seeds", str(len({cell.spec.seed for cell in cells}))),
+        ("trials", str(len(cells))),
+        ("tested metric", tested or "none"),
+    )
+    if results.is_external:
+        return Facts(facts)
     return Facts(
         (
-            ("maskings", str(len({cell.spec.masking for cell in cells}))),
-            ("baseline", results.baseline or "none: all pairs are tested"),
-            ("seeds", str(len({cell.spec.seed for cell in cells}))),
-            ("trials", str(len(cells))),
-            ("tested metric", tested or "none"),
+            *facts,
             ("model", ", ".join(dict.fromkeys(part.model for part in results.planned))),
             ("masking rate", ", ".join(dict.fromkeys(f"{config.masking.rate:.0%}" for config in configs))),
         )
@@ -157,6 +168,10 @@ _METHOD = (
     "metric is tested. Nothing was selected by scores on the test set: every planned trial is reported, or listed "
     "as failed."
 )
+_SCORES_METHOD = (
+    "Runs made elsewhere gave these scores. nmg paired them by seed and item, and left none out. Whether the runs of a "
+    "seed differ only in their method is not known here."
+)
 _GRID_METHOD = (
     "Each data set with each model is one part. The page of a part shows all pairs, costs and settings, with p values "
     "corrected over the pairs of that part. This page tests each masking against the baseline only, with p values "
@@ -165,6 +180,8 @@ _GRID_METHOD = (
 
 
 def _method(results: ComparisonResults) -> list[Block]:
+    if results.is_external:
+        return [Paragraph(_SCORES_METHOD)]
     if results.is_grid:
         return [Paragraph(_METHOD), Paragraph(_GRID_METHOD)]
     seeds = sorted({cell.spec.seed for cell in results.cells})

@@ -33,10 +33,11 @@ def _on_tests(results: ComparisonResults, metric: str) -> str:
     pairs = [(setting, pair) for setting in results.family(metric) for pair in setting.pairs]
     tested = [(setting, pair) for setting, pair in pairs if pair.is_tested]
     if not pairs:
-        return "There is no pair of maskings to compare."
+        return f"There is no pair of {results.planned[0].noun}s to compare."
     if not tested:
-        return "One seed cannot separate differences from chance. Run more seeds (--seeds)."
-    if all(pair.test.ties == pair.test.n for _, pair in tested):
+        option = "" if results.is_external else " (--seeds)"
+        return f"One seed cannot separate differences from chance. Run more seeds{option}."
+    if not results.is_external and all(pair.test.ties == pair.test.n for _, pair in tested):
         return (
             f"All maskings have the same {metric} in every seed, so fine-tuning may have learned only the most "
             "frequent answer. Use more labels, or more epochs (test.finetune_epochs)."
@@ -72,7 +73,7 @@ def _nearest(tested: Tested) -> str:
     """Return what the absence of detected differences means, and which pair has the smallest p value."""
     setting, nearest = min(tested, key=lambda entry: (entry[1].t_p_holm or 0.0, entry[1].test.p or 0.0))
     text = (
-        "This does not show that the maskings are equal: the intervals give the differences "
+        "This does not show equality: the intervals give the differences "
         f"that the data do not rule out. The smallest p value is that of {_described(setting, nearest)}."
     )
     if tells_power(nearest.test) and nearest.test.seeds_still_needed:  # without any, only the correction hides it

@@ -60,26 +60,26 @@ def compare_verdict(results: ComparisonResults) -> Verdict:
     if not any(one.maskings for one in settings):
         return Verdict("No part of the comparison has results.", reading(results))
     shown = any(pair.is_shown for pair in results.pairs)
-    best, answer = _best(settings[0]), _on_pairs(results.pairs)
+    best, answer = _best(settings[0]), _on_pairs(results.pairs, results.planned[0].noun)
     if len(settings) == 1:
         metric = settings[0].tested
         answer += f" The highest mean {metric} is that of '{best}'." if metric != "loss" else f" '{best}' is best."
-    if best == "none" or not shown:  # nothing here speaks for an adaptation
+    if best == "none" or not shown or results.is_external:  # nothing here speaks for an adaptation
         return Verdict(answer, reading(results))
     model = _quoted(settings[0].part.config.model.name)
     command = f"nmg adapt --model {model} --masking {_quoted(best)} --corpus TEXTS --out adapted"
     return Verdict(answer, reading(results), command)
 
 
-def _on_pairs(pairs: Sequence[Pair]) -> str:
-    """Return in one sentence what is shown about the differences."""
+def _on_pairs(pairs: Sequence[Pair], noun: str) -> str:
+    """Return in one sentence what is shown about the differences; `noun` is what is compared."""
     if any(pair.is_shown for pair in pairs):
-        return "Maskings differ."
+        return f"{noun.capitalize()}s differ."
     if any(pair.differs and not pair.is_equal for pair in pairs):
-        return "Maskings differ over seeds; over other texts they may not."
+        return f"{noun.capitalize()}s differ over seeds; over other texts they may not."
     if pairs and all(pair.is_equal for pair in pairs):
-        return "The maskings are practically equal."
-    return "No difference between maskings is shown."
+        return f"The {noun}s are practically equal."
+    return f"No difference between {noun}s is shown."
 
 
 def _best(setting: SettingResult) -> str:
