@@ -1,23 +1,23 @@
 """Where should gradient credit enter an experiment? Worlds as in `benchmarks.learners`, with a simulated credit.
 
-    python -m benchmarks.simulated_credit [--parts explore,level,whole] [--seeds 10] [--level-seeds 100] [--out FILE]
+    python -m benchmarks.simulated_credit [--parts explore,level] [--seeds 6] [--level-seeds 100] [--out FILE]
 
 The credit of a word piece is validity × usefulness + √(1 − validity²) × error + noise. Usefulness is membership in the
 planted class, and error is membership in another random class, uncorrelated with it; both have deviation 1 over the
 tokens of the text. The noise differs from piece to piece, such that two halves of the measurement agree with r = .93.
-Since both classes move alike when a policy changes, validity is also about the correlation over mirrored pairs between
-credit and scores, noise in the scores aside. Prototypes on real data saw .66 on one data set and 0 on another.
+Both classes move alike when a policy changes. So validity is also about the correlation over mirrored pairs between
+credit and scores, apart from the noise of scores. A prototype saw .66 on one data set, and 0 on another.
 
-*explore*: the gain that the learned direction at the largest strength has after k plays of exploring. *whole*: what
-whole runs hand out. *level*: how often whole runs hand out a policy though masks do nothing. Written to
-benchmarks/out/simulated_credit.json, seed by seed.
+*explore*: the gain that the learned direction at the largest strength has after k plays of exploring. *level*: how
+often a whole run of 200 plays selects a policy though masks do nothing. Both are written to
+benchmarks/out/simulated_credit.json, one number per seed, and printed as tables.
 """
 
 import argparse
 import copy
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,15 +30,16 @@ from torch import Tensor
 from benchmarks.learners import CLASS_SHARE, EFFECTS, FEATURES, RATE, Game, World, make_world, share, simulate
 from nmg.base.files import write_text
 from nmg.base.seeding import StreamName
-from nmg.base.types import FloatArray
+from nmg.base.types import Episode, FloatArray
 from nmg.learners.base import LearnerContext
 from nmg.learners.experiment.gate import POLICY
-from nmg.learners.experiment.learner import CREDIT, Experiment
+from nmg.learners.experiment.learner import Experiment
 from nmg.learners.experiment.regression import Effects, regress
 from nmg.learners.experiment.settings import ExperimentSettings
 from nmg.policies.base import Policy
 from nmg.policies.linear import LinearPolicy, LinearSettings
 
+CREDIT = "credit"
 VALIDITY, AGREEMENT = 0.66, 0.93
 """of the credit; of two halves of its measurement"""
 CONTEXTS = 20
@@ -46,7 +47,6 @@ CONTEXTS = 20
 EXPLORED = 80
 """plays: what a whole run of 200 plays explores"""
 CHECKED = (10, 20, 30, 40, 60, EXPLORED)
-BUDGETS = (100, 200)
 PRIOR = 10.0
 """variance of the weight of credit around 0, in units of that of other weights"""
 WORLDS = (("rare", "0.85"), ("rare", "0.4"), ("random", "0.85"), ("random", "0.4"))
@@ -65,20 +65,30 @@ class WidePrior(Experiment):
         return replace(found, mean=wide.mean * scale, covariance=wide.covariance * np.outer(scale, scale))
 
 
-@dataclass(frozen=True)
-class Way:
-    """A way in which credit enters."""
+class FirstPairs(Experiment):
+    """Tries credit alone in its first pairs, with as much weight as random directions have on average."""
 
-    learner: type[Experiment] = Experiment
-    credit_pairs: int = 0
+    pairs = 4
+
+    def _players(self, episode: Episode) -> dict[str, LinearPolicy | None]:
+        if self.state.stage != "explore" or episode.index >= self.pairs:
+            return super()._players(episode)
+        features = self._template.config.features
+        direction = self.settings.std * np.sqrt(len(features)) * np.array([name == CREDIT for name in features])
+        return {"plus": self._weighted(direction), "minus": self._weighted(-direction)}
+
+
+class TwoPairs(FirstPairs):
+    pairs = 2
 
 
 WITHOUT = "without credit"
-WAYS: Mapping[str, Way] = {
-    WITHOUT: Way(),
-    "feature": Way(),
-    "wide prior": Way(WidePrior),
-    "first pairs": Way(credit_pairs=4),
+WAYS: Mapping[str, type[Experiment]] = {
+    WITHOUT: Experiment,
+    "feature": Experiment,
+    "wide prior": WidePrior,
+    "first two pairs": TwoPairs,
+    "first four pairs": FirstPairs,
 }
 
 
@@ -131,8 +141,7 @@ class Bench:
             randomness=StreamName(seed),
             device=torch.device("cpu"),
         )
-        chosen = WAYS[case.way]
-        return chosen.learner(ExperimentSettings(credit_pairs=chosen.credit_pairs, **settings), context)
+        return WAYS[case.way](ExperimentSettings(**settings), context)
 
     def gain(self, policy: Policy, is_class: Tensor, label: str) -> float:
         """What the policy's masks score over random ones, without noise."""
@@ -176,71 +185,73 @@ def explored(bench: Bench, case: Case, seed: int) -> list[float]:
     return gains
 
 
-def whole(bench: Bench, case: Case, seed: int, budget: int) -> dict[str, Any]:
-    """What a whole run selects, and what that gains; nothing and random masks gain 0."""
+def selected(bench: Bench, case: Case, seed: int) -> str:
+    """What a whole run selects."""
     is_class = bench.world.plant(case.kind, seed)
-    learner = bench.learner(case, is_class, seed, budget=budget)
-    for _ in simulate(Game("", bench.world, CONTEXTS, budget), is_class, case.label, seed, learner):
+    learner = bench.learner(case, is_class, seed)
+    game = Game("", bench.world, CONTEXTS, learner.settings.budget)
+    for _ in simulate(game, is_class, case.label, seed, learner):
         pass
-    gain = bench.gain(learner.policy, is_class, case.label) if learner.has_policy else 0.0
-    return {"selected": learner.state.selected, "gain": round(gain, 4)}
+    return learner.state.selected
 
 
 def cases(part: str) -> Iterator[Case]:
     """Each way in each world; with credit that is valid, and with credit that is useless."""
     for kind, label in [("random", "none")] if part == "level" else WORLDS:
-        for way in WAYS if part == "explore" else (WITHOUT, "first pairs"):
+        for way in (WITHOUT, "feature") if part == "level" else WAYS:
             for validity in (0.0,) if way == WITHOUT or part == "level" else (VALIDITY, 0.0):
                 yield Case(kind, label, way, validity)
 
 
-def run_seed(bench: Bench, part: str, seed: int) -> Iterator[tuple[str, Any]]:
-    """(name, result) of each run of a part with one seed."""
-    for case in cases(part):
-        if part == "explore":
-            yield case.name, explored(bench, case, seed)
-            continue
-        for budget in BUDGETS if part == "whole" else BUDGETS[-1:]:
-            yield f"{case.name}, {budget} plays", whole(bench, case, seed, budget)
-
-
 def exploring_rows(found: Mapping[str, Sequence[Sequence[float]]]) -> Iterator[str]:
-    """Mean gains, and the plays after which they reach that without credit after all plays.
-
-    The last column is the gain after all plays less that without credit, with the standard error of pairs of seeds.
-    """
-    yield "| world, way, validity | " + " | ".join(map(str, CHECKED)) + " | plays needed | less without credit |"
-    yield "|---|" + "---:|" * (len(CHECKED) + 2)
-    for name, gains in found.items():
-        base = np.array(found[f"{name.split(',')[0]}, {WITHOUT}"])
-        means, last = np.mean(gains, axis=0), np.array(gains)[:, -1] - base[:, -1]
-        reached = [plays for plays, mean in zip(CHECKED, means, strict=True) if mean >= base[:, -1].mean()]
+    """Mean gains, and the plays after which they reach that without credit after all plays."""
+    yield "| world, way, validity | " + " | ".join(map(str, CHECKED)) + " | plays needed |"
+    yield "|---|" + "---:|" * (len(CHECKED) + 1)
+    for case in cases("explore"):
+        means = np.mean(found[case.name], axis=0)
+        target = np.mean(found[replace(case, way=WITHOUT).name], axis=0)[-1]
+        reached = [plays for plays, mean in zip(CHECKED, means, strict=True) if mean >= target]
         needed = str(reached[0]) if reached else f"> {CHECKED[-1]}"
-        error = last.std(ddof=1) / np.sqrt(len(last)) if len(last) > 1 else np.nan
-        numbers = " | ".join(f"{mean:.2f}" for mean in means)
-        yield f"| {name} | {numbers} | {needed} | {last.mean():+.2f} ± {error:.2f} |"
+        yield f"| {case.name} | " + " | ".join(f"{mean:.2f}" for mean in means) + f" | {needed} |"
 
 
-def whole_rows(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
-    """Mean gain of what was selected, and how often that was a policy, with an exact interval."""
-    yield "| world, way, validity, plays | gain | policy | seeds | 95 % |"
-    yield "|---|---:|---:|---:|---|"
+def pooled_rows(found: Mapping[str, Sequence[Sequence[float]]]) -> Iterator[str]:
+    """Gain less that without credit, as a percentage of the effect: mean over worlds, with the error over seeds."""
+    yield "| way, validity | " + " | ".join(map(str, CHECKED)) + " |"
+    yield "|---|" + "---:|" * len(CHECKED)
+    relative: dict[tuple[str, float], list[FloatArray]] = {}
+    for case in cases("explore"):
+        if case.way != WITHOUT:
+            more = np.array(found[case.name]) - np.array(found[replace(case, way=WITHOUT).name])
+            relative.setdefault((case.way, case.validity), []).append(100 * more / EFFECTS[case.label])
+    for (way, validity), worlds in relative.items():
+        of_seeds = np.mean(worlds, axis=0)
+        errors = of_seeds.std(axis=0, ddof=1) / np.sqrt(len(of_seeds))
+        numbers = [f"{mean:+.0f} ± {error:.0f}" for mean, error in zip(of_seeds.mean(axis=0), errors, strict=True)]
+        yield f"| {way}, {validity:g} | " + " | ".join(numbers) + " |"
+
+
+def level_rows(found: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """How often a policy was selected, with an exact interval (Clopper-Pearson)."""
+    yield "| world, way, validity | policy | seeds | 95 % |"
+    yield "|---|---:|---:|---|"
     for name, runs in found.items():
-        policies, gain = sum(run["selected"] == POLICY for run in runs), np.mean([run["gain"] for run in runs])
+        policies = runs.count(POLICY)
         interval = stats.binomtest(policies, len(runs)).proportion_ci(method="exact")
-        yield f"| {name} | {gain:.2f} | {policies} | {len(runs)} | {100 * interval.low:.1f}–{100 * interval.high:.1f} |"
+        yield f"| {name} | {policies} | {len(runs)} | {100 * interval.low:.1f}–{100 * interval.high:.1f} |"
 
 
 def tables(results: Mapping[str, Mapping[str, Sequence[Any]]]) -> Iterator[str]:
     """Markdown of all parts."""
-    for part, found in results.items():
-        yield f"\n{part}\n"
-        yield from exploring_rows(found) if part == "explore" else whole_rows(found)
+    if "explore" in results:
+        yield from [*exploring_rows(results["explore"]), "", *pooled_rows(results["explore"]), ""]
+    if "level" in results:
+        yield from level_rows(results["level"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Where should gradient credit enter an experiment?")
-    parser.add_argument("--parts", default="explore,level,whole")
+    parser.add_argument("--parts", default="explore,level")
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--level-seeds", type=int, default=100)
     parser.add_argument("--out", type=Path, default=OUT)
@@ -251,8 +262,9 @@ def main() -> None:
         for part in words.parts.split(","):
             found = results[part] = {}
             for seed in range(words.level_seeds if part == "level" else words.seeds):
-                for name, result in run_seed(bench, part, seed):
-                    found.setdefault(name, []).append(result)
+                for case in cases(part):
+                    run: Callable[[Bench, Case, int], Any] = selected if part == "level" else explored
+                    found.setdefault(case.name, []).append(run(bench, case, seed))
                 write_text(words.out, json.dumps(results, indent=1) + "\n")
     print("\n".join(tables(results)))
 

@@ -1,6 +1,6 @@
 """A world without a model: text with a planted class of words, and a score that is their share among the masks."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,11 +114,8 @@ def episode(index: int) -> Episode:
     return Episode(index, np.arange(20), np.arange(0))
 
 
-def new_world(folder: Path, credited: Sequence[str] = ()) -> World:
-    """With `credited` words, these are the class, and the policy has the feature `credit`: 1 for them, 0 for others."""
+def new_world(folder: Path) -> World:
     tokenizer = word_tokenizer([*CLASS, *OTHERS])
-    is_class = torch.zeros(len(tokenizer), dtype=torch.bool)
-    is_class[tokenizer.convert_tokens_to_ids([*credited] or CLASS)] = True
     rng = np.random.default_rng(0)
     texts = []
     for _ in range(24):
@@ -134,8 +131,8 @@ def new_world(folder: Path, credited: Sequence[str] = ()) -> World:
         corpus=corpus,
         encode=reader,
         embeddings=torch.zeros(len(tokenizer), 8),
-        credit=lambda: is_class.double().numpy(),
     )
-    features = (*FEATURES, "credit") if credited else FEATURES
-    policy = build_policy(LinearSettings(features=features), ground)
+    policy = build_policy(LinearSettings(features=FEATURES), ground)
+    is_class = torch.zeros(len(tokenizer), dtype=torch.bool)
+    is_class[tokenizer.convert_tokens_to_ids(CLASS)] = True
     return World(policy, corpus.blocks(np.arange(24)), is_class)

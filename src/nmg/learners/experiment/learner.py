@@ -1,8 +1,7 @@
 """Learn masks by a designed experiment. This learner is not part of the paper.
 
-*Explore*: each episode draws one direction in the weights of a linear policy over token features. With the feature
-`credit`, the first pairs try this feature alone, since it often predicts scores. Two players use a direction with
-opposite signs and share everything else: labels, batches, dropout, corruption and sampling noise. Regressing the
+*Explore*: each episode draws one direction in the weights of a linear policy over token features. Two players use it
+with opposite signs and share everything else: labels, batches, dropout, corruption and sampling noise. Regressing the
 difference of their scores on the difference of the mean features of their masked tokens gives each feature's effect.
 *Tune*: the learned direction at several strengths and idf rules with several exponents compete on the same episodes.
 *Gate*: the best policy competes with the best rule, with random masks and with no adaptation on new episodes. The
@@ -42,9 +41,6 @@ from nmg.policies.base import Policy
 from nmg.policies.linear import LinearPolicy
 from nmg.policies.sampling import draw_by
 
-CREDIT = "credit"
-"""Name of the feature that is explored alone at first."""
-
 
 @dataclass(frozen=True)
 class _Proposal:
@@ -67,8 +63,7 @@ class Experiment(LearnerDefaults):
         assert isinstance(policy, LinearPolicy), "the settings require a linear policy"
         policy.reset_parameters()
         self._template = policy.to(ground.device)
-        features = policy.config.features
-        self.state = ExperimentState.new(settings, len(features), settings.credit_pairs if CREDIT in features else 0)
+        self.state = ExperimentState.new(settings, len(policy.config.features))
         self._proposed: dict[int, _Proposal] = {}
 
     @property
@@ -163,10 +158,7 @@ class Experiment(LearnerDefaults):
         return record
 
     def effects(self) -> Effects:
-        """Estimate the effects from all episodes so far.
-
-        The F test uses only the explore stage, whose directions do not depend on scores.
-        """
+        """Estimate the effects from all episodes so far. The F test uses only the explore stage (random directions)."""
         (x, y), z, n = self.state.rows(), self.state.factor_rows, self.state.n_explored
         f, p = f_test(*without_factors(z[:n], x[:n], y[:n]))
         return replace(regress(*without_factors(z, x, y)), n=len(y), f=f, f_p=p)
@@ -248,7 +240,8 @@ class Experiment(LearnerDefaults):
         """Return player name → policy, or None for no adaptation, for an episode of the current stage."""
         match self.state.stage:
             case "explore":
-                direction = self._direction(episode)
+                rng = (self.ground.randomness / "episode" / episode.index / "direction").generator()
+                direction = self.settings.std * rng.standard_normal(self._template.observation_size)
                 return {"plus": self._weighted(direction), "minus": self._weighted(-direction)}
             case "tune":
                 rules = {rule_name(exponent): self._rule(exponent) for exponent in self.settings.rules}
@@ -258,18 +251,6 @@ class Experiment(LearnerDefaults):
         learned_policy, rule = self._learned(self.state.strength), self._rule(self.state.rule)
         players = {POLICY: learned_policy, RULE: rule, RANDOM: self._rule(0.0), NONE: None, RECIPE: self._rule(0.0)}
         return {name: players[name] for name in self.state.gate_players}
-
-    def _direction(self, episode: Episode) -> FloatArray:
-        """Return the direction [F] that an explore episode tries both ways: `credit` alone at first, then random ones.
-
-        The former is as long as the latter are on average.
-        """
-        features = self._template.config.features
-        if episode.index < self.state.n_fixed:
-            length = self.settings.std * np.sqrt(len(features))
-            return np.array([length * (name == CREDIT) for name in features])
-        rng = (self.ground.randomness / "episode" / episode.index / "direction").generator()
-        return self.settings.std * rng.standard_normal(len(features))
 
     def _levels(self, episode: Episode) -> dict[str, FloatArray]:
         """Return player name → levels of its recipe; players without an entry have the configured recipe."""

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from nmg.base.section import LARGEST_COUNT, Count, CountOrZero, NonNegative, Positive, Section, Share
+from nmg.base.section import LARGEST_COUNT, Count, NonNegative, Positive, Section, Share
 from nmg.learners.experiment.factors import FactorName
 
 
@@ -25,9 +25,6 @@ class ExperimentSettings(Section):
     gate."""
     std: Positive = 2.0
     """Standard deviation of each weight of the explored directions."""
-    credit_pairs: CountOrZero = 4
-    """Number of pairs that explore the feature `credit` alone, before any random direction. Without that feature among
-    `policy.features`, there are no such pairs."""
     strengths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0, 2.0, 4.0)
     """Lengths of the learned direction to compare in the tune stage."""
     rules: Annotated[tuple[NonNegative, ...], Field(min_length=1)] = (0.0, 2.0, 5.0, 10.0)

@@ -29,8 +29,6 @@ class ExperimentState:
 
     settings: ExperimentSettings
     n_features: int
-    n_fixed: int = 0
-    """Number of first pairs that try a fixed direction. The limit of the gain leaves them out."""
     stage: str = "explore"
     """Current stage: `explore`, `tune`, `gate` or `done`."""
     trials: int = 0
@@ -68,9 +66,9 @@ class ExperimentState:
     far."""
 
     @classmethod
-    def new(cls, settings: ExperimentSettings, n_features: int, n_fixed: int = 0) -> "ExperimentState":
+    def new(cls, settings: ExperimentSettings, n_features: int) -> "ExperimentState":
         """Return the state at the start of an experiment with `n_features` features."""
-        return cls(settings, n_features, n_fixed, direction=[0.0] * n_features)
+        return cls(settings, n_features, direction=[0.0] * n_features)
 
     def rows(self) -> tuple[FloatArray, FloatArray]:
         """Return the inputs x [n, F] and targets y [n] of the regression, as float64 arrays."""
@@ -231,9 +229,7 @@ class ExperimentState:
         is_over = self.trials + 2 > EXPLORING * self.settings.budget
         if not is_over and (n < first or (n - first) % LOOK_EVERY):
             return False
-        # The limit assumes random directions.
-        z, (x, y), fixed = self.factor_rows, self.rows(), self.n_fixed
-        x, y = without_factors(z[fixed:], x[fixed:], y[fixed:])
+        x, y = without_factors(self.factor_rows, *self.rows())
         self.possible_gain = gain_limit(x, y, 1 - (1 - SURE) / self._looks, rng)
         if self.settings.factors:  # clear effects of the masks do not make those of the recipe clear
             return is_over
