@@ -296,6 +296,7 @@ def test_practically_equal_is_within_the_margin_even_if_seeds_differ():
     assert not found.is_shown
     assert found.reversed_.is_equal
     assert not replace(found, margin=0.0).is_equal
+    assert not replace(found, margin=0.0, seeds_and_texts=(0.0, 0.0)).is_equal
     assert not replace(found, margin=0.004).is_equal
     assert not replace(found, seeds_and_texts=(-0.006, 0.005)).is_equal
     assert not replace(found, seeds_and_texts=None).is_equal
