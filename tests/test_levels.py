@@ -8,11 +8,12 @@ WORLDS = 60
 CONFIDENCE = 0.999
 """of some fifty claims none fails by chance"""
 FAST = [claim for claim in all_claims() if claim.level != "–" and "whole run" not in claim.world]
+SLOW = ("compare: t_p_holm", "experiment: placebo_length")
 
 
 @pytest.mark.parametrize(
     "claim",
-    [pytest.param(one, marks=pytest.mark.slow) if one.number == "compare: t_p_holm" else one for one in FAST],
+    [pytest.param(one, marks=pytest.mark.slow) if one.number in SLOW else one for one in FAST],
     ids=lambda claim: f"{claim.number}-{claim.world}-{claim.says}",
 )
 def test_a_number_holds_its_level(claim: Claim):

@@ -127,7 +127,13 @@ def test_where_another_player_diverges_the_leaders_lm_goes_on(inputs: Inputs, mo
     assert not is_same(training.lm_state, training.pretrained)
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize(
+    "learner",
+    [
+        name if name in ("actor-critic", "experiment") else pytest.param(name, marks=pytest.mark.slow)
+        for name in LEARNERS
+    ],
+)
 def test_every_learner_goes_on(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learner: str):
     """With one player missing, then with all, then with all there; and so after a resume."""
     let_diverge(monkeypatch, lambda index, number: (index, number) == (1, 0) or index == 2)

@@ -43,7 +43,9 @@ def texts_of(svg: str) -> list[str]:
     return [text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&") for text in found]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [*NAMES[:2], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[2:-2]), *NAMES[-2:]]
+)
 def test_figures_show_names_as_they_are(name: str):
     """A pair of dollars was read as a formula, and one that is none ended a comparison after its last cell."""
     estimate = Estimate(n=2, mean=0.5, deviation=0.1, low=0.4, high=0.6)
