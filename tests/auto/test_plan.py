@@ -11,6 +11,7 @@ from nmg.auto.plan import (
     comparison_seconds,
     episode_size,
     fitted_budget,
+    loop_share,
     learning_seconds,
     too_few_plays,
 )
@@ -22,7 +23,7 @@ def test_an_hour_by_hand():
     assert (COSTS.seed, COSTS.comparison(10), COSTS.final) == (6, 90, 63)
     assert learning_seconds(2700, COSTS) == 2700 - 90 - 63
     assert comparison_seconds(400, COSTS) == 337
-    assert affordable_plays(2547, COSTS) == (2547 - 30) * 2 // 4
+    assert affordable_plays(2547, COSTS, 1) == (2547 - 30) * 2 // 4
 
 
 @pytest.mark.parametrize(
@@ -40,8 +41,17 @@ def test_seeds_by_hand(seconds: float, seeds: int):
 
 def test_nothing_is_left_for_the_comparison_of_a_late_run():
     assert comparison_seconds(10, COSTS) == 0
-    assert affordable_plays(10, COSTS) == 0
-    assert affordable_plays(1000, Costs(2, 5, 3, play=0, processes=2)) == 0
+    assert affordable_plays(10, COSTS, 1) == 0
+    assert affordable_plays(1000, Costs(2, 5, 3, play=0, processes=2), 1) == 0
+
+
+def test_inner_loops_are_shorter_if_too_few_fit():
+    """66 loops of 4 s, 3 s of them adaptation, take 132 s on 2 processes; with 2.5 s, half of the steps, 82.5 s."""
+    assert [loop_share(30 + seconds, COSTS) for seconds in (200, 132, 82.5, 10)] == pytest.approx([1, 1, 0.5, 0.5])
+    assert loop_share(30 + 99, COSTS) == pytest.approx(2 / 3), "3 s each: 1 s besides adaptation, 2 of its 3 s"
+    assert (COSTS.loop(1), COSTS.loop(0.5)) == (4, 2.5)
+    assert affordable_plays(30 + 82.5, COSTS, 0.5) == 66
+    assert affordable_plays(30 + 82.5, COSTS, 1) == 41
 
 
 def test_the_budget_is_fitted_to_the_forecast():

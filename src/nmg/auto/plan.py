@@ -21,8 +21,12 @@ SAVING_SECONDS = 30.0
 """Seconds for the last stage to measure the held-out loss and to save the model."""
 WANTED_PLAYS = 200
 """Number of inner loops of the learner, if the audit does not ask for more and time allows; its default budget."""
+SHORTEST_LOOP = 0.5
+"""Smallest number of adaptation steps of an inner loop, as a share of those of a trial of the audit."""
 LEAST_GAIN = 0.005
 """Smallest possible gain, in the unit of the score, for which masks are learned."""
+SPARE = 1.1
+"""Factor by which more inner loops are planned than the smallest number, because a run may be slower than the audit."""
 COMPARED = 3
 """Number of maskings of the comparison: none, random and the selected one."""
 
@@ -38,7 +42,7 @@ class Costs:
     adaptation: float
     """The adaptation of such a trial."""
     play: float
-    """An inner loop with the recommended reward; 0 without one."""
+    """An inner loop with the recommended reward and as many steps as a trial; 0 without a reward."""
     processes: int
     """Number of trials that run at once."""
 
@@ -46,6 +50,10 @@ class Costs:
     def seed(self) -> float:
         """Wall time of all trials of one seed of the comparison, in seconds."""
         return (self.none + (COMPARED - 1) * self.masked) / self.processes
+
+    def loop(self, share: float) -> float:
+        """Return the seconds of an inner loop with `share` of the steps of a trial."""
+        return max(self.play - self.adaptation, 0.0) + share * min(self.adaptation, self.play)
 
     def comparison(self, seeds: int) -> float:
         """Return the wall time of a comparison, in seconds."""
@@ -85,9 +93,20 @@ def affordable_seeds(seconds: float, costs: Costs) -> int:
     return min(max(int((seconds - STARTUP_SECONDS) / costs.seed), FEWEST_SEEDS), MOST_SEEDS)
 
 
-def affordable_plays(seconds: float, costs: Costs) -> int:
-    """Return the number of inner loops that fit into `seconds` if they cost what they cost in the audit."""
-    return max(int((seconds - STARTUP_SECONDS) * costs.processes / costs.play), 0) if costs.play else 0
+def loop_share(seconds: float, costs: Costs) -> float:
+    """Return the number of steps of an inner loop, as a share of the steps of a trial, from `SHORTEST_LOOP` to 1.
+
+    Inner loops are shorter if otherwise too few of them fit into `seconds`. In the published method they are shorter
+    than the adaptation, too.
+    """
+    wanted = (seconds - STARTUP_SECONDS) * costs.processes / (LEAST_PLAYS * SPARE)
+    share = 1 - (costs.play - wanted) / costs.adaptation if costs.adaptation else 1.0
+    return min(max(share, SHORTEST_LOOP), 1.0)
+
+
+def affordable_plays(seconds: float, costs: Costs, share: float) -> int:
+    """Return the number of inner loops with `share` of the steps of a trial that fit into `seconds`."""
+    return max(int((seconds - STARTUP_SECONDS) * costs.processes / costs.loop(share)), 0) if costs.play else 0
 
 
 def fitted_budget(seconds: float, wanted: int, forecast: float, preparing: float) -> int:

@@ -21,6 +21,7 @@ from nmg.auto.plan import (
     affordable_seeds,
     episode_size,
     fitted_budget,
+    loop_share,
     too_few_plays,
 )
 from nmg.auto.records import AdaptationStage, AuditStage, ComparisonStage, Gain, LearnStage
@@ -106,10 +107,11 @@ class Jobs:
             config = recorded_config(folder)
         else:
             shutil.rmtree(folder, ignore_errors=True)  # a kill may have come before the run was recorded
-            found = audited.why_not_learn() or too_few_plays(affordable_plays(seconds, audited.costs))
+            share = loop_share(seconds, audited.costs)
+            found = audited.why_not_learn() or too_few_plays(affordable_plays(seconds, audited.costs, share))
             if found is not None:
                 return LearnStage(found)
-            config = self._fitted(audited, seconds)
+            config = self._fitted(audited, max(round(share * audited.steps), 1), seconds)
             found = too_few_plays(config.meta.episodes)
             if found is not None:
                 return LearnStage(found)
@@ -200,23 +202,26 @@ class Jobs:
         config = config or self.config
         return config.model_copy(update={"data": data, "adapt": config.adapt.model_copy(update=ONLY_AT_THE_END)})
 
-    def _fitted(self, audited: AuditStage, seconds: float) -> Config:
-        """Return the settings of a meta-training that takes about `seconds`. It may have too few inner loops to run."""
+    def _fitted(self, audited: AuditStage, steps: int, seconds: float) -> Config:
+        """Return the settings of a meta-training that takes about `seconds`, with inner loops of `steps` steps.
+
+        It may have too few inner loops to run.
+        """
         wanted = max(audited.plays, WANTED_PLAYS)
-        config = self._like_the_audit(audited)
+        config = self._like_the_audit(audited, steps)
         expected = estimate(_with_budget(config, wanted), Silent())
         plays = fitted_budget(seconds, wanted, 60 * expected.minutes, expected.seconds_to_prepare)
-        self.reporter.notify(f"learning: {plays} inner loops, about {expected.minutes * plays / wanted:.0f} minutes")
+        self.reporter.notify(f"learning: {plays} inner loops of {steps} steps, about {expected.minutes * plays / wanted:.0f} minutes")
         return _with_budget(config, plays)
 
-    def _like_the_audit(self, audited: AuditStage) -> Config:
-        """Return the recommended settings with inner loops that are as long as the trials of the audit."""
+    def _like_the_audit(self, audited: AuditStage, steps: int) -> Config:
+        """Return the recommended settings with inner loops of `steps` steps and the labelled examples of the audit."""
         config = self._with_data(self.divided.tuning, self._recommended)
         session = Session.open_all(config, Silent())
         texts = [context.text for context in session.data.contexts]
         adapting = config.for_meta_test().adapt
         contexts_per_step = len(texts) / batches_per_epoch(adapting, session.corpus(texts).lengths)
-        size = episode_size(audited.steps, contexts_per_step, len(session.split().train_context_ids))
+        size = episode_size(steps, contexts_per_step, len(session.split().train_context_ids))
         adapting = adapting.model_copy(update={"epochs": size["epochs"]})
         meta = config.meta.model_copy(
             update={"contexts": size["contexts"], "examples": audited.examples, "count_by": "examples"}
