@@ -11,8 +11,8 @@ from nmg.auto.plan import (
     comparison_seconds,
     episode_size,
     fitted_budget,
-    loop_share,
     learning_seconds,
+    loop_share,
     too_few_plays,
 )
 

@@ -211,7 +211,8 @@ class Jobs:
         config = self._like_the_audit(audited, steps)
         expected = estimate(_with_budget(config, wanted), Silent())
         plays = fitted_budget(seconds, wanted, 60 * expected.minutes, expected.seconds_to_prepare)
-        self.reporter.notify(f"learning: {plays} inner loops of {steps} steps, about {expected.minutes * plays / wanted:.0f} minutes")
+        minutes = expected.minutes * plays / wanted
+        self.reporter.notify(f"learning: {plays} inner loops of {steps} steps, about {minutes:.0f} minutes")
         return _with_budget(config, plays)
 
     def _like_the_audit(self, audited: AuditStage, steps: int) -> Config:
