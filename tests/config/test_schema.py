@@ -57,8 +57,10 @@ def _other_value(settings: Section, field: str) -> Any:
         return {name: _other_value(default, name)}
     if field == "task":
         return next(name for name in TASKS if name != default)
-    if isinstance(default, bool | tuple):
-        return default[:-1] if isinstance(default, tuple) else not default
+    if isinstance(default, tuple):
+        return default[:-1] if default else get_args(get_args(annotation)[0])[:1]
+    if isinstance(default, bool):
+        return not default
     if get_origin(annotation) is Literal:
         return next(choice for choice in get_args(annotation) if choice != default)
     if isinstance(default, int | float):
