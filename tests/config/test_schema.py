@@ -55,14 +55,12 @@ def _other_value(settings: Section, field: str) -> Any:
     if isinstance(default, Section):
         name = next(iter(type(default).model_fields))
         return {name: _other_value(default, name)}
-    if field == "task":
-        return next(name for name in TASKS if name != default)
     if isinstance(default, tuple):
         return default[:-1] if default else get_args(get_args(annotation)[0])[:1]
     if isinstance(default, bool):
         return not default
-    if get_origin(annotation) is Literal:
-        return next(choice for choice in get_args(annotation) if choice != default)
+    if field == "task" or get_origin(annotation) is Literal:
+        return next(choice for choice in (TASKS if field == "task" else get_args(annotation)) if choice != default)
     if isinstance(default, int | float):
         return default + 1 if isinstance(default, int) else default / 2 or 0.5
     return "another" if annotation is str or str in get_args(annotation) else 0.5 if field in {"rate", "dropout"} else 7
