@@ -28,7 +28,7 @@ T = TypeVar("T")
 Split: TypeAlias = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 GENERAL = "general"
-SPLIT_SHARES: Mapping[str, float] = {GENERAL: 0.35, "train": 0.3, "validation": 0.15, "test": 0.2}
+SPLIT_SHARES: Mapping[str, float] = {GENERAL: 0.3, "train": 0.27, "validation": 0.15, "test": 0.28}
 """Split → share of the articles."""
 
 MIN_WORDS, MAX_WORDS = 15, 60

@@ -37,7 +37,7 @@ from nmg.meta_training.run import episode_line
 from nmg.policies.linear import rule_words
 from nmg.report.html import write_html
 
-SIZES = DemoSizes(per_class={"train": 60, "validation": 45, "test": 60}, corpus_paragraphs=450, general_paragraphs=1200)
+SIZES = DemoSizes(per_class={"train": 60, "validation": 45, "test": 80}, corpus_paragraphs=450, general_paragraphs=1200)
 LM_SETTINGS = (
     *("--masking.rate=0.2", "--adapt.epochs=1", "--adapt.batch_size=32", "--adapt.learning_rate=2e-3"),
     *("--adapt.warmup_ratio=0.1", "--adapt.block_size=126", "--adapt.held_out=0"),
