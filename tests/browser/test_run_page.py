@@ -118,8 +118,8 @@ def test_an_open_page_follows_the_run(open_page: "OpenPage", log: RunLog, tmp_pa
     path = tmp_path / "report.html"
     write_html(path, run_page(replace(log, episodes=log.episodes[:3]), refresh_seconds=1))
     page = open_page(path, PHONE)
-    assert page.locator(".subtitle").inner_text() == "3 of 20 episodes"
+    assert page.locator(".subtitle").inner_text() == "nmg learn · 3 of 20 episodes"
     write_html(path, run_page(log, refresh_seconds=1))
-    page.get_by_text("12 of 20 episodes", exact=True).wait_for()  # without a script, which the page's policy forbids
+    page.get_by_text("nmg learn · 12 of 20 episodes", exact=True).wait_for()  # without a script, which the page's policy forbids
     assert page.locator(".notice").count() == 1
     assert page.locator("meta[http-equiv=refresh]").count() == 1
