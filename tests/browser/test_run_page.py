@@ -120,6 +120,7 @@ def test_an_open_page_follows_the_run(open_page: "OpenPage", log: RunLog, tmp_pa
     page = open_page(path, PHONE)
     assert page.locator(".subtitle").inner_text() == "nmg learn · 3 of 20 episodes"
     write_html(path, run_page(log, refresh_seconds=1))
-    page.get_by_text("nmg learn · 12 of 20 episodes", exact=True).wait_for()  # without a script, which the page's policy forbids
+    # without a script, which the page's policy forbids
+    page.get_by_text("nmg learn · 12 of 20 episodes", exact=True).wait_for()
     assert page.locator(".notice").count() == 1
     assert page.locator("meta[http-equiv=refresh]").count() == 1
