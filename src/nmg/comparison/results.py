@@ -131,6 +131,11 @@ class SettingResult:
         return self.metrics[0]
 
     @property
+    def has_texts(self) -> bool:
+        """Whether a pair has an interval over seeds and texts."""
+        return any(pair.seeds_and_texts is not None for pair in self.pairs)
+
+    @property
     def n_labelled(self) -> int | None:
         """The rounded mean number of labelled examples; None if it differs between maskings."""
         counts = {round(one.n_labelled) for one in self.maskings}

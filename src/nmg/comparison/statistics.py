@@ -1,8 +1,8 @@
 """Statistics over a few seeds: means with intervals, paired tests, and the number of seeds that a difference needs.
 
 Pure functions on arrays of finite scores, one score per seed; `crossed_interval` also takes the texts as a sample.
-Undefined results are None, never NaN: for example the
-deviation of one number, or a t test of differences that are all equal and not zero.
+Undefined results are None, never NaN: for example the deviation of one number, or a t test of differences that are all
+equal and not zero.
 """
 
 import math

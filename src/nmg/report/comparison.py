@@ -92,7 +92,7 @@ def scope(results: PartResults) -> str:
         shared.append("these learned policies")
         others.append("other policies of the same learners")
     text = f"Intervals and p values cover other seeds with {listed(shared, 'and')}, but not {listed(others, 'or')}."
-    if all(pair.seeds_and_texts is None for one in results.settings for pair in one.pairs):
+    if not any(one.has_texts for one in results.settings):
         return text
     return f"{text} Only the interval over seeds and texts covers other test texts."
 
@@ -237,7 +237,7 @@ def _texts_notes(settings: Sequence[SettingResult], pairs: Sequence[Pair]) -> li
     ]
     if margin := next((pair.margin for pair in pairs if pair.is_equal), None):
         notes.append(f"{EQUAL.capitalize()}: that interval is within ±{margin_text(margin)} (test.margin).")
-    if any(pair.seeds_and_texts is not None for pair in pairs):
+    if any(one.has_texts for one in settings):
         notes.insert(
             0,
             f"{TEXTS}: interval of Δ over other seeds and other test texts, not corrected. A difference is called "
@@ -327,8 +327,7 @@ def _means_table(results: ComparisonResults, settings: Sequence[SettingResult]) 
 
 
 def _and_texts(settings: Sequence[SettingResult]) -> str:
-    measured = any(pair.seeds_and_texts is not None for one in settings for pair in one.pairs)
-    return "; 0 is outside of the interval over seeds and texts" if measured else ""
+    return "; 0 is outside of the interval over seeds and texts" if any(one.has_texts for one in settings) else ""
 
 
 def _mean_of(result: SettingResult, name: str) -> str:
