@@ -14,7 +14,7 @@ from nmg.base.training_settings import OptimiserSettings
 from nmg.base.types import IGNORED_LABEL, CorruptedBlocks
 from nmg.training.accumulation import Accumulation
 from nmg.training.fast.checkpointing import gradient_checkpointing
-from nmg.training.fast.dropout import is_checkpointed
+from nmg.training.fast.functions import is_checkpointed
 from nmg.training.fit import Training, fit
 from nmg.training.lm import masked_lm_loss
 from nmg.training.runtime import Precision, Runtime

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nmg.base.errors import UserError
-from nmg.training.fast.dropout import fast_dropout
+from nmg.training.fast.functions import fast_functions
 from nmg.training.runtime import Runtime
 
 BatchLoss: TypeAlias = Callable[[slice], Tensor]
@@ -93,7 +93,7 @@ class Accumulation:
         """
         parts, runtime = [], self._runtime
         for first in share[::at_once]:
-            with runtime.autocast(), fast_dropout(runtime.device, model):
+            with runtime.autocast(), fast_functions(runtime.device, model):
                 part = loss(slice(first, min(first + at_once, share.stop))) * times
             self._scale(part).backward()  # type: ignore[no-untyped-call]
             parts.append(part.detach())

@@ -5,6 +5,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from nmg.tasks.rows import TaskFeatures
+from nmg.training.fast.functions import fast_functions
 from nmg.training.finetune import batch_loss
 from nmg.training.runtime import Runtime
 
@@ -29,7 +30,7 @@ def finetuned_gradient(model: PreTrainedModel, features: TaskFeatures, runtime: 
     n_terms = max(int(features.loss_terms(features.batch(order)).sum()), 1)
     for first in range(0, len(order), runtime.evaluation_batch_size):
         rows = order[first : first + runtime.evaluation_batch_size]
-        with runtime.autocast():
+        with runtime.autocast(), fast_functions(runtime.device, model):
             loss = batch_loss(model, features, rows, n_terms)(slice(None))
         loss.backward()  # type: ignore[no-untyped-call]
     found = {name: p.grad.float() for name, p in model.named_parameters() if p.grad is not None}

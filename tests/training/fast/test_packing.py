@@ -5,7 +5,7 @@ import torch
 
 from nmg.base.errors import UserError
 from nmg.base.types import IGNORED_LABEL, CorruptedBlocks
-from nmg.training.fast.dropout import FastDropout
+from nmg.training.fast.functions import FastFunctions
 from nmg.training.fast.packing import AFTER_PADDING, FROM_ZERO
 from nmg.training.lm import masked_lm_loss
 from support.models import CONFIGS, VOCABULARY, tiny_model
@@ -46,7 +46,7 @@ def test_the_attention_is_the_usual_one_behind_it():
 
 def test_it_goes_with_cheap_dropout():
     model = tiny_model("bert").train()
-    with FastDropout():
+    with FastFunctions():
         masked_lm_loss(model, blocks(), is_packed=True).backward()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 

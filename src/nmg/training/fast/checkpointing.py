@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from nmg.base.errors import UserError
-from nmg.training.fast.dropout import dropout_again, is_checkpointed
+from nmg.training.fast.functions import functions_again, is_checkpointed
 from nmg.training.fast.positions import last_attention
 from nmg.training.runtime import Runtime
 
@@ -44,7 +44,7 @@ def gradient_checkpointing(model: nn.Module, runtime: Runtime) -> Iterator[None]
     attention: Any = last_attention(model)
     run_again = partial(checkpoint, use_reentrant=False)
     if runtime.device.type == "cpu":
-        run_again = partial(run_again, context_fn=dropout_again)
+        run_again = partial(run_again, context_fn=functions_again)
     for layer in layers:
         layer._gradient_checkpointing_func = run_again
         layer.gradient_checkpointing = attention is None or getattr(layer, "attention", None) is not attention

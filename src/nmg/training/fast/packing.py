@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface, PreTrainedModel
 
 from nmg.base.errors import UserError
-from nmg.training.fast.dropout import is_checkpointed
+from nmg.training.fast.functions import is_checkpointed
 
 NAME = "nmg-packed"
 """Name of the attention implementation in transformers."""
