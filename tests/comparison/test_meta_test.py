@@ -80,7 +80,7 @@ def test_all_maskings_with_two_seeds(inputs: Inputs, tmp_path: Path):
 
     scores, pairs, costs = tables((tmp_path / "out" / "results.md").read_text(encoding="utf-8"))
     assert [row[0] for row in scores[2:]] == [row[0] for row in costs[2:]] == list(MASKINGS)
-    assert pairs[0][3:6] == ["95 %, seeds and texts", "p (Holm)", "Wilcoxon p (Holm)"]
+    assert pairs[0][2:5] == ["95 %, seeds and texts", "p (Holm)", "Wilcoxon p (Holm)"]
     assert [row[0] for row in pairs[2:]] == [
         *("random − none", "whole-word − none", "learned − none"),
         *("whole-word − random", "learned − random", "learned − whole-word"),

@@ -134,8 +134,8 @@ def test_pairs_by_hand():
     table = pairs_table(results, results.settings)
     assert [row[0] for row in table.rows] == ["random − none", "idf − none", "idf − random"]
     # Differences 1, 2, 3: mean 2, deviation 1, t = 2 √3: p .0742, times three pairs. All positive: 2 / 8.
-    assert table.rows[0] == (*("random − none", "3", "+2.0 [−0.5, +4.5]", "–", "0.223", "0.750", "+2.00", "3/0/0"),)
-    assert table.rows[1][7] == "2/0/1"
+    assert table.rows[0] == ("random − none", "+2.0 [−0.5, +4.5]", "–", "0.223", "0.750", "+2.00", "3/0/0")
+    assert table.rows[1][6] == "2/0/1"
     assert len(table.header) == len(table.rows[0])
     assert "over all 3 planned pairs of this comparison" in " ".join(table.notes)
     assert "eeds needed" not in " ".join([*table.header, *table.notes]), "three seeds say too little of it"
@@ -143,8 +143,16 @@ def test_pairs_by_hand():
     assert "over the one planned pair of this comparison" in " ".join(one_pair.notes)
     one_seed = results_of([one for one in PLAIN if one.spec.seed == 0])
     assert pairs_table(one_seed, one_seed.settings).rows[0] == (
-        *("random − none", "1", "+1.0", "–", "–", "–", "–", "1/0/0"),
+        *("random − none", "+1.0", "–", "–", "–", "–", "1/0/0"),
     )
+
+
+def test_the_number_of_seeds_is_in_the_table_of_pairs_only_if_that_of_the_scores_does_not_say_it():
+    results = results_of(PLAIN)
+    assert "n" not in pairs_table(results, results.settings).header
+    fewer = results_of([one for one in PLAIN if one.spec.seed != 2 or one.spec.masking != "idf"])
+    table = pairs_table(fewer, fewer.settings)
+    assert [row[table.header.index("n")] for row in table.rows] == ["3", "2", "2"]
 
 
 def test_costs_by_hand():
@@ -224,8 +232,8 @@ def with_texts(cells: Sequence[TrialResult], interval: tuple[float, float], marg
 def test_both_intervals_are_shown_once():
     results = with_texts(PLAIN, (-0.012, 0.052))
     table = pairs_table(results, results.settings)
-    assert table.header[2:4] == ("Δ accuracy [95 %]", "95 %, seeds and texts")
-    assert table.rows[0][2:4] == ("+2.0 [−0.5, +4.5]", "[−1.2, +5.2]")
+    assert table.header[1:3] == ("Δ accuracy [95 %]", "95 %, seeds and texts")
+    assert table.rows[0][1:3] == ("+2.0 [−0.5, +4.5]", "[−1.2, +5.2]")
     assert "other test texts" in " ".join(table.notes)
     assert "(+2.0 [−0.5, +4.5] over seeds, [−1.2, +5.2] over seeds and texts, corrected p = 0.223)" in reading(results)
     assert "Only the interval over seeds and texts covers other test texts." in scope(results.parts[0])
@@ -297,7 +305,7 @@ def test_a_difference_that_is_the_same_in_every_seed():
     assert "1 of 1 planned pair differs" in reading(found)
     assert "random − none (+25.0 in every seed, corrected p = 0.016)" in reading(found)
     table = pairs_table(found, found.settings)
-    assert table.rows[0][4:6] == ("0.016", "0.016")
+    assert table.rows[0][3:5] == ("0.016", "0.016")
     assert any(
         "t is undefined and the corrected p comes from the exact signed-rank test" in note for note in table.notes
     )
@@ -431,7 +439,7 @@ def test_latex_is_whole_and_escaped():
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 3 * 4
     for line in text.splitlines():
         if line.endswith(r"\\"):
-            assert line.count(" & ") in {6, 7, 8}
+            assert line.count(" & ") in {5, 6, 7}
 
 
 def test_markdown_has_all_tables():
@@ -453,7 +461,7 @@ def test_terminal_tables_are_narrow_and_say_notes_once():
     results = results_of(PLAIN)
     full = pairs_table(results, results.settings).rows[0]
     short = terminal_tables(results)[1].rows[0]
-    assert short == (full[0], full[2], full[3], full[4], full[7])
+    assert short == (full[0], full[1], full[2], full[3], full[6])
 
 
 def test_brackets_in_a_name_reach_the_terminal():

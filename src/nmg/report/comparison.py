@@ -110,6 +110,8 @@ MIXED = "†"
 
 TEXTS = "95 %, seeds and texts"
 """Column heading of the interval over seeds and test texts."""
+SEEDS, HOLM, NEEDED = "n", "p (Holm)", "seeds needed"
+"""Column headings: number of seeds of a pair, its corrected p, and the number of seeds that would find it."""
 EQUAL = "practically equal"
 """Marks a pair whose interval over seeds and texts is within ± `test.margin`."""
 
@@ -180,7 +182,7 @@ def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -
         for one in settings
         for pair in one.pairs
     ]
-    header = ("difference", "n", f"Δ {metric} [95 %]", TEXTS, "p (Holm)", "Wilcoxon p (Holm)", "d_z", "w/t/l")
+    header = ("difference", SEEDS, f"Δ {metric} [95 %]", TEXTS, HOLM, "Wilcoxon p (Holm)", "d_z", "w/t/l", NEEDED)
     rows = []
     for name, pair in pairs:
         test, both = pair.test, pair.seeds_and_texts or (None, None)
@@ -198,7 +200,7 @@ def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -
             )
         )
     notes = [
-        "Δ: mean paired difference over n seeds with its 95 % t interval; p: two-sided paired t test; Wilcoxon p: "
+        "Δ: mean paired difference over the seeds with its 95 % t interval; p: two-sided paired t test; Wilcoxon p: "
         f"exact signed-rank test; both with Holm's correction over {all_of(family_text(results, metric))}.",
         "d_z: mean / standard deviation of the differences; w/t/l: number of seeds that the first one wins, ties "
         "and loses.",
@@ -216,16 +218,25 @@ def pairs_table(results: ComparisonResults, settings: Sequence[SettingResult]) -
     found = [row for row, (_, pair) in enumerate(pairs) if pair.is_shown]
     equal = [row for row, (_, pair) in enumerate(pairs) if pair.is_equal]
     table = Table(
-        (*header, "seeds needed"),
+        header,
         tuple(rows),
         tuple(notes),
-        highlighted=frozenset((row, header.index("p (Holm)")) for row in found),
+        highlighted=frozenset((row, header.index(HOLM)) for row in found),
         marks=(*((row, "significant") for row in found), *((row, EQUAL) for row in equal)),
     )
-    if any(tells_power(pair.test) for _, pair in pairs):
-        return table
-    notes = [note for note in notes if not note.startswith("Seeds needed")]
-    return replace(table.columns(range(len(header))), notes=tuple(notes))
+    left_out = set()
+    if len({pair.test.n for _, pair in pairs}) == 1 and all(_has_all_seeds(one) for one in settings):
+        left_out.add(SEEDS)  # the table of scores says it
+    if not any(tells_power(pair.test) for _, pair in pairs):
+        left_out.add(NEEDED)
+        notes = [note for note in notes if not note.startswith("Seeds needed")]
+    return replace(table.columns([at for at, name in enumerate(header) if name not in left_out]), notes=tuple(notes))
+
+
+def _has_all_seeds(result: SettingResult) -> bool:
+    """Return whether every pair has as many seeds as each of its maskings."""
+    n_seeds = {one.masking: one.estimates[result.tested].n for one in result.maskings}
+    return all(pair.test.n == n_seeds[pair.first] == n_seeds[pair.second] for pair in result.pairs)
 
 
 def _texts_notes(settings: Sequence[SettingResult], pairs: Sequence[Pair]) -> list[str]:
@@ -352,8 +363,8 @@ def family_text(results: ComparisonResults, metric: str) -> str:
     return f"{count_text(results.families[metric], 'planned pair')}{of} of this comparison"
 
 
-ON_TERMINAL = (0, 2, 3, 4, 7, 8)
-"""Indices of the columns of a table of pairs that are shown in a terminal of 80 columns."""
+NOT_ON_TERMINAL = {SEEDS, "Wilcoxon p (Holm)", "d_z"}
+"""Columns of a table of pairs that are not shown in a terminal of 80 columns."""
 
 
 def terminal_tables(results: ComparisonResults) -> list[Table]:
@@ -369,7 +380,7 @@ def terminal_tables(results: ComparisonResults) -> list[Table]:
 
 
 def _for_terminal(pairs: Table) -> Table:
-    return pairs.columns([column for column in ON_TERMINAL if column < len(pairs.header)])
+    return pairs.columns([at for at, name in enumerate(pairs.header) if name not in NOT_ON_TERMINAL])
 
 
 def pair_name(pair: Pair) -> str:
