@@ -14,7 +14,7 @@ import pytest
 from nmg.base.errors import UserError
 from nmg.base.progress import Silent
 from nmg.config import load_config
-from nmg.config.draft import ModelSize, parts_of
+from nmg.config.draft import ModelSize, draft, parts_of
 from nmg.config.facts import TextFacts
 from nmg.jobs.init import init, look
 from nmg.trials.session import Session
@@ -118,6 +118,18 @@ def test_the_configuration_of_small_data_runs(name: str, inputs: Inputs, tmp_pat
     assert (config.adapt.block_size, config.finetune.max_length) == (62, 64)
     assert config.meta.validation_fraction == 0.3, "there is no validation file"
     Session.prepare(config, Silent())
+
+
+@pytest.mark.parametrize(
+    ("hidden", "is_frozen", "expected"), [(128, True, "corpus"), (128, False, "all"), (384, True, "all")]
+)
+def test_a_small_model_that_stays_frozen_trains_the_words_of_the_corpus(
+    hidden: int, is_frozen: bool, expected: str, tmp_path: Path
+):
+    found = look(write(tmp_path / "train.jsonl", {"text": texts(), "label": column("a", "b")}))
+    (tmp_path / "config.json").write_text(json.dumps({"hidden_size": hidden}))
+    (tmp_path / "nmg.yaml").write_text(draft(found.data, found.facts, str(tmp_path), is_frozen=is_frozen))
+    assert load_config(tmp_path / "nmg.yaml").adapt.vocabulary == expected
 
 
 def part_of_data_set(file: Path, folder: Path) -> Path:

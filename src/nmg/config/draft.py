@@ -53,9 +53,14 @@ class ModelSize:
             return cls()
 
     @property
+    def is_small(self) -> bool:
+        """Whether the word table has most of the parameters, as in BERT of 2 × 128."""
+        return self.hidden <= 128
+
+    @property
     def rates(self) -> tuple[float, float]:
         """Learning rates of adaptation and fine-tuning: small models need higher ones."""
-        if self.hidden <= 128:
+        if self.is_small:
             return 1e-3, 5e-4
         return (3e-4, 1e-4) if self.hidden <= 384 else (5e-5, 3e-5)
 
@@ -126,12 +131,14 @@ def _training_lines(facts: DataFacts, size: ModelSize, *, is_frozen: bool) -> It
     batch = {64: 32, 128: 32, 256: 16}.get(length, 8)
     n_texts = min(MOST_TEXTS, max(facts.n_texts * 9 // 10, 1))
     rates = size.rates
-    adapt = {
+    adapt: dict[str, Any] = {
         "epochs": _between(math.ceil(LOOP_STEPS * batch / n_texts), 2, 10) if facts.kind is not None else 3,
         "batch_size": batch,
         "learning_rate": rates[0],
         "block_size": length - SPECIAL_TOKENS,
     }
+    if is_frozen and size.is_small:  # half of a step of a small model trains words that do not occur
+        adapt["vocabulary"] = "corpus"
     yield _flow("adapt", adapt, f"95 % of the texts have up to about {facts.text.pieces} word pieces")
     if facts.kind is None:
         return
