@@ -24,6 +24,7 @@ def test_an_hour_by_hand():
     assert learning_seconds(2700, COSTS) == 2700 - 90 - 63
     assert comparison_seconds(400, COSTS) == 337
     assert affordable_plays(2547, COSTS, 1) == (2547 - 30) * 2 // 4
+    assert COSTS.learning(1258, 1) == 30 + 1258 * 4 / 2
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from nmg.masking.registry import RULES
 from nmg.masking.weights import read_weights
 from nmg.policies import hub
 from nmg.policies.linear import LinearConfig, LinearPolicy
-from nmg.training.lm import LMReader, PlainPasses
+from nmg.training.lm_reader import LMReader, PlainPasses
 from support.families import SCRIPTS, family
 from support.planted import WORDS
 from support.policies import new_policy

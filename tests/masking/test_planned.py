@@ -16,7 +16,7 @@ from nmg.comparison.worker import ComparisonWorker
 from nmg.masking.planned import plan_ahead
 from nmg.policies.sampling import PolicyMasking
 from nmg.training.adapt import adapt
-from nmg.training.lm import LMReader
+from nmg.training.lm_reader import LMReader
 from nmg.training.masks import DrawnMasks
 from support.policies import new_policy
 from support.runs import Inputs

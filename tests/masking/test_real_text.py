@@ -211,7 +211,7 @@ def test_collocations_are_masked_as_a_whole(corpus: Corpus, classifier: str, tmp
 def test_a_language_model_finds_content_words_hard(shared: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-    from nmg.training.lm import LMReader, PlainPasses
+    from nmg.training.lm_reader import LMReader, PlainPasses
 
     folder = model_folder("tiny-mlm")
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForMaskedLM.from_pretrained(folder).eval()

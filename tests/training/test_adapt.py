@@ -15,7 +15,8 @@ from nmg.masking.registry import build_masking
 from nmg.masking.rules import RandomMasking
 from nmg.training.adapt import adapt
 from nmg.training.context import TrainingContext
-from nmg.training.lm import LMReader, load_pretrained
+from nmg.training.lm import load_pretrained
+from nmg.training.lm_reader import LMReader
 from nmg.training.masks import Batches, DrawnMasks, FixedMasks, Masks
 from nmg.training.runtime import Runtime
 from support.arenas import ADAPT, MASKING, arena_of

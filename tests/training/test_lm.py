@@ -15,7 +15,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 from nmg.base.errors import UserError
 from nmg.base.settings import ModelSettings, RuntimeSettings
 from nmg.base.types import IGNORED_LABEL, CorruptedBlocks, TokenBlocks
-from nmg.training.lm import LMReader, copy_state, encoder_states, load_pretrained, masked_lm_loss, masked_logits
+from nmg.training.lm import copy_state, encoder_states, load_pretrained, masked_lm_loss, masked_logits
+from nmg.training.lm_reader import LMReader
 from nmg.training.runtime import Runtime
 from support.models import CONFIGS, VOCABULARY, tiny_model
 from support.runs import Inputs, is_same

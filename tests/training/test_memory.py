@@ -22,8 +22,9 @@ from nmg.training import lm as reading
 from nmg.training.context import TrainingContext
 from nmg.training.finetune import predict, task_model
 from nmg.training.head_init import _states
-from nmg.training.lm import LMReader, PlainPasses, masked_logits
+from nmg.training.lm import masked_logits
 from nmg.training.lm_quality import held_out_loss
+from nmg.training.lm_reader import LMReader, PlainPasses
 from nmg.training.memory import in_passes
 from nmg.training.probe import probe
 from nmg.trials.held_out import HeldOutText

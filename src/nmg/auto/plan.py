@@ -55,6 +55,10 @@ class Costs:
         """Return the seconds of an inner loop with `share` of the steps of a trial."""
         return max(self.play - self.adaptation, 0.0) + share * min(self.adaptation, self.play)
 
+    def learning(self, plays: int, share: float) -> float:
+        """Return the wall time of a meta-training with `plays` inner loops, in seconds."""
+        return STARTUP_SECONDS + plays * self.loop(share) / self.processes
+
     def comparison(self, seeds: int) -> float:
         """Return the wall time of a comparison, in seconds."""
         return STARTUP_SECONDS + seeds * self.seed

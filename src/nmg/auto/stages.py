@@ -111,7 +111,7 @@ class Jobs:
             found = audited.why_not_learn() or too_few_plays(affordable_plays(seconds, audited.costs, share))
             if found is not None:
                 return LearnStage(found)
-            config = self._fitted(audited, max(round(share * audited.steps), 1), seconds)
+            config = self._fitted(audited, share, seconds)
             found = too_few_plays(config.meta.episodes)
             if found is not None:
                 return LearnStage(found)
@@ -202,16 +202,20 @@ class Jobs:
         config = config or self.config
         return config.model_copy(update={"data": data, "adapt": config.adapt.model_copy(update=ONLY_AT_THE_END)})
 
-    def _fitted(self, audited: AuditStage, steps: int, seconds: float) -> Config:
-        """Return the settings of a meta-training that takes about `seconds`, with inner loops of `steps` steps.
+    def _fitted(self, audited: AuditStage, share: float, seconds: float) -> Config:
+        """Return the settings of a meta-training that takes about `seconds`.
 
-        It may have too few inner loops to run.
+        An inner loop has `share` of the steps of a trial. Of two measurements, the slower one counts: the estimate
+        takes seconds, the audit took minutes with as many processes. There may be too few inner loops to run.
         """
-        wanted = max(audited.plays, WANTED_PLAYS)
+        steps, wanted = max(round(share * audited.steps), 1), max(audited.plays, WANTED_PLAYS)
         config = self._like_the_audit(audited, steps)
         expected = estimate(_with_budget(config, wanted), Silent())
         plays = fitted_budget(seconds, wanted, 60 * expected.minutes, expected.seconds_to_prepare)
-        minutes = expected.minutes * plays / wanted
+        plays = min(plays, affordable_plays(seconds, audited.costs, share))
+        minutes = max(
+            expected.minutes * plays / wanted, plays * audited.costs.loop(share) / audited.costs.processes / 60
+        )
         self.reporter.notify(f"learning: {plays} inner loops of {steps} steps, about {minutes:.0f} minutes")
         return _with_budget(config, plays)
 

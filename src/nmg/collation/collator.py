@@ -27,7 +27,8 @@ from nmg.masking.base import MaskingContext
 from nmg.masking.corrupt import Vocabulary, corrupt
 from nmg.masking.schedule import RatePhases, RateSchedule, RowRates
 from nmg.training.encoder_cache import CachedEncoder
-from nmg.training.lm import LMReader, PlainPasses, load_tokenizer
+from nmg.training.lm import load_tokenizer
+from nmg.training.lm_reader import LMReader, PlainPasses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

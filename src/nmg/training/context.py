@@ -8,7 +8,7 @@ from nmg.base.progress import Reporter, Silent
 from nmg.base.settings import MaskingSettings
 from nmg.base.training_settings import AdaptSettings, FinetuneSettings
 from nmg.masking.corrupt import Vocabulary
-from nmg.training.lm import LMReader
+from nmg.training.lm_reader import LMReader
 from nmg.training.pooling import MEAN, Pooling
 from nmg.training.runtime import Runtime
 

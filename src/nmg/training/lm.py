@@ -1,16 +1,17 @@
 """The masked language model: loading, hidden states, and logits at masked positions only."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -25,7 +26,7 @@ from nmg.training.attention import attention_error
 from nmg.training.fast.attention_mask import needed_inputs
 from nmg.training.fast.packing import packed_inputs, packing
 from nmg.training.fast.positions import Places, given_states, restrict_to_positions
-from nmg.training.memory import in_passes
+from nmg.training.fast.shapes import has_costly_shapes, with_rounded_length
 from nmg.training.runtime import send
 
 CONFIG_FILE = "config.json"
@@ -190,7 +191,13 @@ def restore_state(model: PreTrainedModel, state: ModelState) -> None:
 
 
 def masked_logits(
-    model: PreTrainedModel, input_ids: Tensor, is_token: Tensor, is_masked: Tensor, *, is_packed: bool = False
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    is_token: Tensor,
+    is_masked: Tensor,
+    *,
+    is_packed: bool = False,
+    is_rounded: bool = False,
 ) -> Tensor:
     """Compute vocabulary logits at the M masked positions, in row-major order of `is_masked`.
 
@@ -206,16 +213,21 @@ def masked_logits(
         is_token: bool [B, T]: False at padding.
         is_masked: bool [B, T]: positions to predict.
         is_packed: Whether to pack the batch into one row (see `fast.packing`).
+        is_rounded: Whether to round shapes up (see `fast.shapes`). A packed batch is not rounded.
 
     Returns:
-        Float [M, V].
+        Float [M, V]; with `is_rounded`, rows without meaning may follow.
     """
+    is_rounded = is_rounded and not is_packed
     inputs: dict[str, Any]
     if is_packed:
         inputs, is_masked = packed_inputs(model, input_ids, is_token), is_masked[is_token].unsqueeze(0)
     else:
+        if is_rounded:
+            input_ids, is_token, is_masked = with_rounded_length(model, input_ids, is_token, is_masked)
         inputs = needed_inputs(model, {"input_ids": input_ids, "attention_mask": is_token.long()})
-    places = Places.where(is_masked).sent(partial(send, device=model.device))
+    places = Places.where(is_masked)
+    places = (places.rounded() if is_rounded else places).sent(partial(send, device=model.device))
     sent = {name: send(value, model.device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
     with restrict_to_positions(model, places, is_packed=is_packed), packing(model) if is_packed else nullcontext():
         logits = model(**sent).logits
@@ -238,8 +250,11 @@ def masked_lm_loss(
     """
     some = corrupted[part]
     is_masked = some.labels != IGNORED_LABEL
-    logits = masked_logits(model, some.input_ids, some.is_token, is_masked, is_packed=is_packed)
+    logits = masked_logits(
+        *(model, some.input_ids, some.is_token, is_masked), is_packed=is_packed, is_rounded=has_costly_shapes(model)
+    )
     labels = send(some.labels[is_masked], model.device)
+    labels = F.pad(labels, (0, len(logits) - len(labels)), value=IGNORED_LABEL)
     n_masked = max(int((corrupted.labels != IGNORED_LABEL).sum()), 1)
     return cross_entropy(logits.float(), labels, reduction="sum") / n_masked
 
@@ -305,95 +320,3 @@ def encoder_states(model: PreTrainedModel, blocks: TokenBlocks | CorruptedBlocks
         output = model.base_model(**sent)
     model.train(was_training)
     return output[0].float()  # type: ignore[no-any-return]
-
-
-HIDDEN_AT_ONCE = 7
-"""Distance between the positions that one pass masks to measure how hard tokens are to predict (a rate of 1/7)."""
-
-
-class Passes(Protocol):
-    """Batch size and precision of forward passes. `Runtime` implements it."""
-
-    @property
-    def evaluation_batch_size(self) -> int: ...
-
-    def autocast(self) -> AbstractContextManager[None]: ...
-
-
-@dataclass(frozen=True)
-class PlainPasses:
-    """Forward passes in the precision of the model's weights."""
-
-    evaluation_batch_size: int = 64
-
-    def autocast(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-
-@dataclass(frozen=True)
-class LMReader:
-    """A `types.StateEncoder` that reads `model` in its current state at each call."""
-
-    model: PreTrainedModel
-    mask_id: int
-    runtime: Passes
-
-    def __call__(self, blocks: TokenBlocks) -> Tensor:
-        """Return the last hidden states, float32 [B, T, H]."""
-
-        def read(part: TokenBlocks) -> Tensor:
-            with self.runtime.autocast():
-                return encoder_states(self.model, part)
-
-        return self._in_parts(blocks, read)
-
-    def surprise(self, blocks: TokenBlocks) -> Tensor:
-        """Return the loss and entropy (nats) of each maskable token while it is masked, float32 [B, T, 2]."""
-        return self._in_parts(blocks, self._surprise)
-
-    @torch.no_grad()
-    def _surprise(self, blocks: TokenBlocks) -> Tensor:
-        """Compute `surprise` for blocks that fit into one pass."""
-        ids, is_token, is_maskable = (t.cpu() for t in (blocks.input_ids, blocks.is_token, blocks.is_maskable))
-        device, place = self.model.device, torch.arange(ids.shape[1])
-        found = torch.zeros(*ids.shape, 2, device=device)
-        was_training = self.model.training
-        self.model.eval()
-        for shift in range(HIDDEN_AT_ONCE):
-            is_hidden = is_maskable & (place % HIDDEN_AT_ONCE == shift)
-            if not bool(is_hidden.any()):
-                continue
-            words, read = send(ids[is_hidden], device), []
-            with self.runtime.autocast():
-                hidden = ids.masked_fill(is_hidden, self.mask_id)
-                for part, logits in logits_in_parts(self.model, hidden, is_token, is_hidden):
-                    read.append(_loss_and_entropy(logits.float(), words[part]))
-            found[send(is_hidden, device)] = torch.cat(read)
-        self.model.train(was_training)
-        return found
-
-    def _in_parts(self, blocks: TokenBlocks, read: Callable[[TokenBlocks], Tensor]) -> Tensor:
-        """Apply `read` to groups of blocks, each cut to its longest block, and join the results."""
-        lengths = blocks.is_token.sum(dim=1)
-
-        def read_part(rows: slice) -> Tensor:
-            longest = int(lengths[rows].max())
-            columns = {name: tensor[rows] for name, tensor in vars(blocks).items()}
-            return read(type(blocks)(**{n: c[:, :longest] if c.ndim > 1 else c for n, c in columns.items()}))
-
-        whole: Tensor | None = None
-        if not len(blocks):
-            return read(blocks)
-        for rows, part in in_passes(len(blocks), self.runtime.evaluation_batch_size, read_part):
-            if whole is None:
-                whole = part.new_zeros(*blocks.input_ids.shape, part.shape[2])
-            whole[rows, : part.shape[1]] = part
-        assert whole is not None, "there is at least one block"
-        return whole
-
-
-def _loss_and_entropy(logits: Tensor, words: Tensor) -> Tensor:
-    """Return -ln p(word) and the entropy of p in nats, [m, 2], of logits [m, V] for the hidden `words` [m]."""
-    log_probs = logits.log_softmax(dim=1)
-    loss = -log_probs.gather(1, words[:, None]).squeeze(1)
-    return torch.stack([loss, -(log_probs.exp() * log_probs).sum(dim=1)], dim=1)

@@ -19,7 +19,8 @@ from nmg.tasks.registry import task_kind
 from nmg.training.context import TrainingContext
 from nmg.training.fast.attention_mask import needed_inputs
 from nmg.training.finetune import finetune, predict
-from nmg.training.lm import LMReader, PlainPasses, masked_lm_loss
+from nmg.training.lm import masked_lm_loss
+from nmg.training.lm_reader import LMReader, PlainPasses
 from nmg.training.probe import probe
 from nmg.training.runtime import Runtime
 from support.models import CONFIGS, VOCABULARY, tiny_model

@@ -19,6 +19,8 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from nmg.training.fast.shapes import ENTRIES, MASKED, rounded_up
+
 _BERT_LIKE = {"bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie"}
 """Model types whose last layer adds its residual inside `attention` and is position-wise afterwards."""
 _PLAIN_ATTENTION = {"sdpa", "eager"}
@@ -54,6 +56,17 @@ class Places:
         table = columns.new_zeros(len(counts), max(int(counts.max()), 1))
         table[rows, nth] = columns
         return cls(table, (rows, nth))
+
+    def rounded(self) -> "Places":
+        """Return a copy with K and M rounded up (see `fast.shapes`). Additional entries repeat the first position."""
+        if self.kept is None or not len(self.kept[0]):
+            return self
+        columns, n_masked = self.columns, len(self.kept[0])
+        more_columns = rounded_up(columns.shape[1], ENTRIES) - columns.shape[1]
+        more = rounded_up(n_masked, MASKED) - n_masked
+        return Places(
+            F.pad(columns, (0, more_columns)), (F.pad(self.kept[0], (0, more)), F.pad(self.kept[1], (0, more)))
+        )
 
     def sent(self, send: Callable[[Tensor], Tensor]) -> "Places":
         """Return a copy whose tensors are moved by `send`."""
