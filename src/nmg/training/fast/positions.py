@@ -61,12 +61,10 @@ class Places:
         """Return a copy with K and M rounded up (see `fast.shapes`). Additional entries repeat the first position."""
         if self.kept is None or not len(self.kept[0]):
             return self
-        columns, n_masked = self.columns, len(self.kept[0])
-        more_columns = rounded_up(columns.shape[1], ENTRIES) - columns.shape[1]
-        more = rounded_up(n_masked, MASKED) - n_masked
-        return Places(
-            F.pad(columns, (0, more_columns)), (F.pad(self.kept[0], (0, more)), F.pad(self.kept[1], (0, more)))
-        )
+        (rows, nth), n_columns = self.kept, self.columns.shape[1]
+        columns = F.pad(self.columns, (0, rounded_up(n_columns, ENTRIES) - n_columns))
+        more = (0, rounded_up(len(rows), MASKED) - len(rows))
+        return Places(columns, (F.pad(rows, more), F.pad(nth, more)))
 
     def sent(self, send: Callable[[Tensor], Tensor]) -> "Places":
         """Return a copy whose tensors are moved by `send`."""
