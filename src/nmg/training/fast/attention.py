@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nmg.training.fast.dropout import dropout
+from nmg.training.fast.dropout import dropout, is_supported
 
 
 def attention(
@@ -62,4 +62,4 @@ def is_slow_in_torch(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     is_special = len(args) > 5 or kwargs.get("is_causal", False) or kwargs.get("enable_gqa", False)
     is_slow = p > 0.0 or (query.dtype == torch.bfloat16 and torch.is_grad_enabled() and query.requires_grad)
     same_heads = query.shape[:-2] == key.shape[:-2] == value.shape[:-2]
-    return bool(is_slow and not is_special and same_heads and query.device.type == "cpu" and query.is_floating_point())
+    return bool(is_slow and not is_special and same_heads and is_supported(query))

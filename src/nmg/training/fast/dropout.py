@@ -36,6 +36,11 @@ def dropout(values: Tensor, p: float) -> Tensor:
     return values * _scaled(is_kept, _LEVELS / (_LEVELS - dropped), values.dtype)
 
 
+def is_supported(values: Tensor) -> bool:
+    """Return whether the functions of this package take `values`: floating-point numbers on the CPU."""
+    return values.device.type == "cpu" and values.is_floating_point()
+
+
 def _scaled(is_kept: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
     """Return `scale` at the ones and 0 at the zeros of `is_kept` (int16), in `dtype`."""
     if dtype == torch.bfloat16:  # bfloat16 is as wide as int16: multiply the bits of the scale by 1 or 0

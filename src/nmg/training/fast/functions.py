@@ -6,12 +6,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from nmg.training.fast.attention import attention, is_slow_in_torch
-from nmg.training.fast.dropout import dropout
+from nmg.training.fast.dropout import dropout, is_supported
 
 _CHECKPOINTED = "gradient_checkpointing"
 """Attribute of transformers' modules that says whether they are checkpointed."""
@@ -59,15 +59,10 @@ class FastFunctions(TorchFunctionMode):
         if func is F.dropout:
             arguments = dict(zip(("input", "p", "training"), args, strict=False)) | dict(kwargs)
             p = arguments.get("p", 0.5)
-            if arguments.get("training", True) and p > 0.0 and _takes(arguments["input"]):
+            if arguments.get("training", True) and p > 0.0 and is_supported(arguments["input"]):
                 return dropout(arguments["input"], p)
         elif func is F.scaled_dot_product_attention and is_slow_in_torch(args, kwargs):
             return attention(
                 *args, **{name: kwargs[name] for name in kwargs if name not in ("is_causal", "enable_gqa")}
             )
         return func(*args, **kwargs)
-
-
-def _takes(values: Tensor) -> bool:
-    """Return whether `dropout` supports `values`: floating-point numbers on the CPU."""
-    return values.device.type == "cpu" and values.is_floating_point()
