@@ -304,9 +304,13 @@ def test_how_far_maskings_may_differ_is_said():
 
 
 def test_an_audit_that_had_to_be_short_says_so():
-    short = FACTS | {"steps": {"most": 21, "wanted": 70}, "examples": {"used": 352, "labelled": 4169}}
+    examples = {"used": 352, "labelled": 4169}
+    short = FACTS | {"steps": {"most": 21, "wanted": 70}, "examples": examples, "minutes": 31.4}
     _, text = recommend(Config(), short, adapting(pays=None), [], 20)
-    assert "The time allowed 21 adaptation steps instead of 70, and 352 of 4169 labelled examples" in text
+    assert "The time allowed 21 of 70 adaptation steps and 352 of 4169 labelled examples." in text
+    assert "an audit with all of them takes about 32 minutes" in text
+    few = FACTS | {"examples": examples, "minutes": 31.4}
+    assert "The time allowed" in recommend(Config(), few, adapting(pays=None), [], 20)[1]
     _, text = recommend(Config(), FACTS, adapting(pays=None), [], 20)
     assert "The time allowed" not in text
 

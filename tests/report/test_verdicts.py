@@ -13,6 +13,12 @@ from nmg.report.audit_page import verdict as audit_verdict
 from nmg.report.document import Verdict
 from nmg.report.verdicts import adapt_verdict, compare_verdict, estimate_verdict, learn_verdict
 
+LEARN = "nmg learn 'my audit/recommended.yaml' --out run"
+LONGER = "nmg audit 'my audit/recommended.yaml' --minutes 18 --out 'my audit-longer'"
+COMPARE = "nmg compare 'my audit/recommended.yaml' --out comparison"
+ADAPT = "nmg adapt --config 'my audit/recommended.yaml' --masking random --out adapted"
+"""What an audit in the folder `my audit` names as the next command."""
+
 
 def accepts(verdict: Verdict) -> bool:
     """Whether the command line can read the next command."""
@@ -97,33 +103,41 @@ def test_a_comparison_advises_only_what_it_shows(
 
 
 @pytest.mark.parametrize(
-    ("pays", "reward", "is_clear", "said", "command"),
+    ("pays", "reward", "is_clear", "steps", "examples", "said", "command"),
     [
-        (False, "probe", True, "Adapting does not pay.", ""),
-        (True, "probe", True, "Adapting pays. Learning masks: yes, some masks are better than others.", "nmg learn"),
-        (None, "probe", False, "Adapting: not clear. Learning masks: perhaps.", "nmg learn"),
-        (
-            True,
-            None,
-            False,
-            "Adapting pays. Learning masks: these trials cannot tell good masks from bad.",
-            "nmg compare",
-        ),
+        (False, "probe", True, 20, 90, "Adapting does not pay.", ""),
+        (True, "probe", True, 20, 90, "Adapting pays. Learning masks: yes, some masks are better than others.", LEARN),
+        (None, "probe", True, 20, 90, "Adapting: not clear. Learning masks: yes, some masks are better than …", LEARN),
+        (True, "probe", False, 20, 90, "Adapting pays. Learning masks: perhaps.", LEARN),
+        (None, "probe", False, 20, 90, "Adapting: not clear. Learning masks: perhaps.", LONGER),
+        (None, "probe", False, 70, 60, "Adapting: not clear. Learning masks: perhaps.", LONGER),
+        (None, "probe", False, 70, 90, "Adapting: not clear. Learning masks: perhaps.", COMPARE),
+        (None, None, False, 70, 90, "Adapting: not clear. Learning masks: these trials cannot tell …", COMPARE),
+        (True, None, False, 20, 90, "Adapting pays. Learning masks: these trials cannot tell …", ADAPT),
     ],
 )
 def test_an_audit_answers_both_questions(
     pays: bool | None,
     reward: str | None,
     is_clear: bool,
+    steps: int,
+    examples: int,
     said: str,
     command: str,
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr("nmg.report.audit_page.best_reward", lambda _rewards, _p: reward)
     monkeypatch.setattr("nmg.report.audit_page.is_sound", lambda _reward, _p: is_clear)
-    facts = {"maskings": {"p": 0.01}, "recommendation": "because"}
+    facts = {
+        "maskings": {"p": 0.01},
+        "recommendation": "because",
+        "steps": {"most": steps, "wanted": 70},
+        "examples": {"used": examples, "labelled": 90},
+        "minutes": 17.2,
+    }
     result = SimpleNamespace(facts=facts, rewards=[], adaptation=SimpleNamespace(pays=pays))
-    found = audit_verdict(result, Path("audit"))  # type: ignore[arg-type]
-    assert (found.verdict, found.why) == (said, "because")
-    assert found.command.startswith(command)
-    assert bool(found.command) is bool(command)
+    found = audit_verdict(result, Path("my audit"))  # type: ignore[arg-type]
+    assert found.verdict.startswith(said.removesuffix("…"))
+    assert (found.why, found.command) == ("because", command)
+    if command:
+        assert accepts(found)

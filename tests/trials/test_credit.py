@@ -95,6 +95,19 @@ def test_a_run_measures_credit_once_and_its_policies_have_the_feature(
         assert again.credit.findings()["credit"]["most"] == found["most"]
 
 
+def test_rounds_side_by_side_give_the_same_credit(inputs: Inputs, tmp_path: Path) -> None:
+    found = []
+    for processes in (1, 2):
+        runtime = {"processes": processes, "threads": processes, "cache_dir": str(tmp_path / f"cache-{processes}")}
+        training, _ = training_of(inputs, tmp_path, runtime=runtime)
+        with training.engine:
+            found.append(training.credit.findings()["credit"])
+    alone, together = found
+    assert together["most"] == alone["most"]
+    assert together["least"] == alone["least"]
+    assert together["reliability"] == alone["reliability"]
+
+
 def test_without_the_feature_nothing_is_measured(inputs: Inputs, tmp_path: Path) -> None:
     training, _ = training_of(inputs, tmp_path, policy={"features": ["idf"]})
     with training.engine:

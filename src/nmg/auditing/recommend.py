@@ -1,5 +1,6 @@
 """Turns the findings of an audit into a short text and a configuration."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -82,11 +83,18 @@ def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
             f"{near_duplicates_text(leakage)}. Set data.drop_duplicates, or give a validation file without them "
             "(data.validation)."
         )
-    if steps["most"] < steps["wanted"]:
+    if is_shortened(facts):
         yield (
-            f"The time allowed {steps['most']} adaptation steps instead of {steps['wanted']}, and {examples['used']} "
-            f"of {examples['labelled']} labelled examples. The findings hold for these; raise --minutes to use more."
+            f"The time allowed {steps['most']} of {steps['wanted']} adaptation steps and {examples['used']} of "
+            f"{examples['labelled']} labelled examples. The findings hold for these; an audit with all of them takes "
+            f"about {math.ceil(facts['minutes'])} minutes."
         )
+
+
+def is_shortened(facts: Mapping[str, Any]) -> bool:
+    """Return whether the time allowed fewer adaptation steps or fewer labelled examples than there are."""
+    steps, examples = facts["steps"], facts["examples"]
+    return bool(steps["most"] < steps["wanted"] or examples["used"] < examples["labelled"])
 
 
 def best_reward(rewards: Sequence[RewardFinding], p: float | None) -> RewardFinding | None:

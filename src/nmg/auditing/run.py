@@ -117,6 +117,8 @@ def _audit(config: Config, out: Path, seeds: int, minutes: float, reporter: Repo
     facts["examples"] = {"used": n_examples, "labelled": _labelled(worker)}
     facts["processes"] = engine.processes
     facts["steps"] = {"most": n_steps, "wanted": _all_steps(worker)}
+    whole = budget.least(pilot, _labelled(worker), _all_steps(worker))
+    facts["minutes"] = whole / engine.processes / 60  # of an audit that is not shortened
     return _conclude(config, out, facts, tried, _Phases(first, fresh), metric, worker.steps_an_epoch)
 
 

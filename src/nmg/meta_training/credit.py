@@ -19,12 +19,12 @@ from nmg.policies.base import PolicyContext
 from nmg.policies.features import FEATURES, TypeFeature, Vocabulary, piece_table
 from nmg.policies.linear import LinearSettings
 from nmg.training.lm import ModelState, restore_state
-from nmg.trials.credit import PieceCredit, measure_credit
+from nmg.trials.credit import CreditJob, CreditWorker, PieceCredit, measure_credit
 from nmg.trials.episode import EpisodeRunner
 from nmg.trials.provenance import input_digests
 from nmg.trials.session import Session
 
-VERSION = 1
+VERSION = 2
 """Raised when the measurement changes, so that cached credit is not used."""
 FIRST_EPISODE = 1_000_000
 """Number of the first episode whose contexts credit is measured on. Episodes of the learner never reach it."""
@@ -76,16 +76,21 @@ class RunCredit:
         return self._measured
 
     def _measure(self, settings: LinearSettings, vocabulary: Vocabulary) -> PieceCredit:
-        config, reporter = self._session.config, self._session.reporter
-        reporter.notify(f"measuring the gradient credit of word pieces in {settings.credit_rounds} adaptations")
+        config, reporter, n_rounds = self._session.config, self._session.reporter, settings.credit_rounds
+        reporter.notify(f"measuring the gradient credit of word pieces in {n_rounds} adaptations")
         names = [name for name in settings.features if isinstance(FEATURES[name], TypeFeature) and name != "credit"]
-        episodes = [self._sample(FIRST_EPISODE + number) for number in range(settings.credit_rounds)]
-        sampled = [(episode, self._corpus.blocks(episode.block_ids)) for episode in episodes]
-        others, randomness = piece_table(names, vocabulary), StreamName(config.run.seed) / "credit"
+        worker = CreditWorker(self._runner, config.reward.evaluation)
+        jobs = [self._job(number) for number in range(n_rounds)]
+        others, progress = piece_table(names, vocabulary), reporter.steps("gradient credit")
         try:
-            return measure_credit(self._runner, self._start, sampled, others, config.reward.evaluation, randomness)
+            return measure_credit(worker, config.runtime, self._start, jobs, others, progress)
         finally:
             restore_state(self._runner.context.model, self._start)
+
+    def _job(self, number: int) -> CreditJob:
+        episode = self._sample(FIRST_EPISODE + number)
+        randomness = StreamName(self._session.config.run.seed) / "credit" / number
+        return CreditJob(episode, self._corpus.blocks(episode.block_ids), randomness)
 
     def _file(self) -> Path:
         """Return the cache file for the settings, data, model and arithmetic of this run."""

@@ -1,10 +1,11 @@
 """The page of an audit; the terminal shows its verdict and tables too."""
 
+import math
 import shlex
 from pathlib import Path
 
 from nmg.auditing.findings import RewardFinding, Schedule
-from nmg.auditing.recommend import LEAST_CORRELATION, best_reward, is_sound
+from nmg.auditing.recommend import LEAST_CORRELATION, best_reward, is_shortened, is_sound
 from nmg.auditing.result import AuditResult
 from nmg.base.files import last_part
 from nmg.base.numerals import duration_text
@@ -45,22 +46,33 @@ def audit_page(result: AuditResult, out: Path) -> Document:
 def verdict(result: AuditResult, out: Path) -> Verdict:
     """Return whether there is anything to learn, the reasons, and the command to run next.
 
+    Learning comes next if the masks clearly differ, or if adapting pays and they may differ. If adapting pays and no
+    difference between masks shows, adapting with random masks comes next. If it is not clear that adapting pays, a
+    longer audit comes next or, if this one used all steps and examples, a comparison with more seeds.
+
     `out` is the folder of the audit, which contains the recommended settings.
     """
     settings = shlex.quote(str(out / "recommended.yaml"))
-    p = result.facts["maskings"]["p"]
+    facts, pays = result.facts, result.adaptation.pays
+    p = facts["maskings"]["p"]
     reward = best_reward(result.rewards, p)
-    answer = ADAPTING[result.adaptation.pays]
-    if result.adaptation.pays is False:
-        command = ""
-    elif reward is None:
-        answer += " Learning masks: these trials cannot tell good masks from bad."
-        command = f"nmg compare {settings} --out comparison"
+    if pays is False:
+        return Verdict(ADAPTING[pays], facts["recommendation"], "")
+    is_clear = reward is not None and is_sound(reward, p)
+    if is_clear:
+        learning = "yes, some masks are better than others"
     else:
-        is_clear = is_sound(reward, p)
-        answer += f" Learning masks: {'yes, some masks are better than others' if is_clear else 'perhaps'}."
+        learning = "these trials cannot tell good masks from bad" if reward is None else "perhaps"
+    if is_clear or (pays and reward is not None):
         command = f"nmg learn {settings} --out run"
-    return Verdict(answer, result.facts["recommendation"], command)
+    elif pays:
+        command = f"nmg adapt --config {settings} --masking random --out adapted"
+    elif is_shortened(facts):
+        longer = shlex.quote(f"{out}-longer")
+        command = f"nmg audit {settings} --minutes {math.ceil(facts['minutes'])} --out {longer}"
+    else:
+        command = f"nmg compare {settings} --out comparison"
+    return Verdict(f"{ADAPTING[pays]} Learning masks: {learning}.", facts["recommendation"], command)
 
 
 def audit_tables(result: AuditResult) -> tuple[Table, Table]:

@@ -1,9 +1,11 @@
 """Adapts a masked LM: further pre-training with given masks."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -22,6 +24,9 @@ from nmg.training.keep_best import KeepBest
 from nmg.training.lm import masked_lm_loss
 from nmg.training.lora import low_rank
 from nmg.training.masks import Batches, Masks
+
+Columns: TypeAlias = Callable[[Tensor], Tensor]
+"""Maps label ids to columns of the logits. Negative labels, which have no loss, are left unchanged."""
 
 
 def adapt(
@@ -52,14 +57,31 @@ def adapt(
             model.
     """
     began = time.perf_counter()
-    if context.adapt.vocabulary == "all":
-        result = _adapt(context, masks, randomness, watch, observer)
-    else:
-        ids = torch.cat([masks.token_ids, torch.tensor([context.vocabulary.mask_id])])
-        with restrict_vocabulary(context.model, ids) as words:
-            context = replace(context, vocabulary=context.vocabulary.within(ids))
-            result = _adapt(context, masks, randomness, watch, observer, words.rows)
+    with trained_vocabulary(context, masks) as (of_text, columns):
+        result = _adapt(of_text, masks, randomness, watch, observer, columns)
     return replace(result, seconds=time.perf_counter() - began)
+
+
+@contextmanager
+def trained_vocabulary(context: TrainingContext, masks: Masks) -> Iterator[tuple[TrainingContext, Columns]]:
+    """Restrict the model to the pieces of the text within the context, if `adapt.vocabulary` is "corpus".
+
+    Args:
+        context: Context with the model and the settings.
+        masks: The text and its masks.
+
+    Yields:
+        The context to train with, and the function from label ids to columns of the logits.
+
+    Raises:
+        UserError: The model cannot be restricted.
+    """
+    if context.adapt.vocabulary == "all":
+        yield context, lambda labels: labels
+        return
+    ids = torch.cat([masks.token_ids, torch.tensor([context.vocabulary.mask_id])])
+    with restrict_vocabulary(context.model, ids) as words:
+        yield replace(context, vocabulary=context.vocabulary.within(ids)), words.rows
 
 
 def _adapt(
@@ -68,7 +90,7 @@ def _adapt(
     randomness: StreamName,
     watch: KeepBest | None,
     observer: Observer | None,
-    columns: Callable[[Tensor], Tensor] = lambda labels: labels,
+    columns: Columns,
 ) -> TrainingStats:
     """Adapt the model with the vocabulary that it has now.
 
@@ -78,7 +100,7 @@ def _adapt(
         randomness: Random stream.
         watch: Measures a loss during the training.
         observer: Follows the training.
-        columns: Maps label ids to logit columns, if the vocabulary is restricted.
+        columns: Maps label ids to columns of the logits.
 
     Returns:
         The result of the training, with the numbers of tokens.
@@ -118,10 +140,10 @@ class _Losses:
     Args:
         context: Context with the model.
         batches: Function from row numbers to corrupted blocks.
-        columns: Maps label ids to logit columns.
+        columns: Maps label ids to columns of the logits.
     """
 
-    def __init__(self, context: TrainingContext, batches: Batches, columns: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, context: TrainingContext, batches: Batches, columns: Columns) -> None:
         self._context, self._batches, self._columns = context, batches, columns
         self.masked_tokens, self.tokens = 0, 0
 

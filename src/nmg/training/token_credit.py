@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from nmg.base.types import IGNORED_LABEL, CorruptedBlocks
+from nmg.training.adapt import Columns
 from nmg.training.context import TrainingContext
 from nmg.training.fast.embeddings import EmbeddingSubset
 from nmg.training.fit import Training
@@ -57,28 +58,33 @@ class LastMoments:
     def scale(self, gradient: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the direction d = P ∇L, float32, for each parameter that has a gradient and moments.
 
-        `gradient` maps parameter names to the gradient of the validation loss, in the shape of the parameter.
+        Tables of word pieces have the rows that were trained.
+
+        `gradient` maps parameter names to the gradient of the validation loss, in the shape of the whole parameter.
         """
         found: dict[str, Tensor] = {}
         added = DAMPING * self.mean
         for name, root in self.moments.items():
-            if name not in gradient:
-                continue
-            slope, has_all = gradient[name], gradient[name].shape == root.shape
-            part = slope if has_all or self.ids is None else slope[self.ids]
-            part = part / (root + added)
-            found[name] = part if has_all or self.ids is None else torch.zeros_like(slope).index_copy(0, self.ids, part)
+            if name in gradient:
+                slope = gradient[name]
+                if self.ids is not None and slope.shape != root.shape:
+                    slope = slope[self.ids]
+                found[name] = slope / (root + added)
         return found
 
 
 @torch.no_grad()
-def token_credit(context: TrainingContext, corrupted: CorruptedBlocks, direction: Mapping[str, Tensor]) -> Tensor:
+def token_credit(
+    context: TrainingContext, corrupted: CorruptedBlocks, direction: Mapping[str, Tensor], columns: Columns
+) -> Tensor:
     """Return the credit of each masked token, by a central difference of its loss along `direction`.
 
     Args:
-        context: Context with the LM at the weights to differentiate at; they are restored to the bit.
+        context: Context with the LM at the weights to differentiate at; they are restored to the bit. Its vocabulary
+            is the trained one (see `adapt.trained_vocabulary`).
         corrupted: Masked blocks.
         direction: Parameter name → direction (see `LastMoments.scale`).
+        columns: Maps label ids to columns of the logits.
 
     Returns:
         float64 [M], in row-major order of the masked positions, in nats of validation loss per unit of the learning
@@ -92,7 +98,7 @@ def token_credit(context: TrainingContext, corrupted: CorruptedBlocks, direction
     sides = []
     for sign in (1, -1):
         with moved(context.model, direction, sign * size):
-            sides.append(_token_losses(context, corrupted))
+            sides.append(_token_losses(context, corrupted, columns))
     return (sides[0] - sides[1]) / (2 * size)
 
 
@@ -110,9 +116,10 @@ def moved(model: PreTrainedModel, direction: Mapping[str, Tensor], size: float) 
             parameters[name].data.copy_(value)
 
 
-def _token_losses(context: TrainingContext, corrupted: CorruptedBlocks) -> Tensor:
+def _token_losses(context: TrainingContext, corrupted: CorruptedBlocks, columns: Columns) -> Tensor:
     """Return the loss of each masked token in nats, float64 [M], without dropout and in fp32."""
     model, lengths = context.model.eval(), corrupted.is_token.sum(dim=1)
+    model.get_output_embeddings().train()  # no dropout; a restricted output then has logits of its own pieces only
 
     def read(rows: slice) -> Tensor:
         longest = int(lengths[rows].max())
@@ -121,7 +128,7 @@ def _token_losses(context: TrainingContext, corrupted: CorruptedBlocks) -> Tenso
         )
         is_masked = labels != IGNORED_LABEL
         logits = masked_logits(model, ids, is_token, is_masked)
-        found = cross_entropy(logits.float(), send(labels[is_masked], model.device), reduction="none")
+        found = cross_entropy(logits.float(), send(columns(labels[is_masked]), model.device), reduction="none")
         return found.cpu().double()
 
     parts = in_passes(len(corrupted.labels), context.runtime.evaluation_batch_size, read)

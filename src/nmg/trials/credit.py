@@ -6,18 +6,23 @@ features.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from nmg.base.errors import UserError
+from nmg.base.progress import Progress
 from nmg.base.seeding import StreamName
-from nmg.base.settings import Evaluation
+from nmg.base.settings import Evaluation, RuntimeSettings
 from nmg.base.types import IGNORED_LABEL, Episode, FloatArray, IntArray, TokenBlocks
+from nmg.executors.base import WorkerFactory
+from nmg.executors.registry import open_executor
 from nmg.masking.rules import RandomMasking
-from nmg.training.adapt import adapt
+from nmg.training.adapt import adapt, trained_vocabulary
 from nmg.training.finetune import finetune, task_model
 from nmg.training.finetune_gradient import finetuned_gradient
 from nmg.training.lm import ModelState, restore_state
@@ -71,23 +76,88 @@ class PieceCredit:
         }
 
 
+class CreditJob(NamedTuple):
+    """One round."""
+
+    episode: Episode
+    blocks: TokenBlocks
+    randomness: StreamName
+
+
+@dataclass(frozen=True)
+class CreditWorker:
+    """Runs rounds in one process; a `Worker`."""
+
+    runner: EpisodeRunner
+    """The runner of the inner loops. Its model is changed."""
+    evaluation: Evaluation
+    """How an adapted LM is scored."""
+
+    def check(self) -> None:
+        """Raise UserError if the settings do not support credit."""
+        if self.evaluation == "embedding":
+            raise UserError("policy.features: credit needs a task that is fine-tuned or probed, not embeddings")
+        settings = self.runner.context.adapt
+        if settings.lora.rank or settings.optimiser != "adamw":
+            raise UserError("policy.features: credit needs adapt.optimiser adamw and adapt.lora.rank 0")
+
+    def factory(self, settings: RuntimeSettings) -> WorkerFactory:
+        """Return a function that creates a copy of this worker in another process."""
+        return partial(_reopened, self.runner.factory(settings), self.evaluation)
+
+    def run(self, start: ModelState, job: CreditJob) -> Round:
+        """Adapt under random masks, and return the credit of each masked token at the start weights.
+
+        Raises UserError if the task does not support credit, and Diverged if the adaptation diverged.
+        """
+        runner, context, randomness = self.runner, self.runner.context, job.randomness
+        plan = RandomMasking().plan(job.blocks, context.masking.rate, (randomness / "masks").generator())
+        masks, last = FixedMasks(job.blocks, plan), LastMoments()
+        restore_state(context.model, start)
+        adapt(context, masks, randomness, observer=last)
+        direction = last.scale(_gradient(runner, job, self.evaluation))
+        restore_state(context.model, start)
+        with trained_vocabulary(context, masks) as (of_text, columns):
+            batches = masks.start(of_text, randomness)
+            assert isinstance(batches, FixedBatches)
+            labels = batches.corrupted.labels
+            credit = token_credit(of_text, batches.corrupted, direction, columns)
+        restore_state(context.model, start)
+        return Round(labels[labels != IGNORED_LABEL].numpy(), credit.numpy())
+
+
+def _reopened(factory: Callable[[int], EpisodeRunner], evaluation: Evaluation, threads: int) -> CreditWorker:
+    """Create a worker in this process, with `threads` torch threads."""
+    return CreditWorker(factory(threads), evaluation)
+
+
+def _gradient(runner: EpisodeRunner, job: CreditJob, evaluation: Evaluation) -> Mapping[str, Tensor]:
+    """Return the gradient of the validation loss of the adapted LM, by parameter name."""
+    context, rows, features = runner.context, job.episode.row_ids, runner.validation.features
+    if evaluation == "linear-probe":
+        return encoder_gradient(context, runner.train.features, rows, features)
+    model = task_model(runner.task, context.model, job.randomness / "head")
+    finetune(model, runner.train.features, rows, context.finetune, context.runtime, job.randomness / "finetune")
+    return finetuned_gradient(model, features, context.runtime)
+
+
 def measure_credit(
-    runner: EpisodeRunner,
+    worker: CreditWorker,
+    settings: RuntimeSettings,
     start: ModelState,
-    sampled: Sequence[tuple[Episode, TokenBlocks]],
+    jobs: Sequence[CreditJob],
     others: FloatArray,
-    evaluation: Evaluation,
-    randomness: StreamName,
+    progress: Progress,
 ) -> PieceCredit:
-    """Run one round per episode and return the credit of all word pieces.
+    """Run all rounds, side by side if inner loops do, and return the credit of all word pieces.
 
     Args:
-        runner: The runner of the inner loops. Its model is changed.
+        worker: The worker of this process.
+        settings: Settings of the runtime.
         start: Weights of the LM before adaptation.
-        sampled: Episodes and their blocks.
+        jobs: The rounds.
         others: float64 [V, K]: other features of word pieces; K may be 0.
-        evaluation: How an adapted LM is scored.
-        randomness: Random stream of the rounds.
+        progress: Called after each round.
 
     Returns:
         The credit.
@@ -96,57 +166,15 @@ def measure_credit(
         Diverged: An adaptation diverged.
         UserError: The settings or the task do not support credit.
     """
-    began = time.perf_counter()
-    rounds = [
-        credit_round(runner, start, episode, blocks, evaluation, randomness / number)
-        for number, (episode, blocks) in enumerate(sampled)
-    ]
-    return replace(piece_credit(rounds, others), seconds=time.perf_counter() - began)
-
-
-def credit_round(
-    runner: EpisodeRunner,
-    start: ModelState,
-    episode: Episode,
-    blocks: TokenBlocks,
-    evaluation: Evaluation,
-    randomness: StreamName,
-) -> Round:
-    """Adapt under random masks, and return the credit of each masked token at the start weights.
-
-    Arguments and errors as in `measure_credit`.
-    """
-    context = runner.context
-    _check(runner, evaluation)
-    plan = RandomMasking().plan(blocks, context.masking.rate, (randomness / "masks").generator())
-    masks, last = FixedMasks(blocks, plan), LastMoments()
-    restore_state(context.model, start)
-    adapt(context, masks, randomness, observer=last)
-    features = runner.validation.features
-    if evaluation == "linear-probe":
-        gradient = encoder_gradient(context, runner.train.features, episode.row_ids, features)
-    else:
-        model = task_model(runner.task, context.model, randomness / "head")
-        stream = randomness / "finetune"
-        finetune(model, runner.train.features, episode.row_ids, context.finetune, context.runtime, stream)
-        gradient = finetuned_gradient(model, features, context.runtime)
-    direction = last.scale(gradient)
-    restore_state(context.model, start)
-    batches = masks.start(context, randomness)
-    assert isinstance(batches, FixedBatches)
-    labels = batches.corrupted.labels
-    credit = token_credit(context, batches.corrupted, direction)
-    restore_state(context.model, start)
-    return Round(labels[labels != IGNORED_LABEL].numpy(), credit.numpy())
-
-
-def _check(runner: EpisodeRunner, evaluation: Evaluation) -> None:
-    """Raise UserError if the settings do not support credit."""
-    if evaluation == "embedding":
-        raise UserError("policy.features: credit needs a task that is fine-tuned or probed, not embeddings")
-    settings = runner.context.adapt
-    if settings.lora.rank or settings.optimiser != "adamw":
-        raise UserError("policy.features: credit needs adapt.optimiser adamw and adapt.lora.rank 0")
+    worker.check()
+    began, rounds = time.perf_counter(), dict[int, Round]()
+    n_parameters = worker.runner.context.model.num_parameters()
+    with open_executor(settings, worker, worker.factory(settings), len(jobs), n_parameters) as engine:
+        for number, found in engine.map_unordered(start, jobs):
+            rounds[number] = found
+            progress(len(rounds), len(jobs))
+    in_order = [rounds[number] for number in range(len(jobs))]
+    return replace(piece_credit(in_order, others), seconds=time.perf_counter() - began)
 
 
 def piece_credit(rounds: Sequence[Round], others: FloatArray) -> PieceCredit:

@@ -1,5 +1,6 @@
 """Runs the trials of the players of an episode, in this process or in others."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -10,7 +11,6 @@ from nmg.base.seeding import StreamName
 from nmg.base.settings import RuntimeSettings
 from nmg.base.trial import TrialResult, TrialSpec
 from nmg.base.types import Episode, MaskPlan, TokenBlocks
-from nmg.executors.base import WorkerFactory
 from nmg.tasks.base import Task
 from nmg.training.context import TrainingContext
 from nmg.training.lm import ModelState, copy_state
@@ -65,7 +65,7 @@ class EpisodeRunner:
         result = mean_result(list(run_trials(self.context, start, masks, trials, randomness)))
         return result, copy_state(self.context.model) if job.keep and result.error is None else None
 
-    def factory(self, settings: RuntimeSettings) -> WorkerFactory:
+    def factory(self, settings: RuntimeSettings) -> "Callable[[int], EpisodeRunner]":
         """Return a function that creates a copy of this runner in another process.
 
         The copy's model has random weights, because `run` gets the weights with every call.
