@@ -23,7 +23,6 @@ AUDITED = AuditStage(
     possible_gain=0.03,
     examples=1000,
     costs=COSTS,
-    recommendation="Learn with the reward probe (loss).",
 )
 
 

@@ -30,7 +30,7 @@ from nmg.auditing.result import AuditResult
 from nmg.auditing.trials import MAX_FEATURES, AuditTrial, AuditWorker, evaluations
 from nmg.base.errors import UserError
 from nmg.base.files import as_json, write_text
-from nmg.base.outputs import output_lock
+from nmg.base.outputs import RECOMMENDED, output_lock
 from nmg.base.progress import Reporter, Silent
 from nmg.base.seeding import StreamName
 from nmg.base.settings import Evaluation
@@ -178,7 +178,7 @@ def _conclude(
     recommended, sentence = recommend(config, facts, adapting, found, steps_an_epoch)
     facts["recommendation"] = sentence
     write_text(out / "audit.json", as_json(facts, indent=1) + "\n")
-    write_text(out / "recommended.yaml", recommended.to_yaml())
+    write_text(out / RECOMMENDED, recommended.to_yaml())
     return AuditResult(config, facts, recommended, [*trials.first, *trials.fresh], trials.fresh, adapting, found)
 
 

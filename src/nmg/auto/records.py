@@ -34,8 +34,6 @@ class AuditStage:
     examples: int
     """Number of labelled examples per trial."""
     costs: Costs
-    recommendation: str
-    """The recommendation in words."""
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> "AuditStage":

@@ -27,6 +27,7 @@ from nmg.auto.plan import (
 from nmg.auto.records import AdaptationStage, AuditStage, ComparisonStage, Gain, LearnStage
 from nmg.auto.split import Divided
 from nmg.base.errors import UserError
+from nmg.base.outputs import RECOMMENDED
 from nmg.base.progress import Reporter, Silent
 from nmg.base.settings import DataSettings
 from nmg.base.training_settings import AdaptSettings
@@ -174,7 +175,7 @@ class Jobs:
     @property
     def _recommended(self) -> Config:
         """The settings that the audit recommends, with the runtime settings of this call."""
-        found = load_config(self.out / AUDIT / "recommended.yaml")
+        found = load_config(self.out / AUDIT / RECOMMENDED)
         return found.model_copy(update={"runtime": self.config.runtime})
 
     @property
@@ -277,7 +278,6 @@ def audited_record(result: AuditResult) -> AuditStage:
         possible_gain=facts["maskings"]["possible_gain"],
         examples=facts["examples"]["used"],
         costs=_costs(result, 0.0 if reward is None else reward.seconds),
-        recommendation=facts["recommendation"],
     )
 
 

@@ -12,6 +12,8 @@ from nmg.base.errors import UserError, bad_input
 from nmg.base.files import cannot_write
 
 LOCK = ".lock"
+RECOMMENDED = "recommended.yaml"
+"""Name of the settings that an audit recommends, or that a policy is to be used with."""
 PARTIAL = ".partial"
 """Subfolder with a partially written model, left by an interruption (`adaptation.save`)."""
 

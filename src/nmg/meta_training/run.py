@@ -20,7 +20,7 @@ from typing import Any
 from nmg.base.errors import Diverged, UserError, bad_input
 from nmg.base.files import append_line, as_json, write_text
 from nmg.base.json_lines import read_lines
-from nmg.base.outputs import check_output, output_lock
+from nmg.base.outputs import RECOMMENDED, check_output, output_lock
 from nmg.base.progress import Reporter
 from nmg.base.types import PHASES
 from nmg.config import Config, load_config
@@ -44,8 +44,6 @@ TIED = (
     f"all players have had equal scores for {TIES_BEFORE_WARNING} episodes, so there is nothing to learn from. Use "
     "more validation examples, a longer adaptation, or '--reward.metric loss' to distinguish the players."
 )
-RECOMMENDED = "recommended.yaml"
-"""Name of the file with the settings that a policy is to be used with, if they are not those of the run."""
 DIVERGED_BEFORE_END = 3
 """Number of consecutive episodes with diverged training after which the run stops."""
 

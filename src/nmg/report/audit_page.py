@@ -9,6 +9,7 @@ from nmg.auditing.recommend import LEAST_CORRELATION, best_reward, is_shortened,
 from nmg.auditing.result import AuditResult
 from nmg.base.files import last_part
 from nmg.base.numerals import duration_text
+from nmg.base.outputs import RECOMMENDED
 from nmg.data.overlap import near_duplicates_text
 from nmg.report.comparison import SEEDS_FOR_POWER
 from nmg.report.document import Details, Document, Facts, Figure, Paragraph, Section, Table, Verdict
@@ -52,7 +53,7 @@ def verdict(result: AuditResult, out: Path) -> Verdict:
 
     `out` is the folder of the audit, which contains the recommended settings.
     """
-    settings = shlex.quote(str(out / "recommended.yaml"))
+    settings = shlex.quote(str(out / RECOMMENDED))
     facts, pays = result.facts, result.adaptation.pays
     p = facts["maskings"]["p"]
     reward = best_reward(result.rewards, p)

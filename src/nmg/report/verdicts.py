@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmg.adaptation.result import AdaptationResult
+from nmg.base.outputs import RECOMMENDED
 from nmg.comparison.results import ComparisonResults, Pair, SettingResult
 from nmg.meta_training.log import RunLog
 from nmg.report.comparison_summary import reading
@@ -34,7 +35,7 @@ def learn_verdict(log: RunLog, folder: Path) -> Verdict:
     selected = str(log.findings.get("selected", ""))
     answer = SELECTED.get(selected, f"The learned policy is in {folder}/policy.")
     is_tuned = selected in {"policy", "recipe"} and log.findings.get("recipe") is not None
-    config = _quoted(folder / ("recommended.yaml" if is_tuned else "config.yaml"))
+    config = _quoted(folder / (RECOMMENDED if is_tuned else "config.yaml"))
     if selected == "none":
         return Verdict(answer, summary(log), f"nmg report {_quoted(folder)}")
     if log.config.data.test is None:

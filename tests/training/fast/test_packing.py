@@ -6,7 +6,7 @@ import torch
 from nmg.base.errors import UserError
 from nmg.base.types import IGNORED_LABEL, CorruptedBlocks
 from nmg.training.fast.functions import FastFunctions
-from nmg.training.fast.packing import AFTER_PADDING, FROM_ZERO
+from nmg.training.fast.model_types import BERT_LIKE
 from nmg.training.lm import masked_lm_loss
 from support.models import CONFIGS, VOCABULARY, tiny_model
 
@@ -28,7 +28,7 @@ def loss_and_gradients(kind: str, is_packed: bool) -> tuple[float, dict[str, tor
     return loss.item(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("kind", sorted(CONFIGS.keys() & (FROM_ZERO | AFTER_PADDING)))
+@pytest.mark.parametrize("kind", sorted(CONFIGS.keys() & BERT_LIKE))
 def test_loss_and_gradients_are_those_of_padded_blocks(kind: str):
     (loss, wanted), (packed_loss, found) = (loss_and_gradients(kind, is_packed) for is_packed in (False, True))
     assert packed_loss == pytest.approx(loss, rel=1e-5)

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from nmg.base.types import IGNORED_LABEL, CorruptedBlocks
 from nmg.training import lm
-from nmg.training.fast.shapes import PURE_ATTENTION, has_costly_shapes, rounded_up
+from nmg.training.fast.model_types import PURE_ATTENTION
+from nmg.training.fast.shapes import has_costly_shapes, rounded_up
 from nmg.training.lm import masked_lm_loss
 from support.models import CONFIGS, tiny_model
 

@@ -16,11 +16,10 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from nmg.base.errors import UserError
 from nmg.training.fast.functions import is_checkpointed
+from nmg.training.fast.model_types import AFTER_PADDING, BERT_LIKE
 
 NAME = "nmg-packed"
 """Name of the attention implementation in transformers."""
-FROM_ZERO, AFTER_PADDING = {"bert", "electra", "ernie"}, {"roberta", "xlm-roberta", "camembert"}
-"""Model types whose attention can be replaced. The first count positions from 0, the second from the padding id + 1."""
 
 
 def packed_attention(
@@ -82,10 +81,10 @@ def packing(model: PreTrainedModel) -> Iterator[None]:
             "runtime.packing cannot be combined with gradient checkpointing: set runtime.packing false, or turn off "
             "checkpointing of the model"
         )
-    if model.config.model_type not in FROM_ZERO | AFTER_PADDING:
+    if model.config.model_type not in BERT_LIKE:
         raise UserError(
             f"runtime.packing: models of type '{model.config.model_type}' cannot be packed "
-            f"(possible types: {', '.join(sorted(FROM_ZERO | AFTER_PADDING))}): set runtime.packing false"
+            f"(possible types: {', '.join(sorted(BERT_LIKE))}): set runtime.packing false"
         )
     usual = model.config._attn_implementation
     model.config._attn_implementation = NAME

@@ -19,10 +19,9 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from nmg.training.fast.model_types import BERT_LIKE
 from nmg.training.fast.shapes import ENTRIES, MASKED, rounded_up
 
-_BERT_LIKE = {"bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie"}
-"""Model types whose last layer adds its residual inside `attention` and is position-wise afterwards."""
 _PLAIN_ATTENTION = {"sdpa", "eager"}
 """Attention implementations of transformers that accept a mask tensor [B, 1, 1 or T, T] or None."""
 
@@ -136,7 +135,7 @@ def last_attention(model: PreTrainedModel) -> Any:
     layer again.
     """
     config = model.config
-    if config.model_type not in _BERT_LIKE or config.is_decoder or getattr(config, "add_cross_attention", False):
+    if config.model_type not in BERT_LIKE or config.is_decoder or getattr(config, "add_cross_attention", False):
         return None
     encoder = model.base_model.encoder
     last = encoder.layer[-1]

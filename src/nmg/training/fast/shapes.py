@@ -10,13 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from nmg.training.fast.model_types import PURE_ATTENTION
+
 TOKENS, ENTRIES, MASKED = 8, 4, 32
 """Row lengths, and numbers of masked tokens in a row and in a batch, are rounded up to a multiple of these."""
-PURE_ATTENTION = {
-    *("bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie"),
-    *("distilbert", "modernbert", "albert", "mpnet", "deberta", "deberta-v2"),
-}
-"""Model types in which padding changes nothing at the other positions."""
 
 
 def has_costly_shapes(model: PreTrainedModel) -> bool:
