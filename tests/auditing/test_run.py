@@ -337,11 +337,22 @@ def test_a_reward_of_which_little_is_known():
 
 
 def test_nothing_to_learn_is_said():
-    _, text = recommend(Config(), FACTS, adapting(pays=False), [reward("probe", "loss", 0.9, 100)], 20)
-    assert "Do not adapt" in text
-    assert "Learn with" not in text
+    for found in ([], [reward("probe", "loss", None, 100)]):
+        _, text = recommend(Config(), FACTS, adapting(pays=False), found, 20)
+        assert text.startswith("Random masks lower accuracy even under the best schedule (+2.0 points")
+        assert text.endswith("No other masks are shown to be better. Do not adapt.")
     _, text = recommend(Config(), FACTS, adapting(pays=None), [], 20)
     assert "No reward that agrees with the score distinguishes the maskings within 1000 trials" in text
+
+
+def test_masks_may_pay_where_random_ones_do_not():
+    _, text = recommend(Config(), FACTS, adapting(pays=False), [reward("probe", "loss", 0.9, 100)], 20)
+    assert text.startswith("Random masks lower accuracy even under the best schedule")
+    assert "Maskings differ in accuracy" in text
+    assert "The highest mean is that of idf-5: +10.0 points over no adaptation." in text  # 0.6 − 0.5
+    assert "it is the highest of 3." in text
+    assert "Learn with the reward probe (loss)" in text
+    assert "Do not adapt" not in text
 
 
 def test_a_model_that_is_none_and_a_split_that_leaks_are_said_first():

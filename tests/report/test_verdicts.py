@@ -105,7 +105,9 @@ def test_a_comparison_advises_only_what_it_shows(
 @pytest.mark.parametrize(
     ("pays", "reward", "is_clear", "steps", "examples", "said", "command"),
     [
-        (False, "probe", True, 20, 90, "Adapting does not pay.", ""),
+        (False, "probe", False, 20, 90, "Adapting does not pay.", ""),
+        (False, None, False, 20, 90, "Adapting does not pay.", ""),
+        (False, "probe", True, 20, 90, "Random masks do not pay. Learning masks: yes, some masks are better …", LEARN),
         (True, "probe", True, 20, 90, "Adapting pays. Learning masks: yes, some masks are better than others.", LEARN),
         (None, "probe", True, 20, 90, "Adapting: not clear. Learning masks: yes, some masks are better than …", LEARN),
         (True, "probe", False, 20, 90, "Adapting pays. Learning masks: perhaps.", LEARN),

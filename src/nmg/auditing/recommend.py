@@ -40,7 +40,8 @@ def recommend(
     """
     maskings, reward = facts["maskings"], best_reward(rewards, facts["maskings"]["p"])
     sentences = [*_warnings(facts), _on_adaptation(adapting, maskings["metric"])]
-    if adapting.pays is False:
+    if adapting.pays is False and (reward is None or not is_sound(reward, maskings["p"])):
+        sentences.append("No other masks are shown to be better. Do not adapt.")
         return _settings(config, adapting.best, reward, maskings, steps_an_epoch), " ".join(sentences)
     means = list(maskings["mean"].values())
     if len(means) > 1 and len(set(means)) == 1:
@@ -59,8 +60,11 @@ def recommend(
             "better."
         )
     else:
-        differ = "differ" if maskings["p"] is not None and maskings["p"] < LEVEL else "may differ"
-        sentences += [f"Maskings {differ} in {maskings['metric']} ({spread}).", _on_reward(reward, maskings)]
+        differ = _is_significant(maskings["p"])
+        sentences.append(f"Maskings {'differ' if differ else 'may differ'} in {maskings['metric']} ({spread}).")
+        if differ:
+            sentences.append(_on_highest(maskings["mean"], adapting.none))
+        sentences.append(_on_reward(reward, maskings))
     if (most := maskings["possible_gain"]) is not None:
         sentences.append(
             f"A learned linear policy can gain at most {100 * most:.1f} points over random masks (95 % confidence)."
@@ -119,8 +123,12 @@ def is_sound(reward: RewardFinding, p: float | None) -> bool:
     This requires a significant difference between maskings (`p` below `LEVEL`) and a lower confidence limit of the
     correlation with the full score of at least `LEAST_CORRELATION`.
     """
-    differ = p is not None and p < LEVEL
-    return differ and reward.corrected_low is not None and reward.corrected_low >= LEAST_CORRELATION
+    return _is_significant(p) and reward.corrected_low is not None and reward.corrected_low >= LEAST_CORRELATION
+
+
+def _is_significant(p: float | None) -> bool:
+    """Return whether a p value is defined and below `LEVEL`."""
+    return p is not None and p < LEVEL
 
 
 def _seems_to_agree(reward: RewardFinding) -> bool:
@@ -139,8 +147,18 @@ def _on_adaptation(adapting: Adaptation, metric: str) -> str:
     if adapting.pays is True:
         return f"Adaptation helps: {gain}, with {schedule}."
     if adapting.pays is False:
-        return f"Do not adapt: even the best schedule lowers {metric} ({gain}, with {schedule})."
+        return f"Random masks lower {metric} even under the best schedule ({gain}, with {schedule})."
     return f"These seeds do not show whether adaptation helps ({gain}, with {schedule})."
+
+
+def _on_highest(means: Mapping[str, float], none: float) -> str:
+    """Return a sentence on the masking with the highest mean score, compared with no adaptation (score `none`)."""
+    name = max(means, key=lambda masking: means[masking])
+    shown = "a random direction" if name.startswith("direction-") else name
+    return (
+        f"The highest mean is that of {shown}: {rounded(100 * (means[name] - none), 1, '+')} points over no "
+        f"adaptation. This is optimistic, because it is the highest of {len(means)}."
+    )
 
 
 def _on_reward(reward: RewardFinding, maskings: Mapping[str, Any]) -> str:

@@ -16,8 +16,8 @@ from nmg.report.document import Details, Document, Facts, Figure, Paragraph, Sec
 from nmg.report.numbers import NOTHING, decimal, difference_text, p_equals, p_text, score_text
 from nmg.report.plots import results_plot
 
-ADAPTING = {True: "Adapting pays.", False: "Adapting does not pay.", None: "Adapting: not clear."}
-"""Whether adaptation improves the score → first sentence of the verdict."""
+ADAPTING = {True: "Adapting pays.", False: "Random masks do not pay.", None: "Adapting: not clear."}
+"""Whether adaptation with random masks improves the score → first sentence of the verdict."""
 
 
 def audit_page(result: AuditResult, out: Path) -> Document:
@@ -47,9 +47,10 @@ def audit_page(result: AuditResult, out: Path) -> Document:
 def verdict(result: AuditResult, out: Path) -> Verdict:
     """Return whether there is anything to learn, the reasons, and the command to run next.
 
-    Learning comes next if the masks clearly differ, or if adapting pays and they may differ. If adapting pays and no
-    difference between masks shows, adapting with random masks comes next. If it is not clear that adapting pays, a
-    longer audit comes next or, if this one used all steps and examples, a comparison with more seeds.
+    Learning comes next if the masks clearly differ, even if random masks lower the score, or if adapting pays and the
+    masks may differ. If adapting pays and no difference between masks shows, adapting with random masks comes next. If
+    it is not clear that adapting pays, a longer audit comes next or, if this one used all steps and examples, a
+    comparison with more seeds.
 
     `out` is the folder of the audit, which contains the recommended settings.
     """
@@ -57,9 +58,9 @@ def verdict(result: AuditResult, out: Path) -> Verdict:
     facts, pays = result.facts, result.adaptation.pays
     p = facts["maskings"]["p"]
     reward = best_reward(result.rewards, p)
-    if pays is False:
-        return Verdict(ADAPTING[pays], facts["recommendation"], "")
     is_clear = reward is not None and is_sound(reward, p)
+    if pays is False and not is_clear:
+        return Verdict("Adapting does not pay.", facts["recommendation"], "")
     if is_clear:
         learning = "yes, some masks are better than others"
     else:
