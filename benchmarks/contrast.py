@@ -5,7 +5,8 @@
 COMPARISON is a folder that `nmg compare` has written. Several independently learned policies stand for the learner
 together, so that the test is of the learner and not of the luckiest of them. `learned-0@35` are a masking's cells of 35
 adaptation steps, where there are several numbers. The test is a two-sided paired t test over the seeds that have a
-score of every masking named.
+score of every masking named. A second interval is over seeds and test texts, if the trials have the scores of single
+texts.
 """
 
 import argparse
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nmg.comparison.statistics import PairedTest, paired_comparison
+from nmg.base.types import FloatArray
+from nmg.comparison.statistics import PairedTest, crossed_interval, paired_comparison
 from nmg.trials.store import TRIALS, read_trials
 
 Scores = Mapping[str, Mapping[int, float]]
@@ -46,6 +48,22 @@ def contrast(scores: Scores, first: Sequence[str], second: Sequence[str]) -> Pai
     return paired_comparison(*means)
 
 
+def over_texts(folder: Path, metric: str, first: Sequence[str], second: Sequence[str]) -> tuple[float, float] | None:
+    """The 95 % interval of first − second over seeds and test texts; None without scores of single texts.
+
+    The names have no number of steps.
+    """
+    texts: dict[str, dict[int, FloatArray]] = {}
+    for spec, trial in read_trials(folder / TRIALS).items():
+        if metric in trial.example_scores:
+            texts.setdefault(spec.masking, {})[spec.seed] = trial.example_scores[metric]
+    if not {*first, *second} <= texts.keys():
+        return None
+    seeds = sorted(set.intersection(*(set(texts[name]) for name in (*first, *second))))
+    means = [np.mean([[texts[name][seed] for seed in seeds] for name in group], axis=0) for group in (first, second)]
+    return crossed_interval(means[0] - means[1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Groups of maskings compared within seeds.")
     parser.add_argument("comparison", type=Path)
@@ -60,6 +78,8 @@ def main() -> None:
         f"{words.metric}: {found.mean:+.4f}{interval}, p = {p}, n = {found.n}, "
         f"won {found.wins}, tied {found.ties}, lost {found.losses}"
     )
+    if (both := over_texts(words.comparison, words.metric, words.first, words.second)) is not None:
+        print(f"over seeds and texts: [{both[0]:+.4f}, {both[1]:+.4f}]")
 
 
 if __name__ == "__main__":

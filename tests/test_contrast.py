@@ -1,9 +1,13 @@
 """Groups of maskings within seeds, by hand."""
 
+from dataclasses import replace
+
 import pytest
 
-from benchmarks.contrast import contrast, read_scores
+from benchmarks.contrast import contrast, over_texts, read_scores
+from nmg.base.seeding import stream
 from nmg.base.trial import Condition
+from nmg.comparison.statistics import crossed_interval
 from nmg.trials.provenance import TrialProvenance
 from nmg.trials.store import TrialStore
 from support.trials import compared
@@ -30,3 +34,16 @@ def test_scores_are_those_of_the_cells(tmp_path):
     assert contrast(scores, ["idf*@70"], ["idf*@35"]).mean == 0.5
     with pytest.raises(ValueError, match="learned-0@35"):
         contrast(scores, ["idf*"], ["idf*@35"])
+
+
+def test_the_interval_over_texts_is_of_the_means_of_groups(tmp_path):
+    rng = stream(0, "test")
+    texts = {name: rng.normal(size=(4, 9)) for name in ("a", "b", "rule")}
+    store = TrialStore(tmp_path, TrialProvenance({}))
+    for name, scores in texts.items():
+        for seed in range(4):
+            trial = compared(name, seed, {"loss": float(scores[seed].mean())})
+            store.append(replace(trial, example_scores={"loss": scores[seed]}))
+    expected = crossed_interval((texts["a"] + texts["b"]) / 2 - texts["rule"])
+    assert over_texts(tmp_path, "loss", ["a", "b"], ["rule"]) == pytest.approx(expected)
+    assert over_texts(tmp_path, "accuracy", ["a"], ["rule"]) is None

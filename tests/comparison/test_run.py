@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -92,8 +93,10 @@ def test_what_is_there_is_not_run_again(inputs: Inputs, tmp_path: Path):
     files = written(tmp_path)
     assert set(files) == {f"{name}.seed-{seed}" for name in RULES for seed in (0, 1)}
     for result in files.values():
-        assert set(result.example_scores) == {"accuracy"}
+        assert set(result.example_scores) == {"accuracy", "loss"}
         assert result.example_scores["accuracy"].mean() == pytest.approx(result.scores["accuracy"])
+        assert result.example_scores["loss"].mean() == pytest.approx(result.scores["loss"], abs=1e-5)
+        assert np.array_equal(np.round(result.example_scores["loss"], 5), result.example_scores["loss"])
     events: list[TrialEvent] = []
     again = compare(config, plan(), tmp_path, notes, events.append)
     assert again == first

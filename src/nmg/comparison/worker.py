@@ -1,6 +1,6 @@
 """The worker of a comparison: the model, data and maskings that its trials share, held in one process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from nmg.adaptation.save import is_saved, save_lm
 from nmg.base.distributed import as_one, described, is_main_process
 from nmg.base.progress import Reporter, Silent
 from nmg.base.seeding import StreamName
-from nmg.base.trial import Labelled, TrialResult, TrialSpec
+from nmg.base.trial import ExampleScores, Labelled, TrialResult, TrialSpec
 from nmg.comparison.plan import Plan, with_labels
 from nmg.config import Config
 from nmg.data.corpus import Corpus
@@ -29,6 +29,9 @@ from nmg.trials.metered import MeteredMasking
 from nmg.trials.provenance import TrialProvenance, provenance
 from nmg.trials.session import ModelSession, Session
 from nmg.trials.trial import Encoded, Trial, run_trials
+
+LOSS_DIGITS = 5
+"""Number of decimals of the stored losses of single texts; all digits would take most of the file."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +146,13 @@ class ComparisonWorker:
                 if model is not None and not is_saved(model):
                     save_lm(self.model.lm, model)
             seconds = {**result.seconds, "masks": masking.seconds}
-            kept = {name: scores for name, scores in result.example_scores.items() if name == self.table_metrics[0]}
+            kept = self._of_texts(result.example_scores)
             yield replace(result, example_scores=kept, seconds=seconds, n_labelled=len(trial.train.examples))
+
+    def _of_texts(self, scores: Mapping[str, ExampleScores]) -> dict[str, ExampleScores]:
+        """Return the scores of single texts that are stored: the metric of the tests, and the loss in few digits."""
+        kept = {name: found for name, found in scores.items() if name == self.table_metrics[0]}
+        return kept if "loss" not in scores else {"loss": np.round(scores["loss"], LOSS_DIGITS), **kept}
 
     def _trial(self, spec: TrialSpec) -> Trial:
         """Return the trial with its training and test set, which are encoded once per seed and number of labels."""
