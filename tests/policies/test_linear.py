@@ -230,3 +230,10 @@ def test_a_corpus_of_one_token_makes_a_policy(ground: PolicyContext, tmp_path: P
     blocks = corpus.blocks(np.array([0]))
     seen = policy.observe(blocks, ground.encode)[0, 1]
     torch.testing.assert_close(seen, torch.zeros(len(FEATURES)), atol=1e-4, rtol=0)
+
+
+def test_default_stands_for_the_default_features():
+    assert LinearSettings.model_validate({"features": ["default", "credit"]}).features == (*DEFAULTS, "credit")
+    assert LinearSettings.model_validate({"features": ["loss", "default", "idf"]}).features == ("loss", *DEFAULTS)
+    config = load_config(None, ["--policy.kind=linear", "--policy.features=[default,credit]"])
+    assert config.policy == LinearSettings(features=(*DEFAULTS, "credit"))

@@ -8,11 +8,12 @@ log odds of a token by 1 per standard deviation of the feature.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from itertools import chain
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor, nn
 
 from nmg.base.errors import UserError
@@ -176,16 +177,30 @@ def _known(name: str) -> str:
     return name
 
 
+DEFAULT_FEATURES = (
+    *("idf", "frequency_squared", "domain", "repeated", "continuation", "punctuation", "digit", "function_word"),
+    *("association", "usual_loss", "usual_entropy", "embedding_1", "embedding_2", "embedding_3", "concentration"),
+)
+
+
+def _without_default(names: Any) -> Any:
+    """Replace the name `default` in a list by the default features; each feature is kept once."""
+    if not isinstance(names, list | tuple) or "default" not in names:
+        return names
+    each = [DEFAULT_FEATURES if name == "default" else (name,) for name in names]
+    return tuple(dict.fromkeys(chain.from_iterable(each)))
+
+
 class LinearSettings(Section):
     """Settings of a `LinearPolicy`."""
 
     kind: Literal["linear"] = "linear"
-    features: Annotated[tuple[Annotated[str, AfterValidator(_known)], ...], Field(min_length=1)] = (
-        *("idf", "frequency_squared", "domain", "repeated", "continuation", "punctuation", "digit", "function_word"),
-        *("association", "usual_loss", "usual_entropy", "embedding_1", "embedding_2", "embedding_3", "concentration"),
-    )
-    """Names of features (see `nmg.policies.features`). `loss` and `entropy` need forward passes of the LM in use.
-    `credit` is measured before a meta-training; elsewhere it is 0."""
+    features: Annotated[
+        tuple[Annotated[str, AfterValidator(_known)], ...], Field(min_length=1), BeforeValidator(_without_default)
+    ] = DEFAULT_FEATURES
+    """Names of features (see `nmg.policies.features`). `default` stands for the default ones: `[default, credit]`.
+    `loss` and `entropy` need forward passes of the LM in use. `credit` is measured before a meta-training; elsewhere it
+    is 0."""
     credit_rounds: Count = 8
     """Number of adaptations from which the feature `credit` is measured."""
     temperature: Positive = 1.0
