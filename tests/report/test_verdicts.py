@@ -11,7 +11,7 @@ import typer.main
 from nmg.cli import app
 from nmg.report.audit_page import verdict as audit_verdict
 from nmg.report.document import Verdict
-from nmg.report.verdicts import adapt_verdict, compare_verdict, estimate_verdict, learn_verdict
+from nmg.report.verdicts import _adapt_command, adapt_verdict, compare_verdict, estimate_verdict, learn_verdict
 
 LEARN = "nmg learn 'my audit/recommended.yaml' --out run"
 LONGER = "nmg audit 'my audit/recommended.yaml' --minutes 18 --out 'my audit-longer'"
@@ -87,7 +87,8 @@ def test_a_comparison_advises_only_what_it_shows(
         SimpleNamespace(masking=name, estimates={"accuracy": SimpleNamespace(mean=mean)})
         for name, mean in means.items()
     ]
-    part = SimpleNamespace(config=SimpleNamespace(model=SimpleNamespace(name="lm")))
+    plan = SimpleNamespace(maskings=dict.fromkeys(means))
+    part = SimpleNamespace(config=SimpleNamespace(model=SimpleNamespace(name="lm")), plan=plan)
     setting = SimpleNamespace(maskings=maskings, tested="accuracy", part=part)
     found = compare_verdict(
         SimpleNamespace(
@@ -100,6 +101,20 @@ def test_a_comparison_advises_only_what_it_shows(
     assert found.verdict.startswith(said)
     assert command in found.command
     assert bool(found.command) is bool(command)
+
+
+@pytest.mark.parametrize(("place", "named"), [("my run/policy", "run"), ("my run", "run"), ("alone", "model")])
+def test_a_comparison_names_the_folder_of_the_best_policy(place: str, named: str, tmp_path: Path):
+    (tmp_path / "my run" / "policy").mkdir(parents=True)
+    (tmp_path / "my run" / "config.yaml").touch()
+    plan = SimpleNamespace(maskings={"none": None, "learned": tmp_path / place})
+    part = SimpleNamespace(config=SimpleNamespace(model=SimpleNamespace(name="lm")), plan=plan)
+    command = _adapt_command(part, "learned")  # type: ignore[arg-type]
+    words = shlex.split(command)
+    assert words[words.index("--masking") + 1] == str(tmp_path / place)
+    assert (str(tmp_path / "my run" / "config.yaml") in words) == (named == "run")
+    assert ("lm" in words) == (named == "model")
+    assert accepts(Verdict("", "", command))
 
 
 @pytest.mark.parametrize(

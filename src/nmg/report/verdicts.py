@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nmg.adaptation.result import AdaptationResult
 from nmg.base.outputs import RECOMMENDED
+from nmg.comparison.parts import Part
 from nmg.comparison.results import ComparisonResults, Pair, SettingResult
 from nmg.meta_training.log import RunLog
 from nmg.report.comparison_summary import reading
@@ -67,9 +68,18 @@ def compare_verdict(results: ComparisonResults) -> Verdict:
         answer += f" The highest mean {metric} is that of '{best}'." if metric != "loss" else f" '{best}' is best."
     if best == "none" or not shown or results.is_external:  # nothing here speaks for an adaptation
         return Verdict(answer, reading(results))
-    model = _quoted(settings[0].part.config.model.name)
-    command = f"nmg adapt --model {model} --masking {_quoted(best)} --corpus TEXTS --out adapted"
-    return Verdict(answer, reading(results), command)
+    return Verdict(answer, reading(results), _adapt_command(settings[0].part, best))
+
+
+def _adapt_command(part: Part, masking: str) -> str:
+    """Return the command that adapts with a masking of a comparison: with the settings of its run if it has one."""
+    folder = part.plan.maskings[masking]
+    places = () if folder is None else (folder, folder.parent)
+    config = next((place / "config.yaml" for place in places if (place / "config.yaml").is_file()), None)
+    named = _quoted(masking if folder is None else folder)
+    if config is not None:
+        return f"nmg adapt --config {_quoted(config)} --masking {named} --out adapted"
+    return f"nmg adapt --model {_quoted(part.config.model.name)} --masking {named} --corpus TEXTS --out adapted"
 
 
 def _on_pairs(pairs: Sequence[Pair], noun: str) -> str:
