@@ -19,6 +19,7 @@ from nmg.base.errors import UserError
 from nmg.base.progress import Silent
 from nmg.base.trial import TrialResult, TrialSpec
 from nmg.config import Config, load_config
+from nmg.policies.linear import DEFAULT_FEATURES, LinearSettings
 from nmg.trials.store import TrialStore, read_trials
 from support.command import Nmg
 from support.runs import Inputs, Notes
@@ -292,6 +293,14 @@ def test_what_is_recommended():
     varied = Config.model_validate({"learner": {"factors": ["rate"]}})
     config, _ = recommend(varied, FACTS, adapting(pays=True), [reward("probe", "loss", 0.9, 100)], 20)
     assert config.learner.factors == ("rate",), "what the user asked for"
+    for policy, features in (
+        ({"kind": "linear", "features": ["idf"]}, ("idf",)),
+        ({"kind": "attention"}, DEFAULT_FEATURES),
+    ):
+        mine = Config.model_validate({"policy": policy})
+        config, _ = recommend(mine, FACTS, adapting(pays=True), [reward("probe", "loss", 0.9, 100)], 20)
+        assert isinstance(config.policy, LinearSettings)
+        assert config.policy.features == features
     assert Config.model_validate(config.model_dump()).reward.evaluation == "linear-probe"
 
 

@@ -88,7 +88,8 @@ def test_a_run_measures_credit_once_and_its_policies_have_the_feature(
         )
         assert np.unique(column).size > 3
         assert sum("gradient credit" in line for line in notes.lines) == 1
-    again, notes = training_of(inputs, tmp_path, reward={"evaluation": evaluation})
+    changed = {"learner": {"budget": 24}, "meta": {"episodes": 24}, "reward": {"evaluation": evaluation}}
+    again, notes = training_of(inputs, tmp_path, **changed)
     with again.engine:
         assert again.learner._template.table[:, 1].double().numpy() == pytest.approx(column)  # type: ignore[attr-defined]
         assert not any("gradient credit" in line for line in notes.lines)  # from the cache
@@ -106,6 +107,13 @@ def test_rounds_side_by_side_give_the_same_credit(inputs: Inputs, tmp_path: Path
     assert together["most"] == alone["most"]
     assert together["least"] == alone["least"]
     assert together["reliability"] == alone["reliability"]
+
+
+def test_other_rounds_are_measured_again(inputs: Inputs, tmp_path: Path) -> None:
+    training_of(inputs, tmp_path)[0].engine.close()
+    training, notes = training_of(inputs, tmp_path, adapt={"epochs": 2})
+    training.engine.close()
+    assert sum("gradient credit" in line for line in notes.lines) == 1
 
 
 def test_without_the_feature_nothing_is_measured(inputs: Inputs, tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def _settings(
         evaluation = {"probe": "linear-probe", "embeddings": "embedding"}.get(reward.name, "finetune")
         times = int(reward.name.split()[0]) if reward.name[0].isdigit() else 1
         update |= {
-            "policy": LinearSettings(),
+            "policy": config.policy if isinstance(config.policy, LinearSettings) else LinearSettings(),
             "learner": ExperimentSettings(budget=plays, factors=factors),
             "meta": config.meta.model_copy(update={"continual": False, "episodes": plays}),
             "reward": config.reward.model_copy(

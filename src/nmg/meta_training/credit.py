@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from nmg.base.files import as_json, default_cache_dir, save_tensors, write_text
 from nmg.base.seeding import StreamName
 from nmg.base.types import Episode
+from nmg.config import Config
 from nmg.data.corpus import Corpus
 from nmg.policies.base import PolicyContext
 from nmg.policies.features import FEATURES, TypeFeature, Vocabulary, piece_table
@@ -93,12 +94,20 @@ class RunCredit:
         return CreditJob(episode, self._corpus.blocks(episode.block_ids), randomness)
 
     def _file(self) -> Path:
-        """Return the cache file for the settings, data, model and arithmetic of this run."""
+        """Return the cache file for the settings of a round, and the data, model and arithmetic of this run."""
         session, runtime = self._session, self._runner.context.runtime
         inputs = as_json(dict(input_digests(session)))
-        facts = (VERSION, session.config.digest, inputs, runtime.precision, runtime.device.type)
+        facts = (VERSION, _without_learning(session.config).digest, inputs, runtime.precision, runtime.device.type)
         digest = hashlib.sha256(" ".join(map(str, facts)).encode()).hexdigest()[:20]
         return default_cache_dir(session.config.runtime.cache_dir) / f"credit-{digest}.safetensors"
+
+
+def _without_learning(config: Config) -> Config:
+    """Return a copy in which the settings that no round reads have their defaults."""
+    default = Config()
+    counts = {name: getattr(default.meta, name) for name in ("episodes", "parallel_episodes", "checkpoint_every")}
+    meta = config.meta.model_copy(update=counts)
+    return config.model_copy(update={"learner": default.learner, "test": default.test, "meta": meta})
 
 
 def _load(file: Path) -> PieceCredit | None:
