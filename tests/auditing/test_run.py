@@ -293,11 +293,13 @@ def test_what_is_recommended():
     varied = Config.model_validate({"learner": {"factors": ["rate"]}})
     config, _ = recommend(varied, FACTS, adapting(pays=True), [reward("probe", "loss", 0.9, 100)], 20)
     assert config.learner.factors == ("rate",), "what the user asked for"
-    for policy, features in (
-        ({"kind": "linear", "features": ["idf"]}, ("idf",)),
-        ({"kind": "attention"}, DEFAULT_FEATURES),
-    ):
-        mine = Config.model_validate({"policy": policy})
+    published = {"policy": {"kind": "attention"}, "learner": {"kind": "actor-critic"}}
+    cases: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+        ({"policy": {"features": ["idf"]}}, ("idf",)),
+        (published, DEFAULT_FEATURES),
+    ]
+    for sections, features in cases:
+        mine = Config.model_validate(sections)
         config, _ = recommend(mine, FACTS, adapting(pays=True), [reward("probe", "loss", 0.9, 100)], 20)
         assert isinstance(config.policy, LinearSettings)
         assert config.policy.features == features
