@@ -88,6 +88,8 @@ def test_a_run_measures_credit_once_and_its_policies_have_the_feature(
         )
         assert np.unique(column).size > 3
         assert sum("gradient credit" in line for line in notes.lines) == 1
+        n = len(training.split.validation_examples)
+        assert any(f"credit can fit the {n} validation examples" in line for line in notes.lines)
     changed = {"learner": {"budget": 24}, "meta": {"episodes": 24}, "reward": {"evaluation": evaluation}}
     again, notes = training_of(inputs, tmp_path, **changed)
     with again.engine:

@@ -213,7 +213,7 @@ class Jobs:
         config = self._like_the_audit(audited, steps)
         expected = estimate(_with_budget(config, wanted), Silent())
         plays = fitted_budget(seconds, wanted, 60 * expected.minutes, expected.seconds_to_prepare)
-        plays = min(plays, affordable_plays(seconds, audited.costs, share))
+        plays = min(plays, affordable_plays(seconds - expected.seconds_to_prepare, audited.costs, share))
         minutes = max(expected.minutes * plays / wanted, audited.costs.learning(plays, share) / 60)
         self.reporter.notify(f"learning: {plays} inner loops of {steps} steps, about {minutes:.0f} minutes")
         return _with_budget(config, plays)
