@@ -348,8 +348,9 @@ def test_a_reward_of_which_little_is_known():
 
 
 def test_nothing_to_learn_is_said():
-    for found in ([], [reward("probe", "loss", None, 100)]):
-        _, text = recommend(Config(), FACTS, adapting(pays=False), found, 20)
+    for maskings in ({"p": 0.2}, {"mean": {"idf-2": 0.5, "random": 0.4}}):  # no adaptation: 0.5
+        facts = FACTS | {"maskings": FACTS["maskings"] | maskings}
+        _, text = recommend(Config(), facts, adapting(pays=False), [reward("probe", "loss", 0.9, 100)], 20)
         assert text.startswith("Random masks lower accuracy even under the best schedule (+2.0 points")
         assert text.endswith("No other masks are shown to be better. Do not adapt.")
     _, text = recommend(Config(), FACTS, adapting(pays=None), [], 20)
@@ -364,6 +365,9 @@ def test_masks_may_pay_where_random_ones_do_not():
     assert "it is the highest of 3." in text
     assert "Learn with the reward probe (loss)" in text
     assert "Do not adapt" not in text
+    _, text = recommend(Config(), FACTS, adapting(pays=False), [], 20)
+    assert "No reward that agrees with the score" in text
+    assert "The highest mean is that of idf-5" in text
 
 
 def test_a_model_that_is_none_and_a_split_that_leaks_are_said_first():

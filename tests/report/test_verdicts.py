@@ -120,8 +120,8 @@ def test_a_comparison_names_the_folder_of_the_best_policy(place: str, named: str
 @pytest.mark.parametrize(
     ("pays", "reward", "is_clear", "steps", "examples", "said", "command"),
     [
-        (False, "probe", False, 20, 90, "Adapting does not pay.", ""),
-        (False, None, False, 20, 90, "Adapting does not pay.", ""),
+        (False, "probe", False, 70, 90, "Random masks do not pay. Learning masks: perhaps.", COMPARE),
+        (False, None, False, 20, 90, "Random masks do not pay. Learning masks: these trials cannot tell …", LONGER),
         (False, "probe", True, 20, 90, "Random masks do not pay. Learning masks: yes, some masks are better …", LEARN),
         (True, "probe", True, 20, 90, "Adapting pays. Learning masks: yes, some masks are better than others.", LEARN),
         (None, "probe", True, 20, 90, "Adapting: not clear. Learning masks: yes, some masks are better than …", LEARN),
@@ -146,15 +146,27 @@ def test_an_audit_answers_both_questions(
     monkeypatch.setattr("nmg.report.audit_page.best_reward", lambda _rewards, _p: reward)
     monkeypatch.setattr("nmg.report.audit_page.is_sound", lambda _reward, _p: is_clear)
     facts = {
-        "maskings": {"p": 0.01},
+        "maskings": {"p": 0.01, "mean": {"random": 0.4, "idf-5": 0.6}},
         "recommendation": "because",
         "steps": {"most": steps, "wanted": 70},
         "examples": {"used": examples, "labelled": 90},
         "minutes": 17.2,
     }
-    result = SimpleNamespace(facts=facts, rewards=[], adaptation=SimpleNamespace(pays=pays))
+    result = SimpleNamespace(facts=facts, rewards=[], adaptation=SimpleNamespace(pays=pays, none=0.5))
     found = audit_verdict(result, Path("my audit"))  # type: ignore[arg-type]
     assert found.verdict.startswith(said.removesuffix("…"))
     assert (found.why, found.command) == ("because", command)
     if command:
         assert accepts(found)
+
+
+@pytest.mark.parametrize(("p", "none"), [(0.01, 0.6), (0.01, 0.7), (0.2, 0.5), (None, 0.5)])
+def test_an_audit_in_which_no_mask_may_beat_no_adaptation_advises_nothing(
+    p: float | None, none: float, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("nmg.report.audit_page.best_reward", lambda _rewards, _p: "probe")
+    monkeypatch.setattr("nmg.report.audit_page.is_sound", lambda _reward, _p: True)
+    facts = {"maskings": {"p": p, "mean": {"random": 0.4, "idf-5": 0.6}}, "recommendation": "because"}
+    result = SimpleNamespace(facts=facts, rewards=[], adaptation=SimpleNamespace(pays=False, none=none))
+    found = audit_verdict(result, Path("audit"))  # type: ignore[arg-type]
+    assert found == Verdict("Random masks do not pay. No other masks are shown to be better.", "because", "")

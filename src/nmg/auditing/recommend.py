@@ -40,7 +40,11 @@ def recommend(
     """
     maskings, reward = facts["maskings"], best_reward(rewards, facts["maskings"]["p"])
     sentences = [*_warnings(facts), _on_adaptation(adapting, maskings["metric"])]
-    if adapting.pays is False and (reward is None or not is_sound(reward, maskings["p"])):
+    spread = (
+        f"standard deviation {100 * maskings['between']:.1f} points between them{_at_most(maskings)}, "
+        f"p {_p(maskings['p'])}"
+    )
+    if adapting.pays is False and not may_beat_no_adaptation(maskings, adapting.none):
         sentences.append("No other masks are shown to be better. Do not adapt.")
         return _settings(config, adapting.best, reward, maskings, steps_an_epoch), " ".join(sentences)
     means = list(maskings["mean"].values())
@@ -49,22 +53,17 @@ def recommend(
             "The fine-tuned models of all maskings have the same score, so fine-tuning may have learned only the "
             "largest class. Use more labelled examples (--minutes) or more epochs (finetune.epochs)."
         )
-    spread = (
-        f"standard deviation {100 * maskings['between']:.1f} points between them{_at_most(maskings)}, "
-        f"p {_p(maskings['p'])}"
-    )
     if reward is None:
         sentences.append(
             f"No reward that agrees with the score distinguishes the maskings within {MOST_PLAYS} trials (full score: "
-            f"{spread}). Use random masks or a rule, because an experiment could not show that learned masks are "
-            "better."
+            f"{spread}). Use {'a rule' if adapting.pays is False else 'random masks or a rule'}, because an experiment "
+            "could not show that learned masks are better."
         )
     else:
-        differ = _is_significant(maskings["p"])
-        sentences.append(f"Maskings {'differ' if differ else 'may differ'} in {maskings['metric']} ({spread}).")
-        if differ:
-            sentences.append(_on_highest(maskings["mean"], adapting.none))
-        sentences.append(_on_reward(reward, maskings))
+        differ = "differ" if _is_significant(maskings["p"]) else "may differ"
+        sentences += [f"Maskings {differ} in {maskings['metric']} ({spread}).", _on_reward(reward, maskings)]
+    if may_beat_no_adaptation(maskings, adapting.none):
+        sentences.append(_on_highest(maskings["mean"], adapting.none))
     if (most := maskings["possible_gain"]) is not None:
         sentences.append(
             f"A learned linear policy can gain at most {100 * most:.1f} points over random masks (95 % confidence)."
@@ -149,6 +148,16 @@ def _on_adaptation(adapting: Adaptation, metric: str) -> str:
     if adapting.pays is False:
         return f"Random masks lower {metric} even under the best schedule ({gain}, with {schedule})."
     return f"These seeds do not show whether adaptation helps ({gain}, with {schedule})."
+
+
+def may_beat_no_adaptation(maskings: Mapping[str, Any], none: float) -> bool:
+    """Return whether the masks differ significantly, and the highest of their mean scores is above `none`.
+
+    Args:
+        maskings: The findings on maskings, as in audit.json.
+        none: Mean score without adaptation.
+    """
+    return _is_significant(maskings["p"]) and max(maskings["mean"].values()) > none
 
 
 def _on_highest(means: Mapping[str, float], none: float) -> str:

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 from nmg.auditing.findings import RewardFinding, Schedule
-from nmg.auditing.recommend import LEAST_CORRELATION, best_reward, is_shortened, is_sound
+from nmg.auditing.recommend import LEAST_CORRELATION, best_reward, is_shortened, is_sound, may_beat_no_adaptation
 from nmg.auditing.result import AuditResult
 from nmg.base.files import last_part
 from nmg.base.numerals import duration_text
@@ -47,10 +47,11 @@ def audit_page(result: AuditResult, out: Path) -> Document:
 def verdict(result: AuditResult, out: Path) -> Verdict:
     """Return whether there is anything to learn, the reasons, and the command to run next.
 
-    Learning comes next if the masks clearly differ, even if random masks lower the score, or if adapting pays and the
-    masks may differ. If adapting pays and no difference between masks shows, adapting with random masks comes next. If
-    it is not clear that adapting pays, a longer audit comes next or, if this one used all steps and examples, a
-    comparison with more seeds.
+    Learning comes next if a sound reward shows that masks differ, or if adapting pays and masks may differ. If adapting
+    pays and no reward shows which masks are better, adapting with random masks comes next. If it is not clear that
+    adapting pays, a longer audit comes next or, if this one used all steps and examples, a comparison with more seeds.
+    If random masks lower the score, something comes next only if the masks differ and one has a higher mean than no
+    adaptation.
 
     `out` is the folder of the audit, which contains the recommended settings.
     """
@@ -59,8 +60,8 @@ def verdict(result: AuditResult, out: Path) -> Verdict:
     p = facts["maskings"]["p"]
     reward = best_reward(result.rewards, p)
     is_clear = reward is not None and is_sound(reward, p)
-    if pays is False and not is_clear:
-        return Verdict("Adapting does not pay.", facts["recommendation"], "")
+    if pays is False and not may_beat_no_adaptation(facts["maskings"], result.adaptation.none):
+        return Verdict(f"{ADAPTING[pays]} No other masks are shown to be better.", facts["recommendation"], "")
     if is_clear:
         learning = "yes, some masks are better than others"
     else:
