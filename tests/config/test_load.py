@@ -409,7 +409,7 @@ def test_an_unknown_kind_is_told_with_the_known_ones(problem, tmp_path: Path, se
             "; it belongs to learner.kind experiment and random-search",
         ),
         ("policy", "linear", "hidden", "; it belongs to policy.kind attention"),
-        ("policy", "linear", "xyzzy", " (known: kind, features, credit_rounds, temperature, unit)"),
+        ("policy", "linear", "xyzzy", " (known: kind, features, credit_rounds, credit_examples, temperature, unit)"),
         ("policy", "attention", "features", "; it belongs to policy.kind linear"),
         ("policy", "attention", "hiden", "; did you mean 'policy.hidden'?"),
     ],

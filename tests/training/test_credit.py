@@ -16,6 +16,8 @@ from nmg.masking.rules import RandomMasking
 from nmg.tasks.registry import task_kind
 from nmg.training.adapt import adapt, trained_vocabulary
 from nmg.training.context import TrainingContext
+from nmg.training.finetune import task_model
+from nmg.training.finetune_gradient import finetuned_gradient
 from nmg.training.lm import PretrainedLM, copy_state, masked_lm_loss
 from nmg.training.masks import FixedBatches, FixedMasks
 from nmg.training.probe import mean_loss, probe, solve
@@ -87,6 +89,25 @@ def test_the_gradient_of_the_encoder_predicts_the_loss_of_a_moved_encoder(
         with moved(context.model, gradient, sign * 1e-2 / length**0.5):
             sides.append(loss())
     assert (sides[0] - sides[1]) / 2e-2 == pytest.approx(length**0.5, rel=0.02)
+
+
+def test_the_gradient_of_some_rows_is_that_of_a_set_with_these_rows(context: TrainingContext, lm: PretrainedLM) -> None:
+    data, some = examples(36), np.array([1, 4, 5, 9, 11])
+    task = task_kind("classification").build(lm.tokenizer, data, FinetuneSettings(max_length=16))
+    train, held_out, rows = task.encode(data[:24]), task.encode(data[24:]), np.arange(24)
+    alone = task.encode([data[24 + int(n)] for n in some])
+    model = task_model(task, context.model, StreamName(0) / "test")
+    for found, expected in (
+        (encoder_gradient(context, train, rows, held_out, some), encoder_gradient(context, train, rows, alone)),
+        (
+            finetuned_gradient(model, held_out, context.runtime, some),
+            finetuned_gradient(model, alone, context.runtime),
+        ),
+    ):
+        assert found.keys() == expected.keys()
+        for name, slope in found.items():
+            torch.testing.assert_close(slope, expected[name], rtol=1e-4, atol=1e-6, msg=name)
+        assert any(slope.any() for slope in found.values())
 
 
 @pytest.mark.parametrize("vocabulary", ["all", "corpus"])

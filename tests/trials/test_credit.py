@@ -1,17 +1,20 @@
 """Credit per word piece: averaged over rounds, shrunk, reliable, measured once per run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nmg.base.errors import UserError
+from nmg.base.settings import Evaluation
 from nmg.config import Config
 from nmg.learners.experiment.learner import Experiment
 from nmg.meta_training.loop import MetaTraining
 from nmg.policies.linear import LinearPolicy
-from nmg.trials.credit import Round, piece_credit
+from nmg.trials.credit import CreditWorker, Round, piece_credit
 from nmg.trials.session import Session
+from nmg.trials.trial import Encoded
 from support.runs import Inputs, Notes
 
 NONE = np.zeros((4, 0))
@@ -116,6 +119,21 @@ def test_other_rounds_are_measured_again(inputs: Inputs, tmp_path: Path) -> None
     training, notes = training_of(inputs, tmp_path, adapt={"epochs": 2})
     training.engine.close()
     assert sum("gradient credit" in line for line in notes.lines) == 1
+
+
+@pytest.mark.parametrize("evaluation", ["linear-probe", "finetune"])
+def test_credit_of_training_examples_does_not_read_the_validation_examples(
+    inputs: Inputs, tmp_path: Path, evaluation: Evaluation
+) -> None:
+    training, notes = training_of(inputs, tmp_path, policy={"credit_examples": "training"})
+    training.engine.close()
+    assert not any("credit can fit" in line for line in notes.lines)
+    runner, job = training.runner, training.credit._job(0)
+    few = Encoded.of(runner.task, runner.validation.examples[:1])
+    for examples, is_same in (("training", True), ("validation", False)):
+        workers = [CreditWorker(one, evaluation, examples) for one in (runner, replace(runner, validation=few))]  # type: ignore[arg-type]
+        first, second = (worker.run(training.pretrained, job).credit for worker in workers)
+        assert np.allclose(first, second) == is_same
 
 
 def test_without_the_feature_nothing_is_measured(inputs: Inputs, tmp_path: Path) -> None:

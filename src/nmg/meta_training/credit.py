@@ -82,13 +82,14 @@ class RunCredit:
     def _measure(self, settings: LinearSettings, vocabulary: Vocabulary) -> PieceCredit:
         config, reporter, n_rounds = self._session.config, self._session.reporter, settings.credit_rounds
         reporter.notify(f"measuring the gradient credit of word pieces in {n_rounds} adaptations")
-        if (n := len(self._runner.validation.examples)) < FEW_EXAMPLES:
+        n = len(self._runner.validation.examples)
+        if n < FEW_EXAMPLES and settings.credit_examples == "validation":
             reporter.notify(
                 f"warning: credit can fit the {n} validation examples, and the gate scores the same ones. Use at least "
-                f"{FEW_EXAMPLES}, or compare the policy on other texts."
+                f"{FEW_EXAMPLES}, or set policy.credit_examples training."
             )
         names = [name for name in settings.features if isinstance(FEATURES[name], TypeFeature) and name != "credit"]
-        worker = CreditWorker(self._runner, config.reward.evaluation)
+        worker = CreditWorker(self._runner, config.reward.evaluation, settings.credit_examples)
         jobs = [self._job(number) for number in range(n_rounds)]
         others, progress = piece_table(names, vocabulary), reporter.steps("gradient credit")
         try:

@@ -9,7 +9,7 @@ log odds of a token by 1 per standard deviation of the feature.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -177,6 +177,8 @@ def _known(name: str) -> str:
     return name
 
 
+CreditExamples: TypeAlias = Literal["validation", "training"]
+
 DEFAULT_FEATURES = (
     *("idf", "frequency_squared", "domain", "repeated", "continuation", "punctuation", "digit", "function_word"),
     *("association", "usual_loss", "usual_entropy", "embedding_1", "embedding_2", "embedding_3", "concentration"),
@@ -203,6 +205,9 @@ class LinearSettings(Section):
     is 0."""
     credit_rounds: Count = 8
     """Number of adaptations from which the feature `credit` is measured."""
+    credit_examples: CreditExamples = "validation"
+    """Examples whose loss the feature `credit` is the gradient of. `training`: half of the labelled examples of an
+    inner loop, while the classifier is trained on the other half. Then credit cannot fit the validation examples."""
     temperature: Positive = 1.0
     """Divisor of the logits; higher values bring the policy closer to uniform."""
     unit: Unit = "token"

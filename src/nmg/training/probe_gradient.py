@@ -47,7 +47,11 @@ class StateGradients(NamedTuple):
 
 
 def encoder_gradient(
-    context: TrainingContext, train: TaskFeatures, rows: IntArray, held_out: TaskFeatures
+    context: TrainingContext,
+    train: TaskFeatures,
+    rows: IntArray,
+    held_out: TaskFeatures,
+    held_out_rows: IntArray | None = None,
 ) -> dict[str, Tensor]:
     """Return the gradient of the probe's mean loss on `held_out` for each parameter of the encoder.
 
@@ -59,6 +63,7 @@ def encoder_gradient(
         train: Encoded training examples, with one target per row.
         rows: int [N]: rows of `train` to fit on.
         held_out: Encoded examples to measure the loss on.
+        held_out_rows: int [M]: rows of `held_out` to use; None for all.
 
     Returns:
         Parameter name of `context.model` → float32 gradient. Parameters that the encoder does not use are missing.
@@ -69,18 +74,18 @@ def encoder_gradient(
     if train.token_targets or len(train.targets) != 1:
         raise UserError("credit: needs a task with one prediction per text, with reward.evaluation linear-probe")
     (name,) = train.targets
-    model, everything = context.model.eval(), np.arange(len(held_out))
+    model, chosen_rows = context.model.eval(), np.arange(len(held_out)) if held_out_rows is None else held_out_rows
     gradients = state_gradients(
         row_states(context, train, rows, per_token=False),
         torch.from_numpy(train.targets[name][rows]),
-        row_states(context, held_out, everything, per_token=False),
-        torch.from_numpy(held_out.targets[name]),
+        row_states(context, held_out, chosen_rows, per_token=False),
+        torch.from_numpy(held_out.targets[name][chosen_rows]),
         n_outputs_of(train.targets[name], held_out.targets[name]),
     )
     model.zero_grad(set_to_none=True)
     for features, chosen, of_states in (
         (train, rows, gradients.train),
-        (held_out, everything, gradients.held_out),
+        (held_out, chosen_rows, gradients.held_out),
     ):
         for part in _batches(context, features, chosen):
             (batch_states(context, features, chosen[part], mean_and_first) * of_states[part]).sum().backward()  # type: ignore[no-untyped-call]

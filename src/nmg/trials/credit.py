@@ -22,6 +22,7 @@ from nmg.base.types import IGNORED_LABEL, Episode, FloatArray, IntArray, TokenBl
 from nmg.executors.base import WorkerFactory
 from nmg.executors.registry import open_executor
 from nmg.masking.rules import RandomMasking
+from nmg.policies.linear import CreditExamples
 from nmg.training.adapt import adapt, trained_vocabulary
 from nmg.training.finetune import finetune, task_model
 from nmg.training.finetune_gradient import finetuned_gradient
@@ -92,6 +93,8 @@ class CreditWorker:
     """The runner of the inner loops. Its model is changed."""
     evaluation: Evaluation
     """How an adapted LM is scored."""
+    examples: CreditExamples = "validation"
+    """The examples whose loss credit is the gradient of."""
 
     def check(self) -> None:
         """Raise UserError if the settings do not support credit."""
@@ -103,19 +106,19 @@ class CreditWorker:
 
     def factory(self, settings: RuntimeSettings) -> WorkerFactory:
         """Return a function that creates a copy of this worker in another process."""
-        return partial(_reopened, self.runner.factory(settings), self.evaluation)
+        return partial(_reopened, self.runner.factory(settings), self.evaluation, self.examples)
 
     def run(self, start: ModelState, job: CreditJob) -> Round:
         """Adapt under random masks, and return the credit of each masked token at the start weights.
 
         Raises UserError if the task does not support credit, and Diverged if the adaptation diverged.
         """
-        runner, context, randomness = self.runner, self.runner.context, job.randomness
+        context, randomness = self.runner.context, job.randomness
         plan = RandomMasking().plan(job.blocks, context.masking.rate, (randomness / "masks").generator())
         masks, last = FixedMasks(job.blocks, plan), LastMoments()
         restore_state(context.model, start)
         adapt(context, masks, randomness, observer=last)
-        direction = last.scale(_gradient(runner, job, self.evaluation))
+        direction = last.scale(self._gradient(job))
         restore_state(context.model, start)
         with trained_vocabulary(context, masks) as (of_text, columns):
             batches = masks.start(of_text, randomness)
@@ -125,20 +128,25 @@ class CreditWorker:
         restore_state(context.model, start)
         return Round(labels[labels != IGNORED_LABEL].numpy(), credit.numpy())
 
+    def _gradient(self, job: CreditJob) -> Mapping[str, Tensor]:
+        """Return the gradient of the loss of the adapted LM on `examples`, by parameter name."""
+        runner, context, rows = self.runner, self.runner.context, job.episode.row_ids
+        train, held_out, others = runner.train.features, runner.validation.features, None
+        if self.examples == "training":
+            mixed = (job.randomness / "folds").generator().permutation(rows)
+            rows, others, held_out = mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :], train
+        if self.evaluation == "linear-probe":
+            return encoder_gradient(context, train, rows, held_out, others)
+        model = task_model(runner.task, context.model, job.randomness / "head")
+        finetune(model, train, rows, context.finetune, context.runtime, job.randomness / "finetune")
+        return finetuned_gradient(model, held_out, context.runtime, others)
 
-def _reopened(factory: Callable[[int], EpisodeRunner], evaluation: Evaluation, threads: int) -> CreditWorker:
+
+def _reopened(
+    factory: Callable[[int], EpisodeRunner], evaluation: Evaluation, examples: CreditExamples, threads: int
+) -> CreditWorker:
     """Create a worker in this process, with `threads` torch threads."""
-    return CreditWorker(factory(threads), evaluation)
-
-
-def _gradient(runner: EpisodeRunner, job: CreditJob, evaluation: Evaluation) -> Mapping[str, Tensor]:
-    """Return the gradient of the validation loss of the adapted LM, by parameter name."""
-    context, rows, features = runner.context, job.episode.row_ids, runner.validation.features
-    if evaluation == "linear-probe":
-        return encoder_gradient(context, runner.train.features, rows, features)
-    model = task_model(runner.task, context.model, job.randomness / "head")
-    finetune(model, runner.train.features, rows, context.finetune, context.runtime, job.randomness / "finetune")
-    return finetuned_gradient(model, features, context.runtime)
+    return CreditWorker(factory(threads), evaluation, examples)
 
 
 def measure_credit(
