@@ -119,7 +119,8 @@ def moved(model: PreTrainedModel, direction: Mapping[str, Tensor], size: float) 
 def _token_losses(context: TrainingContext, corrupted: CorruptedBlocks, columns: Columns) -> Tensor:
     """Return the loss of each masked token in nats, float64 [M], without dropout and in fp32."""
     model, lengths = context.model.eval(), corrupted.is_token.sum(dim=1)
-    model.get_output_embeddings().train()  # without dropout; a restricted output computes few logits
+    if (output := model.get_output_embeddings()) is not None:
+        output.train()  # without dropout; a restricted output computes few logits
 
     def read(rows: slice) -> Tensor:
         longest = int(lengths[rows].max())
