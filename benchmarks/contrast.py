@@ -39,10 +39,7 @@ def contrast(scores: Scores, first: Sequence[str], second: Sequence[str]) -> Pai
 
     Raises KeyError for a masking that is not there, and ValueError where a name stands for several numbers of steps.
     """
-    seeds = sorted(set.intersection(*(set(scores[name]) for name in (*first, *second))))
-    means = [
-        np.array([[scores[name][seed] for seed in seeds] for name in group]).mean(axis=0) for group in (first, second)
-    ]
+    means = _means(scores, first, second)
     if not all(np.isfinite(mean).all() for mean in means):
         raise ValueError("some cells differ in their adaptation steps alone: name them, as in learned-0@35")
     return paired_comparison(*means)
@@ -59,9 +56,18 @@ def over_texts(folder: Path, metric: str, first: Sequence[str], second: Sequence
             texts.setdefault(spec.masking, {})[spec.seed] = trial.example_scores[metric]
     if not {*first, *second} <= texts.keys():
         return None
-    seeds = sorted(set.intersection(*(set(texts[name]) for name in (*first, *second))))
-    means = [np.mean([[texts[name][seed] for seed in seeds] for name in group], axis=0) for group in (first, second)]
-    return crossed_interval(means[0] - means[1])
+    of_first, of_second = _means(texts, first, second)
+    return crossed_interval(of_first - of_second)
+
+
+def _means(
+    scores: Mapping[str, Mapping[int, float | FloatArray]], first: Sequence[str], second: Sequence[str]
+) -> list[FloatArray]:
+    """The mean of each group for each seed that all maskings named have: [seeds], or [seeds, texts] of single texts."""
+    seeds = sorted(set.intersection(*(set(scores[name]) for name in (*first, *second))))
+    return [
+        np.array([[scores[name][seed] for seed in seeds] for name in group]).mean(axis=0) for group in (first, second)
+    ]
 
 
 def main() -> None:

@@ -40,11 +40,8 @@ def recommend(
     """
     maskings, reward = facts["maskings"], best_reward(rewards, facts["maskings"]["p"])
     sentences = [*_warnings(facts), _on_adaptation(adapting, maskings["metric"])]
-    spread = (
-        f"standard deviation {100 * maskings['between']:.1f} points between them{_at_most(maskings)}, "
-        f"p {_p(maskings['p'])}"
-    )
-    if adapting.pays is False and not may_beat_no_adaptation(maskings, adapting.none):
+    is_one_higher = may_beat_no_adaptation(maskings, adapting.none)
+    if adapting.pays is False and not is_one_higher:
         sentences.append("No other masks are shown to be better. Do not adapt.")
         return _settings(config, adapting.best, reward, maskings, steps_an_epoch), " ".join(sentences)
     means = list(maskings["mean"].values())
@@ -53,6 +50,10 @@ def recommend(
             "The fine-tuned models of all maskings have the same score, so fine-tuning may have learned only the "
             "largest class. Use more labelled examples (--minutes) or more epochs (finetune.epochs)."
         )
+    spread = (
+        f"standard deviation {100 * maskings['between']:.1f} points between them{_at_most(maskings)}, "
+        f"p {_p(maskings['p'])}"
+    )
     if reward is None:
         sentences.append(
             f"No reward that agrees with the score distinguishes the maskings within {MOST_PLAYS} trials (full score: "
@@ -62,7 +63,7 @@ def recommend(
     else:
         differ = "differ" if _is_significant(maskings["p"]) else "may differ"
         sentences += [f"Maskings {differ} in {maskings['metric']} ({spread}).", _on_reward(reward, maskings)]
-    if may_beat_no_adaptation(maskings, adapting.none):
+    if is_one_higher:
         sentences.append(_on_highest(maskings["mean"], adapting.none))
     if (most := maskings["possible_gain"]) is not None:
         sentences.append(
