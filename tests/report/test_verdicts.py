@@ -106,7 +106,8 @@ def test_a_comparison_advises_only_what_it_shows(
 @pytest.mark.parametrize(("place", "named"), [("my run/policy", "run"), ("my run", "run"), ("alone", "model")])
 def test_a_comparison_names_the_folder_of_the_best_policy(place: str, named: str, tmp_path: Path):
     (tmp_path / "my run" / "policy").mkdir(parents=True)
-    (tmp_path / "my run" / "config.yaml").touch()
+    for name in ("config.yaml", "policy/config.json"):
+        (tmp_path / "my run" / name).touch()
     plan = SimpleNamespace(maskings={"none": None, "learned": tmp_path / place})
     part = SimpleNamespace(config=SimpleNamespace(model=SimpleNamespace(name="lm")), plan=plan)
     command = _adapt_command(part, "learned")  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from nmg.base.outputs import RECOMMENDED
 from nmg.comparison.parts import Part
 from nmg.comparison.results import ComparisonResults, Pair, SettingResult
 from nmg.meta_training.log import RunLog
+from nmg.policies.storage import find_policy
 from nmg.report.comparison_summary import reading
 from nmg.report.document import Verdict
 from nmg.report.learner_parts import summary
@@ -74,10 +75,8 @@ def compare_verdict(results: ComparisonResults) -> Verdict:
 def _adapt_command(part: Part, masking: str) -> str:
     """Return the command that adapts with a masking of a comparison: with the settings of its run if it has one."""
     folder = part.plan.maskings[masking]
-    places = () if folder is None else (folder, folder.parent)
-    config = next((place / "config.yaml" for place in places if (place / "config.yaml").is_file()), None)
     named = _quoted(masking if folder is None else folder)
-    if config is not None:
+    if folder is not None and (config := find_policy(folder).parent / "config.yaml").is_file():
         return f"nmg adapt --config {_quoted(config)} --masking {named} --out adapted"
     return f"nmg adapt --model {_quoted(part.config.model.name)} --masking {named} --corpus TEXTS --out adapted"
 
